@@ -1,0 +1,44 @@
+/** Time comes in through the constructor, so that a test can bend it. */
+export interface TimeSpec {
+  /** Seconds since 1970, may be negative. */
+  readonly sec: number
+  /** 0 to 999,999,999. */
+  readonly nsec: number
+}
+
+export interface Clock {
+  /** Wall clock, for file times. */
+  now(): TimeSpec
+  /** Milliseconds that never go back, for deadlines and leases. */
+  monotonicMs(): number
+  sleep(ms: number): Promise<void>
+}
+
+const NS_PER_SEC = 1_000_000_000n
+
+class SystemClock implements Clock {
+  readonly #originNs = BigInt(Date.now()) * 1_000_000n - process.hrtime.bigint()
+
+  now(): TimeSpec {
+    // Date has milliseconds only; hrtime gives the digits below, and a step of the wall clock is followed.
+    const wallMs = Date.now()
+    let ns = this.#originNs + process.hrtime.bigint()
+    const driftMs = wallMs - Number(ns / 1_000_000n)
+    if (Math.abs(driftMs) > 2) ns += BigInt(driftMs) * 1_000_000n
+    return { sec: Number(ns / NS_PER_SEC), nsec: Number(ns % NS_PER_SEC) }
+  }
+
+  monotonicMs(): number {
+    return performance.now()
+  }
+
+  sleep(ms: number): Promise<void> {
+    return new Promise((resolve) => setTimeout(resolve, ms))
+  }
+}
+
+export const systemClock: Clock = new SystemClock()
+
+export function compareTime(a: TimeSpec, b: TimeSpec): number {
+  return a.sec - b.sec || a.nsec - b.nsec
+}

@@ -1,0 +1,47 @@
+/**
+ * Every limit of ringfs, with its unit in its name. Limits that depend on each other are checked at the end of the file,
+ * when the module is loaded: a wrong edit does not start.
+ */
+import { invariant } from './invariant.js'
+
+export const KIB = 1024
+export const MIB = 1024 * KIB
+export const GIB = 1024 * MIB
+
+/** A chunk is at most this long; a volume may choose less at format. */
+export const CHUNK_MAX_BYTES = 4 * MIB
+/** The unit of verification inside a chunk: SHA-256 of each leaf. */
+export const LEAF_BYTES = 64 * KIB
+/** An extent map covers this much of a file; a chunk never holds data of two windows. */
+export const WINDOW_BYTES = 64 * MIB
+export const HASH_BYTES = 32
+
+/** POSIX NAME_MAX and PATH_MAX (limits.h), in bytes, PATH_MAX with its terminating NUL. */
+export const NAME_MAX_BYTES = 255
+export const PATH_MAX_BYTES = 4096
+export const SYMLINK_MAX_BYTES = PATH_MAX_BYTES - 1
+/** Largest file: the exact integers of a double. Above it: EFBIG. */
+export const FILE_MAX_BYTES = Number.MAX_SAFE_INTEGER
+export const LINK_MAX = 65_000
+/** linux/limits.h XATTR_NAME_MAX, XATTR_SIZE_MAX, XATTR_LIST_MAX. */
+export const XATTR_NAME_MAX_BYTES = 255
+export const XATTR_VALUE_MAX_BYTES = 64 * KIB
+export const XATTR_LIST_MAX_BYTES = 64 * KIB
+
+/** ino = sequence * partitions + partition; the directory index keeps ino * 16 + type in a double. */
+export const INO_MAX = 2 ** 49 - 1
+export const PARTITIONS_MAX = 16_384
+export const PARTITIONS_DEFAULT = 256
+export const REPLICAS_MAX = 16
+export const ROOT_INO = 1
+
+/** One RPC frame: header and payload. */
+export const FRAME_HEADER_MAX_BYTES = 1 * MIB
+export const FRAME_PAYLOAD_MAX_BYTES = CHUNK_MAX_BYTES + 1 * MIB
+
+/** Data up to this length is hashed on the calling thread; longer goes to a Piscina worker. */
+export const HASH_INLINE_MAX_BYTES = 128 * KIB
+
+invariant(CHUNK_MAX_BYTES % LEAF_BYTES === 0, 'a chunk is a whole number of leaves')
+invariant(WINDOW_BYTES % CHUNK_MAX_BYTES === 0, 'a window is a whole number of chunks')
+invariant(FRAME_PAYLOAD_MAX_BYTES > CHUNK_MAX_BYTES, 'a chunk fits into a frame')

@@ -1,0 +1,137 @@
+/**
+ * What the chunk client offers to the VFS, and what a chunk node offers to clients and to other nodes, whether it is
+ * reached over RPC (remote.ts) or lives in the same process (node/service.ts).
+ *
+ * A chunk is an immutable blob. Its id is unique in the volume for ever and below 2^53 (the session's id block times
+ * 2^24, plus a counter). Its root hash is SHA-256 over the SHA-256 of each 64 KiB leaf.
+ */
+
+/** How many owners must have the data before a write is acknowledged. */
+export type Durability = 'all' | 'quorum' | 'async'
+
+export interface ChunkRef {
+  readonly id: number
+  /** Bytes of data in the chunk, 1 to CHUNK_MAX_BYTES. */
+  readonly lengthBytes: number
+  /** 32 bytes. */
+  readonly root: Buffer
+}
+
+/** Where a piece of a chunk belongs, kept in the chunk's header so that lost metadata can be rebuilt. */
+export interface ChunkOriginExtent {
+  readonly fileOffset: number
+  readonly chunkOffset: number
+  readonly lengthBytes: number
+}
+
+export interface ChunkOrigin {
+  readonly ino: number
+  /** Orders the chunks of one file as they were written: microseconds of the writer's clock, strictly rising in a session. */
+  readonly order: number
+  /** At most ORIGIN_EXTENTS_MAX. */
+  readonly extents: readonly ChunkOriginExtent[]
+}
+
+export interface ChunkWriteOptions {
+  readonly durability: Durability
+  /** true: acknowledged only when on disk (fdatasync) at the write quorum. */
+  readonly sync: boolean
+  readonly deadlineMs?: number
+}
+
+export interface ChunkReadOptions {
+  readonly deadlineMs?: number
+}
+
+/** Used by the VFS. */
+export interface ChunkClient {
+  /**
+   * Hash, send to the owners, wait for the durability asked. `data` pieces are joined in order; their sum is 1 to
+   * CHUNK_MAX_BYTES. The pieces must not change until the promise settles.
+   * Errors: PosixError ENOSPC when the nodes are full, RingfsError NO_QUORUM when too few answer before the deadline.
+   */
+  write(id: number, data: readonly Uint8Array[], origin: ChunkOrigin, options: ChunkWriteOptions): Promise<ChunkRef>
+  /**
+   * `lengthBytes` bytes from `offset` of the chunk, every leaf of them verified against ref.root by this process.
+   * A missing, slow or corrupt copy is read elsewhere. Errors: RingfsError CHUNK_MISSING, CHUNK_CORRUPT (no good copy),
+   * DEADLINE.
+   */
+  read(ref: ChunkRef, offset: number, lengthBytes: number, options?: ChunkReadOptions): Promise<Buffer>
+  /** fdatasync on the write quorum of owners of each chunk, which were written with sync: false. */
+  sync(ids: readonly number[]): Promise<void>
+  /** Delete on every owner; an owner that is away gets it through its replication queue. Idempotent. */
+  remove(ids: readonly number[]): Promise<void>
+  /** Sum over the nodes, divided by the replicas. */
+  space(): Promise<{ readonly totalBytes: number; readonly freeBytes: number }>
+}
+
+// --- a chunk node -----------------------------------------------------------------------------------------------
+
+export interface PutRequest {
+  /** Volume uuid; a node of another volume refuses with NODE_WRONG_VOLUME. */
+  readonly volume: string
+  readonly id: number
+  readonly root: Buffer
+  /** Leaf hashes, 32 bytes each, in order. */
+  readonly leaves: Buffer
+  readonly origin: ChunkOrigin
+  readonly sync: boolean
+  /** Node ids of the other owners: the receiver stores and passes the chunk on to them. Empty for a copy passed on. */
+  readonly forward: readonly string[]
+  /** Copies needed in all, the receiver's own included, before it may answer without waiting for the rest. */
+  readonly copies: number
+  /** Owners that the sender already knows to be down: the receiver puts them into the replication queue at once. */
+  readonly absent: readonly string[]
+}
+
+export interface PutReply {
+  /** Nodes that have the chunk now (on disk if sync). */
+  readonly stored: readonly string[]
+  /** Owners that will get it through their replication queue. */
+  readonly queued: readonly string[]
+  /** Owners that have it neither way: the client must queue them. */
+  readonly missing: readonly string[]
+}
+
+export interface GetRequest {
+  readonly volume: string
+  readonly id: number
+  readonly offset: number
+  readonly lengthBytes: number
+}
+
+export interface GetReply {
+  readonly chunkLengthBytes: number
+  /** All leaf hashes of the chunk: the reader checks them against the root hash it has from the extent. */
+  readonly leaves: Buffer
+  readonly firstLeaf: number
+  /** Whole leaves (the last may be short) that cover the range. Not verified by the node: the reader does it. */
+  readonly data: Buffer
+}
+
+export interface NodeInfo {
+  readonly id: string
+  readonly volume: string
+  readonly pid: number
+  readonly totalBytes: number
+  readonly freeBytes: number
+  readonly chunks: number
+  readonly version: string
+}
+
+export interface CallOptions {
+  readonly deadlineMs: number
+  readonly signal?: AbortSignal
+}
+
+/** Every failure is a PosixError (ENOSPC, EIO, EROFS) or a RingfsError (NODE_WRONG_VOLUME, CHUNK_MISSING, CHUNK_CORRUPT, …). */
+export interface ChunkNodeApi {
+  put(request: PutRequest, data: readonly Uint8Array[], options: CallOptions): Promise<PutReply>
+  get(request: GetRequest, options: CallOptions): Promise<GetReply>
+  /** fdatasync chunks already stored; answers the ids that it does not have. */
+  sync(volume: string, ids: readonly number[], options: CallOptions): Promise<{ readonly missing: readonly number[] }>
+  remove(volume: string, ids: readonly number[], options: CallOptions): Promise<void>
+  /** A reader found this node's copy bad: verify it, set it aside, fetch a good one from another owner. */
+  reportBad(volume: string, id: number, options: CallOptions): Promise<void>
+  info(options: CallOptions): Promise<NodeInfo>
+}

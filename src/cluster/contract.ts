@@ -1,0 +1,98 @@
+/** Types of membership and ring, shared by chunk clients, chunk nodes and the command line. */
+
+export type NodeState = 'joining' | 'up' | 'suspect' | 'down' | 'draining' | 'gone'
+
+export interface Member {
+  /** Stable identity, a uuid kept in the node's data folder; not its address. */
+  readonly id: string
+  /** What peers and clients connect to: `host:port` or `unix:/path`. */
+  readonly address: string
+  readonly zone: string
+  /** Capacity weight, above 0; 1 is normal. */
+  readonly weight: number
+  readonly state: NodeState
+  readonly pid: number
+  /** Changes at each start of the process: two processes with one identity are told apart by it. */
+  readonly incarnation: string
+  readonly totalBytes: number
+  readonly freeBytes: number
+  readonly chunks: number
+  /** Milliseconds since the last heartbeat, on Redis time. */
+  readonly silentMs: number
+  /** Entries in the node's replication queue. */
+  readonly queueLength: number
+}
+
+/** One version of the membership. Immutable: a change makes a new one with a higher epoch. */
+export interface ClusterView {
+  readonly epoch: number
+  readonly members: readonly Member[]
+}
+
+/** Pure placement: see ring.ts. */
+export interface RingContract {
+  /** First `count` distinct nodes clockwise from the chunk's position, in different zones as far as there are zones. */
+  owners(chunkId: number, count: number): readonly string[]
+  /** Every node, in clockwise order from the chunk's position: owners first, then the stand-ins. */
+  preference(chunkId: number): readonly string[]
+}
+
+/** Fixed at `ringfs format`. */
+export interface VolumeSettings {
+  readonly name: string
+  readonly uuid: string
+  /** Version of the on-Redis and on-disk formats; a newer one than this program knows is refused. */
+  readonly formatVersion: number
+  readonly partitions: number
+  readonly chunkBytes: number
+  readonly replicas: number
+  readonly writeQuorum: number
+  readonly createdMs: number
+}
+
+export const FORMAT_VERSION = 1
+
+// --- Redis ------------------------------------------------------------------------------------------------------
+
+/** Bulk strings come as Buffer, integers as number, arrays as arrays, nil as null. */
+export type RedisValue = Buffer | number | null | readonly RedisValue[]
+export type RedisArg = string | number | Buffer
+
+/** A Lua script, known by the SHA-1 of its text. All keys of one call lie in one hash slot. */
+export interface Script {
+  readonly name: string
+  readonly source: string
+  readonly sha1: string
+}
+
+export interface RunOptions {
+  /** How long to go on trying, reconnects and failovers included. Default 30,000. Then RingfsError REDIS_UNREACHABLE. */
+  readonly deadlineMs?: number
+}
+
+/**
+ * The one door to Redis Cluster (redis.ts; the only module besides meta that knows ioredis).
+ *
+ * `run` and `call` are retried, with the same arguments, on everything that means "try again" (MOVED, ASK, TRYAGAIN,
+ * CLUSTERDOWN, LOADING, READONLY, NOSCRIPT, MASTERDOWN, a lost connection, a reply that did not come): so what they run must be
+ * safe to run twice. OOM is PosixError ENOSPC; every other error reply is thrown as RingfsError INTERNAL with its text.
+ */
+export interface RedisStore {
+  run(script: Script, keys: readonly string[], args: readonly RedisArg[], options?: RunOptions): Promise<RedisValue>
+  /** One command whose first argument is its key. */
+  call(command: string, key: string, ...args: readonly RedisArg[]): Promise<RedisValue>
+  /**
+   * Sharded pub/sub. `onState(true)` when every channel is subscribed, `onState(false)` as soon as any of them may have
+   * missed a message. Subscribes again by itself.
+   */
+  subscribe(
+    channels: readonly string[],
+    onMessage: (channel: string, message: Buffer) => void,
+    onState: (healthy: boolean) => void,
+  ): Promise<{ close(): Promise<void> }>
+  /** Waits until `replicas` replicas of the masters that own these keys have all writes of this connection (WAIT). Answers the least count. */
+  waitReplicas(keys: readonly string[], replicas: number, timeoutMs: number): Promise<number>
+  /** Addresses of the masters, with their slot ranges. */
+  masters(): Promise<readonly { readonly address: string; readonly slots: readonly (readonly [number, number])[] }[]>
+  close(): Promise<void>
+}

@@ -1,0 +1,209 @@
+/**
+ * What the metadata store offers to the VFS. One implementation: engine.ts, on Redis Cluster.
+ *
+ * Names, symlink targets and xattr values are bytes (Buffer), never decoded. Inode numbers are integers below 2^49.
+ * Every failed call throws PosixError; a lost session throws RingfsError SESSION_LOST.
+ */
+import type { TimeSpec } from '../base/clock.js'
+import type { ChunkRef } from '../chunk/contract.js'
+import type { VolumeSettings } from '../cluster/contract.js'
+
+export type InodeType = 'file' | 'directory' | 'symlink' | 'fifo' | 'socket' | 'char' | 'block'
+
+export interface Attr {
+  readonly ino: number
+  readonly type: InodeType
+  /** Permission bits with suid, sgid and sticky: 0 to 0o7777. */
+  readonly mode: number
+  readonly uid: number
+  readonly gid: number
+  readonly nlink: number
+  /** Bytes; of a symlink the length of its target; of a directory 4096. */
+  readonly sizeBytes: number
+  /** Bytes of data stored, holes not counted: st_blocks * 512, about. */
+  readonly allocatedBytes: number
+  /** As in struct stat st_rdev: (major << 8) | minor in the kernel's encoding; 0 but for char and block. */
+  readonly rdev: number
+  readonly atime: TimeSpec
+  readonly mtime: TimeSpec
+  readonly ctime: TimeSpec
+  readonly btime: TimeSpec
+  /** Rises with every change of the file's data or size. Cached data of an older version is stale. */
+  readonly dataVersion: number
+  /** Directories: ino of the parent (the root's is itself). Others: 0. */
+  readonly parent: number
+}
+
+export interface NewInode {
+  readonly type: InodeType
+  readonly mode: number
+  readonly uid: number
+  readonly gid: number
+  readonly rdev?: number
+  /** Symlinks: the target, 1 to SYMLINK_MAX_BYTES. */
+  readonly target?: Buffer
+}
+
+/** Only what is given changes. ctime is set by the store. A change of owner clears suid and sgid as chown(2) says. */
+export interface AttrChange {
+  readonly mode?: number
+  readonly uid?: number
+  readonly gid?: number
+  readonly sizeBytes?: number
+  readonly atime?: TimeSpec | 'now'
+  readonly mtime?: TimeSpec | 'now'
+}
+
+/** A piece of a file. `chunk` null: a hole that reads as zeros (it hides earlier extents below it). */
+export interface Extent {
+  readonly fileOffset: number
+  readonly lengthBytes: number
+  readonly chunk: ChunkRef | null
+  /** Where the piece starts inside the chunk. */
+  readonly chunkOffset: number
+}
+
+/**
+ * The extents of one window (WINDOW_BYTES) of a file, in commit order: where two overlap the later wins.
+ * Append-only within a generation, so a reader asks only for what is new; compaction begins a new generation.
+ */
+export interface ExtentWindow {
+  readonly window: number
+  readonly generation: number
+  readonly extents: readonly Extent[]
+}
+
+export interface OpenReply {
+  readonly attr: Attr
+  /** Window 0, when it came along without a further round trip. */
+  readonly window0?: ExtentWindow
+}
+
+export interface CreateReply {
+  readonly attr: Attr
+  /** false: the name existed and `exclusive` was not asked; attr is the existing file's. */
+  readonly created: boolean
+}
+
+export interface CommitRequest {
+  readonly extents: readonly Extent[]
+  /**
+   * 'at': extents lie where they say. 'append': fileOffset counts from 0 and the store adds the file's size at the
+   * moment of the commit.
+   */
+  readonly mode: 'at' | 'append'
+  /** Bytes newly allocated by this commit, overwritten ones not counted, as far as the writer knows. May be negative. */
+  readonly allocatedDeltaBytes: number
+  /** mtime and ctime; the store's caller measured it when the data was written. */
+  readonly mtime: TimeSpec
+  /** Clear suid and sgid: a write by someone without CAP_FSETID. */
+  readonly clearSuid?: boolean
+  /** Size to grow to at least, for a commit whose last bytes are a hole; 'at' only. */
+  readonly minSizeBytes?: number
+}
+
+export interface CommitReply {
+  readonly attr: Attr
+  /** 'append': where the data went. */
+  readonly baseOffset: number
+  /**
+   * 'append' only, set when nothing was committed because the data would lie across two windows: the caller cuts its
+   * data after this many bytes into two chunks and commits again.
+   */
+  readonly cutAfterBytes?: number
+}
+
+export interface DirEntry {
+  readonly name: Buffer
+  readonly ino: number
+  readonly type: InodeType
+  /** With `plus`, when it could be had in the same round trip. */
+  readonly attr?: Attr
+  /** Continue after this entry. Stays valid while others add and remove names; opaque. */
+  readonly cursor: DirCursor
+}
+
+export interface DirCursor {
+  readonly score: number
+  readonly name: Buffer | null
+}
+
+export interface ReaddirReply {
+  readonly entries: readonly DirEntry[]
+  readonly end: boolean
+}
+
+export interface RenameFlags {
+  /** RENAME_NOREPLACE: EEXIST if the new name exists. */
+  readonly noReplace?: boolean
+}
+
+export interface Usage {
+  readonly usedBytes: number
+  readonly inodes: number
+}
+
+/** What another client changed. Delivered in order for one inode; lost messages show as `lost`. */
+export type MetaEvent =
+  | { readonly kind: 'attr'; readonly ino: number }
+  | { readonly kind: 'data'; readonly ino: number }
+  | { readonly kind: 'entry'; readonly parent: number; readonly name: Buffer }
+  /** The subscription or the lease was lost: nothing cached may be used. */
+  | { readonly kind: 'lost' }
+  /** It is back: caching may begin again, from empty. */
+  | { readonly kind: 'back' }
+
+export interface MetaStore {
+  readonly settings: VolumeSettings
+  readonly sessionId: number
+
+  lookup(parent: number, name: Buffer): Promise<Attr>
+  getattr(ino: number): Promise<Attr>
+  setattr(ino: number, change: AttrChange): Promise<Attr>
+
+  /** Any type but directory. A file made with open: true is open in this session, as after open(). */
+  create(
+    parent: number,
+    name: Buffer,
+    inode: NewInode,
+    options: { readonly exclusive: boolean; readonly open: boolean },
+  ): Promise<CreateReply>
+  mkdir(parent: number, name: Buffer, mode: number, uid: number, gid: number): Promise<Attr>
+  link(ino: number, parent: number, name: Buffer): Promise<Attr>
+  /** Not a directory (EISDIR). Answers the attributes that are left, nlink 0 for the last name. */
+  unlink(parent: number, name: Buffer): Promise<Attr>
+  rmdir(parent: number, name: Buffer): Promise<void>
+  rename(parent: number, name: Buffer, newParent: number, newName: Buffer, flags: RenameFlags): Promise<void>
+  readlink(ino: number): Promise<Buffer>
+
+  /** Registers the inode as open in this session, so that it outlives its last name. Counted: close as often. */
+  open(ino: number, options: { readonly truncate: boolean }): Promise<OpenReply>
+  /** Never fails for the caller: what cannot be told now is told when the session ends. */
+  close(ino: number): void
+
+  /** From the start (cursor null) or after a cursor; without `.` and `..`. */
+  readdir(ino: number, cursor: DirCursor | null, limit: number, plus: boolean): Promise<ReaddirReply>
+
+  /** `have`: what the caller holds already; the reply is the whole window in any case. */
+  extents(ino: number, window: number, have?: ExtentWindow): Promise<ExtentWindow>
+  /** All extents lie in one window ('at') or start at 0 ('append'). */
+  commit(ino: number, request: CommitRequest): Promise<CommitReply>
+  /** Ids for new chunks, unique in the volume for ever. */
+  chunkId(): Promise<number>
+
+  getxattr(ino: number, name: Buffer): Promise<Buffer>
+  listxattr(ino: number): Promise<readonly Buffer[]>
+  setxattr(ino: number, name: Buffer, value: Buffer, mode: 'any' | 'create' | 'replace'): Promise<void>
+  removexattr(ino: number, name: Buffer): Promise<void>
+
+  usage(): Promise<Usage>
+  /** Waits until every change acknowledged so far is as durable as the volume's settings promise. */
+  sync(): Promise<void>
+
+  /** One listener: the VFS. */
+  onEvent(listener: (event: MetaEvent) => void): void
+  /** true while pushed invalidation works and the lease is good: only then may anything be cached. */
+  readonly coherent: boolean
+  /** Ends the session: releases what it holds. */
+  shutdown(): Promise<void>
+}

@@ -1,0 +1,97 @@
+/**
+ * What the VFS offers to FUSE drivers and to FileService: POSIX semantics on inodes and handles.
+ * Every failed call throws PosixError.
+ */
+import type { TimeSpec } from '../base/clock.js'
+import type { Attr, AttrChange, DirEntry, RenameFlags } from '../meta/contract.js'
+
+export type { Attr, AttrChange, DirEntry, RenameFlags, TimeSpec }
+
+/** Who calls. Permission checks are the kernel's (default_permissions) or FileService's; the VFS uses it for ownership. */
+export interface Caller {
+  readonly uid: number
+  readonly gid: number
+  readonly pid: number
+}
+
+/** Flags as in open(2) on Linux: O_ACCMODE, O_CREAT, O_EXCL, O_TRUNC, O_APPEND, … */
+export type OpenFlags = number
+
+export interface VfsDirEntry {
+  readonly name: Buffer
+  readonly ino: number
+  /** S_IFMT bits >> 12, as d_type in dirent(3). */
+  readonly dtype: number
+  readonly attr?: Attr
+  /** telldir position: give it back to readdir to go on after this entry. Above 0, below 2^63; stable for the handle. */
+  readonly offset: bigint
+}
+
+export interface StatFs {
+  readonly blockBytes: number
+  readonly blocks: number
+  readonly blocksFree: number
+  readonly files: number
+  readonly filesFree: number
+  readonly nameMaxBytes: number
+}
+
+export interface VfsContract {
+  lookup(caller: Caller, parent: number, name: Buffer): Promise<Attr>
+  /** With what is buffered here and not committed yet. */
+  getattr(caller: Caller, ino: number): Promise<Attr>
+  setattr(caller: Caller, ino: number, change: AttrChange, handle?: number): Promise<Attr>
+  readlink(caller: Caller, ino: number): Promise<Buffer>
+
+  mknod(caller: Caller, parent: number, name: Buffer, mode: number, rdev: number): Promise<Attr>
+  mkdir(caller: Caller, parent: number, name: Buffer, mode: number): Promise<Attr>
+  symlink(caller: Caller, parent: number, name: Buffer, target: Buffer): Promise<Attr>
+  link(caller: Caller, ino: number, parent: number, name: Buffer): Promise<Attr>
+  unlink(caller: Caller, parent: number, name: Buffer): Promise<void>
+  rmdir(caller: Caller, parent: number, name: Buffer): Promise<void>
+  rename(
+    caller: Caller,
+    parent: number,
+    name: Buffer,
+    newParent: number,
+    newName: Buffer,
+    flags: RenameFlags,
+  ): Promise<void>
+
+  create(
+    caller: Caller,
+    parent: number,
+    name: Buffer,
+    mode: number,
+    flags: OpenFlags,
+  ): Promise<{ readonly attr: Attr; readonly handle: number }>
+  /** Sees everything that any client closed or synced before. O_TRUNC is honoured. */
+  open(caller: Caller, ino: number, flags: OpenFlags): Promise<{ readonly attr: Attr; readonly handle: number }>
+  /** Short only at the end of the file. */
+  read(handle: number, offset: number, lengthBytes: number): Promise<Buffer>
+  /** `data` is copied before the promise settles. With O_APPEND the offset is ignored. Answers the bytes taken: all. */
+  write(handle: number, offset: number, data: Uint8Array): Promise<number>
+  /** close(2): everything written through any handle of the inode is committed; reports failed background writes. */
+  flush(handle: number): Promise<void>
+  fsync(handle: number, dataOnly: boolean): Promise<void>
+  /** The last reference of the handle is gone. Flushes what flush did not. */
+  release(handle: number): Promise<void>
+
+  opendir(caller: Caller, ino: number): Promise<number>
+  /** From offset 0n or after an entry; with `.` and `..`; at most `limit` entries; empty at the end. */
+  readdir(handle: number, offset: bigint, limit: number, plus: boolean): Promise<readonly VfsDirEntry[]>
+  releasedir(handle: number): void
+  fsyncdir(handle: number): Promise<void>
+
+  getxattr(ino: number, name: Buffer): Promise<Buffer>
+  listxattr(ino: number): Promise<readonly Buffer[]>
+  /** flags: XATTR_CREATE 1, XATTR_REPLACE 2 (setxattr(2)). */
+  setxattr(ino: number, name: Buffer, value: Buffer, flags: number): Promise<void>
+  removexattr(ino: number, name: Buffer): Promise<void>
+
+  statfs(): Promise<StatFs>
+  /** Commits everything buffered; with `durable`, as fsync. */
+  syncAll(durable: boolean): Promise<void>
+  /** syncAll, then ends. */
+  shutdown(): Promise<void>
+}
