@@ -3,9 +3,10 @@
  * Every failed call throws PosixError.
  */
 import type { TimeSpec } from '../base/clock.js'
+import type { Durability } from '../chunk/contract.js'
 import type { Attr, AttrChange, DirEntry, RenameFlags } from '../meta/contract.js'
 
-export type { Attr, AttrChange, DirEntry, RenameFlags, TimeSpec }
+export type { Attr, AttrChange, DirEntry, Durability, RenameFlags, TimeSpec }
 
 /** Who calls. Permission checks are the kernel's (default_permissions) or FileService's; the VFS uses it for ownership. */
 export interface Caller {
@@ -69,8 +70,12 @@ export interface VfsContract {
   open(caller: Caller, ino: number, flags: OpenFlags): Promise<{ readonly attr: Attr; readonly handle: number }>
   /** Short only at the end of the file. */
   read(handle: number, offset: number, lengthBytes: number): Promise<Buffer>
-  /** `data` is copied before the promise settles. With O_APPEND the offset is ignored. Answers the bytes taken: all. */
-  write(handle: number, offset: number, data: Uint8Array): Promise<number>
+  /**
+   * `data` is copied before the promise settles. With O_APPEND the offset is ignored. Answers the bytes taken: all.
+   * `durability`: how many owners must have these bytes when they are sent to the chunk nodes, in place of the mount's
+   * own setting; bytes gathered into one chunk get the strongest that was asked for any of them.
+   */
+  write(handle: number, offset: number, data: Uint8Array, durability?: Durability): Promise<number>
   /** close(2): everything written through any handle of the inode is committed; reports failed background writes. */
   flush(handle: number): Promise<void>
   fsync(handle: number, dataOnly: boolean): Promise<void>
