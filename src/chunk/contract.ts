@@ -17,6 +17,9 @@ export interface ChunkRef {
   readonly root: Buffer
 }
 
+/** Most extents in the header of one chunk; a writer that packs scattered writes stops here and begins another chunk. */
+export const ORIGIN_EXTENTS_MAX = 4096
+
 /** Where a piece of a chunk belongs, kept in the chunk's header so that lost metadata can be rebuilt. */
 export interface ChunkOriginExtent {
   readonly fileOffset: number
@@ -97,7 +100,10 @@ export interface GetRequest {
   readonly volume: string
   readonly id: number
   readonly offset: number
+  /** Cut off at the end of the chunk: CHUNK_MAX_BYTES from 0 is the whole of any chunk. */
   readonly lengthBytes: number
+  /** true: the reply carries the origin. A node that copies the chunk needs it for its own header. */
+  readonly withOrigin?: boolean
 }
 
 export interface GetReply {
@@ -107,6 +113,8 @@ export interface GetReply {
   readonly firstLeaf: number
   /** Whole leaves (the last may be short) that cover the range. Not verified by the node: the reader does it. */
   readonly data: Buffer
+  /** Only if asked for. */
+  readonly origin?: ChunkOrigin
 }
 
 export interface NodeInfo {
