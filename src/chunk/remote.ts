@@ -1,0 +1,51 @@
+/** A chunk node on the other end of a channel. Nothing is retried here: where to go instead is the caller's knowledge. */
+import { join } from '../rpc/frame.js'
+import type { RpcChannel } from '../rpc/channel.js'
+import { CHUNK_GET, CHUNK_INFO, CHUNK_PUT, CHUNK_REMOVE, CHUNK_REPORT_BAD, CHUNK_SYNC } from '../rpc/messages-chunk.js'
+import type { CallOptions, ChunkNodeApi } from './contract.js'
+
+/** Far below FRAME_HEADER_MAX_BYTES: an id takes at most 8 bytes. */
+const IDS_PER_CALL = 8192
+
+export interface RemoteChunkNode extends ChunkNodeApi {
+  /** Round trip in milliseconds. */
+  ping(options: CallOptions): Promise<number>
+}
+
+/**
+ * Errors of every method: what the node answers, and of the connection NODE_UNREACHABLE, KEY_REQUIRED, CONNECTION_LOST,
+ * DEADLINE, CANCELLED, OVERLOADED.
+ */
+export function remoteChunkNode(channel: RpcChannel): RemoteChunkNode {
+  return {
+    async put(request, data, options) {
+      return (await channel.call(CHUNK_PUT, request, data, options)).reply
+    },
+    async get(request, options) {
+      const { reply, payload } = await channel.call(CHUNK_GET, request, [], options)
+      return { ...reply, data: join(payload) }
+    },
+    async sync(volume, ids, options) {
+      const replies = batches(ids).map((part) => channel.call(CHUNK_SYNC, { volume, ids: part }, [], options))
+      return { missing: (await Promise.all(replies)).flatMap(({ reply }) => reply.missing) }
+    },
+    async remove(volume, ids, options) {
+      await Promise.all(batches(ids).map((part) => channel.call(CHUNK_REMOVE, { volume, ids: part }, [], options)))
+    },
+    async reportBad(volume, id, options) {
+      await channel.call(CHUNK_REPORT_BAD, { volume, id }, [], options)
+    },
+    async info(options) {
+      return (await channel.call(CHUNK_INFO, {}, [], options)).reply
+    },
+    async ping(options) {
+      return (await channel.ping(options)).ms
+    },
+  }
+}
+
+function batches(ids: readonly number[]): number[][] {
+  const parts: number[][] = []
+  for (let at = 0; at < ids.length; at += IDS_PER_CALL) parts.push(ids.slice(at, at + IDS_PER_CALL))
+  return parts
+}

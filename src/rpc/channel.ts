@@ -1,0 +1,178 @@
+/**
+ * A connection that is made when it is first needed, and again after it was lost. What was outstanding when it was lost
+ * fails with CONNECTION_LOST: whether to repeat it is known only to the caller.
+ *
+ *      idle --call--> dialling --ok--> connected --lost--> idle
+ *                        |failed
+ *                        v
+ *                     backing off --time over--> idle       (calls meanwhile fail at once with the dial's error)
+ */
+import type { Socket } from 'node:net'
+import { systemClock, type Clock } from '../base/clock.js'
+import { RingfsError, messageOf } from '../base/errors.js'
+import { RpcConnection, type RpcCallOptions, type RpcReply } from './client.js'
+import { join } from './frame.js'
+import { CLIENT_LIMITS, type ClientLimits } from './limits.js'
+import { PING, type Method } from './method.js'
+import { dial, type DialOptions } from './transport.js'
+
+export interface ChannelOptions {
+  /** Cluster key; needed by every TCP listener that has one. */
+  readonly key?: Buffer
+  readonly limits?: Partial<ClientLimits>
+  readonly clock?: Clock
+  /** 0 to below 1, for jitter. */
+  readonly random?: () => number
+  readonly dial?: (target: string, options: DialOptions) => Promise<Socket>
+}
+
+export interface TypedReply<Reply> {
+  readonly reply: Reply
+  readonly payload: readonly Buffer[]
+}
+
+export class RpcChannel {
+  readonly target: string
+  readonly #limits: ClientLimits
+  readonly #key: Buffer | null
+  readonly #clock: Clock
+  readonly #random: () => number
+  readonly #dial: (target: string, options: DialOptions) => Promise<Socket>
+  #connection: RpcConnection | null = null
+  #dialling: Promise<RpcConnection> | null = null
+  #failures = 0
+  #notBeforeMs = 0
+  #lastFailure: RingfsError | null = null
+  #closed = false
+  /** Rises with each connection made: what belongs to one (file handles) can tell that it is gone. */
+  generation = 0
+
+  constructor(target: string, options: ChannelOptions = {}) {
+    this.target = target
+    this.#limits = { ...CLIENT_LIMITS, ...options.limits }
+    this.#key = options.key ?? null
+    this.#clock = options.clock ?? systemClock
+    this.#random = options.random ?? Math.random
+    this.#dial = options.dial ?? dial
+  }
+
+  /**
+   * Errors: those of RpcConnection.call; NODE_UNREACHABLE and KEY_REQUIRED when there is no connection (nothing was
+   * sent); FRAME_BAD for a reply that does not fit the method.
+   */
+  async call<Request, Reply>(
+    method: Method<Request, Reply>,
+    request: Request,
+    payload: readonly Uint8Array[],
+    options: RpcCallOptions,
+  ): Promise<TypedReply<Reply>> {
+    const header = method.request.encode(request)
+    const answer = await this.callRaw(method.number, header, payload, options)
+    return { reply: method.reply.decode(answer.header), payload: answer.payload }
+  }
+
+  async callRaw(
+    method: number,
+    header: Uint8Array,
+    payload: readonly Uint8Array[],
+    options: RpcCallOptions,
+  ): Promise<RpcReply> {
+    const connection = this.#connection
+    if (connection !== null) return connection.call(method, header, payload, options)
+    const startMs = this.#clock.monotonicMs()
+    const fresh = await within(this.connect(), options, this.target)
+    const leftMs = options.deadlineMs - (this.#clock.monotonicMs() - startMs)
+    if (leftMs <= 0) throw deadline(this.target, options.deadlineMs)
+    return fresh.call(method, header, payload, { ...options, deadlineMs: leftMs })
+  }
+
+  /** Milliseconds of a round trip, and the pid that answered. The payload comes back as it was sent. */
+  async ping(
+    options: RpcCallOptions,
+    payload: Uint8Array = EMPTY,
+  ): Promise<{ ms: number; pid: number; payload: Buffer }> {
+    const startMs = this.#clock.monotonicMs()
+    const answer = await this.call(PING, {}, payload.length === 0 ? [] : [payload], options)
+    return { ms: this.#clock.monotonicMs() - startMs, pid: answer.reply.pid, payload: join(answer.payload) }
+  }
+
+  /** Makes the connection if there is none. */
+  connect(): Promise<RpcConnection> {
+    if (this.#closed)
+      return Promise.reject(new RingfsError('CONNECTION_LOST', `the channel to ${this.target} is closed`))
+    if (this.#connection !== null) return Promise.resolve(this.#connection)
+    if (this.#dialling !== null) return this.#dialling
+    if (this.#lastFailure !== null && this.#clock.monotonicMs() < this.#notBeforeMs) {
+      return Promise.reject(again(this.#lastFailure))
+    }
+    this.#dialling = this.#establish().finally(() => (this.#dialling = null))
+    return this.#dialling
+  }
+
+  /** New calls fail; those outstanding may finish. */
+  async close(): Promise<void> {
+    this.#closed = true
+    await this.#dialling?.catch(() => undefined)
+    this.#connection?.close()
+  }
+
+  async #establish(): Promise<RpcConnection> {
+    const socket = await this.#dial(this.target, { key: this.#key, timeoutMs: this.#limits.connectTimeoutMs }).catch(
+      (error: unknown) => {
+        throw this.#backOff(error)
+      },
+    )
+    this.#failures = 0
+    this.#lastFailure = null
+    this.generation++
+    const connection = new RpcConnection(socket, this.target, this.#limits, () => {
+      if (this.#connection === connection) this.#connection = null
+    })
+    this.#connection = connection
+    if (this.#closed) connection.close()
+    return connection
+  }
+
+  #backOff(error: unknown): RingfsError {
+    const failure = error instanceof RingfsError ? error : new RingfsError('NODE_UNREACHABLE', messageOf(error))
+    const fullMs = Math.min(this.#limits.backoffMaxMs, this.#limits.backoffMinMs * 2 ** this.#failures)
+    this.#failures = Math.min(this.#failures + 1, 30)
+    // Half fixed, half random: many clients of a node that comes back do not arrive all at once.
+    this.#notBeforeMs = this.#clock.monotonicMs() + fullMs / 2 + (this.#random() * fullMs) / 2
+    this.#lastFailure = failure
+    return failure
+  }
+}
+
+const EMPTY = new Uint8Array(0)
+
+/** An own object for each caller: errors carry a stack and a cause. */
+function again(error: RingfsError): RingfsError {
+  return new RingfsError(error.code, error.message, { cause: error })
+}
+
+function deadline(target: string, deadlineMs: number): RingfsError {
+  return new RingfsError('DEADLINE', `no answer from ${target} in ${deadlineMs} ms`)
+}
+
+/** The promise, but no longer than the call's own deadline and signal. */
+function within<T>(promise: Promise<T>, options: RpcCallOptions, target: string): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => finish(() => reject(new RingfsError('CANCELLED', 'the call was cancelled')))
+    const timer = setTimeout(
+      () => finish(() => reject(deadline(target, options.deadlineMs))),
+      Math.min(options.deadlineMs, 2 ** 31 - 1),
+    )
+    const finish = (settle: () => void): void => {
+      clearTimeout(timer)
+      options.signal?.removeEventListener('abort', onAbort)
+      settle()
+    }
+    if (options.signal?.aborted === true) return onAbort()
+    options.signal?.addEventListener('abort', onAbort, { once: true })
+    promise.then(
+      (value) => finish(() => resolve(value)),
+      (error: unknown) => finish(() => reject(error instanceof Error ? error : new Error(String(error)))),
+    )
+  })
+}

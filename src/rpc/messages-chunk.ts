@@ -1,0 +1,123 @@
+/**
+ * The messages of service ChunkNode. The shapes are those of src/chunk/contract.ts, which rpc does not import: it is
+ * below it. src/chunk/remote.ts passes one for the other, so that the compiler compares them.
+ */
+import { CHUNK_MAX_BYTES, HASH_BYTES, LEAF_BYTES } from '../base/limits.js'
+import { codec, defineMethod, EMPTY_CODEC } from './method.js'
+import type { Fields } from './protobuf.js'
+
+const ID_MAX_LENGTH = 128
+const LEAVES_MAX_BYTES = (CHUNK_MAX_BYTES / LEAF_BYTES) * HASH_BYTES
+
+interface Origin {
+  readonly ino: number
+  readonly order: number
+  readonly extents: readonly {
+    readonly fileOffset: number
+    readonly chunkOffset: number
+    readonly lengthBytes: number
+  }[]
+}
+
+interface PutRequest {
+  readonly volume: string
+  readonly id: number
+  readonly root: Buffer
+  readonly leaves: Buffer
+  readonly origin: Origin
+  readonly sync: boolean
+  readonly forward: readonly string[]
+  readonly copies: number
+  readonly absent: readonly string[]
+}
+
+interface GetRequest {
+  readonly volume: string
+  readonly id: number
+  readonly offset: number
+  readonly lengthBytes: number
+  readonly withOrigin?: boolean
+}
+
+interface GetReply {
+  readonly chunkLengthBytes: number
+  readonly leaves: Buffer
+  readonly firstLeaf: number
+  readonly origin?: Origin
+}
+
+const readOrigin = (fields: Fields): Origin => ({
+  ino: fields.uint('ino'),
+  order: fields.uint('order'),
+  extents: fields.messages('extents', 'OriginExtent').map((extent) => ({
+    fileOffset: extent.uint('fileOffset'),
+    chunkOffset: extent.uint('chunkOffset', CHUNK_MAX_BYTES),
+    lengthBytes: extent.uint('lengthBytes', CHUNK_MAX_BYTES),
+  })),
+})
+
+const volumeOf = (fields: Fields): string => fields.text('volume', ID_MAX_LENGTH)
+
+const putRequest = codec<PutRequest>('PutRequest', (fields) => ({
+  volume: volumeOf(fields),
+  id: fields.uint('id'),
+  root: fields.bytes('root', HASH_BYTES, HASH_BYTES),
+  leaves: fields.bytes('leaves', HASH_BYTES, LEAVES_MAX_BYTES),
+  origin: readOrigin(fields.message('origin', 'Origin')),
+  sync: fields.bool('sync'),
+  forward: fields.texts('forward', ID_MAX_LENGTH),
+  copies: fields.uint('copies'),
+  absent: fields.texts('absent', ID_MAX_LENGTH),
+}))
+
+const putReply = codec('PutReply', (fields) => ({
+  stored: fields.texts('stored', ID_MAX_LENGTH),
+  queued: fields.texts('queued', ID_MAX_LENGTH),
+  missing: fields.texts('missing', ID_MAX_LENGTH),
+}))
+
+const getRequest = codec<GetRequest>('GetRequest', (fields) => ({
+  volume: volumeOf(fields),
+  id: fields.uint('id'),
+  offset: fields.uint('offset', CHUNK_MAX_BYTES),
+  lengthBytes: fields.uint('lengthBytes', CHUNK_MAX_BYTES),
+  withOrigin: fields.bool('withOrigin'),
+}))
+
+const getReply = codec<GetReply>('GetReply', (fields) => ({
+  chunkLengthBytes: fields.uint('chunkLengthBytes', CHUNK_MAX_BYTES),
+  leaves: fields.bytes('leaves', 0, LEAVES_MAX_BYTES),
+  firstLeaf: fields.uint('firstLeaf', CHUNK_MAX_BYTES / LEAF_BYTES),
+  ...(fields.has('origin') ? { origin: readOrigin(fields.message('origin', 'Origin')) } : {}),
+}))
+
+interface ChunkIds {
+  readonly volume: string
+  readonly ids: readonly number[]
+}
+
+const chunkIds = codec<ChunkIds>('ChunkIds', (fields) => ({ volume: volumeOf(fields), ids: fields.uints('ids') }))
+const syncReply = codec<{ readonly missing: readonly number[] }>('SyncReply', (fields) => ({
+  missing: fields.uints('missing'),
+}))
+const badChunk = codec('BadChunk', (fields) => ({ volume: volumeOf(fields), id: fields.uint('id') }))
+
+const nodeInfo = codec('NodeInfo', (fields) => ({
+  id: fields.text('id', ID_MAX_LENGTH),
+  volume: volumeOf(fields),
+  pid: fields.uint('pid'),
+  totalBytes: fields.uint('totalBytes'),
+  freeBytes: fields.uint('freeBytes'),
+  chunks: fields.uint('chunks'),
+  version: fields.text('version', ID_MAX_LENGTH),
+}))
+
+export const CHUNK_PUT = defineMethod('CHUNK_PUT', putRequest, putReply)
+export const CHUNK_GET = defineMethod('CHUNK_GET', getRequest, getReply)
+export const CHUNK_SYNC = defineMethod('CHUNK_SYNC', chunkIds, syncReply)
+export const CHUNK_REMOVE = defineMethod('CHUNK_REMOVE', chunkIds, EMPTY_CODEC)
+export const CHUNK_REPORT_BAD = defineMethod('CHUNK_REPORT_BAD', badChunk, EMPTY_CODEC)
+export const CHUNK_INFO = defineMethod('CHUNK_INFO', EMPTY_CODEC, nodeInfo)
+
+/** In the order of the service's declaration, which a test compares. */
+export const CHUNK_METHODS = [CHUNK_PUT, CHUNK_GET, CHUNK_SYNC, CHUNK_REMOVE, CHUNK_REPORT_BAD, CHUNK_INFO] as const

@@ -1,0 +1,98 @@
+/** The answering side: listeners, connections, and the table of methods they share. */
+import type { Socket } from 'node:net'
+import { RingfsError, messageOf } from '../base/errors.js'
+import { invariant } from '../base/invariant.js'
+import { silentLog, type Log } from '../base/log.js'
+import { SERVER_LIMITS, type ServerLimits } from './limits.js'
+import { PING, type Method } from './method.js'
+import { ServerConnection, type CallContext, type RawHandler } from './server-connection.js'
+import { listen, type Listener } from './transport.js'
+
+export type { CallContext } from './server-connection.js'
+
+export interface ServerOptions {
+  readonly log?: Log
+  readonly limits?: Partial<ServerLimits>
+  /** Cluster key: every TCP listener asks for it. */
+  readonly key?: Buffer
+}
+
+/** What a handler answers: the message, and the payload, whose buffers must not change afterwards. */
+export interface HandlerReply<Reply> {
+  readonly reply: Reply
+  readonly payload?: readonly Uint8Array[]
+}
+
+export type Handler<Request, Reply> = (
+  request: Request,
+  payload: readonly Buffer[],
+  context: CallContext,
+) => Promise<HandlerReply<Reply>>
+
+export class RpcServer {
+  readonly #log: Log
+  readonly #limits: ServerLimits
+  readonly #key: Buffer | null
+  readonly #handlers = new Map<number, RawHandler>()
+  readonly #listeners: Listener[] = []
+  readonly #connections = new Set<ServerConnection>()
+  #closing = false
+
+  constructor(options: ServerOptions = {}) {
+    this.#log = options.log ?? silentLog
+    this.#limits = { ...SERVER_LIMITS, ...options.limits }
+    this.#key = options.key ?? null
+    this.handle(PING, (_request, payload) => Promise.resolve({ reply: { pid: process.pid }, payload }))
+  }
+
+  get connections(): number {
+    return this.#connections.size
+  }
+
+  /** Before listening. A method has one handler. */
+  handle<Request, Reply>(method: Method<Request, Reply>, handler: Handler<Request, Reply>): void {
+    invariant(!this.#handlers.has(method.number), `one handler for ${method.name}`)
+    this.#handlers.set(method.number, async (frame, context) => {
+      const answer = await handler(method.request.decode(frame.header), frame.payload, context)
+      return { header: method.reply.encode(answer.reply), payload: answer.payload ?? [] }
+    })
+  }
+
+  /**
+   * `host:port` (port 0: any) or `unix:/path`; answers the address to dial.
+   * Errors: RingfsError USAGE, KEY_REQUIRED (an address others can reach needs the cluster key), LISTEN_FAILED.
+   */
+  async listen(address: string): Promise<string> {
+    const listener = await listen(address, {
+      key: this.#key,
+      onSocket: (socket) => this.#accept(socket),
+      onRefused: (reason) => this.#log.warn({ reason }, 'connection refused: the cluster key differs or is missing'),
+    })
+    if (this.#closing) {
+      await listener.close()
+      throw new RingfsError('LISTEN_FAILED', 'the server is closing')
+    }
+    this.#listeners.push(listener)
+    return listener.address
+  }
+
+  /** Accepts nothing new, lets requests in work finish (at most limits.drainMs), then closes every connection. */
+  async close(): Promise<void> {
+    this.#closing = true
+    await Promise.all(this.#listeners.splice(0).map((listener) => listener.close()))
+    await Promise.all([...this.#connections].map((connection) => connection.drain()))
+  }
+
+  #accept(socket: Socket): void {
+    if (this.#closing || this.#connections.size >= this.#limits.maxConnections) {
+      this.#log.warn({ connections: this.#connections.size }, 'connection refused: too many')
+      socket.destroy()
+      return
+    }
+    const connection = new ServerConnection(socket, this.#handlers, this.#limits, (error) => {
+      this.#connections.delete(connection)
+      if (error !== null) this.#log.debug({ reason: messageOf(error) }, 'connection ended')
+    })
+    this.#connections.add(connection)
+  }
+}
