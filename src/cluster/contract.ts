@@ -48,6 +48,8 @@ export interface VolumeSettings {
   readonly replicas: number
   readonly writeQuorum: number
   readonly createdMs: number
+  /** fsync waits until so many replicas of each Redis master have the metadata (WAIT). 0: the master alone. */
+  readonly metaReplicas: number
 }
 
 export const FORMAT_VERSION = 1

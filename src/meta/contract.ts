@@ -188,6 +188,17 @@ export interface MetaStore {
   extents(ino: number, window: number, have?: ExtentWindow): Promise<ExtentWindow>
   /** All extents lie in one window ('at') or start at 0 ('append'). */
   commit(ino: number, request: CommitRequest): Promise<CommitReply>
+  /**
+   * Replaces the extents of a window by fewer that read the same. `dropped`: extents whose chunks no extent uses any
+   * more. false: the window was truncated or compacted meanwhile, nothing changed.
+   */
+  compact(
+    ino: number,
+    old: ExtentWindow,
+    extents: readonly Extent[],
+    dropped: readonly Extent[],
+    allocatedDeltaBytes: number,
+  ): Promise<boolean>
   /** Ids for new chunks, unique in the volume for ever. */
   chunkId(): Promise<number>
 
@@ -200,6 +211,11 @@ export interface MetaStore {
   /** Waits until every change acknowledged so far is as durable as the volume's settings promise. */
   sync(): Promise<void>
 
+  /**
+   * One round of the janitor: hands chunks that nobody uses, and has not for `graceMs`, to `remove`, and forgets them
+   * when it succeeds. Does nothing while another client is the janitor. Answers how many chunks were removed.
+   */
+  collectGarbage(remove: (chunkIds: readonly number[]) => Promise<void>, graceMs: number): Promise<number>
   /** One listener: the VFS. */
   onEvent(listener: (event: MetaEvent) => void): void
   /** true while pushed invalidation works and the lease is good: only then may anything be cached. */

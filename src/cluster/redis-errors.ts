@@ -1,0 +1,59 @@
+/**
+ * What to do about an error of Redis. Error replies begin with a code in capitals (redis.io: RESP, "Simple errors").
+ *
+ *   lost      no reply came: it may or may not have run      -> again, on a new connection
+ *   moved     the slot lives elsewhere for good              -> there, and fetch the slot map
+ *   ask       this one call goes elsewhere                   -> there, after ASKING
+ *   wait      the server cannot now, but will                -> again, after a pause
+ *   noscript  the server does not know the script            -> SCRIPT LOAD there, and again
+ *   full      out of memory, or of disk for its log          -> PosixError ENOSPC
+ *   auth      wrong or missing password, or no permission    -> RingfsError REDIS_AUTH
+ *   refused   anything else: a defect of ours, or of the set-up
+ */
+import { RingfsError, messageOf } from '../base/errors.js'
+import { PosixError } from '../base/errno.js'
+
+export type Verdict =
+  | { readonly kind: 'moved' | 'ask'; readonly slot: number; readonly address: string }
+  | { readonly kind: 'lost' | 'wait' | 'noscript' | 'full' | 'auth' | 'refused' }
+
+/** The connection ended, could not be made, or was given up. Whatever was in flight on it may have been carried out. */
+export class LinkLostError extends Error {
+  override readonly name = 'LinkLostError'
+}
+
+const WAIT_CODES = new Set(['TRYAGAIN', 'CLUSTERDOWN', 'LOADING', 'READONLY', 'MASTERDOWN', 'BUSY', 'NOREPLICAS'])
+const AUTH_CODES = new Set(['NOAUTH', 'WRONGPASS', 'NOPERM'])
+
+export function classify(error: unknown): Verdict {
+  if (error instanceof LinkLostError) return { kind: 'lost' }
+  const text = messageOf(error)
+  const [code = '', slot = '', address = ''] = text.split(' ', 3)
+  if (code === 'MOVED' || code === 'ASK') {
+    return { kind: code === 'MOVED' ? 'moved' : 'ask', slot: Number(slot), address }
+  }
+  if (code === 'NOSCRIPT') return { kind: 'noscript' }
+  if (WAIT_CODES.has(code)) return { kind: 'wait' }
+  if (code === 'OOM' || (code === 'MISCONF' && text.includes('No space left'))) return { kind: 'full' }
+  // A disk that failed once is tried again by Redis every second (appendonly) or at the next save.
+  if (code === 'MISCONF') return { kind: 'wait' }
+  if (AUTH_CODES.has(code)) return { kind: 'auth' }
+  return { kind: 'refused' }
+}
+
+/** The error that a caller sees for a verdict that is not retried. */
+export function finalError(kind: 'full' | 'auth' | 'refused', error: unknown, address: string, what: string): Error {
+  const text = messageOf(error)
+  if (kind === 'full') return new PosixError('ENOSPC', `Redis at ${address} is full`, { cause: error })
+  if (kind === 'auth') return authError(address, text, error)
+  return new RingfsError('INTERNAL', `Redis at ${address} refused ${what}: ${text}`, { cause: error })
+}
+
+export function authError(address: string, text: string, cause: unknown): RingfsError {
+  const advice = text.startsWith('NOAUTH')
+    ? 'it wants a password: put it into the URL as redis://:PASSWORD@…'
+    : text.startsWith('NOPERM')
+      ? `its user may not do that (${text})`
+      : 'the password in the URL is wrong'
+  return new RingfsError('REDIS_AUTH', `Redis at ${address} refused the connection: ${advice}`, { cause })
+}

@@ -1,0 +1,204 @@
+/**
+ * Sharded pub/sub over many channels: each is subscribed at the master that owns its slot, on one connection a master.
+ *
+ * Invariant: while `healthy` was last reported true, every channel is subscribed on a live connection to the master
+ * that owned its slot when last checked. Whatever ends that (connection lost, slot gone, owner changed) reports false
+ * first and subscribes again after: a listener that drops its caches on false cannot have missed a message unawares.
+ *
+ *            all subscribed
+ *   broken  --------------->  healthy
+ *      ^                         |   connection ends, sunsubscribe from the server, owner changed, ping unanswered
+ *      +-------------------------+
+ */
+import type { Clock } from '../base/clock.js'
+import { messageOf } from '../base/errors.js'
+import type { Log } from '../base/log.js'
+import { LinkLostError, classify } from './redis-errors.js'
+import type { RedisLink } from './redis-link.js'
+import type { Topology } from './redis-topology.js'
+import { keySlot } from './slot.js'
+
+export interface SubscriptionOptions {
+  readonly topology: Topology
+  readonly clock: Clock
+  readonly random: () => number
+  readonly log: Log
+  readonly channels: readonly string[]
+  readonly onMessage: (channel: string, message: Buffer) => void
+  readonly onState: (healthy: boolean) => void
+}
+
+const CHECK_INTERVAL_MS = 2_000
+/** A failover that leaves the old master's connections open shows only in the slot map: fetched every so many checks. */
+const CHECKS_PER_REFRESH = 3
+const BACKOFF_FIRST_MS = 20
+const BACKOFF_MAX_MS = 1_000
+
+export class ShardSubscription {
+  readonly #options: SubscriptionOptions
+  readonly #links = new Map<string, RedisLink>()
+  /** The connection on which a channel is subscribed, confirmed by the server. */
+  readonly #linkOf = new Map<string, RedisLink>()
+  #timer: NodeJS.Timeout | undefined
+  #repairing: Promise<void> | undefined
+  #isHealthy = false
+  #isClosed = false
+  #checks = 0
+
+  constructor(options: SubscriptionOptions) {
+    this.#options = options
+  }
+
+  /** Resolves after the first attempt, whether it succeeded or not: onState tells. */
+  async start(): Promise<void> {
+    this.#timer = setInterval(() => this.#check(), CHECK_INTERVAL_MS).unref()
+    try {
+      await this.#subscribeMissing()
+      this.#report(true)
+    } catch (error) {
+      this.#options.log.debug({ err: error }, 'not yet subscribed')
+      this.#repair()
+    }
+  }
+
+  close(): void {
+    this.#isClosed = true
+    clearInterval(this.#timer)
+    for (const link of this.#links.values()) link.abort()
+    this.#links.clear()
+    this.#linkOf.clear()
+  }
+
+  #report(isHealthy: boolean): void {
+    if (this.#isClosed || this.#isHealthy === isHealthy) return
+    this.#isHealthy = isHealthy
+    this.#options.onState(isHealthy)
+  }
+
+  /** Something is missing: subscribe again until nothing is. One repair runs at a time. */
+  #repair(): void {
+    this.#report(false)
+    if (this.#isClosed || this.#repairing !== undefined) return
+    this.#repairing = this.#repairAll().finally(() => {
+      this.#repairing = undefined
+      if (!this.#isClosed && !this.#isComplete()) this.#repair()
+    })
+  }
+
+  async #repairAll(): Promise<void> {
+    for (let attempt = 0; !this.#isClosed && !this.#isHealthy; attempt++) {
+      try {
+        if (attempt > 0) {
+          await this.#pause(attempt)
+          await this.#options.topology.refresh()
+        }
+        await this.#subscribeMissing()
+        this.#report(true)
+      } catch (error) {
+        this.#options.log.debug({ err: error }, 'subscription not yet back')
+      }
+    }
+  }
+
+  #pause(attempt: number): Promise<void> {
+    const longestMs = Math.min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * 2 ** Math.min(attempt, 10))
+    return this.#options.clock.sleep(longestMs * (0.5 + this.#options.random() / 2))
+  }
+
+  #owner(channel: string): string | undefined {
+    return this.#options.topology.owner(keySlot(channel))
+  }
+
+  #isComplete(): boolean {
+    return this.#options.channels.every((channel) => {
+      const link = this.#linkOf.get(channel)
+      return link?.isReady === true && link.address === this.#owner(channel)
+    })
+  }
+
+  async #subscribeMissing(): Promise<void> {
+    this.#dropMisplaced()
+    const missing = new Map<string, string[]>()
+    for (const channel of this.#options.channels) {
+      if (this.#linkOf.has(channel)) continue
+      const owner = this.#owner(channel)
+      if (owner === undefined) throw new LinkLostError(`no master serves the slot of channel ${channel}`)
+      const group = missing.get(owner)
+      if (group === undefined) missing.set(owner, [channel])
+      else group.push(channel)
+    }
+    await settleAll([...missing].map(([address, channels]) => this.#subscribeAt(address, channels)))
+    // A connection may have ended while another was still being made.
+    if (!this.#isComplete()) throw new LinkLostError('a subscription was lost at once')
+  }
+
+  async #subscribeAt(address: string, channels: readonly string[]): Promise<void> {
+    const link = await this.#connect(address)
+    await settleAll(
+      channels.map(async (channel) => {
+        try {
+          await link.subscribe(channel)
+        } catch (error) {
+          const verdict = classify(error)
+          if (verdict.kind === 'moved') this.#options.topology.moved(verdict.slot, verdict.address)
+          throw error
+        }
+        if (link.isReady) this.#linkOf.set(channel, link)
+      }),
+    )
+  }
+
+  async #connect(address: string): Promise<RedisLink> {
+    const known = this.#links.get(address)
+    if (known?.isReady === true) return known
+    const link = this.#options.topology.newLink(address, 3)
+    this.#links.set(address, link)
+    link.onEnd(() => this.#lose(link))
+    // The server does not say which channel went: all of this connection are subscribed anew.
+    link.onMoved(() => link.abort('a channel was moved'))
+    link.onMessage((channel, message) => {
+      if (!this.#isClosed) this.#options.onMessage(channel.toString(), message)
+    })
+    await link.connect()
+    if (this.#isClosed) link.abort()
+    return link
+  }
+
+  #lose(link: RedisLink): void {
+    let isUsed = false
+    for (const [channel, of] of this.#linkOf) {
+      if (of !== link) continue
+      this.#linkOf.delete(channel)
+      isUsed = true
+    }
+    if (this.#links.get(link.address) === link) this.#links.delete(link.address)
+    if (isUsed) this.#repair()
+  }
+
+  /** A demoted master keeps its connections, but gets the messages only in passing. */
+  #dropMisplaced(): void {
+    for (const [channel, link] of [...this.#linkOf]) {
+      if (link.address === this.#owner(channel) && link.isReady) continue
+      link.abort('the owner of a channel changed')
+      this.#lose(link)
+    }
+  }
+
+  #check(): void {
+    if (this.#repairing !== undefined) return
+    if (++this.#checks % CHECKS_PER_REFRESH === 0) this.#options.topology.refreshBehind()
+    // An unanswered ping ends the link by its watchdog.
+    for (const link of this.#links.values()) {
+      link.send('PING', []).catch((error: unknown) => {
+        this.#options.log.debug({ address: link.address, reason: messageOf(error) }, 'subscription ping failed')
+      })
+    }
+    if (!this.#isComplete()) this.#repair()
+  }
+}
+
+/** Like Promise.all, but leaves nothing running behind when it throws. */
+async function settleAll(promises: readonly Promise<void>[]): Promise<void> {
+  const failed = (await Promise.allSettled(promises)).find((result) => result.status === 'rejected')
+  if (failed !== undefined) throw failed.reason
+}

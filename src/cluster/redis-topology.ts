@@ -1,0 +1,206 @@
+/**
+ * Which master owns which slot, and the connections to the masters. The map comes from CLUSTER SLOTS of whichever node
+ * answers first, and is corrected by MOVED replies; a stale map is therefore only slow, never wrong.
+ */
+import type { Clock } from '../base/clock.js'
+import { RingfsError, messageOf } from '../base/errors.js'
+import type { Log } from '../base/log.js'
+import type { RedisValue } from './contract.js'
+import { arrayOf, numberOf } from './reply.js'
+import { LinkLostError, authError, classify } from './redis-errors.js'
+import { RedisLink, type LinkOptions } from './redis-link.js'
+import { SLOTS } from './slot.js'
+import { formatHost, parseHost } from './url.js'
+
+export interface TopologyOptions extends LinkOptions {
+  readonly log: Log
+  /** Addresses of the URL. Kept for ever: when everything known has gone, they are asked again. */
+  readonly seeds: readonly string[]
+}
+
+export interface SlotRange {
+  readonly first: number
+  readonly last: number
+  readonly master: string
+}
+
+interface SlotMap {
+  readonly ranges: readonly SlotRange[]
+  /** Masters and replicas. */
+  readonly addresses: ReadonlySet<string>
+}
+
+/** A storm of MOVED (a slot migration) asks for the map at most this often. */
+const REFRESH_PAUSE_MS = 100
+
+export class Topology {
+  readonly #options: TopologyOptions
+  readonly #clock: Clock
+  readonly #links = new Map<string, RedisLink>()
+  readonly #owners: (string | undefined)[] = new Array<string | undefined>(SLOTS)
+  #addresses: ReadonlySet<string> = new Set()
+  #refreshing: Promise<void> | undefined
+  #refreshedMs = -Infinity
+  #isClosed = false
+
+  constructor(options: TopologyOptions) {
+    this.#options = options
+    this.#clock = options.clock
+  }
+
+  owner(slot: number): string | undefined {
+    return this.#owners[slot]
+  }
+
+  /** How many slots have no known master. */
+  unowned(): number {
+    let count = 0
+    for (let slot = 0; slot < SLOTS; slot++) if (this.#owners[slot] === undefined) count++
+    return count
+  }
+
+  masters(): { address: string; slots: [number, number][] }[] {
+    const slotsOf = new Map<string, [number, number][]>()
+    for (let slot = 0; slot < SLOTS; slot++) {
+      const owner = this.#owners[slot]
+      if (owner === undefined) continue
+      const ranges = slotsOf.get(owner) ?? []
+      const last = ranges.at(-1)
+      if (last?.[1] === slot - 1) last[1] = slot
+      else ranges.push([slot, slot])
+      slotsOf.set(owner, ranges)
+    }
+    return [...slotsOf].map(([address, slots]) => ({ address, slots }))
+  }
+
+  /** The ready link to a slot's owner, if there is one: the way of nearly every call. */
+  readyLink(slot: number): RedisLink | undefined {
+    const owner = this.#owners[slot]
+    const link = owner === undefined ? undefined : this.#links.get(owner)
+    return link?.isReady === true ? link : undefined
+  }
+
+  /** A ready link. Throws LinkLostError or RingfsError REDIS_AUTH, within the connect timeout. */
+  async connect(address: string): Promise<RedisLink> {
+    if (this.#isClosed) throw new LinkLostError('closed')
+    let link = this.#links.get(address)
+    if (link === undefined || link.isEnded) {
+      link = new RedisLink(address, this.#options)
+      this.#links.set(address, link)
+    }
+    await link.connect()
+    return link
+  }
+
+  /** MOVED says it: believed at once for that slot, and the whole map is fetched behind. */
+  moved(slot: number, address: string): void {
+    this.#owners[slot] = address
+    this.refreshBehind()
+  }
+
+  refreshBehind(): void {
+    this.refresh().catch((error: unknown) => {
+      this.#options.log.debug({ err: error }, 'slot map not refreshed')
+    })
+  }
+
+  /** A connection of the caller's own. */
+  newLink(address: string, protocol: 2 | 3): RedisLink {
+    return new RedisLink(address, { ...this.#options, protocol })
+  }
+
+  /** Fetches the slot map; concurrent callers share one fetch. Throws the failure of the last node to fail. */
+  refresh(): Promise<void> {
+    this.#refreshing ??= this.#refresh().finally(() => (this.#refreshing = undefined))
+    return this.#refreshing
+  }
+
+  async #refresh(): Promise<void> {
+    const pauseMs = this.#refreshedMs + REFRESH_PAUSE_MS - this.#clock.monotonicMs()
+    if (pauseMs > 0) await this.#clock.sleep(pauseMs)
+    this.#refreshedMs = this.#clock.monotonicMs()
+    const asked = new Set([...this.#addresses, ...this.#options.seeds])
+    try {
+      this.#apply(await Promise.any([...asked].map((address) => this.#fetch(address))))
+    } catch (error) {
+      throw error instanceof AggregateError ? worst(error.errors) : error
+    }
+  }
+
+  async #fetch(address: string): Promise<SlotMap> {
+    const link = await this.connect(address)
+    try {
+      return parseSlots(await link.send('CLUSTER', ['SLOTS']), address)
+    } catch (error) {
+      const text = messageOf(error)
+      if (text.includes('cluster support disabled')) throw notCluster(address)
+      throw classify(error).kind === 'auth' ? authError(address, text, error) : error
+    }
+  }
+
+  #apply(map: SlotMap): void {
+    if (this.#isClosed) return
+    this.#owners.fill(undefined)
+    for (const range of map.ranges) this.#owners.fill(range.master, range.first, range.last + 1)
+    this.#addresses = map.addresses
+    for (const [address, link] of this.#links) {
+      if (map.addresses.has(address)) continue
+      if (link.isEnded) this.#links.delete(address)
+      // One that is asked under another name (a seed) or has left the cluster: calls in flight on it end by themselves.
+      else if (link.isIdle) this.#drop(address, link)
+    }
+  }
+
+  #drop(address: string, link: RedisLink): void {
+    this.#links.delete(address)
+    link.abort('no longer part of the cluster')
+  }
+
+  close(): void {
+    this.#isClosed = true
+    for (const link of this.#links.values()) link.abort()
+    this.#links.clear()
+  }
+}
+
+function notCluster(address: string): RingfsError {
+  return new RingfsError(
+    'REDIS_NOT_CLUSTER',
+    `Redis at ${address} does not run in cluster mode: set \`cluster-enabled yes\` and give it its slots ` +
+      '(`redis-cli --cluster create`, or for a single server `redis-cli cluster addslotsrange 0 16383`)',
+  )
+}
+
+/** Among the failures of all nodes, the one that tells most: an answer is more than silence. */
+function worst(errors: readonly unknown[]): unknown {
+  return (
+    errors.find((error) => error instanceof RingfsError) ??
+    errors.find((error) => !(error instanceof LinkLostError)) ??
+    new LinkLostError(errors.map(messageOf).join('; '))
+  )
+}
+
+/**
+ * CLUSTER SLOTS: [[first, last, [host, port, id, …], replica…], …]. An empty or null host means "the one you asked": so
+ * says the lone server that never met another and has no cluster-announce-ip.
+ */
+export function parseSlots(reply: RedisValue, asked: string): SlotMap {
+  const ranges: SlotRange[] = []
+  const addresses = new Set<string>()
+  for (const entry of arrayOf(reply, 'CLUSTER SLOTS')) {
+    const [first, last, ...nodes] = arrayOf(entry, 'CLUSTER SLOTS')
+    const found = nodes.map((node) => nodeAddress(node, asked))
+    for (const address of found) addresses.add(address)
+    const master = found[0]
+    if (master === undefined) continue
+    ranges.push({ first: numberOf(first, 'CLUSTER SLOTS'), last: numberOf(last, 'CLUSTER SLOTS'), master })
+  }
+  return { ranges, addresses }
+}
+
+function nodeAddress(node: RedisValue, asked: string): string {
+  const [host, port] = arrayOf(node, 'CLUSTER SLOTS')
+  const name = Buffer.isBuffer(host) ? host.toString() : ''
+  const isUnnamed = name === '' || name === '?'
+  return formatHost({ host: isUnnamed ? parseHost(asked).host : name, port: numberOf(port, 'CLUSTER SLOTS') })
+}

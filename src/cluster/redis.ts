@@ -1,0 +1,309 @@
+/**
+ * The door to Redis Cluster: see RedisStore in contract.ts for what it promises.
+ *
+ * The way of a call: slot of the key -> owner from the slot map -> that master's one pipelined connection. This is our
+ * own and not ioredis's Cluster, because that waits without a deadline when no node answers, and adds a queue for each
+ * call. What goes wrong is sorted by redis-errors.ts, and tried again here until the call's deadline.
+ */
+import { systemClock, type Clock } from '../base/clock.js'
+import { RingfsError, messageOf } from '../base/errors.js'
+import type { Log } from '../base/log.js'
+import type { RedisArg, RedisStore, RedisValue, RunOptions, Script } from './contract.js'
+import { checkServers } from './redis-check.js'
+import { LinkLostError, classify, finalError, type Verdict } from './redis-errors.js'
+import type { RedisLink } from './redis-link.js'
+import { ShardSubscription } from './redis-subscription.js'
+import { Topology } from './redis-topology.js'
+import { numberOf } from './reply.js'
+import { keySlot } from './slot.js'
+import { formatHost, type MetaUrl } from './url.js'
+
+export interface ConnectOptions {
+  readonly log: Log
+  readonly clock?: Clock
+  /** 0 to 1; for the jitter of retries. */
+  readonly random?: () => number
+  /** For the whole of connectRedis, and for each later connection to a node. Default 5,000. */
+  readonly connectTimeoutMs?: number
+  /** A node that answers nothing for so long is taken for lost, and its calls are sent again. Default 5,000. */
+  readonly replyTimeoutMs?: number
+  /** Default true: refuse servers that would forget (no append-only file) or drop keys (an evicting maxmemory-policy). */
+  readonly requirePersistence?: boolean
+}
+
+const CONNECT_TIMEOUT_MS = 5_000
+const REPLY_TIMEOUT_MS = 5_000
+const DEADLINE_MS = 30_000
+const BACKOFF_FIRST_MS = 5
+const BACKOFF_MAX_MS = 500
+
+/**
+ * Connects and checks every master. Errors: REDIS_UNREACHABLE, REDIS_AUTH, REDIS_NOT_CLUSTER, REDIS_UNSAFE. A server
+ * that still loads its data is waited for, within the connect timeout.
+ */
+export async function connectRedis(url: MetaUrl, options: ConnectOptions): Promise<RedisStore> {
+  const store = new ClusterStore(url, options)
+  try {
+    await store.open(options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS, options.requirePersistence ?? true)
+    return store
+  } catch (error) {
+    await store.close()
+    throw error
+  }
+}
+
+type Send = (link: RedisLink) => Promise<RedisValue>
+
+/** Where the next attempt goes, when a redirection said so. */
+interface Target {
+  readonly address: string
+  readonly asking: boolean
+}
+
+class ClusterStore implements RedisStore {
+  readonly #seeds: readonly string[]
+  readonly #log: Log
+  readonly #clock: Clock
+  readonly #random: () => number
+  readonly #replyTimeoutMs: number
+  readonly #topology: Topology
+  /** WAIT holds up its connection, so it has its own. */
+  readonly #waits: Topology
+  readonly #subscriptions = new Set<ShardSubscription>()
+  #isClosed = false
+
+  constructor(url: MetaUrl, options: ConnectOptions) {
+    this.#seeds = url.hosts.map(formatHost)
+    this.#log = options.log
+    this.#clock = options.clock ?? systemClock
+    this.#random = options.random ?? Math.random
+    this.#replyTimeoutMs = options.replyTimeoutMs ?? REPLY_TIMEOUT_MS
+    const link = {
+      log: options.log,
+      clock: this.#clock,
+      ...(url.password === undefined ? {} : { password: url.password }),
+      connectTimeoutMs: options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
+      seeds: this.#seeds,
+      protocol: 2,
+    } as const
+    this.#topology = new Topology({ ...link, replyTimeoutMs: this.#replyTimeoutMs })
+    this.#waits = new Topology({ ...link, replyTimeoutMs: DEADLINE_MS })
+  }
+
+  async open(timeoutMs: number, requirePersistence: boolean): Promise<void> {
+    const deadline = this.#clock.monotonicMs() + timeoutMs
+    for (let attempt = 0; ; attempt++) {
+      try {
+        return await this.#before(deadline, checkServers(this.#topology, requirePersistence, this.#log))
+      } catch (error) {
+        const isFinal = error instanceof RingfsError || classify(error).kind === 'refused'
+        if (isFinal) throw error
+        if (!(await this.#pause(attempt, deadline))) throw this.#unreachable(timeoutMs, error)
+      }
+    }
+  }
+
+  run(script: Script, keys: readonly string[], args: readonly RedisArg[], options?: RunOptions): Promise<RedisValue> {
+    const [key] = keys
+    if (key === undefined) return Promise.reject(new RingfsError('INTERNAL', `script ${script.name} was given no key`))
+    const evalArgs = [script.sha1, keys.length, ...keys, ...args]
+    return this.#route(key, script.name, (link) => link.send('EVALSHA', evalArgs), options, script)
+  }
+
+  call(command: string, key: string, ...args: readonly RedisArg[]): Promise<RedisValue> {
+    return this.#route(key, command, (link) => link.send(command, [key, ...args]))
+  }
+
+  async #route(key: string, what: string, send: Send, options?: RunOptions, script?: Script): Promise<RedisValue> {
+    const slot = keySlot(key)
+    const timeoutMs = options?.deadlineMs ?? DEADLINE_MS
+    const deadline = this.#clock.monotonicMs() + timeoutMs
+    let target: Target | undefined
+    for (let attempt = 0; ; attempt++) {
+      if (this.#isClosed) throw new RingfsError('CANCELLED', 'the connection to Redis was closed')
+      // Read before anything is awaited: it is where this attempt goes, whatever the map says when it fails.
+      const address = target?.address ?? this.#topology.owner(slot) ?? this.#seeds.join(',')
+      let verdict: Verdict
+      let failure: unknown
+      try {
+        return await this.#attempt(slot, target, send, deadline)
+      } catch (error) {
+        if (error instanceof RingfsError) throw error
+        verdict = classify(error)
+        failure = error
+      }
+      const { kind } = verdict
+      if (kind === 'full' || kind === 'auth' || kind === 'refused') throw finalError(kind, failure, address, what)
+      if (this.#clock.monotonicMs() >= deadline) throw this.#unreachable(timeoutMs, failure)
+      target = await this.#recover(verdict, slot, target, script, attempt, deadline)
+    }
+  }
+
+  async #attempt(slot: number, target: Target | undefined, send: Send, deadline: number): Promise<RedisValue> {
+    const ready = target === undefined ? this.#topology.readyLink(slot) : undefined
+    if (ready !== undefined) return this.#before(deadline, send(ready))
+    const link = await this.#before(deadline, this.#connect(slot, target))
+    if (target?.asking !== true) return this.#before(deadline, send(link))
+    // ASKING holds for the next command of the connection only: nothing may come between the two.
+    const asking = link.send('ASKING', [])
+    const reply = send(link)
+    reply.catch(() => undefined)
+    await asking
+    return this.#before(deadline, reply)
+  }
+
+  async #connect(slot: number, target: Target | undefined): Promise<RedisLink> {
+    if (target !== undefined) return this.#topology.connect(target.address)
+    if (this.#topology.owner(slot) === undefined) await this.#topology.refresh()
+    const owner = this.#topology.owner(slot)
+    if (owner === undefined) throw new LinkLostError(`no master serves slot ${slot}`)
+    return this.#topology.connect(owner)
+  }
+
+  /** Makes the next attempt possible; answers where it goes. */
+  async #recover(
+    verdict: Verdict,
+    slot: number,
+    target: Target | undefined,
+    script: Script | undefined,
+    attempt: number,
+    deadline: number,
+  ): Promise<Target | undefined> {
+    switch (verdict.kind) {
+      case 'moved':
+        this.#topology.moved(slot, verdict.address)
+        // Two nodes that each say the other one has it (a failover under way) must not be asked without a pause.
+        if (attempt > 1) await this.#pause(attempt, deadline)
+        return undefined
+      case 'ask':
+        if (attempt > 3) await this.#pause(attempt, deadline)
+        return { address: verdict.address, asking: true }
+      case 'noscript':
+        if (script !== undefined) await this.#load(script, slot, target, deadline)
+        return target
+      case 'lost':
+        await this.#pause(attempt, deadline)
+        await this.#before(deadline, this.#topology.refresh()).catch((error: unknown) => {
+          this.#log.debug({ err: error }, 'slot map not refreshed')
+        })
+        return undefined
+      default:
+        await this.#pause(attempt, deadline)
+        // What waits may wait for a slot that has gone elsewhere meanwhile, or READONLY for a new master.
+        this.#topology.refreshBehind()
+        return undefined
+    }
+  }
+
+  /** SCRIPT LOAD on the node that will run it. A failure shows in the next attempt. */
+  async #load(script: Script, slot: number, target: Target | undefined, deadline: number): Promise<void> {
+    try {
+      const link = await this.#before(deadline, this.#connect(slot, target))
+      await this.#before(deadline, link.send('SCRIPT', ['LOAD', script.source]))
+    } catch (error) {
+      if (classify(error).kind === 'refused') throw finalError('refused', error, '', `script ${script.name}`)
+      this.#log.debug({ err: error, script: script.name }, 'script not loaded')
+    }
+  }
+
+  /** Sleeps with backoff and jitter; false when the deadline would pass meanwhile. */
+  async #pause(attempt: number, deadline: number): Promise<boolean> {
+    const longestMs = Math.min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * 2 ** Math.min(attempt, 16))
+    const leftMs = deadline - this.#clock.monotonicMs()
+    if (leftMs <= 0) return false
+    await this.#clock.sleep(Math.min(leftMs, longestMs * (0.5 + this.#random() / 2)))
+    return true
+  }
+
+  /**
+   * The promise, or LinkLostError at the deadline. What is further off than the links' own timeouts needs no timer of
+   * its own: so the usual call costs none.
+   */
+  async #before<T>(deadline: number, promise: Promise<T>): Promise<T> {
+    const leftMs = deadline - this.#clock.monotonicMs()
+    if (leftMs > 2 * this.#replyTimeoutMs) return promise
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(new LinkLostError('no answer before the deadline')), Math.max(0, leftMs))
+    })
+    try {
+      return await Promise.race([promise, late])
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  #unreachable(timeoutMs: number, cause: unknown): RingfsError {
+    const code = classify(cause).kind === 'wait' ? 'is not ready' : 'cannot be reached'
+    return new RingfsError(
+      'REDIS_UNREACHABLE',
+      `Redis at ${this.#seeds.join(',')} ${code} (${messageOf(cause)}; tried for ${Math.round(timeoutMs)} ms): ` +
+        'start redis-server there, or run `ringfs up`, which starts its own',
+      { cause },
+    )
+  }
+
+  async subscribe(
+    channels: readonly string[],
+    onMessage: (channel: string, message: Buffer) => void,
+    onState: (healthy: boolean) => void,
+  ): Promise<{ close(): Promise<void> }> {
+    const subscription = new ShardSubscription({
+      topology: this.#topology,
+      clock: this.#clock,
+      random: this.#random,
+      log: this.#log,
+      channels,
+      onMessage,
+      onState,
+    })
+    this.#subscriptions.add(subscription)
+    await subscription.start()
+    return {
+      close: () => {
+        this.#subscriptions.delete(subscription)
+        subscription.close()
+        return Promise.resolve()
+      },
+    }
+  }
+
+  /**
+   * WAIT concerns what its own connection saw last: a command before it on the same connection takes in all that the
+   * master had carried out by then, so also what was acknowledged to our other connection. That command has a key, so
+   * that a master which has given the slot away says so.
+   */
+  async waitReplicas(keys: readonly string[], replicas: number, timeoutMs: number): Promise<number> {
+    const keyOfMaster = new Map(keys.map((key) => [this.#topology.owner(keySlot(key)) ?? `slot ${keySlot(key)}`, key]))
+    const counts = await Promise.all([...keyOfMaster.values()].map((key) => this.#waitOne(key, replicas, timeoutMs)))
+    return counts.length === 0 ? 0 : Math.min(...counts)
+  }
+
+  async #waitOne(key: string, replicas: number, timeoutMs: number): Promise<number> {
+    const deadlineMs = timeoutMs + this.#replyTimeoutMs
+    const reply = await this.#route(
+      key,
+      'WAIT',
+      async (main) => {
+        const link = await this.#waits.connect(main.address)
+        const [, count] = await Promise.all([link.send('EXISTS', [key]), link.send('WAIT', [replicas, timeoutMs])])
+        return count
+      },
+      { deadlineMs },
+    )
+    return numberOf(reply, 'WAIT')
+  }
+
+  masters(): Promise<readonly { readonly address: string; readonly slots: readonly (readonly [number, number])[] }[]> {
+    return Promise.resolve(this.#topology.masters())
+  }
+
+  close(): Promise<void> {
+    this.#isClosed = true
+    for (const subscription of this.#subscriptions) subscription.close()
+    this.#subscriptions.clear()
+    this.#waits.close()
+    this.#topology.close()
+    return Promise.resolve()
+  }
+}

@@ -1,0 +1,37 @@
+/** Runs a system program that may get stuck on a mount, without ever waiting longer than a deadline for it. */
+import { spawn } from 'node:child_process'
+
+export interface CommandResult {
+  /** null: it was not there, or it was killed, or it did not come back in time. */
+  readonly exitCode: number | null
+  readonly missing: boolean
+  readonly timedOut: boolean
+  /** stdout and stderr. */
+  readonly output: string
+}
+
+/**
+ * A program stuck in a request to a mount that nobody serves cannot even be killed: it is left behind, not waited for.
+ * That is why such calls are made in a child at all: a thread of this process stuck there would keep it from exiting.
+ */
+export function runCommand(program: string, args: readonly string[], timeoutMs: number): Promise<CommandResult> {
+  return new Promise((resolve) => {
+    const child = spawn(program, args, { env: { ...process.env, LC_ALL: 'C' }, stdio: ['ignore', 'pipe', 'pipe'] })
+    let output = ''
+    const finish = (exitCode: number | null, missing: boolean, timedOut: boolean) => {
+      clearTimeout(timer)
+      resolve({ exitCode, missing, timedOut, output: output.trim() })
+    }
+    const timer = setTimeout(() => {
+      child.kill('SIGKILL')
+      child.stdout.destroy()
+      child.stderr.destroy()
+      child.unref()
+      finish(null, false, true)
+    }, timeoutMs)
+    child.stdout.on('data', (data: Buffer) => (output += data.toString()))
+    child.stderr.on('data', (data: Buffer) => (output += data.toString()))
+    child.on('error', (error: NodeJS.ErrnoException) => finish(null, error.code === 'ENOENT', false))
+    child.on('close', (exitCode) => finish(exitCode, false, false))
+  })
+}

@@ -1,0 +1,81 @@
+/** The driver on the npm package fuse-native, which is libfuse 2.9 with paths. What it cannot do: docs/fuse-native.md. */
+import { RingfsError, messageOf } from '../../base/errors.js'
+import type { Log } from '../../base/log.js'
+import type { VfsContract } from '../../vfs/contract.js'
+import type { FuseDriver, Mounted, MountOptions } from '../driver.js'
+import { prepareMountpoint } from '../mountpoint.js'
+import { unmountPath } from '../unmount.js'
+import { DeviceWatch } from './device.js'
+import { PathOps } from './ops.js'
+import { fuseOptions } from './options.js'
+import type { Session } from './session.js'
+
+export class FuseNativeDriver implements FuseDriver {
+  readonly name = 'fuse-native'
+
+  async mount(vfs: VfsContract, options: MountOptions, log: Log): Promise<Mounted> {
+    const { Session } = await loadSession()
+    const mountpoint = await prepareMountpoint(options.mountpoint, log)
+    const ops = new PathOps(vfs, currentUser(), log)
+    const session = new Session(mountpoint, fuseOptions({ ...options, mountpoint }), ops, log)
+    const watch = await DeviceWatch.before()
+    await session.start()
+    return new NativeMount(mountpoint, vfs, ops, session, watch, log)
+  }
+}
+
+class NativeMount implements Mounted {
+  readonly ended: Promise<void>
+  readonly #mountpoint: string
+  readonly #vfs: VfsContract
+  readonly #watch: DeviceWatch
+  readonly #log: Log
+
+  constructor(mountpoint: string, vfs: VfsContract, ops: PathOps, session: Session, watch: DeviceWatch, log: Log) {
+    this.#mountpoint = mountpoint
+    this.#vfs = vfs
+    this.#watch = watch
+    this.#log = log
+    this.ended = watch.closed().then(async () => {
+      await session.stop()
+      await ops.end()
+    })
+  }
+
+  async unmount(lazy: boolean): Promise<void> {
+    if (this.#watch.isClosed) return this.ended
+    await this.#flush(lazy)
+    await unmountPath(this.#mountpoint, lazy)
+    this.#watch.hurry()
+    // Lazily unmounted, it goes on for those who still use it.
+    if (!lazy) await this.ended
+  }
+
+  /** What cannot be written must not keep a lazy unmount from happening: nobody would come back for it. */
+  async #flush(lazy: boolean): Promise<void> {
+    try {
+      await this.#vfs.syncAll(false)
+    } catch (error) {
+      if (!lazy) throw error
+      this.#log.error({ error: messageOf(error) }, 'not everything could be written before the unmount')
+    }
+  }
+}
+
+/** Loaded when it is needed: the native part is not there on every machine, and the other commands do without it. */
+async function loadSession(): Promise<{ Session: typeof Session }> {
+  try {
+    return await import('./session.js')
+  } catch (error) {
+    const message = `the driver fuse-native cannot be loaded (${oneLine(messageOf(error))}): install libfuse2, then npm ci`
+    throw new RingfsError('DRIVER_MISSING', message, { cause: error })
+  }
+}
+
+function currentUser(): { uid: number; gid: number; pid: number } {
+  return { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0, pid: process.pid }
+}
+
+function oneLine(text: string): string {
+  return text.split('\n', 1)[0] ?? ''
+}

@@ -1,0 +1,44 @@
+/** The kernel's list of mounts, as this process sees it (proc_pid_mountinfo(5)). */
+import { readFile } from 'node:fs/promises'
+import { invariant } from '../base/invariant.js'
+
+/** The type under which every driver mounts: `fuse.` and the subtype. */
+export const FS_SUBTYPE = 'ringfs'
+export const FS_TYPE = `fuse.${FS_SUBTYPE}`
+
+export interface MountEntry {
+  /** Unique among the mounts of now; used again after an unmount. */
+  readonly id: number
+  readonly mountpoint: string
+  readonly fsType: string
+  readonly source: string
+}
+
+/** In the order they were mounted: of several on one folder the last is on top. */
+export async function readMounts(): Promise<readonly MountEntry[]> {
+  return parseMountinfo(await readFile('/proc/self/mountinfo', 'utf8'))
+}
+
+/** The mount on top of a folder, if it is a mount point. */
+export async function mountOn(path: string): Promise<MountEntry | undefined> {
+  return (await readMounts()).findLast((entry) => entry.mountpoint === path)
+}
+
+/** `36 35 98:0 /root /mount/point rw,noatime shared:1 - ext3 /dev/root rw`, any number of fields before the dash. */
+export function parseMountinfo(text: string): readonly MountEntry[] {
+  const lines = text.split('\n').filter((line) => line !== '')
+  return lines.map(parseLine)
+}
+
+function parseLine(line: string): MountEntry {
+  const fields = line.split(' ')
+  const dash = fields.indexOf('-', 6)
+  const [id, mountpoint, fsType, source] = [fields[0], fields[4], fields[dash + 1], fields[dash + 2]]
+  invariant(dash > 0 && id && mountpoint && fsType, 'a line of mountinfo has a dash and the fields around it')
+  return { id: Number(id), mountpoint: unescape(mountpoint), fsType: unescape(fsType), source: unescape(source ?? '') }
+}
+
+/** Blank, tab, newline and backslash stand there as three octal digits. */
+function unescape(field: string): string {
+  return field.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)))
+}

@@ -1,0 +1,44 @@
+/** Unmounting through the system's programs: umount as root, fusermount for everybody else. */
+import { RingfsError } from '../base/errors.js'
+import { type CommandResult, runCommand } from './command.js'
+
+const UNMOUNT_TIMEOUT_MS = 30_000
+
+/**
+ * Takes the topmost mount off a folder. With `lazy` also while it is in use: it disappears now and ends with its last user.
+ * Errors: RingfsError MOUNTPOINT_BUSY, MOUNT_FAILED.
+ */
+export async function unmountPath(path: string, lazy: boolean): Promise<void> {
+  let result: CommandResult | undefined
+  for (const [program, ...args] of candidates(path, lazy)) {
+    result = await runCommand(program, args, UNMOUNT_TIMEOUT_MS)
+    if (result.exitCode === 0) return
+    if (!result.missing) break
+  }
+  throw failure(path, result)
+}
+
+type Command = readonly [string, ...string[]]
+
+function candidates(path: string, lazy: boolean): readonly Command[] {
+  // --no-canonicalize: nothing may look up the folder itself, whose server may be dead, or be this very process.
+  const umount: Command = ['umount', '--no-canonicalize', ...(lazy ? ['--lazy'] : []), '--', path]
+  const flags = lazy ? ['-u', '-z'] : ['-u']
+  const helpers: Command[] = ['fusermount3', 'fusermount'].map((program) => [program, ...flags, '--', path])
+  return process.getuid?.() === 0 ? [umount, ...helpers] : helpers
+}
+
+function failure(path: string, result: CommandResult | undefined): RingfsError {
+  if (result === undefined || result.missing) {
+    return new RingfsError('MOUNT_FAILED', `cannot unmount ${path}: no fusermount3 here; install the package fuse3`)
+  }
+  if (/busy/i.test(result.output)) {
+    return new RingfsError('MOUNTPOINT_BUSY', `${path} is in use: close what is open there, or unmount it lazily`)
+  }
+  const reason = result.timedOut ? 'it took too long' : oneLine(result.output)
+  return new RingfsError('MOUNT_FAILED', `cannot unmount ${path}: ${reason}`)
+}
+
+function oneLine(text: string): string {
+  return text.replace(/\s+/g, ' ')
+}

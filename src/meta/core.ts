@@ -1,0 +1,134 @@
+/** What all parts of the engine share: running scripts on partitions, and getting past prepared transactions. */
+import type { Clock } from '../base/clock.js'
+import { PosixError } from '../base/errno.js'
+import type { Log } from '../base/log.js'
+import type { RedisArg, RedisStore, Script, VolumeSettings } from '../cluster/contract.js'
+import type { VolumeKeys } from './keys.js'
+import { Reply, STATUS_LOCKED } from './reply.js'
+import { SCRIPTS } from './scripts.js'
+import type { Session } from './session.js'
+
+export interface CoreOptions {
+  readonly store: RedisStore
+  readonly settings: VolumeSettings
+  readonly keys: VolumeKeys
+  readonly session: Session
+  readonly clock: Clock
+  readonly log: Log
+  readonly random: () => number
+  /** A transaction undecided for so long is aborted by whoever waits for it. */
+  readonly intentTimeoutMs: number
+  readonly operationDeadlineMs: number
+  /** For crash tests: called between the steps of changes across partitions. */
+  readonly onStep?: (step: string) => Promise<void>
+}
+
+const BACKOFF_FIRST_MS = 1
+const BACKOFF_MAX_MS = 50
+
+/** Waits a little longer each time; gives up with ETIMEDOUT. */
+export class Patience {
+  readonly #core: CoreOptions
+  readonly #untilMs: number
+  #backoffMs = BACKOFF_FIRST_MS
+
+  constructor(core: CoreOptions) {
+    this.#core = core
+    this.#untilMs = core.clock.monotonicMs() + core.operationDeadlineMs
+  }
+
+  async wait(): Promise<void> {
+    if (this.#core.clock.monotonicMs() > this.#untilMs) {
+      throw new PosixError('ETIMEDOUT', 'other changes of the same names did not come to an end')
+    }
+    await this.#core.clock.sleep(this.#backoffMs * (0.5 + this.#core.random()))
+    this.#backoffMs = Math.min(this.#backoffMs * 2, BACKOFF_MAX_MS)
+  }
+}
+
+export class Core {
+  readonly options: CoreOptions
+  readonly keys: VolumeKeys
+  readonly session: Session
+
+  constructor(options: CoreOptions) {
+    this.options = options
+    this.keys = options.keys
+    this.session = options.session
+  }
+
+  get partitions(): number {
+    return this.keys.partitions
+  }
+
+  step(name: string): Promise<void> {
+    return this.options.onStep?.(name) ?? Promise.resolve()
+  }
+
+  patience(): Patience {
+    return new Patience(this.options)
+  }
+
+  run(script: Script, keys: readonly string[], args: readonly RedisArg[]): ReturnType<RedisStore['run']> {
+    return this.options.store.run(script, keys, args, { deadlineMs: this.options.operationDeadlineMs })
+  }
+
+  /** A script of lib/read.lua. What an undecided transaction will change is read as it is before it. */
+  async read(script: Script, p: number, keys: readonly string[], args: readonly RedisArg[]): Promise<Reply> {
+    const partition = this.keys.partition(p)
+    const pending: string[] = []
+    const patience = this.patience()
+    for (;;) {
+      const reply = new Reply(
+        await this.run(script, [partition.inodes, partition.locks, ...keys], [pending.join(' '), ...args]),
+      )
+      if (reply.status !== STATUS_LOCKED) return reply.check()
+      if (await this.resolve(p, reply)) continue
+      const tx = reply.buffer(1).toString('latin1')
+      if (pending.includes(tx)) await patience.wait()
+      else pending.push(tx)
+    }
+  }
+
+  /** A script of lib/mutate.lua. Waits for prepared transactions in its way. Negative statuses are thrown. */
+  async change(script: Script, p: number, keys: readonly string[], args: readonly RedisArg[]): Promise<Reply> {
+    const patience = this.patience()
+    for (;;) {
+      const reply = await this.session.change(script, p, keys, args)
+      if (reply.status !== STATUS_LOCKED) return reply.check()
+      if (!(await this.resolve(p, reply))) await patience.wait()
+    }
+  }
+
+  /**
+   * Asks the commit point of the transaction that a LOCKED reply of partition `p` names and, if it is decided (one too
+   * old is aborted), ends it here. false: it is under way still.
+   */
+  async resolve(p: number, locked: Reply): Promise<boolean> {
+    const tx = locked.buffer(1).toString('latin1')
+    const isStale = locked.number(3) > this.options.intentTimeoutMs
+    const outcome = await this.decide(tx, locked.number(2), isStale)
+    if (outcome === 'P') return false
+    await this.finish(p, tx, outcome, locked.numbers(4))
+    return true
+  }
+
+  async decide(tx: string, commitPartition: number, abort: boolean): Promise<'C' | 'A' | 'P'> {
+    const key = this.keys.partition(commitPartition).decisions
+    const reply = await this.run(SCRIPTS.txDecide, [key], [tx, abort ? 1 : 0])
+    const outcome = String(reply)
+    return outcome === 'C' || outcome === 'A' ? outcome : 'P'
+  }
+
+  /** Does or drops what transaction `tx` prepared in partition `p`; `inos` names its parts' directories in order. */
+  async finish(p: number, tx: string, outcome: 'C' | 'A', inos: readonly number[]): Promise<void> {
+    const partition = this.keys.partition(p)
+    const names = inos.map((ino) => partition.names(ino))
+    await this.change(SCRIPTS.txFinish, p, names, [tx, outcome])
+  }
+
+  /** Nobody will ask for this decision again. */
+  async forget(tx: string, commitPartition: number): Promise<void> {
+    await this.run(SCRIPTS.forget, [this.keys.partition(commitPartition).decisions], [tx])
+  }
+}

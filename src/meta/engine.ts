@@ -1,0 +1,309 @@
+/** MetaStore on Redis Cluster: puts the parts together. The key schema stands in keys.ts, the transactions in transaction.ts. */
+import { systemClock, type Clock } from '../base/clock.js'
+import { PosixError } from '../base/errno.js'
+import { messageOf } from '../base/errors.js'
+import type { Log } from '../base/log.js'
+import type { RedisStore, VolumeSettings } from '../cluster/contract.js'
+import type {
+  Attr,
+  AttrChange,
+  CommitReply,
+  CommitRequest,
+  CreateReply,
+  DirCursor,
+  Extent,
+  ExtentWindow,
+  MetaEvent,
+  MetaStore,
+  NewInode,
+  OpenReply,
+  ReaddirReply,
+  RenameFlags,
+  Usage,
+} from './contract.js'
+import { Core } from './core.js'
+import { readdir } from './directory.js'
+import { decodeEvents } from './events.js'
+import { Files } from './files.js'
+import { ensureRoot } from './format.js'
+import { collectGarbage, type RemoveChunks } from './garbage.js'
+import { VolumeKeys } from './keys.js'
+import { Namespace } from './namespace.js'
+import { Openers } from './openers.js'
+import { Reaper, allPartitions, each, releaseSession } from './recovery.js'
+import { Session } from './session.js'
+import { Xattrs } from './xattrs.js'
+
+const SESSION_TTL_MS = 30_000
+const INTENT_TIMEOUT_MS = 5_000
+const OPERATION_DEADLINE_MS = 30_000
+const SYNC_TIMEOUT_MS = 10_000
+/** Chunk ids come in blocks of 2^24, one Redis round trip a block; 2^29 blocks fit below 2^53. */
+const CHUNK_BLOCK = 2 ** 24
+
+export interface MetaOptions {
+  readonly log: Log
+  readonly clock?: Clock
+  /** 0 to 1. */
+  readonly random?: () => number
+  /** How long a client may be silent before others clean up after it. Default 30,000. */
+  readonly sessionTtlMs?: number
+  /** A change across partitions that is not decided for so long is aborted by who waits for it. Default 5,000. */
+  readonly intentTimeoutMs?: number
+  /** Default 30,000; then ETIMEDOUT or REDIS_UNREACHABLE. */
+  readonly operationDeadlineMs?: number
+  /** For crash tests: called between the steps of changes across partitions. */
+  readonly onStep?: (step: string) => Promise<void>
+}
+
+export async function openMeta(store: RedisStore, settings: VolumeSettings, options: MetaOptions): Promise<MetaStore> {
+  const meta = new RedisMeta(store, settings, options)
+  await meta.start()
+  return meta
+}
+
+class RedisMeta implements MetaStore {
+  readonly settings: VolumeSettings
+  readonly #store: RedisStore
+  readonly #log: Log
+  readonly #clock: Clock
+  readonly #session: Session
+  readonly #core: Core
+  readonly #openers: Openers
+  readonly #files: Files
+  readonly #names: Namespace
+  readonly #xattrs: Xattrs
+  #reaper: Reaper | undefined
+  #subscription: { close(): Promise<void> } | undefined
+  #isSubscribed = false
+  #wasCoherent = false
+  #listener: (event: MetaEvent) => void = () => undefined
+  #nextChunk = 0
+  #chunksEnd = 0
+  #block: Promise<void> | undefined
+
+  constructor(store: RedisStore, settings: VolumeSettings, options: MetaOptions) {
+    this.settings = settings
+    this.#store = store
+    this.#log = options.log
+    this.#clock = options.clock ?? systemClock
+    const keys = new VolumeKeys(settings.name, settings.partitions)
+    const operationDeadlineMs = options.operationDeadlineMs ?? OPERATION_DEADLINE_MS
+    const ttlMs = options.sessionTtlMs ?? SESSION_TTL_MS
+    const shared = { store, keys, clock: this.#clock, log: options.log, operationDeadlineMs }
+    this.#session = new Session({ ...shared, ttlMs })
+    this.#core = new Core({
+      ...shared,
+      settings,
+      session: this.#session,
+      random: options.random ?? Math.random,
+      intentTimeoutMs: options.intentTimeoutMs ?? INTENT_TIMEOUT_MS,
+      ...(options.onStep === undefined ? {} : { onStep: options.onStep }),
+    })
+    this.#openers = new Openers(this.#core)
+    this.#files = new Files(this.#core, this.#openers)
+    this.#names = new Namespace(this.#core, (ino) => this.#files.getattr(ino))
+    this.#xattrs = new Xattrs(this.#core)
+  }
+
+  async start(): Promise<void> {
+    await ensureRoot(this.#store, this.settings, this.#clock)
+    this.#session.onLive = () => {
+      this.#tellCoherence()
+    }
+    this.#session.onDead = () => this.#reopen()
+    await this.#session.open()
+    const channels = allPartitions(this.#core).map((p) => this.#core.keys.partition(p).channel)
+    this.#subscription = await this.#store.subscribe(
+      channels,
+      (_channel, message) => {
+        this.#receive(message)
+      },
+      (healthy) => {
+        this.#isSubscribed = healthy
+        this.#tellCoherence()
+      },
+    )
+    const { ttlMs } = this.#session
+    this.#reaper = new Reaper(this.#core, ttlMs / 2, ttlMs / 2)
+  }
+
+  get sessionId(): number {
+    return this.#session.id
+  }
+
+  get coherent(): boolean {
+    return this.#isSubscribed && this.#session.isLive
+  }
+
+  onEvent(listener: (event: MetaEvent) => void): void {
+    this.#listener = listener
+  }
+
+  #receive(message: Buffer): void {
+    for (const event of decodeEvents(message, this.#session.id, this.#log)) this.#listener(event)
+  }
+
+  #tellCoherence(): void {
+    if (this.coherent === this.#wasCoherent) return
+    this.#wasCoherent = this.coherent
+    this.#listener({ kind: this.#wasCoherent ? 'back' : 'lost' })
+  }
+
+  /** After another client ended our session: what is open here is registered anew. What has no name any more is gone. */
+  async #reopen(): Promise<void> {
+    await each([...this.#openers.inos], (ino) =>
+      this.#files.register(ino).catch((error: unknown) => {
+        this.#log.warn({ ino, error: messageOf(error) }, 'an open file was lost with the session')
+      }),
+    )
+  }
+
+  lookup(parent: number, name: Buffer): Promise<Attr> {
+    return this.#names.lookup(parent, name)
+  }
+
+  getattr(ino: number): Promise<Attr> {
+    return this.#files.getattr(ino)
+  }
+
+  setattr(ino: number, change: AttrChange): Promise<Attr> {
+    return this.#files.setattr(ino, change)
+  }
+
+  async create(
+    parent: number,
+    name: Buffer,
+    inode: NewInode,
+    options: { readonly exclusive: boolean; readonly open: boolean },
+  ): Promise<CreateReply> {
+    const wantsOpen = options.open && inode.type === 'file'
+    const reply = await this.#names.create(parent, name, inode, options.exclusive, wantsOpen)
+    if (!wantsOpen) return reply
+    if (reply.created) this.#openers.opened(reply.attr.ino)
+    else if (reply.attr.type === 'file')
+      return { created: false, attr: (await this.open(reply.attr.ino, { truncate: false })).attr }
+    return reply
+  }
+
+  mkdir(parent: number, name: Buffer, mode: number, uid: number, gid: number): Promise<Attr> {
+    return this.#names.mkdir(parent, name, mode, uid, gid)
+  }
+
+  link(ino: number, parent: number, name: Buffer): Promise<Attr> {
+    return this.#names.link(ino, parent, name)
+  }
+
+  unlink(parent: number, name: Buffer): Promise<Attr> {
+    return this.#names.unlink(parent, name)
+  }
+
+  rmdir(parent: number, name: Buffer): Promise<void> {
+    return this.#names.rmdir(parent, name)
+  }
+
+  rename(parent: number, name: Buffer, newParent: number, newName: Buffer, flags: RenameFlags): Promise<void> {
+    return this.#names.rename(parent, name, newParent, newName, flags)
+  }
+
+  readlink(ino: number): Promise<Buffer> {
+    return this.#files.readlink(ino)
+  }
+
+  open(ino: number, options: { readonly truncate: boolean }): Promise<OpenReply> {
+    return this.#files.open(ino, options.truncate)
+  }
+
+  close(ino: number): void {
+    this.#openers.close(ino)
+  }
+
+  readdir(ino: number, cursor: DirCursor | null, limit: number, plus: boolean): Promise<ReaddirReply> {
+    return readdir(this.#core, ino, cursor, limit, plus)
+  }
+
+  extents(ino: number, window: number, have?: ExtentWindow): Promise<ExtentWindow> {
+    return this.#files.extents(ino, window, have)
+  }
+
+  commit(ino: number, request: CommitRequest): Promise<CommitReply> {
+    return this.#files.commit(ino, request)
+  }
+
+  compact(
+    ino: number,
+    old: ExtentWindow,
+    extents: readonly Extent[],
+    dropped: readonly Extent[],
+    allocatedDeltaBytes: number,
+  ): Promise<boolean> {
+    return this.#files.compact(ino, old, extents, dropped, allocatedDeltaBytes)
+  }
+
+  async chunkId(): Promise<number> {
+    while (this.#nextChunk >= this.#chunksEnd) {
+      this.#block ??= this.#takeBlock().finally(() => {
+        this.#block = undefined
+      })
+      await this.#block
+    }
+    return this.#nextChunk++
+  }
+
+  /** A block whose reply is lost is left unused: ids only have to be unique. */
+  async #takeBlock(): Promise<void> {
+    const block = Number(await this.#store.call('HINCRBY', this.#core.keys.wide('n'), 'chunkBlock', 1))
+    this.#nextChunk = block * CHUNK_BLOCK
+    this.#chunksEnd = this.#nextChunk + CHUNK_BLOCK
+  }
+
+  collectGarbage(remove: RemoveChunks, graceMs: number): Promise<number> {
+    return collectGarbage(this.#core, remove, graceMs)
+  }
+
+  getxattr(ino: number, name: Buffer): Promise<Buffer> {
+    return this.#xattrs.get(ino, name)
+  }
+
+  listxattr(ino: number): Promise<readonly Buffer[]> {
+    return this.#xattrs.list(ino)
+  }
+
+  setxattr(ino: number, name: Buffer, value: Buffer, mode: 'any' | 'create' | 'replace'): Promise<void> {
+    return this.#xattrs.set(ino, name, value, mode)
+  }
+
+  removexattr(ino: number, name: Buffer): Promise<void> {
+    return this.#xattrs.remove(ino, name)
+  }
+
+  async usage(): Promise<Usage> {
+    let usedBytes = 0
+    let inodes = 0
+    await each(allPartitions(this.#core), async (p) => {
+      const reply = await this.#store.call('HMGET', this.#core.keys.partition(p).counters, 'bytes', 'inodes')
+      if (!Array.isArray(reply)) return
+      usedBytes += Number(reply[0] ?? 0)
+      inodes += Number(reply[1] ?? 0)
+    })
+    return { usedBytes, inodes }
+  }
+
+  /** Waits for as many replicas as the volume asks for. Fewer in time: EIO, since the data could be lost with the master. */
+  async sync(): Promise<void> {
+    const wanted = this.settings.metaReplicas
+    if (wanted === 0) return
+    const keys = allPartitions(this.#core).map((p) => this.#core.keys.partition(p).inodes)
+    const got = await this.#store.waitReplicas(keys, wanted, SYNC_TIMEOUT_MS)
+    if (got < wanted) throw new PosixError('EIO', `only ${got} of ${wanted} replicas have the metadata`)
+  }
+
+  async shutdown(): Promise<void> {
+    await this.#reaper?.stop()
+    await this.#openers.flush()
+    await this.#names.settle()
+    await releaseSession(this.#core, this.#session.id, false, [...this.#session.partitionsTouched])
+    await this.#session.stop()
+    await this.#subscription?.close()
+  }
+}

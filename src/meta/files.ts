@@ -1,0 +1,205 @@
+/** Attributes and contents of inodes: getattr, setattr, truncate, open, extents, commit, compact. */
+import { invariant } from '../base/invariant.js'
+import { PosixError } from '../base/errno.js'
+import { FILE_MAX_BYTES, WINDOW_BYTES } from '../base/limits.js'
+import type { RedisArg } from '../cluster/contract.js'
+import type { Attr, AttrChange, CommitReply, CommitRequest, Extent, ExtentWindow, OpenReply } from './contract.js'
+import type { Core } from './core.js'
+import type { Openers } from './openers.js'
+import { EXTENT_BYTES, decodeExtents, decodeInode, encodeExtents } from './records.js'
+import { STATUS_CUT, STATUS_KEYS, type Reply } from './reply.js'
+import { SCRIPTS } from './scripts.js'
+
+const APPEND_HINTS_MAX = 1024
+
+export class Files {
+  readonly #core: Core
+  readonly #openers: Openers
+  /** Where the last append to a file went: saves asking. */
+  readonly #appendWindows = new Map<number, number>()
+
+  constructor(core: Core, openers: Openers) {
+    this.#core = core
+    this.#openers = openers
+  }
+
+  async getattr(ino: number): Promise<Attr> {
+    const reply = await this.#core.read(SCRIPTS.getattr, this.#core.keys.home(ino), [], [ino])
+    return decodeInode(ino, reply.buffer(1)).attr
+  }
+
+  async readlink(ino: number): Promise<Buffer> {
+    const reply = await this.#core.read(SCRIPTS.getattr, this.#core.keys.home(ino), [], [ino])
+    const { attr, tail } = decodeInode(ino, reply.buffer(1))
+    if (attr.type !== 'symlink') throw new PosixError('EINVAL', 'not a symlink')
+    return Buffer.from(tail)
+  }
+
+  async setattr(ino: number, change: AttrChange): Promise<Attr> {
+    const { sizeBytes, ...rest } = change
+    const args = this.#changeArgs(rest)
+    const truncated = sizeBytes === undefined ? undefined : await this.truncate(ino, sizeBytes)
+    if (truncated !== undefined && args.length === 0) return truncated
+    const reply = await this.#core.change(SCRIPTS.setattr, this.#core.keys.home(ino), [], [ino, ...args])
+    return decodeInode(ino, reply.buffer(1)).attr
+  }
+
+  #changeArgs(change: AttrChange): RedisArg[] {
+    const args: RedisArg[] = []
+    if (change.mode !== undefined) args.push('mode', change.mode & 0o7777)
+    if (change.uid !== undefined) args.push('uid', change.uid)
+    if (change.gid !== undefined) args.push('gid', change.gid)
+    for (const which of ['atime', 'mtime'] as const) {
+      const time = change[which]
+      if (time === undefined) continue
+      const { sec, nsec } = time === 'now' ? this.#core.options.clock.now() : time
+      args.push(which, sec, nsec)
+    }
+    return args
+  }
+
+  async truncate(ino: number, sizeBytes: number): Promise<Attr> {
+    if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0) throw new PosixError('EINVAL', 'a size is 0 or more')
+    if (sizeBytes > FILE_MAX_BYTES) throw new PosixError('EFBIG', 'the file would be too large')
+    const { keys } = this.#core
+    const partition = keys.of(ino)
+    const edge = partition.extents(ino, Math.floor(sizeBytes / WINDOW_BYTES))
+    let windows: number[] = []
+    const patience = this.#core.patience()
+    for (;;) {
+      const named = windows.map((window) => partition.extents(ino, window))
+      const reply = await this.#core.change(
+        SCRIPTS.truncate,
+        keys.home(ino),
+        [partition.windows(ino), edge, ...named],
+        [ino, sizeBytes, ...windows],
+      )
+      if (reply.status === STATUS_KEYS) {
+        // Another client may add windows for as long as it likes; a file only shrinks in as many steps as it is long.
+        if (windows.length > 0) await patience.wait()
+        windows = reply.numbers(1)
+        continue
+      }
+      if (reply.number(2) === sizeBytes) return decodeInode(ino, reply.buffer(1)).attr
+      windows = []
+    }
+  }
+
+  async open(ino: number, truncate: boolean): Promise<OpenReply> {
+    return this.#openers.open(ino, async () => {
+      if (truncate) await this.truncate(ino, 0)
+      return this.register(ino)
+    })
+  }
+
+  /** Makes this session an opener of the inode. */
+  async register(ino: number): Promise<OpenReply> {
+    const reply = await this.#core.change(SCRIPTS.open, this.#core.keys.home(ino), [], [ino])
+    const { attr } = decodeInode(ino, reply.buffer(1))
+    const extents = reply.optionalBuffer(3)
+    if (extents === null) return { attr }
+    return { attr, window0: { window: 0, generation: 0, extents: decodeExtents(extents, 0) } }
+  }
+
+  /** Generation 0: the window is in the inode record, or empty; it comes whole each time. */
+  async extents(ino: number, window: number, have?: ExtentWindow): Promise<ExtentWindow> {
+    const { keys } = this.#core
+    const known = have === undefined || have.generation === 0 ? undefined : have
+    const reply = await this.#core.read(
+      SCRIPTS.extents,
+      keys.home(ino),
+      [keys.of(ino).extents(ino, window)],
+      [ino, window, known?.generation ?? -1, (known?.extents.length ?? 0) * EXTENT_BYTES],
+    )
+    const fresh = decodeExtents(reply.buffer(4), window)
+    const kept = known !== undefined && reply.number(3) > 0 ? known.extents : []
+    return { window, generation: reply.number(2), extents: [...kept, ...fresh] }
+  }
+
+  async commit(ino: number, request: CommitRequest): Promise<CommitReply> {
+    const isAppend = request.mode === 'append'
+    let window = isAppend ? (this.#appendWindows.get(ino) ?? 0) : windowOf(request)
+    const extents = encodeExtents(request.extents, isAppend ? 0 : window)
+    const patience = this.#core.patience()
+    for (;;) {
+      const reply = await this.#commitTo(ino, window, request, extents)
+      if (reply.status !== STATUS_KEYS) {
+        if (isAppend) this.#rememberWindow(ino, window)
+        return await this.#commitReply(ino, reply)
+      }
+      window = Math.floor(reply.number(1) / WINDOW_BYTES)
+      await patience.wait()
+    }
+  }
+
+  #commitTo(ino: number, window: number, request: CommitRequest, extents: Buffer): Promise<Reply> {
+    const { keys } = this.#core
+    const partition = keys.of(ino)
+    return this.#core.change(
+      SCRIPTS.commit,
+      keys.home(ino),
+      [partition.extents(ino, window), partition.windows(ino)],
+      [
+        ino,
+        window,
+        request.mode,
+        extents,
+        request.allocatedDeltaBytes,
+        request.mtime.sec,
+        request.mtime.nsec,
+        request.clearSuid === true ? 1 : 0,
+        request.minSizeBytes ?? 0,
+      ],
+    )
+  }
+
+  async #commitReply(ino: number, reply: Reply): Promise<CommitReply> {
+    if (reply.status === STATUS_CUT) {
+      return { attr: await this.getattr(ino), baseOffset: 0, cutAfterBytes: reply.number(1) }
+    }
+    return { attr: decodeInode(ino, reply.buffer(1)).attr, baseOffset: reply.number(2) }
+  }
+
+  #rememberWindow(ino: number, window: number): void {
+    if (window === 0) return
+    if (this.#appendWindows.size >= APPEND_HINTS_MAX) this.#appendWindows.clear()
+    this.#appendWindows.set(ino, window)
+  }
+
+  async compact(
+    ino: number,
+    old: ExtentWindow,
+    extents: readonly Extent[],
+    dropped: readonly Extent[],
+    allocatedDeltaBytes: number,
+  ): Promise<boolean> {
+    if (old.generation === 0) return false
+    const { keys } = this.#core
+    const reply = await this.#core.change(
+      SCRIPTS.compact,
+      keys.home(ino),
+      [keys.of(ino).extents(ino, old.window)],
+      [
+        ino,
+        old.generation,
+        old.extents.length * EXTENT_BYTES,
+        encodeExtents(extents, old.window),
+        encodeExtents(
+          dropped.filter((extent) => extent.chunk !== null),
+          old.window,
+        ),
+        allocatedDeltaBytes,
+      ],
+    )
+    return reply.number(1) === 1
+  }
+}
+
+function windowOf(request: CommitRequest): number {
+  const [first] = request.extents
+  if (first === undefined) return 0
+  const window = Math.floor(first.fileOffset / WINDOW_BYTES)
+  const last = request.extents.at(-1) ?? first
+  invariant(Math.floor(last.fileOffset / WINDOW_BYTES) === window, 'the extents of a commit lie in one window')
+  return window
+}

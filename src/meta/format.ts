@@ -1,0 +1,151 @@
+/** Volumes: making one, reading its settings, listing its sessions. */
+import { randomUUID } from 'node:crypto'
+import { z } from 'zod'
+import { systemClock, type Clock } from '../base/clock.js'
+import { RingfsError } from '../base/errors.js'
+import {
+  CHUNK_MAX_BYTES,
+  LEAF_BYTES,
+  PARTITIONS_DEFAULT,
+  PARTITIONS_MAX,
+  REPLICAS_MAX,
+  ROOT_INO,
+  WINDOW_BYTES,
+} from '../base/limits.js'
+import { FORMAT_VERSION, type RedisStore, type VolumeSettings } from '../cluster/contract.js'
+import { VolumeKeys, wideKey } from './keys.js'
+import { SCRIPTS } from './scripts.js'
+
+const Settings = z
+  .object({
+    name: z.string().regex(/^[A-Za-z0-9_.-]{1,64}$/),
+    uuid: z.uuid(),
+    formatVersion: z.int().min(1),
+    partitions: z.int().min(1).max(PARTITIONS_MAX),
+    chunkBytes: z.int().min(LEAF_BYTES).max(CHUNK_MAX_BYTES),
+    replicas: z.int().min(1).max(REPLICAS_MAX),
+    writeQuorum: z.int().min(1),
+    createdMs: z.int(),
+    metaReplicas: z.int().min(0).max(REPLICAS_MAX),
+  })
+  .refine((one) => one.writeQuorum <= one.replicas, 'the write quorum is at most the number of replicas')
+  .refine((one) => WINDOW_BYTES % one.chunkBytes === 0, 'the chunk size divides 64 MiB')
+
+export interface FormatOptions {
+  readonly partitions?: number
+  readonly chunkBytes?: number
+  readonly replicas?: number
+  /** Default: the majority of the replicas. */
+  readonly writeQuorum?: number
+  readonly metaReplicas?: number
+  readonly clock?: Clock
+}
+
+/** Errors: USAGE (a setting out of range), VOLUME_EXISTS. A format cut short is completed by the next one or by the first mount. */
+export async function formatVolume(redis: RedisStore, name: string, options: FormatOptions): Promise<VolumeSettings> {
+  const replicas = options.replicas ?? 1
+  const settings = checkSettings({
+    name,
+    uuid: randomUUID(),
+    formatVersion: FORMAT_VERSION,
+    partitions: options.partitions ?? PARTITIONS_DEFAULT,
+    chunkBytes: options.chunkBytes ?? CHUNK_MAX_BYTES,
+    replicas,
+    writeQuorum: options.writeQuorum ?? Math.floor(replicas / 2) + 1,
+    createdMs: Date.now(),
+    metaReplicas: options.metaReplicas ?? 0,
+  })
+  const reply = await redis.run(SCRIPTS.format, [wideKey(name, 'settings')], [JSON.stringify(settings)])
+  // The same text: our own write, whose reply was lost on the way.
+  if (reply !== 1 && String(reply) !== JSON.stringify(settings)) {
+    throw new RingfsError('VOLUME_EXISTS', `volume ${name} exists already: choose another name or mount it`)
+  }
+  await ensureRoot(redis, settings, options.clock ?? systemClock)
+  return settings
+}
+
+function checkSettings(value: unknown): VolumeSettings {
+  const result = Settings.safeParse(value)
+  if (result.success) return result.data
+  const [issue] = result.error.issues
+  throw new RingfsError('USAGE', `bad setting ${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'unknown'}`)
+}
+
+/** Errors: VOLUME_MISSING, VOLUME_NEWER, VOLUME_CORRUPT. */
+export async function loadVolume(redis: RedisStore, name: string): Promise<VolumeSettings> {
+  const text = await redis.call('GET', wideKey(name, 'settings'))
+  if (text === null) {
+    throw new RingfsError('VOLUME_MISSING', `there is no volume ${name} on this Redis: make it with ringfs format`)
+  }
+  const value: unknown = parseJson(String(text), name)
+  const version = z.object({ formatVersion: z.int() }).safeParse(value)
+  if (version.success && version.data.formatVersion > FORMAT_VERSION) {
+    throw new RingfsError(
+      'VOLUME_NEWER',
+      `volume ${name} has format ${version.data.formatVersion}, this ringfs knows ${FORMAT_VERSION}: install a newer one`,
+    )
+  }
+  const settings = Settings.safeParse(value)
+  if (settings.success) return settings.data
+  throw new RingfsError('VOLUME_CORRUPT', `the settings of volume ${name} on Redis cannot be read: restore a backup`)
+}
+
+function parseJson(text: string, name: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (error) {
+    throw new RingfsError('VOLUME_CORRUPT', `the settings of volume ${name} on Redis are no JSON: restore a backup`, {
+      cause: error,
+    })
+  }
+}
+
+/** The root directory, made if it is not there. */
+export async function ensureRoot(redis: RedisStore, settings: VolumeSettings, clock: Clock): Promise<void> {
+  const keys = new VolumeKeys(settings.name, settings.partitions)
+  const { inodes, locks, counters, channel, open, garbage, zombies, replies } = pick(keys)
+  const now = clock.now()
+  await redis.run(
+    SCRIPTS.root,
+    [inodes, locks, counters, replies, channel, open, garbage, zombies],
+    [0, 0, 0, '', now.sec, now.nsec, ROOT_INO, 0o755, process.getuid?.() ?? 0, process.getgid?.() ?? 0],
+  )
+}
+
+function pick(
+  keys: VolumeKeys,
+): Record<'inodes' | 'locks' | 'counters' | 'channel' | 'open' | 'garbage' | 'zombies' | 'replies', string> {
+  const home = keys.of(ROOT_INO)
+  return {
+    inodes: home.inodes,
+    locks: home.locks,
+    counters: home.counters,
+    channel: home.channel,
+    open: home.open,
+    garbage: home.garbage,
+    zombies: home.zombies,
+    replies: home.replies(0),
+  }
+}
+
+export interface SessionInfo {
+  readonly id: number
+  readonly host: string
+  readonly pid: number
+  readonly sinceMs: number
+}
+
+const Who = z.object({ host: z.string(), pid: z.int(), since: z.number() })
+
+/** The clients of a volume that have a session now. */
+export async function listSessions(redis: RedisStore, volume: string): Promise<readonly SessionInfo[]> {
+  const flat = await redis.call('HGETALL', wideKey(volume, 'h'))
+  if (!Array.isArray(flat)) return []
+  const sessions: SessionInfo[] = []
+  for (let at = 0; at + 1 < flat.length; at += 2) {
+    const who = Who.safeParse(parseJson(String(flat[at + 1]), volume))
+    if (!who.success) continue
+    sessions.push({ id: Number(String(flat[at])), host: who.data.host, pid: who.data.pid, sinceMs: who.data.since })
+  }
+  return sessions.sort((a, b) => a.id - b.id)
+}

@@ -1,0 +1,69 @@
+/**
+ * The janitor: chunks that no extent uses are deleted after a grace period, which outlives readers that still hold an
+ * older extent map; keys of deleted inodes are freed.
+ *
+ * Invariant: an entry leaves the list only after its chunks were deleted, so a crash deletes them again, never forgets.
+ */
+import type { Core } from './core.js'
+import { decodeExtents } from './records.js'
+import { allPartitions } from './recovery.js'
+import { Reply } from './reply.js'
+import { SCRIPTS } from './scripts.js'
+
+const LEASE_MS = 60_000
+const ENTRIES_MAX = 256
+const STAMP_BYTES = 6
+
+export type RemoveChunks = (chunkIds: readonly number[]) => Promise<void>
+
+export async function collectGarbage(core: Core, remove: RemoveChunks, graceMs: number): Promise<number> {
+  let removed = 0
+  for (const p of allPartitions(core)) {
+    if (!(await isJanitor(core))) return removed
+    removed += await collectPartition(core, p, remove, graceMs)
+  }
+  return removed
+}
+
+async function isJanitor(core: Core): Promise<boolean> {
+  return (await core.run(SCRIPTS.janitor, [core.keys.wide('j')], [core.session.id, LEASE_MS])) === 1
+}
+
+async function collectPartition(core: Core, p: number, remove: RemoveChunks, graceMs: number): Promise<number> {
+  const partition = core.keys.partition(p)
+  let removed = 0
+  for (;;) {
+    const reply = new Reply(
+      await core.run(SCRIPTS.garbagePeek, [partition.garbage, partition.zombies], [graceMs, ENTRIES_MAX]),
+    )
+    for (const ino of reply.list(1)) await freeZombie(core, p, Number(ino))
+    const entries = reply.list(0).filter((entry): entry is Buffer => Buffer.isBuffer(entry))
+    if (entries.length === 0) return removed
+    const ids = chunksOf(entries)
+    if (ids.length > 0) await remove(ids)
+    await core.run(SCRIPTS.garbageDone, [partition.garbage], entries)
+    removed += ids.length
+  }
+}
+
+function chunksOf(entries: readonly Buffer[]): number[] {
+  const ids = new Set<number>()
+  for (const entry of entries) {
+    for (const { chunk } of decodeExtents(entry.subarray(STAMP_BYTES), 0)) if (chunk !== null) ids.add(chunk.id)
+  }
+  return [...ids]
+}
+
+async function freeZombie(core: Core, p: number, ino: number): Promise<void> {
+  const partition = core.keys.partition(p)
+  let windows: number[] = []
+  do {
+    const extents = windows.map((window) => partition.extents(ino, window))
+    const reply = await core.run(
+      SCRIPTS.zombieFree,
+      [partition.garbage, partition.zombies, partition.windows(ino), partition.xattrs(ino), ...extents],
+      [ino, ...windows],
+    )
+    windows = Array.isArray(reply) ? reply.map((window) => Number(String(window))) : []
+  } while (windows.length > 0)
+}

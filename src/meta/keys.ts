@@ -1,0 +1,105 @@
+/**
+ * The key schema of the metadata. Everything of one partition carries the hash tag `{<volume>.<p>}` and so lies in one
+ * slot; what is volume-wide carries `{<volume>}`. ino % partitions is the partition of an inode for ever.
+ *
+ *   {v.p}:i          hash    ino -> inode record (records.ts)
+ *   {v.p}:d:<ino>    zset    the names in directory ino: score = 52-bit hash of the name, member = name, 0, ino, type.
+ *                            The score depends on the name alone, so a listing in score order meets every name that
+ *                            stays exactly once, even when the name is replaced; equal scores are ordered by member.
+ *   {v.p}:e:<ino>:<w> string generation (4 bytes) and the extents of window w, in commit order; window 0 of a small
+ *                            file is in its inode record instead
+ *   {v.p}:w:<ino>    zset    the windows that have a key :e:
+ *   {v.p}:a:<ino>    hash    extended attributes: name -> value
+ *   {v.p}:c          hash    counters: n (inode sequence), inodes, bytes
+ *   {v.p}:o          hash    ino -> ids of the sessions that have it open, 4 bytes each
+ *   {v.p}:z          hash    ino -> time of deletion, of inodes whose :e: :w: :a: keys are still to be freed
+ *   {v.p}:g          list    garbage: time of deletion (6 bytes, ms) and extents whose chunks may be deleted
+ *   {v.p}:x          hash    locks of prepared transactions: i<ino> | d<ino>/<name> | n<ino> -> tx;
+ *                            t<tx> -> what to do when it is decided
+ *   {v.p}:t          hash    tx -> C (committed) or A (aborted): the commit point of transactions
+ *   {v.p}:r:<sid>    hash    last replies of a session: sequence -> reply; w: lowest sequence still in use; d: dead
+ *   {v.p}:v          sharded channel: what changed, for the caches of other clients
+ *
+ *   {v}:m:settings   string  settings of the volume, JSON
+ *   {v}:m:n          hash    counters: session, chunkBlock, token
+ *   {v}:m:s          zset    session id -> end of its lease, ms of Redis time
+ *   {v}:m:h          hash    session id -> who it is, JSON
+ *   {v}:m:dead       zset    sessions that ran out and are being cleaned up -> when that began
+ *   {v}:m:lease      hash    the lease for moving directories: token, tx, cp (its commit partition), until
+ *   {v}:m:j          string  lease of the janitor, which frees garbage
+ */
+export class VolumeKeys {
+  readonly #volume: string
+  readonly #parts: readonly PartitionKeys[]
+
+  constructor(volume: string, partitions: number) {
+    this.#volume = volume
+    this.#parts = Array.from({ length: partitions }, (_, p) => new PartitionKeys(`{${volume}.${p}}`))
+  }
+
+  get partitions(): number {
+    return this.#parts.length
+  }
+
+  home(ino: number): number {
+    return ino % this.#parts.length
+  }
+
+  partition(p: number): PartitionKeys {
+    const keys = this.#parts[p]
+    if (keys === undefined) throw new RangeError(`no partition ${p}`)
+    return keys
+  }
+
+  of(ino: number): PartitionKeys {
+    return this.partition(this.home(ino))
+  }
+
+  wide(name: 'settings' | 'n' | 's' | 'h' | 'dead' | 'lease' | 'j'): string {
+    return wideKey(this.#volume, name)
+  }
+}
+
+export function wideKey(volume: string, name: string): string {
+  return `{${volume}}:m:${name}`
+}
+
+export class PartitionKeys {
+  readonly #tag: string
+  readonly inodes: string
+  readonly locks: string
+  readonly counters: string
+  readonly channel: string
+  readonly open: string
+  readonly garbage: string
+  readonly zombies: string
+  readonly decisions: string
+
+  constructor(tag: string) {
+    this.#tag = tag
+    this.inodes = `${tag}:i`
+    this.locks = `${tag}:x`
+    this.counters = `${tag}:c`
+    this.channel = `${tag}:v`
+    this.open = `${tag}:o`
+    this.garbage = `${tag}:g`
+    this.zombies = `${tag}:z`
+    this.decisions = `${tag}:t`
+  }
+
+  names(ino: number): string {
+    return `${this.#tag}:d:${ino}`
+  }
+  extents(ino: number, window: number): string {
+    return `${this.#tag}:e:${ino}:${window}`
+  }
+  windows(ino: number): string {
+    return `${this.#tag}:w:${ino}`
+  }
+  xattrs(ino: number): string {
+    return `${this.#tag}:a:${ino}`
+  }
+  replies(session: number): string {
+    return `${this.#tag}:r:${session}`
+  }
+}

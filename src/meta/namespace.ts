@@ -1,0 +1,320 @@
+/** Names: lookup, create, mkdir, link, unlink, rmdir, rename. One script each where one partition has it all. */
+import { PosixError } from '../base/errno.js'
+import { messageOf } from '../base/errors.js'
+import { NAME_MAX_BYTES, SYMLINK_MAX_BYTES } from '../base/limits.js'
+import type { RedisArg } from '../cluster/contract.js'
+import type { Attr, CreateReply, NewInode, RenameFlags } from './contract.js'
+import type { Core } from './core.js'
+import { refuseLoop, withMoveLease } from './move-lease.js'
+import { nameHash } from './name-hash.js'
+import { TAIL_NONE, TAIL_NUMBER, TAIL_TARGET, decodeInode, typeCode, writeU56 } from './records.js'
+import { STATUS_FAR, STATUS_INHERIT, type Reply } from './reply.js'
+import { SCRIPTS } from './scripts.js'
+import {
+  Restart,
+  Transaction,
+  changeInode,
+  putEntry,
+  removeDirectory,
+  removeEntry,
+  untilDone,
+  type Entry,
+} from './transaction.js'
+
+const DIRECTORY = typeCode('directory')
+const SETGID = 0o2000
+const FAR_LOOKUPS_MAX = 3
+
+interface Found {
+  readonly ino: number
+  readonly type: number
+  readonly record: Buffer | null
+}
+
+export class Namespace {
+  readonly #core: Core
+  readonly #getattr: (ino: number) => Promise<Attr>
+  readonly #background = new Set<Promise<void>>()
+  #nextPartition: number
+
+  constructor(core: Core, getattr: (ino: number) => Promise<Attr>) {
+    this.#core = core
+    this.#getattr = getattr
+    this.#nextPartition = Math.floor(core.options.random() * core.partitions)
+  }
+
+  async lookup(parent: number, name: Buffer): Promise<Attr> {
+    const entry = entryOf(parent, name)
+    for (let tries = 1; ; tries++) {
+      const found = await this.#find(entry)
+      if (found.record !== null) return decodeInode(found.ino, found.record).attr
+      try {
+        return await this.#getattr(found.ino)
+      } catch (error) {
+        // The name was removed between the two round trips: it is there again, or it is not.
+        if (!(error instanceof PosixError) || error.code !== 'ENOENT' || tries === FAR_LOOKUPS_MAX) throw error
+      }
+    }
+  }
+
+  async #find(entry: Entry): Promise<Found> {
+    const { keys, partitions } = this.#core
+    const reply = await this.#core.read(
+      SCRIPTS.lookup,
+      keys.home(entry.parent),
+      [keys.of(entry.parent).names(entry.parent)],
+      [entry.parent, entry.name, entry.hash, partitions],
+    )
+    return { ino: reply.number(1), type: reply.number(2), record: reply.optionalBuffer(3) }
+  }
+
+  async #findOrNull(entry: Entry): Promise<Found | null> {
+    try {
+      return await this.#find(entry)
+    } catch (error) {
+      if (error instanceof PosixError && error.code === 'ENOENT') return null
+      throw error
+    }
+  }
+
+  /** Runs a script whose first own key is the names of the entry's directory. */
+  #changeEntry(script: (typeof SCRIPTS)['create'], entry: Entry, args: readonly RedisArg[]): Promise<Reply> {
+    const { keys } = this.#core
+    return this.#core.change(
+      script,
+      keys.home(entry.parent),
+      [keys.of(entry.parent).names(entry.parent)],
+      [entry.parent, entry.name, entry.hash, ...args],
+    )
+  }
+
+  /** `created: false` with an attr: the caller opens it himself. */
+  async create(parent: number, name: Buffer, inode: NewInode, exclusive: boolean, open: boolean): Promise<CreateReply> {
+    const entry = entryOf(parent, name)
+    const { kind, tail } = tailOf(inode)
+    const reply = await this.#changeEntry(SCRIPTS.create, entry, [
+      typeCode(inode.type),
+      inode.mode & 0o7777,
+      inode.uid,
+      inode.gid,
+      kind,
+      tail,
+      exclusive ? 1 : 0,
+      open ? 1 : 0,
+      this.#core.partitions,
+    ])
+    if (reply.status === STATUS_FAR) return { created: false, attr: await this.#getattr(reply.number(1)) }
+    return { created: reply.number(1) === 1, attr: decodeInode(reply.number(2), reply.buffer(3)).attr }
+  }
+
+  /** Two round trips: the inode in its new partition, the entry in its parent's. */
+  async mkdir(parent: number, name: Buffer, mode: number, uid: number, gid: number): Promise<Attr> {
+    const entry = entryOf(parent, name)
+    let inherited = -1
+    return untilDone(this.#core, async () => {
+      const isSetgid = inherited >= 0
+      const tx = new Transaction(this.#core, 'mkdir', parent)
+      try {
+        const bits = (mode & 0o7777) | (isSetgid ? SETGID : 0)
+        const attr = await this.#newDirectory(tx, parent, bits, uid, isSetgid ? inherited : gid)
+        const put = putEntry(entry, attr.ino, DIRECTORY, 1, null)
+        const reply = await tx.commit([put], isSetgid ? String(inherited) : 'none')
+        if (reply.status === STATUS_INHERIT) {
+          inherited = reply.number(1)
+          throw new Restart(false)
+        }
+        this.#later(tx.finish())
+        return attr
+      } catch (error) {
+        await tx.abort()
+        throw error
+      }
+    })
+  }
+
+  async #newDirectory(tx: Transaction, parent: number, mode: number, uid: number, gid: number): Promise<Attr> {
+    const { partitions, session } = this.#core
+    const home = this.#nextPartition
+    this.#nextPartition = (home + 1) % partitions
+    const reply = await session.change(
+      SCRIPTS.txMkdir,
+      home,
+      [],
+      [tx.id, tx.commitPartition, mode, uid, gid, parent, partitions, home],
+    )
+    reply.check()
+    const ino = reply.number(1)
+    tx.prepared(home, [ino])
+    await this.#core.step('mkdir:prepared')
+    return decodeInode(ino, reply.buffer(2)).attr
+  }
+
+  #later(work: Promise<void>): void {
+    const kept: Promise<void> = work
+      .catch((error: unknown) => {
+        this.#core.options.log.warn({ error: messageOf(error) }, 'a transaction is left to be finished')
+      })
+      .finally(() => this.#background.delete(kept))
+    this.#background.add(kept)
+  }
+
+  /** Waits for what goes on behind acknowledged calls. */
+  async settle(): Promise<void> {
+    await Promise.all(this.#background)
+  }
+
+  async link(ino: number, parent: number, name: Buffer): Promise<Attr> {
+    const entry = entryOf(parent, name)
+    const { keys } = this.#core
+    if (keys.home(ino) === keys.home(parent)) {
+      const reply = await this.#changeEntry(SCRIPTS.link, entry, [ino])
+      return decodeInode(ino, reply.buffer(1)).attr
+    }
+    const { type } = await this.#getattr(ino)
+    if (type === 'directory') throw new PosixError('EPERM', 'a directory cannot have a second name')
+    await untilDone(this.#core, () =>
+      new Transaction(this.#core, 'link', parent).run([
+        changeInode(ino, 1),
+        putEntry(entry, ino, typeCode(type), 0, null),
+      ]),
+    )
+    return this.#getattr(ino)
+  }
+
+  async unlink(parent: number, name: Buffer): Promise<Attr> {
+    const entry = entryOf(parent, name)
+    return untilDone(this.#core, async () => {
+      const reply = await this.#changeEntry(SCRIPTS.unlink, entry, [this.#core.partitions])
+      if (reply.status !== STATUS_FAR) return decodeInode(reply.number(1), reply.buffer(2)).attr
+      const ino = reply.number(1)
+      const before = await restartIfGone(this.#getattr(ino))
+      const tx = new Transaction(this.#core, 'unlink', parent)
+      await tx.run([changeInode(ino, -1), removeEntry(entry, ino, reply.number(2), 0)])
+      return { ...before, nlink: before.nlink - 1 }
+    })
+  }
+
+  async rmdir(parent: number, name: Buffer): Promise<void> {
+    const entry = entryOf(parent, name)
+    await untilDone(this.#core, async () => {
+      const found = await this.#find(entry)
+      if (found.type !== DIRECTORY) throw new PosixError('ENOTDIR', 'not a directory')
+      const tx = new Transaction(this.#core, 'rmdir', parent)
+      await restartIfGone(tx.run([removeDirectory(found.ino), removeEntry(entry, found.ino, DIRECTORY, -1)]))
+    })
+  }
+
+  async rename(parent: number, name: Buffer, newParent: number, newName: Buffer, flags: RenameFlags): Promise<void> {
+    const from = entryOf(parent, name)
+    const to = entryOf(newParent, newName)
+    const isLocal = this.#core.keys.home(parent) === this.#core.keys.home(newParent)
+    await untilDone(this.#core, async () => {
+      if (isLocal && (await this.#renameLocal(from, to, flags))) return
+      await this.#renameFar(from, to, flags)
+    })
+  }
+
+  /** false: takes a transaction. */
+  async #renameLocal(from: Entry, to: Entry, flags: RenameFlags): Promise<boolean> {
+    const { keys, partitions } = this.#core
+    const partition = keys.of(from.parent)
+    const reply = await this.#core.change(
+      SCRIPTS.rename,
+      keys.home(from.parent),
+      [partition.names(from.parent), partition.names(to.parent)],
+      [from.parent, from.name, from.hash, to.parent, to.name, to.hash, flags.noReplace === true ? 1 : 0, partitions],
+    )
+    if (reply.status === STATUS_FAR) return false
+    if (reply.number(2) === 1) {
+      // A directory renamed in its parent: its inode is elsewhere. Only its ctime is still missing.
+      const ino = reply.number(1)
+      await this.#core.change(SCRIPTS.setattr, keys.home(ino), [], [ino]).catch(ignoreGone)
+    }
+    return true
+  }
+
+  async #renameFar(from: Entry, to: Entry, flags: RenameFlags): Promise<void> {
+    const source = await this.#find(from)
+    const target = await this.#findOrNull(to)
+    if (target !== null) {
+      if (flags.noReplace === true) throw new PosixError('EEXIST', 'the new name exists')
+      if (target.ino === source.ino) return
+      checkReplace(source.type, target.type)
+    }
+    const isDirectory = source.type === DIRECTORY
+    const moves = isDirectory && from.parent !== to.parent
+    const up = isDirectory ? 1 : 0
+    const replaced = target === null ? [] : [replacedPart(target)]
+    const parts = [
+      removeEntry(from, source.ino, source.type, -up),
+      putEntry(to, source.ino, source.type, up - (target?.type === DIRECTORY ? 1 : 0), target),
+      changeInode(source.ino, 0, moves ? to.parent : 0),
+      ...replaced,
+    ]
+    const tx = new Transaction(this.#core, 'rename', to.parent)
+    const run = (): Promise<void> => restartIfExists(tx.run(parts), flags)
+    if (!moves) return run()
+    await withMoveLease(this.#core, tx, async () => {
+      await refuseLoop(this.#getattr, source.ino, to.parent)
+      await run()
+    })
+  }
+}
+
+export function entryOf(parent: number, name: Buffer): Entry {
+  if (name.length > NAME_MAX_BYTES) throw new PosixError('ENAMETOOLONG', `a name has at most ${NAME_MAX_BYTES} bytes`)
+  if (name.length === 0) throw new PosixError('ENOENT', 'an empty name')
+  if (name.includes(0) || name.includes(0x2f)) throw new PosixError('EINVAL', 'a name has no slash and no NUL')
+  return { parent, name, hash: nameHash(name) }
+}
+
+function tailOf(inode: NewInode): { kind: number; tail: Buffer } {
+  if (inode.type === 'symlink') {
+    const target = inode.target ?? Buffer.alloc(0)
+    if (target.length === 0) throw new PosixError('ENOENT', 'a symlink has a target')
+    if (target.length > SYMLINK_MAX_BYTES) throw new PosixError('ENAMETOOLONG', 'the target of a symlink is too long')
+    return { kind: TAIL_TARGET, tail: target }
+  }
+  if (inode.type === 'char' || inode.type === 'block') {
+    const tail = Buffer.alloc(7)
+    writeU56(tail, inode.rdev ?? 0, 0)
+    return { kind: TAIL_NUMBER, tail }
+  }
+  if (inode.type === 'directory') throw new PosixError('EINVAL', 'directories are made by mkdir')
+  return { kind: TAIL_NONE, tail: Buffer.alloc(0) }
+}
+
+/** rename(2): a directory replaces an empty directory only, and nothing else replaces one. */
+function checkReplace(source: number, target: number): void {
+  if (source === DIRECTORY && target !== DIRECTORY) throw new PosixError('ENOTDIR', 'the new name is no directory')
+  if (source !== DIRECTORY && target === DIRECTORY) throw new PosixError('EISDIR', 'the new name is a directory')
+}
+
+function replacedPart(target: Found): ReturnType<typeof changeInode> {
+  return target.type === DIRECTORY ? removeDirectory(target.ino) : changeInode(target.ino, -1)
+}
+
+function ignoreGone(error: unknown): void {
+  if (!(error instanceof PosixError) || error.code !== 'ENOENT') throw error
+}
+
+/** An inode that an entry named is gone: the entry is, too, or it names another by now. */
+async function restartIfGone<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work
+  } catch (error) {
+    if (error instanceof PosixError && error.code === 'ENOENT') throw new Restart(false)
+    throw error
+  }
+}
+
+/** The new name came into being after we looked: a rename that may replace it looks again. */
+async function restartIfExists(work: Promise<void>, flags: RenameFlags): Promise<void> {
+  try {
+    await work
+  } catch (error) {
+    const isRace = error instanceof PosixError && error.code === 'EEXIST' && flags.noReplace !== true
+    if (isRace) throw new Restart(false)
+    throw error
+  }
+}

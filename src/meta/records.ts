@@ -1,0 +1,146 @@
+/**
+ * Packed records, all little-endian, written by the scripts (scripts/lib/*.lua, Redis's struct library) and by this file.
+ *
+ * Inode (version 1), 70 bytes and a tail:
+ *   0  u8  version            1  u8  type | tail kind << 4 | windows flag << 6 | xattr flag << 7
+ *   2  u16 mode               4  u32 uid       8 u32 gid      12 u32 nlink
+ *   16 u56 size in bytes     23  u56 allocated bytes          30 u32 data version
+ *   34 atime, 43 mtime, 52 ctime, 61 btime: each i40 seconds and u32 nanoseconds
+ *   70 tail: kind 0 nothing, 1 extents of window 0, 2 symlink target, 3 u56 (directory: parent ino; device: rdev)
+ *
+ * Extent, 53 bytes: u32 offset in the window, u32 length, u56 chunk id (0: a hole), u24 offset in the chunk,
+ *   u24 length of the chunk, 32 bytes root hash.
+ */
+import type { TimeSpec } from '../base/clock.js'
+import { HASH_BYTES, WINDOW_BYTES } from '../base/limits.js'
+import { invariant } from '../base/invariant.js'
+import { PosixError } from '../base/errno.js'
+import type { Attr, Extent, InodeType } from './contract.js'
+
+export const INODE_VERSION = 1
+export const INODE_HEAD_BYTES = 70
+export const EXTENT_BYTES = 53
+const DIRECTORY_SIZE_BYTES = 4096
+
+export const TAIL_NONE = 0
+export const TAIL_EXTENTS = 1
+export const TAIL_TARGET = 2
+export const TAIL_NUMBER = 3
+
+const TYPES: readonly InodeType[] = ['file', 'directory', 'symlink', 'fifo', 'socket', 'char', 'block']
+
+export function typeCode(type: InodeType): number {
+  return TYPES.indexOf(type)
+}
+
+export function typeName(code: number): InodeType {
+  const type = TYPES[code]
+  if (type === undefined) throw new PosixError('EIO', `unknown inode type ${code}`)
+  return type
+}
+
+export interface Inode {
+  readonly attr: Attr
+  readonly tailKind: number
+  readonly hasWindows: boolean
+  readonly tail: Buffer
+}
+
+export function decodeInode(ino: number, record: Buffer): Inode {
+  if (record.length < INODE_HEAD_BYTES || record[0] !== INODE_VERSION) {
+    throw new PosixError('EIO', `inode ${ino} has a record that this version cannot read`)
+  }
+  const flags = record.readUInt8(1)
+  const type = typeName(flags & 0x0f)
+  const tailKind = (flags >> 4) & 3
+  const tail = record.subarray(INODE_HEAD_BYTES)
+  const number = tailKind === TAIL_NUMBER ? readU56(tail, 0) : 0
+  const sizeBytes = type === 'directory' ? DIRECTORY_SIZE_BYTES : type === 'symlink' ? tail.length : readU56(record, 16)
+  const attr: Attr = {
+    ino,
+    type,
+    mode: record.readUInt16LE(2),
+    uid: record.readUInt32LE(4),
+    gid: record.readUInt32LE(8),
+    nlink: record.readUInt32LE(12),
+    sizeBytes,
+    allocatedBytes: readU56(record, 23),
+    rdev: type === 'char' || type === 'block' ? number : 0,
+    dataVersion: record.readUInt32LE(30),
+    atime: readTime(record, 34),
+    mtime: readTime(record, 43),
+    ctime: readTime(record, 52),
+    btime: readTime(record, 61),
+    parent: type === 'directory' ? number : 0,
+  }
+  return { attr, tailKind, hasWindows: (flags & 0x40) !== 0, tail }
+}
+
+export function readU56(buffer: Buffer, at: number): number {
+  return buffer.readUInt32LE(at) + buffer.readUIntLE(at + 4, 3) * 0x1_0000_0000
+}
+
+export function writeU56(buffer: Buffer, value: number, at: number): void {
+  buffer.writeUInt32LE(value % 0x1_0000_0000, at)
+  buffer.writeUIntLE(Math.floor(value / 0x1_0000_0000), at + 4, 3)
+}
+
+function readTime(record: Buffer, at: number): TimeSpec {
+  return { sec: record.readIntLE(at, 5), nsec: record.readUInt32LE(at + 5) }
+}
+
+/** Extents as the scripts keep them; offsets count from the start of `window`. */
+export function encodeExtents(extents: readonly Extent[], window: number): Buffer {
+  const out = Buffer.alloc(extents.length * EXTENT_BYTES)
+  let at = 0
+  for (const extent of extents) {
+    const offset = extent.fileOffset - window * WINDOW_BYTES
+    invariant(offset >= 0 && offset + extent.lengthBytes <= WINDOW_BYTES, 'an extent lies in one window')
+    invariant(extent.lengthBytes > 0, 'an extent is not empty')
+    out.writeUInt32LE(offset, at)
+    out.writeUInt32LE(extent.lengthBytes, at + 4)
+    if (extent.chunk !== null) {
+      invariant(extent.chunk.root.length === HASH_BYTES, 'a root hash has 32 bytes')
+      writeU56(out, extent.chunk.id, at + 8)
+      out.writeUIntLE(extent.chunkOffset, at + 15, 3)
+      out.writeUIntLE(extent.chunk.lengthBytes, at + 18, 3)
+      out.set(extent.chunk.root, at + 21)
+    }
+    at += EXTENT_BYTES
+  }
+  return out
+}
+
+export function decodeExtents(blob: Buffer, window: number): Extent[] {
+  if (blob.length % EXTENT_BYTES !== 0) throw new PosixError('EIO', 'an extent map has a broken length')
+  const extents: Extent[] = []
+  for (let at = 0; at < blob.length; at += EXTENT_BYTES) {
+    const id = readU56(blob, at + 8)
+    extents.push({
+      fileOffset: window * WINDOW_BYTES + blob.readUInt32LE(at),
+      lengthBytes: blob.readUInt32LE(at + 4),
+      chunkOffset: blob.readUIntLE(at + 15, 3),
+      chunk:
+        id === 0
+          ? null
+          : {
+              id,
+              lengthBytes: blob.readUIntLE(at + 18, 3),
+              root: Buffer.from(blob.subarray(at + 21, at + EXTENT_BYTES)),
+            },
+    })
+  }
+  return extents
+}
+
+/** A member of a directory's zset: the name, a NUL, u56 ino, u8 type. */
+export const DIRENT_TAIL_BYTES = 9
+
+export function decodeDirent(member: Buffer): { name: Buffer; ino: number; type: InodeType } {
+  const cut = member.length - DIRENT_TAIL_BYTES
+  return {
+    name: Buffer.from(member.subarray(0, cut)),
+    ino: readU56(member, cut + 1),
+    type: typeName(member.readUInt8(cut + 8)),
+  }
+}

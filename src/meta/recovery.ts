@@ -1,0 +1,116 @@
+/**
+ * What a session leaves behind is taken over by any other client.
+ *
+ * In this order, each step for every partition before the next, so that it can be begun anew at any point:
+ *   1. a mark refuses what the dead one may still send; its prepared transactions are listed
+ *   2. those are decided (undecided ones aborted) and finished
+ *   3. what it had open is closed: files without a name go
+ *   4. its decisions and its name are forgotten
+ */
+import { invariant } from '../base/invariant.js'
+import { messageOf } from '../base/errors.js'
+import type { Core } from './core.js'
+import { Reply } from './reply.js'
+import { SCRIPTS } from './scripts.js'
+
+const PARALLEL = 32
+const CLOSE_BATCH = 64
+
+/** Marks sessions dead whose lease ran out, and cleans up after all that are dead. Answers how many. */
+export async function reapSessions(core: Core, graceMs: number): Promise<number> {
+  const { keys, session } = core
+  // After an outage of Redis every lease has run out: who comes back first must not take the others for dead.
+  if (session.liveForMs < session.ttlMs + graceMs) return 0
+  const dead = await core.run(SCRIPTS.sessionExpired, [keys.wide('s'), keys.wide('h'), keys.wide('dead')], [graceMs])
+  invariant(Array.isArray(dead), 'sessions come as a list')
+  for (const one of dead) {
+    const id = Number(String(one))
+    core.options.log.info({ session: id }, 'cleaning up after a session whose lease ran out')
+    await releaseSession(core, id, true, allPartitions(core))
+  }
+  return dead.length
+}
+
+/** `mark`: it may still send something. Its own clean end does not need that. */
+export async function releaseSession(
+  core: Core,
+  id: number,
+  mark: boolean,
+  partitions: readonly number[],
+): Promise<void> {
+  const { keys } = core
+  // A session that ends itself still sends the closings; its replies are dropped after them.
+  if (!mark) await each(partitions, (p) => closeAll(core, id, p))
+  const left: { p: number; tx: string; cp: number; inos: number[] }[] = []
+  await each(partitions, async (p) => {
+    const reply = await core.change(SCRIPTS.reap, p, [keys.partition(p).replies(id)], [id, mark ? 1 : 0])
+    for (let at = 1; at < reply.length; at++) {
+      const [tx, cp, ...inos] = reply.list(at)
+      left.push({ p, tx: String(tx), cp: Number(cp), inos: inos.map(Number) })
+    }
+  })
+  await each(left, async ({ p, tx, cp, inos }) => {
+    const outcome = await core.decide(tx, cp, true)
+    await core.finish(p, tx, outcome === 'C' ? 'C' : 'A', inos)
+  })
+  if (mark) await each(partitions, (p) => closeAll(core, id, p))
+  await each(partitions, (p) => core.forget(String(id), p))
+  await core.run(SCRIPTS.sessionEnd, [keys.wide('s'), keys.wide('h'), keys.wide('dead')], [id])
+}
+
+async function closeAll(core: Core, id: number, p: number): Promise<void> {
+  let cursor = '0'
+  do {
+    const page = new Reply(await core.run(SCRIPTS.openedBy, [core.keys.partition(p).open], [id, cursor]))
+    cursor = page.buffer(0).toString('latin1')
+    const inos = page.list(1).map(Number)
+    for (let at = 0; at < inos.length; at += CLOSE_BATCH) {
+      await core.change(SCRIPTS.close, p, [], [id, ...inos.slice(at, at + CLOSE_BATCH)])
+    }
+  } while (cursor !== '0')
+}
+
+export function allPartitions(core: Core): number[] {
+  return Array.from({ length: core.partitions }, (_, p) => p)
+}
+
+/** All of them, PARALLEL at a time; throws the first failure after the others of its batch. */
+export async function each<T>(items: readonly T[], work: (item: T) => Promise<unknown>): Promise<void> {
+  for (let at = 0; at < items.length; at += PARALLEL) {
+    const results = await Promise.allSettled(items.slice(at, at + PARALLEL).map(work))
+    const failed = results.find((result) => result.status === 'rejected')
+    if (failed !== undefined) throw failed.reason
+  }
+}
+
+/** Runs reapSessions now and then until stopped. */
+export class Reaper {
+  readonly #core: Core
+  readonly #graceMs: number
+  readonly #timer: NodeJS.Timeout
+  #running: Promise<void> | undefined
+
+  constructor(core: Core, periodMs: number, graceMs: number) {
+    this.#core = core
+    this.#graceMs = graceMs
+    this.#timer = setInterval(() => void this.#once(), periodMs * (0.75 + core.options.random() / 2))
+    this.#timer.unref()
+  }
+
+  #once(): Promise<void> {
+    this.#running ??= reapSessions(this.#core, this.#graceMs)
+      .then(() => undefined)
+      .catch((error: unknown) => {
+        this.#core.options.log.warn({ error: messageOf(error) }, 'cleaning up after dead sessions is tried again later')
+      })
+      .finally(() => {
+        this.#running = undefined
+      })
+    return this.#running
+  }
+
+  async stop(): Promise<void> {
+    clearInterval(this.#timer)
+    await this.#running
+  }
+}

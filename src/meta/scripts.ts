@@ -1,0 +1,53 @@
+/** The Lua scripts, each with the libraries that its first line names: `-- include: inode locks mutate`. */
+import { readFileSync } from 'node:fs'
+import { makeScript } from '../cluster/script.js'
+import type { Script } from '../cluster/contract.js'
+
+const FOLDER = new URL('./scripts/', import.meta.url)
+
+function load(name: string): Script {
+  const body = readFileSync(new URL(`${name}.lua`, FOLDER), 'utf8')
+  const libraries = /^-- include: (.+)$/m.exec(body)?.[1]?.split(' ') ?? []
+  const preludes = libraries.map((library) => readFileSync(new URL(`lib/${library}.lua`, FOLDER), 'utf8'))
+  return makeScript(name, [...preludes, body].join('\n'))
+}
+
+export const SCRIPTS = {
+  lookup: load('lookup'),
+  getattr: load('getattr'),
+  readdir: load('readdir'),
+  extents: load('extents'),
+  getxattr: load('getxattr'),
+  listxattr: load('listxattr'),
+  create: load('create'),
+  unlink: load('unlink'),
+  link: load('link'),
+  rename: load('rename'),
+  setattr: load('setattr'),
+  truncate: load('truncate'),
+  open: load('open'),
+  close: load('close'),
+  commit: load('commit'),
+  compact: load('compact'),
+  setxattr: load('setxattr'),
+  removexattr: load('removexattr'),
+  txMkdir: load('tx-mkdir'),
+  txPrepare: load('tx-prepare'),
+  txCommit: load('tx-commit'),
+  txFinish: load('tx-finish'),
+  txDecide: load('tx-decide'),
+  forget: load('forget'),
+  reap: load('reap'),
+  openedBy: load('opened-by'),
+  sessionRenew: load('session-renew'),
+  sessionExpired: load('session-expired'),
+  sessionEnd: load('session-end'),
+  leaseTake: load('lease-take'),
+  leaseGive: load('lease-give'),
+  garbagePeek: load('garbage-peek'),
+  garbageDone: load('garbage-done'),
+  zombieFree: load('zombie-free'),
+  janitor: load('janitor'),
+  format: load('format'),
+  root: load('root'),
+} as const

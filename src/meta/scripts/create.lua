@@ -1,0 +1,28 @@
+-- include: inode locks mutate newinode
+-- KEYS: 9 names of the parent
+-- ARGV: 7 parent, 8 name, 9 hash, 10 type, 11 mode, 12 uid, 13 gid, 14 tail kind, 15 tail, 16 exclusive, 17 open, 18 partitions
+-- 0, created, ino, record | 2, ino, type (it exists, in another partition)
+local known = before()
+if known then return known end
+local parent, partitions = tonumber(ARGV[7]), tonumber(ARGV[18])
+local dir = load(parent)
+if not dir then return {ENOENT} end
+if dir.type ~= DIR then return {ENOTDIR} end
+local held = blocked(nil, 'd' .. ARGV[7] .. '/' .. ARGV[8], 'i' .. ARGV[7])
+if held then return held end
+local _, old, oldtype = find(KEYS[9], ARGV[8], ARGV[9])
+if old then
+  if ARGV[16] == '1' then return {EEXIST} end
+  if old % partitions ~= parent % partitions then return {2, old, oldtype} end
+  held = blocked(nil, 'i' .. old)
+  if held then return held end
+  return after({0, 0, old, redis.call('HGET', KEYS[1], old)})
+end
+local type, gid = tonumber(ARGV[10]), tonumber(ARGV[13])
+if math.floor(dir.mode / 1024) % 2 == 1 then gid = dir.gid end
+local ino, n, rec = newinode(type, tonumber(ARGV[11]), tonumber(ARGV[12]), gid, tonumber(ARGV[14]), ARGV[15], partitions,
+  parent % partitions)
+redis.call('ZADD', KEYS[9], ARGV[9], member(ARGV[8], ino, type))
+touchdir(parent, dir, 0, ARGV[8])
+if ARGV[17] == '1' then addopener(ino) end
+return after({0, 1, ino, rec})

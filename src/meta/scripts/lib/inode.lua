@@ -1,0 +1,48 @@
+-- Inode records and directory entries. The layouts stand in records.ts; both sides change together.
+local HEAD = 70
+local FMT = '<BBHI4I4I4I7I7I4i5I4i5I4i5I4i5I4'
+local FILE, DIR = 0, 1
+local ENOENT, EIO, EEXIST, ENOTDIR, EISDIR, EINVAL, EFBIG = -2, -5, -17, -20, -21, -22, -27
+local EMLINK, ENOTEMPTY = -31, -39
+local LINK_MAX = 65000
+
+local function decode(rec)
+  local n = {}
+  local ver, tf
+  ver, tf, n.mode, n.uid, n.gid, n.nlink, n.size, n.alloc, n.dv, n.as, n.an, n.ms, n.mn, n.cs, n.cn, n.bs, n.bn =
+    struct.unpack(FMT, rec)
+  if ver ~= 1 then error('inode record of version ' .. ver) end
+  n.type = tf % 16
+  tf = (tf - n.type) / 16
+  n.tk = tf % 4
+  tf = (tf - n.tk) / 4
+  n.win = tf % 2
+  n.xa = (tf - n.win) / 2
+  n.tail = string.sub(rec, HEAD + 1)
+  return n
+end
+
+local function encode(n)
+  return struct.pack(FMT, 1, n.type + 16 * n.tk + 64 * n.win + 128 * n.xa, n.mode, n.uid, n.gid, n.nlink, n.size,
+    n.alloc, n.dv % 4294967296, n.as, n.an, n.ms, n.mn, n.cs, n.cn, n.bs, n.bn) .. n.tail
+end
+
+local function load(ino)
+  local rec = redis.call('HGET', KEYS[1], ino)
+  if rec then return decode(rec), rec end
+end
+
+local function member(name, ino, type)
+  return name .. struct.pack('<BI7B', 0, ino, type)
+end
+
+-- The entry of a name in the zset `key`: member, ino, type; nil if there is none.
+local function find(key, name, hash)
+  local len = #name
+  for _, m in ipairs(redis.call('ZRANGEBYSCORE', key, hash, hash)) do
+    if #m == len + 9 and string.sub(m, 1, len) == name then
+      local _, ino, type = struct.unpack('<BI7B', m, len + 1)
+      return m, ino, type
+    end
+  end
+end

@@ -1,0 +1,105 @@
+-- Scripts that change something, exactly once.
+-- KEYS: 1 inodes, 2 locks, 3 counters, 4 replies of the session, 5 channel, 6 open, 7 garbage, 8 zombies, then its own.
+-- ARGV: 1 session, 2 sequence, 3 lowest sequence in use, 4 sequences answered, 5 seconds, 6 nanoseconds, then its own.
+--
+-- Invariant: a change with a given (session, sequence) is applied at most once. The reply is kept until the client says
+-- that it has it (ARGV[4]); a copy of the request that comes later still is below the mark w and refused.
+local STALE, DEAD = {6}, {7}
+local sec, nsec = tonumber(ARGV[5]), tonumber(ARGV[6])
+
+local function before()
+  local m = redis.call('HMGET', KEYS[4], ARGV[2], 'd', 'w')
+  if m[1] then return cmsgpack.unpack(m[1]) end
+  if m[2] then return DEAD end
+  if m[3] and tonumber(ARGV[2]) < tonumber(m[3]) then return STALE end
+end
+
+local events = ''
+-- kind: 1 attributes, 2 data, 3 entry (and the attributes of its directory)
+local function emit(kind, ino, name)
+  name = name or ''
+  events = events .. struct.pack('<BI7B', kind, ino, #name) .. name
+end
+
+-- A refusal changes nothing, so it needs no memory: `return reply` without after().
+local function after(reply)
+  if ARGV[4] ~= '' then
+    local answered = {}
+    for s in string.gmatch(ARGV[4], '%S+') do answered[#answered + 1] = s end
+    redis.call('HDEL', KEYS[4], unpack(answered))
+  end
+  redis.call('HSET', KEYS[4], ARGV[2], cmsgpack.pack(reply), 'w', ARGV[3])
+  if events ~= '' then redis.call('SPUBLISH', KEYS[5], struct.pack('<I4', tonumber(ARGV[1])) .. events) end
+  return reply
+end
+
+local function save(ino, n)
+  local rec = encode(n)
+  redis.call('HSET', KEYS[1], ino, rec)
+  return rec
+end
+
+local function nowms()
+  local t = redis.call('TIME')
+  return math.floor(t[1] * 1000 + t[2] / 1000)
+end
+
+-- Extents whose chunks nobody needs any more: the janitor deletes them after a grace period.
+local function discard(extents)
+  if #extents > 0 then redis.call('RPUSH', KEYS[7], struct.pack('<I6', nowms()) .. extents) end
+end
+
+-- The inode has neither a name nor an opener: it ceases to be.
+local function purge(ino, n)
+  redis.call('HDEL', KEYS[1], ino)
+  redis.call('HINCRBY', KEYS[3], 'inodes', -1)
+  if n.alloc > 0 then redis.call('HINCRBY', KEYS[3], 'bytes', string.format('%d', -n.alloc)) end
+  if n.tk == 1 then discard(n.tail) end
+  if n.win == 1 or n.xa == 1 then redis.call('HSET', KEYS[8], ino, nowms()) end
+end
+
+-- nlink changes by delta; at 0 the inode goes, at once or when its last opener closes it. Answers the record left.
+local function relink(ino, n, delta)
+  n.nlink = n.nlink + delta
+  n.cs, n.cn = sec, nsec
+  emit(1, ino)
+  if n.nlink > 0 or redis.call('HEXISTS', KEYS[6], ino) == 1 then return save(ino, n) end
+  purge(ino, n)
+  return encode(n)
+end
+
+-- A name came or went in directory ino.
+local function touchdir(ino, n, nlinks, name)
+  n.ms, n.mn, n.cs, n.cn = sec, nsec, sec, nsec
+  n.nlink = n.nlink + nlinks
+  save(ino, n)
+  emit(3, ino, name)
+end
+
+-- The session has the inode open (4 bytes each in the list of openers).
+local function addopener(ino)
+  local me = struct.pack('<I4', tonumber(ARGV[1]))
+  local list = redis.call('HGET', KEYS[6], ino) or ''
+  for i = 1, #list, 4 do
+    if string.sub(list, i, i + 3) == me then return end
+  end
+  redis.call('HSET', KEYS[6], ino, list .. me)
+end
+
+-- The session has it open no more; a file without a name goes with its last opener.
+local function dropopener(ino, session)
+  local list = redis.call('HGET', KEYS[6], ino)
+  if not list then return end
+  local me, left = struct.pack('<I4', session), ''
+  for i = 1, #list, 4 do
+    local one = string.sub(list, i, i + 3)
+    if one ~= me then left = left .. one end
+  end
+  if left ~= '' then
+    redis.call('HSET', KEYS[6], ino, left)
+    return
+  end
+  redis.call('HDEL', KEYS[6], ino)
+  local n = load(ino)
+  if n and n.nlink == 0 then purge(ino, n) end
+end

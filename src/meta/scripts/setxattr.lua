@@ -1,0 +1,23 @@
+-- include: inode locks mutate
+-- KEYS: 9 xattrs. ARGV: 7 ino, 8 name, 9 value, 10 any|create|replace, 11 most bytes of all names. 0
+local known = before()
+if known then return known end
+local ino = tonumber(ARGV[7])
+local n = load(ino)
+if not n then return {ENOENT} end
+local held = blocked(nil, 'i' .. ARGV[7])
+if held then return held end
+local exists = redis.call('HEXISTS', KEYS[9], ARGV[8]) == 1
+if exists and ARGV[10] == 'create' then return {EEXIST} end
+if not exists and ARGV[10] == 'replace' then return {-61} end
+if not exists then
+  local total = #ARGV[8] + 1
+  for _, name in ipairs(redis.call('HKEYS', KEYS[9])) do total = total + #name + 1 end
+  if total > tonumber(ARGV[11]) then return {-28} end
+end
+redis.call('HSET', KEYS[9], ARGV[8], ARGV[9])
+n.xa = 1
+n.cs, n.cn = sec, nsec
+save(ino, n)
+emit(1, ino)
+return after({0})

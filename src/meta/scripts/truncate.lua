@@ -1,0 +1,80 @@
+-- include: inode locks mutate
+-- KEYS: 9 windows, 10 extents of the window in which the new size lies, 11… extents of the windows named in ARGV
+-- ARGV: 7 ino, 8 size, 9… windows to free, ascending
+-- 0, record, size reached | 4, window, … (the last windows of the file: name them and call again)
+-- A file with more windows than one call may free shrinks in steps, each of them a truncation.
+local WINDOW, EXTENT, STEP = 67108864, 53, 64
+local known = before()
+if known then return known end
+local ino, size = tonumber(ARGV[7]), tonumber(ARGV[8])
+local n = load(ino)
+if not n then return {ENOENT} end
+if n.type == DIR then return {EISDIR} end
+if n.type ~= FILE then return {EINVAL} end
+local edge = math.floor(size / WINDOW)
+local cut = size - edge * WINDOW
+local reached = size
+
+local function freewindow(key, window)
+  local blob = redis.call('GET', key)
+  if blob then discard(string.sub(blob, 5)) end
+  redis.call('DEL', key)
+  redis.call('ZREM', KEYS[9], window)
+end
+
+-- Inline extents behind the new end go; one that crosses it is cut. A chunk is discarded with its last extent.
+local function cutinline()
+  local kept, dropped, ids = {}, {}, {}
+  for at = 1, #n.tail, EXTENT do
+    local off, len, id = struct.unpack('<I4I4I7', n.tail, at)
+    if off < cut then
+      kept[#kept + 1] = struct.pack('<I4I4', off, math.min(len, cut - off)) .. string.sub(n.tail, at + 8, at + EXTENT - 1)
+      ids[id] = true
+    else
+      dropped[#dropped + 1] = string.sub(n.tail, at, at + EXTENT - 1)
+    end
+  end
+  local garbage = {}
+  for _, e in ipairs(dropped) do
+    if not ids[struct.unpack('<I7', e, 9)] then garbage[#garbage + 1] = e end
+  end
+  discard(table.concat(garbage))
+  n.tail = table.concat(kept)
+  n.tk = #n.tail > 0 and 1 or 0
+end
+
+if size < n.size then
+  if n.win == 1 then
+    -- at cut 0 the window at the edge is freed whole, too
+    local from = cut == 0 and edge or edge + 1
+    local beyond = redis.call('ZREVRANGEBYSCORE', KEYS[9], '+inf', from, 'LIMIT', 0, STEP + 1)
+    local named = {}
+    for at = 9, #ARGV do named[ARGV[at]] = KEYS[at + 2] end
+    local more = #beyond > STEP
+    if more then beyond[#beyond] = nil end
+    for _, w in ipairs(beyond) do
+      if not named[w] then
+        local reply = {4}
+        for i = #beyond, 1, -1 do reply[#reply + 1] = tonumber(beyond[i]) end
+        return reply
+      end
+    end
+    for _, w in ipairs(beyond) do freewindow(named[w], w) end
+    if more then
+      reached = tonumber(beyond[#beyond]) * WINDOW
+    elseif cut > 0 and not (edge == 0 and n.tk == 1) and redis.call('EXISTS', KEYS[10]) == 1 then
+      redis.call('APPEND', KEYS[10], struct.pack('<I4I4', cut, WINDOW - cut) .. string.rep('\0', EXTENT - 8))
+    end
+    if redis.call('EXISTS', KEYS[9]) == 0 then n.win = 0 end
+  end
+  if reached == size and edge == 0 and n.tk == 1 then cutinline() end
+  if n.alloc > reached then
+    redis.call('HINCRBY', KEYS[3], 'bytes', string.format('%d', reached - n.alloc))
+    n.alloc = reached
+  end
+end
+n.size = reached
+n.dv = n.dv + 1
+n.ms, n.mn, n.cs, n.cn = sec, nsec, sec, nsec
+emit(2, ino)
+return after({0, save(ino, n), reached})

@@ -1,0 +1,24 @@
+-- include: inode locks mutate parts
+-- The commit point: all parts of this partition are checked and done, and the decision is written, or nothing is.
+-- KEYS: 9 decisions, 10… names of each part
+-- ARGV: 7 tx, 8 1 if others take part, 9 what a new directory inherits: -1 nobody asks, 'none', or the gid of its set-gid
+-- parent; 10… parts. 0 | 8 aborted by somebody | 9, gid or -1 (it inherits this instead)
+local known = before()
+if known then return known end
+local tx, parts = ARGV[7], readparts(10)
+if redis.call('HGET', KEYS[9], tx) == 'A' then return {8} end
+for k, part in ipairs(parts) do
+  local no = checkpart(part, KEYS[9 + k])
+  if no then
+    if no == RETRY and part[1] == 'P' and part[8] == '0' then return {EEXIST} end
+    return no
+  end
+end
+if ARGV[9] ~= '-1' then
+  local dir = load(parts[1][2])
+  local inherits = math.floor(dir.mode / 1024) % 2 == 1 and tostring(dir.gid) or 'none'
+  if inherits ~= ARGV[9] then return {9, tonumber(inherits) or -1} end
+end
+for k, part in ipairs(parts) do applypart(part, KEYS[9 + k]) end
+if ARGV[8] == '1' then redis.call('HSET', KEYS[9], tx, 'C') end
+return after({0})

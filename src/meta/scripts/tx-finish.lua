@@ -1,0 +1,24 @@
+-- include: inode locks mutate parts
+-- What was prepared here is done (C) or dropped (A). Anybody may call it who asked the commit point; the second time it
+-- does nothing. KEYS: 9… names of each part. ARGV: 7 tx, 8 C|A. 0
+local known = before()
+if known then return known end
+local tx = ARGV[7]
+local rec = redis.call('HGET', KEYS[2], 't' .. tx)
+if not rec then return {0} end
+local t = cmsgpack.unpack(rec)
+sec, nsec = t[3], t[4]
+for k, part in ipairs(t[5]) do
+  if part[1] == 'M' then
+    redis.call('HDEL', KEYS[2], 'n' .. part[2])
+    if ARGV[8] == 'A' then
+      local n = load(part[2])
+      if n then purge(tonumber(part[2]), n) end
+    end
+  else
+    redis.call('HDEL', KEYS[2], fieldof(part))
+    if ARGV[8] == 'C' then applypart(part, KEYS[8 + k]) end
+  end
+end
+redis.call('HDEL', KEYS[2], 't' .. tx)
+return after({0})

@@ -1,0 +1,213 @@
+/**
+ * One client's session: its id, the lease that it renews, and the numbering of its changes.
+ *
+ *   new --open--> live --lease not renewed in time--> lapsed --renewed--> live
+ *                  |                                     |
+ *                  +---- marked dead by another client --+--> dead (a new id is taken: onDead)
+ *
+ * Invariants. A sequence number is used for one change only, however often it is sent. `low` never passes a sequence
+ * whose reply has not come. While `isLive` no other client can have marked the session dead: the lease is counted from
+ * before it was asked for.
+ */
+import { hostname } from 'node:os'
+import type { Clock } from '../base/clock.js'
+import { PosixError } from '../base/errno.js'
+import { messageOf } from '../base/errors.js'
+import type { Log } from '../base/log.js'
+import type { RedisArg, RedisStore, Script } from '../cluster/contract.js'
+import { Reply, STATUS_DEAD_SESSION, STATUS_STALE } from './reply.js'
+import type { VolumeKeys } from './keys.js'
+import { SCRIPTS } from './scripts.js'
+
+const ACKNOWLEDGE_MAX = 64
+const RENEW_DIVISOR = 4
+
+export interface SessionOptions {
+  readonly store: RedisStore
+  readonly keys: VolumeKeys
+  readonly clock: Clock
+  readonly log: Log
+  readonly ttlMs: number
+  readonly operationDeadlineMs: number
+}
+
+export class Session {
+  readonly #options: SessionOptions
+  readonly #inFlight = new Set<number>()
+  readonly #answered = new Map<number, number[]>()
+  #id = 0
+  #sequence = 0
+  #validUntilMs = 0
+  #liveSinceMs = 0
+  #wasLive = false
+  #timer: NodeJS.Timeout | undefined
+  #renewing: Promise<void> | undefined
+  #isClosed = false
+  /** Called when the lease lapsed (false) and when it is good again (true). */
+  onLive: (live: boolean) => void = () => undefined
+  /** Called when another client has marked this session dead and a new id was taken. */
+  onDead: () => Promise<void> = () => Promise.resolve()
+
+  constructor(options: SessionOptions) {
+    this.#options = options
+  }
+
+  get id(): number {
+    return this.#id
+  }
+
+  get ttlMs(): number {
+    return this.#options.ttlMs
+  }
+
+  get isLive(): boolean {
+    return this.#options.clock.monotonicMs() < this.#validUntilMs
+  }
+
+  /** How long the lease has been good without a gap; 0 if it is not. */
+  get liveForMs(): number {
+    return this.isLive ? this.#options.clock.monotonicMs() - this.#liveSinceMs : 0
+  }
+
+  get partitionsTouched(): Iterable<number> {
+    return this.#answered.keys()
+  }
+
+  async open(): Promise<void> {
+    await this.#begin()
+    this.#schedule()
+  }
+
+  /** Sequence numbers name transactions, too. */
+  nextSequence(): number {
+    return ++this.#sequence
+  }
+
+  /** Runs a script of lib/mutate.lua on partition `p`, once. `keys` and `args` follow those that all of them have. */
+  async change(script: Script, p: number, keys: readonly string[], args: readonly RedisArg[]): Promise<Reply> {
+    const { store, keys: volume, clock, operationDeadlineMs } = this.#options
+    const partition = volume.partition(p)
+    const session = this.#id
+    const sequence = this.nextSequence()
+    this.#inFlight.add(sequence)
+    const acknowledged = this.#takeAnswered(p)
+    const now = clock.now()
+    const [low = sequence] = this.#inFlight
+    let arrived = false
+    try {
+      const reply = new Reply(
+        await store.run(
+          script,
+          [
+            partition.inodes,
+            partition.locks,
+            partition.counters,
+            partition.replies(session),
+            partition.channel,
+            partition.open,
+            partition.garbage,
+            partition.zombies,
+            ...keys,
+          ],
+          [session, sequence, low, acknowledged.join(' '), now.sec, now.nsec, ...args],
+          { deadlineMs: operationDeadlineMs },
+        ),
+      )
+      arrived = true
+      return this.#judge(reply)
+    } finally {
+      this.#inFlight.delete(sequence)
+      if (session === this.#id) this.#giveAnswered(p, arrived ? [sequence] : [sequence, ...acknowledged])
+    }
+  }
+
+  #judge(reply: Reply): Reply {
+    if (reply.status === STATUS_DEAD_SESSION) {
+      this.#validUntilMs = 0
+      this.#tellLive()
+      void this.#renewOnce()
+      throw new PosixError('EIO', 'the session was ended by another client; whether the change was made is unknown')
+    }
+    if (reply.status === STATUS_STALE) throw new PosixError('EIO', 'a change was answered before it was made')
+    return reply
+  }
+
+  #takeAnswered(p: number): number[] {
+    return this.#answered.get(p)?.splice(0, ACKNOWLEDGE_MAX) ?? []
+  }
+
+  #giveAnswered(p: number, sequences: readonly number[]): void {
+    const list = this.#answered.get(p)
+    if (list === undefined) this.#answered.set(p, [...sequences])
+    else list.push(...sequences)
+  }
+
+  async #begin(): Promise<void> {
+    const { store, keys } = this.#options
+    const id = await store.call('HINCRBY', keys.wide('n'), 'session', 1)
+    this.#id = Number(id)
+    this.#answered.clear()
+    const who = JSON.stringify({ host: hostname(), pid: process.pid, since: Date.now() })
+    await this.#renew(who)
+  }
+
+  async #renew(who: string): Promise<boolean> {
+    const { store, keys, clock, ttlMs } = this.#options
+    const askedMs = clock.monotonicMs()
+    const reply = await store.run(
+      SCRIPTS.sessionRenew,
+      [keys.wide('s'), keys.wide('h'), keys.wide('dead')],
+      [this.#id, ttlMs, who],
+      { deadlineMs: ttlMs },
+    )
+    if (reply !== 1) return false
+    if (!this.isLive) this.#liveSinceMs = askedMs
+    this.#validUntilMs = askedMs + ttlMs
+    return true
+  }
+
+  #tellLive(): void {
+    if (this.isLive === this.#wasLive) return
+    this.#wasLive = this.isLive
+    this.onLive(this.#wasLive)
+  }
+
+  /** One renewal at a time; a dead session is replaced by a new one. */
+  #renewOnce(): Promise<void> {
+    this.#renewing ??= this.#renewOrReplace()
+      .catch((error: unknown) => {
+        this.#options.log.warn({ error: messageOf(error) }, 'the lease of the session could not be renewed')
+      })
+      .finally(() => {
+        this.#renewing = undefined
+        this.#tellLive()
+      })
+    return this.#renewing
+  }
+
+  async #renewOrReplace(): Promise<void> {
+    if (this.#isClosed || (await this.#renew(''))) return
+    this.#validUntilMs = 0
+    this.#tellLive()
+    this.#options.log.warn({ session: this.#id }, 'the session was ended by another client: beginning a new one')
+    await this.#begin()
+    await this.onDead()
+  }
+
+  #schedule(): void {
+    this.#wasLive = this.isLive
+    const tick = (): void => {
+      void this.#renewOnce()
+      this.#tellLive()
+    }
+    this.#timer = setInterval(tick, this.#options.ttlMs / RENEW_DIVISOR)
+    this.#timer.unref()
+  }
+
+  /** Stops renewing. What the session holds is released by the caller (recovery.ts). */
+  async stop(): Promise<void> {
+    this.#isClosed = true
+    clearInterval(this.#timer)
+    await this.#renewing
+  }
+}

@@ -1,0 +1,211 @@
+/**
+ * Changes across partitions.
+ *
+ *   prepare   in every partition but one: check the parts, lock what they touch           tx-prepare.lua
+ *   commit    in that one, the commit point: check, apply, write the decision             tx-commit.lua
+ *   finish    in the others: apply what was prepared, unlock                              tx-finish.lua
+ *   forget    the decision, once nobody can ask for it any more                           forget.lua
+ *
+ * Invariants. Nothing is seen of a transaction before its decision is C, and all of it after: who meets a lock asks the
+ * commit point first, and finishes what is decided. Nobody waits holding a lock: who cannot prepare gives all back. The
+ * decision is made once; whoever waits too long writes A, and then the owner cannot commit. The decision is forgotten only
+ * when all partitions are finished.
+ */
+import { invariant } from '../base/invariant.js'
+import { PosixError } from '../base/errno.js'
+import { messageOf } from '../base/errors.js'
+import type { RedisArg } from '../cluster/contract.js'
+import type { Core } from './core.js'
+import { STATUS_ABORTED, STATUS_DONE, STATUS_LOCKED, STATUS_RETRY, type Reply } from './reply.js'
+import { SCRIPTS } from './scripts.js'
+
+const PART_ARGS = 9
+
+/** A piece of a transaction: what happens to one directory entry or inode. See scripts/lib/parts.lua. */
+export interface Part {
+  /** Whose partition it belongs to: the directory of an entry, or the inode. */
+  readonly ino: number
+  readonly args: readonly RedisArg[]
+}
+
+export interface Entry {
+  readonly parent: number
+  readonly name: Buffer
+  readonly hash: number
+}
+
+function part(ino: number, ...args: RedisArg[]): Part {
+  while (args.length < PART_ARGS) args.push('0')
+  return { ino, args }
+}
+
+export function removeEntry(entry: Entry, ino: number, type: number, nlinks: number): Part {
+  return part(entry.parent, 'R', entry.parent, entry.name, entry.hash, ino, type, nlinks)
+}
+
+export function putEntry(
+  entry: Entry,
+  ino: number,
+  type: number,
+  nlinks: number,
+  old: { readonly ino: number; readonly type: number } | null,
+): Part {
+  return part(entry.parent, 'P', entry.parent, entry.name, entry.hash, ino, type, nlinks, old?.ino ?? 0, old?.type ?? 0)
+}
+
+export function changeInode(ino: number, nlinks: number, parent = 0): Part {
+  return part(ino, 'N', ino, nlinks, parent)
+}
+
+export function removeDirectory(ino: number): Part {
+  return part(ino, 'E', ino)
+}
+
+/** The state was not what the caller took for granted: look again and begin anew. */
+export class Restart extends Error {
+  /** When a transaction is in the way: waits are due. */
+  readonly mustWait: boolean
+  constructor(mustWait: boolean) {
+    super('the transaction has to begin anew')
+    this.mustWait = mustWait
+  }
+}
+
+/** Runs `attempt` until it does not ask for another go. */
+export async function untilDone<T>(core: Core, attempt: () => Promise<T>): Promise<T> {
+  const patience = core.patience()
+  for (;;) {
+    try {
+      return await attempt()
+    } catch (error) {
+      if (!(error instanceof Restart)) throw error
+      await patience.wait()
+    }
+  }
+}
+
+export class Transaction {
+  readonly id: string
+  readonly #core: Core
+  readonly #kind: string
+  readonly #commitPartition: number
+  readonly #prepared = new Map<number, readonly number[]>()
+
+  /** `kind` names its steps for crash tests; `at` is an inode of the commit partition. */
+  constructor(core: Core, kind: string, at: number) {
+    this.#core = core
+    this.#kind = kind
+    this.#commitPartition = core.keys.home(at)
+    this.id = `${core.session.id}.${core.session.nextSequence()}`
+  }
+
+  get commitPartition(): number {
+    return this.#commitPartition
+  }
+
+  /** All of it: prepares, commits and finishes. Throws Restart or PosixError with nothing changed. */
+  async run(parts: readonly Part[]): Promise<void> {
+    const groups = this.#group(parts)
+    const own = groups.get(this.#commitPartition) ?? []
+    groups.delete(this.#commitPartition)
+    invariant(own.length > 0, 'the commit point has a part')
+    try {
+      await this.#prepareAll(groups)
+      await this.commit(own)
+    } catch (error) {
+      await this.abort()
+      throw error
+    }
+    await this.finish()
+  }
+
+  #group(parts: readonly Part[]): Map<number, Part[]> {
+    const groups = new Map<number, Part[]>()
+    for (const one of parts) {
+      const p = this.#core.keys.home(one.ino)
+      const group = groups.get(p)
+      if (group === undefined) groups.set(p, [one])
+      else group.push(one)
+    }
+    return groups
+  }
+
+  async #prepareAll(groups: ReadonlyMap<number, readonly Part[]>): Promise<void> {
+    if (this.#core.options.onStep !== undefined) {
+      for (const [p, parts] of groups) await this.#prepare(p, parts)
+      return
+    }
+    const results = await Promise.allSettled([...groups].map(([p, parts]) => this.#prepare(p, parts)))
+    const failed = results.find((result) => result.status === 'rejected')
+    if (failed !== undefined) throw failed.reason
+  }
+
+  async #prepare(p: number, parts: readonly Part[]): Promise<void> {
+    // From here on it may be prepared, whatever becomes of the reply.
+    this.prepared(
+      p,
+      parts.map((one) => one.ino),
+    )
+    const { session, keys } = this.#core
+    const names = parts.map((one) => keys.partition(p).names(one.ino))
+    const args = [this.id, this.#commitPartition, ...parts.flatMap((one) => one.args)]
+    const reply = await session.change(SCRIPTS.txPrepare, p, names, args)
+    await this.#judge(p, reply)
+    await this.#core.step(`${this.#kind}:prepared:${p}`)
+  }
+
+  /** Partition `p` has to be finished, too. */
+  prepared(p: number, inos: readonly number[]): void {
+    this.#prepared.set(p, inos)
+  }
+
+  /** `inherit`: see tx-commit.lua. Answers the reply when it is DONE or says what a directory inherits. */
+  async commit(parts: readonly Part[], inherit = '-1'): Promise<Reply> {
+    const { session, keys } = this.#core
+    const partition = keys.partition(this.#commitPartition)
+    const names = parts.map((one) => partition.names(one.ino))
+    const args = [this.id, this.#prepared.size > 0 ? 1 : 0, inherit, ...parts.flatMap((one) => one.args)]
+    const reply = await session.change(SCRIPTS.txCommit, this.#commitPartition, [partition.decisions, ...names], args)
+    await this.#judge(this.#commitPartition, reply)
+    if (reply.status === STATUS_DONE) await this.#core.step(`${this.#kind}:committed`)
+    return reply
+  }
+
+  async #judge(p: number, reply: Reply): Promise<void> {
+    reply.check()
+    if (reply.status === STATUS_LOCKED) throw new Restart(!(await this.#core.resolve(p, reply)))
+    if (reply.status === STATUS_RETRY || reply.status === STATUS_ABORTED) throw new Restart(false)
+  }
+
+  /** After the commit. What fails here is finished by whoever meets it. */
+  async finish(): Promise<void> {
+    await this.#end('C')
+  }
+
+  /** Before the commit, or when it was refused: gives back what was prepared. */
+  async abort(): Promise<void> {
+    // A commit whose reply is unknown may have been done: then the decision says C, and else it becomes A for good.
+    if (this.#prepared.size === 0) return
+    try {
+      const outcome = await this.#core.decide(this.id, this.#commitPartition, true)
+      await this.#end(outcome === 'C' ? 'C' : 'A')
+    } catch (error) {
+      this.#core.options.log.warn({ tx: this.id, error: messageOf(error) }, 'a transaction is left to be aborted')
+    }
+  }
+
+  async #end(outcome: 'C' | 'A'): Promise<void> {
+    const { log } = this.#core.options
+    try {
+      for (const [p, inos] of this.#prepared) {
+        await this.#core.finish(p, this.id, outcome, inos)
+        await this.#core.step(`${this.#kind}:finished:${p}`)
+      }
+      if (this.#prepared.size > 0) await this.#core.forget(this.id, this.#commitPartition)
+    } catch (error) {
+      // The outcome stands. Others come past these locks through the commit point.
+      log.warn({ tx: this.id, outcome, error: messageOf(error) }, 'a transaction is left to be finished')
+      if (error instanceof PosixError) return
+    }
+  }
+}

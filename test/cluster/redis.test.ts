@@ -1,0 +1,199 @@
+import t from 'tap'
+import { PosixError } from '../../src/base/errno.js'
+import { silentLog } from '../../src/base/log.js'
+import { connectRedis } from '../../src/cluster/redis.js'
+import { makeScript } from '../../src/cluster/script.js'
+import { SLOTS, keySlot } from '../../src/cluster/slot.js'
+import { freePorts, startRedis } from '../helpers/redis.js'
+
+const options = { log: silentLog, connectTimeoutMs: 5_000, replyTimeoutMs: 1_000 }
+const APPEND = makeScript(
+  'append',
+  "redis.call('RPUSH', KEYS[1], ARGV[1]) return {redis.call('LLEN', KEYS[1]), ARGV[1]}",
+)
+
+async function codeOf(promise: Promise<unknown>): Promise<string> {
+  try {
+    await promise
+    return 'none'
+  } catch (error) {
+    if (error instanceof PosixError) return error.code
+    return error instanceof Error && 'code' in error ? String(error.code) : String(error)
+  }
+}
+
+t.test('one master', { timeout: 90_000 }, async (t) => {
+  const redis = await startRedis(t, { masters: 1 })
+  const store = await connectRedis(redis.url('v'), options)
+  t.teardown(() => store.close())
+
+  t.test('bulk strings are Buffers, nil is null, numbers are numbers, arrays are arrays', async (t) => {
+    const binary = Buffer.from([0, 255, 13, 10, 128])
+    t.strictSame(await store.call('SET', '{a}b', binary), Buffer.from('OK'))
+    t.strictSame(await store.call('get', '{a}b'), binary)
+    t.equal(await store.call('GET', '{a}none'), null)
+    t.equal(await store.call('STRLEN', '{a}b'), 5)
+    await store.call('HSET', '{a}h', 'x', 1)
+    t.strictSame(await store.call('hgetall', '{a}h'), [Buffer.from('x'), Buffer.from('1')], 'not reshaped by ioredis')
+  })
+
+  t.test('a script that the server does not know, or has forgotten, is loaded', async (t) => {
+    t.strictSame(await store.run(APPEND, ['{s}l'], ['x']), [1, Buffer.from('x')])
+    await redis.command(0, 'SCRIPT', 'FLUSH')
+    t.strictSame(await store.run(APPEND, ['{s}l'], ['y']), [2, Buffer.from('y')])
+  })
+
+  t.test('other errors are INTERNAL with the text of Redis', async (t) => {
+    await store.call('SET', '{e}s', 'x')
+    await t.rejects(store.call('LPUSH', '{e}s', 'x'), { code: 'INTERNAL', message: /WRONGTYPE/ })
+    const broken = makeScript('broken', 'this is no Lua')
+    await t.rejects(store.run(broken, ['{e}s'], []), { code: 'INTERNAL', message: /compiling|broken/i })
+    const failing = makeScript('failing', "return redis.error_reply('EBAD of ours')")
+    await t.rejects(store.run(failing, ['{e}s'], []), { code: 'INTERNAL', message: /EBAD of ours/ })
+  })
+
+  t.test('masters are told with their slots', async (t) => {
+    t.strictSame(await store.masters(), [{ address: `127.0.0.1:${redis.ports[0]}`, slots: [[0, 16383]] }])
+  })
+
+  t.test('waitReplicas counts none where there are none', async (t) => {
+    t.equal(await store.waitReplicas(['{a}b'], 1, 50), 0)
+  })
+
+  t.test('calls survive kill -9 and restart, and each is carried out at least once', async (t) => {
+    const pending = Array.from({ length: 200 }, async (_, i) => {
+      await new Promise((resolve) => setTimeout(resolve, i * 5))
+      await store.run(APPEND, ['{k}l'], [i])
+    })
+    await new Promise((resolve) => setTimeout(resolve, 200))
+    await redis.kill(0)
+    await redis.restart(0)
+    await Promise.all(pending)
+    const values = await store.call('LRANGE', '{k}l', 0, -1)
+    t.equal(new Set(Array.isArray(values) ? values.map(String) : []).size, 200)
+  })
+
+  t.test('a paused server loses no call', async (t) => {
+    redis.pause(0)
+    const calls = Promise.all(Array.from({ length: 20 }, (_, i) => store.call('SADD', '{p}s', i)))
+    await new Promise((resolve) => setTimeout(resolve, 2_500))
+    redis.resume(0)
+    await calls
+    t.equal(await store.call('SCARD', '{p}s'), 20)
+  })
+
+  t.test('a call past its deadline is REDIS_UNREACHABLE and names the address', async (t) => {
+    redis.pause(0)
+    const call = store.run(APPEND, ['{d}l'], ['x'], { deadlineMs: 300 })
+    await t.rejects(call, { code: 'REDIS_UNREACHABLE', message: new RegExp(`127.0.0.1:${redis.ports[0]}`) })
+    redis.resume(0)
+    await store.call('SET', '{d}x', 1)
+  })
+
+  t.test('out of memory is ENOSPC, and reading and deleting still work', async (t) => {
+    await store.call('SET', '{o}old', 'x'.repeat(1000))
+    await redis.command(0, 'CONFIG', 'SET', 'maxmemory', 1)
+    t.equal(await codeOf(store.call('SET', '{o}x', 'y')), 'ENOSPC')
+    t.equal(await codeOf(store.run(APPEND, ['{o}l'], ['y'])), 'ENOSPC')
+    t.equal(await store.call('STRLEN', '{o}old'), 1000)
+    t.equal(await store.call('DEL', '{o}old'), 1)
+    await redis.command(0, 'CONFIG', 'SET', 'maxmemory', 0)
+    await store.call('SET', '{o}x', 'y')
+  })
+
+  t.test('a closed store refuses calls', async (t) => {
+    const other = await connectRedis(redis.url('v'), options)
+    await other.close()
+    t.equal(await codeOf(other.call('GET', 'x')), 'CANCELLED')
+  })
+})
+
+t.test('what cannot be used is told apart', { timeout: 60_000 }, async (t) => {
+  const quick = { ...options, connectTimeoutMs: 700 }
+  const redis = await startRedis(t)
+  const url = redis.url('v')
+
+  await t.rejects(connectRedis({ ...url, password: 'wrong' }, quick), { code: 'REDIS_AUTH' })
+  const { hosts, volume } = url
+  await t.rejects(connectRedis({ hosts, volume }, quick), { code: 'REDIS_AUTH', message: /password/ })
+
+  const [port = 0] = await freePorts(1)
+  const nowhere = { hosts: [{ host: '127.0.0.1', port }], volume }
+  await t.rejects(connectRedis(nowhere, quick), {
+    code: 'REDIS_UNREACHABLE',
+    message: new RegExp(`127.0.0.1:${port} .*ECONNREFUSED.*redis-server`),
+  })
+  const both = await connectRedis({ ...url, hosts: [...nowhere.hosts, ...hosts] }, quick)
+  t.ok(await both.call('SET', 'x', 1), 'one host of several is enough')
+  await both.close()
+
+  await redis.command(0, 'CONFIG', 'SET', 'appendonly', 'no')
+  await t.rejects(connectRedis(url, quick), { code: 'REDIS_UNSAFE', message: /appendonly yes/ })
+  await (await connectRedis(url, { ...quick, requirePersistence: false })).close()
+  await redis.command(0, 'CONFIG', 'SET', 'appendonly', 'yes', 'maxmemory-policy', 'allkeys-lru')
+  await t.rejects(connectRedis(url, quick), { code: 'REDIS_UNSAFE', message: /noeviction/ })
+
+  redis.pause(0)
+  await t.rejects(connectRedis(url, quick), { code: 'REDIS_UNREACHABLE' })
+  redis.resume(0)
+
+  const plain = await startRedis(t, { masters: 1, config: ['cluster-announce-ip ""'] })
+  const alone = await connectRedis(plain.url('v'), options)
+  t.ok(await alone.call('SET', 'x', 1), 'a lone server without a known address is used at the address asked')
+  await alone.close()
+
+  await redis.command(0, 'CONFIG', 'SET', 'maxmemory-policy', 'noeviction')
+  await redis.command(0, 'CLUSTER', 'DELSLOTS', 5)
+  await t.rejects(connectRedis(url, quick), { code: 'REDIS_UNREACHABLE', message: /1 of 16384 hash slots/ })
+})
+
+t.test('three masters', { timeout: 90_000 }, async (t) => {
+  const redis = await startRedis(t, { masters: 3 })
+  const store = await connectRedis(redis.url('v'), options)
+  t.teardown(() => store.close())
+
+  t.test('keys go to their masters', async (t) => {
+    await Promise.all(Array.from({ length: 300 }, (_, i) => store.call('SET', `k${i}`, i)))
+    const got = await Promise.all(Array.from({ length: 300 }, (_, i) => store.call('GET', `k${i}`)))
+    t.strictSame(
+      got.map(String),
+      Array.from({ length: 300 }, (_, i) => String(i)),
+    )
+    t.equal((await store.masters()).length, 3)
+  })
+
+  t.test('slots that move while calls run lose and double no reply', async (t) => {
+    const slot = keySlot('{m}')
+    const owner = Math.floor(slot / Math.ceil(SLOTS / 3))
+    let running = true
+    let count = 0
+    const callers = Array.from({ length: 4 }, async (_, caller) => {
+      while (running) {
+        const id = `${caller}.${count++}`
+        await store.run(APPEND, [`{m}l${caller}`], [id])
+      }
+    })
+    const other = (owner + 1) % 3
+    for (let round = 0; round < 3; round++) {
+      await redis.moveSlot(slot, owner, other)
+      await redis.moveSlot(slot, other, owner)
+    }
+    running = false
+    await Promise.all(callers)
+    let stored = 0
+    for (let caller = 0; caller < 4; caller++) stored += Number(await store.call('LLEN', `{m}l${caller}`))
+    t.equal(stored, count, 'redirections are not repetitions')
+  })
+
+  t.test('the others go on while one master is away', async (t) => {
+    await redis.kill(2)
+    const keys = ['a', 'b', 'c', 'd', 'e', 'f', 'g'].filter((key) => keySlot(key) < 10_923)
+    // Until the cluster has noticed, those that live answer; afterwards all say CLUSTERDOWN and calls wait.
+    const calls = Promise.all(keys.map((key) => store.call('SET', key, 1)))
+    const lost = store.call('SET', '{m3}x', 1)
+    await redis.restart(2)
+    await calls
+    await lost
+    t.pass()
+  })
+})

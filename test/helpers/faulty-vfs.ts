@@ -1,0 +1,24 @@
+/** A MemoryVfs in which calls on certain names go wrong, to see what a driver makes of it. */
+import { InvariantError } from '../../src/base/invariant.js'
+import { RingfsError } from '../../src/base/errors.js'
+import type { Attr, Caller, VfsContract } from '../../src/vfs/contract.js'
+
+/** Making a folder of this name throws what is no PosixError, at once and not as a rejected promise. */
+export const FAULT_THROWS = 'fault-throws'
+/** Making a folder of this name rejects with an error of an operation. */
+export const FAULT_REJECTS = 'fault-rejects'
+
+export function withFaults(vfs: VfsContract): VfsContract {
+  const mkdir = (caller: Caller, parent: number, name: Buffer, mode: number): Promise<Attr> => {
+    if (name.toString() === FAULT_THROWS) throw new InvariantError('thrown for a test')
+    if (name.toString() === FAULT_REJECTS) return Promise.reject(new RingfsError('NO_QUORUM', 'rejected for a test'))
+    return vfs.mkdir(caller, parent, name, mode)
+  }
+  return new Proxy(vfs, {
+    get(target, property) {
+      if (property === 'mkdir') return mkdir
+      const value: unknown = Reflect.get(target, property, target)
+      return typeof value === 'function' ? value.bind(target) : value
+    },
+  })
+}

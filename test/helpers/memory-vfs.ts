@@ -1,0 +1,511 @@
+/**
+ * VfsContract in memory: a simple model with the semantics of a local disk, for tests of what stands above the VFS.
+ * Nothing is checked against the caller's rights: that is the kernel's part (default_permissions).
+ */
+import { type Clock, systemClock, type TimeSpec } from '../../src/base/clock.js'
+import { PosixError } from '../../src/base/errno.js'
+import {
+  FILE_MAX_BYTES,
+  NAME_MAX_BYTES,
+  ROOT_INO,
+  SYMLINK_MAX_BYTES,
+  XATTR_NAME_MAX_BYTES,
+  XATTR_VALUE_MAX_BYTES,
+} from '../../src/base/limits.js'
+import type { InodeType } from '../../src/meta/contract.js'
+import type { Attr, AttrChange, Caller, RenameFlags, StatFs, VfsContract, VfsDirEntry } from '../../src/vfs/contract.js'
+import { MemoryFile } from './memory-file.js'
+
+const O_ACCMODE = 3
+const O_WRONLY = 1
+const O_RDWR = 2
+const O_EXCL = 0o200
+const O_TRUNC = 0o1000
+const O_APPEND = 0o2000
+const S_ISUID = 0o4000
+const S_ISGID = 0o2000
+const DIRECTORY_BYTES = 4096
+const XATTR_CREATE = 1
+const XATTR_REPLACE = 2
+
+const TYPE_OF_FORMAT: ReadonlyMap<number, InodeType> = new Map([
+  [0o000000, 'file'],
+  [0o100000, 'file'],
+  [0o010000, 'fifo'],
+  [0o140000, 'socket'],
+  [0o020000, 'char'],
+  [0o060000, 'block'],
+])
+
+const DTYPE: Readonly<Record<InodeType, number>> = {
+  fifo: 1,
+  char: 2,
+  directory: 4,
+  block: 6,
+  file: 8,
+  symlink: 10,
+  socket: 12,
+}
+
+interface Node {
+  readonly ino: number
+  readonly type: InodeType
+  readonly rdev: number
+  readonly file: MemoryFile
+  readonly target: Buffer
+  /** Names as latin1 strings, which keep every byte. */
+  readonly entries: Map<string, number>
+  readonly xattrs: Map<string, Buffer>
+  readonly btime: TimeSpec
+  mode: number
+  uid: number
+  gid: number
+  nlink: number
+  parent: number
+  atime: TimeSpec
+  mtime: TimeSpec
+  ctime: TimeSpec
+  dataVersion: number
+  opens: number
+}
+
+interface OpenFile {
+  readonly node: Node
+  readonly flags: number
+}
+
+interface OpenDir {
+  readonly node: Node
+  listing: readonly VfsDirEntry[]
+}
+
+interface Created {
+  readonly type: InodeType
+  readonly mode: number
+  readonly rdev?: number
+  readonly target?: Buffer
+}
+
+export class MemoryVfs implements VfsContract {
+  readonly #clock: Clock
+  readonly #nodes = new Map<number, Node>()
+  readonly #files = new Map<number, OpenFile>()
+  readonly #dirs = new Map<number, OpenDir>()
+  #lastIno = ROOT_INO - 1
+  #lastHandle = 0
+
+  constructor(clock: Clock = systemClock) {
+    this.#clock = clock
+    const root = this.#newNode({ uid: 0, gid: 0, pid: 0 }, ROOT_INO, { type: 'directory', mode: 0o755 })
+    root.nlink = 2
+  }
+
+  /** Handles not released yet: a test that ends with some has found a leak. */
+  get openHandles(): number {
+    return this.#files.size + this.#dirs.size
+  }
+
+  /** Inodes that take up memory, the root included: unlinked ones are gone with their last handle. */
+  get inodes(): number {
+    return this.#nodes.size
+  }
+
+  async lookup(_caller: Caller, parent: number, name: Buffer): Promise<Attr> {
+    return attrOf(this.#child(this.#dir(parent), name))
+  }
+
+  async getattr(_caller: Caller, ino: number): Promise<Attr> {
+    return attrOf(this.#node(ino))
+  }
+
+  async setattr(_caller: Caller, ino: number, change: AttrChange): Promise<Attr> {
+    const node = this.#node(ino)
+    if (change.sizeBytes !== undefined) this.#truncate(node, change.sizeBytes)
+    this.#changeOwner(node, change)
+    if (change.mode !== undefined) node.mode = change.mode & 0o7777
+    if (change.atime !== undefined) node.atime = change.atime === 'now' ? this.#clock.now() : change.atime
+    if (change.mtime !== undefined) node.mtime = change.mtime === 'now' ? this.#clock.now() : change.mtime
+    node.ctime = this.#clock.now()
+    return attrOf(node)
+  }
+
+  async readlink(_caller: Caller, ino: number): Promise<Buffer> {
+    const node = this.#node(ino)
+    if (node.type !== 'symlink') throw new PosixError('EINVAL')
+    return node.target
+  }
+
+  async mknod(caller: Caller, parent: number, name: Buffer, mode: number, rdev: number): Promise<Attr> {
+    const type = TYPE_OF_FORMAT.get(mode & 0o170000)
+    if (type === undefined) throw new PosixError('EINVAL')
+    return attrOf(this.#create(caller, parent, name, { type, mode, rdev }))
+  }
+
+  async mkdir(caller: Caller, parent: number, name: Buffer, mode: number): Promise<Attr> {
+    const node = this.#create(caller, parent, name, { type: 'directory', mode })
+    node.nlink = 2
+    this.#dir(parent).nlink++
+    return attrOf(node)
+  }
+
+  async symlink(caller: Caller, parent: number, name: Buffer, target: Buffer): Promise<Attr> {
+    if (target.length === 0) throw new PosixError('ENOENT')
+    if (target.length > SYMLINK_MAX_BYTES) throw new PosixError('ENAMETOOLONG')
+    return attrOf(this.#create(caller, parent, name, { type: 'symlink', mode: 0o777, target: Buffer.from(target) }))
+  }
+
+  async link(_caller: Caller, ino: number, parent: number, name: Buffer): Promise<Attr> {
+    const node = this.#node(ino)
+    if (node.type === 'directory') throw new PosixError('EPERM')
+    if (node.nlink === 0) throw new PosixError('ENOENT')
+    this.#addEntry(this.#dir(parent), name, node)
+    node.nlink++
+    node.ctime = this.#clock.now()
+    return attrOf(node)
+  }
+
+  async unlink(_caller: Caller, parent: number, name: Buffer): Promise<void> {
+    const dir = this.#dir(parent)
+    const node = this.#child(dir, name)
+    if (node.type === 'directory') throw new PosixError('EISDIR')
+    this.#removeEntry(dir, name)
+    this.#unlinked(node)
+  }
+
+  async rmdir(_caller: Caller, parent: number, name: Buffer): Promise<void> {
+    const dir = this.#dir(parent)
+    const node = this.#child(dir, name)
+    if (node.type !== 'directory') throw new PosixError('ENOTDIR')
+    if (node.entries.size > 0) throw new PosixError('ENOTEMPTY')
+    this.#removeEntry(dir, name)
+    dir.nlink--
+    node.nlink = 0
+    this.#forget(node)
+  }
+
+  async rename(
+    _caller: Caller,
+    parent: number,
+    name: Buffer,
+    newParent: number,
+    newName: Buffer,
+    flags: RenameFlags,
+  ): Promise<void> {
+    const from = this.#dir(parent)
+    const to = this.#dir(newParent)
+    const node = this.#child(from, name)
+    checkName(newName)
+    if (node.type === 'directory' && this.#isInside(to, node)) throw new PosixError('EINVAL')
+    const replaced = this.#entry(to, newName)
+    if (replaced === node) return
+    if (replaced !== undefined) this.#replace(node, replaced, to, flags)
+    from.entries.delete(key(name))
+    to.entries.set(key(newName), node.ino)
+    if (node.type === 'directory') this.#moveDirectory(node, from, to)
+    for (const touched of [from, to]) this.#touch(touched)
+    node.ctime = this.#clock.now()
+  }
+
+  async create(
+    caller: Caller,
+    parent: number,
+    name: Buffer,
+    mode: number,
+    flags: number,
+  ): Promise<{ attr: Attr; handle: number }> {
+    const existing = this.#entry(this.#dir(parent), name)
+    if (existing !== undefined) {
+      if ((flags & O_EXCL) !== 0) throw new PosixError('EEXIST')
+      return this.open(caller, existing.ino, flags)
+    }
+    const node = this.#create(caller, parent, name, { type: 'file', mode })
+    return this.open(caller, node.ino, flags & ~O_TRUNC)
+  }
+
+  async open(_caller: Caller, ino: number, flags: number): Promise<{ attr: Attr; handle: number }> {
+    const node = this.#node(ino)
+    if (node.type === 'directory') throw new PosixError('EISDIR')
+    if ((flags & O_TRUNC) !== 0) this.#truncate(node, 0)
+    node.opens++
+    const handle = ++this.#lastHandle
+    this.#files.set(handle, { node, flags })
+    return { attr: attrOf(node), handle }
+  }
+
+  async read(handle: number, offset: number, lengthBytes: number): Promise<Buffer> {
+    const { node, flags } = this.#file(handle)
+    if ((flags & O_ACCMODE) === O_WRONLY) throw new PosixError('EBADF')
+    return node.file.read(offset, lengthBytes)
+  }
+
+  async write(handle: number, offset: number, data: Uint8Array): Promise<number> {
+    const { node, flags } = this.#file(handle)
+    const access = flags & O_ACCMODE
+    if (access !== O_WRONLY && access !== O_RDWR) throw new PosixError('EBADF')
+    const at = (flags & O_APPEND) !== 0 ? node.file.sizeBytes : offset
+    if (at + data.length > FILE_MAX_BYTES) throw new PosixError('EFBIG')
+    node.file.write(at, data)
+    this.#touch(node)
+    node.dataVersion++
+    return data.length
+  }
+
+  async flush(handle: number): Promise<void> {
+    this.#file(handle)
+  }
+
+  async fsync(handle: number): Promise<void> {
+    this.#file(handle)
+  }
+
+  async release(handle: number): Promise<void> {
+    const { node } = this.#file(handle)
+    this.#files.delete(handle)
+    node.opens--
+    this.#forget(node)
+  }
+
+  async opendir(_caller: Caller, ino: number): Promise<number> {
+    const node = this.#dir(ino)
+    const handle = ++this.#lastHandle
+    this.#dirs.set(handle, { node, listing: [] })
+    return handle
+  }
+
+  async readdir(handle: number, offset: bigint, limit: number): Promise<readonly VfsDirEntry[]> {
+    const dir = this.#openDir(handle)
+    if (offset === 0n) dir.listing = this.#list(dir.node)
+    return dir.listing.slice(Number(offset), Number(offset) + limit)
+  }
+
+  releasedir(handle: number): void {
+    this.#openDir(handle)
+    this.#dirs.delete(handle)
+  }
+
+  async fsyncdir(handle: number): Promise<void> {
+    this.#openDir(handle)
+  }
+
+  async getxattr(ino: number, name: Buffer): Promise<Buffer> {
+    const value = this.#node(ino).xattrs.get(key(name))
+    if (value === undefined) throw new PosixError('ENODATA')
+    return value
+  }
+
+  async listxattr(ino: number): Promise<readonly Buffer[]> {
+    return [...this.#node(ino).xattrs.keys()].map((name) => Buffer.from(name, 'latin1'))
+  }
+
+  async setxattr(ino: number, name: Buffer, value: Buffer, flags: number): Promise<void> {
+    const node = this.#node(ino)
+    if (name.length > XATTR_NAME_MAX_BYTES) throw new PosixError('ERANGE')
+    if (value.length > XATTR_VALUE_MAX_BYTES) throw new PosixError('E2BIG')
+    if (flags === XATTR_CREATE && node.xattrs.has(key(name))) throw new PosixError('EEXIST')
+    if (flags === XATTR_REPLACE && !node.xattrs.has(key(name))) throw new PosixError('ENODATA')
+    node.xattrs.set(key(name), Buffer.from(value))
+    node.ctime = this.#clock.now()
+  }
+
+  async removexattr(ino: number, name: Buffer): Promise<void> {
+    const node = this.#node(ino)
+    if (!node.xattrs.delete(key(name))) throw new PosixError('ENODATA')
+    node.ctime = this.#clock.now()
+  }
+
+  async statfs(): Promise<StatFs> {
+    const files = 2 ** 20
+    return {
+      blockBytes: 4096,
+      blocks: 2 ** 28,
+      blocksFree: 2 ** 27,
+      files,
+      filesFree: files - this.#nodes.size,
+      nameMaxBytes: NAME_MAX_BYTES,
+    }
+  }
+
+  async syncAll(): Promise<void> {}
+
+  async shutdown(): Promise<void> {}
+
+  #node(ino: number): Node {
+    const node = this.#nodes.get(ino)
+    if (node === undefined) throw new PosixError('ENOENT')
+    return node
+  }
+
+  #dir(ino: number): Node {
+    const node = this.#node(ino)
+    if (node.type !== 'directory') throw new PosixError('ENOTDIR')
+    return node
+  }
+
+  #file(handle: number): OpenFile {
+    const file = this.#files.get(handle)
+    if (file === undefined) throw new PosixError('EBADF')
+    return file
+  }
+
+  #openDir(handle: number): OpenDir {
+    const dir = this.#dirs.get(handle)
+    if (dir === undefined) throw new PosixError('EBADF')
+    return dir
+  }
+
+  #entry(dir: Node, name: Buffer): Node | undefined {
+    checkName(name)
+    if (name.equals(Buffer.from('.'))) return dir
+    if (name.equals(Buffer.from('..'))) return this.#node(dir.parent)
+    const ino = dir.entries.get(key(name))
+    return ino === undefined ? undefined : this.#node(ino)
+  }
+
+  #child(dir: Node, name: Buffer): Node {
+    const node = this.#entry(dir, name)
+    if (node === undefined) throw new PosixError('ENOENT')
+    return node
+  }
+
+  #newNode(caller: Caller, parent: number, created: Created): Node {
+    const now = this.#clock.now()
+    const node: Node = {
+      ino: ++this.#lastIno,
+      type: created.type,
+      rdev: created.rdev ?? 0,
+      file: new MemoryFile(),
+      target: created.target ?? Buffer.alloc(0),
+      entries: new Map(),
+      xattrs: new Map(),
+      mode: created.mode & 0o7777,
+      uid: caller.uid,
+      gid: caller.gid,
+      nlink: 1,
+      parent: created.type === 'directory' ? parent : 0,
+      atime: now,
+      mtime: now,
+      ctime: now,
+      btime: now,
+      dataVersion: 0,
+      opens: 0,
+    }
+    this.#nodes.set(node.ino, node)
+    return node
+  }
+
+  #create(caller: Caller, parent: number, name: Buffer, created: Created): Node {
+    const dir = this.#dir(parent)
+    if (dir.nlink === 0) throw new PosixError('ENOENT')
+    if (this.#entry(dir, name) !== undefined) throw new PosixError('EEXIST')
+    const node = this.#newNode(caller, parent, created)
+    this.#addEntry(dir, name, node)
+    // A set-group-ID directory hands its group down, and to directories the bit itself (inode(7)).
+    if ((dir.mode & S_ISGID) !== 0) {
+      node.gid = dir.gid
+      if (node.type === 'directory') node.mode |= S_ISGID
+    }
+    return node
+  }
+
+  #addEntry(dir: Node, name: Buffer, node: Node): void {
+    if (this.#entry(dir, name) !== undefined) throw new PosixError('EEXIST')
+    dir.entries.set(key(name), node.ino)
+    this.#touch(dir)
+  }
+
+  #removeEntry(dir: Node, name: Buffer): void {
+    dir.entries.delete(key(name))
+    this.#touch(dir)
+  }
+
+  #unlinked(node: Node): void {
+    node.nlink--
+    node.ctime = this.#clock.now()
+    this.#forget(node)
+  }
+
+  #forget(node: Node): void {
+    if (node.nlink === 0 && node.opens === 0) this.#nodes.delete(node.ino)
+  }
+
+  #touch(node: Node): void {
+    node.mtime = this.#clock.now()
+    node.ctime = node.mtime
+  }
+
+  #truncate(node: Node, sizeBytes: number): void {
+    if (node.type === 'directory') throw new PosixError('EISDIR')
+    if (node.type !== 'file') throw new PosixError('EINVAL')
+    if (sizeBytes > FILE_MAX_BYTES) throw new PosixError('EFBIG')
+    node.file.truncate(sizeBytes)
+    this.#touch(node)
+    node.dataVersion++
+  }
+
+  /** chown(2): a file with execute rights loses set-user-ID and set-group-ID. */
+  #changeOwner(node: Node, change: AttrChange): void {
+    if (change.uid === undefined && change.gid === undefined) return
+    node.uid = change.uid ?? node.uid
+    node.gid = change.gid ?? node.gid
+    if (node.type !== 'file') return
+    node.mode &= ~S_ISUID
+    if ((node.mode & 0o010) !== 0) node.mode &= ~S_ISGID
+  }
+
+  #isInside(dir: Node, ancestor: Node): boolean {
+    for (let node = dir; ; node = this.#node(node.parent)) {
+      if (node === ancestor) return true
+      if (node.ino === ROOT_INO) return false
+    }
+  }
+
+  #replace(node: Node, replaced: Node, to: Node, flags: RenameFlags): void {
+    if (flags.noReplace === true) throw new PosixError('EEXIST')
+    if (node.type === 'directory' && replaced.type !== 'directory') throw new PosixError('ENOTDIR')
+    if (node.type !== 'directory' && replaced.type === 'directory') throw new PosixError('EISDIR')
+    if (replaced.entries.size > 0) throw new PosixError('ENOTEMPTY')
+    if (replaced.type !== 'directory') return this.#unlinked(replaced)
+    to.nlink--
+    replaced.nlink = 0
+    this.#forget(replaced)
+  }
+
+  #moveDirectory(node: Node, from: Node, to: Node): void {
+    from.nlink--
+    to.nlink++
+    node.parent = to.ino
+  }
+
+  #list(dir: Node): VfsDirEntry[] {
+    const own: [string, number][] = [
+      ['.', dir.ino],
+      ['..', dir.parent],
+    ]
+    return [...own, ...dir.entries].map(([name, ino], index) => {
+      const attr = attrOf(this.#node(ino))
+      return { name: Buffer.from(name, 'latin1'), ino, dtype: DTYPE[attr.type], attr, offset: BigInt(index + 1) }
+    })
+  }
+}
+
+function key(name: Buffer): string {
+  return name.toString('latin1')
+}
+
+function checkName(name: Buffer): void {
+  if (name.length === 0) throw new PosixError('ENOENT')
+  if (name.length > NAME_MAX_BYTES) throw new PosixError('ENAMETOOLONG')
+}
+
+function attrOf(node: Node): Attr {
+  const { ino, type, mode, uid, gid, nlink, rdev, atime, mtime, ctime, btime, dataVersion } = node
+  const times = { atime, mtime, ctime, btime }
+  const parent = type === 'directory' ? node.parent : 0
+  return { ino, type, mode, uid, gid, nlink, rdev, ...times, dataVersion, parent, ...sizesOf(node) }
+}
+
+function sizesOf(node: Node): { sizeBytes: number; allocatedBytes: number } {
+  if (node.type === 'directory') return { sizeBytes: DIRECTORY_BYTES, allocatedBytes: DIRECTORY_BYTES }
+  if (node.type === 'symlink') return { sizeBytes: node.target.length, allocatedBytes: 0 }
+  return { sizeBytes: node.file.sizeBytes, allocatedBytes: node.file.allocatedBytes }
+}

@@ -1,0 +1,274 @@
+/** Real redis-server processes in cluster mode for tests: on loopback, in temporary folders, always taken down. */
+import { spawn, type ChildProcess } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Test } from 'tap'
+import { Redis } from 'ioredis'
+import { formatMetaUrl, type MetaUrl } from '../../src/cluster/url.js'
+
+export interface RedisOptions {
+  /** Default 1. */
+  readonly masters?: 1 | 3
+  /** Further lines of redis.conf. */
+  readonly config?: readonly string[]
+}
+
+export interface TestRedis {
+  url(volume: string): MetaUrl
+  urlText(volume: string): string
+  readonly password: string
+  readonly ports: readonly number[]
+  /** Of the servers that run now; a killed one keeps its old number. */
+  readonly pids: readonly number[]
+  /** One command on one server, past everything under test. Texts are decoded. */
+  command(index: number, name: string, ...args: (string | number)[]): Promise<unknown>
+  /** SIGKILL, waits until it is gone. */
+  kill(index: number): Promise<void>
+  /** Starts a killed server again with its data; waits until it serves. */
+  restart(index: number): Promise<void>
+  /** SIGSTOP: connections stay open and nothing answers. */
+  pause(index: number): void
+  resume(index: number): void
+  /** Hands a slot with its keys from one master to another, as redis-cli --cluster reshard does. */
+  moveSlot(slot: number, from: number, to: number): Promise<void>
+  stop(): Promise<void>
+}
+
+const READY_TIMEOUT_MS = 30_000
+const START_ATTEMPTS = 3
+const POLL_MS = 30
+const SLOTS = 16_384
+
+/** Stopped by t.teardown, also when the start itself fails. */
+export async function startRedis(t: Pick<Test, 'teardown'>, options: RedisOptions = {}): Promise<TestRedis> {
+  for (let attempt = 1; ; attempt++) {
+    const servers = new Servers(await mkdtemp(join(tmpdir(), 'ringfs-redis-')), options.config ?? [])
+    t.teardown(() => servers.stop())
+    // What a time-out of the runner leaves no time to tear down.
+    process.once('exit', () => servers.killAll())
+    try {
+      await servers.start(options.masters ?? 1)
+      return servers
+    } catch (error) {
+      // Another test may have taken the port since it was found free.
+      await servers.stop()
+      if (attempt === START_ATTEMPTS) throw error
+    }
+  }
+}
+
+class StartError extends Error {}
+
+class Server {
+  process: ChildProcess | undefined
+  readonly config: string
+  constructor(
+    readonly port: number,
+    readonly folder: string,
+  ) {
+    this.config = join(folder, `redis-${port}.conf`)
+  }
+}
+
+class Servers implements TestRedis {
+  readonly password = randomBytes(12).toString('hex')
+  readonly #folder: string
+  readonly #extra: readonly string[]
+  #servers: Server[] = []
+
+  constructor(folder: string, extra: readonly string[]) {
+    this.#folder = folder
+    this.#extra = extra
+  }
+
+  get ports(): readonly number[] {
+    return this.#servers.map((server) => server.port)
+  }
+
+  get pids(): readonly number[] {
+    return this.#servers.map((server) => server.process?.pid ?? 0)
+  }
+
+  url(volume: string): MetaUrl {
+    return { hosts: this.ports.map((port) => ({ host: '127.0.0.1', port })), password: this.password, volume }
+  }
+
+  urlText(volume: string): string {
+    return formatMetaUrl(this.url(volume))
+  }
+
+  async start(count: number): Promise<void> {
+    const ports = await freePorts(count)
+    this.#servers = ports.map((port) => new Server(port, this.#folder))
+    await Promise.all(this.#servers.map((server) => this.#launch(server)))
+    const share = Math.ceil(SLOTS / count)
+    for (const index of this.#servers.keys()) {
+      await this.command(index, 'CLUSTER', 'SET-CONFIG-EPOCH', index + 1)
+      const last = Math.min(SLOTS, (index + 1) * share) - 1
+      await this.command(index, 'CLUSTER', 'ADDSLOTSRANGE', index * share, last)
+    }
+    for (const port of ports.slice(1)) await this.command(0, 'CLUSTER', 'MEET', '127.0.0.1', port)
+    await this.#until('the cluster is whole', () => this.#isWhole())
+  }
+
+  async #isWhole(): Promise<boolean> {
+    const states = await Promise.all(this.#servers.map((_, index) => this.command(index, 'CLUSTER', 'INFO')))
+    return states.every((info) => {
+      const text = String(info)
+      return text.includes('cluster_state:ok') && text.includes(`cluster_known_nodes:${this.#servers.length}`)
+    })
+  }
+
+  async #launch(server: Server): Promise<void> {
+    const lines = [
+      `port ${server.port}`,
+      'bind 127.0.0.1',
+      `dir ${this.#folder}`,
+      'daemonize no',
+      `requirepass ${this.password}`,
+      `masterauth ${this.password}`,
+      'cluster-enabled yes',
+      `cluster-config-file nodes-${server.port}.conf`,
+      'cluster-announce-ip 127.0.0.1',
+      'cluster-node-timeout 5000',
+      'appendonly yes',
+      'appendfsync everysec',
+      `appendfilename appendonly-${server.port}.aof`,
+      `appenddirname aof-${server.port}`,
+      'save ""',
+      'enable-debug-command yes',
+      `logfile redis-${server.port}.log`,
+      ...this.#extra,
+    ]
+    await writeFile(server.config, `${lines.join('\n')}\n`, { mode: 0o600 })
+    const child = spawn('redis-server', [server.config], { stdio: 'ignore' })
+    server.process = child
+    let failure: Error | undefined
+    child.on('error', (error) => (failure = error))
+    child.on('exit', () => (failure ??= new Error(`redis-server on port ${server.port} ended at once`)))
+    const index = this.#servers.indexOf(server)
+    await this.#until(`redis-server on port ${server.port} answers`, async () => {
+      if (failure !== undefined) throw new StartError(failure.message, { cause: failure })
+      return String(await this.command(index, 'INFO', 'persistence')).includes('loading:0')
+    })
+  }
+
+  async #until(what: string, condition: () => Promise<boolean>): Promise<void> {
+    const deadline = Date.now() + READY_TIMEOUT_MS
+    for (;;) {
+      const done = await condition().catch((error: unknown) => {
+        if (error instanceof StartError) throw error
+        return false
+      })
+      if (done) return
+      if (Date.now() > deadline) throw new Error(`gave up waiting until ${what}`)
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS))
+    }
+  }
+
+  async command(index: number, name: string, ...args: (string | number)[]): Promise<unknown> {
+    const port = this.ports[index]
+    const redis = new Redis({
+      port: port ?? 0,
+      host: '127.0.0.1',
+      password: this.password,
+      lazyConnect: true,
+      retryStrategy: () => null,
+      enableReadyCheck: false,
+      connectTimeout: 3_000,
+      commandTimeout: 5_000,
+      disconnectTimeout: 100,
+    })
+    redis.on('error', () => undefined)
+    try {
+      await redis.connect()
+      return await redis.call(name, ...args)
+    } finally {
+      redis.disconnect()
+    }
+  }
+
+  #server(index: number): Server {
+    const server = this.#servers[index]
+    if (server === undefined) throw new Error(`there is no server ${index}`)
+    return server
+  }
+
+  async kill(index: number): Promise<void> {
+    await end(this.#server(index))
+  }
+
+  async restart(index: number): Promise<void> {
+    await this.#launch(this.#server(index))
+    await this.#until('the cluster is whole again', () => this.#isWhole())
+  }
+
+  pause(index: number): void {
+    this.#server(index).process?.kill('SIGSTOP')
+  }
+
+  resume(index: number): void {
+    this.#server(index).process?.kill('SIGCONT')
+  }
+
+  async moveSlot(slot: number, from: number, to: number): Promise<void> {
+    const [source, target] = await Promise.all([from, to].map((index) => this.command(index, 'CLUSTER', 'MYID')))
+    await this.command(to, 'CLUSTER', 'SETSLOT', slot, 'IMPORTING', String(source))
+    await this.command(from, 'CLUSTER', 'SETSLOT', slot, 'MIGRATING', String(target))
+    for (;;) {
+      const keys = await this.command(from, 'CLUSTER', 'GETKEYSINSLOT', slot, 100)
+      if (!Array.isArray(keys) || keys.length === 0) break
+      const names = keys.map(String)
+      const port = this.ports[to] ?? 0
+      await this.command(from, 'MIGRATE', '127.0.0.1', port, '', 0, 5000, 'AUTH', this.password, 'KEYS', ...names)
+    }
+    await this.command(to, 'CLUSTER', 'SETSLOT', slot, 'NODE', String(target))
+    await this.command(from, 'CLUSTER', 'SETSLOT', slot, 'NODE', String(target))
+    for (const index of this.#servers.keys()) {
+      if (index !== from && index !== to) await this.command(index, 'CLUSTER', 'SETSLOT', slot, 'NODE', String(target))
+    }
+  }
+
+  killAll(): void {
+    for (const server of this.#servers) server.process?.kill('SIGKILL')
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.#servers.map(end))
+    await rm(this.#folder, { recursive: true, force: true })
+  }
+}
+
+/** SIGKILL works on a stopped process too. */
+async function end(server: Server): Promise<void> {
+  const child = server.process
+  if (child === undefined || child.exitCode !== null || child.signalCode !== null) return
+  const gone = once(child, 'exit')
+  child.kill('SIGKILL')
+  await gone
+}
+
+/** Free ports whose bus port (10,000 above) is no ephemeral one either. All are held open until all are found, so none comes twice. */
+export async function freePorts(count: number): Promise<number[]> {
+  const servers = Array.from({ length: count }, () => createServer())
+  const ports = await Promise.all(servers.map(async (server) => listenLow(server)))
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))))
+  return ports
+}
+
+async function listenLow(server: ReturnType<typeof createServer>): Promise<number> {
+  for (let attempt = 0; attempt < 200; attempt++) {
+    const port = 10_000 + Math.floor(Math.random() * 10_000)
+    const isFree = await new Promise<boolean>((resolve) => {
+      server.once('error', () => resolve(false))
+      server.listen(port, '127.0.0.1', () => resolve(true))
+    })
+    server.removeAllListeners('error')
+    if (isFree) return port
+  }
+  throw new Error('no free port found')
+}
