@@ -52,6 +52,13 @@ export async function connectRedis(url: MetaUrl, options: ConnectOptions): Promi
   }
 }
 
+/** The deadline ended an attempt. What an earlier attempt met tells more. */
+class LateError extends LinkLostError {}
+
+function telling(failure: unknown, earlier: unknown): unknown {
+  return failure instanceof LateError ? (earlier ?? failure) : failure
+}
+
 type Send = (link: RedisLink) => Promise<RedisValue>
 
 /** Where the next attempt goes, when a redirection said so. */
@@ -92,13 +99,15 @@ class ClusterStore implements RedisStore {
 
   async open(timeoutMs: number, requirePersistence: boolean): Promise<void> {
     const deadline = this.#clock.monotonicMs() + timeoutMs
+    let last: unknown
     for (let attempt = 0; ; attempt++) {
       try {
         return await this.#before(deadline, checkServers(this.#topology, requirePersistence, this.#log))
       } catch (error) {
         const isFinal = error instanceof RingfsError || classify(error).kind === 'refused'
         if (isFinal) throw error
-        if (!(await this.#pause(attempt, deadline))) throw this.#unreachable(timeoutMs, error)
+        last = telling(error, last)
+        if (!(await this.#pause(attempt, deadline))) throw this.#unreachable(timeoutMs, last)
       }
     }
   }
@@ -119,6 +128,7 @@ class ClusterStore implements RedisStore {
     const timeoutMs = options?.deadlineMs ?? DEADLINE_MS
     const deadline = this.#clock.monotonicMs() + timeoutMs
     let target: Target | undefined
+    let last: unknown
     for (let attempt = 0; ; attempt++) {
       if (this.#isClosed) throw new RingfsError('CANCELLED', 'the connection to Redis was closed')
       // Read before anything is awaited: it is where this attempt goes, whatever the map says when it fails.
@@ -134,7 +144,8 @@ class ClusterStore implements RedisStore {
       }
       const { kind } = verdict
       if (kind === 'full' || kind === 'auth' || kind === 'refused') throw finalError(kind, failure, address, what)
-      if (this.#clock.monotonicMs() >= deadline) throw this.#unreachable(timeoutMs, failure)
+      if (this.#clock.monotonicMs() >= deadline) throw this.#unreachable(timeoutMs, telling(failure, last))
+      last = failure
       target = await this.#recover(verdict, slot, target, script, attempt, deadline)
     }
   }
@@ -224,7 +235,7 @@ class ClusterStore implements RedisStore {
     if (leftMs > 2 * this.#replyTimeoutMs) return promise
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new LinkLostError('no answer before the deadline')), Math.max(0, leftMs))
+      timer = setTimeout(() => reject(new LateError('no answer before the deadline')), Math.max(0, leftMs))
     })
     try {
       return await Promise.race([promise, late])
@@ -280,13 +291,15 @@ class ClusterStore implements RedisStore {
   }
 
   async #waitOne(key: string, replicas: number, timeoutMs: number): Promise<number> {
+    // 0 would mean for ever.
+    const waitMs = Math.max(1, Math.ceil(timeoutMs))
     const deadlineMs = timeoutMs + this.#replyTimeoutMs
     const reply = await this.#route(
       key,
       'WAIT',
       async (main) => {
         const link = await this.#waits.connect(main.address)
-        const [, count] = await Promise.all([link.send('EXISTS', [key]), link.send('WAIT', [replicas, timeoutMs])])
+        const [, count] = await Promise.all([link.send('EXISTS', [key]), link.send('WAIT', [replicas, waitMs])])
         return count
       },
       { deadlineMs },

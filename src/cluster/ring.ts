@@ -1,0 +1,153 @@
+/**
+ * Consistent hashing (Karger et al. 1997), with virtual nodes as in Dynamo (DeCandia et al. 2007, section 4.2).
+ *
+ * The ring is the numbers below 2^32. A node stands at 128 places (tokens) times its weight, a chunk at one. Walking
+ * clockwise from the chunk gives its nodes in an order of preference; its first R are the owners. Everything here is
+ * pure: the same members give the same ring on every machine, in whatever order they are named.
+ */
+import { createHash } from 'node:crypto'
+import { invariant } from '../base/invariant.js'
+import type { RingContract } from './contract.js'
+
+export interface RingMember {
+  readonly id: string
+  /** Above 0; 1 is normal. */
+  readonly weight: number
+  readonly zone: string
+}
+
+export const TOKENS_PER_NODE = 128
+/** More would make a heavy node slow to place, not better spread. */
+export const WEIGHT_MAX = 100
+
+/** Bijective mixing of 32 bits: the finaliser of MurmurHash3 (Austin Appleby, public domain). */
+function mix(bits: number): number {
+  let h = bits
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b)
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35)
+  return (h ^ (h >>> 16)) >>> 0
+}
+
+/**
+ * Where a chunk stands on the ring: 0 to 2^32 - 1. Chunk folders on disk are in this order, so it may never change.
+ * Ids are given out one after the other; their positions are scattered.
+ */
+export function chunkPosition(chunkId: number): number {
+  invariant(Number.isSafeInteger(chunkId) && chunkId >= 0, 'a chunk id is an integer from 0 to 2^53 - 1')
+  const high = Math.floor(chunkId / 2 ** 32)
+  return mix((chunkId >>> 0) ^ mix(high ^ 0x9e3779b9))
+}
+
+export function buildRing(members: readonly RingMember[]): RingContract {
+  return new Ring(members)
+}
+
+interface Token {
+  readonly position: number
+  readonly id: string
+  /** Index into the sorted members. */
+  readonly member: number
+}
+
+function tokensOf(id: string, member: number, count: number): Token[] {
+  return Array.from({ length: count }, (_, index) => ({
+    position: createHash('sha256').update(`${id}#${index}`).digest().readUInt32BE(0),
+    id,
+    member,
+  }))
+}
+
+export function tokenCount(weight: number): number {
+  return Math.max(1, Math.round(TOKENS_PER_NODE * Math.min(weight, WEIGHT_MAX)))
+}
+
+class Ring implements RingContract {
+  readonly #ids: readonly string[]
+  /** Zone of each member, as a number. */
+  readonly #zones: readonly number[]
+  readonly #positions: Uint32Array
+  /** Member at each position. */
+  readonly #members: Uint32Array
+  /** How many zones have more than k members, at index k: the length of round k. */
+  readonly #roundLengths: readonly number[]
+
+  constructor(members: readonly RingMember[]) {
+    const sorted = [...members].sort((a, b) => compare(a.id, b.id))
+    this.#ids = sorted.map((member) => member.id)
+    invariant(new Set(this.#ids).size === sorted.length, 'every ring member has an id of its own')
+    invariant(
+      sorted.every((member) => member.weight > 0),
+      'weights are above 0',
+    )
+    const zoneNames = [...new Set(sorted.map((member) => member.zone))]
+    this.#zones = sorted.map((member) => zoneNames.indexOf(member.zone))
+    const sizes = zoneNames.map((_, zone) => this.#zones.filter((of) => of === zone).length)
+    this.#roundLengths = Array.from({ length: Math.max(0, ...sizes) }, (_, k) => sizes.filter((n) => n > k).length)
+    const tokens = sorted
+      .flatMap((member, index) => tokensOf(member.id, index, tokenCount(member.weight)))
+      .sort((a, b) => a.position - b.position || compare(a.id, b.id))
+    this.#positions = Uint32Array.from(tokens, (token) => token.position)
+    this.#members = Uint32Array.from(tokens, (token) => token.member)
+  }
+
+  owners(chunkId: number, count: number): readonly string[] {
+    return this.#walk(chunkId, Math.min(count, this.#ids.length))
+  }
+
+  preference(chunkId: number): readonly string[] {
+    return this.#walk(chunkId, this.#ids.length)
+  }
+
+  /**
+   * The order is in rounds: in each round every zone that still has nodes gives its next one, and the nodes of a round
+   * come in clockwise order. So the first R nodes are spread over as many zones as there are, and evenly.
+   * A member that joins only inserts itself into this order: no chunk moves between two others.
+   */
+  #walk(chunkId: number, count: number): string[] {
+    const rounds: number[][] = []
+    const seen = new Set<number>()
+    const givenByZone: number[] = []
+    const start = this.#firstToken(chunkPosition(chunkId))
+    for (let i = 0; i < this.#members.length && !this.#isSettled(rounds, count); i++) {
+      const member = this.#members[(start + i) % this.#members.length] ?? 0
+      if (seen.has(member)) continue
+      seen.add(member)
+      const zone = this.#zones[member] ?? 0
+      const round = givenByZone[zone] ?? 0
+      givenByZone[zone] = round + 1
+      ;(rounds[round] ??= []).push(member)
+    }
+    return rounds
+      .flat()
+      .slice(0, count)
+      .map((member) => this.#ids[member] ?? '')
+  }
+
+  /** Whether the first `count` nodes are known: whatever comes later belongs to later rounds or further back. */
+  #isSettled(rounds: readonly (readonly number[])[], count: number): boolean {
+    let known = 0
+    for (const [k, round] of rounds.entries()) {
+      known += round.length
+      if (known >= count) return true
+      if (round.length < (this.#roundLengths[k] ?? 0)) return false
+    }
+    return known >= count
+  }
+
+  /** First token at or after the position; past the last one the ring begins again. */
+  #firstToken(position: number): number {
+    let low = 0
+    let high = this.#positions.length
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      if ((this.#positions[middle] ?? 0) < position) low = middle + 1
+      else high = middle
+    }
+    return low === this.#positions.length ? 0 : low
+  }
+}
+
+/** Not localeCompare: every machine must agree. */
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0
+}
