@@ -28,8 +28,8 @@ export const XATTR_NAME_MAX_BYTES = 255
 export const XATTR_VALUE_MAX_BYTES = 64 * KIB
 export const XATTR_LIST_MAX_BYTES = 64 * KIB
 
-/** ino = sequence * partitions + partition, exact in a double. */
-export const INO_MAX = 2 ** 52 - 1
+/** ino = sequence * partitions + partition; Lua 5.1 writes numbers of more than 14 digits with an exponent. */
+export const INO_MAX = 1e14 - 1
 export const PARTITIONS_MAX = 16_384
 export const PARTITIONS_DEFAULT = 256
 export const REPLICAS_MAX = 16

@@ -12,6 +12,7 @@ import { SCRIPTS } from './scripts.js'
 
 const LEASE_MS = 60_000
 const ENTRIES_MAX = 256
+const BATCH_BYTES = 1024 * 1024
 const STAMP_BYTES = 6
 
 export type RemoveChunks = (chunkIds: readonly number[]) => Promise<void>
@@ -34,14 +35,19 @@ async function collectPartition(core: Core, p: number, remove: RemoveChunks, gra
   let removed = 0
   for (;;) {
     const reply = new Reply(
-      await core.run(SCRIPTS.garbagePeek, [partition.garbage, partition.zombies], [graceMs, ENTRIES_MAX]),
+      await core.run(SCRIPTS.garbagePeek, [partition.garbage, partition.zombies], [graceMs, ENTRIES_MAX, BATCH_BYTES]),
     )
-    for (const ino of reply.list(1)) await freeZombie(core, p, Number(ino))
+    const zombies = reply.list(1)
+    for (const ino of zombies) await freeZombie(core, p, Number(ino))
     const entries = reply.list(0).filter((entry): entry is Buffer => Buffer.isBuffer(entry))
-    if (entries.length === 0) return removed
+    const [first] = entries
+    if (first === undefined) {
+      if (zombies.length === 0) return removed
+      continue
+    }
     const ids = chunksOf(entries)
     if (ids.length > 0) await remove(ids)
-    await core.run(SCRIPTS.garbageDone, [partition.garbage], entries)
+    await core.run(SCRIPTS.garbageDone, [partition.garbage], [first, entries.length])
     removed += ids.length
   }
 }

@@ -1,4 +1,7 @@
-/** The Lua scripts, each with the libraries that its first line names: `-- include: inode locks mutate`. */
+/**
+ * The Lua scripts, each with the libraries that its first line names: `-- include: inode locks mutate`. A script marked
+ * `-- oom: allowed` runs also when Redis has no memory left: what reads, deletes or ends something must still work then.
+ */
 import { readFileSync } from 'node:fs'
 import { makeScript } from '../cluster/script.js'
 import type { Script } from '../cluster/contract.js'
@@ -9,7 +12,8 @@ function load(name: string): Script {
   const body = readFileSync(new URL(`${name}.lua`, FOLDER), 'utf8')
   const libraries = /^-- include: (.+)$/m.exec(body)?.[1]?.split(' ') ?? []
   const preludes = libraries.map((library) => readFileSync(new URL(`lib/${library}.lua`, FOLDER), 'utf8'))
-  return makeScript(name, [...preludes, body].join('\n'))
+  const flags = /^-- oom: allowed$/m.test(body) ? ['#!lua flags=allow-oom'] : []
+  return makeScript(name, [...flags, ...preludes, body].join('\n'))
 }
 
 export const SCRIPTS = {

@@ -1,4 +1,5 @@
 -- include: inode locks mutate
+-- oom: allowed
 -- ARGV: 7 session whose openings end, then inos. 0
 local known = before()
 if known then return known end

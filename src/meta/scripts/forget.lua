@@ -1,3 +1,4 @@
+-- oom: allowed
 -- Decisions that nobody will ask for. KEYS: 1 decisions. ARGV: 1 tx or session. (With a dot: one transaction.)
 if string.find(ARGV[1], '.', 1, true) then return redis.call('HDEL', KEYS[1], ARGV[1]) end
 local prefix, count = ARGV[1] .. '.', 0

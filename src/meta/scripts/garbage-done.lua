@@ -1,9 +1,6 @@
--- The chunks of these entries are deleted. An entry that is not the first any more was taken by another janitor.
--- KEYS: 1 garbage. ARGV: the entries, in order
-local count = 0
-for _, e in ipairs(ARGV) do
-  if redis.call('LINDEX', KEYS[1], 0) ~= e then break end
-  redis.call('LPOP', KEYS[1])
-  count = count + 1
-end
-return count
+-- oom: allowed
+-- The chunks of the first ARGV[2] entries are deleted. ARGV[1] is the first of them: if it is not the first any more,
+-- another janitor was quicker, and nothing is done. KEYS: 1 garbage. Entries taken off
+if redis.call('LINDEX', KEYS[1], 0) ~= ARGV[1] then return 0 end
+redis.call('LTRIM', KEYS[1], ARGV[2], -1)
+return tonumber(ARGV[2])

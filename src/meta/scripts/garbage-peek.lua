@@ -1,13 +1,15 @@
--- Garbage older than ARGV[1] ms, at most ARGV[2] entries, and inodes whose keys are to be freed.
--- KEYS: 1 garbage, 2 zombies. {entry, …}, {ino, …}, length of the garbage
+-- oom: allowed
+-- Garbage older than ARGV[1] ms, at most ARGV[2] entries and about ARGV[3] bytes, and inodes whose keys are to be freed.
+-- KEYS: 1 garbage, 2 zombies. {entry, …}, {ino, …}
 local t = redis.call('TIME')
 local limit = math.floor(t[1] * 1000 + t[2] / 1000) - tonumber(ARGV[1])
-local old = {}
-for _, e in ipairs(redis.call('LRANGE', KEYS[1], 0, tonumber(ARGV[2]) - 1)) do
-  if struct.unpack('<I6', e) > limit then break end
+local old, bytes = {}, 0
+while #old < tonumber(ARGV[2]) and bytes < tonumber(ARGV[3]) do
+  local e = redis.call('LINDEX', KEYS[1], #old)
+  if not e or struct.unpack('<I6', e) > limit then break end
   old[#old + 1] = e
+  bytes = bytes + #e
 end
-local zombies = redis.call('HSCAN', KEYS[2], 0, 'COUNT', 16)[2]
 local inos = {}
-for i = 1, #zombies, 2 do inos[#inos + 1] = tonumber(zombies[i]) end
-return {old, inos, redis.call('LLEN', KEYS[1])}
+for i, ino in ipairs(redis.call('HRANDFIELD', KEYS[2], 16)) do inos[i] = tonumber(ino) end
+return {old, inos}

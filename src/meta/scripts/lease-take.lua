@@ -1,3 +1,4 @@
+-- oom: allowed
 -- The volume-wide lease for moving directories. KEYS: 1 lease, 2 counters
 -- ARGV: 1 tx, 2 its commit partition, 3 ms, 4 tx of a holder that ran out and was made unable to commit (or '')
 -- {1, token} | {0, holder tx, its commit partition, ms that it has left}

@@ -1,4 +1,5 @@
 -- include: inode locks mutate
+-- oom: allowed
 -- KEYS: 9 extents of window 0. ARGV: 7 ino
 -- 0, record, generation, extents of window 0 (or false: more than comes along here)
 local known = before()

@@ -1,4 +1,5 @@
 -- include: inode locks mutate
+-- oom: allowed
 -- KEYS: 9 replies of that session. What session ARGV[7] left in this partition: its replies give way to a mark that refuses whatever of it still comes
 -- (if ARGV[8] is 1), and its prepared transactions are listed. 0, {tx, cp, ino of each part, …}, …
 local prefix = 't' .. ARGV[7] .. '.'

@@ -1,3 +1,4 @@
+-- oom: allowed
 -- Sessions whose lease ran out ARGV[1] ms ago or earlier are marked dead: from here they cannot be renewed.
 -- KEYS: 1 sessions, 2 who they are, 3 dead. All dead sessions that still are to be cleaned up.
 local t = redis.call('TIME')

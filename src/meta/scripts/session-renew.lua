@@ -1,3 +1,4 @@
+-- oom: allowed
 -- KEYS: 1 sessions, 2 who they are, 3 dead. ARGV: 1 session, 2 lease ms, 3 who (JSON, or '' to keep)
 -- 1 renewed, 0 the session is dead
 if redis.call('ZSCORE', KEYS[3], ARGV[1]) then return 0 end

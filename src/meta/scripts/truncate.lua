@@ -1,4 +1,5 @@
 -- include: inode locks mutate
+-- oom: allowed
 -- KEYS: 9 windows, 10 extents of the window in which the new size lies, 11… extents of the windows named in ARGV
 -- ARGV: 7 ino, 8 size, 9… windows to free, ascending
 -- 0, record, size reached | 4, window, … (the last windows of the file: name them and call again)

@@ -1,4 +1,5 @@
 -- include: inode locks mutate parts
+-- oom: allowed
 -- The commit point: all parts of this partition are checked and done, and the decision is written, or nothing is.
 -- KEYS: 9 decisions, 10… names of each part
 -- ARGV: 7 tx, 8 1 if others take part, 9 what a new directory inherits: -1 nobody asks, 'none', or the gid of its set-gid

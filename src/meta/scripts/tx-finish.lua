@@ -1,4 +1,5 @@
 -- include: inode locks mutate parts
+-- oom: allowed
 -- What was prepared here is done (C) or dropped (A). Anybody may call it who asked the commit point; the second time it
 -- does nothing. KEYS: 9… names of each part. ARGV: 7 tx, 8 C|A. 0
 local known = before()
@@ -8,6 +9,8 @@ local rec = redis.call('HGET', KEYS[2], 't' .. tx)
 if not rec then return {0} end
 local t = cmsgpack.unpack(rec)
 sec, nsec = t[3], t[4]
+-- Whoever ends it, the change is its owner's: he who ends it for him has to be told like all others.
+publisher = tonumber(string.match(tx, '^%d+'))
 for k, part in ipairs(t[5]) do
   if part[1] == 'M' then
     redis.call('HDEL', KEYS[2], 'n' .. part[2])

@@ -1,4 +1,5 @@
 -- include: inode locks mutate
+-- oom: allowed
 -- KEYS: 9 names of the parent. ARGV: 7 parent, 8 name, 9 hash, 10 partitions
 -- 0, ino, record left | 2, ino, type (in another partition)
 local known = before()

@@ -1,3 +1,4 @@
+-- oom: allowed
 -- Frees keys of a deleted inode. KEYS: 1 garbage, 2 zombies, 3 windows, 4 xattrs, 5… extents of the windows in ARGV
 -- ARGV: 1 ino, 2… windows. {window, …}: the next ones to name; empty when all is freed.
 if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0 then return {} end

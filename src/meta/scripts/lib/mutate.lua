@@ -15,6 +15,8 @@ local function before()
 end
 
 local events = ''
+-- Whose change this is: his own caches know of it already.
+local publisher = tonumber(ARGV[1])
 -- kind: 1 attributes, 2 data, 3 entry (and the attributes of its directory)
 local function emit(kind, ino, name)
   name = name or ''
@@ -29,7 +31,7 @@ local function after(reply)
     redis.call('HDEL', KEYS[4], unpack(answered))
   end
   redis.call('HSET', KEYS[4], ARGV[2], cmsgpack.pack(reply), 'w', ARGV[3])
-  if events ~= '' then redis.call('SPUBLISH', KEYS[5], struct.pack('<I4', tonumber(ARGV[1])) .. events) end
+  if events ~= '' then redis.call('SPUBLISH', KEYS[5], struct.pack('<I4', publisher) .. events) end
   return reply
 end
 
