@@ -1,0 +1,11 @@
+/**
+ * What every mount of ringfs must do, whatever driver and whatever VFS: called by the tests that make the mounts.
+ * `root` is a folder in the mount that the test has to itself.
+ */
+import type { Test } from 'tap'
+
+export interface Suite {
+  /** A claim. */
+  readonly name: string
+  run(t: Test, root: string): Promise<void>
+}
