@@ -1,4 +1,5 @@
-/** A MemoryVfs in which calls on certain names go wrong, to see what a driver makes of it. */
+/** A VFS in which calls on certain names go wrong, to see what a driver makes of it. */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { InvariantError } from '../../src/base/invariant.js'
 import { RingfsError } from '../../src/base/errors.js'
 import type { Attr, Caller, VfsContract } from '../../src/vfs/contract.js'
@@ -19,6 +20,22 @@ export function withFaults(vfs: VfsContract): VfsContract {
       if (property === 'mkdir') return mkdir
       const value: unknown = Reflect.get(target, property, target)
       return typeof value === 'function' ? value.bind(target) : value
+    },
+  })
+}
+
+/** Every call takes some time more, from nothing to `maxMs`, so that calls overtake each other as they do over a network. */
+export function withDelay(vfs: VfsContract, maxMs: number, random: () => number): VfsContract {
+  return new Proxy(vfs, {
+    get(target, property) {
+      const value: unknown = Reflect.get(target, property, target)
+      if (typeof value !== 'function') return value
+      // The one call that has its result at once.
+      if (property === 'releasedir') return value.bind(target)
+      return async (...values: unknown[]): Promise<unknown> => {
+        await sleep(random() * maxMs)
+        return Reflect.apply(value, target, values)
+      }
     },
   })
 }

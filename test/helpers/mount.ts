@@ -57,15 +57,23 @@ export async function startMount(t: TearDown, start: MountStart): Promise<MountP
   return child
 }
 
-/** The in-memory VFS on a new mount point, or the one given. */
-export async function mountMemory(
-  t: TearDown,
-  options: { mountpoint?: string; driver?: DriverName; extra?: readonly string[] } = {},
-): Promise<MountProcess> {
+export interface MemoryMount {
+  /** Default: a new one. */
+  readonly mountpoint?: string
+  readonly driver?: DriverName
+  /** Each call of the VFS takes up to so much longer. */
+  readonly delayMs?: number
+  /** -o options. */
+  readonly extra?: readonly string[]
+}
+
+/** Mounts the in-memory VFS. */
+export async function mountMemory(t: TearDown, options: MemoryMount = {}): Promise<MountProcess> {
   const mountpoint = options.mountpoint ?? (await newMountpoint(t))
   const entry = fileURLToPath(new URL('./mount-child.js', import.meta.url))
-  const command: [string, ...string[]] = [process.execPath, entry, options.driver ?? 'fuse-native', mountpoint]
-  return startMount(t, { command: [...command, ...(options.extra ?? [])], mountpoint, ready: /^mounted$/m })
+  const { driver = 'fuse-native', delayMs = 0, extra = [] } = options
+  const args = [entry, driver, mountpoint, String(delayMs), ...extra]
+  return startMount(t, { command: [process.execPath, ...args], mountpoint, ready: /^mounted$/m })
 }
 
 /** A program that must succeed. Answers what it wrote. */
