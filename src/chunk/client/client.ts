@@ -1,0 +1,158 @@
+/** The chunk client: what the VFS writes to and reads from. One a mount. */
+import type { Clock } from '../../base/clock.js'
+import { PosixError } from '../../base/errno.js'
+import { CHUNK_MAX_BYTES, HASH_INLINE_MAX_BYTES, MIB } from '../../base/limits.js'
+import type { Log } from '../../base/log.js'
+import {
+  ORIGIN_EXTENTS_MAX,
+  type ChunkClient,
+  type ChunkNodeApi,
+  type ChunkOrigin,
+  type ChunkReadOptions,
+  type ChunkRef,
+  type ChunkWriteOptions,
+} from '../contract.js'
+import { rootOf, sumBytes } from '../hash.js'
+import { Hasher } from '../jobs.js'
+import { NodeHealth } from '../node-health.js'
+import type { WorkerPool } from '../pool.js'
+import type { Enqueue } from '../replication.js'
+import { sharePieces, type SharedBuffers } from '../shared-buffer.js'
+import { ByteBudget } from './byte-budget.js'
+import { HedgeTimer } from './latency.js'
+import { LeafCache } from './leaf-cache.js'
+import type { PlacementSource } from './placement.js'
+import { ChunkRead, type ReadParts } from './reader.js'
+import { ChunkSync, removeChunks } from './upkeep.js'
+import { ChunkWrite } from './writer.js'
+
+const IN_FLIGHT_DEFAULT_BYTES = 64 * MIB
+const ATTEMPT_DEFAULT_MS = 3000
+
+export interface ChunkClientOptions {
+  /** Volume uuid. */
+  readonly volume: string
+  readonly replicas: number
+  readonly writeQuorum: number
+  readonly placement: PlacementSource
+  /** A node by its id: the one in this process directly, others over RPC. May throw when its address is not known. */
+  readonly node: (id: string) => ChunkNodeApi
+  /** The id of the node in this process, if it has one. */
+  readonly localNode?: string
+  readonly pool: WorkerPool
+  readonly buffers: SharedBuffers
+  readonly enqueue: Enqueue
+  readonly clock: Clock
+  readonly log: Log
+  /** Bytes being written at once; more wait. Default 64 MiB. */
+  readonly maxInFlightBytes?: number
+  /** How long one node may take before another is asked instead. Default 3000. */
+  readonly attemptMs?: number
+}
+
+export class ChunkClientImpl implements ChunkClient {
+  readonly #parts: ReadParts
+  readonly #buffers: SharedBuffers
+  readonly #budget: ByteBudget
+
+  constructor(options: ChunkClientOptions) {
+    const { volume, replicas, writeQuorum, placement, node, localNode, pool, buffers, enqueue, clock, log } = options
+    this.#buffers = buffers
+    this.#budget = new ByteBudget(options.maxInFlightBytes ?? IN_FLIGHT_DEFAULT_BYTES)
+    this.#parts = {
+      volume,
+      replicas,
+      writeQuorum,
+      placement,
+      node,
+      localNode,
+      enqueue,
+      clock,
+      log,
+      hasher: new Hasher(pool, buffers),
+      health: new NodeHealth(clock),
+      attemptMs: options.attemptMs ?? ATTEMPT_DEFAULT_MS,
+      leafCache: new LeafCache(),
+      hedge: new HedgeTimer(),
+    }
+  }
+
+  async write(
+    id: number,
+    data: readonly Uint8Array[],
+    origin: ChunkOrigin,
+    options: ChunkWriteOptions,
+  ): Promise<ChunkRef> {
+    const lengthBytes = sumBytes(data)
+    if (lengthBytes === 0 || lengthBytes > CHUNK_MAX_BYTES) {
+      throw new PosixError('EINVAL', `chunk ${id}: ${lengthBytes} bytes are no chunk`)
+    }
+    if (origin.extents.length > ORIGIN_EXTENTS_MAX) throw new PosixError('EINVAL', `chunk ${id}: too many extents`)
+    return await this.#budget.run(lengthBytes, () => this.#write(id, data, lengthBytes, origin, options))
+  }
+
+  async #write(
+    id: number,
+    data: readonly Uint8Array[],
+    lengthBytes: number,
+    origin: ChunkOrigin,
+    options: ChunkWriteOptions,
+  ): Promise<ChunkRef> {
+    if (lengthBytes <= HASH_INLINE_MAX_BYTES) return await this.#send(id, data, lengthBytes, origin, options)
+    // Shared once, for hashing here and for the disk worker of a node in this process.
+    const shared = sharePieces(this.#buffers, data, lengthBytes)
+    try {
+      return await this.#send(id, shared.pieces, lengthBytes, origin, options)
+    } finally {
+      // An attempt that was left behind may still read this memory, and then others' bytes: whoever stores it checks the
+      // hashes after the last byte was taken, and stores nothing.
+      shared.release()
+    }
+  }
+
+  async #send(
+    id: number,
+    data: readonly Uint8Array[],
+    lengthBytes: number,
+    origin: ChunkOrigin,
+    options: ChunkWriteOptions,
+  ): Promise<ChunkRef> {
+    const leaves = await this.#parts.hasher.leaves(data)
+    const root = rootOf(leaves)
+    await new ChunkWrite(this.#parts, { id, root, leaves, data, origin }, options).run()
+    this.#parts.leafCache.set(id, root, leaves)
+    return { id, lengthBytes, root }
+  }
+
+  async read(ref: ChunkRef, offset: number, lengthBytes: number, options: ChunkReadOptions = {}): Promise<Buffer> {
+    const inside = Number.isSafeInteger(offset) && Number.isSafeInteger(lengthBytes) && offset >= 0 && lengthBytes >= 0
+    if (!inside || offset + lengthBytes > ref.lengthBytes) {
+      throw new PosixError('EINVAL', `chunk ${ref.id}: ${lengthBytes} bytes from ${offset} lie outside it`)
+    }
+    if (lengthBytes === 0) return Buffer.alloc(0)
+    return await new ChunkRead(this.#parts, ref, offset, lengthBytes, options).run()
+  }
+
+  async sync(ids: readonly number[]): Promise<void> {
+    if (ids.length > 0) await new ChunkSync(this.#parts, ids).run()
+  }
+
+  async remove(ids: readonly number[]): Promise<void> {
+    if (ids.length > 0) await removeChunks(this.#parts, ids)
+  }
+
+  async space(): Promise<{ readonly totalBytes: number; readonly freeBytes: number }> {
+    const { placement, replicas } = this.#parts
+    let totalBytes = 0
+    let freeBytes = 0
+    for (const member of placement.current().view.members) {
+      if (member.state === 'gone' || member.state === 'down') continue
+      totalBytes += member.totalBytes
+      freeBytes += member.freeBytes
+    }
+    return await Promise.resolve({
+      totalBytes: Math.floor(totalBytes / replicas),
+      freeBytes: Math.floor(freeBytes / replicas),
+    })
+  }
+}

@@ -1,0 +1,36 @@
+/** What the parts of the chunk client share. */
+import type { Clock } from '../../base/clock.js'
+import type { Log } from '../../base/log.js'
+import type { ChunkNodeApi } from '../contract.js'
+import type { Hasher } from '../jobs.js'
+import type { NodeHealth } from '../node-health.js'
+import type { Enqueue } from '../replication.js'
+import type { PlacementSource } from './placement.js'
+
+export interface ClientParts {
+  /** Volume uuid. */
+  readonly volume: string
+  readonly replicas: number
+  readonly writeQuorum: number
+  readonly placement: PlacementSource
+  /** May throw when the node's address is not known. */
+  readonly node: (id: string) => ChunkNodeApi
+  /** The chunk store in this process, if there is one. */
+  readonly localNode: string | undefined
+  readonly hasher: Hasher
+  readonly health: NodeHealth
+  readonly enqueue: Enqueue
+  readonly clock: Clock
+  readonly log: Log
+  /** How long one node may take before the next is tried as well; doubles with each round. */
+  readonly attemptMs: number
+}
+
+export const DEADLINE_DEFAULT_MS = 30_000
+export const RETRY_MIN_MS = 20
+export const RETRY_MAX_MS = 1000
+
+/** How long to wait before round `round` (from 0), not beyond the deadline. */
+export function retryMs(round: number, leftMs: number): number {
+  return Math.max(0, Math.min(RETRY_MAX_MS, RETRY_MIN_MS * 2 ** round, leftMs))
+}

@@ -1,0 +1,73 @@
+/** Which nodes to ask, in which order. Pure, given the membership of the moment and what this process has seen itself. */
+import type { ClusterView, NodeState, RingContract } from '../../cluster/contract.js'
+import type { NodeHealth } from '../node-health.js'
+
+/** One version of the ring with the members it was made of. */
+export interface Placement {
+  readonly ring: RingContract
+  readonly view: ClusterView
+}
+
+/** Follows membership; src/cluster has the real one. */
+export interface PlacementSource {
+  current(): Placement
+}
+
+/** 0: works; 1: did not answer lately, to us or to others; 2: is down, as far as membership knows. */
+export type Rank = 0 | 1 | 2
+
+export interface Candidate {
+  readonly id: string
+  readonly rank: Rank
+  readonly owner: boolean
+}
+
+export interface PlacementOptions {
+  readonly replicas: number
+  /** The chunk store in this process, if there is one: it costs no network. */
+  readonly localNode?: string | undefined
+  readonly health: NodeHealth
+}
+
+function rankOf(id: string, state: NodeState | undefined, health: NodeHealth): Rank {
+  if (state === 'down') return 2
+  if (state === 'suspect' || state === undefined || health.isTroubled(id)) return 1
+  return 0
+}
+
+/** All nodes, owners first, in ring order; members that have left for good are not among them. */
+export function candidatesOf(chunkId: number, placement: Placement, options: PlacementOptions): readonly Candidate[] {
+  const states = new Map(placement.view.members.map((member) => [member.id, member.state]))
+  const owners = new Set(placement.ring.owners(chunkId, options.replicas))
+  const others = placement.view.members.map((member) => member.id)
+  // Members outside the ring come last: a node that is leaving, or has just come, may still hold what the ring gave it before.
+  const all = new Set([...owners, ...placement.ring.preference(chunkId), ...others])
+  return [...all]
+    .filter((id) => states.get(id) !== 'gone')
+    .map((id) => ({ id, rank: rankOf(id, states.get(id), options.health), owner: owners.has(id) }))
+}
+
+/**
+ * To write: owners that work, owners that may, stand-ins that work, stand-ins that may, then those that are said to be down (the
+ * view may be old). The local node goes before its equals.
+ */
+export function writeOrder(candidates: readonly Candidate[], localNode: string | undefined): readonly Candidate[] {
+  const key = ({ id, rank, owner }: Candidate): number =>
+    (rank === 2 ? 100 : 0) + (owner ? 0 : 10) + rank * 2 + (id === localNode ? 0 : 1)
+  return [...candidates].sort((a, b) => key(a) - key(b))
+}
+
+/** To read: the local owner, owners that work by latency, owners that may, then everyone else. */
+export function readOrder(
+  candidates: readonly Candidate[],
+  localNode: string | undefined,
+  health: NodeHealth,
+): readonly Candidate[] {
+  const key = ({ id, rank, owner }: Candidate): number =>
+    (rank === 2 ? 100 : 0) + (owner ? 0 : 10) + rank * 2 + (id === localNode ? 0 : 1)
+  return [...candidates].sort((a, b) => key(a) - key(b) || latencyOrder(a, b, health))
+}
+
+function latencyOrder(a: Candidate, b: Candidate, health: NodeHealth): number {
+  return a.owner && b.owner ? health.latencyMs(a.id) - health.latencyMs(b.id) : 0
+}

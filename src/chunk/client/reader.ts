@@ -1,0 +1,211 @@
+/**
+ * One range of a chunk, from whoever has a good copy.
+ *
+ * Invariant: every byte answered belongs to a leaf that matched its hash in a table that matched ref.root, in this process.
+ * Nodes, disks and wires are not trusted with that.
+ */
+import { RingfsError, hasCode, messageOf } from '../../base/errors.js'
+import { HASH_BYTES, LEAF_BYTES } from '../../base/limits.js'
+import type { ChunkReadOptions, ChunkRef, GetReply } from '../contract.js'
+import { withDeadline } from '../deadline.js'
+import { leafCount } from '../format.js'
+import { rootOf } from '../hash.js'
+import { isNoAnswer } from '../node-health.js'
+import { codeOf } from '../outcome.js'
+import type { HedgeTimer } from './latency.js'
+import type { LeafCache } from './leaf-cache.js'
+import { DEADLINE_DEFAULT_MS, retryMs, type ClientParts } from './options.js'
+import { candidatesOf, readOrder, type Candidate, type Placement } from './placement.js'
+
+const REPORT_DEADLINE_MS = 30_000
+
+export interface ReadParts extends ClientParts {
+  readonly leafCache: LeafCache
+  readonly hedge: HedgeTimer
+}
+
+export class ChunkRead {
+  readonly #parts: ReadParts
+  readonly #ref: ChunkRef
+  readonly #offset: number
+  readonly #lengthBytes: number
+  readonly #endMs: number
+  readonly #failures = new Map<string, unknown>()
+
+  /** The range is inside the chunk, and not empty. */
+  constructor(parts: ReadParts, ref: ChunkRef, offset: number, lengthBytes: number, options: ChunkReadOptions) {
+    this.#parts = parts
+    this.#ref = ref
+    this.#offset = offset
+    this.#lengthBytes = lengthBytes
+    this.#endMs = parts.clock.monotonicMs() + (options.deadlineMs ?? DEADLINE_DEFAULT_MS)
+  }
+
+  /** Errors: RingfsError CHUNK_MISSING, CHUNK_CORRUPT when every node has answered, DEADLINE when not. */
+  async run(): Promise<Buffer> {
+    for (let round = 0; ; round++) {
+      const placement = this.#parts.placement.current()
+      const order = this.#order(placement)
+      const data = await this.#round(order, this.#parts.attemptMs * 2 ** round)
+      if (data !== null) {
+        this.#reportMissing(order)
+        return data
+      }
+      const leftMs = this.#leftMs()
+      // Members may have changed while we asked: only the answers of all of today's are the last word.
+      const changed = this.#parts.placement.current() !== placement
+      if (!changed) this.#checkConclusive(order)
+      if (leftMs <= 0) throw this.#tooLate()
+      await this.#parts.clock.sleep(retryMs(round, leftMs))
+    }
+  }
+
+  #order(placement: Placement): readonly Candidate[] {
+    const { localNode, health } = this.#parts
+    return readOrder(candidatesOf(this.#ref.id, placement, this.#parts), localNode, health)
+  }
+
+  #leftMs(): number {
+    return this.#endMs - this.#parts.clock.monotonicMs()
+  }
+
+  /**
+   * Asks one node after the other: the next one as soon as one has failed, and also when none has answered for a while (the
+   * hedge; the wait doubles, so that a node that hangs cannot hold up the rest). The first good copy wins.
+   */
+  #round(order: readonly Candidate[], attemptMs: number): Promise<Buffer | null> {
+    return new Promise((resolve) => {
+      const stop = new AbortController()
+      let next = 0
+      let running = 0
+      let hedgeMs = this.#parts.hedge.hedgeMs(this.#lengthBytes)
+      let timer: NodeJS.Timeout | undefined
+      const finish = (data: Buffer | null): void => {
+        clearTimeout(timer)
+        stop.abort()
+        resolve(data)
+      }
+      const launch = (): void => {
+        clearTimeout(timer)
+        const candidate = order[next++]
+        if (candidate === undefined || this.#leftMs() <= 0) {
+          if (running === 0) finish(null)
+          return
+        }
+        running++
+        timer = setTimeout(launch, hedgeMs)
+        hedgeMs *= 2
+        void this.#ask(candidate, attemptMs, stop.signal).then((data) => {
+          running--
+          if (stop.signal.aborted) return
+          if (data !== null) finish(data)
+          else launch()
+        })
+      }
+      launch()
+    })
+  }
+
+  /** null: this node did not give a good copy; why is in #failures. */
+  async #ask(candidate: Candidate, attemptMs: number, stop: AbortSignal): Promise<Buffer | null> {
+    const { volume, node, health, clock, hedge } = this.#parts
+    const request = { volume, id: this.#ref.id, offset: this.#offset, lengthBytes: this.#lengthBytes }
+    const startMs = clock.monotonicMs()
+    const deadlineMs = Math.max(1, Math.min(attemptMs, this.#leftMs()))
+    try {
+      const reply = await withDeadline(
+        deadlineMs,
+        (signal) => node(candidate.id).get(request, { deadlineMs, signal }),
+        `get of chunk ${request.id} from node ${candidate.id}`,
+        stop,
+      )
+      const tookMs = clock.monotonicMs() - startMs
+      health.succeeded(candidate.id, tookMs)
+      hedge.note(this.#lengthBytes, tookMs)
+      return await this.#verified(reply)
+    } catch (error) {
+      if (!stop.aborted) this.#noteFailure(candidate.id, error)
+      return null
+    }
+  }
+
+  #noteFailure(nodeId: string, error: unknown): void {
+    const { health, log } = this.#parts
+    this.#failures.set(nodeId, error)
+    log.debug({ chunk: this.#ref.id, node: nodeId, err: messageOf(error) }, 'chunk not read here')
+    if (isNoAnswer(codeOf(error))) health.failed(nodeId)
+    if (hasCode(error, 'CHUNK_CORRUPT')) this.#report(nodeId)
+  }
+
+  /** Errors: RingfsError CHUNK_CORRUPT. */
+  async #verified(reply: GetReply): Promise<Buffer> {
+    const leaves = this.#verifiedLeaves(reply)
+    const firstLeaf = Math.floor(this.#offset / LEAF_BYTES)
+    const from = firstLeaf * LEAF_BYTES
+    const end = this.#offset + this.#lengthBytes
+    const to = Math.min(Math.ceil(end / LEAF_BYTES) * LEAF_BYTES, this.#ref.lengthBytes)
+    if (reply.firstLeaf !== firstLeaf || reply.data.length !== to - from)
+      throw this.#corrupt('other bytes than asked for')
+    const bad = await this.#parts.hasher.check([reply.data], leaves, firstLeaf)
+    if (bad >= 0) throw this.#corrupt(`leaf ${bad} does not match its hash`)
+    return reply.data.subarray(this.#offset - from, end - from)
+  }
+
+  #verifiedLeaves(reply: GetReply): Buffer {
+    const { id, root, lengthBytes } = this.#ref
+    const { leafCache } = this.#parts
+    if (reply.chunkLengthBytes !== lengthBytes) throw this.#corrupt(`${reply.chunkLengthBytes} bytes long`)
+    const known = leafCache.get(id, root)
+    if (known !== undefined) return known
+    const { leaves } = reply
+    if (leaves.length !== leafCount(lengthBytes) * HASH_BYTES || !rootOf(leaves).equals(root)) {
+      throw this.#corrupt('leaf table does not match the root hash')
+    }
+    leafCache.set(id, root, leaves)
+    return leaves
+  }
+
+  #corrupt(why: string): RingfsError {
+    return new RingfsError('CHUNK_CORRUPT', `chunk ${this.#ref.id}: ${why}`)
+  }
+
+  /** Owners that should have it by now get it; not awaited: the reader has its data. */
+  #reportMissing(order: readonly Candidate[]): void {
+    for (const { id, owner } of order) {
+      if (owner && hasCode(this.#failures.get(id), 'CHUNK_MISSING')) this.#report(id)
+    }
+  }
+
+  #report(nodeId: string): void {
+    const { node, volume, log } = this.#parts
+    const { id } = this.#ref
+    const work = withDeadline(
+      REPORT_DEADLINE_MS,
+      (signal) => node(nodeId).reportBad(volume, id, { deadlineMs: REPORT_DEADLINE_MS, signal }),
+      `report of chunk ${id} to node ${nodeId}`,
+    )
+    work.catch((error: unknown) => {
+      log.warn({ chunk: id, node: nodeId, err: messageOf(error) }, 'bad chunk copy could not be reported')
+    })
+  }
+
+  /** When every node has answered, and none has a good copy, waiting does not help. */
+  #checkConclusive(order: readonly Candidate[]): void {
+    const answers = order.map(({ id }) => this.#failures.get(id))
+    const final = answers.every((error) => hasCodeOf(error, ['CHUNK_MISSING', 'CHUNK_CORRUPT']))
+    if (!final || order.length === 0) return
+    const corrupt = answers.some((error) => hasCode(error, 'CHUNK_CORRUPT'))
+    const { id } = this.#ref
+    if (corrupt) throw new RingfsError('CHUNK_CORRUPT', `chunk ${id}: no good copy on any of ${order.length} nodes`)
+    throw new RingfsError('CHUNK_MISSING', `chunk ${id}: on none of ${order.length} nodes`)
+  }
+
+  #tooLate(): RingfsError {
+    const why = [...this.#failures].map(([id, error]) => `${id}: ${messageOf(error)}`).join('; ')
+    return new RingfsError('DEADLINE', `chunk ${this.#ref.id}: no good copy before the deadline (${why || 'no nodes'})`)
+  }
+}
+
+function hasCodeOf(error: unknown, codes: readonly string[]): boolean {
+  return codes.includes(codeOf(error))
+}

@@ -1,0 +1,172 @@
+/** sync and remove: many chunks, few requests. */
+import { RingfsError, messageOf } from '../../base/errors.js'
+import { withDeadline } from '../deadline.js'
+import { isNoAnswer } from '../node-health.js'
+import { codeOf } from '../outcome.js'
+import { DEADLINE_DEFAULT_MS, retryMs, type ClientParts } from './options.js'
+import { candidatesOf } from './placement.js'
+
+const BATCH_MAX = 1000
+const REMOVE_DEADLINE_MS = 10_000
+
+function batches<T>(items: readonly T[]): T[][] {
+  const out: T[][] = []
+  for (let at = 0; at < items.length; at += BATCH_MAX) out.push(items.slice(at, at + BATCH_MAX))
+  return out
+}
+
+function addTo(map: Map<string, number[]>, node: string, id: number): void {
+  const list = map.get(node)
+  if (list === undefined) map.set(node, [id])
+  else list.push(id)
+}
+
+/**
+ * fdatasync of chunks that were written without. Invariant: it succeeds only when as many nodes as the write quorum have said
+ * of each chunk that it is on their disks.
+ */
+export class ChunkSync {
+  readonly #parts: ClientParts
+  readonly #confirmed: Map<number, Set<string>>
+  readonly #lacking: Map<number, Set<string>>
+  readonly #endMs: number
+
+  constructor(parts: ClientParts, ids: readonly number[]) {
+    this.#parts = parts
+    this.#confirmed = new Map(ids.map((id) => [id, new Set()]))
+    this.#lacking = new Map(ids.map((id) => [id, new Set()]))
+    this.#endMs = parts.clock.monotonicMs() + DEADLINE_DEFAULT_MS
+  }
+
+  /** Errors: RingfsError CHUNK_MISSING (nobody has it), NO_QUORUM. */
+  async run(): Promise<void> {
+    for (let round = 0; ; round++) {
+      await this.#round(round)
+      const open = this.#open()
+      if (open.length === 0) return
+      const leftMs = this.#endMs - this.#parts.clock.monotonicMs()
+      if (leftMs <= 0) {
+        throw new RingfsError(
+          'NO_QUORUM',
+          `${open.length} chunks are on the disks of too few nodes before the deadline`,
+        )
+      }
+      if (round > 0) this.#checkGone(open)
+      await this.#repair(open, leftMs)
+      await this.#parts.clock.sleep(retryMs(round, leftMs))
+    }
+  }
+
+  #open(): number[] {
+    return [...this.#confirmed].filter(([, nodes]) => nodes.size < this.#parts.writeQuorum).map(([id]) => id)
+  }
+
+  /** First the owners, then whoever else may have a copy as a stand-in. */
+  async #round(round: number): Promise<void> {
+    const placement = this.#parts.placement.current()
+    const asked = new Map<string, number[]>()
+    for (const id of this.#open()) {
+      for (const { id: node, owner, rank } of candidatesOf(id, placement, this.#parts)) {
+        const wanted = round > 0 || (owner && rank < 2)
+        if (wanted && this.#confirmed.get(id)?.has(node) !== true) addTo(asked, node, id)
+      }
+    }
+    await Promise.all([...asked].map(([node, ids]) => this.#askNode(node, ids, round)))
+  }
+
+  async #askNode(node: string, ids: readonly number[], round: number): Promise<void> {
+    for (const batch of batches(ids)) await this.#askBatch(node, batch, this.#parts.attemptMs * 2 ** round)
+  }
+
+  async #askBatch(node: string, ids: readonly number[], attemptMs: number): Promise<void> {
+    const { volume, health, log } = this.#parts
+    const deadlineMs = Math.max(1, Math.min(attemptMs, this.#endMs - this.#parts.clock.monotonicMs()))
+    try {
+      const { missing } = await withDeadline(
+        deadlineMs,
+        (signal) => this.#parts.node(node).sync(volume, ids, { deadlineMs, signal }),
+        `sync on node ${node}`,
+      )
+      const absent = new Set(missing)
+      for (const id of ids) (absent.has(id) ? this.#lacking : this.#confirmed).get(id)?.add(node)
+    } catch (error) {
+      if (isNoAnswer(codeOf(error))) health.failed(node)
+      log.debug({ node, err: messageOf(error) }, 'chunks not synced here')
+    }
+  }
+
+  /** Errors: RingfsError CHUNK_MISSING. */
+  #checkGone(open: readonly number[]): void {
+    const placement = this.#parts.placement.current()
+    for (const id of open) {
+      const nodes = candidatesOf(id, placement, this.#parts)
+      if (nodes.length > 0 && nodes.every(({ id: node }) => this.#lacking.get(id)?.has(node) === true)) {
+        throw new RingfsError('CHUNK_MISSING', `chunk ${id}: on none of ${nodes.length} nodes`)
+      }
+    }
+  }
+
+  /** An owner without its copy (written async, or not repaired yet) is told to fetch it now instead of in its queue's turn. */
+  async #repair(open: readonly number[], leftMs: number): Promise<void> {
+    const { volume, placement, log } = this.#parts
+    const deadlineMs = Math.min(leftMs, this.#parts.attemptMs)
+    const orders: Promise<void>[] = []
+    for (const id of open) {
+      const owners = candidatesOf(id, placement.current(), this.#parts).filter(({ owner, rank }) => owner && rank < 2)
+      for (const { id: node } of owners) {
+        if (this.#lacking.get(id)?.delete(node) !== true) continue
+        const work = withDeadline(
+          deadlineMs,
+          (signal) => this.#parts.node(node).reportBad(volume, id, { deadlineMs, signal }),
+          `repair of chunk ${id} on node ${node}`,
+        )
+        orders.push(
+          work.catch((error: unknown) => log.debug({ chunk: id, node, err: messageOf(error) }, 'not repaired')),
+        )
+      }
+    }
+    await Promise.all(orders)
+  }
+}
+
+/**
+ * Deletes on the owners and on the first stand-ins (in a small cluster: everywhere). Who cannot be told now is told by its
+ * replication queue. Errors: what the queue says, when it cannot be reached either: call again, it is idempotent.
+ */
+export async function removeChunks(parts: ClientParts, ids: readonly number[]): Promise<void> {
+  const placement = parts.placement.current()
+  const asked = new Map<string, number[]>()
+  const down = new Set<string>()
+  for (const id of new Set(ids)) {
+    for (const { id: node, rank } of candidatesOf(id, placement, parts).slice(0, 2 * parts.replicas)) {
+      addTo(asked, node, id)
+      if (rank === 2) down.add(node)
+    }
+  }
+  await Promise.all([...asked].map(([node, list]) => removeFrom(parts, node, list, down.has(node))))
+}
+
+async function removeFrom(parts: ClientParts, node: string, ids: readonly number[], isDown: boolean): Promise<void> {
+  for (const batch of batches(ids)) {
+    if (!isDown && (await removeNow(parts, node, batch))) continue
+    await parts.enqueue(
+      node,
+      batch.map((chunk) => ({ kind: 'remove', chunk })),
+    )
+  }
+}
+
+async function removeNow(parts: ClientParts, node: string, ids: readonly number[]): Promise<boolean> {
+  try {
+    await withDeadline(
+      REMOVE_DEADLINE_MS,
+      (signal) => parts.node(node).remove(parts.volume, ids, { deadlineMs: REMOVE_DEADLINE_MS, signal }),
+      `remove on node ${node}`,
+    )
+    return true
+  } catch (error) {
+    if (isNoAnswer(codeOf(error))) parts.health.failed(node)
+    parts.log.debug({ node, err: messageOf(error) }, 'chunks not removed here yet')
+    return false
+  }
+}

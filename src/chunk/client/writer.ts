@@ -1,0 +1,191 @@
+/**
+ * One chunk on its way to its owners.
+ *
+ * Invariants:
+ * - Every attempt has the same id, root and bytes: repeating one can only add copies.
+ * - It succeeds only when as many distinct nodes as asked have confirmed the chunk (on disk, if `sync`), and every owner that
+ *   did not is in the replication queue, with a node that has it as its source.
+ * - A write that fails may leave copies behind: whoever gives up the id removes it.
+ */
+import { PosixError } from '../../base/errno.js'
+import { RingfsError, messageOf } from '../../base/errors.js'
+import type { ChunkOrigin, ChunkWriteOptions, PutReply, PutRequest } from '../contract.js'
+import { withDeadline } from '../deadline.js'
+import { isNoAnswer } from '../node-health.js'
+import { codeOf } from '../outcome.js'
+import { DEADLINE_DEFAULT_MS, retryMs, type ClientParts } from './options.js'
+import { candidatesOf, writeOrder, type Candidate } from './placement.js'
+
+export interface HashedChunk {
+  readonly id: number
+  readonly root: Buffer
+  readonly leaves: Buffer
+  readonly data: readonly Uint8Array[]
+  readonly origin: ChunkOrigin
+}
+
+export class ChunkWrite {
+  readonly #parts: ClientParts
+  readonly #chunk: HashedChunk
+  readonly #options: ChunkWriteOptions
+  readonly #endMs: number
+  readonly #stored = new Set<string>()
+  readonly #queued = new Set<string>()
+  readonly #failures = new Map<string, unknown>()
+
+  constructor(parts: ClientParts, chunk: HashedChunk, options: ChunkWriteOptions) {
+    this.#parts = parts
+    this.#chunk = chunk
+    this.#options = options
+    this.#endMs = parts.clock.monotonicMs() + (options.deadlineMs ?? DEADLINE_DEFAULT_MS)
+  }
+
+  /** Errors: PosixError ENOSPC (nobody has room), RingfsError NO_QUORUM, or a refusal that no other node would take back. */
+  async run(): Promise<void> {
+    for (let round = 0; ; round++) {
+      const candidates = this.#candidates()
+      await this.#round(candidates, this.#parts.attemptMs * 2 ** round)
+      if (this.#isEnough(candidates)) return await this.#queueTheRest(candidates)
+      this.#checkHopeless(candidates)
+      const leftMs = this.#leftMs()
+      if (leftMs <= 0) throw this.#noQuorum(candidates)
+      await this.#parts.clock.sleep(retryMs(round, leftMs))
+    }
+  }
+
+  #candidates(): readonly Candidate[] {
+    const { placement, localNode } = this.#parts
+    return writeOrder(candidatesOf(this.#chunk.id, placement.current(), this.#parts), localNode)
+  }
+
+  #leftMs(): number {
+    return this.#endMs - this.#parts.clock.monotonicMs()
+  }
+
+  #required(candidates: readonly Candidate[]): number {
+    const { writeQuorum } = this.#parts
+    if (this.#options.durability === 'async') return 1
+    if (this.#options.durability === 'quorum') return writeQuorum
+    return Math.max(writeQuorum, candidates.filter(({ owner }) => owner).length)
+  }
+
+  #isEnough(candidates: readonly Candidate[]): boolean {
+    return this.#stored.size >= this.#required(candidates)
+  }
+
+  /** Tries every node once, in order, until enough of them have the chunk. */
+  async #round(candidates: readonly Candidate[], attemptMs: number): Promise<void> {
+    const untried = new Set(candidates.filter(({ id }) => !this.#stored.has(id)))
+    for (const lead of candidates) {
+      if (this.#isEnough(candidates) || this.#leftMs() <= 0) return
+      if (!untried.delete(lead)) continue
+      const forward = this.#forward([...untried], candidates)
+      const reply = await this.#attempt(lead, forward, candidates, attemptMs)
+      if (reply === null) continue
+      // Who was passed the chunk and did not confirm has had its turn: it is queued.
+      for (const other of forward) untried.delete(other)
+    }
+  }
+
+  /** Whom the lead passes the chunk on to: owners that may answer, and stand-ins where those are fewer than needed. */
+  #forward(untried: readonly Candidate[], candidates: readonly Candidate[]): readonly Candidate[] {
+    if (this.#options.durability === 'async') return []
+    const owners = untried.filter(({ owner, rank }) => owner && rank < 2)
+    const wanted = this.#required(candidates) - this.#stored.size - 1
+    const standIns = untried.filter(({ owner, rank }) => !owner && rank === 0)
+    return [...owners, ...standIns.slice(0, Math.max(0, wanted - owners.length))]
+  }
+
+  async #attempt(
+    lead: Candidate,
+    forward: readonly Candidate[],
+    candidates: readonly Candidate[],
+    attemptMs: number,
+  ): Promise<PutReply | null> {
+    const request = this.#request(lead, forward, candidates)
+    const { node, health, clock } = this.#parts
+    const startMs = clock.monotonicMs()
+    try {
+      const deadlineMs = Math.max(1, Math.min(attemptMs, this.#leftMs()))
+      const reply = await withDeadline(
+        deadlineMs,
+        (signal) => node(lead.id).put(request, this.#chunk.data, { deadlineMs, signal }),
+        `put of chunk ${request.id} to node ${lead.id}`,
+      )
+      health.succeeded(lead.id, clock.monotonicMs() - startMs)
+      this.#note(reply)
+      return reply
+    } catch (error) {
+      this.#noteFailure(lead.id, error)
+      return null
+    }
+  }
+
+  #request(lead: Candidate, forward: readonly Candidate[], candidates: readonly Candidate[]): PutRequest {
+    const { id, root, leaves, origin } = this.#chunk
+    const taken = new Set([lead.id, ...forward.map((node) => node.id), ...this.#stored, ...this.#queued])
+    return {
+      volume: this.#parts.volume,
+      id,
+      root,
+      leaves,
+      origin,
+      sync: this.#options.sync,
+      forward: forward.map((node) => node.id),
+      copies: Math.max(1, this.#required(candidates) - this.#stored.size),
+      absent: candidates.filter(({ id: other, owner }) => owner && !taken.has(other)).map((node) => node.id),
+    }
+  }
+
+  #note(reply: PutReply): void {
+    for (const id of reply.stored) this.#stored.add(id)
+    for (const id of reply.queued) this.#queued.add(id)
+  }
+
+  /** Errors: what every node would say to this chunk: going on would only repeat it. */
+  #noteFailure(nodeId: string, error: unknown): void {
+    const code = codeOf(error)
+    if (code === 'EINVAL' || code === 'CHUNK_CONFLICT') throw error
+    if (isNoAnswer(code)) this.#parts.health.failed(nodeId)
+    this.#failures.set(nodeId, error)
+    this.#parts.log.debug({ chunk: this.#chunk.id, node: nodeId, err: messageOf(error) }, 'chunk not written here')
+  }
+
+  /** Everyone has answered, and too many are full: waiting would not help. */
+  #checkHopeless(candidates: readonly Candidate[]): void {
+    const able = candidates.filter(({ id }) => !this.#isFull(id))
+    const full = candidates.length - able.length
+    if (full > 0 && able.every(({ id }) => this.#stored.has(id))) throw this.#noSpace(full)
+  }
+
+  #isFull(nodeId: string): boolean {
+    return !this.#stored.has(nodeId) && codeOf(this.#failures.get(nodeId)) === 'ENOSPC'
+  }
+
+  #noSpace(full: number): PosixError {
+    return new PosixError('ENOSPC', `${full} of the chunk nodes are full, ${this.#stored.size} could store the chunk`)
+  }
+
+  #noQuorum(candidates: readonly Candidate[]): Error {
+    const full = candidates.filter(({ id }) => this.#isFull(id)).length
+    if (full > 0) return this.#noSpace(full)
+    const why = [...this.#failures].map(([id, error]) => `${id}: ${messageOf(error)}`).join('; ')
+    const required = this.#required(candidates)
+    const counts = `${this.#stored.size} of ${required} copies`
+    return new RingfsError(
+      'NO_QUORUM',
+      `chunk ${this.#chunk.id}: only ${counts} before the deadline (${why || 'no nodes'})`,
+    )
+  }
+
+  /** Owners that have the chunk neither by now nor through the queue of whoever passed it on. */
+  async #queueTheRest(candidates: readonly Candidate[]): Promise<void> {
+    const lacking = candidates.filter(({ id, owner }) => owner && !this.#stored.has(id) && !this.#queued.has(id))
+    const { id, root } = this.#chunk
+    const task = { kind: 'copy', chunk: id, root, sources: [...this.#stored] } as const
+    for (const owner of lacking) {
+      const leftMs = Math.max(1, this.#leftMs())
+      await withDeadline(leftMs, () => this.#parts.enqueue(owner.id, [task]), 'replication queue')
+    }
+  }
+}

@@ -1,0 +1,46 @@
+/** Waiting no longer than allowed, without leaving timers behind. */
+import { RingfsError } from '../base/errors.js'
+
+/**
+ * Runs `work` with a signal that is aborted when the time is over, when `outer` is aborted, or when the work has ended.
+ * Errors: what the work throws; RingfsError DEADLINE, CANCELLED. The work may still be running then: it must be safe to
+ * leave it behind.
+ */
+export async function withDeadline<T>(
+  deadlineMs: number,
+  work: (signal: AbortSignal) => Promise<T>,
+  what: string,
+  outer?: AbortSignal,
+): Promise<T> {
+  const controller = new AbortController()
+  const stopped = new Promise<never>((_, reject) => {
+    controller.signal.addEventListener('abort', () => reject(controller.signal.reason), { once: true })
+  })
+  stopped.catch(() => undefined)
+  const cancel = (): void => controller.abort(new RingfsError('CANCELLED', `${what}: cancelled`))
+  const expire = (): void => controller.abort(new RingfsError('DEADLINE', `${what}: no answer in ${deadlineMs} ms`))
+  const timer = setTimeout(expire, Math.max(0, deadlineMs))
+  if (outer?.aborted === true) cancel()
+  outer?.addEventListener('abort', cancel, { once: true })
+  try {
+    return await Promise.race([work(controller.signal), stopped])
+  } finally {
+    clearTimeout(timer)
+    outer?.removeEventListener('abort', cancel)
+    controller.abort(new RingfsError('CANCELLED', `${what}: ended`))
+  }
+}
+
+/** Resolves when `done` settles or the time is over, whatever comes first; never rejects. */
+export async function settledWithin(done: Promise<unknown>, ms: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined
+  const over = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, ms)
+  })
+  const quiet = done.then(
+    () => undefined,
+    () => undefined,
+  )
+  await Promise.race([quiet, over])
+  clearTimeout(timer)
+}

@@ -1,0 +1,226 @@
+/**
+ * One chunk file: store, read, verify. Everything is synchronous: it runs in a worker (workers/disk.ts), or on the calling
+ * thread for small chunks (store.ts decides).
+ *
+ * Invariants:
+ * - Under its final name a file is whole and verified: it is written under a temporary name and renamed at the end.
+ * - A final name that holds a good chunk is never replaced: chunks are immutable.
+ * The caller sees to it that no two jobs on one id run at once.
+ */
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  renameSync,
+  unlinkSync,
+  writevSync,
+} from 'node:fs'
+import { HASH_BYTES, LEAF_BYTES } from '../../base/limits.js'
+import { RingfsError, hasCode, messageOf } from '../../base/errors.js'
+import { PREFIX_PROBE_BYTES, decodePrefix, prefixBytesOf, type ChunkPrefix } from '../format.js'
+import { firstBadLeaf, rootOf } from '../hash.js'
+import { codeOf } from '../outcome.js'
+import type { ChunkLayout, ReadResult, ReadTask, StoreResult, StoreTask, Verdict, VerifyTask } from './tasks.js'
+
+/** writev(2) takes at most IOV_MAX pieces. */
+const IOV_MAX = 1024
+
+/** Errors: RingfsError CHUNK_CORRUPT (data does not match its hashes), CHUNK_CONFLICT, or what the disk says. */
+export function storeChunkFile(task: StoreTask): StoreResult {
+  if (!rootOf(task.leaves).equals(task.root)) {
+    throw new RingfsError('CHUNK_CORRUPT', `chunk ${task.id}: the leaf table does not match the root hash`)
+  }
+  const existing = existingCopy(task)
+  if (existing === 'good') return { created: false, replacedBad: false }
+  try {
+    writeTemporary(task)
+    verifyData(task)
+    renameIntoFolder(task)
+  } catch (error) {
+    unlinkQuietly(task.temporary)
+    throw error
+  }
+  return { created: true, replacedBad: existing === 'bad' }
+}
+
+/**
+ * After the write, not before: the memory is shared, and its owner may have given up waiting and used it again. What still
+ * matches now was right when it was written.
+ */
+function verifyData(task: StoreTask): void {
+  const bad = firstBadLeaf(task.data, task.leaves, 0)
+  if (bad >= 0) throw new RingfsError('CHUNK_CORRUPT', `chunk ${task.id}: leaf ${bad} does not match its hash`)
+}
+
+/** A put may be repeated. A bad copy in the way (after a loss of power, say) is set aside and does not count. */
+function existingCopy(task: StoreTask): 'none' | 'good' | 'bad' {
+  if (!existsSync(task.file)) return 'none'
+  const verdict = verifyChunkFile(task)
+  if (verdict.state === 'missing') return 'none'
+  if (verdict.state === 'bad') {
+    renameSync(task.file, task.quarantine)
+    return 'bad'
+  }
+  if (Buffer.compare(verdict.root, task.root) === 0) return 'good'
+  throw new RingfsError('CHUNK_CONFLICT', `chunk ${task.id} exists already with other contents`)
+}
+
+function writeTemporary(task: StoreTask): void {
+  const fd = openSync(task.temporary, 'wx', 0o600)
+  try {
+    writeAll(fd, [task.prefix, ...task.data])
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** A full disk shows as a short write first and as ENOSPC at the next. */
+function writeAll(fd: number, pieces: readonly Uint8Array[]): void {
+  let pending = pieces.filter((piece) => piece.length > 0)
+  while (pending.length > 0) {
+    const written = writevSync(fd, pending.slice(0, IOV_MAX))
+    pending = dropBytes(pending, written)
+  }
+}
+
+function dropBytes(pieces: Uint8Array[], count: number): Uint8Array[] {
+  let left = count
+  let index = 0
+  for (; index < pieces.length; index++) {
+    const length = pieces[index]?.length ?? 0
+    if (length > left) break
+    left -= length
+  }
+  const rest = pieces.slice(index)
+  const first = rest[0]
+  if (first !== undefined && left > 0) rest[0] = first.subarray(left)
+  return rest
+}
+
+function renameIntoFolder(task: StoreTask): void {
+  try {
+    renameSync(task.temporary, task.file)
+  } catch (error) {
+    if (codeOf(error) !== 'ENOENT') throw error
+    mkdirSync(task.folder, { recursive: true, mode: 0o700 })
+    renameSync(task.temporary, task.file)
+  }
+}
+
+function unlinkQuietly(path: string): void {
+  try {
+    unlinkSync(path)
+  } catch {
+    // It was never made, or the disk refuses everything now: the next start empties the folder.
+  }
+}
+
+/**
+ * Whole leaves that cover the range. The data is not verified here: the reader does that.
+ * Errors: RingfsError CHUNK_MISSING, CHUNK_CORRUPT (header bad, file too short), or what the disk says.
+ */
+export function readRange(task: ReadTask): ReadResult {
+  return withFile(task, (fd) => {
+    if (task.layout !== null && !task.withOrigin) return readLeaves(fd, task, task.layout, null)
+    const start = readStart(fd)
+    const prefix = checkedPrefix(task, start)
+    const layout = { lengthBytes: prefix.header.lengthBytes, dataOffset: prefix.dataOffset, leaves: prefix.leaves }
+    const result = readLeaves(fd, task, layout, start)
+    return task.withOrigin ? { ...result, origin: prefix.header.origin } : result
+  })
+}
+
+function withFile<T>(task: VerifyTask, work: (fd: number) => T): T {
+  let fd: number
+  try {
+    fd = openSync(task.file, 'r')
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') throw new RingfsError('CHUNK_MISSING', `chunk ${task.id} is not here`)
+    throw error
+  }
+  try {
+    return work(fd)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** The start of the file: all of the prefix, and of a small chunk usually the data too. */
+function readStart(fd: number): Buffer {
+  const probe = readUpTo(fd, 0, PREFIX_PROBE_BYTES)
+  const prefixBytes = prefixBytesOf(probe)
+  return prefixBytes <= probe.length ? probe : readUpTo(fd, 0, prefixBytes)
+}
+
+function checkedPrefix(task: VerifyTask, start: Buffer): ChunkPrefix {
+  const prefix = decodePrefix(start)
+  if (prefix.header.id !== task.id || prefix.header.volume !== task.volume) {
+    const { id, volume } = prefix.header
+    throw new RingfsError('CHUNK_CORRUPT', `file of chunk ${task.id} holds chunk ${id} of volume ${volume}`)
+  }
+  return prefix
+}
+
+function readLeaves(fd: number, task: ReadTask, layout: ChunkLayout, start: Buffer | null): ReadResult {
+  const end = Math.min(task.offset + task.lengthBytes, layout.lengthBytes)
+  const firstLeaf = Math.floor(Math.min(task.offset, layout.lengthBytes - 1) / LEAF_BYTES)
+  const from = firstLeaf * LEAF_BYTES
+  const to = Math.min(Math.max(Math.ceil(end / LEAF_BYTES), firstLeaf + 1) * LEAF_BYTES, layout.lengthBytes)
+  const data = dataBetween(fd, layout.dataOffset + from, layout.dataOffset + to, start)
+  if (data.length < to - from) throw new RingfsError('CHUNK_CORRUPT', `chunk ${task.id}: the file is too short`)
+  return { layout, firstLeaf, data, origin: null }
+}
+
+function dataBetween(fd: number, from: number, to: number, start: Buffer | null): Buffer<ArrayBuffer> {
+  if (start === null || to > start.length) return readUpTo(fd, from, to - from)
+  const data = Buffer.from(new ArrayBuffer(to - from))
+  start.copy(data, 0, from, to)
+  return data
+}
+
+/** Short only at the end of the file. */
+function readUpTo(fd: number, position: number, lengthBytes: number): Buffer<ArrayBuffer> {
+  // Not from Node's pool: this memory may change hands with a worker's answer.
+  const out = Buffer.allocUnsafeSlow(lengthBytes)
+  let got = 0
+  while (got < lengthBytes) {
+    const count = readSync(fd, out, got, lengthBytes - got, position + got)
+    if (count === 0) break
+    got += count
+  }
+  return out.subarray(0, got)
+}
+
+/** Reads and hashes all of it. Errors: only what the disk says; a bad copy is a verdict. */
+export function verifyChunkFile(task: VerifyTask): Verdict {
+  let root: Buffer | null = null
+  try {
+    return withFile(task, (fd) => {
+      const prefix = checkedPrefix(task, readStart(fd))
+      root = prefix.header.root
+      return verifyBody(fd, prefix)
+    })
+  } catch (error) {
+    if (hasCode(error, 'CHUNK_MISSING')) return { state: 'missing' }
+    if (hasCode(error, 'CHUNK_CORRUPT')) return { state: 'bad', root, why: messageOf(error) }
+    // A bad sector reads as EIO: this copy is lost, and others are not.
+    if (codeOf(error) === 'EIO') return { state: 'bad', root, why: messageOf(error) }
+    throw error
+  }
+}
+
+function verifyBody(fd: number, prefix: ChunkPrefix): Verdict {
+  const { header, leaves, dataOffset } = prefix
+  const bad = (why: string): Verdict => ({ state: 'bad', root: header.root, why })
+  const { size } = fstatSync(fd)
+  if (size !== dataOffset + header.lengthBytes) return bad(`the file has ${size} bytes`)
+  for (let leaf = 0; leaf * HASH_BYTES < leaves.length; leaf++) {
+    const from = leaf * LEAF_BYTES
+    const data = readUpTo(fd, dataOffset + from, Math.min(LEAF_BYTES, header.lengthBytes - from))
+    if (firstBadLeaf([data], leaves, leaf) >= 0) return bad(`leaf ${leaf} does not match its hash`)
+  }
+  return { state: 'good', root: header.root }
+}

@@ -1,0 +1,257 @@
+/**
+ * A chunk node: stores, passes on, answers. In the same process it is called directly; over RPC by node/server.ts.
+ *
+ * Invariants:
+ * - `stored` in a put's reply names only nodes that have the whole, verified chunk; with `sync`, on disk.
+ * - Before the reply goes out, every owner asked for is stored, queued (the queue has acknowledged it) or named in `missing`.
+ * - A put may be repeated in whole or in part, here or at another owner, at any time.
+ */
+import type { Clock } from '../../base/clock.js'
+import { PosixError } from '../../base/errno.js'
+import { RingfsError, messageOf } from '../../base/errors.js'
+import { CHUNK_MAX_BYTES } from '../../base/limits.js'
+import type { Log } from '../../base/log.js'
+import type { CallOptions, ChunkNodeApi, GetReply, GetRequest, NodeInfo, PutReply, PutRequest } from '../contract.js'
+import { settledWithin, withDeadline } from '../deadline.js'
+import { sumBytes } from '../hash.js'
+import { NodeHealth, isNoAnswer } from '../node-health.js'
+import { codeOf, toChunkError } from '../outcome.js'
+import type { Enqueue } from '../replication.js'
+import { Repairer } from './repair.js'
+import type { ChunkDisk } from './store.js'
+
+const GRACE_MS = 250
+const SUSPECT_GRACE_MS = 20
+const ENQUEUE_MAX_MS = 2000
+/** The caller waits for deadlineMs and no longer: passing on and queueing must leave time for the reply. */
+const PASS_ON_SHARE = 0.6
+const ENQUEUE_SHARE = 0.3
+/** Owners are few; a request that names more is nonsense. */
+const NODES_MAX = 64
+
+export interface ChunkServiceOptions {
+  readonly nodeId: string
+  /** Volume uuid. */
+  readonly volume: string
+  /** Of ringfs, for info(). */
+  readonly version: string
+  readonly disk: ChunkDisk
+  /** Another node, by its id. May throw when its address is not known. */
+  readonly peer: (nodeId: string) => ChunkNodeApi
+  /** Every node that may have the chunk, likeliest first: the ring's preference, this node included or not. */
+  readonly order: (chunkId: number) => readonly string[]
+  /** Does membership say that the node does not answer? Then it gets less grace. */
+  readonly isSuspect: (nodeId: string) => boolean
+  readonly enqueue: Enqueue
+  readonly clock: Clock
+  readonly log: Log
+  /** Once enough copies are there, the rest may take this long before they are left to the queue. Default 250. */
+  readonly graceMs?: number
+}
+
+export class ChunkService implements ChunkNodeApi {
+  readonly #options: ChunkServiceOptions
+  readonly #health: NodeHealth
+  /** Also handles this node's replication queue. */
+  readonly repairer: Repairer
+
+  constructor(options: ChunkServiceOptions) {
+    this.#options = options
+    this.#health = new NodeHealth(options.clock)
+    this.repairer = new Repairer(options)
+  }
+
+  async put(request: PutRequest, data: readonly Uint8Array[], options: CallOptions): Promise<PutReply> {
+    this.#checkVolume(request.volume)
+    const lengthBytes = sumBytes(data)
+    if (lengthBytes === 0 || lengthBytes > CHUNK_MAX_BYTES) {
+      throw new PosixError('EINVAL', `chunk ${request.id}: ${lengthBytes} bytes are no chunk`)
+    }
+    if (request.forward.length + request.absent.length > NODES_MAX) {
+      throw new PosixError('EINVAL', `chunk ${request.id}: too many owners`)
+    }
+    const stored = new Set<string>()
+    const local = await this.#spread(request, data, options, stored)
+    if (local !== null && stored.size < request.copies) throw local
+    const { nodeId } = this.#options
+    const lacking = new Set([...request.forward, ...request.absent, nodeId].filter((id) => !stored.has(id)))
+    const queued = await this.#enqueue(request, lacking, [...stored], options.deadlineMs * ENQUEUE_SHARE)
+    return { stored: [...stored], queued, missing: [...lacking].filter((id) => !queued.includes(id)) }
+  }
+
+  /** Fills `stored`; answers why this node could not store it, or null. */
+  async #spread(
+    request: PutRequest,
+    data: readonly Uint8Array[],
+    options: CallOptions,
+    stored: Set<string>,
+  ): Promise<RingfsError | PosixError | null> {
+    const { nodeId } = this.#options
+    const stop = new AbortController()
+    const pending = new Set<string>(request.forward)
+    pending.delete(nodeId)
+    const enough = new Gate()
+    const note = (): void => {
+      if (stored.size >= request.copies || pending.size === 0) enough.open()
+    }
+    const passedOn = [...pending].map(async (peerId) => {
+      const done = await this.#passOn(peerId, request, data, options, stop.signal)
+      pending.delete(peerId)
+      if (done) stored.add(peerId)
+      note()
+    })
+    const failure = await this.#storeHere(request, data)
+    if (failure === null) stored.add(nodeId)
+    note()
+    await enough.opened
+    await settledWithin(Promise.all(passedOn), this.#graceMs(pending))
+    // Whoever has not confirmed by now gets it through the queue. The data may change after the reply: a peer that still
+    // receives it finds that it does not match its hashes, and stores nothing.
+    stop.abort()
+    return failure
+  }
+
+  async #storeHere(request: PutRequest, data: readonly Uint8Array[]): Promise<RingfsError | PosixError | null> {
+    const { id, root, leaves, origin, sync } = request
+    const { disk, log } = this.#options
+    try {
+      await disk.put({ id, root, leaves, origin }, data)
+      if (sync) await this.#syncOne(id)
+      return null
+    } catch (error) {
+      log.debug({ chunk: id, err: messageOf(error) }, 'chunk not stored here')
+      return toChunkError(error)
+    }
+  }
+
+  async #syncOne(id: number): Promise<void> {
+    const missing = await this.#options.disk.sync([id])
+    if (missing.length > 0) throw new RingfsError('CHUNK_MISSING', `chunk ${id} was removed while it was stored`)
+  }
+
+  async #passOn(
+    peerId: string,
+    request: PutRequest,
+    data: readonly Uint8Array[],
+    options: CallOptions,
+    stop: AbortSignal,
+  ): Promise<boolean> {
+    const signals = options.signal === undefined ? [stop] : [stop, options.signal]
+    const single: PutRequest = { ...request, forward: [], absent: [], copies: 1 }
+    const startMs = this.#options.clock.monotonicMs()
+    const deadlineMs = options.deadlineMs * PASS_ON_SHARE
+    try {
+      await withDeadline(
+        deadlineMs,
+        (signal) => this.#options.peer(peerId).put(single, data, { deadlineMs, signal }),
+        `put of chunk ${request.id} to node ${peerId}`,
+        AbortSignal.any(signals),
+      )
+      this.#health.succeeded(peerId, this.#options.clock.monotonicMs() - startMs)
+      return true
+    } catch (error) {
+      // Stopped after its grace counts too: the next put need not wait for it as long.
+      if (isNoAnswer(codeOf(error))) this.#health.failed(peerId)
+      this.#options.log.debug({ chunk: request.id, peer: peerId, err: messageOf(error) }, 'chunk not passed on')
+      return false
+    }
+  }
+
+  #graceMs(pending: ReadonlySet<string>): number {
+    const graceMs = this.#options.graceMs ?? GRACE_MS
+    const trusted = [...pending].some((id) => !this.#options.isSuspect(id) && !this.#health.isTroubled(id))
+    return trusted ? graceMs : Math.min(graceMs, SUSPECT_GRACE_MS)
+  }
+
+  /** Answers who is in the queue now. */
+  async #enqueue(
+    request: PutRequest,
+    lacking: ReadonlySet<string>,
+    sources: readonly string[],
+    maxMs: number,
+  ): Promise<string[]> {
+    const task = { kind: 'copy', chunk: request.id, root: request.root, sources } as const
+    const queued: string[] = []
+    const { enqueue, log } = this.#options
+    await Promise.all(
+      [...lacking].map(async (id) => {
+        try {
+          await withDeadline(Math.min(ENQUEUE_MAX_MS, maxMs), () => enqueue(id, [task]), 'replication queue')
+          queued.push(id)
+        } catch (error) {
+          log.warn({ chunk: request.id, node: id, err: messageOf(error) }, 'replication queue not reached')
+        }
+      }),
+    )
+    return queued
+  }
+
+  async get(request: GetRequest, _options: CallOptions): Promise<GetReply> {
+    this.#checkVolume(request.volume)
+    const { id, offset, lengthBytes, withOrigin = false } = request
+    if (!isCount(id) || !isCount(offset) || !isCount(lengthBytes) || offset >= CHUNK_MAX_BYTES) {
+      throw new PosixError('EINVAL', `chunk ${id}: no such range`)
+    }
+    const range = await this.#options.disk.read(id, offset, Math.min(lengthBytes, CHUNK_MAX_BYTES), withOrigin)
+    const { chunkLengthBytes, leaves, firstLeaf, data, origin } = range
+    return { chunkLengthBytes, leaves, firstLeaf, data, ...(origin === null ? {} : { origin }) }
+  }
+
+  async sync(
+    volume: string,
+    ids: readonly number[],
+    _options: CallOptions,
+  ): Promise<{ readonly missing: readonly number[] }> {
+    this.#checkVolume(volume)
+    checkIds(ids)
+    return { missing: await this.#options.disk.sync(ids) }
+  }
+
+  async remove(volume: string, ids: readonly number[], _options: CallOptions): Promise<void> {
+    this.#checkVolume(volume)
+    checkIds(ids)
+    await this.#options.disk.remove(ids)
+  }
+
+  async reportBad(volume: string, id: number, _options: CallOptions): Promise<void> {
+    this.#checkVolume(volume)
+    checkIds([id])
+    const { log, nodeId, enqueue } = this.#options
+    try {
+      await this.repairer.ensure(id, null, [])
+    } catch (error) {
+      log.warn({ chunk: id, err: messageOf(error) }, 'bad chunk copy not repaired yet')
+      await enqueue(nodeId, [{ kind: 'copy', chunk: id, root: null, sources: [] }])
+    }
+  }
+
+  async info(_options: CallOptions): Promise<NodeInfo> {
+    const { nodeId, volume, version, disk } = this.#options
+    const { totalBytes, freeBytes } = disk.space()
+    const { chunks } = disk
+    return await Promise.resolve({ id: nodeId, volume, pid: process.pid, totalBytes, freeBytes, chunks, version })
+  }
+
+  #checkVolume(volume: string): void {
+    if (volume === this.#options.volume) return
+    const { nodeId, volume: own } = this.#options
+    throw new RingfsError('NODE_WRONG_VOLUME', `node ${nodeId} belongs to volume ${own}, not to ${volume}`)
+  }
+}
+
+function isCount(value: number): boolean {
+  return Number.isSafeInteger(value) && value >= 0
+}
+
+function checkIds(ids: readonly number[]): void {
+  const wrong = ids.find((id) => !isCount(id))
+  if (wrong !== undefined) throw new PosixError('EINVAL', `${wrong} is no chunk id`)
+}
+
+/** Opens once; waiting for it costs no timer. */
+class Gate {
+  open: () => void = () => undefined
+  readonly opened = new Promise<void>((resolve) => {
+    this.open = resolve
+  })
+}

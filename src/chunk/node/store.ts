@@ -1,0 +1,279 @@
+/**
+ * The chunks in one data folder. Where files lie: paths.ts; what is in them: ../format.ts.
+ *
+ * Invariants:
+ * - A chunk is visible (to read, verify, sync) only after all of it was written and matched its hashes.
+ * - One id has one content for ever: a put of an id that exists with another root is CHUNK_CONFLICT and changes nothing.
+ * - Work that creates, replaces or deletes the file of an id holds that id's lock. Reads take no lock: a file is immutable
+ *   under its name, and an open file outlives its name.
+ * - Only one process has the folder open (folder-lock.ts): the locks above are in memory.
+ */
+import { mkdirSync, readdirSync, renameSync, unlinkSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Clock } from '../../base/clock.js'
+import { PosixError } from '../../base/errno.js'
+import { HASH_INLINE_MAX_BYTES, LEAF_BYTES } from '../../base/limits.js'
+import type { Log } from '../../base/log.js'
+import type { ChunkOrigin } from '../contract.js'
+import { encodePrefix, type ChunkHeader } from '../format.js'
+import { sumBytes } from '../hash.js'
+import { asBuffer, compact } from '../jobs.js'
+import { codeOf, toChunkError } from '../outcome.js'
+import type { Job, WorkerPool } from '../pool.js'
+import { sharePieces, type SharedBuffers } from '../shared-buffer.js'
+import { readRange, storeChunkFile } from './chunk-file.js'
+import { InlineGate } from './inline-gate.js'
+import { KeyedLock } from './keyed-lock.js'
+import { LayoutCache } from './layout-cache.js'
+import { ChunkPaths } from './paths.js'
+import { SpaceGauge, type Space } from './space.js'
+import { SyncGroup } from './sync-group.js'
+import type {
+  ChunkLayout,
+  CountTask,
+  FilesTask,
+  ReadResult,
+  ReadTask,
+  StoreResult,
+  StoreTask,
+  Verdict,
+  VerifyTask,
+} from './tasks.js'
+
+const STORE_JOB: Job<StoreTask, StoreResult> = { file: 'disk', name: 'store' }
+const READ_JOB: Job<ReadTask, ReadResult> = { file: 'disk', name: 'read' }
+const VERIFY_JOB: Job<VerifyTask, Verdict> = { file: 'disk', name: 'verify' }
+const REMOVE_JOB: Job<FilesTask, readonly boolean[]> = { file: 'disk', name: 'remove' }
+const COUNT_JOB: Job<CountTask, number> = { file: 'disk', name: 'count' }
+const REMOVE_BATCH_MAX = 1000
+
+export interface ChunkStoreOptions {
+  /** Exists, and is this process's alone: openDataFolder in identity.ts. */
+  readonly folder: string
+  /** Volume uuid. */
+  readonly volume: string
+  readonly pool: WorkerPool
+  readonly buffers: SharedBuffers
+  readonly clock: Clock
+  readonly log: Log
+  /** uint32, well mixed: chunkPosition of src/cluster/ring.ts. It decides the folder: never change it. */
+  readonly position: (chunkId: number) => number
+  /** Up to this length the calling thread does the disk work itself, while the disk is quick. Default 128 KiB; 0: never. */
+  readonly inlineMaxBytes?: number
+  /** Kept free. Default 1 % of the disk, at most 1 GiB. */
+  readonly reserveBytes?: number
+}
+
+export interface StoredChunk {
+  readonly id: number
+  /** 32 bytes. */
+  readonly root: Buffer
+  readonly leaves: Buffer
+  readonly origin: ChunkOrigin
+}
+
+export interface StoredRange {
+  readonly chunkLengthBytes: number
+  readonly leaves: Buffer
+  readonly firstLeaf: number
+  readonly data: Buffer
+  readonly origin: ChunkOrigin | null
+}
+
+/** What ChunkService needs of a disk. Errors of all: RingfsError, PosixError. */
+export interface ChunkDisk {
+  /** Verifies and stores; not yet on disk. Errors: CHUNK_CORRUPT, CHUNK_CONFLICT, ENOSPC, EINVAL, EIO. */
+  put(chunk: StoredChunk, data: readonly Uint8Array[]): Promise<void>
+  /** fdatasync; answers the ids that are not here. Errors: EIO (such a copy is set aside: it cannot be trusted). */
+  sync(ids: readonly number[]): Promise<readonly number[]>
+  /** Not verified. Errors: CHUNK_MISSING, CHUNK_CORRUPT. */
+  read(id: number, offset: number, lengthBytes: number, withOrigin?: boolean): Promise<StoredRange>
+  verify(id: number): Promise<Verdict>
+  /** Sets a bad copy aside; nothing if it is gone or good by now. */
+  quarantine(id: number): Promise<Verdict>
+  /** Idempotent. */
+  remove(ids: readonly number[]): Promise<void>
+  space(): Space
+  readonly chunks: number
+}
+
+export class ChunkStore implements ChunkDisk {
+  readonly #options: ChunkStoreOptions
+  readonly #paths: ChunkPaths
+  readonly #locks = new KeyedLock()
+  readonly #layouts = new LayoutCache()
+  readonly #gate: InlineGate
+  readonly #gauge: SpaceGauge
+  readonly #syncs: SyncGroup
+  #chunks = 0
+
+  private constructor(options: ChunkStoreOptions) {
+    this.#options = options
+    this.#paths = new ChunkPaths(options.folder, options.position)
+    this.#gate = new InlineGate(options.clock, options.inlineMaxBytes ?? HASH_INLINE_MAX_BYTES)
+    this.#gauge = new SpaceGauge(options.folder, options.clock, options.reserveBytes)
+    this.#syncs = new SyncGroup(options.pool, this.#paths)
+  }
+
+  /** Makes the folders, removes what a crash left half-written, counts the chunks. */
+  static async open(options: ChunkStoreOptions): Promise<ChunkStore> {
+    const store = new ChunkStore(options)
+    const { chunks, temporary, quarantine } = store.#paths
+    for (const folder of [chunks, temporary, quarantine]) mkdirSync(folder, { recursive: true, mode: 0o700 })
+    for (const name of readdirSync(temporary)) unlinkSync(join(temporary, name))
+    store.#chunks = await options.pool.run(COUNT_JOB, { folder: chunks })
+    return store
+  }
+
+  get chunks(): number {
+    return this.#chunks
+  }
+
+  space(): Space {
+    return this.#gauge.space()
+  }
+
+  async put(chunk: StoredChunk, data: readonly Uint8Array[]): Promise<void> {
+    const { volume } = this.#options
+    const lengthBytes = sumBytes(data)
+    const header: ChunkHeader = { volume, id: chunk.id, lengthBytes, root: chunk.root, origin: chunk.origin }
+    const prefix = encodePrefix(header, chunk.leaves)
+    this.#gauge.claim(prefix.length + lengthBytes)
+    await this.#locks.run(chunk.id, async () => {
+      const result = await this.#store(this.#storeTask(chunk, prefix, data), lengthBytes)
+      const leaves = compact(chunk.leaves)
+      this.#layouts.set(chunk.id, { lengthBytes, dataOffset: prefix.length, leaves })
+      if (result.created && !result.replacedBad) this.#chunks++
+      // A copy that was here keeps its own header, and with other extents its data begins elsewhere.
+      if (!result.created) this.#layouts.delete(chunk.id)
+    })
+  }
+
+  #storeTask(chunk: StoredChunk, prefix: Buffer, data: readonly Uint8Array[]): StoreTask {
+    const folder = this.#paths.foldersOf(chunk.id).inner
+    return {
+      volume: this.#options.volume,
+      id: chunk.id,
+      root: compact(chunk.root),
+      leaves: compact(chunk.leaves),
+      prefix,
+      data,
+      temporary: this.#paths.newTemporary(chunk.id),
+      folder,
+      file: this.#paths.fileOf(chunk.id),
+      quarantine: this.#paths.newQuarantine(chunk.id),
+    }
+  }
+
+  async #store(task: StoreTask, lengthBytes: number): Promise<StoreResult> {
+    try {
+      if (this.#gate.allows(lengthBytes)) return this.#gate.run(() => storeChunkFile(task))
+      return await this.#storeInWorker(task, lengthBytes)
+    } catch (error) {
+      const known = toChunkError(error)
+      if (known.code === 'ENOSPC') this.#gauge.refresh()
+      throw known
+    }
+  }
+
+  async #storeInWorker(task: StoreTask, lengthBytes: number): Promise<StoreResult> {
+    const { buffers, pool } = this.#options
+    const shared = sharePieces(buffers, task.data, lengthBytes)
+    try {
+      return await pool.run(STORE_JOB, { ...task, data: shared.pieces })
+    } finally {
+      shared.release()
+    }
+  }
+
+  async sync(ids: readonly number[]): Promise<readonly number[]> {
+    const results = await Promise.all(ids.map((id) => this.#syncs.request(id)))
+    const failed = ids.filter((_, index) => results[index] === 'failed')
+    for (const id of failed) await this.#setAside(id)
+    if (failed.length > 0) throw new PosixError('EIO', `the disk could not write ${failed.length} chunks`)
+    return ids.filter((_, index) => results[index] === 'missing')
+  }
+
+  async read(id: number, offset: number, lengthBytes: number, withOrigin = false): Promise<StoredRange> {
+    const layout = this.#layouts.get(id)
+    const { volume } = this.#options
+    const task: ReadTask = { file: this.#paths.fileOf(id), volume, id, offset, lengthBytes, layout, withOrigin }
+    const result = await this.#read(task)
+    if (layout === null) this.#layouts.set(id, { ...result.layout, leaves: compact(result.layout.leaves) })
+    return {
+      chunkLengthBytes: result.layout.lengthBytes,
+      leaves: asBuffer(result.layout.leaves),
+      firstLeaf: result.firstLeaf,
+      data: asBuffer(result.data),
+      origin: result.origin,
+    }
+  }
+
+  /** Inline only where the layout is known: then the chunk was used lately and is probably in the page cache. */
+  async #read(task: ReadTask): Promise<ReadResult> {
+    const { layout } = task
+    try {
+      if (layout !== null && this.#gate.allows(coveredBytes(task, layout))) {
+        return this.#gate.run(() => readRange(task))
+      }
+      return await this.#options.pool.run(READ_JOB, task)
+    } catch (error) {
+      this.#layouts.delete(task.id)
+      throw toChunkError(error)
+    }
+  }
+
+  async verify(id: number): Promise<Verdict> {
+    const { pool, volume } = this.#options
+    return await pool.run(VERIFY_JOB, { file: this.#paths.fileOf(id), volume, id })
+  }
+
+  async quarantine(id: number): Promise<Verdict> {
+    return await this.#locks.run(id, async () => {
+      this.#layouts.delete(id)
+      const verdict = await this.verify(id)
+      if (verdict.state === 'bad') this.#moveAside(id, verdict.why)
+      return verdict
+    })
+  }
+
+  #setAside(id: number): Promise<void> {
+    return this.#locks.run(id, () => {
+      this.#moveAside(id, 'fdatasync failed')
+    })
+  }
+
+  /** The caller holds the id's lock. */
+  #moveAside(id: number, why: string): void {
+    this.#layouts.delete(id)
+    try {
+      renameSync(this.#paths.fileOf(id), this.#paths.newQuarantine(id))
+    } catch (error) {
+      if (codeOf(error) === 'ENOENT') return
+      throw toChunkError(error)
+    }
+    this.#chunks--
+    this.#options.log.warn({ chunk: id, why }, 'bad chunk copy set aside')
+  }
+
+  async remove(ids: readonly number[]): Promise<void> {
+    for (let at = 0; at < ids.length; at += REMOVE_BATCH_MAX) {
+      const batch = ids.slice(at, at + REMOVE_BATCH_MAX)
+      await this.#locks.runAll(batch, () => this.#removeBatch(batch))
+    }
+  }
+
+  async #removeBatch(ids: readonly number[]): Promise<void> {
+    for (const id of ids) this.#layouts.delete(id)
+    const files = ids.map((id) => this.#paths.fileOf(id))
+    const removed = await this.#options.pool.run(REMOVE_JOB, { files })
+    this.#chunks -= removed.filter(Boolean).length
+    this.#gauge.refresh()
+  }
+}
+
+/** Bytes that a read of whole leaves touches, at most. */
+function coveredBytes(task: ReadTask, layout: ChunkLayout): number {
+  const end = Math.min(task.offset + task.lengthBytes, layout.lengthBytes)
+  return Math.min(end - task.offset + LEAF_BYTES, layout.lengthBytes)
+}

@@ -1,0 +1,81 @@
+/** What goes to the disk worker and comes back: plain values, for structured clone. */
+import type { ChunkOrigin } from '../contract.js'
+
+export interface StoreTask {
+  readonly volume: string
+  readonly id: number
+  /** 32 bytes. */
+  readonly root: Uint8Array
+  readonly leaves: Uint8Array
+  /** Header, leaf table and padding as encodePrefix makes them. */
+  readonly prefix: Uint8Array
+  readonly data: readonly Uint8Array[]
+  /** Free for this job alone; in the same filesystem as `file`. */
+  readonly temporary: string
+  readonly folder: string
+  readonly file: string
+  /** Where a bad copy that stands in the way is set aside. */
+  readonly quarantine: string
+}
+
+export interface StoreResult {
+  /** false: a good copy was there already. */
+  readonly created: boolean
+  /** A bad copy was in the way and was set aside. */
+  readonly replacedBad: boolean
+}
+
+/** What the store keeps of a chunk's prefix, so that a later read is one pread. */
+export interface ChunkLayout {
+  readonly lengthBytes: number
+  readonly dataOffset: number
+  readonly leaves: Uint8Array
+}
+
+export interface ReadTask {
+  readonly file: string
+  readonly volume: string
+  readonly id: number
+  readonly offset: number
+  /** Cut off at the chunk's end. */
+  readonly lengthBytes: number
+  readonly layout: ChunkLayout | null
+  readonly withOrigin: boolean
+}
+
+export interface ReadResult {
+  readonly layout: ChunkLayout
+  readonly firstLeaf: number
+  /** Whole leaves, in an ArrayBuffer of its own. */
+  readonly data: Uint8Array<ArrayBuffer>
+  readonly origin: ChunkOrigin | null
+}
+
+export interface VerifyTask {
+  readonly file: string
+  readonly volume: string
+  readonly id: number
+}
+
+export type Verdict =
+  | { readonly state: 'good'; readonly root: Uint8Array }
+  /** The root is what the header says, where the header at least can be trusted. */
+  | { readonly state: 'bad'; readonly root: Uint8Array | null; readonly why: string }
+  | { readonly state: 'missing' }
+
+export interface FilesTask {
+  readonly files: readonly string[]
+}
+
+export interface SyncTask {
+  readonly files: readonly string[]
+  /** Folders whose entries must be on disk too, innermost first. */
+  readonly folders: readonly string[]
+}
+
+/** 'failed': the disk could not write it: the copy in memory is all there is, and it may be gone at any time. */
+export type SyncResult = 'synced' | 'missing' | 'failed'
+
+export interface CountTask {
+  readonly folder: string
+}

@@ -1,0 +1,81 @@
+/**
+ * The worker threads of a process: the only place that knows Piscina. One pool for hashing and disk, shared by the chunk
+ * client and the chunk store, because they share the same two or four cores.
+ *
+ * `atomics: 'sync'`: an idle worker sleeps in Atomics.wait (a futex: no CPU) and wakes in about 23 us, without going through
+ * its event loop. The price: nothing asynchronous may run in a worker between jobs. Ours are plain functions.
+ */
+import { Piscina, move, transferableSymbol, valueSymbol } from 'piscina'
+import { RingfsError } from '../base/errors.js'
+import { unwrap, type Outcome } from './outcome.js'
+
+/** A function exported by a module of workers/; its input and output travel as structured clones. */
+export interface Job<Input, Output> {
+  readonly file: WorkerFile
+  readonly name: string
+  /** Types only. */
+  readonly types?: (input: Input) => Output
+}
+
+export type WorkerFile = 'hash' | 'disk'
+
+const FILES: Readonly<Record<WorkerFile, string>> = {
+  // Seen from dist/src/chunk/pool.js: the compiled workers are in dist/workers.
+  hash: new URL('../../workers/hash.js', import.meta.url).href,
+  disk: new URL('../../workers/disk.js', import.meta.url).href,
+}
+
+export interface PoolOptions {
+  /** Worker threads. Default 2. */
+  readonly threads?: number
+}
+
+export class WorkerPool {
+  readonly #threads: number
+  #piscina: Piscina | null = null
+  #closed = false
+
+  constructor(options: PoolOptions = {}) {
+    this.#threads = options.threads ?? 2
+  }
+
+  /** Starts the threads at the first call. Errors: what the job failed with; RingfsError CANCELLED after close(). */
+  async run<Input, Output>(
+    job: Job<Input, Output>,
+    input: Input,
+    transfer: readonly ArrayBuffer[] = [],
+  ): Promise<Output> {
+    if (this.#closed) throw new RingfsError('CANCELLED', 'the worker pool is closed')
+    this.#piscina ??= this.#start()
+    const outcome: Outcome<Output> = await this.#piscina.run(input, {
+      filename: FILES[job.file],
+      name: job.name,
+      transferList: [...transfer],
+    })
+    return unwrap(outcome)
+  }
+
+  #start(): Piscina {
+    return new Piscina({
+      minThreads: this.#threads,
+      maxThreads: this.#threads,
+      atomics: 'sync',
+      recordTiming: false,
+      // Flags of the main thread (loaders, inspectors) are none of a worker's business.
+      execArgv: [],
+    })
+  }
+
+  /** Running jobs finish; later ones are refused. Idempotent. */
+  async close(): Promise<void> {
+    this.#closed = true
+    const piscina = this.#piscina
+    this.#piscina = null
+    if (piscina !== null) await piscina.close()
+  }
+}
+
+/** For workers: an answer whose `buffers` change hands instead of being copied. */
+export function moved(value: object, buffers: readonly ArrayBuffer[]): unknown {
+  return move({ [transferableSymbol]: buffers, [valueSymbol]: value })
+}
