@@ -10,6 +10,7 @@
  * folder, and an almost empty node does not pay a block each for 65,536 of them.
  */
 import { join } from 'node:path'
+import { chunkPosition } from '../../cluster/ring.js'
 
 const ID_DIGITS = 14
 
@@ -17,22 +18,19 @@ export class ChunkPaths {
   readonly chunks: string
   readonly temporary: string
   readonly quarantine: string
-  readonly #position: (chunkId: number) => number
   /** Makes names in tmp and quarantine unique within the process; with `start` also across restarts. */
   #sequence = 0
   readonly #start = Date.now().toString(36)
 
-  /** `position`: uint32, well mixed: chunkPosition of src/cluster/ring.ts. */
-  constructor(folder: string, position: (chunkId: number) => number) {
+  constructor(folder: string) {
     this.chunks = join(folder, 'chunks')
     this.temporary = join(folder, 'tmp')
     this.quarantine = join(folder, 'quarantine')
-    this.#position = position
   }
 
   /** The outer and the inner folder of a chunk, as absolute paths. */
   foldersOf(id: number): { readonly outer: string; readonly inner: string } {
-    const digits = this.#position(id).toString(16).padStart(8, '0')
+    const digits = chunkPosition(id).toString(16).padStart(8, '0')
     const outer = join(this.chunks, digits.slice(0, 2))
     return { outer, inner: join(outer, digits.slice(2, 3)) }
   }

@@ -56,8 +56,6 @@ export interface ChunkStoreOptions {
   readonly buffers: SharedBuffers
   readonly clock: Clock
   readonly log: Log
-  /** uint32, well mixed: chunkPosition of src/cluster/ring.ts. It decides the folder: never change it. */
-  readonly position: (chunkId: number) => number
   /** Up to this length the calling thread does the disk work itself, while the disk is quick. Default 128 KiB; 0: never. */
   readonly inlineMaxBytes?: number
   /** Kept free. Default 1 % of the disk, at most 1 GiB. */
@@ -109,7 +107,7 @@ export class ChunkStore implements ChunkDisk {
 
   private constructor(options: ChunkStoreOptions) {
     this.#options = options
-    this.#paths = new ChunkPaths(options.folder, options.position)
+    this.#paths = new ChunkPaths(options.folder)
     this.#gate = new InlineGate(options.clock, options.inlineMaxBytes ?? HASH_INLINE_MAX_BYTES)
     this.#gauge = new SpaceGauge(options.folder, options.clock, options.reserveBytes)
     this.#syncs = new SyncGroup(options.pool, this.#paths)
