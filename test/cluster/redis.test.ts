@@ -22,6 +22,8 @@ async function codeOf(promise: Promise<unknown>): Promise<string> {
   }
 }
 
+t.setTimeout(120_000)
+
 t.test('one master', { timeout: 90_000 }, async (t) => {
   const redis = await startRedis(t, { masters: 1 })
   const store = await connectRedis(redis.url('v'), options)

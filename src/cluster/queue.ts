@@ -1,0 +1,188 @@
+/**
+ * Replication queues: one Redis Stream a node, with one consumer group. At least once: an entry is deleted only after its
+ * task was carried out. What a consumer took and did not finish (it died, or the reply that gave it the entry was lost) is
+ * taken by the next one after `takeoverMs`.
+ *
+ *   enqueue --> new --take--> pending --done--> deleted
+ *                               ^  |
+ *                               |  +-- failed: pause 1, 2, 4 … s with jitter, at most takeoverMs
+ *                               +--+-- consumer silent for takeoverMs
+ *
+ * Nothing here blocks in Redis (XREADGROUP BLOCK): the connection is shared with all other calls.
+ */
+import { systemClock, type Clock } from '../base/clock.js'
+import { messageOf } from '../base/errors.js'
+import type { Log } from '../base/log.js'
+import type { RedisArg, RedisStore, RedisValue, Script } from './contract.js'
+import { ClusterKeys } from './keys.js'
+import { decodeTask, encodeTask, type ReplicationTask } from './queue-task.js'
+import { arrayOf, numberOf, textOf } from './reply.js'
+import { loadScript } from './script.js'
+
+export type { ReplicationTask } from './queue-task.js'
+
+const SCRIPTS = new URL('./scripts/', import.meta.url)
+const ADD = loadScript(SCRIPTS, 'queue-add')
+const TAKE = loadScript(SCRIPTS, 'queue-take')
+const DONE = loadScript(SCRIPTS, 'queue-done')
+const RETRY = loadScript(SCRIPTS, 'queue-retry')
+const PRUNE = loadScript(SCRIPTS, 'queue-prune')
+
+export interface QueueOptions {
+  readonly volume: string
+  readonly log: Log
+  readonly clock?: Clock
+  /** 0 to 1; for jitter. */
+  readonly random?: () => number
+  /** Default 60,000. */
+  readonly takeoverMs?: number
+  /** Default 1,000. */
+  readonly firstPauseMs?: number
+  /** How often an empty queue is looked at. Default 500. */
+  readonly pollMs?: number
+  /** For one call to Redis. Default 10,000. */
+  readonly deadlineMs?: number
+}
+
+export interface ConsumeOptions {
+  readonly signal: AbortSignal
+  /** Tasks in work at once. Default 4. */
+  readonly concurrency?: number
+}
+
+/** Resolves when the task is done for good; rejects to have it again later. */
+export type TaskHandler = (task: ReplicationTask) => Promise<void>
+
+const TAKEOVER_MS = 60_000
+const FIRST_PAUSE_MS = 1_000
+const POLL_MS = 500
+const DEADLINE_MS = 10_000
+const CONCURRENCY = 4
+/** Tasks in one script; more are added in several, each of them whole. */
+const ADD_MAX = 500
+const PRUNE_IDLE_MS = 24 * 3_600_000
+
+export class ReplicationQueue {
+  readonly #store: RedisStore
+  readonly #keys: ClusterKeys
+  readonly #log: Log
+  readonly #clock: Clock
+  readonly #random: () => number
+  readonly #takeoverMs: number
+  readonly #firstPauseMs: number
+  readonly #pollMs: number
+  readonly #deadlineMs: number
+
+  constructor(store: RedisStore, options: QueueOptions) {
+    this.#store = store
+    this.#keys = new ClusterKeys(options.volume)
+    this.#log = options.log
+    this.#clock = options.clock ?? systemClock
+    this.#random = options.random ?? Math.random
+    this.#takeoverMs = options.takeoverMs ?? TAKEOVER_MS
+    this.#firstPauseMs = options.firstPauseMs ?? FIRST_PAUSE_MS
+    this.#pollMs = options.pollMs ?? POLL_MS
+    this.#deadlineMs = options.deadlineMs ?? DEADLINE_MS
+  }
+
+  /** Up to 500 tasks: all or none. Repeated after a lost reply they may stand there twice. Errors: REDIS_UNREACHABLE, ENOSPC. */
+  async enqueue(nodeId: string, tasks: readonly ReplicationTask[]): Promise<void> {
+    for (let from = 0; from < tasks.length; from += ADD_MAX) {
+      await this.#run(ADD, nodeId, tasks.slice(from, from + ADD_MAX).map(encodeTask))
+    }
+  }
+
+  /** Tasks not yet done, those in work included. */
+  async length(nodeId: string): Promise<number> {
+    return numberOf(await this.#store.call('XLEN', this.#keys.queue(nodeId)), 'XLEN')
+  }
+
+  /** Forgets all tasks of a node that is gone for good. */
+  async drop(nodeId: string): Promise<void> {
+    await this.#store.call('UNLINK', this.#keys.queue(nodeId))
+  }
+
+  /**
+   * Works on a node's queue until the signal; then waits for what is in work. `consumer` tells processes apart: two with
+   * one name would keep each other's entries. Failures of Redis are logged and outlasted.
+   */
+  async consume(nodeId: string, consumer: string, handler: TaskHandler, options: ConsumeOptions): Promise<void> {
+    const { signal, concurrency = CONCURRENCY } = options
+    const running = new Map<string, Promise<void>>()
+    const stopped = new Promise<void>((resolve) => {
+      if (signal.aborted) resolve()
+      else signal.addEventListener('abort', () => resolve(), { once: true })
+    })
+    await this.#prune(nodeId)
+    while (!signal.aborted) {
+      const room = concurrency - running.size
+      const entries = await this.#take(nodeId, consumer, room, [...running.keys()])
+      for (const [id, text] of entries) {
+        if (running.has(id)) continue
+        const work = this.#work(nodeId, consumer, id, text, handler).finally(() => running.delete(id))
+        running.set(id, work)
+      }
+      // Full: go on when something is finished. Not full: there was no more, so look again later.
+      const next = running.size >= concurrency ? [...running.values()] : []
+      await Promise.race([stopped, this.#pause(), ...next])
+    }
+    await Promise.all(running.values())
+  }
+
+  #pause(): Promise<void> {
+    return this.#clock.sleep(this.#pollMs * (0.75 + this.#random() / 2))
+  }
+
+  async #take(nodeId: string, consumer: string, room: number, inWork: readonly string[]): Promise<[string, string][]> {
+    try {
+      const reply = await this.#run(TAKE, nodeId, [consumer, room, this.#takeoverMs, ...inWork])
+      return arrayOf(reply, TAKE.name).map((entry) => {
+        const [id, text] = arrayOf(entry, TAKE.name)
+        return [textOf(id, TAKE.name), textOf(text, TAKE.name)]
+      })
+    } catch (error) {
+      this.#log.warn({ node: nodeId, err: messageOf(error) }, 'replication queue not read')
+      return []
+    }
+  }
+
+  async #work(nodeId: string, consumer: string, id: string, text: string, handler: TaskHandler): Promise<void> {
+    const task = decodeTask(text)
+    if (task === undefined) {
+      this.#log.error({ node: nodeId, entry: id, text }, 'unknown task dropped from the replication queue')
+      return this.#settle(DONE, nodeId, [id])
+    }
+    try {
+      await handler(task)
+    } catch (error) {
+      this.#log.info(
+        { node: nodeId, kind: task.kind, chunk: task.chunk, err: messageOf(error) },
+        'replication task failed',
+      )
+      const args = [consumer, id, this.#takeoverMs, this.#firstPauseMs, this.#random()]
+      return this.#settle(RETRY, nodeId, args)
+    }
+    await this.#settle(DONE, nodeId, [id])
+  }
+
+  /** If Redis cannot be told, the entry stays pending and comes again after the takeover time. */
+  async #settle(script: Script, nodeId: string, args: readonly RedisArg[]): Promise<void> {
+    try {
+      await this.#run(script, nodeId, args)
+    } catch (error) {
+      this.#log.warn({ node: nodeId, err: messageOf(error) }, 'replication queue not told of a finished task')
+    }
+  }
+
+  async #prune(nodeId: string): Promise<void> {
+    try {
+      await this.#run(PRUNE, nodeId, [PRUNE_IDLE_MS])
+    } catch (error) {
+      this.#log.debug({ node: nodeId, err: messageOf(error) }, 'old consumers not forgotten')
+    }
+  }
+
+  #run(script: Script, nodeId: string, args: readonly RedisArg[]): Promise<RedisValue> {
+    return this.#store.run(script, [this.#keys.queue(nodeId)], args, { deadlineMs: this.#deadlineMs })
+  }
+}

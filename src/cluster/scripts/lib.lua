@@ -1,0 +1,42 @@
+#!lua flags=allow-oom
+-- Put before each script of membership. allow-oom: a Redis that is full must not make its nodes look dead; what these
+-- scripts write does not grow.
+-- KEYS[1] members, KEYS[2] beats, KEYS[3] options: see keys.ts.
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function read_member(id)
+  local text = redis.call('HGET', KEYS[1], id)
+  return text and cjson.decode(text)
+end
+
+-- Every value is a string: cjson would round large numbers.
+local function write_member(id, member)
+  redis.call('HSET', KEYS[1], id, cjson.encode(member))
+end
+
+local function option(name, default)
+  return tonumber(redis.call('HGET', KEYS[3], name) or default)
+end
+
+local function suspect_ms() return option('suspectMs', 4000) end
+local function down_ms() return option('downMs', 15000) end
+local function epoch() return option('epoch', 0) end
+local function raise_epoch() return redis.call('HINCRBY', KEYS[3], 'epoch', 1) end
+
+local function beat_ms(id)
+  local beat = redis.call('HGET', KEYS[2], id)
+  return tonumber(beat and string.match(beat, '^%d+') or 0)
+end
+
+-- Time during which nobody could beat (Redis was away) is nobody's silence.
+local function silence_ms(id, now)
+  return now - math.max(beat_ms(id), option('resumed', 0))
+end
+
+local function write_beat(id, now, total, free, chunks)
+  redis.call('HSET', KEYS[2], id, string.format('%.0f', now) .. ' ' .. total .. ' ' .. free .. ' ' .. chunks)
+end

@@ -1,0 +1,176 @@
+/** Follows the membership: keeps the newest view and the ring made of it. Fetching the view also drives its timeouts. */
+import type { Clock } from '../base/clock.js'
+import { RingfsError, messageOf } from '../base/errors.js'
+import type { Log } from '../base/log.js'
+import type { ClusterView, Member, NodeState, RedisStore, RedisValue, RingContract } from './contract.js'
+import { ClusterKeys } from './keys.js'
+import { VIEW } from './membership.js'
+import { arrayOf, numberOf, textOf } from './reply.js'
+import { buildRing } from './ring.js'
+
+export interface ClusterWatcher {
+  /** What is known now; costs nothing. Ring and view belong together. */
+  current(): { readonly view: ClusterView; readonly ring: RingContract }
+  /** A view fetched after this call. Throws REDIS_UNREACHABLE; the old view stays then. */
+  refresh(): Promise<ClusterView>
+  /** Called after each change of the epoch. Answers a function that ends it. */
+  onChange(listener: (view: ClusterView) => void): () => void
+  close(): void
+}
+
+export interface WatchOptions {
+  readonly volume: string
+  readonly log: Log
+  /** Default 2,000. */
+  readonly intervalMs?: number
+  readonly clock?: Clock
+}
+
+const INTERVAL_MS = 2_000
+const FETCH_DEADLINE_MS = 10_000
+
+/** Resolves when the first view is there. */
+export async function watchView(store: RedisStore, options: WatchOptions): Promise<ClusterWatcher> {
+  const watcher = new Watcher(store, options)
+  await watcher.refresh()
+  watcher.start()
+  return watcher
+}
+
+/** One look. Queues of nodes that are not in `known` cost a second round trip. */
+export async function fetchView(
+  store: RedisStore,
+  volume: string,
+  known: readonly string[] = [],
+): Promise<ClusterView> {
+  const view = await fetchOnce(store, new ClusterKeys(volume), known)
+  if (view.members.every((member) => known.includes(member.id))) return view
+  return fetchOnce(
+    store,
+    new ClusterKeys(volume),
+    view.members.map((member) => member.id),
+  )
+}
+
+async function fetchOnce(store: RedisStore, keys: ClusterKeys, queuesOf: readonly string[]): Promise<ClusterView> {
+  const queues = queuesOf.map((id) => keys.queue(id))
+  const reply = await store.run(VIEW, [...keys.membership, ...queues], [], { deadlineMs: FETCH_DEADLINE_MS })
+  const [epoch, members, lengths] = arrayOf(reply, 'view')
+  const lengthOf = new Map(arrayOf(lengths, 'view').map((length, i) => [queuesOf[i] ?? '', numberOf(length, 'view')]))
+  const list = arrayOf(members, 'view').map((member) => parseMember(member, lengthOf))
+  return { epoch: numberOf(epoch, 'view'), members: list.sort((a, b) => (a.id < b.id ? -1 : 1)) }
+}
+
+const STATES: readonly NodeState[] = ['joining', 'up', 'suspect', 'down', 'draining', 'gone']
+
+function parseState(text: string): NodeState {
+  const state = STATES.find((known) => known === text)
+  if (state === undefined) throw new RingfsError('VOLUME_NEWER', `a node is in the state '${text}': update ringfs`)
+  return state
+}
+
+function parseMember(value: RedisValue, queueLengths: ReadonlyMap<string, number>): Member {
+  const fields = arrayOf(value, 'view')
+  const text = (index: number): string => textOf(fields[index], 'view')
+  const [, totalBytes = 0, freeBytes = 0, chunks = 0] = text(7).split(' ').map(Number)
+  const id = text(0)
+  return {
+    id,
+    address: text(1),
+    zone: text(2),
+    weight: Number(text(3)),
+    state: parseState(text(4)),
+    pid: Number(text(5)),
+    incarnation: text(6),
+    totalBytes,
+    freeBytes,
+    chunks,
+    silentMs: numberOf(fields[8], 'view'),
+    queueLength: queueLengths.get(id) ?? 0,
+  }
+}
+
+/**
+ * Who has a place on the ring. A node that is down keeps it: what it misses waits in its queue, and its chunks come back
+ * with it. One that drains or is gone has none, one that joins has none yet.
+ */
+export function ringOf(view: ClusterView): RingContract {
+  return buildRing(view.members.filter(({ state }) => state === 'up' || state === 'suspect' || state === 'down'))
+}
+
+class Watcher implements ClusterWatcher {
+  readonly #store: RedisStore
+  readonly #options: WatchOptions
+  readonly #listeners = new Set<(view: ClusterView) => void>()
+  #current: { readonly view: ClusterView; readonly ring: RingContract }
+  #timer: NodeJS.Timeout | undefined
+  #fetching: Promise<ClusterView> | undefined
+  #following: Promise<ClusterView> | undefined
+  #isClosed = false
+
+  constructor(store: RedisStore, options: WatchOptions) {
+    this.#store = store
+    this.#options = options
+    const view = { epoch: -1, members: [] }
+    this.#current = { view, ring: ringOf(view) }
+  }
+
+  start(): void {
+    this.#timer = setTimeout(() => {
+      this.refresh()
+        .catch((error: unknown) => this.#options.log.warn({ err: messageOf(error) }, 'membership not refreshed'))
+        .finally(() => {
+          if (!this.#isClosed) this.start()
+        })
+    }, this.#options.intervalMs ?? INTERVAL_MS).unref()
+  }
+
+  current(): { readonly view: ClusterView; readonly ring: RingContract } {
+    return this.#current
+  }
+
+  /** A fetch that runs already may have been answered before the caller's reason arose: then the next one is shared. */
+  refresh(): Promise<ClusterView> {
+    if (this.#fetching === undefined) return this.#fetch()
+    this.#following ??= this.#fetching
+      .catch(() => undefined)
+      .then(() => {
+        this.#following = undefined
+        return this.#fetch()
+      })
+    return this.#following
+  }
+
+  #fetch(): Promise<ClusterView> {
+    this.#fetching = this.#fetchOnce().finally(() => (this.#fetching = undefined))
+    return this.#fetching
+  }
+
+  async #fetchOnce(): Promise<ClusterView> {
+    const known = this.#current.view.members.map((member) => member.id)
+    const view = await fetchView(this.#store, this.#options.volume, known)
+    this.#accept(view)
+    return view
+  }
+
+  #accept(view: ClusterView): void {
+    if (this.#isClosed) return
+    const old = this.#current
+    // Placing all tokens takes milliseconds: only when members changed. The figures in the view change all the time.
+    const isSame = old.view.epoch === view.epoch && old.view.members.length === view.members.length
+    this.#current = { view, ring: isSame ? old.ring : ringOf(view) }
+    if (isSame) return
+    for (const listener of this.#listeners) listener(view)
+  }
+
+  onChange(listener: (view: ClusterView) => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  close(): void {
+    this.#isClosed = true
+    clearTimeout(this.#timer)
+    this.#listeners.clear()
+  }
+}

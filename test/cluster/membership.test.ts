@@ -1,0 +1,187 @@
+import { randomUUID } from 'node:crypto'
+import t from 'tap'
+import type { RingfsError } from '../../src/base/errors.js'
+import { silentLog } from '../../src/base/log.js'
+import type { Member, RedisStore } from '../../src/cluster/contract.js'
+import { ClusterKeys } from '../../src/cluster/keys.js'
+import { changeState, register, setMembershipTimes, type Registration } from '../../src/cluster/membership.js'
+import { connectRedis } from '../../src/cluster/redis.js'
+import { fetchView, watchView } from '../../src/cluster/watcher.js'
+import { startRedis } from '../helpers/redis.js'
+
+const log = silentLog
+const SPACE = { totalBytes: 2 ** 52 + 1, freeBytes: 123_456_789_012_345, chunks: 7 }
+
+/** One incarnation of a node; `lost` is what it was told when it had to stop. */
+class TestNode {
+  readonly lost: RingfsError[] = []
+  constructor(
+    readonly store: RedisStore,
+    readonly volume: string,
+    readonly id: string = randomUUID(),
+  ) {}
+
+  join(address = '127.0.0.1:1', beatIntervalMs = 100): Promise<Registration> {
+    return register(this.store, {
+      volume: this.volume,
+      identity: { id: this.id, address, zone: 'z', weight: 0.5, pid: 42 },
+      space: () => SPACE,
+      log,
+      beatIntervalMs,
+      onLost: (error) => this.lost.push(error),
+    })
+  }
+
+  async member(): Promise<Member | undefined> {
+    return (await fetchView(this.store, this.volume)).members.find((member) => member.id === this.id)
+  }
+}
+
+async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
+  const deadline = Date.now() + 20_000
+  while (!(await condition())) {
+    if (Date.now() > deadline) throw new Error(`gave up waiting until ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, 25))
+  }
+}
+
+t.setTimeout(120_000)
+
+t.test('membership', { timeout: 120_000 }, async (t) => {
+  const redis = await startRedis(t)
+  const store = await connectRedis(redis.url('v'), { log, replyTimeoutMs: 1_000 })
+  t.teardown(() => store.close())
+  const times = { suspectMs: 600, downMs: 1_500 }
+  for (const volume of ['a', 'b', 'c', 'd', 'e', 'f', 'g']) await setMembershipTimes(store, volume, times)
+
+  t.test('a node registers, is up with its figures, and leaves at once', async (t) => {
+    const node = new TestNode(store, 'a')
+    const registration = await node.join('10.0.0.1:7')
+    t.match(await node.member(), {
+      id: node.id,
+      address: '10.0.0.1:7',
+      zone: 'z',
+      weight: 0.5,
+      state: 'up',
+      pid: 42,
+      incarnation: registration.incarnation,
+      ...SPACE,
+      queueLength: 0,
+    })
+    const before = await fetchView(store, 'a')
+    await registration.leave()
+    const after = await fetchView(store, 'a')
+    t.equal(after.members[0]?.state, 'down')
+    t.ok(after.epoch > before.epoch, 'each change has a new epoch')
+    await registration.leave()
+    t.equal((await fetchView(store, 'a')).epoch, after.epoch, 'leaving twice changes nothing')
+    await registration.beat()
+    t.equal((await node.member())?.state, 'down', 'a late heartbeat does not bring back who has left')
+    await (await node.join('10.0.0.2:8')).leave()
+    t.match(await node.member(), { address: '10.0.0.2:8', state: 'down' }, 'it may come back elsewhere')
+  })
+
+  t.test('silence makes suspect, then down, and a heartbeat brings back', async (t) => {
+    const node = new TestNode(store, 'b')
+    const watcher = await watchView(store, { volume: 'b', log, intervalMs: 100 })
+    t.teardown(() => watcher.close())
+    const seen: string[] = []
+    watcher.onChange((view) => seen.push(view.members[0]?.state ?? 'none'))
+    const registration = await node.join('h:1', 60_000)
+    await until('it is down', () => seen.includes('down'))
+    await registration.beat()
+    await until('it is up again', () => seen.at(-1) === 'up')
+    t.strictSame(
+      seen.filter((state) => state !== 'joining'),
+      ['up', 'suspect', 'down', 'up'],
+    )
+    t.strictSame(watcher.current().ring.owners(5, 3), [node.id])
+    await registration.leave()
+  })
+
+  t.test('of two live processes with one identity the second is refused, and the first goes on', async (t) => {
+    const first = new TestNode(store, 'c')
+    const registration = await first.join('h:1')
+    const second = new TestNode(store, 'c', first.id)
+    await t.rejects(second.join('h:2'), { code: 'NODE_IDENTITY_CLAIMED', message: /process 42 at h:1/ })
+    await registration.beat()
+    t.strictSame(first.lost, [])
+    t.match(await first.member(), { address: 'h:1', state: 'up' })
+    await registration.leave()
+  })
+
+  t.test('an identity whose holder died is taken over, and the holder learns it if it was only asleep', async (t) => {
+    const first = new TestNode(store, 'd')
+    const sleeper = await first.join('h:1', 60_000)
+    const second = new TestNode(store, 'd', first.id)
+    const registration = await second.join('h:2')
+    t.match(await second.member(), { address: 'h:2', state: 'up' })
+    await sleeper.beat()
+    await sleeper.beat().catch(() => undefined)
+    t.equal(first.lost.length, 1, 'told once')
+    t.match(first.lost[0], { code: 'NODE_IDENTITY_CLAIMED' })
+    t.match(await second.member(), { address: 'h:2', state: 'up' }, 'the sleeper changed nothing')
+    await sleeper.leave()
+    t.match(await second.member(), { address: 'h:2', state: 'up' }, 'nor can it say goodbye for the other')
+    await registration.leave()
+  })
+
+  t.test('a node that Redis has forgotten comes back with its next heartbeat', async (t) => {
+    const node = new TestNode(store, 'e')
+    const registration = await node.join()
+    await store.call('DEL', new ClusterKeys('e').members)
+    await until('it is back', async () => (await node.member())?.state === 'up')
+    await registration.leave()
+    t.pass()
+  })
+
+  t.test('while Redis was away nobody was silent', async (t) => {
+    const node = new TestNode(store, 'f')
+    const registration = await node.join('h:1', 60_000)
+    await fetchView(store, 'f')
+    await redis.kill(0)
+    await new Promise((resolve) => setTimeout(resolve, times.downMs))
+    await redis.restart(0)
+    t.equal((await node.member())?.state, 'up')
+    await until('silence counts again', async () => (await node.member())?.state === 'down')
+    await registration.leave()
+  })
+
+  t.test('a full Redis does not make nodes look dead', async (t) => {
+    const node = new TestNode(store, 'g')
+    const registration = await node.join()
+    await redis.command(0, 'CONFIG', 'SET', 'maxmemory', 1)
+    await new Promise((resolve) => setTimeout(resolve, 2 * times.suspectMs))
+    await registration.beat()
+    t.match(await node.member(), { state: 'up' })
+    await redis.command(0, 'CONFIG', 'SET', 'maxmemory', 0)
+    await registration.leave()
+  })
+
+  t.test('draining keeps its state over heartbeats and restarts, and has no place on the ring', async (t) => {
+    const node = new TestNode(store, 'h')
+    const registration = await node.join()
+    t.equal(await changeState(store, 'h', node.id, 'draining', ['up', 'suspect']), 'draining')
+    t.equal(await changeState(store, 'h', node.id, 'up', ['down']), 'draining', 'not from this state')
+    t.equal(await changeState(store, 'h', 'nobody', 'gone', ['up']), undefined)
+    await registration.beat()
+    const watcher = await watchView(store, { volume: 'h', log })
+    t.match(watcher.current().view.members, [{ state: 'draining' }])
+    t.strictSame(watcher.current().ring.preference(1), [])
+    t.equal(await changeState(store, 'h', node.id, 'gone', ['draining']), 'gone')
+    await registration.beat()
+    t.match(node.lost, [{ code: 'CANCELLED' }])
+    await (await node.join()).leave()
+    t.equal((await node.member())?.state, 'down', 'a node that was given up may come back')
+    watcher.close()
+  })
+
+  t.test('zones and weights that cannot be are USAGE errors', async (t) => {
+    const identity = { id: 'x', address: 'h:1', zone: '', weight: 1, pid: 1 }
+    const options = { volume: 'i', space: () => SPACE, log, onLost: () => undefined }
+    for (const bad of [{ zone: 'a b' }, { weight: 0 }, { weight: NaN }, { weight: 1e9 }]) {
+      await t.rejects(register(store, { ...options, identity: { ...identity, ...bad } }), { code: 'USAGE' })
+    }
+    await t.rejects(setMembershipTimes(store, 'i', { suspectMs: 10, downMs: 5 }), { code: 'USAGE' })
+  })
+})

@@ -1,0 +1,153 @@
+import t from 'tap'
+import { silentLog } from '../../src/base/log.js'
+import { ClusterKeys } from '../../src/cluster/keys.js'
+import { ReplicationQueue, type ReplicationTask } from '../../src/cluster/queue.js'
+import { connectRedis } from '../../src/cluster/redis.js'
+import { startRedis } from '../helpers/redis.js'
+
+const log = silentLog
+const copy = (chunk: number): ReplicationTask => ({
+  kind: 'copy',
+  chunk,
+  root: Buffer.alloc(32, chunk),
+  sources: ['n1', 'n2'],
+})
+
+async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
+  const deadline = Date.now() + 20_000
+  while (!(await condition())) {
+    if (Date.now() > deadline) throw new Error(`gave up waiting until ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+}
+
+t.setTimeout(90_000)
+
+t.test('replication queue', { timeout: 90_000 }, async (t) => {
+  const redis = await startRedis(t)
+  const store = await connectRedis(redis.url('v'), { log, replyTimeoutMs: 1_000 })
+  t.teardown(() => store.close())
+  const queue = new ReplicationQueue(store, { volume: 'v', log, takeoverMs: 400, firstPauseMs: 20, pollMs: 30 })
+
+  t.test('tasks arrive whole, once when all goes well, and leave the queue', async (t) => {
+    const tasks: ReplicationTask[] = [
+      copy(1),
+      { kind: 'remove', chunk: 2 ** 52 },
+      { kind: 'copy', chunk: 3, root: null, sources: [] },
+    ]
+    await queue.enqueue('a', tasks)
+    t.equal(await queue.length('a'), 3)
+    const stop = new AbortController()
+    const got: ReplicationTask[] = []
+    const done = queue.consume('a', 'c', async (task) => void got.push(task), { signal: stop.signal })
+    await until('all are done', async () => (await queue.length('a')) === 0)
+    await queue.enqueue('a', [copy(4)])
+    await until('a later one is done', async () => (await queue.length('a')) === 0)
+    stop.abort()
+    await done
+    t.strictSame(got, [...tasks, copy(4)])
+    t.equal(await queue.length('nobody'), 0)
+  })
+
+  t.test('a failed task comes again after a pause, and does not hold up the others', async (t) => {
+    await queue.enqueue('b', [copy(1), copy(2)])
+    const stop = new AbortController()
+    const got: number[] = []
+    const handler = async (task: ReplicationTask): Promise<void> => {
+      got.push(task.chunk)
+      if (task.chunk === 1 && got.filter((chunk) => chunk === 1).length < 4) throw new Error('not now')
+    }
+    const done = queue.consume('b', 'c', handler, { signal: stop.signal })
+    await until('all are done', async () => (await queue.length('b')) === 0)
+    stop.abort()
+    await done
+    t.strictSame(got.slice(0, 2).sort(), [1, 2])
+    t.equal(got.filter((chunk) => chunk === 1).length, 4)
+  })
+
+  t.test('what a crashed consumer had in work is done by the next one', async (t) => {
+    await queue.enqueue('c', [copy(1), copy(2), copy(3)])
+    // A consumer that crashes never settles what it took: its store is closed in the middle of the work.
+    const crashing = await connectRedis(redis.url('v'), { log })
+    const stop = new AbortController()
+    let taken = 0
+    const hang = async (): Promise<void> => {
+      taken++
+      await until('it has crashed', () => stop.signal.aborted)
+    }
+    const crashed = new ReplicationQueue(crashing, { volume: 'v', log, takeoverMs: 400, pollMs: 30 })
+    const gone = crashed.consume('c', 'one', hang, { signal: stop.signal, concurrency: 2 })
+    await until('it works', () => taken === 2)
+    await crashing.close()
+    stop.abort()
+    await gone
+    t.equal(await queue.length('c'), 3)
+    const again = new AbortController()
+    const got: number[] = []
+    const done = queue.consume('c', 'two', async (task) => void got.push(task.chunk), { signal: again.signal })
+    await until('all are done', async () => (await queue.length('c')) === 0)
+    again.abort()
+    await done
+    t.strictSame(got.sort(), [1, 2, 3])
+  })
+
+  t.test(
+    'a task that takes longer than the takeover time is not given to another, and no more than allowed run',
+    async (t) => {
+      const tasks = Array.from({ length: 6 }, (_, i) => copy(i))
+      await queue.enqueue('d', tasks)
+      const stop = new AbortController()
+      const got: number[] = []
+      let running = 0
+      let most = 0
+      const slow = async (task: ReplicationTask): Promise<void> => {
+        got.push(task.chunk)
+        most = Math.max(most, ++running)
+        await new Promise((resolve) => setTimeout(resolve, 900))
+        running--
+      }
+      const both = ['one', 'two'].map((name) => queue.consume('d', name, slow, { signal: stop.signal, concurrency: 2 }))
+      await until('all are done', async () => (await queue.length('d')) === 0)
+      stop.abort()
+      await Promise.all(both)
+      t.strictSame(got.sort(), [0, 1, 2, 3, 4, 5])
+      t.ok(most <= 4)
+    },
+  )
+
+  t.test('consumers outlast a Redis that is killed and restarted', async (t) => {
+    const stop = new AbortController()
+    const got = new Set<number>()
+    const done = queue.consume('e', 'c', async (task) => void got.add(task.chunk), { signal: stop.signal })
+    await queue.enqueue('e', [copy(1)])
+    await until('the first is done', () => got.has(1))
+    await redis.kill(0)
+    const later = queue.enqueue('e', [copy(2)])
+    await redis.restart(0)
+    await later
+    await until('the second is done', () => got.has(2))
+    stop.abort()
+    await done
+    t.pass()
+  })
+
+  t.test('what is no task is dropped, and a full Redis refuses new ones but finishes the old', async (t) => {
+    const key = new ClusterKeys('v').queue('f')
+    await store.call('XADD', key, '*', 't', 'rubbish')
+    await store.call('XADD', key, '*', 't', '{"k":"copy","c":1,"r":"00"}')
+    await queue.enqueue('f', [copy(9)])
+    await redis.command(0, 'CONFIG', 'SET', 'maxmemory', 1)
+    await t.rejects(queue.enqueue('f', [copy(10)]), { code: 'ENOSPC' })
+    const stop = new AbortController()
+    const got: number[] = []
+    const done = queue.consume('f', 'c', async (task) => void got.push(task.chunk), { signal: stop.signal })
+    await until('the queue is empty', async () => (await queue.length('f')) === 0)
+    stop.abort()
+    await done
+    await redis.command(0, 'CONFIG', 'SET', 'maxmemory', 0)
+    t.strictSame(got, [9])
+    await queue.enqueue('f', [copy(10)])
+    await queue.drop('f')
+    t.equal(await queue.length('f'), 0)
+  })
+})
