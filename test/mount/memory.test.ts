@@ -2,6 +2,8 @@ import t from 'tap'
 import { mountMemory } from '../helpers/mount.js'
 import { runSuite } from './suite/all.js'
 
+t.setTimeout(300_000)
+
 t.test('fuse-native on a VFS in memory', async (t) => {
   const mount = await mountMemory(t)
   await runSuite(t, mount.mountpoint)

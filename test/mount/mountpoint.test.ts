@@ -12,6 +12,8 @@ import { mountMemory, newMountpoint, sh } from '../helpers/mount.js'
 
 const DEADLINE_MS = 30_000
 
+t.setTimeout(300_000)
+
 /** A folder beside a mount point. */
 async function newFolder(t: Test): Promise<string> {
   return dirname(await newMountpoint(t))

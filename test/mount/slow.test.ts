@@ -4,6 +4,8 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { names } from './suite/names.js'
 
+t.setTimeout(300_000)
+
 t.test('names hold on a VFS whose calls overtake each other', async (t) => {
   const mount = await mountMemory(t, { delayMs: 3 })
   for (const [index, suite] of names.filter(({ name }) => !name.includes('5,000')).entries()) {

@@ -1,0 +1,54 @@
+import fc from 'fast-check'
+import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { describeTree } from '../helpers/fs-ops.js'
+import { mountMemory } from '../helpers/mount.js'
+import { type PropertyRun, propertyRun } from '../helpers/property.js'
+import { type Operation, operation, PRELUDE, Side } from '../helpers/random-ops.js'
+
+const OPERATIONS_MAX = 60
+const RUNS = 25
+const TIMEOUT_MS = 300_000
+
+t.setTimeout(3 * TIMEOUT_MS)
+
+/** A local folder is the oracle. */
+async function compare(local: string, mounted: string, operations: readonly Operation[]): Promise<void> {
+  await Promise.all([mkdir(local), mkdir(mounted)])
+  const [expected, actual] = [new Side(local), new Side(mounted)]
+  try {
+    for (const [index, next] of [...PRELUDE, ...operations].entries()) {
+      const results = [JSON.stringify(await expected.apply(next)), JSON.stringify(await actual.apply(next))]
+      if (results[0] === results[1]) continue
+      throw new Error(`${index}: ${JSON.stringify(next)}: ${results[0]} on the disk, ${results[1]} on the mount`)
+    }
+    const trees = [await describeTree(local), await describeTree(mounted)].map((lines) => lines.join('\n'))
+    if (trees[0] !== trees[1]) throw new Error(`on the disk:\n${trees[0]}\non the mount:\n${trees[1]}`)
+  } finally {
+    await Promise.all([expected.closeAll(), actual.closeAll()])
+    await Promise.all([rm(local, { recursive: true }), rm(mounted, { recursive: true })])
+  }
+}
+
+async function checkProperty(t: Test, mountpoint: string, run: PropertyRun): Promise<void> {
+  const local = await mkdtemp(join(tmpdir(), 'ringfs-oracle-'))
+  t.teardown(() => rm(local, { recursive: true }))
+  let folder = 0
+  const property = fc.asyncProperty(fc.array(operation, { maxLength: OPERATIONS_MAX, size: 'max' }), async (list) => {
+    const name = String(folder++)
+    await compare(join(local, name), join(mountpoint, name), list)
+  })
+  await fc.assert(property, { ...run, interruptAfterTimeLimit: TIMEOUT_MS })
+}
+
+t.test('random operations do on the mount what they do on a local disk', async (t) => {
+  const mount = await mountMemory(t)
+  await checkProperty(t, mount.mountpoint, propertyRun(t, RUNS))
+})
+
+t.test('also when every call takes its time', async (t) => {
+  const mount = await mountMemory(t, { delayMs: 2 })
+  await checkProperty(t, mount.mountpoint, propertyRun(t, Math.ceil(RUNS / 5)))
+})
