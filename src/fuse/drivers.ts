@@ -1,12 +1,11 @@
 /** The drivers there are, by name. */
-import { RingfsError } from '../base/errors.js'
 import type { DriverName, FuseDriver } from './driver.js'
 import { FuseNativeDriver } from './fuse-native/driver.js'
+import { KernelDriver } from './kernel/driver.js'
 
-export const DEFAULT_DRIVER: DriverName = 'fuse-native'
+export const DEFAULT_DRIVER: DriverName = 'kernel'
 
-/** Errors: RingfsError DRIVER_MISSING. */
+/** What it needs is loaded when it mounts: DRIVER_MISSING then. */
 export function pickDriver(name: DriverName = DEFAULT_DRIVER): FuseDriver {
-  if (name === 'fuse-native') return new FuseNativeDriver()
-  throw new RingfsError('DRIVER_MISSING', `this version has no driver '${name}': use --driver fuse-native`)
+  return name === 'fuse-native' ? new FuseNativeDriver() : new KernelDriver()
 }

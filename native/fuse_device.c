@@ -1,0 +1,297 @@
+/*
+ * What TypeScript cannot do for the kernel driver: mount(2), umount2(2), receiving a descriptor from fusermount3, and
+ * reading /dev/fuse from the event loop. Nothing here knows the protocol.
+ *
+ * Reading: uv_poll wakes us when there is a request; after one, an idle handle keeps the loop from sleeping for spin_ns,
+ * and the descriptor is read again in each turn: waking an idle core costs more than the request itself. Nothing runs when
+ * nothing comes.
+ *
+ * The few functions of libuv used are declared here, since its header is not part of node-api-headers; they and the
+ * numbers of the handle types are part of libuv's stable ABI (1.x).
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <node_api.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+struct uv_loop_s;
+typedef struct { void *data; } handle_t; /* every libuv handle begins with its data pointer */
+typedef void (*poll_cb)(handle_t *, int, int);
+typedef void (*idle_cb)(handle_t *);
+extern size_t uv_handle_size(int type);
+extern int uv_poll_init(struct uv_loop_s *, handle_t *, int fd);
+extern int uv_poll_start(handle_t *, int events, poll_cb);
+extern int uv_poll_stop(handle_t *);
+extern int uv_idle_init(struct uv_loop_s *, handle_t *);
+extern int uv_idle_start(handle_t *, idle_cb);
+extern int uv_idle_stop(handle_t *);
+extern void uv_close(handle_t *, idle_cb);
+extern uint64_t uv_hrtime(void);
+enum { HANDLE_IDLE = 6, HANDLE_POLL = 8, POLL_READABLE = 1 };
+
+/* Requests handled in one turn of the loop before others get theirs. */
+enum { BURST = 32 };
+
+typedef struct reader {
+  napi_env env;
+  struct reader **slot; /* what stop() holds; emptied when the reader ends by itself */
+  napi_ref callback; /* (length) => Buffer for the next read; (-errno) when it is over */
+  napi_ref buffer;
+  napi_async_context context;
+  void *data;
+  size_t length;
+  int fd;
+  handle_t *poll;
+  handle_t *idle;
+  bool spinning;
+  bool closed;
+  int handles;
+  uint64_t spin_ns;
+  uint64_t last_ns;
+} reader_t;
+
+static napi_value fail(napi_env env, int error, const char *what) {
+  char text[160];
+  snprintf(text, sizeof text, "%s: %s", what, strerror(error));
+  napi_value message, code, err;
+  napi_create_string_utf8(env, text, NAPI_AUTO_LENGTH, &message);
+  napi_create_error(env, NULL, message, &err);
+  napi_create_int32(env, error, &code);
+  napi_set_named_property(env, err, "errno", code);
+  napi_throw(env, err);
+  return NULL;
+}
+
+static char *string_arg(napi_env env, napi_value value) {
+  size_t length = 0;
+  if (napi_get_value_string_utf8(env, value, NULL, 0, &length) != napi_ok) return NULL;
+  char *text = malloc(length + 1);
+  if (text) napi_get_value_string_utf8(env, value, text, length + 1, &length);
+  return text;
+}
+
+/* mount(source, target, type, flags, options) */
+static napi_value js_mount(napi_env env, napi_callback_info info) {
+  size_t argc = 5;
+  napi_value argv[5];
+  napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
+  uint32_t flags = 0;
+  napi_get_value_uint32(env, argv[3], &flags);
+  char *source = string_arg(env, argv[0]), *target = string_arg(env, argv[1]);
+  char *type = string_arg(env, argv[2]), *options = string_arg(env, argv[4]);
+  int result = -1, error = EINVAL;
+  if (source && target && type && options) {
+    result = mount(source, target, type, flags, options);
+    error = errno;
+  }
+  free(source);
+  free(target);
+  free(type);
+  free(options);
+  return result == 0 ? NULL : fail(env, error, "mount");
+}
+
+/* socketPair() => [ours, theirs]; ours is closed on exec */
+static napi_value js_socket_pair(napi_env env, napi_callback_info info) {
+  (void)info;
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0) return fail(env, errno, "socketpair");
+  fcntl(pair[0], F_SETFD, FD_CLOEXEC);
+  fcntl(pair[1], F_SETFD, FD_CLOEXEC);
+  napi_value array, one;
+  napi_create_array_with_length(env, 2, &array);
+  for (uint32_t i = 0; i < 2; i++) {
+    napi_create_int32(env, pair[i], &one);
+    napi_set_element(env, array, i, one);
+  }
+  return array;
+}
+
+/* receiveDescriptor(socket) => fd. Called when the sender has exited, so it does not wait. */
+static napi_value js_receive(napi_env env, napi_callback_info info) {
+  size_t argc = 1;
+  napi_value argv[1], result;
+  int socket = -1;
+  napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
+  napi_get_value_int32(env, argv[0], &socket);
+  char byte;
+  char control[CMSG_SPACE(sizeof(int))];
+  struct iovec iov = {&byte, 1};
+  struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+  ssize_t got = recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  if (got <= 0) return fail(env, got == 0 ? EPROTO : errno, "recvmsg");
+  struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+  if (!header || header->cmsg_type != SCM_RIGHTS) return fail(env, EPROTO, "no descriptor");
+  int fd;
+  memcpy(&fd, CMSG_DATA(header), sizeof fd);
+  fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+  napi_create_int32(env, fd, &result);
+  return result;
+}
+
+static void set_buffer(reader_t *reader, napi_value buffer) {
+  void *data = NULL;
+  size_t length = 0;
+  if (napi_get_buffer_info(reader->env, buffer, &data, &length) != napi_ok) return;
+  if (data == reader->data) return;
+  if (reader->buffer) napi_delete_reference(reader->env, reader->buffer);
+  napi_create_reference(reader->env, buffer, 1, &reader->buffer);
+  reader->data = data;
+  reader->length = length;
+}
+
+static void tell(reader_t *reader, int64_t length) {
+  napi_env env = reader->env;
+  napi_handle_scope scope;
+  napi_open_handle_scope(env, &scope);
+  napi_value callback, global, argument, result;
+  napi_get_reference_value(env, reader->callback, &callback);
+  napi_get_global(env, &global);
+  napi_create_int64(env, length, &argument);
+  napi_status status = napi_make_callback(env, reader->context, global, callback, 1, &argument, &result);
+  if (status == napi_pending_exception) {
+    napi_value error;
+    napi_get_and_clear_last_exception(env, &error);
+    napi_fatal_exception(env, error);
+  } else if (status == napi_ok && length > 0) {
+    set_buffer(reader, result);
+  }
+  napi_close_handle_scope(env, scope);
+}
+
+static void freed(handle_t *handle) {
+  reader_t *reader = handle->data;
+  free(handle);
+  if (--reader->handles > 0) return;
+  napi_delete_reference(reader->env, reader->callback);
+  if (reader->buffer) napi_delete_reference(reader->env, reader->buffer);
+  napi_async_destroy(reader->env, reader->context);
+  free(reader);
+}
+
+static void stop(reader_t *reader) {
+  if (reader->closed) return;
+  reader->closed = true;
+  if (reader->slot) *reader->slot = NULL;
+  reader->slot = NULL;
+  uv_poll_stop(reader->poll);
+  uv_idle_stop(reader->idle);
+  uv_close(reader->poll, freed);
+  uv_close(reader->idle, freed);
+}
+
+/* Reads what is there; true if there was something. */
+static bool drain(reader_t *reader) {
+  bool any = false;
+  for (int i = 0; i < BURST && !reader->closed; i++) {
+    ssize_t got = read(reader->fd, reader->data, reader->length);
+    if (got < 0) {
+      if (errno == EINTR || errno == ENOENT) continue; /* ENOENT: the request was interrupted before we had it */
+      if (errno == EAGAIN) return any;
+      int error = errno; /* ENODEV: unmounted */
+      stop(reader);
+      tell(reader, -error);
+      return any;
+    }
+    any = true;
+    tell(reader, got);
+  }
+  return any;
+}
+
+static void on_idle(handle_t *handle) {
+  reader_t *reader = handle->data;
+  uint64_t now = uv_hrtime();
+  if (drain(reader)) {
+    reader->last_ns = now;
+  } else if (!reader->closed && now - reader->last_ns > reader->spin_ns) {
+    uv_idle_stop(reader->idle);
+    reader->spinning = false;
+  }
+}
+
+static void on_readable(handle_t *handle, int status, int events) {
+  (void)events;
+  reader_t *reader = handle->data;
+  if (status < 0) {
+    stop(reader);
+    tell(reader, status);
+    return;
+  }
+  if (!drain(reader) || reader->closed || reader->spin_ns == 0) return;
+  reader->last_ns = uv_hrtime();
+  if (reader->spinning) return;
+  reader->spinning = true;
+  uv_idle_start(reader->idle, on_idle);
+}
+
+static napi_value js_stop(napi_env env, napi_callback_info info) {
+  void *data;
+  napi_get_cb_info(env, info, NULL, NULL, NULL, &data);
+  reader_t **slot = data;
+  if (*slot) stop(*slot);
+  return NULL;
+}
+
+static void free_slot(napi_env env, void *data, void *hint) {
+  (void)env;
+  (void)hint;
+  reader_t **slot = data;
+  if (*slot) (*slot)->slot = NULL; /* it goes on reading; nobody can stop it any more but its own end */
+  free(slot);
+}
+
+/* read(fd, buffer, spinMicroseconds, callback) => stop() */
+static napi_value js_read(napi_env env, napi_callback_info info) {
+  size_t argc = 4;
+  napi_value argv[4], name, result;
+  napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
+  reader_t *reader = calloc(1, sizeof *reader);
+  reader_t **slot = malloc(sizeof *slot);
+  struct uv_loop_s *loop;
+  uint32_t spin = 0;
+  if (!reader || !slot) return fail(env, ENOMEM, "read");
+  *slot = reader;
+  reader->slot = slot;
+  reader->env = env;
+  napi_get_value_int32(env, argv[0], &reader->fd);
+  napi_get_value_uint32(env, argv[2], &spin);
+  reader->spin_ns = (uint64_t)spin * 1000;
+  set_buffer(reader, argv[1]);
+  napi_create_reference(env, argv[3], 1, &reader->callback);
+  napi_create_string_utf8(env, "ringfs:fuse", NAPI_AUTO_LENGTH, &name);
+  napi_async_init(env, NULL, name, &reader->context);
+  napi_get_uv_event_loop(env, &loop);
+  reader->poll = calloc(1, uv_handle_size(HANDLE_POLL));
+  reader->idle = calloc(1, uv_handle_size(HANDLE_IDLE));
+  reader->handles = 2;
+  int error = uv_poll_init(loop, reader->poll, reader->fd);
+  if (error != 0) return fail(env, -error, "uv_poll_init");
+  uv_idle_init(loop, reader->idle);
+  reader->poll->data = reader;
+  reader->idle->data = reader;
+  uv_poll_start(reader->poll, POLL_READABLE, on_readable);
+  napi_create_function(env, "stop", NAPI_AUTO_LENGTH, js_stop, slot, &result);
+  napi_add_finalizer(env, result, slot, free_slot, NULL, NULL);
+  return result;
+}
+
+NAPI_MODULE_INIT() {
+  napi_property_descriptor functions[] = {
+    {"mount", NULL, js_mount, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"socketPair", NULL, js_socket_pair, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"receiveDescriptor", NULL, js_receive, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"read", NULL, js_read, NULL, NULL, NULL, napi_enumerable, NULL},
+  };
+  napi_define_properties(env, exports, sizeof functions / sizeof *functions, functions);
+  return exports;
+}

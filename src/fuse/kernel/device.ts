@@ -1,0 +1,72 @@
+/** /dev/fuse of one mount: reads requests into a few buffers, writes answers. */
+import { closeSync, writevSync } from 'node:fs'
+import type { Log } from '../../base/log.js'
+import type { FuseAddon } from './addon.js'
+import { MAX_WRITE_BYTES } from './init.js'
+
+/** The kernel wants room for its headers beside the largest write. */
+const BUFFER_BYTES = MAX_WRITE_BYTES + 64 * 1024
+/** A request up to this length is copied, so that the buffer can be read into at once. */
+const COPY_MAX_BYTES = 16 * 1024
+const SPARE_BUFFERS = 8
+/** How long the descriptor is read again before the loop sleeps: DESIGN section 9. */
+const SPIN_US = 50
+
+export class FuseDevice {
+  readonly #fd: number
+  readonly #log: Log
+  readonly #spare: Buffer[] = []
+  #isOpen = true
+  /** Settles when the kernel has let go of the mount. */
+  readonly ended: Promise<void>
+
+  /** `handle` settles when it no longer needs the bytes. */
+  constructor(addon: FuseAddon, fd: number, handle: (bytes: Buffer) => Promise<void>, log: Log) {
+    this.#fd = fd
+    this.#log = log
+    this.ended = new Promise((resolve) => {
+      let current = this.#buffer()
+      addon.read(fd, current, SPIN_US, (length) => {
+        if (length < 0) {
+          resolve()
+          return current
+        }
+        current = this.#take(current, length, handle)
+        return current
+      })
+    })
+  }
+
+  /** Answers the buffer to read into next. */
+  #take(buffer: Buffer, length: number, handle: (bytes: Buffer) => Promise<void>): Buffer {
+    if (length <= COPY_MAX_BYTES) {
+      void handle(Buffer.from(buffer.subarray(0, length)))
+      return buffer
+    }
+    void handle(buffer.subarray(0, length)).then(() => {
+      if (this.#spare.length < SPARE_BUFFERS) this.#spare.push(buffer)
+    })
+    return this.#buffer()
+  }
+
+  #buffer(): Buffer {
+    return this.#spare.pop() ?? Buffer.allocUnsafeSlow(BUFFER_BYTES)
+  }
+
+  send(parts: readonly Buffer[]): void {
+    if (!this.#isOpen) return
+    try {
+      writevSync(this.#fd, parts)
+    } catch (error) {
+      // ENOENT: nobody waits for it any more. ENODEV: unmounted.
+      const code = error instanceof Error && 'code' in error ? error.code : undefined
+      if (code !== 'ENOENT' && code !== 'ENODEV') this.#log.error({ error }, 'an answer could not be written')
+    }
+  }
+
+  close(): void {
+    if (!this.#isOpen) return
+    this.#isOpen = false
+    closeSync(this.#fd)
+  }
+}

@@ -1,0 +1,58 @@
+/** FUSE_INIT: what the kernel offers and what we take. linux/fuse.h, struct fuse_init_in and fuse_init_out. */
+import { MIB } from '../../base/limits.js'
+
+export const MAJOR = 7
+/** Newest minor version whose layouts this driver knows; and the oldest. */
+const MINOR_MAX = 38
+export const MINOR_MIN = 31
+
+export const MAX_WRITE_BYTES = MIB
+const MAX_READAHEAD_BYTES = MIB
+const PAGE_BYTES = 4096
+const MAX_BACKGROUND = 64
+const CONGESTION = 48
+const INIT_IN_BYTES = 16
+const INIT_OUT_BYTES = 64
+
+const ASYNC_READ = 1 << 0
+const ATOMIC_O_TRUNC = 1 << 3
+const BIG_WRITES = 1 << 5
+const AUTO_INVAL_DATA = 1 << 12
+const DO_READDIRPLUS = 1 << 13
+const READDIRPLUS_AUTO = 1 << 14
+const ASYNC_DIO = 1 << 15
+const PARALLEL_DIROPS = 1 << 18
+const MAX_PAGES = 1 << 22
+const HANDLE_KILLPRIV_V2 = 1 << 28
+
+const WANTED =
+  ASYNC_READ |
+  ATOMIC_O_TRUNC |
+  BIG_WRITES |
+  AUTO_INVAL_DATA |
+  DO_READDIRPLUS |
+  READDIRPLUS_AUTO |
+  ASYNC_DIO |
+  PARALLEL_DIROPS |
+  MAX_PAGES |
+  HANDLE_KILLPRIV_V2
+
+/** null: a kernel too old, or no init request. A newer major is answered with ours; the kernel then asks again. */
+export function negotiate(body: Buffer): Buffer | null {
+  if (body.length < INIT_IN_BYTES) return null
+  const major = body.readUInt32LE(0)
+  const minor = body.readUInt32LE(4)
+  if (major < MAJOR || (major === MAJOR && minor < MINOR_MIN)) return null
+  const out = Buffer.alloc(INIT_OUT_BYTES)
+  out.writeUInt32LE(MAJOR, 0)
+  out.writeUInt32LE(Math.min(minor, MINOR_MAX), 4)
+  if (major > MAJOR) return out
+  out.writeUInt32LE(Math.min(body.readUInt32LE(8), MAX_READAHEAD_BYTES), 8)
+  out.writeUInt32LE((body.readUInt32LE(12) & WANTED) >>> 0, 12)
+  out.writeUInt16LE(MAX_BACKGROUND, 16)
+  out.writeUInt16LE(CONGESTION, 18)
+  out.writeUInt32LE(MAX_WRITE_BYTES, 20)
+  out.writeUInt32LE(1, 24) // times in nanoseconds
+  out.writeUInt16LE(MAX_WRITE_BYTES / PAGE_BYTES, 28)
+  return out
+}

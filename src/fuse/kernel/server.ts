@@ -1,0 +1,128 @@
+/**
+ * The protocol: bytes of requests in, bytes of answers out. It knows neither the device nor the kernel, so it is tested
+ * without them.
+ *
+ * Invariant: every request that wants an answer gets exactly one, whatever its handler does; none gets two.
+ */
+import { ERRNO, PosixError, errnoOf } from '../../base/errno.js'
+import { messageOf } from '../../base/errors.js'
+import { invariant } from '../../base/invariant.js'
+import type { Log } from '../../base/log.js'
+import type { VfsContract } from '../../vfs/contract.js'
+import { Handlers, type Answer, type Handler, type Request } from './handlers.js'
+import { negotiate } from './init.js'
+import { BY_CODE, OPCODES, type Opcode } from './opcodes.js'
+import { IN_HEADER_BYTES, decodeHeader, encodeHeader, readName, type RequestHeader } from './wire.js'
+
+export interface ServerOptions {
+  readonly vfs: VfsContract
+  readonly log: Log
+  /** One answer, its parts in order. Must not throw. */
+  readonly send: (parts: readonly Buffer[]) => void
+  /** The kernel is too old, or speaks no FUSE. */
+  readonly onRefused: () => void
+}
+
+export class FuseServer {
+  readonly #options: ServerOptions
+  readonly #table: Readonly<Record<string, Handler>>
+  #isReady = false
+  #running = 0
+  #idle: (() => void) | undefined
+
+  constructor(options: ServerOptions) {
+    this.#options = options
+    this.#table = new Handlers(options.vfs).table
+    for (const { name } of OPCODES) {
+      invariant(name === 'init' || this.#table[name] !== undefined, `opcode ${name} has a handler`)
+    }
+  }
+
+  /**
+   * One request, as it was read. Resolves when its handler is done with the bytes, and the answer is sent; never rejects.
+   * What is no request at all is dropped, as the kernel never sends it.
+   */
+  handle(bytes: Buffer): Promise<void> {
+    const header = decodeHeader(bytes)
+    if (header === null) {
+      this.#options.log.error({ bytes: bytes.length }, 'bytes that are no FUSE request')
+      return Promise.resolve()
+    }
+    const opcode = BY_CODE.get(header.opcode)
+    if (opcode === undefined) {
+      this.#fail(header, ERRNO.ENOSYS)
+      return Promise.resolve()
+    }
+    const body = bytes.subarray(IN_HEADER_BYTES)
+    if (opcode.name === 'init') {
+      this.#init(header, body)
+      return Promise.resolve()
+    }
+    return this.#run(header, opcode, body)
+  }
+
+  /** Resolves when nothing is under way. */
+  async settled(): Promise<void> {
+    if (this.#running === 0) return
+    await new Promise<void>((resolve) => {
+      this.#idle = resolve
+    })
+  }
+
+  #init(header: RequestHeader, body: Buffer): void {
+    const reply = negotiate(body)
+    if (reply === null) {
+      this.#fail(header, ERRNO.EINVAL)
+      this.#options.onRefused()
+      return
+    }
+    this.#isReady = true
+    this.#options.send([encodeHeader(header, 0, reply.length), reply])
+  }
+
+  async #run(header: RequestHeader, opcode: Opcode, body: Buffer): Promise<void> {
+    this.#running++
+    try {
+      if (!this.#isReady) throw new PosixError('EIO', 'a request before INIT')
+      const handler = this.#table[opcode.name]
+      invariant(handler !== undefined, 'checked at the start')
+      const answer = await handler(parse(header, opcode, body))
+      if (opcode.replies) this.#answer(header, answer)
+    } catch (error) {
+      this.#report(opcode, error)
+      if (opcode.replies) this.#fail(header, errnoOf(error))
+    } finally {
+      this.#running--
+      if (this.#running === 0) this.#idle?.()
+    }
+  }
+
+  #answer(header: RequestHeader, answer: Answer): void {
+    const parts = answer === undefined ? [] : Buffer.isBuffer(answer) ? [answer] : answer
+    const bytes = parts.reduce((sum, part) => sum + part.length, 0)
+    this.#options.send([encodeHeader(header, 0, bytes), ...parts])
+  }
+
+  #fail(header: RequestHeader, errno: number): void {
+    this.#options.send([encodeHeader(header, errno, 0)])
+  }
+
+  #report(opcode: Opcode, error: unknown): void {
+    if (error instanceof PosixError && error.code !== 'EIO') return
+    this.#options.log.error({ request: opcode.name, error: messageOf(error) }, 'a request failed')
+  }
+}
+
+function parse(header: RequestHeader, opcode: Opcode, body: Buffer): Request {
+  if (body.length < opcode.bodyBytes) throw new PosixError('EINVAL', `a ${opcode.name} request is too short`)
+  const names: Buffer[] = []
+  let rest = opcode.bodyBytes
+  for (let i = 0; i < opcode.names; i++) {
+    const one = readName(body, rest)
+    if (one === null) throw new PosixError('EINVAL', `a name in a ${opcode.name} request has no end`)
+    names.push(one.name)
+    rest = one.next
+  }
+  const { node, uid, gid, pid } = header
+  return { node, caller: { uid, gid, pid }, body, names, rest }
+}

@@ -1,0 +1,123 @@
+/**
+ * The layouts of the FUSE protocol, version 7.31 and up, as in linux/fuse.h: all little-endian here (x86-64, arm64).
+ * Numbers of 64 bits are read as doubles: inode numbers, handles and sizes stay below 2^53; what does not is refused.
+ */
+import type { Attr } from '../../vfs/contract.js'
+
+export const IN_HEADER_BYTES = 40
+export const OUT_HEADER_BYTES = 16
+export const ATTR_BYTES = 88
+export const ENTRY_BYTES = 128
+export const ATTR_OUT_BYTES = 104
+
+const HIGH = 0x1_0000_0000
+const BLOCK_BYTES = 512
+const IO_BYTES = 4096
+
+export interface RequestHeader {
+  readonly opcode: number
+  /** Kept as two halves: it is only given back. */
+  readonly uniqueLow: number
+  readonly uniqueHigh: number
+  readonly node: number
+  readonly uid: number
+  readonly gid: number
+  readonly pid: number
+}
+
+/** null: no request at all. */
+export function decodeHeader(bytes: Buffer): RequestHeader | null {
+  if (bytes.length < IN_HEADER_BYTES || bytes.readUInt32LE(0) !== bytes.length) return null
+  return {
+    opcode: bytes.readUInt32LE(4),
+    uniqueLow: bytes.readUInt32LE(8),
+    uniqueHigh: bytes.readUInt32LE(12),
+    node: readU64(bytes, 16),
+    uid: bytes.readUInt32LE(24),
+    gid: bytes.readUInt32LE(28),
+    pid: bytes.readUInt32LE(32),
+  }
+}
+
+/** `error`: 0 or a positive errno. */
+export function encodeHeader(header: RequestHeader, error: number, bodyBytes: number): Buffer {
+  const out = Buffer.allocUnsafe(OUT_HEADER_BYTES)
+  out.writeUInt32LE(OUT_HEADER_BYTES + bodyBytes, 0)
+  out.writeInt32LE(-error, 4)
+  out.writeUInt32LE(header.uniqueLow, 8)
+  out.writeUInt32LE(header.uniqueHigh, 12)
+  return out
+}
+
+/** Above 2^53 it is not exact, and larger than any limit. */
+export function readU64(bytes: Buffer, at: number): number {
+  return bytes.readUInt32LE(at) + bytes.readUInt32LE(at + 4) * HIGH
+}
+
+export function writeU64(bytes: Buffer, value: number, at: number): void {
+  bytes.writeUInt32LE(value % HIGH, at)
+  bytes.writeUInt32LE(Math.floor(value / HIGH), at + 4)
+}
+
+const KINDS: Readonly<Record<Attr['type'], number>> = {
+  fifo: 0o010000,
+  char: 0o020000,
+  directory: 0o040000,
+  block: 0o060000,
+  file: 0o100000,
+  symlink: 0o120000,
+  socket: 0o140000,
+}
+
+export function writeAttr(out: Buffer, at: number, attr: Attr): void {
+  writeU64(out, attr.ino, at)
+  writeU64(out, attr.sizeBytes, at + 8)
+  writeU64(out, Math.ceil(attr.allocatedBytes / BLOCK_BYTES), at + 16)
+  out.writeBigInt64LE(BigInt(attr.atime.sec), at + 24)
+  out.writeBigInt64LE(BigInt(attr.mtime.sec), at + 32)
+  out.writeBigInt64LE(BigInt(attr.ctime.sec), at + 40)
+  out.writeUInt32LE(attr.atime.nsec, at + 48)
+  out.writeUInt32LE(attr.mtime.nsec, at + 52)
+  out.writeUInt32LE(attr.ctime.nsec, at + 56)
+  out.writeUInt32LE(KINDS[attr.type] | attr.mode, at + 60)
+  out.writeUInt32LE(attr.nlink, at + 64)
+  out.writeUInt32LE(attr.uid, at + 68)
+  out.writeUInt32LE(attr.gid, at + 72)
+  out.writeUInt32LE(attr.rdev, at + 76)
+  out.writeUInt32LE(IO_BYTES, at + 80)
+  out.writeUInt32LE(0, at + 84)
+}
+
+/** struct fuse_entry_out with no lifetime: the kernel asks again each time. */
+export function writeEntry(out: Buffer, at: number, attr: Attr): void {
+  out.fill(0, at, at + ENTRY_BYTES - ATTR_BYTES)
+  writeU64(out, attr.ino, at)
+  writeAttr(out, at + ENTRY_BYTES - ATTR_BYTES, attr)
+}
+
+export function encodeEntry(attr: Attr): Buffer {
+  const out = Buffer.allocUnsafe(ENTRY_BYTES)
+  writeEntry(out, 0, attr)
+  return out
+}
+
+export function encodeAttr(attr: Attr): Buffer {
+  const out = Buffer.alloc(ATTR_OUT_BYTES)
+  writeAttr(out, ATTR_OUT_BYTES - ATTR_BYTES, attr)
+  return out
+}
+
+/** struct fuse_open_out. */
+export function encodeOpen(handle: number, flags: number): Buffer {
+  const out = Buffer.alloc(16)
+  writeU64(out, handle, 0)
+  out.writeUInt32LE(flags, 8)
+  return out
+}
+
+/** A name that ends with NUL, from `at`; and where the next begins. null if there is no end. */
+export function readName(body: Buffer, at: number): { readonly name: Buffer; readonly next: number } | null {
+  const end = body.indexOf(0, at)
+  if (end < 0) return null
+  return { name: body.subarray(at, end), next: end + 1 }
+}
