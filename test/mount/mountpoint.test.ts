@@ -161,8 +161,3 @@ t.test('further options are passed through', async (t) => {
   t.equal(await outcome(() => writeFile(join(mount.mountpoint, 'file'), '')), 'EROFS')
   t.match(await sh('findmnt', '-no', 'OPTIONS', mount.mountpoint), /noexec/)
 })
-
-t.test('a driver that is not there is named', async (t) => {
-  const driver = 'kernel'
-  await t.rejects(mountMemory(t, { driver }), /DRIVER_MISSING: .*use --driver fuse-native/)
-})

@@ -46,7 +46,7 @@ class KernelMount implements Mounted {
     this.#log = log
     this.ended = device.ended.then(async () => {
       this.#isOver = true
-      await server.settled()
+      await server.end()
       device.close()
     })
   }

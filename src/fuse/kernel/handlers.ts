@@ -1,6 +1,8 @@
 /** One function an opcode: reads the request, calls the VFS, builds the answer. Failures are thrown. */
 import { PosixError } from '../../base/errno.js'
+import { messageOf } from '../../base/errors.js'
 import { FILE_MAX_BYTES } from '../../base/limits.js'
+import type { Log } from '../../base/log.js'
 import type { Attr, AttrChange, Caller, TimeSpec, VfsContract } from '../../vfs/contract.js'
 import { encodeEntries } from './dirents.js'
 import { readU64, encodeAttr, encodeEntry, encodeOpen, writeU64 } from './wire.js'
@@ -46,11 +48,18 @@ const DIRENT_LEAST_BYTES = 32
 const DIRENTPLUS_LEAST_BYTES = 160
 const VERSIONS_MAX = 65_536
 const STATFS_BYTES = 80
+const SYSTEM = Buffer.from('system.')
 
 export class Handlers {
   readonly #vfs: VfsContract
   /** Data version of what the kernel's page cache holds of a file, as far as it was opened here. */
   readonly #versions = new Map<number, number>()
+  /**
+   * Open handles. The kernel closes without waiting, and closings that are on their way when the last mount goes are
+   * never sent: what is left is closed at the end.
+   */
+  readonly #files = new Set<number>()
+  readonly #folders = new Set<number>()
 
   constructor(vfs: VfsContract) {
     this.#vfs = vfs
@@ -87,6 +96,7 @@ export class Handlers {
       return undefined
     },
     release: async ({ body }) => {
+      this.#files.delete(handleOf(body))
       await this.#vfs.release(handleOf(body))
       return undefined
     },
@@ -94,10 +104,15 @@ export class Handlers {
       await this.#vfs.fsync(handleOf(body), (body.readUInt32LE(8) & FSYNC_DATA) !== 0)
       return undefined
     },
-    opendir: async ({ caller, node }) => encodeOpen(await this.#vfs.opendir(caller, node), 0),
+    opendir: async ({ caller, node }) => {
+      const handle = await this.#vfs.opendir(caller, node)
+      this.#folders.add(handle)
+      return encodeOpen(handle, 0)
+    },
     readdir: (request) => this.#readdir(request, false),
     readdirplus: (request) => this.#readdir(request, true),
     releasedir: ({ body }) => {
+      this.#folders.delete(handleOf(body))
       this.#vfs.releasedir(handleOf(body))
       return Promise.resolve(undefined)
     },
@@ -114,7 +129,7 @@ export class Handlers {
     listxattr: (request) => this.#listxattr(request),
     setxattr: (request) => this.#setxattr(request),
     removexattr: async ({ node, names }) => {
-      await this.#vfs.removexattr(node, nameAt(names, 0))
+      await this.#vfs.removexattr(node, attributeAt(names))
       return undefined
     },
     // Node ids are inode numbers, valid for ever: nothing is kept for the kernel, so nothing is forgotten.
@@ -123,6 +138,14 @@ export class Handlers {
     // No call waits on another process yet, so there is nothing to interrupt: the answer comes anyway.
     interrupt: nothing,
     destroy: nothing,
+  }
+
+  /** After the last request. */
+  async releaseAll(log: Log): Promise<void> {
+    for (const handle of this.#folders) this.#vfs.releasedir(handle)
+    for (const result of await Promise.allSettled([...this.#files].map((handle) => this.#vfs.release(handle)))) {
+      if (result.status === 'rejected') log.error({ error: messageOf(result.reason) }, 'a file could not be closed')
+    }
   }
 
   async #getattr({ caller, node }: Request): Promise<Answer> {
@@ -164,6 +187,7 @@ export class Handlers {
       if (cleared.mode !== undefined) await this.#vfs.setattr(caller, node, cleared)
     }
     const { attr, handle } = await this.#vfs.open(caller, node, flags)
+    this.#files.add(handle)
     return encodeOpen(handle, this.#keepsCache(attr) ? KEEP_CACHE : 0)
   }
 
@@ -179,6 +203,7 @@ export class Handlers {
   async #create({ caller, node, body, names }: Request): Promise<Answer> {
     const mode = body.readUInt32LE(4) & 0o7777
     const { attr, handle } = await this.#vfs.create(caller, node, nameAt(names, 0), mode, body.readUInt32LE(0))
+    this.#files.add(handle)
     return [encodeEntry(attr), encodeOpen(handle, this.#keepsCache(attr) ? KEEP_CACHE : 0)]
   }
 
@@ -218,7 +243,7 @@ export class Handlers {
   }
 
   async #getxattr({ node, body, names }: Request): Promise<Answer> {
-    return sized(await this.#vfs.getxattr(node, nameAt(names, 0)), body.readUInt32LE(0))
+    return sized(await this.#vfs.getxattr(node, attributeAt(names)), body.readUInt32LE(0))
   }
 
   async #listxattr({ node, body }: Request): Promise<Answer> {
@@ -230,7 +255,7 @@ export class Handlers {
   async #setxattr({ node, body, names, rest }: Request): Promise<Answer> {
     const value = body.subarray(rest)
     if (value.length !== body.readUInt32LE(0)) throw new PosixError('EINVAL', 'an attribute without all of its bytes')
-    await this.#vfs.setxattr(node, nameAt(names, 0), Buffer.from(value), body.readUInt32LE(4))
+    await this.#vfs.setxattr(node, attributeAt(names), Buffer.from(value), body.readUInt32LE(4))
     return undefined
   }
 }
@@ -242,6 +267,16 @@ function nothing(): Promise<undefined> {
 function nameAt(names: readonly Buffer[], at: number): Buffer {
   const name = names[at]
   if (name === undefined) throw new PosixError('EINVAL', 'a request without its name')
+  return name
+}
+
+/**
+ * POSIX ACLs come as attributes of the namespace `system`. Kept as plain bytes they would have no effect, and cp and tar
+ * would believe that the mode was set with them: EOPNOTSUPP lets them set the mode.
+ */
+function attributeAt(names: readonly Buffer[]): Buffer {
+  const name = nameAt(names, 0)
+  if (name.subarray(0, SYSTEM.length).equals(SYSTEM)) throw new PosixError('EOPNOTSUPP', 'attributes of the system')
   return name
 }
 

@@ -25,6 +25,7 @@ export interface ServerOptions {
 
 export class FuseServer {
   readonly #options: ServerOptions
+  readonly #handlers: Handlers
   readonly #table: Readonly<Record<string, Handler>>
   #isReady = false
   #running = 0
@@ -32,7 +33,8 @@ export class FuseServer {
 
   constructor(options: ServerOptions) {
     this.#options = options
-    this.#table = new Handlers(options.vfs).table
+    this.#handlers = new Handlers(options.vfs)
+    this.#table = this.#handlers.table
     for (const { name } of OPCODES) {
       invariant(name === 'init' || this.#table[name] !== undefined, `opcode ${name} has a handler`)
     }
@@ -61,12 +63,14 @@ export class FuseServer {
     return this.#run(header, opcode, body)
   }
 
-  /** Resolves when nothing is under way. */
-  async settled(): Promise<void> {
-    if (this.#running === 0) return
-    await new Promise<void>((resolve) => {
-      this.#idle = resolve
-    })
+  /** The kernel has let go. Waits for what is under way, then closes what it did not close itself. */
+  async end(): Promise<void> {
+    if (this.#running > 0) {
+      await new Promise<void>((resolve) => {
+        this.#idle = resolve
+      })
+    }
+    await this.#handlers.releaseAll(this.#options.log)
   }
 
   #init(header: RequestHeader, body: Buffer): void {
@@ -109,7 +113,7 @@ export class FuseServer {
 
   #report(opcode: Opcode, error: unknown): void {
     if (error instanceof PosixError && error.code !== 'EIO') return
-    this.#options.log.error({ request: opcode.name, error: messageOf(error) }, 'a request failed')
+    this.#options.log.error({ operation: opcode.name, error: messageOf(error) }, 'a request failed')
   }
 }
 

@@ -1,0 +1,168 @@
+/** The protocol without a kernel: bytes in, bytes out. */
+import fc from 'fast-check'
+import t from 'tap'
+import { silentLog } from '../../../src/base/log.js'
+import { OPCODES } from '../../../src/fuse/kernel/opcodes.js'
+import { FuseServer } from '../../../src/fuse/kernel/server.js'
+import { MemoryVfs } from '../../helpers/memory-vfs.js'
+
+const OUT_HEADER = 16
+const opcodeOf = (name: string): number => OPCODES.find((one) => one.name === name)?.code ?? 0
+
+function request(opcode: number, node: number, unique: number, body: Buffer): Buffer {
+  const out = Buffer.alloc(40 + body.length)
+  out.writeUInt32LE(out.length, 0)
+  out.writeUInt32LE(opcode, 4)
+  out.writeBigUInt64LE(BigInt(unique), 8)
+  out.writeBigUInt64LE(BigInt(node), 16)
+  out.set(body, 40)
+  return out
+}
+
+function initBody(major: number, minor: number): Buffer {
+  const body = Buffer.alloc(64)
+  body.writeUInt32LE(major, 0)
+  body.writeUInt32LE(minor, 4)
+  body.writeUInt32LE(131072, 8)
+  body.writeUInt32LE(0xffffffff, 12)
+  return body
+}
+
+class Peer {
+  readonly answers: Buffer[] = []
+  refused = 0
+  readonly server = new FuseServer({
+    vfs: new MemoryVfs(),
+    log: silentLog,
+    send: (parts) => this.answers.push(Buffer.concat(parts)),
+    onRefused: () => this.refused++,
+  })
+  #unique = 100
+
+  async ask(opcode: number | string, node: number, body: Buffer): Promise<{ error: number; body: Buffer }> {
+    const unique = this.#unique++
+    const before = this.answers.length
+    await this.server.handle(request(typeof opcode === 'string' ? opcodeOf(opcode) : opcode, node, unique, body))
+    const [answer, ...more] = this.answers.slice(before)
+    if (answer === undefined || more.length > 0) throw new Error(`${more.length + 1} answers`)
+    if (answer.readUInt32LE(0) !== answer.length) throw new Error('an answer says another length than it has')
+    if (Number(answer.readBigUInt64LE(8)) !== unique) throw new Error('an answer to another request')
+    return { error: answer.readInt32LE(4), body: answer.subarray(OUT_HEADER) }
+  }
+
+  async init(): Promise<this> {
+    await this.ask('init', 0, initBody(7, 38))
+    return this
+  }
+}
+
+t.test('INIT takes the lower minor version, only flags that were offered, and 1 MiB writes', async (t) => {
+  const { error, body } = await new Peer().ask('init', 0, initBody(7, 45))
+  t.equal(error, 0)
+  t.equal(body.readUInt32LE(0), 7)
+  t.equal(body.readUInt32LE(4), 38)
+  t.equal(body.readUInt32LE(20), 1024 * 1024)
+  t.equal((await new Peer().ask('init', 0, initBody(7, 31))).body.readUInt32LE(4), 31)
+  const few = initBody(7, 38)
+  few.writeUInt32LE(1, 12)
+  t.equal((await new Peer().ask('init', 0, few)).body.readUInt32LE(12), 1)
+})
+
+t.test('a kernel older than 7.31 is refused, and the owner is told', async (t) => {
+  const peer = new Peer()
+  t.equal((await peer.ask('init', 0, initBody(7, 30))).error, -22)
+  t.equal(peer.refused, 1)
+})
+
+t.test('a newer major version is answered with ours, so that the kernel asks again', async (t) => {
+  const { error, body } = await new Peer().ask('init', 0, initBody(8, 0))
+  t.equal(error, 0)
+  t.equal(body.readUInt32LE(0), 7)
+})
+
+t.test('before INIT everything is EIO, and an unknown opcode is ENOSYS', async (t) => {
+  const peer = new Peer()
+  t.equal((await peer.ask('getattr', 1, Buffer.alloc(16))).error, -5)
+  t.equal((await peer.ask(9999, 1, Buffer.alloc(0))).error, -38)
+})
+
+t.test('getattr of the root is a directory with nanosecond times', async (t) => {
+  const peer = await new Peer().init()
+  const { error, body } = await peer.ask('getattr', 1, Buffer.alloc(16))
+  t.equal(error, 0)
+  t.equal(body.length, 104)
+  t.equal(body.readUInt32LE(16 + 60) & 0o170000, 0o040000)
+})
+
+t.test('create, write, read and lookup go through, and 64-bit offsets are exact', async (t) => {
+  const peer = await new Peer().init()
+  const create = Buffer.concat([Buffer.alloc(16), Buffer.from('name\0')])
+  create.writeUInt32LE(0o2 | 0o100, 0)
+  create.writeUInt32LE(0o644, 4)
+  const created = await peer.ask('create', 1, create)
+  t.equal(created.error, 0)
+  const node = Number(created.body.readBigUInt64LE(0))
+  const handle = created.body.readBigUInt64LE(128)
+  const offset = 2n ** 40n + 3n
+  const write = Buffer.concat([Buffer.alloc(40), Buffer.from('hello')])
+  write.writeBigUInt64LE(handle, 0)
+  write.writeBigUInt64LE(offset, 8)
+  write.writeUInt32LE(5, 16)
+  t.equal((await peer.ask('write', node, write)).body.readUInt32LE(0), 5)
+  const read = Buffer.alloc(40)
+  read.writeBigUInt64LE(handle, 0)
+  read.writeBigUInt64LE(offset - 1n, 8)
+  read.writeUInt32LE(100, 16)
+  t.same((await peer.ask('read', node, read)).body, Buffer.from('\0hello'))
+  const { body } = await peer.ask('lookup', 1, Buffer.from('name\0'))
+  t.equal(Number(body.readBigUInt64LE(0)), node)
+  t.equal(Number(body.readBigUInt64LE(40 + 8)), Number(offset) + 5)
+})
+
+t.test('forget gets no answer', async (t) => {
+  const peer = await new Peer().init()
+  const before = peer.answers.length
+  await peer.server.handle(request(opcodeOf('forget'), 1, 7, Buffer.alloc(8)))
+  await peer.server.handle(request(opcodeOf('batchForget'), 1, 8, Buffer.alloc(24)))
+  t.equal(peer.answers.length, before)
+})
+
+t.test('no request, however malformed, throws, hangs or is answered other than once', async (t) => {
+  const silent = new Set(OPCODES.filter((one) => !one.replies).map((one) => one.code))
+  const codes = OPCODES.map((one) => one.code).filter((code) => code !== opcodeOf('init'))
+  const anyOpcode = fc.oneof(fc.constantFrom(...codes), fc.nat(60), fc.nat(0xffffffff))
+  const anyNode = fc.oneof(fc.constantFrom(0, 1, 2, 3), fc.maxSafeNat())
+  const anyBody = fc.oneof(
+    fc.uint8Array({ maxLength: 200 }),
+    fc.uint8Array({ maxLength: 60 }).map((bytes) => Uint8Array.from([...bytes, 0, 97, 0, 98, 0])),
+    fc.nat(200).map((length) => new Uint8Array(length)),
+  )
+  await fc.assert(
+    fc.asyncProperty(fc.array(fc.tuple(anyOpcode, anyNode, anyBody), { maxLength: 20 }), async (requests) => {
+      const peer = await new Peer().init()
+      for (const [code, node, body] of requests) {
+        if (code === opcodeOf('init')) continue
+        const before = peer.answers.length
+        await peer.server.handle(request(code, node, 5, Buffer.from(body)))
+        const wanted = silent.has(code) ? 0 : 1
+        if (peer.answers.length - before !== wanted) return false
+      }
+      return true
+    }),
+    { numRuns: 300 },
+  )
+  t.pass('300 series of requests')
+})
+
+t.test('bytes that are no request are dropped', async (t) => {
+  const peer = await new Peer().init()
+  const before = peer.answers.length
+  await fc.assert(
+    fc.asyncProperty(fc.uint8Array({ maxLength: 100 }), async (bytes) => {
+      const buffer = Buffer.from(bytes)
+      if (buffer.length >= 4 && buffer.readUInt32LE(0) === buffer.length) return
+      await peer.server.handle(buffer)
+    }),
+  )
+  t.equal(peer.answers.length, before)
+})
