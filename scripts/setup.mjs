@@ -9,6 +9,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { ensureDebianPackages } from './setup/apt.mjs'
 import { ensureBuilt } from './setup/build.mjs'
+import { ensureNative } from './setup/native.mjs'
 import { ensureNodeModules } from './setup/npm.mjs'
 import { say, SetupError } from './setup/say.mjs'
 
@@ -25,7 +26,10 @@ function setUp(words) {
   checkNode()
   ensureDebianPackages()
   ensureNodeModules()
-  if (!words.includes('--no-build')) ensureBuilt()
+  if (!words.includes('--no-build')) {
+    ensureNative()
+    ensureBuilt()
+  }
   if (!existsSync('/dev/fuse')) say('there is no /dev/fuse here (modprobe fuse?): mounting will fail, all else works')
 }
 

@@ -1,0 +1,42 @@
+// The addon of the kernel driver, built by the system's C compiler into native/build/. Skipped when neither its source nor
+// the machine changed since. Nothing is downloaded: the headers come with the package node-api-headers.
+//
+// Invariant: native/build/fuse_device.node is whole or not there: it is made under another name and renamed.
+import { spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { say, secondsSince, SetupError } from './say.mjs'
+
+const SOURCE = 'native/fuse_device.c'
+const TARGET = 'native/build/fuse_device.node'
+const STAMP = 'native/build/.stamp'
+const FLAGS = ['-O2', '-Wall', '-Wextra', '-Werror', '-shared', '-fPIC']
+
+function fingerprint() {
+  const hash = createHash('sha256').update(readFileSync(SOURCE))
+  return hash.update([process.arch, process.versions.modules, ...FLAGS].join('\0')).digest('hex')
+}
+
+export function ensureNative() {
+  // Elsewhere there is fuse-native.
+  if (process.platform !== 'linux') return
+  const print = fingerprint()
+  if (existsSync(TARGET) && existsSync(STAMP) && readFileSync(STAMP, 'utf8') === print) return
+  const startMs = performance.now()
+  mkdirSync(dirname(TARGET), { recursive: true })
+  const partial = `${TARGET}.${process.pid}`
+  const headers = createRequire(join(process.cwd(), 'package.json'))('node-api-headers').include_dir
+  const result = spawnSync(process.env.CC ?? 'cc', [...FLAGS, '-I', headers, '-o', partial, SOURCE], {
+    encoding: 'utf8',
+  })
+  if (result.status !== 0) {
+    rmSync(partial, { force: true })
+    const reason = result.error ? `${result.error.message}: apt-get install g++` : result.stderr
+    throw new SetupError(`the kernel driver could not be built: ${reason}`.trimEnd())
+  }
+  renameSync(partial, TARGET)
+  writeFileSync(STAMP, print)
+  say(`kernel driver built (${secondsSince(startMs)})`)
+}
