@@ -1,0 +1,99 @@
+/** Attributes as this process must show them: the store's, with what is written here and not committed yet on top. */
+import { compareTime } from '../base/clock.js'
+import { PosixError } from '../base/errno.js'
+import type { Attr, AttrChange } from '../meta/contract.js'
+import type { VfsContext } from './context.js'
+import { MODE_BITS, S_ISGID, S_ISUID, S_IXGRP } from './flags.js'
+import { checkSize } from './names.js'
+import type { DirtyView } from './writer.js'
+
+export class Attributes {
+  readonly #context: VfsContext
+
+  constructor(context: VfsContext) {
+    this.#context = context
+  }
+
+  async get(ino: number): Promise<Attr> {
+    const { attrs, states } = this.#context
+    const state = states.peek(ino)
+    if (state === undefined) return await attrs.get(ino)
+    await state.settled()
+    const known = attrs.peek(ino)
+    if (known !== undefined) return overlay(known, state.writer.view())
+    // An append whose commit is under way would be counted twice, or not at all, on top of a size that is asked for now.
+    if (state.writer.hasAppends) await state.writer.flush()
+    const view = state.writer.view()
+    return overlay(await attrs.get(ino), view)
+  }
+
+  /** For attributes that came from the store just now; undefined when only `get` can tell. */
+  overlayNow(attr: Attr): Attr | undefined {
+    const writer = this.#context.states.peek(attr.ino)?.writer
+    if (writer === undefined) return attr
+    return writer.hasAppends ? undefined : overlay(attr, writer.view())
+  }
+
+  /** The same, whatever it takes. */
+  async complete(attr: Attr): Promise<Attr> {
+    return this.overlayNow(attr) ?? (await this.get(attr.ino))
+  }
+
+  async set(uid: number, ino: number, change: AttrChange): Promise<Attr> {
+    const { states } = this.#context
+    if (change.mode !== undefined) change = { ...change, mode: change.mode & MODE_BITS }
+    if (change.sizeBytes !== undefined) return await this.#resize(uid, ino, change, change.sizeBytes)
+    // Times and modes set now must not be overwritten by the commit of what was written before.
+    const writer = states.peek(ino)?.writer
+    const attr = writer?.isDirty
+      ? await writer.barrier(() => this.#change(ino, change))
+      : await this.#change(ino, change)
+    return await this.complete(attr)
+  }
+
+  async #resize(uid: number, ino: number, change: AttrChange, size: number): Promise<Attr> {
+    checkSize(size)
+    const { attrs, states, extents, fresh } = this.#context
+    const before = await attrs.get(ino)
+    if (before.type === 'directory') throw new PosixError('EISDIR', 'a directory has no size to set')
+    if (before.type !== 'file') throw new PosixError('EINVAL', `a ${before.type} has no size to set`)
+    const whole = change.mode === undefined && uid !== 0 ? { ...change, ...withoutSuid(before.mode) } : change
+    const state = states.enter(ino)
+    try {
+      return await state.exclusive(() =>
+        state.writer.barrier(async () => {
+          const attr = await this.#change(ino, whole)
+          extents.drop(ino)
+          extents.atVersion(attr, fresh.mark())
+          return attr
+        }, size),
+      )
+    } finally {
+      states.leave(state)
+    }
+  }
+
+  async #change(ino: number, change: AttrChange): Promise<Attr> {
+    const { meta, states } = this.#context
+    const attr = await this.#context.mutate(ino, () => meta.setattr(ino, change))
+    states.peek(ino)?.writer.forgetTimes()
+    return attr
+  }
+}
+
+/** Who changes the size without being root takes the rights away that the file gave to others (inode(7)). */
+function withoutSuid(mode: number): { mode?: number } {
+  const gone = (mode & S_ISUID) | ((mode & S_IXGRP) !== 0 ? mode & S_ISGID : 0)
+  return gone === 0 ? {} : { mode: mode & ~gone }
+}
+
+function overlay(attr: Attr, view: DirtyView | null): Attr {
+  if (view === null) return attr
+  return {
+    ...attr,
+    sizeBytes: view.sizeOver(attr.sizeBytes),
+    allocatedBytes: attr.allocatedBytes + view.bytes,
+    mtime: compareTime(view.mtime, attr.mtime) > 0 ? view.mtime : attr.mtime,
+    ctime: compareTime(view.mtime, attr.ctime) > 0 ? view.mtime : attr.ctime,
+  }
+}

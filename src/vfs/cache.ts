@@ -1,0 +1,125 @@
+/**
+ * Attributes and names, kept only while the store is coherent: an event drops exactly what it names, a lost subscription
+ * drops all, and a reply that was overtaken by an event or a change of our own is not kept (freshness.ts).
+ */
+import { PosixError } from '../base/errno.js'
+import type { Attr, MetaStore } from '../meta/contract.js'
+import type { Freshness, Mutation } from './freshness.js'
+import { Lru } from './lru.js'
+
+export class AttrCache {
+  readonly #meta: MetaStore
+  readonly #fresh: Freshness
+  readonly #attrs: Lru<number, Attr>
+
+  constructor(meta: MetaStore, fresh: Freshness, max: number) {
+    this.#meta = meta
+    this.#fresh = fresh
+    this.#attrs = new Lru(max)
+  }
+
+  /** What is known for sure, without asking. */
+  peek(ino: number): Attr | undefined {
+    return this.#fresh.coherent ? this.#attrs.get(ino) : undefined
+  }
+
+  async get(ino: number): Promise<Attr> {
+    const known = this.peek(ino)
+    if (known !== undefined) return known
+    const mark = this.#fresh.mark()
+    const attr = await this.#meta.getattr(ino)
+    this.put(attr, mark)
+    return attr
+  }
+
+  /** Keeps a reply to a question that was asked at `mark`, if nothing overtook it. */
+  put(attr: Attr, mark: number): void {
+    if (this.#fresh.inodeIsFresh(attr.ino, mark)) this.#attrs.set(attr.ino, attr)
+  }
+
+  /** What is cached of the inode is not valid any more. */
+  drop(ino: number): void {
+    this.#fresh.touchInode(ino)
+    this.#attrs.delete(ino)
+  }
+
+  /** A change of ours ended, with the attributes it left, or null if that is not known. Answers whether they are the newest. */
+  settle(mutation: Mutation, attr: Attr | null): boolean {
+    const newest = this.#fresh.end(mutation)
+    if (newest && attr !== null) this.#attrs.set(attr.ino, attr)
+    else this.#attrs.delete(mutation.ino)
+    return newest
+  }
+
+  clear(): void {
+    this.#attrs.clear()
+  }
+}
+
+/** 0 is no inode: the name is known not to exist. */
+export const NEGATIVE = 0
+
+export interface EntryMutation {
+  readonly key: string
+  readonly mark: number
+}
+
+export class DentryCache {
+  readonly #fresh: Freshness
+  readonly #entries: Lru<string, number>
+
+  constructor(fresh: Freshness, max: number) {
+    this.#fresh = fresh
+    this.#entries = new Lru(max)
+  }
+
+  /** The inode, NEGATIVE, or undefined when it is not known. */
+  peek(parent: number, name: Buffer): number | undefined {
+    return this.#fresh.coherent ? this.#entries.get(entryKey(parent, name)) : undefined
+  }
+
+  put(parent: number, name: Buffer, ino: number, mark: number): void {
+    const key = entryKey(parent, name)
+    if (this.#fresh.entryIsFresh(key, mark)) this.#entries.set(key, ino)
+  }
+
+  drop(parent: number, name: Buffer): void {
+    const key = entryKey(parent, name)
+    this.#fresh.touchEntry(key)
+    this.#entries.delete(key)
+  }
+
+  /** A change of ours begins. */
+  begin(parent: number, name: Buffer): EntryMutation {
+    const key = entryKey(parent, name)
+    this.#fresh.touchEntry(key)
+    return { key, mark: this.#fresh.mark() }
+  }
+
+  /** It ended and the name now means `ino`; undefined: not known. */
+  settle({ key, mark }: EntryMutation, ino: number | undefined): void {
+    const newest = this.#fresh.entryIsFresh(key, mark)
+    this.#fresh.touchEntry(key)
+    if (newest && ino !== undefined) this.#entries.set(key, ino)
+    else this.#entries.delete(key)
+  }
+
+  clear(): void {
+    this.#entries.clear()
+  }
+}
+
+/** latin1 keeps every byte of the name apart. */
+function entryKey(parent: number, name: Buffer): string {
+  return `${parent}/${name.toString('latin1')}`
+}
+
+/** Runs a question to the store whose ENOENT is an answer too. */
+export async function orMissing<T>(question: Promise<T>): Promise<T | null> {
+  try {
+    return await question
+  } catch (error) {
+    if (error instanceof PosixError && error.code === 'ENOENT') return null
+    throw error
+  }
+}

@@ -1,0 +1,150 @@
+/**
+ * Turns uploaded batches into commits and tells the caches what they did.
+ *
+ * Invariant: the caches learn of a commit in the same tick in which its reply is handled, so that the writer can stop
+ * showing the data from memory in that tick and no reader finds it in neither place.
+ */
+import { compareTime, type TimeSpec } from '../base/clock.js'
+import { invariant } from '../base/invariant.js'
+import type { ChunkOriginExtent, ChunkRef } from '../chunk/contract.js'
+import type { CommitReply, CommitRequest, Extent, MetaStore } from '../meta/contract.js'
+import type { AttrCache } from './cache.js'
+import type { ExtentCache } from './extent-cache.js'
+import type { Freshness } from './freshness.js'
+import type { Batch } from './dirty-map.js'
+import { allocatedDelta } from './extent-map.js'
+import type { Uploader } from './uploader.js'
+
+export interface Uploaded {
+  readonly batch: Batch
+  readonly chunk: ChunkRef
+}
+
+export interface CommitterDeps {
+  readonly meta: MetaStore
+  readonly fresh: Freshness
+  readonly attrs: AttrCache
+  readonly extents: ExtentCache
+  readonly uploader: Uploader
+}
+
+export class Committer {
+  readonly #deps: CommitterDeps
+
+  constructor(deps: CommitterDeps) {
+    this.#deps = deps
+  }
+
+  /** Positional batches of one window, in write order, as one change. */
+  async commitAt(ino: number, uploads: readonly Uploaded[], notBefore: TimeSpec): Promise<TimeSpec> {
+    const extents = uploads.flatMap(({ batch, chunk }) => batch.extents.map((extent) => toExtent(extent, chunk)))
+    const [first] = extents
+    if (first === undefined) return notBefore
+    const known = this.#deps.extents.peek(ino, uploads[0]?.batch.window ?? 0)
+    const allocatedDeltaBytes = known === undefined ? sumOf(extents) : allocatedDelta(known, extents)
+    const mtime = latest(notBefore, uploads)
+    await this.#commit(ino, { extents, mode: 'at', allocatedDeltaBytes, mtime, ...suid(uploads) })
+    return mtime
+  }
+
+  /**
+   * One batch of appended writes, where the store says. Data that would lie across two windows becomes two chunks and two
+   * commits: only a write that crosses such a border may be parted from its end by another client's append.
+   */
+  async commitAppend(ino: number, { batch, chunk }: Uploaded, notBefore: TimeSpec): Promise<TimeSpec> {
+    const mtime = latest(notBefore, [{ batch, chunk }])
+    const { data, lengthBytes } = batch.seal()
+    await this.#append(ino, batch, mtime, data, lengthBytes, chunk)
+    return mtime
+  }
+
+  async #append(
+    ino: number,
+    batch: Batch,
+    mtime: TimeSpec,
+    data: readonly Buffer[],
+    lengthBytes: number,
+    chunk: ChunkRef,
+  ): Promise<void> {
+    const extents: Extent[] = [{ fileOffset: 0, lengthBytes, chunk, chunkOffset: 0 }]
+    const request = {
+      extents,
+      mode: 'append',
+      allocatedDeltaBytes: lengthBytes,
+      mtime,
+      ...suid([{ batch, chunk }]),
+    } as const
+    const { cutAfterBytes } = await this.#commit(ino, request)
+    if (cutAfterBytes === undefined) return
+    invariant(cutAfterBytes > 0 && cutAfterBytes < lengthBytes, 'a cut leaves two parts')
+    this.#deps.uploader.discard([chunk.id])
+    for (const [from, to] of [
+      [0, cutAfterBytes],
+      [cutAfterBytes, lengthBytes],
+    ] as const) {
+      const part = slicePieces(data, from, to)
+      const ref = await this.#uploadPart(ino, batch, part, to - from)
+      await this.#append(ino, batch, mtime, part, to - from, ref)
+    }
+  }
+
+  async #uploadPart(ino: number, batch: Batch, data: readonly Buffer[], lengthBytes: number): Promise<ChunkRef> {
+    const ref = await this.#deps.uploader.upload({
+      ino,
+      data,
+      extents: [{ fileOffset: 0, chunkOffset: 0, lengthBytes }],
+      durability: batch.durability,
+      wantSync: () => false,
+      isCancelled: () => false,
+    })
+    invariant(ref !== null, 'the upload of a part is never cancelled')
+    return ref
+  }
+
+  async #commit(ino: number, request: CommitRequest): Promise<CommitReply> {
+    const mutation = this.#deps.fresh.begin(ino)
+    let reply: CommitReply
+    try {
+      reply = await this.#deps.meta.commit(ino, request)
+    } catch (error) {
+      this.#deps.attrs.settle(mutation, null)
+      this.#deps.extents.drop(ino)
+      throw error
+    }
+    const newest = this.#deps.attrs.settle(mutation, reply.attr)
+    if (reply.cutAfterBytes === undefined) {
+      const shifted = request.extents.map((extent) => ({ ...extent, fileOffset: extent.fileOffset + reply.baseOffset }))
+      this.#deps.extents.committed(reply.attr, request.mode === 'append' ? shifted : request.extents, newest)
+    }
+    return reply
+  }
+}
+
+function toExtent({ fileOffset, chunkOffset, lengthBytes }: ChunkOriginExtent, chunk: ChunkRef): Extent {
+  return { fileOffset, lengthBytes, chunk, chunkOffset }
+}
+
+function sumOf(extents: readonly Extent[]): number {
+  return extents.reduce((sum, extent) => sum + extent.lengthBytes, 0)
+}
+
+/** File times do not go back when batches of different windows are committed in another order than written. */
+function latest(notBefore: TimeSpec, uploads: readonly Uploaded[]): TimeSpec {
+  return uploads.reduce((time, { batch }) => (compareTime(batch.mtime, time) > 0 ? batch.mtime : time), notBefore)
+}
+
+function suid(uploads: readonly Uploaded[]): { clearSuid?: true } {
+  return uploads.some(({ batch }) => batch.clearSuid) ? { clearSuid: true } : {}
+}
+
+/** Bytes [from, to) of joined pieces. */
+function slicePieces(pieces: readonly Buffer[], from: number, to: number): Buffer[] {
+  const found: Buffer[] = []
+  let start = 0
+  for (const piece of pieces) {
+    const part = piece.subarray(Math.max(0, from - start), Math.max(0, to - start))
+    if (part.length > 0) found.push(part)
+    start += piece.length
+  }
+  return found
+}

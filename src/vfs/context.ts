@@ -1,0 +1,117 @@
+/** The parts of one VFS, put together once; what the services of files and names share. */
+import { systemClock, type Clock } from '../base/clock.js'
+import { silentLog, type Log } from '../base/log.js'
+import type { ChunkClient, Durability } from '../chunk/contract.js'
+import type { Attr, MetaEvent, MetaStore } from '../meta/contract.js'
+import { AttrCache, DentryCache } from './cache.js'
+import { ChunkCache } from './chunk-cache.js'
+import { Committer } from './committer.js'
+import { ExtentCache } from './extent-cache.js'
+import { Freshness } from './freshness.js'
+import { Handles } from './handles.js'
+import { InodeStates } from './inode-state.js'
+import { resolveLimits, type VfsLimits } from './limits.js'
+import { DirtyMemory } from './memory.js'
+import { Reader } from './reader.js'
+import { Uploader } from './uploader.js'
+
+export interface VfsOptions {
+  readonly meta: MetaStore
+  readonly chunks: ChunkClient
+  readonly clock?: Clock
+  readonly log?: Log
+  readonly limits?: Partial<VfsLimits>
+  /** How many owners must have written data before it is committed. Default 'quorum'. */
+  readonly durability?: Durability
+}
+
+/** Files whose extent maps are kept. */
+const EXTENT_FILES_MAX = 10_000
+
+export class VfsContext {
+  readonly meta: MetaStore
+  readonly chunks: ChunkClient
+  readonly clock: Clock
+  readonly log: Log
+  readonly limits: VfsLimits
+  readonly durability: Durability
+  readonly fresh: Freshness
+  readonly attrs: AttrCache
+  readonly dentries: DentryCache
+  readonly extents: ExtentCache
+  readonly uploader: Uploader
+  readonly states: InodeStates
+  readonly handles: Handles
+  readonly reader: Reader
+
+  constructor(options: VfsOptions) {
+    const { meta, chunks, clock = systemClock, log = silentLog, durability = 'quorum' } = options
+    const { chunkBytes } = meta.settings
+    const limits = resolveLimits(options.limits ?? {}, chunkBytes)
+    const fresh = new Freshness(() => meta.coherent)
+    const attrs = new AttrCache(meta, fresh, limits.attrs)
+    const extents = new ExtentCache(meta, fresh, EXTENT_FILES_MAX, limits.extentPieces)
+    const data = new ChunkCache(chunks, limits.dataCacheBytes, limits.chunkReads)
+    const uploader = new Uploader({ meta, chunks, clock, log, limits })
+    const committer = new Committer({ meta, fresh, attrs, extents, uploader })
+    const memory = new DirtyMemory(limits.dirtyBytes, limits.flushAfterMs, clock)
+    const readAheadBytes = Math.min(limits.readAheadBytes, Math.floor(limits.dataCacheBytes / 2))
+    this.meta = meta
+    this.chunks = chunks
+    this.clock = clock
+    this.log = log
+    this.limits = limits
+    this.durability = durability
+    this.fresh = fresh
+    this.attrs = attrs
+    this.dentries = new DentryCache(fresh, limits.dentries)
+    this.extents = extents
+    this.uploader = uploader
+    this.states = new InodeStates({ clock, log, limits, chunkBytes, memory, uploader, committer })
+    this.handles = new Handles(limits.handles)
+    this.reader = new Reader({ attrs, extents, data, fresh, log, readAheadBytes })
+    meta.onEvent((event) => this.#onEvent(event))
+  }
+
+  /** Runs a change of an inode; its reply, if it is the newest word about it, is cached. */
+  async mutate(ino: number, change: () => Promise<Attr>): Promise<Attr> {
+    const mutation = this.fresh.begin(ino)
+    try {
+      const attr = await change()
+      this.attrs.settle(mutation, attr)
+      return attr
+    } catch (error) {
+      this.attrs.settle(mutation, null)
+      throw error
+    }
+  }
+
+  /** No attributes are known any more: a change touched an inode whose number is not known here. */
+  forgetAttrs(): void {
+    this.fresh.lost()
+    this.attrs.clear()
+  }
+
+  /** Drops exactly what the event names. */
+  #onEvent(event: MetaEvent): void {
+    switch (event.kind) {
+      case 'attr':
+        this.attrs.drop(event.ino)
+        return
+      case 'data':
+        this.attrs.drop(event.ino)
+        this.extents.drop(event.ino)
+        return
+      case 'entry':
+        // A directory's times and link count change with its names.
+        this.dentries.drop(event.parent, event.name)
+        this.attrs.drop(event.parent)
+        return
+      case 'lost':
+      case 'back':
+        this.forgetAttrs()
+        this.dentries.clear()
+        this.extents.clear()
+    }
+  }
+}

@@ -1,0 +1,139 @@
+/**
+ * One open directory. Offsets are telldir positions that stay valid for the handle, while others add and remove names:
+ *
+ *   0 the start | 1 after `.` | 2 after `..` | score << 10 | n: after the entry with this cursor
+ *
+ * n counts entries with one score (rare); where there are several their cursors are kept in a table of the handle. The
+ * score is below 2^53, so an offset is below 2^63. A score of 0 is moved past 2 by FIRST_SCORE.
+ */
+import { PosixError } from '../base/errno.js'
+import type { Attr, DirCursor, DirEntry, MetaStore } from '../meta/contract.js'
+import type { VfsDirEntry } from './contract.js'
+import { dtypeOf } from './flags.js'
+
+const TIE_BITS = 10n
+const TIES_MAX = 1 << Number(TIE_BITS)
+const AFTER_DOT = 1n
+const AFTER_DOTDOT = 2n
+/** Scores start here in an offset, so that no entry has the offset of `.` or `..`. */
+const FIRST_SCORE = 1
+
+interface Page {
+  /** Offset that asked for it. */
+  readonly from: bigint
+  readonly entries: readonly { readonly entry: DirEntry; readonly offset: bigint }[]
+  readonly end: boolean
+  readonly plus: boolean
+}
+
+export interface DirectoryDeps {
+  readonly meta: MetaStore
+  readonly batch: number
+  /** Attributes that came along may be kept, and get what this process has not committed yet. */
+  readonly onEntries: (parent: number, entries: readonly DirEntry[], mark: number) => void
+  readonly mark: () => number
+  readonly attr: (ino: number) => Promise<Attr>
+  readonly overlay: (attr: Attr) => Attr | undefined
+}
+
+export class DirectoryStream {
+  readonly ino: number
+  readonly #deps: DirectoryDeps
+  #page: Page | null = null
+  /** Names of one score in the order in which they were met, where there are several: offset of each -> cursor. */
+  readonly #ties = new Map<number, Buffer[]>()
+  #lastScore = -1
+  #lastName: Buffer = Buffer.alloc(0)
+
+  constructor(ino: number, deps: DirectoryDeps) {
+    this.ino = ino
+    this.#deps = deps
+  }
+
+  async read(offset: bigint, limit: number, plus: boolean): Promise<VfsDirEntry[]> {
+    const entries: VfsDirEntry[] = []
+    let at = offset
+    if (at < AFTER_DOTDOT) entries.push(...(await this.#dots(at, plus)).slice(0, limit))
+    at = entries.at(-1)?.offset ?? at
+    while (entries.length < limit && at >= AFTER_DOTDOT) {
+      const page = await this.#pageAfter(at, plus)
+      const index = page.from === at ? 0 : page.entries.findIndex((entry) => entry.offset === at) + 1
+      for (const { entry, offset: position } of page.entries.slice(index, index + limit - entries.length)) {
+        entries.push(this.#toVfs(entry, position))
+        at = position
+      }
+      if (page.end && page.entries.at(-1)?.offset === at) break
+      if (page.entries.length === 0) break
+    }
+    return entries
+  }
+
+  async #dots(offset: bigint, plus: boolean): Promise<VfsDirEntry[]> {
+    const self = await this.#deps.attr(this.ino)
+    const dots: VfsDirEntry[] = []
+    const add = (name: string, ino: number, position: bigint, attr: Attr | undefined): void => {
+      dots.push({ name: Buffer.from(name), ino, dtype: dtypeOf('directory'), offset: position, ...(attr && { attr }) })
+    }
+    if (offset < AFTER_DOT) {
+      // A stream that begins anew must see what is there now.
+      this.#page = null
+      add('.', this.ino, AFTER_DOT, plus ? self : undefined)
+    }
+    add('..', self.parent === 0 ? this.ino : self.parent, AFTER_DOTDOT, undefined)
+    return dots
+  }
+
+  #toVfs(entry: DirEntry, offset: bigint): VfsDirEntry {
+    const attr = entry.attr === undefined ? undefined : this.#deps.overlay(entry.attr)
+    return { name: entry.name, ino: entry.ino, dtype: dtypeOf(entry.type), offset, ...(attr && { attr }) }
+  }
+
+  /** The page that goes on after `offset`: the one at hand, or the next from the store. */
+  async #pageAfter(offset: bigint, plus: boolean): Promise<Page> {
+    const page = this.#page
+    if (page !== null && (page.plus || !plus)) {
+      const isLast = page.entries.at(-1)?.offset === offset
+      if (page.from === offset && !isLast) return page
+      if (isLast ? page.end : page.entries.some((entry) => entry.offset === offset)) return page
+    }
+    return await this.#fetch(offset, plus)
+  }
+
+  async #fetch(offset: bigint, plus: boolean): Promise<Page> {
+    const mark = this.#deps.mark()
+    const reply = await this.#deps.meta.readdir(this.ino, this.#cursor(offset), this.#deps.batch, plus)
+    if (plus) this.#deps.onEntries(this.ino, reply.entries, mark)
+    const entries = reply.entries.map((entry) => ({ entry, offset: this.#offsetOf(entry.cursor.score, entry.name) }))
+    this.#page = { from: offset, entries, end: reply.end, plus }
+    return this.#page
+  }
+
+  #cursor(offset: bigint): DirCursor | null {
+    if (offset === AFTER_DOTDOT) return null
+    const score = Number(offset >> TIE_BITS) - FIRST_SCORE
+    if (score < 0) throw new PosixError('EINVAL', 'no such position in the directory')
+    const tie = Number(offset & BigInt(TIES_MAX - 1))
+    return { score, name: this.#ties.get(score)?.[tie] ?? null }
+  }
+
+  #offsetOf(score: number, name: Buffer): bigint {
+    const tied = this.#tie(score, name)
+    this.#lastScore = score
+    this.#lastName = name
+    return (BigInt(score + FIRST_SCORE) << TIE_BITS) | BigInt(tied)
+  }
+
+  /** Number of the name among those of its score that this handle has met. */
+  #tie(score: number, name: Buffer): number {
+    const names = this.#ties.get(score)
+    const known = names?.findIndex((other) => other.equals(name)) ?? -1
+    if (known >= 0) return known
+    if (names !== undefined) {
+      if (names.length >= TIES_MAX) throw new PosixError('EOVERFLOW', 'too many names with one directory position')
+      return names.push(name) - 1
+    }
+    if (score !== this.#lastScore || name.equals(this.#lastName)) return 0
+    this.#ties.set(score, [this.#lastName, name])
+    return 1
+  }
+}

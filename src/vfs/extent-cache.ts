@@ -1,0 +1,134 @@
+/**
+ * Extent maps of windows, as of a version of the file's data.
+ *
+ * Invariants: a kept window is what the store has at `version` or later, until an event says otherwise; our own commit is
+ * added to it only if its reply shows that it was the only change since `version`. With `complete` every window that is
+ * not kept is known to be empty (a new or emptied file).
+ */
+import type { Attr, Extent, ExtentWindow, MetaStore } from '../meta/contract.js'
+import { ExtentMap } from './extent-map.js'
+import type { Freshness } from './freshness.js'
+import { Lru } from './lru.js'
+import { WINDOW_BYTES } from '../base/limits.js'
+
+interface FileExtents {
+  version: number
+  complete: boolean
+  readonly windows: Map<number, ExtentMap>
+}
+
+interface Fetch {
+  readonly mark: number
+  readonly map: Promise<ExtentMap>
+}
+
+export class ExtentCache {
+  readonly #meta: MetaStore
+  readonly #fresh: Freshness
+  readonly #files: Lru<number, FileExtents>
+  readonly #maxPieces: number
+  #pieces = 0
+  readonly #fetches = new Map<string, Fetch>()
+
+  constructor(meta: MetaStore, fresh: Freshness, maxFiles: number, maxPieces: number) {
+    this.#meta = meta
+    this.#fresh = fresh
+    this.#files = new Lru(maxFiles)
+    this.#maxPieces = maxPieces
+  }
+
+  /** The attributes tell the current version: what is kept of another one goes. `mark`: when they were asked for. */
+  atVersion(attr: Attr, mark: number): void {
+    if (this.#files.get(attr.ino)?.version === attr.dataVersion) return
+    this.#files.delete(attr.ino)
+    if (!this.#fresh.inodeIsFresh(attr.ino, mark)) return
+    this.#files.set(attr.ino, { version: attr.dataVersion, complete: attr.sizeBytes === 0, windows: new Map() })
+  }
+
+  /** Keeps a window that came with attributes of the same moment. */
+  put(attr: Attr, window: ExtentWindow, mark: number): void {
+    const file = this.#files.get(attr.ino)
+    if (file?.version === attr.dataVersion) this.#keep(attr.ino, window.window, new ExtentMap(window.extents), mark)
+  }
+
+  /** Known without asking, or undefined. */
+  peek(ino: number, window: number): ExtentMap | undefined {
+    const file = this.#fresh.coherent ? this.#files.get(ino) : undefined
+    if (file === undefined) return undefined
+    const map = file.windows.get(window)
+    return map ?? (file.complete ? new ExtentMap() : undefined)
+  }
+
+  async get(ino: number, window: number): Promise<ExtentMap> {
+    const known = this.peek(ino, window)
+    if (known !== undefined) return known
+    const key = `${ino}/${window}`
+    const running = this.#fetches.get(key)
+    if (running !== undefined && this.#fresh.inodeIsFresh(ino, running.mark)) return running.map
+    const fetch: Fetch = { mark: this.#fresh.mark(), map: this.#fetch(ino, window) }
+    this.#fetches.set(key, fetch)
+    try {
+      return await fetch.map
+    } finally {
+      if (this.#fetches.get(key) === fetch) this.#fetches.delete(key)
+    }
+  }
+
+  /** Asks the store whatever is kept. */
+  async refetch(ino: number, window: number): Promise<ExtentMap> {
+    this.drop(ino)
+    return await this.#fetch(ino, window)
+  }
+
+  /** Our commit of extents of these windows is done; `current`: nothing else is known to have happened meanwhile. */
+  committed(attr: Attr, extents: readonly Extent[], current: boolean): void {
+    const file = this.#files.get(attr.ino)
+    if (file === undefined) return
+    if (!current || file.version + 1 !== attr.dataVersion) {
+      this.drop(attr.ino)
+      return
+    }
+    file.version = attr.dataVersion
+    for (const extent of extents) this.#add(file, extent)
+    this.#bound()
+  }
+
+  drop(ino: number): void {
+    this.#files.delete(ino)
+  }
+
+  clear(): void {
+    this.#files.clear()
+    this.#pieces = 0
+  }
+
+  #add(file: FileExtents, extent: Extent): void {
+    const window = Math.floor(extent.fileOffset / WINDOW_BYTES)
+    let map = file.windows.get(window)
+    if (map === undefined && file.complete) file.windows.set(window, (map = new ExtentMap()))
+    const before = map?.pieces ?? 0
+    map?.add([extent])
+    this.#pieces += (map?.pieces ?? 0) - before
+  }
+
+  async #fetch(ino: number, window: number): Promise<ExtentMap> {
+    const mark = this.#fresh.mark()
+    const reply = await this.#meta.extents(ino, window)
+    const map = new ExtentMap(reply.extents)
+    this.#keep(ino, window, map, mark)
+    return map
+  }
+
+  #keep(ino: number, window: number, map: ExtentMap, mark: number): void {
+    const file = this.#files.get(ino)
+    if (file === undefined || !this.#fresh.inodeIsFresh(ino, mark)) return
+    file.windows.set(window, map)
+    this.#pieces += map.pieces
+    this.#bound()
+  }
+
+  /** The count only grows between clearings (dropped files are not subtracted): a bound that is sometimes early. */
+  #bound(): void {
+    if (this.#pieces > this.#maxPieces) this.clear()
+  }
+}

@@ -1,0 +1,80 @@
+/**
+ * The extents of one window of a file, flattened: where two overlap the later committed wins, and a hole hides what is
+ * below it. Pure.
+ */
+import type { ChunkRef } from '../chunk/contract.js'
+import type { Extent } from '../meta/contract.js'
+import { IntervalMap } from './interval-map.js'
+
+/** A piece of a file; `chunk` null reads as zeros. */
+export interface FilePiece {
+  readonly start: number
+  readonly end: number
+  readonly chunk: ChunkRef | null
+  readonly chunkOffset: number
+}
+
+export class ExtentMap {
+  readonly #pieces = new IntervalMap<ChunkRef>()
+  /** Extents that were added: against `pieces` it says how much of the window is dead. */
+  #added = 0
+
+  constructor(extents: readonly Extent[] = []) {
+    this.add(extents)
+  }
+
+  /** Adds extents in commit order. */
+  add(extents: readonly Extent[]): void {
+    this.#added += extents.length
+    for (const { fileOffset, lengthBytes, chunk, chunkOffset } of extents) {
+      if (chunk === null) this.#pieces.delete(fileOffset, fileOffset + lengthBytes)
+      else this.#pieces.set(fileOffset, fileOffset + lengthBytes, chunk, chunkOffset)
+    }
+  }
+
+  get pieces(): number {
+    return this.#pieces.size
+  }
+
+  /**
+   * Extents the window holds for each piece that is still seen: the place where a compaction would be asked for. The
+   * metadata contract has no call for it yet.
+   */
+  get overlapRatio(): number {
+    return this.#added / Math.max(1, this.#pieces.size)
+  }
+
+  /** [start, end) without gaps, in order; what no extent covers is a hole. */
+  slice(start: number, end: number): FilePiece[] {
+    const pieces: FilePiece[] = []
+    let from = start
+    for (const item of this.#pieces.overlapping(start, end)) {
+      if (item.start > from) pieces.push({ start: from, end: item.start, chunk: null, chunkOffset: 0 })
+      pieces.push({ start: item.start, end: item.end, chunk: item.value, chunkOffset: item.at })
+      from = item.end
+    }
+    if (from < end) pieces.push({ start: from, end, chunk: null, chunkOffset: 0 })
+    return pieces
+  }
+
+  /** Bytes of [start, end) that are stored, holes not counted. */
+  storedBytes(start: number, end: number): number {
+    return this.#pieces.covered(start, end)
+  }
+}
+
+/** Bytes newly allocated when `extents` are added to `map`, each byte counted once and overwritten ones not. */
+export function allocatedDelta(map: ExtentMap, extents: readonly Extent[]): number {
+  const written = new IntervalMap<true>()
+  const freed = new IntervalMap<true>()
+  for (const { fileOffset, lengthBytes, chunk } of extents) {
+    const end = fileOffset + lengthBytes
+    const [into, outOf] = chunk === null ? [freed, written] : [written, freed]
+    into.set(fileOffset, end, true, fileOffset)
+    outOf.delete(fileOffset, end)
+  }
+  let delta = 0
+  for (const item of written) delta += item.end - item.start - map.storedBytes(item.start, item.end)
+  for (const item of freed) delta -= map.storedBytes(item.start, item.end)
+  return delta
+}

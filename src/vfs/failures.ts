@@ -1,0 +1,24 @@
+/** How failures of the parts below become errno: what they know as POSIX results passes, the rest is EIO or nearer. */
+import { RingfsError, messageOf } from '../base/errors.js'
+import { PosixError } from '../base/errno.js'
+
+export function toPosix(error: unknown): PosixError {
+  if (error instanceof PosixError) return error
+  if (error instanceof RingfsError && error.code === 'NODE_FULL') {
+    return new PosixError('ENOSPC', error.message, { cause: error })
+  }
+  return new PosixError('EIO', messageOf(error), { cause: error })
+}
+
+/** Codes of failures that another attempt may not meet. */
+const TRANSIENT: ReadonlySet<string> = new Set([
+  'NO_QUORUM',
+  'NODE_UNREACHABLE',
+  'DEADLINE',
+  'CONNECTION_LOST',
+  'OVERLOADED',
+])
+
+export function isTransient(error: unknown): boolean {
+  return error instanceof RingfsError && TRANSIENT.has(error.code)
+}

@@ -1,0 +1,183 @@
+/** Open files: open, create, read, write, flush, fsync, release. */
+import { FILE_MAX_BYTES } from '../base/limits.js'
+import { PosixError } from '../base/errno.js'
+import type { Attr, OpenReply } from '../meta/contract.js'
+import type { Attributes } from './attributes.js'
+import type { Caller, Durability } from './contract.js'
+import type { VfsContext } from './context.js'
+import { MODE_BITS, O_ACCMODE, O_EXCL, O_TRUNC } from './flags.js'
+import { FileHandle } from './handles.js'
+import type { InodeState } from './inode-state.js'
+import { checkEntry, checkRange } from './names.js'
+
+export interface Opened {
+  readonly attr: Attr
+  readonly handle: number
+}
+
+export class Files {
+  readonly #context: VfsContext
+  readonly #attributes: Attributes
+
+  constructor(context: VfsContext, attributes: Attributes) {
+    this.#context = context
+    this.#attributes = attributes
+  }
+
+  async open(caller: Caller, ino: number, flags: number): Promise<Opened> {
+    this.#checkOpen(flags)
+    const { states, meta } = this.#context
+    const state = states.enter(ino)
+    try {
+      const truncate = (flags & O_TRUNC) !== 0
+      const { attr } = truncate
+        ? await state.exclusive(() => state.writer.barrier(() => this.#openTruncated(ino), 0))
+        : await this.#openInStore(ino)
+      if (attr.type !== 'file') {
+        meta.close(ino)
+        throw notAFile(attr)
+      }
+      return await this.#opened(state, attr, flags, caller)
+    } catch (error) {
+      states.leave(state)
+      throw error
+    }
+  }
+
+  /** One round trip for a new file. An existing one is opened, unless O_EXCL says otherwise. */
+  async create(caller: Caller, parent: number, name: Buffer, mode: number, flags: number): Promise<Opened> {
+    this.#checkOpen(flags)
+    checkEntry(name, 'EISDIR', 'EISDIR')
+    const { meta, dentries, attrs, extents, fresh, states } = this.#context
+    const entry = dentries.begin(parent, name)
+    attrs.drop(parent)
+    const inode = { type: 'file', mode: mode & MODE_BITS, uid: caller.uid, gid: caller.gid } as const
+    const mark = fresh.mark()
+    let reply
+    try {
+      reply = await meta.create(parent, name, inode, { exclusive: (flags & O_EXCL) !== 0, open: true })
+    } catch (error) {
+      dentries.settle(entry, undefined)
+      throw error
+    } finally {
+      attrs.drop(parent)
+    }
+    const { attr, created } = reply
+    dentries.settle(entry, attr.ino)
+    if (attr.type !== 'file') throw notAFile(attr)
+    attrs.put(attr, mark)
+    extents.atVersion(attr, mark)
+    const state = states.enter(attr.ino)
+    try {
+      const cut = !created && (flags & O_TRUNC) !== 0
+      const now = cut ? await this.#attributes.set(caller.uid, attr.ino, { sizeBytes: 0 }) : attr
+      return await this.#opened(state, now, flags, caller)
+    } catch (error) {
+      meta.close(attr.ino)
+      states.leave(state)
+      throw error
+    }
+  }
+
+  async read(handle: number, offset: number, lengthBytes: number): Promise<Buffer> {
+    const file = this.#context.handles.file(handle)
+    if (!file.readable) throw new PosixError('EBADF', 'not open for reading')
+    checkRange(offset, lengthBytes)
+    if (lengthBytes > this.#context.limits.readBytes) {
+      throw new PosixError('EINVAL', `a read has at most ${this.#context.limits.readBytes} bytes`)
+    }
+    return await this.#context.reader.read(file, offset, lengthBytes)
+  }
+
+  async write(handle: number, offset: number, data: Uint8Array, durability?: Durability): Promise<number> {
+    const file = this.#context.handles.file(handle)
+    if (!file.writable) throw new PosixError('EBADF', 'not open for writing')
+    if (!file.append) {
+      checkRange(offset, data.length)
+      if (data.length > FILE_MAX_BYTES - offset) throw new PosixError('EFBIG', `beyond ${FILE_MAX_BYTES} bytes`)
+    }
+    file.reportFull()
+    if (data.length === 0) return 0
+    const { clock } = this.#context
+    await file.state.settled()
+    const info = {
+      mtime: clock.now(),
+      clearSuid: file.clearSuid,
+      durability: durability ?? this.#context.durability,
+    }
+    if (file.append) await file.state.writer.append(data, info)
+    else await file.state.writer.write(offset, data, info)
+    if (file.sync) await this.#sync(file)
+    return data.length
+  }
+
+  async flush(handle: number): Promise<void> {
+    const file = this.#context.handles.file(handle)
+    await file.state.writer.flush()
+    file.report()
+  }
+
+  async fsync(handle: number): Promise<void> {
+    await this.#sync(this.#context.handles.file(handle))
+  }
+
+  /** The handle is gone whatever happens; a failure that nobody reported is thrown last. */
+  async release(handle: number): Promise<void> {
+    const { handles, states, meta } = this.#context
+    const file = handles.file(handle)
+    handles.remove(handle)
+    try {
+      await file.state.writer.flush()
+    } finally {
+      meta.close(file.state.ino)
+      states.leave(file.state)
+    }
+    file.report()
+  }
+
+  /** Data and metadata are as durable as the volume promises. The size and the extents are metadata: dataOnly needs them too. */
+  async #sync(file: FileHandle): Promise<void> {
+    const { writer, ino } = file.state
+    await writer.flush(true)
+    file.report()
+    await this.#context.uploader.unsynced.sync(ino)
+    await this.#context.meta.sync()
+  }
+
+  #checkOpen(flags: number): void {
+    if ((flags & O_ACCMODE) === O_ACCMODE) throw new PosixError('EINVAL', 'no such access mode')
+    this.#context.handles.checkRoom()
+  }
+
+  async #opened(state: InodeState, attr: Attr, flags: number, caller: Caller): Promise<Opened> {
+    const shown = await this.#attributes.complete(attr)
+    return { attr: shown, handle: this.#context.handles.addFile(new FileHandle(state, flags, caller.uid)) }
+  }
+
+  /** Always asks: what another client closed before must be seen. */
+  async #openInStore(ino: number): Promise<OpenReply> {
+    const { meta, fresh, attrs, extents } = this.#context
+    const mark = fresh.mark()
+    const reply = await meta.open(ino, { truncate: false })
+    attrs.put(reply.attr, mark)
+    extents.atVersion(reply.attr, mark)
+    if (reply.window0 !== undefined) extents.put(reply.attr, reply.window0, mark)
+    return reply
+  }
+
+  async #openTruncated(ino: number): Promise<OpenReply> {
+    const { meta, fresh, extents } = this.#context
+    const attr = await this.#context.mutate(ino, async () => (await meta.open(ino, { truncate: true })).attr)
+    extents.drop(ino)
+    extents.atVersion(attr, fresh.mark())
+    this.#context.states.peek(ino)?.writer.forgetTimes()
+    return { attr }
+  }
+}
+
+/** What open(2) answers for what is no regular file and reaches a filesystem anyway. */
+function notAFile(attr: Attr): PosixError {
+  if (attr.type === 'directory') return new PosixError('EISDIR', 'it is a directory')
+  if (attr.type === 'symlink') return new PosixError('ELOOP', 'it is a symbolic link')
+  return new PosixError('ENXIO', `a ${attr.type} is opened by the kernel`)
+}

@@ -1,0 +1,105 @@
+/** Open files and directories of this mount, by the number that drivers know them by. Numbers are never used twice. */
+import { PosixError } from '../base/errno.js'
+import type { DirectoryStream } from './directory.js'
+import { O_ACCMODE, O_APPEND, O_DSYNC, O_RDONLY, O_RDWR, O_WRONLY } from './flags.js'
+import type { InodeState } from './inode-state.js'
+import { ReadAhead } from './readahead.js'
+
+export class FileHandle {
+  readonly state: InodeState
+  readonly readable: boolean
+  readonly writable: boolean
+  readonly append: boolean
+  /** O_SYNC or O_DSYNC: each write is followed by an fsync. */
+  readonly sync: boolean
+  /** The writer has no CAP_FSETID. */
+  readonly clearSuid: boolean
+  readonly readAhead = new ReadAhead()
+  /** Failures of the writer that this handle has reported, by fsync or close and by write. */
+  reported: number
+  reportedByWrite: number
+
+  constructor(state: InodeState, flags: number, uid: number) {
+    const access = flags & O_ACCMODE
+    this.state = state
+    this.readable = access === O_RDONLY || access === O_RDWR
+    this.writable = access === O_WRONLY || access === O_RDWR
+    this.append = (flags & O_APPEND) !== 0
+    this.sync = (flags & O_DSYNC) !== 0
+    this.clearSuid = uid !== 0
+    this.reported = this.reportedByWrite = state.writer.failures
+  }
+
+  /** Throws a failure of writing that this handle has not reported yet, once. */
+  report(): void {
+    const { failures, failure } = this.state.writer
+    if (failures === this.reported || failure === null) return
+    this.reported = this.reportedByWrite = failures
+    throw new PosixError(failure.code, 'written data was lost', { cause: failure })
+  }
+
+  /**
+   * A full store is told to the next write, too, once, so that a copy ends there and not at its end; fsync and close still
+   * report it.
+   */
+  reportFull(): void {
+    const { failures, failure } = this.state.writer
+    if (failures === this.reportedByWrite || failure === null) return
+    this.reportedByWrite = failures
+    if (failure.code === 'ENOSPC' || failure.code === 'EDQUOT') {
+      throw new PosixError(failure.code, 'written data was lost', { cause: failure })
+    }
+  }
+}
+
+export class Handles {
+  readonly #max: number
+  readonly #files = new Map<number, FileHandle>()
+  readonly #directories = new Map<number, DirectoryStream>()
+  #next = 1
+
+  constructor(max: number) {
+    this.#max = max
+  }
+
+  /** Throws EMFILE when there are too many: ask before the open is registered anywhere. */
+  checkRoom(): void {
+    if (this.#files.size + this.#directories.size >= this.#max)
+      throw new PosixError('EMFILE', `${this.#max} handles are open`)
+  }
+
+  addFile(file: FileHandle): number {
+    const handle = this.#next++
+    this.#files.set(handle, file)
+    return handle
+  }
+
+  addDirectory(stream: DirectoryStream): number {
+    const handle = this.#next++
+    this.#directories.set(handle, stream)
+    return handle
+  }
+
+  /** Throws EBADF. */
+  file(handle: number): FileHandle {
+    const file = this.#files.get(handle)
+    if (file === undefined) throw new PosixError('EBADF', `no open file ${handle}`)
+    return file
+  }
+
+  /** Throws EBADF. */
+  directory(handle: number): DirectoryStream {
+    const stream = this.#directories.get(handle)
+    if (stream === undefined) throw new PosixError('EBADF', `no open directory ${handle}`)
+    return stream
+  }
+
+  files(): [number, FileHandle][] {
+    return [...this.#files]
+  }
+
+  remove(handle: number): void {
+    this.#files.delete(handle)
+    this.#directories.delete(handle)
+  }
+}

@@ -1,0 +1,161 @@
+/** Names: lookup, making, linking, removing, renaming. Each change is one call of the store; the caches follow it. */
+import { PosixError } from '../base/errno.js'
+import type { Attr, NewInode, RenameFlags } from '../meta/contract.js'
+import type { Attributes } from './attributes.js'
+import { NEGATIVE, orMissing } from './cache.js'
+import type { Caller } from './contract.js'
+import type { VfsContext } from './context.js'
+import { MODE_BITS, S_IFMT, typeOfBits } from './flags.js'
+import { checkEntry, checkName, checkTarget, isDot, isDotDot } from './names.js'
+
+export class Namespace {
+  readonly #context: VfsContext
+  readonly #attributes: Attributes
+
+  constructor(context: VfsContext, attributes: Attributes) {
+    this.#context = context
+    this.#attributes = attributes
+  }
+
+  async lookup(parent: number, name: Buffer): Promise<Attr> {
+    checkName(name)
+    if (isDot(name) || isDotDot(name)) return await this.#lookupDots(parent, name)
+    const known = this.#context.dentries.peek(parent, name)
+    if (known === NEGATIVE) throw new PosixError('ENOENT')
+    if (known !== undefined) {
+      const attr = await orMissing(this.#attributes.get(known))
+      if (attr !== null) return attr
+    }
+    const { meta, dentries, attrs, fresh } = this.#context
+    const mark = fresh.mark()
+    const attr = await orMissing(meta.lookup(parent, name))
+    dentries.put(parent, name, attr?.ino ?? NEGATIVE, mark)
+    if (attr === null) throw new PosixError('ENOENT')
+    attrs.put(attr, mark)
+    return await this.#attributes.complete(attr)
+  }
+
+  async #lookupDots(parent: number, name: Buffer): Promise<Attr> {
+    const attr = await this.#attributes.get(parent)
+    if (attr.type !== 'directory') throw new PosixError('ENOTDIR')
+    return isDot(name) ? attr : await this.#attributes.get(attr.parent)
+  }
+
+  async mknod(caller: Caller, parent: number, name: Buffer, mode: number, rdev: number): Promise<Attr> {
+    const type = (mode & S_IFMT) === 0 ? 'file' : typeOfBits(mode)
+    if (type === 'directory') throw new PosixError('EPERM', 'mkdir makes directories')
+    if (type === undefined || type === 'symlink') throw new PosixError('EINVAL', 'no such type of file')
+    const device = type === 'char' || type === 'block' ? { rdev } : {}
+    return await this.#make(parent, name, { type, mode: mode & MODE_BITS, uid: caller.uid, gid: caller.gid, ...device })
+  }
+
+  async symlink(caller: Caller, parent: number, name: Buffer, target: Buffer): Promise<Attr> {
+    checkTarget(target)
+    return await this.#make(parent, name, { type: 'symlink', mode: 0o777, uid: caller.uid, gid: caller.gid, target })
+  }
+
+  async mkdir(caller: Caller, parent: number, name: Buffer, mode: number): Promise<Attr> {
+    checkEntry(name, 'EEXIST', 'EEXIST')
+    const make = (): Promise<Attr> => this.#context.meta.mkdir(parent, name, mode & MODE_BITS, caller.uid, caller.gid)
+    return await this.#added(parent, name, make)
+  }
+
+  async link(ino: number, parent: number, name: Buffer): Promise<Attr> {
+    checkEntry(name, 'EEXIST', 'EEXIST')
+    const { meta } = this.#context
+    const link = (): Promise<Attr> => this.#context.mutate(ino, () => meta.link(ino, parent, name))
+    const attr = await this.#changed(parent, name, link, (reply) => reply.ino)
+    return await this.#attributes.complete(attr)
+  }
+
+  async unlink(parent: number, name: Buffer): Promise<void> {
+    checkEntry(name, 'EISDIR', 'EISDIR')
+    const attr = await this.#changed(
+      parent,
+      name,
+      () => this.#context.meta.unlink(parent, name),
+      () => NEGATIVE,
+    )
+    this.#context.attrs.drop(attr.ino)
+  }
+
+  async rmdir(parent: number, name: Buffer): Promise<void> {
+    checkEntry(name, 'EINVAL', 'ENOTEMPTY')
+    const known = this.#context.dentries.peek(parent, name)
+    await this.#changed(
+      parent,
+      name,
+      () => this.#context.meta.rmdir(parent, name),
+      () => NEGATIVE,
+    )
+    this.#forget(known)
+  }
+
+  async rename(parent: number, name: Buffer, newParent: number, newName: Buffer, flags: RenameFlags): Promise<void> {
+    checkEntry(name, 'EBUSY', 'EBUSY')
+    checkEntry(newName, flags.noReplace ? 'EEXIST' : 'EBUSY', flags.noReplace ? 'EEXIST' : 'EBUSY')
+    const { meta, dentries } = this.#context
+    const moved = dentries.peek(parent, name)
+    const replaced = dentries.peek(newParent, newName)
+    // Renaming one hard link of a file over another does nothing: both names stay.
+    const certain = moved !== undefined && replaced !== undefined && moved !== replaced
+    await this.#changed(
+      newParent,
+      newName,
+      () =>
+        this.#changed(
+          parent,
+          name,
+          () => meta.rename(parent, name, newParent, newName, flags),
+          () => (certain ? NEGATIVE : undefined),
+        ),
+      () => (certain ? moved : undefined),
+    )
+    this.#forget(moved)
+    this.#forget(replaced)
+  }
+
+  async #make(parent: number, name: Buffer, inode: NewInode): Promise<Attr> {
+    checkEntry(name, 'EEXIST', 'EEXIST')
+    const { meta } = this.#context
+    return await this.#added(
+      parent,
+      name,
+      async () => (await meta.create(parent, name, inode, { exclusive: true, open: false })).attr,
+    )
+  }
+
+  async #added(parent: number, name: Buffer, make: () => Promise<Attr>): Promise<Attr> {
+    const mark = this.#context.fresh.mark()
+    const attr = await this.#changed(parent, name, make, (reply) => reply.ino)
+    this.#context.attrs.put(attr, mark)
+    return attr
+  }
+
+  /** Runs a change of a name; `means` tells what the name means afterwards, undefined if that is not known. */
+  async #changed<T>(
+    parent: number,
+    name: Buffer,
+    change: () => Promise<T>,
+    means: (reply: T) => number | undefined,
+  ): Promise<T> {
+    const { dentries, attrs } = this.#context
+    const entry = dentries.begin(parent, name)
+    attrs.drop(parent)
+    let ino: number | undefined
+    try {
+      const reply = await change()
+      ino = means(reply)
+      return reply
+    } finally {
+      dentries.settle(entry, ino)
+      attrs.drop(parent)
+    }
+  }
+
+  /** An inode changed whose new attributes did not come along. */
+  #forget(ino: number | undefined): void {
+    if (ino === undefined) this.#context.forgetAttrs()
+    else if (ino !== NEGATIVE) this.#context.attrs.drop(ino)
+  }
+}

@@ -1,0 +1,136 @@
+/**
+ * Reads a file: what this process has not committed yet, over the extents of the store, over zeros.
+ *
+ * Invariant: the unwritten data is copied first and the extents are asked for afterwards. A batch that is committed in
+ * between is in both; the other order could find it in neither.
+ */
+import { WINDOW_BYTES } from '../base/limits.js'
+import { PosixError } from '../base/errno.js'
+import { hasCode, messageOf } from '../base/errors.js'
+import type { Log } from '../base/log.js'
+import type { AttrCache } from './cache.js'
+import type { ChunkCache } from './chunk-cache.js'
+import type { ExtentCache } from './extent-cache.js'
+import type { ExtentMap, FilePiece } from './extent-map.js'
+import type { Freshness } from './freshness.js'
+import type { FileHandle } from './handles.js'
+import type { InodeState } from './inode-state.js'
+import { IntervalMap } from './interval-map.js'
+
+export interface ReaderDeps {
+  readonly attrs: AttrCache
+  readonly extents: ExtentCache
+  readonly data: ChunkCache
+  readonly fresh: Freshness
+  readonly log: Log
+  readonly readAheadBytes: number
+}
+
+export class Reader {
+  readonly #deps: ReaderDeps
+
+  constructor(deps: ReaderDeps) {
+    this.#deps = deps
+  }
+
+  /** Short only at the end of the file. Errors: EIO when no good copy of a chunk is to be had. */
+  async read(file: FileHandle, offset: number, lengthBytes: number): Promise<Buffer> {
+    const { state } = file
+    await state.settled()
+    // Where appended data will lie is known only when it is committed.
+    if (state.writer.hasAppends) await state.writer.flush()
+    const target = Buffer.allocUnsafe(lengthBytes)
+    const covered = new IntervalMap<true>()
+    state.writer.overlay(offset, offset + lengthBytes, target, (start, end) => covered.set(start, end, true, start))
+    const dirtyEnd = state.writer.positionalEnd
+    const size = Math.max(dirtyEnd, await this.#size(state.ino))
+    const end = Math.min(offset + lengthBytes, size)
+    if (end <= offset) return Buffer.alloc(0)
+    const gaps = covered.gaps(offset, end)
+    await Promise.all(gaps.map((gap) => this.#fill(state.ino, gap.start, gap.end, target, gap.start - offset)))
+    this.#readAhead(file, offset, end, size)
+    return target.subarray(0, end - offset)
+  }
+
+  async #size(ino: number): Promise<number> {
+    const mark = this.#deps.fresh.mark()
+    const attr = await this.#deps.attrs.get(ino)
+    this.#deps.extents.atVersion(attr, mark)
+    return attr.sizeBytes
+  }
+
+  /** Committed bytes of [start, end). */
+  async #fill(ino: number, start: number, end: number, target: Buffer, at: number): Promise<void> {
+    const parts: Promise<void>[] = []
+    for (const part of windowsOf(start, end)) {
+      parts.push(this.#fillWindow(ino, part, target, at + part.start - start))
+    }
+    await Promise.all(parts)
+  }
+
+  /** A chunk that is missing may have been replaced by a compaction: the window is asked for once more. */
+  async #fillWindow(ino: number, part: WindowPart, target: Buffer, at: number): Promise<void> {
+    try {
+      await this.#copy(await this.#deps.extents.get(ino, part.window), part, target, at)
+    } catch (error) {
+      if (!hasCode(error, 'CHUNK_MISSING')) throw this.#failed(ino, error)
+      try {
+        await this.#copy(await this.#deps.extents.refetch(ino, part.window), part, target, at)
+      } catch (again) {
+        throw this.#failed(ino, again)
+      }
+    }
+  }
+
+  #failed(ino: number, error: unknown): PosixError {
+    if (error instanceof PosixError) return error
+    this.#deps.log.error({ ino, error: messageOf(error) }, 'read failed')
+    return new PosixError('EIO', messageOf(error), { cause: error })
+  }
+
+  async #copy(map: ExtentMap, part: WindowPart, target: Buffer, at: number): Promise<void> {
+    const copies = map.slice(part.start, part.end).map(({ start, end, chunk, chunkOffset }) => {
+      const to = at + start - part.start
+      if (chunk !== null) return this.#deps.data.copy(chunk, chunkOffset, chunkOffset + end - start, target, to)
+      target.fill(0, to, to + end - start)
+      return Promise.resolve()
+    })
+    await Promise.all(copies)
+  }
+
+  #readAhead(file: FileHandle, start: number, end: number, size: number): void {
+    const range = file.readAhead.next(start, end, size, this.#deps.readAheadBytes)
+    if (range === null) return
+    this.#prefetch(file.state, range.start, range.end).catch((error: unknown) => {
+      this.#deps.log.debug({ ino: file.state.ino, error: messageOf(error) }, 'read-ahead failed')
+    })
+  }
+
+  async #prefetch(state: InodeState, start: number, end: number): Promise<void> {
+    for (const part of windowsOf(start, end)) {
+      const map = await this.#deps.extents.get(state.ino, part.window)
+      await Promise.all(map.slice(part.start, part.end).map((piece) => this.#prefetchPiece(piece)))
+    }
+  }
+
+  async #prefetchPiece({ start, end, chunk, chunkOffset }: FilePiece): Promise<void> {
+    if (chunk !== null) await this.#deps.data.prefetch(chunk, chunkOffset, chunkOffset + end - start)
+  }
+}
+
+interface WindowPart {
+  readonly window: number
+  readonly start: number
+  readonly end: number
+}
+
+function windowsOf(start: number, end: number): WindowPart[] {
+  const parts: WindowPart[] = []
+  for (let from = start; from < end;) {
+    const window = Math.floor(from / WINDOW_BYTES)
+    const to = Math.min(end, (window + 1) * WINDOW_BYTES)
+    parts.push({ window, start: from, end: to })
+    from = to
+  }
+  return parts
+}

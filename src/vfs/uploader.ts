@@ -1,0 +1,155 @@
+/**
+ * Brings chunks to the nodes: a bounded number at once, again and again until a deadline, and remembers which were not
+ * put to disk yet.
+ *
+ * Invariant: a chunk id is used for one content only, and the chunk of an upload that was given up or cancelled is named
+ * by no extent, so it may be removed.
+ */
+import type { Clock } from '../base/clock.js'
+import type { Log } from '../base/log.js'
+import { messageOf } from '../base/errors.js'
+import type { ChunkClient, ChunkOriginExtent, ChunkRef, Durability } from '../chunk/contract.js'
+import type { MetaStore } from '../meta/contract.js'
+import { Budget } from './budget.js'
+import { isTransient } from './failures.js'
+import type { VfsLimits } from './limits.js'
+
+export interface UploadJob {
+  readonly ino: number
+  readonly data: readonly Uint8Array[]
+  readonly extents: readonly ChunkOriginExtent[]
+  readonly durability: Durability
+  /** Asked when the transfer starts: an fsync may have come meanwhile. */
+  readonly wantSync: () => boolean
+  /** Asked before each attempt: nobody wants the data any more. */
+  readonly isCancelled: () => boolean
+}
+
+export interface UploaderDeps {
+  readonly meta: MetaStore
+  readonly chunks: ChunkClient
+  readonly clock: Clock
+  readonly log: Log
+  readonly limits: VfsLimits
+}
+
+const BACKOFF_FIRST_MS = 50
+const BACKOFF_MAX_MS = 2_000
+
+export class Uploader {
+  readonly unsynced: UnsyncedChunks
+  readonly #deps: UploaderDeps
+  readonly #slots: Budget
+  #lastOrder = 0
+
+  constructor(deps: UploaderDeps) {
+    this.#deps = deps
+    this.#slots = new Budget(deps.limits.uploads)
+    this.unsynced = new UnsyncedChunks(deps.chunks, deps.limits.unsyncedChunks, deps.log)
+  }
+
+  /** The chunk, or null if the job was cancelled. Throws what made it impossible. */
+  upload(job: UploadJob): Promise<ChunkRef | null> {
+    const order = this.#nextOrder()
+    return this.#slots.with(() => this.#attempts(job, order))
+  }
+
+  /** Nobody names these chunks: deletes them, as well as it can. */
+  discard(ids: readonly number[]): void {
+    this.unsynced.forget(ids)
+    this.#deps.chunks.remove(ids).catch((error: unknown) => {
+      this.#deps.log.warn({ ids, error: messageOf(error) }, 'unused chunks could not be removed')
+    })
+  }
+
+  async #attempts(job: UploadJob, order: number): Promise<ChunkRef | null> {
+    if (job.isCancelled()) return null
+    const { meta, chunks, clock, log, limits } = this.#deps
+    const id = await meta.chunkId()
+    const giveUpMs = clock.monotonicMs() + limits.uploadDeadlineMs
+    for (let waitMs = BACKOFF_FIRST_MS; !job.isCancelled(); waitMs = Math.min(2 * waitMs, BACKOFF_MAX_MS)) {
+      try {
+        const sync = job.wantSync()
+        const deadlineMs = Math.max(1, giveUpMs - clock.monotonicMs())
+        const ref = await chunks.write(
+          id,
+          job.data,
+          { ino: job.ino, order, extents: job.extents },
+          { durability: job.durability, sync, deadlineMs },
+        )
+        if (!sync) this.unsynced.add(job.ino, id)
+        if (!job.isCancelled()) return ref
+      } catch (error) {
+        if (!isTransient(error) || clock.monotonicMs() + waitMs >= giveUpMs) {
+          this.discard([id])
+          throw error
+        }
+        log.warn({ ino: job.ino, chunk: id, error: messageOf(error) }, 'upload failed, trying again')
+        await clock.sleep(waitMs)
+      }
+    }
+    this.discard([id])
+    return null
+  }
+
+  /** Microseconds of the wall clock, strictly rising, also when the clock stands or goes back. */
+  #nextOrder(): number {
+    const { sec, nsec } = this.#deps.clock.now()
+    this.#lastOrder = Math.max(this.#lastOrder + 1, sec * 1e6 + Math.floor(nsec / 1000))
+    return this.#lastOrder
+  }
+}
+
+/** Chunks that were acknowledged from memory only: fsync of their file must bring them to disk. */
+export class UnsyncedChunks {
+  readonly #chunks: ChunkClient
+  readonly #max: number
+  readonly #log: Log
+  /** Oldest file first. */
+  readonly #byIno = new Map<number, Set<number>>()
+  #count = 0
+
+  constructor(chunks: ChunkClient, max: number, log: Log) {
+    this.#chunks = chunks
+    this.#max = max
+    this.#log = log
+  }
+
+  add(ino: number, id: number): void {
+    const ids = this.#byIno.get(ino) ?? new Set<number>()
+    this.#byIno.set(ino, ids.add(id))
+    this.#count++
+    if (this.#count > this.#max) this.#syncOldest()
+  }
+
+  forget(ids: readonly number[]): void {
+    for (const [ino, set] of this.#byIno) this.#remove(ino, set, ids)
+  }
+
+  /** Resolves when every chunk of the file that was here is on disk. They stay here if it fails. */
+  async sync(ino: number): Promise<void> {
+    const set = this.#byIno.get(ino)
+    if (set === undefined) return
+    const ids = [...set]
+    await this.#chunks.sync(ids)
+    this.#remove(ino, set, ids)
+  }
+
+  async syncAll(): Promise<void> {
+    await Promise.all([...this.#byIno.keys()].map((ino) => this.sync(ino)))
+  }
+
+  #remove(ino: number, set: Set<number>, ids: readonly number[]): void {
+    for (const id of ids) if (set.delete(id)) this.#count--
+    if (set.size === 0 && this.#byIno.get(ino) === set) this.#byIno.delete(ino)
+  }
+
+  /** Keeps the list bounded. What cannot be synced now stays: it is owed. */
+  #syncOldest(): void {
+    const oldest = this.#byIno.keys().next()
+    if (oldest.done === true) return
+    this.sync(oldest.value).catch((error: unknown) => {
+      this.#log.warn({ ino: oldest.value, error: messageOf(error) }, 'chunks could not be synced yet')
+    })
+  }
+}

@@ -1,0 +1,285 @@
+/**
+ * The VFS: POSIX semantics over a metadata store and a chunk client. This file only says who does what:
+ *
+ *   namespace.ts   names                         attributes.ts  getattr, setattr
+ *   files.ts       open files                    directory.ts   open directories
+ *   writer.ts      what is not committed yet      reader.ts      what is read, and read ahead
+ *   cache.ts, extent-cache.ts, chunk-cache.ts     what is kept, and freshness.ts for how long
+ */
+import { PosixError } from '../base/errno.js'
+import { RingfsError, messageOf } from '../base/errors.js'
+import { INO_MAX, KIB, NAME_MAX_BYTES } from '../base/limits.js'
+import { Attributes } from './attributes.js'
+import { VfsContext, type VfsOptions } from './context.js'
+import type {
+  Attr,
+  AttrChange,
+  Caller,
+  DirEntry,
+  Durability,
+  OpenFlags,
+  RenameFlags,
+  StatFs,
+  VfsContract,
+  VfsDirEntry,
+} from './contract.js'
+import { DirectoryStream } from './directory.js'
+import { toPosix } from './failures.js'
+import { Files, type Opened } from './files.js'
+import { checkXattrName, checkXattrValue, xattrMode } from './names.js'
+import { Namespace } from './namespace.js'
+
+export type { VfsOptions } from './context.js'
+export type { VfsLimits } from './limits.js'
+
+const BLOCK_BYTES = 4 * KIB
+
+/** `shutdown` ends the VFS, not the metadata session and the chunk client: who made them closes them afterwards. */
+export function createVfs(options: VfsOptions): VfsContract {
+  return new Vfs(new VfsContext(options))
+}
+
+class Vfs implements VfsContract {
+  readonly #context: VfsContext
+  readonly #attributes: Attributes
+  readonly #names: Namespace
+  readonly #files: Files
+  #statfs: { readonly atMs: number; readonly reply: Promise<StatFs> } | null = null
+  #ended = false
+
+  constructor(context: VfsContext) {
+    this.#context = context
+    this.#attributes = new Attributes(context)
+    this.#names = new Namespace(context, this.#attributes)
+    this.#files = new Files(context, this.#attributes)
+  }
+
+  lookup(_caller: Caller, parent: number, name: Buffer): Promise<Attr> {
+    return this.#do(() => this.#names.lookup(parent, name))
+  }
+  getattr(_caller: Caller, ino: number): Promise<Attr> {
+    return this.#do(() => this.#attributes.get(ino))
+  }
+  setattr(caller: Caller, ino: number, change: AttrChange, handle?: number): Promise<Attr> {
+    return this.#do(() => {
+      if (handle !== undefined && change.sizeBytes !== undefined) this.#checkResizable(handle)
+      return this.#attributes.set(caller.uid, ino, change)
+    })
+  }
+  readlink(_caller: Caller, ino: number): Promise<Buffer> {
+    return this.#do(() => this.#context.meta.readlink(ino))
+  }
+
+  mknod(caller: Caller, parent: number, name: Buffer, mode: number, rdev: number): Promise<Attr> {
+    return this.#do(() => this.#names.mknod(caller, parent, name, mode, rdev))
+  }
+  mkdir(caller: Caller, parent: number, name: Buffer, mode: number): Promise<Attr> {
+    return this.#do(() => this.#names.mkdir(caller, parent, name, mode))
+  }
+  symlink(caller: Caller, parent: number, name: Buffer, target: Buffer): Promise<Attr> {
+    return this.#do(() => this.#names.symlink(caller, parent, name, target))
+  }
+  link(_caller: Caller, ino: number, parent: number, name: Buffer): Promise<Attr> {
+    return this.#do(() => this.#names.link(ino, parent, name))
+  }
+  unlink(_caller: Caller, parent: number, name: Buffer): Promise<void> {
+    return this.#do(() => this.#names.unlink(parent, name))
+  }
+  rmdir(_caller: Caller, parent: number, name: Buffer): Promise<void> {
+    return this.#do(() => this.#names.rmdir(parent, name))
+  }
+  rename(
+    _caller: Caller,
+    parent: number,
+    name: Buffer,
+    newParent: number,
+    newName: Buffer,
+    flags: RenameFlags,
+  ): Promise<void> {
+    return this.#do(() => this.#names.rename(parent, name, newParent, newName, flags))
+  }
+
+  create(caller: Caller, parent: number, name: Buffer, mode: number, flags: OpenFlags): Promise<Opened> {
+    return this.#do(() => this.#files.create(caller, parent, name, mode, flags))
+  }
+  open(caller: Caller, ino: number, flags: OpenFlags): Promise<Opened> {
+    return this.#do(() => this.#files.open(caller, ino, flags))
+  }
+  read(handle: number, offset: number, lengthBytes: number): Promise<Buffer> {
+    return this.#do(() => this.#files.read(handle, offset, lengthBytes))
+  }
+  write(handle: number, offset: number, data: Uint8Array, durability?: Durability): Promise<number> {
+    return this.#do(() => this.#files.write(handle, offset, data, durability))
+  }
+  flush(handle: number): Promise<void> {
+    return this.#do(() => this.#files.flush(handle))
+  }
+  fsync(handle: number, _dataOnly: boolean): Promise<void> {
+    return this.#do(() => this.#files.fsync(handle))
+  }
+  release(handle: number): Promise<void> {
+    return this.#do(() => this.#files.release(handle))
+  }
+
+  opendir(_caller: Caller, ino: number): Promise<number> {
+    return this.#do(async () => {
+      this.#context.handles.checkRoom()
+      const attr = await this.#context.attrs.get(ino)
+      if (attr.type !== 'directory') throw new PosixError('ENOTDIR')
+      return this.#context.handles.addDirectory(this.#stream(ino))
+    })
+  }
+  readdir(handle: number, offset: bigint, limit: number, plus: boolean): Promise<readonly VfsDirEntry[]> {
+    return this.#do(() => {
+      if (offset < 0n || limit < 1) throw new PosixError('EINVAL', 'no such position in the directory')
+      return this.#context.handles.directory(handle).read(offset, limit, plus)
+    })
+  }
+  releasedir(handle: number): void {
+    this.#context.handles.directory(handle)
+    this.#context.handles.remove(handle)
+  }
+  fsyncdir(handle: number): Promise<void> {
+    return this.#do(async () => {
+      this.#context.handles.directory(handle)
+      await this.#context.meta.sync()
+    })
+  }
+
+  getxattr(ino: number, name: Buffer): Promise<Buffer> {
+    return this.#do(() => {
+      checkXattrName(name)
+      return this.#context.meta.getxattr(ino, name)
+    })
+  }
+  listxattr(ino: number): Promise<readonly Buffer[]> {
+    return this.#do(() => this.#context.meta.listxattr(ino))
+  }
+  setxattr(ino: number, name: Buffer, value: Buffer, flags: number): Promise<void> {
+    return this.#do(async () => {
+      checkXattrName(name)
+      checkXattrValue(value)
+      const mode = xattrMode(flags)
+      if (mode === 'both') {
+        // Both flags ask for what cannot be: ENODATA if it is missing (thrown here), EEXIST if it is there.
+        await this.#context.meta.getxattr(ino, name)
+        throw new PosixError('EEXIST')
+      }
+      await this.#touching(ino, () => this.#context.meta.setxattr(ino, name, value, mode))
+    })
+  }
+  removexattr(ino: number, name: Buffer): Promise<void> {
+    return this.#do(() => {
+      checkXattrName(name)
+      return this.#touching(ino, () => this.#context.meta.removexattr(ino, name))
+    })
+  }
+
+  statfs(): Promise<StatFs> {
+    return this.#do(() => {
+      const nowMs = this.#context.clock.monotonicMs()
+      if (this.#statfs === null || nowMs - this.#statfs.atMs >= this.#context.limits.statfsCacheMs) {
+        const reply = this.#askStatfs()
+        this.#statfs = { atMs: nowMs, reply }
+        // A failure is not kept.
+        reply.catch(() => (this.#statfs = null))
+      }
+      return this.#statfs.reply
+    })
+  }
+
+  syncAll(durable: boolean): Promise<void> {
+    return this.#do(() => this.#syncAll(durable))
+  }
+
+  async shutdown(): Promise<void> {
+    if (this.#ended) return
+    this.#ended = true
+    const { handles, log } = this.#context
+    try {
+      await this.#syncAll(true)
+    } catch (error) {
+      log.error({ error: messageOf(error) }, 'not everything is durable at shutdown')
+      throw toPosix(error)
+    } finally {
+      for (const [handle] of handles.files()) {
+        await this.#files.release(handle).catch((error: unknown) => {
+          log.error({ handle, error: messageOf(error) }, 'a file was not closed cleanly')
+        })
+      }
+    }
+  }
+
+  async #syncAll(durable: boolean): Promise<void> {
+    const { states, uploader, meta } = this.#context
+    const before = new Map(states.all().map((state) => [state, state.writer.failures]))
+    await Promise.all(states.all().map((state) => state.writer.flush(durable)))
+    if (durable) {
+      await uploader.unsynced.syncAll()
+      await meta.sync()
+    }
+    // Handles still report their own failures: this answers only for what failed now.
+    for (const [state, failures] of before) {
+      if (state.writer.failures !== failures && state.writer.failure !== null) throw state.writer.failure
+    }
+  }
+
+  #checkResizable(handle: number): void {
+    if (!this.#context.handles.file(handle).writable) throw new PosixError('EINVAL', 'not open for writing')
+  }
+
+  #stream(ino: number): DirectoryStream {
+    const { meta, limits, fresh } = this.#context
+    return new DirectoryStream(ino, {
+      meta,
+      batch: limits.readdirBatch,
+      mark: () => fresh.mark(),
+      attr: (dir) => this.#context.attrs.get(dir),
+      overlay: (attr) => this.#attributes.overlayNow(attr),
+      onEntries: (parent, entries, mark) => this.#keepEntries(parent, entries, mark),
+    })
+  }
+
+  #keepEntries(parent: number, entries: readonly DirEntry[], mark: number): void {
+    for (const { name, attr } of entries) {
+      if (attr === undefined) continue
+      this.#context.attrs.put(attr, mark)
+      this.#context.dentries.put(parent, name, attr.ino, mark)
+    }
+  }
+
+  /** A change of the inode whose new attributes do not come along. */
+  async #touching(ino: number, change: () => Promise<void>): Promise<void> {
+    const mutation = this.#context.fresh.begin(ino)
+    try {
+      await change()
+    } finally {
+      this.#context.attrs.settle(mutation, null)
+    }
+  }
+
+  async #askStatfs(): Promise<StatFs> {
+    const [space, usage] = await Promise.all([this.#context.chunks.space(), this.#context.meta.usage()])
+    return {
+      blockBytes: BLOCK_BYTES,
+      blocks: Math.floor(space.totalBytes / BLOCK_BYTES),
+      blocksFree: Math.floor(space.freeBytes / BLOCK_BYTES),
+      files: INO_MAX,
+      filesFree: Math.max(0, INO_MAX - usage.inodes),
+      nameMaxBytes: NAME_MAX_BYTES,
+    }
+  }
+
+  /** The one door: callers see PosixError only, and what is not one by intent is logged. */
+  async #do<T>(call: () => Promise<T>): Promise<T> {
+    if (this.#ended) throw new PosixError('EIO', 'the volume is not mounted any more')
+    try {
+      return await call()
+    } catch (error) {
+      if (error instanceof PosixError) throw error
+      const level = error instanceof RingfsError ? 'warn' : 'error'
+      this.#context.log[level]({ err: error }, 'a call failed')
+      throw toPosix(error)
+    }
+  }
+}

@@ -1,0 +1,412 @@
+/**
+ * Everything written to one file by this process and not yet in the store.
+ *
+ *   write -> active batches (one a window, or one of appended data)
+ *         -> sealed: in the queue, uploading, several at once
+ *         -> head of the queue: committed, in the order of sealing -> gone
+ *
+ * Invariants:
+ * - Commits happen in queue order, so of two writes to the same byte the later wins; a barrier (truncate, a change of
+ *   times, flush) runs after all that was queued before it and before all that is queued after.
+ * - Appended and positional data are never active together: the older kind is sealed first.
+ * - When a batch fails for good, it and everything written to the file until then that is not committed is dropped
+ *   together, and counted as one failure: what is in the store is a prefix of what was queued, never a later write
+ *   without an earlier one.
+ * - A batch is shown to readers from the first write on until, in one tick, its commit is in the caches.
+ */
+import { compareTime, type Clock, type TimeSpec } from '../base/clock.js'
+import { WINDOW_BYTES } from '../base/limits.js'
+import type { PosixError } from '../base/errno.js'
+import { messageOf } from '../base/errors.js'
+import type { Log } from '../base/log.js'
+import { ORIGIN_EXTENTS_MAX, type ChunkRef } from '../chunk/contract.js'
+import { Budget } from './budget.js'
+import type { Committer } from './committer.js'
+import { Batch, type WriteInfo } from './dirty-map.js'
+import { toPosix } from './failures.js'
+import type { VfsLimits } from './limits.js'
+import type { DirtyMemory } from './memory.js'
+import type { Uploader } from './uploader.js'
+
+export interface WriterDeps {
+  readonly clock: Clock
+  readonly log: Log
+  readonly limits: VfsLimits
+  readonly chunkBytes: number
+  readonly memory: DirtyMemory
+  readonly uploader: Uploader
+  readonly committer: Committer
+}
+
+interface QueuedBatch {
+  readonly kind: 'batch'
+  readonly batch: Batch
+  /** An fsync waits for it. */
+  sync: boolean
+  /** Nobody wants it any more: failed together with an earlier one, or cut away. */
+  dropped: boolean
+  committing: boolean
+  /** Settles when no upload reads the batch any more; never rejects. */
+  uploaded: Promise<UploadResult>
+  /** What `uploaded` settled to, once it did. */
+  result: UploadResult | undefined
+}
+
+interface UploadResult {
+  readonly chunk?: ChunkRef
+  readonly error?: unknown
+}
+
+interface Barrier {
+  readonly kind: 'barrier'
+  readonly run: () => Promise<void>
+}
+
+/** What this process knows of the size beyond what the store says. */
+export interface DirtyView {
+  readonly mtime: TimeSpec
+  readonly bytes: number
+  sizeOver(size: number): number
+}
+
+/** Key of the active batch of appended data; windows count from 0. */
+const APPEND = -1
+const NO_TIME: TimeSpec = { sec: Number.MIN_SAFE_INTEGER, nsec: 0 }
+
+export class InodeWriter {
+  readonly ino: number
+  readonly #deps: WriterDeps
+  readonly #room: Budget
+  readonly #uploads: Budget
+  /** By window, in the order of their first write; APPEND for appended data. */
+  readonly #active = new Map<number, Batch>()
+  #queue: (QueuedBatch | Barrier)[] = []
+  #draining = false
+  /** The last batch was sealed because it was full: the next will be, too. */
+  #hot = false
+  #mtimeFloor: TimeSpec = NO_TIME
+  #failures = 0
+  #failure: PosixError | null = null
+
+  constructor(ino: number, deps: WriterDeps) {
+    this.ino = ino
+    this.#deps = deps
+    this.#room = new Budget(deps.limits.dirtyInodeBytes, () => this.#sealAll())
+    this.#uploads = new Budget(deps.limits.uploadsPerInode)
+  }
+
+  /** Nothing written, nothing under way. */
+  get isIdle(): boolean {
+    return this.#active.size === 0 && this.#queue.length === 0 && this.#room.used === 0
+  }
+
+  get isDirty(): boolean {
+    return this.#active.size > 0 || this.#queue.length > 0
+  }
+
+  get hasAppends(): boolean {
+    return (
+      this.#active.has(APPEND) || this.#queue.some((entry) => entry.kind === 'batch' && entry.batch.mode === 'append')
+    )
+  }
+
+  /** How many times writing failed for good, and how the last time. */
+  get failures(): number {
+    return this.#failures
+  }
+
+  get failure(): PosixError | null {
+    return this.#failure
+  }
+
+  /** Takes bytes at their place. Resolves when they are copied; waits only for room. */
+  async write(offset: number, data: Uint8Array, info: WriteInfo): Promise<void> {
+    for (let done = 0; done < data.length;) {
+      const start = offset + done
+      const window = Math.floor(start / WINDOW_BYTES)
+      const length = Math.min((window + 1) * WINDOW_BYTES - start, this.#deps.chunkBytes)
+      done += await this.#take(window, start, data.subarray(done, done + length), info)
+    }
+  }
+
+  /** Takes bytes for the end of the file, wherever that is at their commit; up to a chunk they stay whole. */
+  async append(data: Uint8Array, info: WriteInfo): Promise<void> {
+    for (let done = 0; done < data.length;) {
+      done += await this.#take(APPEND, 0, data.subarray(done, done + this.#deps.chunkBytes), info)
+    }
+  }
+
+  /** Sends a batch on its way. */
+  seal(batch: Batch): void {
+    const key = batch.mode === 'append' ? APPEND : batch.window
+    if (this.#active.get(key) !== batch) return
+    if (batch.isEmpty) {
+      this.#dropActive(key, batch)
+      return
+    }
+    this.#active.delete(key)
+    this.#hot = batch.isFull
+    this.#deps.memory.sealed(batch)
+    batch.seal()
+    const entry: QueuedBatch = {
+      kind: 'batch',
+      batch,
+      sync: false,
+      dropped: false,
+      committing: false,
+      uploaded: Promise.resolve({}),
+      result: undefined,
+    }
+    this.#queue.push(entry)
+    entry.uploaded = this.#upload(entry)
+    void this.#drain()
+  }
+
+  /** Resolves when everything written until now is committed or given up. `sync`: and what was not sent yet, on disk. */
+  async flush(sync = false): Promise<void> {
+    if (!this.isDirty) return
+    this.#sealAll()
+    if (sync) for (const entry of this.#queue) if (entry.kind === 'batch') entry.sync = true
+    await this.barrier(() => Promise.resolve())
+  }
+
+  /**
+   * Runs a change of the inode between what was written before and what is written from now on. `trimTo`: the change cuts
+   * the file to this size, so that data beyond it need not be sent; it is lost also if the change fails.
+   */
+  barrier<T>(run: () => Promise<T>, trimTo?: number): Promise<T> {
+    if (trimTo !== undefined) this.#trim(trimTo)
+    this.#sealAll()
+    return new Promise<T>((resolve, reject) => {
+      this.#queue.push({ kind: 'barrier', run: () => run().then(resolve, reject) })
+      void this.#drain()
+    })
+  }
+
+  /** The next commit may set an earlier mtime than the last: the times were set from outside. */
+  forgetTimes(): void {
+    this.#mtimeFloor = NO_TIME
+  }
+
+  /** Copies the positional bytes of [start, end) to `target`, oldest first, and tells of each where it lies. */
+  overlay(start: number, end: number, target: Buffer, onCovered: (start: number, end: number) => void): void {
+    for (const batch of this.#batches()) {
+      if (batch.mode === 'append') continue
+      for (const piece of batch.overlapping(start, end)) {
+        piece.value.copy(target, piece.start - start, piece.at, piece.at + piece.end - piece.start)
+        onCovered(piece.start, piece.end)
+      }
+    }
+  }
+
+  /** End of the positional bytes. */
+  get positionalEnd(): number {
+    let end = 0
+    for (const batch of this.#batches()) if (batch.mode === 'at') end = Math.max(end, batch.end)
+    return end
+  }
+
+  /** What getattr must add to the store's attributes; null when there is nothing. */
+  view(): DirtyView | null {
+    const batches = [...this.#batches()]
+    if (batches.length === 0) return null
+    return {
+      mtime: batches.reduce((time, { mtime }) => (compareTime(mtime, time) > 0 ? mtime : time), NO_TIME),
+      bytes: batches.reduce((sum, batch) => sum + batch.usedBytes, 0),
+      sizeOver: (size) =>
+        batches.reduce((at, batch) => (batch.mode === 'append' ? at + batch.end : Math.max(at, batch.end)), size),
+    }
+  }
+
+  *#batches(): Generator<Batch> {
+    for (const entry of this.#queue) if (entry.kind === 'batch') yield entry.batch
+    yield* this.#active.values()
+  }
+
+  /** Copies bytes from the front of `data`, at most a chunk long, into a batch; answers how many. */
+  async #take(key: number, start: number, data: Uint8Array, info: WriteInfo): Promise<number> {
+    for (let granted = 0; ;) {
+      const batch = this.#batchFor(key)
+      const at = key === APPEND ? batch.end : start
+      const fits = batch.takeable(at, data.length)
+      if (fits === 0 || (key === APPEND && fits < data.length)) {
+        this.seal(batch)
+        continue
+      }
+      const { min, want } = batch.blockNeed(at, fits)
+      if (min > 0 && granted === 0) granted = this.#tryRoom(want) || this.#tryRoom(min)
+      if (min > granted) {
+        await this.#waitForRoom(data.length)
+        // Whatever batch is active by now: no more than the data itself is ever needed.
+        granted = data.length
+        continue
+      }
+      if (min > 0) granted -= batch.addBlock(granted)
+      if (granted > 0) this.#giveRoom(granted)
+      batch.put(at, data.subarray(0, fits), info)
+      if (batch.isFull) this.seal(batch)
+      return fits
+    }
+  }
+
+  #tryRoom(bytes: number): number {
+    if (!this.#room.tryTake(bytes)) return 0
+    if (this.#deps.memory.budget.tryTake(bytes)) return bytes
+    this.#room.give(bytes)
+    return 0
+  }
+
+  async #waitForRoom(bytes: number): Promise<void> {
+    await this.#room.take(bytes)
+    await this.#deps.memory.budget.take(bytes)
+  }
+
+  #giveRoom(bytes: number): void {
+    this.#room.give(bytes)
+    this.#deps.memory.budget.give(bytes)
+  }
+
+  /** The active batch for a window or for appended data; the other kind is sealed first, to keep the order. */
+  #batchFor(key: number): Batch {
+    for (const [other, batch] of this.#active) if ((other === APPEND) !== (key === APPEND)) this.seal(batch)
+    const known = this.#active.get(key)
+    if (known !== undefined) return known
+    const { clock, chunkBytes, memory } = this.#deps
+    const batch = new Batch({
+      mode: key === APPEND ? 'append' : 'at',
+      window: Math.max(0, key),
+      capacityBytes: chunkBytes,
+      maxExtents: ORIGIN_EXTENTS_MAX,
+      bornMs: clock.monotonicMs(),
+      hot: this.#hot,
+      blocks: memory.blocks,
+    })
+    this.#active.set(key, batch)
+    memory.activated(batch, this)
+    return batch
+  }
+
+  #sealAll(): void {
+    for (const batch of [...this.#active.values()]) this.seal(batch)
+  }
+
+  async #upload(entry: QueuedBatch): Promise<UploadResult> {
+    const { batch } = entry
+    const { data } = batch.seal()
+    entry.result = await this.#uploads
+      .with(() =>
+        this.#deps.uploader.upload({
+          ino: this.ino,
+          data,
+          extents: batch.extents,
+          durability: batch.durability,
+          wantSync: () => entry.sync,
+          isCancelled: () => entry.dropped,
+        }),
+      )
+      .then((chunk): UploadResult => (chunk === null ? {} : { chunk }))
+      .catch((error: unknown): UploadResult => ({ error }))
+    if (!this.#queue.includes(entry)) this.#release(batch)
+    return entry.result
+  }
+
+  async #drain(): Promise<void> {
+    if (this.#draining) return
+    this.#draining = true
+    for (let head = this.#queue[0]; head !== undefined; head = this.#queue[0]) {
+      if (head.kind === 'batch') {
+        await this.#commitFrom(head)
+      } else {
+        await head.run()
+        this.#queue.shift()
+      }
+    }
+    this.#draining = false
+  }
+
+  async #commitFrom(head: QueuedBatch): Promise<void> {
+    const { chunk, error } = head.batch.isEmpty ? {} : await head.uploaded
+    if (head.dropped) return
+    if (head.batch.isEmpty) {
+      this.#drop(head)
+      return
+    }
+    if (chunk === undefined) {
+      this.#fail(error)
+      return
+    }
+    const group = this.#group(head, chunk)
+    for (const { entry } of group) entry.committing = true
+    try {
+      this.#mtimeFloor = await this.#commit(group)
+      for (const { entry } of group) this.#leave(entry)
+    } catch (failure) {
+      // Whether the store has the extents is not always known: their chunks stay.
+      for (const { entry } of group) this.#leave(entry)
+      this.#fail(failure)
+    }
+  }
+
+  /** The head and what follows it into the same window and is uploaded already: one commit. */
+  #group(head: QueuedBatch, chunk: ChunkRef): { entry: QueuedBatch; batch: Batch; chunk: ChunkRef }[] {
+    const group = [{ entry: head, batch: head.batch, chunk }]
+    let extents = head.batch.extents.length
+    for (const entry of head.batch.mode === 'at' ? this.#queue.slice(1) : []) {
+      if (entry.kind !== 'batch' || entry.batch.mode !== 'at' || entry.batch.window !== head.batch.window) break
+      extents += entry.batch.extents.length
+      if (entry.result?.chunk === undefined || extents > ORIGIN_EXTENTS_MAX) break
+      group.push({ entry, batch: entry.batch, chunk: entry.result.chunk })
+    }
+    return group
+  }
+
+  async #commit(group: readonly { batch: Batch; chunk: ChunkRef }[]): Promise<TimeSpec> {
+    const [first] = group
+    if (first?.batch.mode === 'append') return this.#deps.committer.commitAppend(this.ino, first, this.#mtimeFloor)
+    return this.#deps.committer.commitAt(this.ino, group, this.#mtimeFloor)
+  }
+
+  /** Writing failed for good: everything that is not committed goes. Barriers stay: they are no data. */
+  #fail(error: unknown): void {
+    this.#failures++
+    this.#failure = toPosix(error)
+    this.#deps.log.error({ ino: this.ino, error: messageOf(error) }, 'written data was lost')
+    for (const entry of [...this.#queue]) if (entry.kind === 'batch') this.#drop(entry)
+    for (const [key, batch] of [...this.#active]) this.#dropActive(key, batch)
+  }
+
+  #trim(size: number): void {
+    for (const entry of [...this.#queue]) {
+      if (entry.kind !== 'batch' || entry.committing) continue
+      if (entry.batch.mode === 'at') entry.batch.trim(size)
+      if (entry.batch.isEmpty || (size === 0 && entry.batch.mode === 'append')) this.#drop(entry)
+    }
+    for (const [key, batch] of [...this.#active]) {
+      if (batch.mode === 'at') batch.trim(size)
+      else if (size === 0) this.#dropActive(key, batch)
+    }
+  }
+
+  #dropActive(key: number, batch: Batch): void {
+    this.#active.delete(key)
+    this.#release(batch)
+  }
+
+  #drop(entry: QueuedBatch): void {
+    entry.dropped = true
+    if (entry.result?.chunk !== undefined) this.#deps.uploader.discard([entry.result.chunk.id])
+    this.#leave(entry)
+  }
+
+  /** Out of the queue; the memory goes back when no upload reads it. */
+  #leave(entry: QueuedBatch): void {
+    this.#queue = this.#queue.filter((other) => other !== entry)
+    if (entry.result !== undefined) this.#release(entry.batch)
+  }
+
+  #release(batch: Batch): void {
+    const bytes = batch.allocatedBytes
+    this.#deps.memory.released(batch)
+    this.#room.give(bytes)
+  }
+}

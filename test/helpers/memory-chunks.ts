@@ -1,0 +1,92 @@
+/**
+ * Chunk nodes in memory, for tests of what lies above. `before` bends it: it runs before each call, may wait (as a slow
+ * node) or throw (as a full or a dead one).
+ */
+import { createHash } from 'node:crypto'
+import { CHUNK_MAX_BYTES, GIB } from '../../src/base/limits.js'
+import { RingfsError } from '../../src/base/errors.js'
+import {
+  ORIGIN_EXTENTS_MAX,
+  type ChunkClient,
+  type ChunkOrigin,
+  type ChunkRef,
+  type ChunkWriteOptions,
+} from '../../src/chunk/contract.js'
+
+export interface StoredChunk {
+  readonly data: Buffer
+  readonly origin: ChunkOrigin
+  readonly options: ChunkWriteOptions
+  synced: boolean
+}
+
+export interface ReadCall {
+  readonly id: number
+  readonly offset: number
+  readonly lengthBytes: number
+}
+
+export class MemoryChunks implements ChunkClient {
+  readonly stored = new Map<number, StoredChunk>()
+  readonly reads: ReadCall[] = []
+  /** Uploads under way, now and at most. */
+  writing = 0
+  mostWriting = 0
+  before: (call: 'write' | 'read' | 'sync' | 'remove', id: number) => Promise<void> | void = () => undefined
+
+  async write(
+    id: number,
+    data: readonly Uint8Array[],
+    origin: ChunkOrigin,
+    options: ChunkWriteOptions,
+  ): Promise<ChunkRef> {
+    const lengthBytes = data.reduce((sum, piece) => sum + piece.length, 0)
+    if (lengthBytes < 1 || lengthBytes > CHUNK_MAX_BYTES) throw new Error(`a chunk of ${lengthBytes} bytes`)
+    if (origin.extents.length > ORIGIN_EXTENTS_MAX) throw new Error(`${origin.extents.length} origin extents`)
+    this.writing++
+    this.mostWriting = Math.max(this.mostWriting, this.writing)
+    try {
+      await this.before('write', id)
+      // Copied at the end: whoever changes the pieces before the promise settles is found out.
+      const bytes = Buffer.concat(data)
+      const before = this.stored.get(id)
+      if (before !== undefined && !before.data.equals(bytes)) throw new Error(`chunk ${id} was written twice`)
+      this.stored.set(id, { data: bytes, origin, options, synced: options.sync })
+      return { id, lengthBytes, root: createHash('sha256').update(bytes).digest() }
+    } finally {
+      this.writing--
+    }
+  }
+
+  async read(ref: ChunkRef, offset: number, lengthBytes: number): Promise<Buffer> {
+    this.reads.push({ id: ref.id, offset, lengthBytes })
+    await this.before('read', ref.id)
+    const chunk = this.stored.get(ref.id)
+    if (chunk === undefined) throw new RingfsError('CHUNK_MISSING', `no chunk ${ref.id}`)
+    if (!createHash('sha256').update(chunk.data).digest().equals(ref.root)) {
+      throw new RingfsError('CHUNK_CORRUPT', `chunk ${ref.id} is corrupt`)
+    }
+    if (offset + lengthBytes > chunk.data.length) throw new Error('a read beyond the end of a chunk')
+    return Buffer.from(chunk.data.subarray(offset, offset + lengthBytes))
+  }
+
+  async sync(ids: readonly number[]): Promise<void> {
+    for (const id of ids) {
+      await this.before('sync', id)
+      const chunk = this.stored.get(id)
+      if (chunk === undefined) throw new RingfsError('CHUNK_MISSING', `no chunk ${id}`)
+      chunk.synced = true
+    }
+  }
+
+  async remove(ids: readonly number[]): Promise<void> {
+    for (const id of ids) {
+      await this.before('remove', id)
+      this.stored.delete(id)
+    }
+  }
+
+  space(): Promise<{ totalBytes: number; freeBytes: number }> {
+    return Promise.resolve({ totalBytes: 100 * GIB, freeBytes: 60 * GIB })
+  }
+}

@@ -1,0 +1,574 @@
+/**
+ * A metadata store in memory, for tests of what lies above: `MemoryVolume` is the shared state, each `open()` a session
+ * of it. Faithful to the comments of src/meta/contract.ts: appends are placed by the commit, unlinked files live until
+ * their last session closes them, every change of one session is an event of the others. `before` bends it: it runs
+ * before each call, may wait, and may throw.
+ */
+import { WINDOW_BYTES } from '../../src/base/limits.js'
+import { compareTime, systemClock, type Clock } from '../../src/base/clock.js'
+import { PosixError } from '../../src/base/errno.js'
+import type { VolumeSettings } from '../../src/cluster/contract.js'
+import type {
+  Attr,
+  AttrChange,
+  CommitReply,
+  CommitRequest,
+  CreateReply,
+  DirCursor,
+  DirEntry,
+  Extent,
+  ExtentWindow,
+  MetaEvent,
+  MetaStore,
+  NewInode,
+  OpenReply,
+  ReaddirReply,
+  RenameFlags,
+  Usage,
+} from '../../src/meta/contract.js'
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] }
+
+interface Inode {
+  attr: Mutable<Attr>
+  readonly names: Map<string, number>
+  readonly windows: Map<number, Extent[]>
+  readonly xattrs: Map<string, Buffer>
+  target: Buffer
+  opens: number
+  generation: number
+}
+
+export const MEMORY_SETTINGS: VolumeSettings = {
+  name: 'memory',
+  uuid: '00000000-0000-4000-8000-000000000000',
+  formatVersion: 1,
+  partitions: 16,
+  chunkBytes: 4 * 1024 * 1024,
+  replicas: 1,
+  writeQuorum: 1,
+  createdMs: 0,
+}
+
+const SETGID = 0o2000
+const ROOT = 1
+
+export interface MemoryVolumeOptions {
+  readonly settings?: Partial<VolumeSettings>
+  readonly clock?: Clock
+  /** Score of a name in a listing; the default spreads them. A constant makes every name a tie. */
+  readonly score?: (name: string) => number
+}
+
+export class MemoryVolume {
+  readonly settings: VolumeSettings
+  readonly inodes = new Map<number, Inode>()
+  readonly sessions: MemoryMeta[] = []
+  readonly clock: Clock
+  readonly score: (name: string) => number
+  nextIno = 2
+  nextChunk = 1
+  nextSession = 1
+
+  constructor(options: MemoryVolumeOptions = {}) {
+    this.settings = { ...MEMORY_SETTINGS, ...options.settings }
+    this.clock = options.clock ?? systemClock
+    this.score = options.score ?? hashName
+    this.inodes.set(ROOT, this.newInode(ROOT, { type: 'directory', mode: 0o755, uid: 0, gid: 0 }, ROOT))
+  }
+
+  open(): MemoryMeta {
+    const meta = new MemoryMeta(this, this.nextSession++)
+    this.sessions.push(meta)
+    return meta
+  }
+
+  newInode(ino: number, inode: NewInode, parent: number): Inode {
+    const now = this.clock.now()
+    const isDirectory = inode.type === 'directory'
+    const target = inode.target ?? Buffer.alloc(0)
+    const attr: Attr = {
+      ino,
+      type: inode.type,
+      mode: inode.mode,
+      uid: inode.uid,
+      gid: inode.gid,
+      nlink: isDirectory ? 2 : 1,
+      sizeBytes: isDirectory ? 4096 : target.length,
+      allocatedBytes: 0,
+      rdev: inode.rdev ?? 0,
+      atime: now,
+      mtime: now,
+      ctime: now,
+      btime: now,
+      dataVersion: 1,
+      parent: isDirectory ? parent : 0,
+    }
+    return { attr, names: new Map(), windows: new Map(), xattrs: new Map(), target, opens: 0, generation: 1 }
+  }
+
+  /** Chunk ids that some extent names. */
+  liveChunks(): Set<number> {
+    const ids = new Set<number>()
+    for (const { windows } of this.inodes.values()) {
+      for (const extents of windows.values()) for (const { chunk } of extents) if (chunk !== null) ids.add(chunk.id)
+    }
+    return ids
+  }
+
+  emit(by: MemoryMeta, event: MetaEvent): void {
+    for (const session of this.sessions) if (session !== by) session.receive(event)
+  }
+}
+
+export class MemoryMeta implements MetaStore {
+  readonly settings: VolumeSettings
+  readonly sessionId: number
+  /** Calls by name, for tests that count round trips. */
+  readonly calls = new Map<string, number>()
+  /** Runs before each call; may delay it or throw. */
+  before: (call: string, ...args: readonly unknown[]) => Promise<void> | void = () => undefined
+  /** Runs after the store changed and before the caller hears of it. */
+  after: (call: string) => Promise<void> | void = () => undefined
+  readonly #volume: MemoryVolume
+  readonly #opens = new Map<number, number>()
+  #listener: (event: MetaEvent) => void = () => undefined
+  #coherent = true
+  #inbox: Promise<void> = Promise.resolve()
+
+  constructor(volume: MemoryVolume, sessionId: number) {
+    this.#volume = volume
+    this.settings = volume.settings
+    this.sessionId = sessionId
+  }
+
+  get coherent(): boolean {
+    return this.#coherent
+  }
+
+  /** The subscription is lost, or back. */
+  setCoherent(coherent: boolean): void {
+    this.#coherent = coherent
+    this.#listener({ kind: coherent ? 'back' : 'lost' })
+  }
+
+  onEvent(listener: (event: MetaEvent) => void): void {
+    this.#listener = listener
+  }
+
+  /** Events come a little later, in order. */
+  receive(event: MetaEvent): void {
+    this.#inbox = this.#inbox.then(() => {
+      if (this.#coherent) this.#listener(event)
+    })
+  }
+
+  /** Resolves when every event sent so far was delivered. */
+  async delivered(): Promise<void> {
+    await this.#inbox
+  }
+
+  lookup(parent: number, name: Buffer): Promise<Attr> {
+    return this.#call('lookup', () => {
+      const ino = this.#directory(parent).names.get(key(name))
+      if (ino === undefined) throw new PosixError('ENOENT')
+      return { ...this.#inode(ino).attr }
+    })
+  }
+
+  getattr(ino: number): Promise<Attr> {
+    return this.#call('getattr', () => ({ ...this.#inode(ino).attr }))
+  }
+
+  setattr(ino: number, change: AttrChange): Promise<Attr> {
+    return this.#call('setattr', () => {
+      const inode = this.#inode(ino)
+      const { attr } = inode
+      if (change.sizeBytes !== undefined) this.#truncate(inode, change.sizeBytes)
+      if (change.mode !== undefined) attr.mode = change.mode
+      const owner = change.uid !== undefined || change.gid !== undefined
+      if (change.uid !== undefined) attr.uid = change.uid
+      if (change.gid !== undefined) attr.gid = change.gid
+      if (owner && change.mode === undefined && attr.type !== 'directory') dropSuid(attr)
+      if (change.atime !== undefined) attr.atime = change.atime === 'now' ? this.#volume.clock.now() : change.atime
+      if (change.mtime !== undefined) attr.mtime = change.mtime === 'now' ? this.#volume.clock.now() : change.mtime
+      attr.ctime = this.#volume.clock.now()
+      this.#emit({ kind: change.sizeBytes === undefined ? 'attr' : 'data', ino })
+      return { ...attr }
+    })
+  }
+
+  create(
+    parent: number,
+    name: Buffer,
+    inode: NewInode,
+    options: { readonly exclusive: boolean; readonly open: boolean },
+  ): Promise<CreateReply> {
+    return this.#call('create', () => {
+      const directory = this.#directory(parent)
+      const existing = directory.names.get(key(name))
+      if (existing !== undefined) {
+        if (options.exclusive) throw new PosixError('EEXIST')
+        const { attr } = this.#inode(existing)
+        if (options.open && attr.type === 'file') this.#register(existing)
+        return { attr: { ...attr }, created: false }
+      }
+      const gid = (directory.attr.mode & SETGID) !== 0 ? directory.attr.gid : inode.gid
+      const attr = this.#add(parent, name, { ...inode, gid })
+      if (options.open) this.#register(attr.ino)
+      return { attr, created: true }
+    })
+  }
+
+  mkdir(parent: number, name: Buffer, mode: number, uid: number, gid: number): Promise<Attr> {
+    return this.#call('mkdir', () => {
+      const directory = this.#directory(parent)
+      if (directory.names.has(key(name))) throw new PosixError('EEXIST')
+      const inherits = (directory.attr.mode & SETGID) !== 0
+      const bits = inherits ? mode | SETGID : mode
+      const attr = this.#add(parent, name, {
+        type: 'directory',
+        mode: bits,
+        uid,
+        gid: inherits ? directory.attr.gid : gid,
+      })
+      directory.attr.nlink++
+      return attr
+    })
+  }
+
+  link(ino: number, parent: number, name: Buffer): Promise<Attr> {
+    return this.#call('link', () => {
+      const directory = this.#directory(parent)
+      const inode = this.#inode(ino)
+      if (inode.attr.type === 'directory') throw new PosixError('EPERM')
+      if (inode.attr.nlink === 0) throw new PosixError('ENOENT')
+      if (directory.names.has(key(name))) throw new PosixError('EEXIST')
+      directory.names.set(key(name), ino)
+      inode.attr.nlink++
+      inode.attr.ctime = this.#volume.clock.now()
+      this.#emit({ kind: 'attr', ino })
+      this.#touch(parent, name)
+      return { ...inode.attr }
+    })
+  }
+
+  unlink(parent: number, name: Buffer): Promise<Attr> {
+    return this.#call('unlink', () => {
+      const ino = this.#directory(parent).names.get(key(name))
+      if (ino === undefined) throw new PosixError('ENOENT')
+      const inode = this.#inode(ino)
+      if (inode.attr.type === 'directory') throw new PosixError('EISDIR')
+      this.#removeName(parent, name)
+      return { ...inode.attr }
+    })
+  }
+
+  rmdir(parent: number, name: Buffer): Promise<void> {
+    return this.#call('rmdir', () => {
+      const ino = this.#directory(parent).names.get(key(name))
+      if (ino === undefined) throw new PosixError('ENOENT')
+      const inode = this.#inode(ino)
+      if (inode.attr.type !== 'directory') throw new PosixError('ENOTDIR')
+      if (inode.names.size > 0) throw new PosixError('ENOTEMPTY')
+      this.#removeName(parent, name)
+    })
+  }
+
+  rename(parent: number, name: Buffer, newParent: number, newName: Buffer, flags: RenameFlags): Promise<void> {
+    return this.#call('rename', () => {
+      const ino = this.#directory(parent).names.get(key(name))
+      const target = this.#directory(newParent).names.get(key(newName))
+      if (ino === undefined) throw new PosixError('ENOENT')
+      const inode = this.#inode(ino)
+      if (target !== undefined && flags.noReplace) throw new PosixError('EEXIST')
+      if (target === ino) return
+      if (inode.attr.type === 'directory') this.#checkLoop(ino, newParent)
+      if (target !== undefined) {
+        this.#checkReplace(inode, this.#inode(target))
+        this.#removeName(newParent, newName)
+      }
+      this.#directory(parent).names.delete(key(name))
+      this.#directory(newParent).names.set(key(newName), ino)
+      if (inode.attr.type === 'directory') {
+        this.#directory(parent).attr.nlink--
+        this.#directory(newParent).attr.nlink++
+        inode.attr.parent = newParent
+      }
+      inode.attr.ctime = this.#volume.clock.now()
+      this.#emit({ kind: 'attr', ino })
+      this.#touch(parent, name)
+      this.#touch(newParent, newName)
+    })
+  }
+
+  readlink(ino: number): Promise<Buffer> {
+    return this.#call('readlink', () => {
+      const inode = this.#inode(ino)
+      if (inode.attr.type !== 'symlink') throw new PosixError('EINVAL')
+      return Buffer.from(inode.target)
+    })
+  }
+
+  open(ino: number, options: { readonly truncate: boolean }): Promise<OpenReply> {
+    return this.#call('open', () => {
+      const inode = this.#inode(ino)
+      if (options.truncate) {
+        this.#truncate(inode, 0)
+        this.#emit({ kind: 'data', ino })
+      }
+      this.#register(ino)
+      const attr = { ...inode.attr }
+      return attr.type === 'file' && inode.windows.size <= 1 ? { attr, window0: this.#window(inode, 0) } : { attr }
+    })
+  }
+
+  close(ino: number): void {
+    const count = this.#opens.get(ino) ?? 0
+    if (count === 0) throw new Error(`inode ${ino} was closed more often than opened`)
+    if (count > 1) {
+      this.#opens.set(ino, count - 1)
+      return
+    }
+    this.#opens.delete(ino)
+    const inode = this.#volume.inodes.get(ino)
+    if (inode === undefined) return
+    inode.opens--
+    this.#reap(inode)
+  }
+
+  /** How often the inode is open in this session. */
+  opens(ino: number): number {
+    return this.#opens.get(ino) ?? 0
+  }
+
+  readdir(ino: number, cursor: DirCursor | null, limit: number, plus: boolean): Promise<ReaddirReply> {
+    return this.#call('readdir', () => {
+      const all = [...this.#directory(ino).names]
+        .map(([name, child]) => this.#entry(name, child, plus))
+        .sort(compareEntries)
+      const behind = all.filter((entry) => isBehind(entry, cursor))
+      return { entries: behind.slice(0, limit), end: behind.length <= limit }
+    })
+  }
+
+  extents(ino: number, window: number): Promise<ExtentWindow> {
+    return this.#call('extents', () => this.#window(this.#inode(ino), window))
+  }
+
+  commit(ino: number, request: CommitRequest): Promise<CommitReply> {
+    return this.#call('commit', () => {
+      const inode = this.#inode(ino)
+      const { attr } = inode
+      if (attr.type !== 'file') throw new PosixError('EINVAL')
+      const base = request.mode === 'append' ? attr.sizeBytes : 0
+      const length = request.extents.reduce((end, extent) => Math.max(end, extent.fileOffset + extent.lengthBytes), 0)
+      const room = WINDOW_BYTES - (base % WINDOW_BYTES)
+      if (request.mode === 'append' && length > room)
+        return { attr: { ...attr }, baseOffset: base, cutAfterBytes: room }
+      for (const extent of request.extents) this.#addExtent(inode, { ...extent, fileOffset: base + extent.fileOffset })
+      attr.sizeBytes = Math.max(attr.sizeBytes, base + length, request.minSizeBytes ?? 0)
+      attr.allocatedBytes = Math.max(0, attr.allocatedBytes + request.allocatedDeltaBytes)
+      attr.dataVersion++
+      attr.mtime = request.mtime
+      attr.ctime = compareTime(request.mtime, attr.ctime) > 0 ? request.mtime : attr.ctime
+      if (request.clearSuid === true) dropSuid(attr)
+      this.#emit({ kind: 'data', ino })
+      return { attr: { ...attr }, baseOffset: base }
+    })
+  }
+
+  chunkId(): Promise<number> {
+    return this.#call('chunkId', () => this.#volume.nextChunk++)
+  }
+
+  getxattr(ino: number, name: Buffer): Promise<Buffer> {
+    return this.#call('getxattr', () => {
+      const value = this.#inode(ino).xattrs.get(key(name))
+      if (value === undefined) throw new PosixError('ENODATA')
+      return Buffer.from(value)
+    })
+  }
+
+  listxattr(ino: number): Promise<readonly Buffer[]> {
+    return this.#call('listxattr', () => [...this.#inode(ino).xattrs.keys()].map((name) => Buffer.from(name, 'latin1')))
+  }
+
+  setxattr(ino: number, name: Buffer, value: Buffer, mode: 'any' | 'create' | 'replace'): Promise<void> {
+    return this.#call('setxattr', () => {
+      const { xattrs, attr } = this.#inode(ino)
+      if (mode === 'create' && xattrs.has(key(name))) throw new PosixError('EEXIST')
+      if (mode === 'replace' && !xattrs.has(key(name))) throw new PosixError('ENODATA')
+      xattrs.set(key(name), Buffer.from(value))
+      attr.ctime = this.#volume.clock.now()
+      this.#emit({ kind: 'attr', ino })
+    })
+  }
+
+  removexattr(ino: number, name: Buffer): Promise<void> {
+    return this.#call('removexattr', () => {
+      if (!this.#inode(ino).xattrs.delete(key(name))) throw new PosixError('ENODATA')
+      this.#emit({ kind: 'attr', ino })
+    })
+  }
+
+  usage(): Promise<Usage> {
+    return this.#call('usage', () => {
+      const inodes = [...this.#volume.inodes.values()]
+      return { inodes: inodes.length, usedBytes: inodes.reduce((sum, { attr }) => sum + attr.allocatedBytes, 0) }
+    })
+  }
+
+  sync(): Promise<void> {
+    return this.#call('sync', () => undefined)
+  }
+
+  async shutdown(): Promise<void> {
+    for (const [ino, count] of [...this.#opens]) for (let i = 0; i < count; i++) this.close(ino)
+    await this.delivered()
+  }
+
+  async #call<T>(name: string, run: () => T): Promise<T> {
+    this.calls.set(name, (this.calls.get(name) ?? 0) + 1)
+    await this.before(name)
+    const reply = run()
+    await this.after(name)
+    return reply
+  }
+
+  #emit(event: MetaEvent): void {
+    this.#volume.emit(this, event)
+  }
+
+  #inode(ino: number): Inode {
+    const inode = this.#volume.inodes.get(ino)
+    if (inode === undefined) throw new PosixError('ENOENT', `no inode ${ino}`)
+    return inode
+  }
+
+  #directory(ino: number): Inode {
+    const inode = this.#inode(ino)
+    if (inode.attr.type !== 'directory') throw new PosixError('ENOTDIR')
+    return inode
+  }
+
+  #add(parent: number, name: Buffer, inode: NewInode): Attr {
+    const ino = this.#volume.nextIno++
+    const made = this.#volume.newInode(ino, inode, parent)
+    this.#volume.inodes.set(ino, made)
+    this.#directory(parent).names.set(key(name), ino)
+    this.#touch(parent, name)
+    return { ...made.attr }
+  }
+
+  /** The name is gone, and the inode with its last name unless it is open anywhere. */
+  #removeName(parent: number, name: Buffer): void {
+    const directory = this.#directory(parent)
+    const inode = this.#inode(directory.names.get(key(name)) ?? 0)
+    directory.names.delete(key(name))
+    if (inode.attr.type === 'directory') directory.attr.nlink--
+    inode.attr.nlink = inode.attr.type === 'directory' ? 0 : inode.attr.nlink - 1
+    inode.attr.ctime = this.#volume.clock.now()
+    this.#touch(parent, name)
+    this.#emit({ kind: 'attr', ino: inode.attr.ino })
+    this.#reap(inode)
+  }
+
+  #reap(inode: Inode): void {
+    if (inode.attr.nlink === 0 && inode.opens === 0) this.#volume.inodes.delete(inode.attr.ino)
+  }
+
+  #register(ino: number): void {
+    const count = this.#opens.get(ino) ?? 0
+    this.#opens.set(ino, count + 1)
+    if (count === 0) this.#inode(ino).opens++
+  }
+
+  #touch(parent: number, name: Buffer): void {
+    const { attr } = this.#directory(parent)
+    attr.mtime = attr.ctime = this.#volume.clock.now()
+    this.#emit({ kind: 'entry', parent, name: Buffer.from(name) })
+  }
+
+  #checkLoop(ino: number, newParent: number): void {
+    for (let at = newParent; at !== ROOT; at = this.#inode(at).attr.parent)
+      if (at === ino) throw new PosixError('EINVAL')
+  }
+
+  #checkReplace(moved: Inode, target: Inode): void {
+    const isDirectory = moved.attr.type === 'directory'
+    if (target.attr.type === 'directory' && !isDirectory) throw new PosixError('EISDIR')
+    if (target.attr.type !== 'directory' && isDirectory) throw new PosixError('ENOTDIR')
+    if (target.names.size > 0) throw new PosixError('ENOTEMPTY')
+  }
+
+  #entry(name: string, ino: number, plus: boolean): DirEntry {
+    const { attr } = this.#inode(ino)
+    const bytes = Buffer.from(name, 'latin1')
+    const entry = { name: bytes, ino, type: attr.type, cursor: { score: this.#volume.score(name), name: bytes } }
+    return plus ? { ...entry, attr: { ...attr } } : entry
+  }
+
+  #window(inode: Inode, window: number): ExtentWindow {
+    return { window, generation: inode.generation, extents: [...(inode.windows.get(window) ?? [])] }
+  }
+
+  #addExtent(inode: Inode, extent: Extent): void {
+    const window = Math.floor(extent.fileOffset / WINDOW_BYTES)
+    const last = extent.fileOffset + extent.lengthBytes - 1
+    if (Math.floor(last / WINDOW_BYTES) !== window) throw new Error('an extent lies across two windows')
+    const extents = inode.windows.get(window) ?? []
+    extents.push(extent)
+    inode.windows.set(window, extents)
+  }
+
+  #truncate(inode: Inode, size: number): void {
+    const { attr } = inode
+    if (attr.type === 'directory') throw new PosixError('EISDIR')
+    if (attr.type !== 'file') throw new PosixError('EINVAL')
+    if (size < attr.sizeBytes) {
+      for (const [window, extents] of inode.windows) {
+        const kept = extents
+          .filter((extent) => extent.fileOffset < size)
+          .map((extent) => ({ ...extent, lengthBytes: Math.min(extent.lengthBytes, size - extent.fileOffset) }))
+        if (kept.length > 0) inode.windows.set(window, kept)
+        else inode.windows.delete(window)
+      }
+      inode.generation++
+      attr.allocatedBytes = Math.min(attr.allocatedBytes, size)
+    }
+    attr.sizeBytes = size
+    attr.dataVersion++
+    attr.mtime = attr.ctime = this.#volume.clock.now()
+  }
+}
+
+function dropSuid(attr: Mutable<Attr>): void {
+  attr.mode &= ~0o4000
+  if ((attr.mode & 0o010) !== 0) attr.mode &= ~SETGID
+}
+
+function key(name: Buffer): string {
+  return name.toString('latin1')
+}
+
+/** 52 bits, spread. */
+function hashName(name: string): number {
+  let high = 0x811c9dc5
+  let low = 0x1000193
+  for (const unit of Buffer.from(name, 'latin1')) {
+    high = Math.imul(high ^ unit, 0x01000193) >>> 0
+    low = Math.imul(low ^ unit ^ (high >>> 7), 0x85ebca6b) >>> 0
+  }
+  return (high % 2 ** 20) * 2 ** 32 + low
+}
+
+function compareEntries(a: DirEntry, b: DirEntry): number {
+  return a.cursor.score - b.cursor.score || Buffer.compare(a.name, b.name)
+}
+
+function isBehind(entry: DirEntry, cursor: DirCursor | null): boolean {
+  if (cursor === null || entry.cursor.score > cursor.score) return true
+  if (entry.cursor.score < cursor.score || cursor.name === null) return false
+  return Buffer.compare(entry.name, cursor.name) > 0
+}
