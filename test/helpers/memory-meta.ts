@@ -48,6 +48,7 @@ export const MEMORY_SETTINGS: VolumeSettings = {
   replicas: 1,
   writeQuorum: 1,
   createdMs: 0,
+  metaReplicas: 0,
 }
 
 const SETGID = 0o2000
@@ -66,6 +67,8 @@ export class MemoryVolume {
   readonly sessions: MemoryMeta[] = []
   readonly clock: Clock
   readonly score: (name: string) => number
+  /** Chunks that compaction left over. */
+  readonly garbage = new Set<number>()
   nextIno = 2
   nextChunk = 1
   nextSession = 1
@@ -378,6 +381,27 @@ export class MemoryMeta implements MetaStore {
     })
   }
 
+  compact(
+    ino: number,
+    old: ExtentWindow,
+    extents: readonly Extent[],
+    dropped: readonly Extent[],
+    allocatedDeltaBytes: number,
+  ): Promise<boolean> {
+    return this.#call('compact', () => {
+      const inode = this.#inode(ino)
+      const now = inode.windows.get(old.window) ?? []
+      if (inode.generation !== old.generation || now.length < old.extents.length) return false
+      inode.windows.set(old.window, [...extents, ...now.slice(old.extents.length)])
+      inode.generation++
+      inode.attr.allocatedBytes += allocatedDeltaBytes
+      inode.attr.dataVersion++
+      for (const { chunk } of dropped) if (chunk !== null) this.#volume.garbage.add(chunk.id)
+      this.#emit({ kind: 'data', ino })
+      return true
+    })
+  }
+
   chunkId(): Promise<number> {
     return this.#call('chunkId', () => this.#volume.nextChunk++)
   }
@@ -412,6 +436,14 @@ export class MemoryMeta implements MetaStore {
     })
   }
 
+  collectGarbage(remove: (chunkIds: readonly number[]) => Promise<void>): Promise<number> {
+    return this.#call('collectGarbage', () => {
+      const ids = [...this.#volume.garbage]
+      this.#volume.garbage.clear()
+      return remove(ids).then(() => ids.length)
+    })
+  }
+
   usage(): Promise<Usage> {
     return this.#call('usage', () => {
       const inodes = [...this.#volume.inodes.values()]
@@ -428,10 +460,10 @@ export class MemoryMeta implements MetaStore {
     await this.delivered()
   }
 
-  async #call<T>(name: string, run: () => T): Promise<T> {
+  async #call<T>(name: string, run: () => T | Promise<T>): Promise<T> {
     this.calls.set(name, (this.calls.get(name) ?? 0) + 1)
     await this.before(name)
-    const reply = run()
+    const reply = await run()
     await this.after(name)
     return reply
   }
