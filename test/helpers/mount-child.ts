@@ -20,6 +20,9 @@ async function main(driver: DriverName, mountpoint: string, delayMs: number, ext
   process.on('SIGTERM', () => {
     mounted.unmount(false).catch((error: unknown) => process.stdout.write(`${messageOf(error)}\n`))
   })
+  // The test has died and nobody will tear this down.
+  process.stdin.once('end', () => void mounted.unmount(true).finally(() => process.exit(1)))
+  process.stdin.resume().unref()
   process.stdout.write('mounted\n')
   await mounted.ended
   process.stdout.write(`ended with ${memory.openHandles} open handles\n`)

@@ -51,8 +51,8 @@ export async function newMountpoint(t: TearDown): Promise<string> {
 export async function startMount(t: TearDown, start: MountStart): Promise<MountProcess> {
   const child = new Child(start)
   t.teardown(() => child.takeDown())
-  // What a time-out of the runner leaves no time to tear down.
-  process.once('exit', () => child.kill())
+  // What a time-out of the runner leaves no time to tear down: it unmounts by itself, and a kill would leave a dead mount.
+  process.once('exit', () => child.signal('SIGTERM'))
   await within(READY_TIMEOUT_MS, child.ready(start.ready), `mounting on ${start.mountpoint}`)
   return child
 }
@@ -91,7 +91,7 @@ class Child implements MountProcess {
 
   constructor({ command: [program, ...args], mountpoint }: MountStart) {
     this.mountpoint = mountpoint
-    this.#child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] })
+    this.#child = spawn(program, args, { stdio: 'pipe' })
     this.#child.stdout?.on('data', (data: Buffer) => (this.#output += data.toString()))
     this.#child.stderr?.on('data', (data: Buffer) => (this.#output += data.toString()))
     this.#exited = once(this.#child, 'close').then(() => this.#child.exitCode)

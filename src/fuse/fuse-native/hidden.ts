@@ -15,7 +15,8 @@
  *                   '------- GRACE_MS pass -------------------> unlink(X)
  *
  * Proof that it was a plain unlink and is over: a call on the alias (the library keeps the node locked until its call is
- * over), or one that changes or lists the directory (the kernel keeps that locked). Only a lookup of X proves nothing: it waits.
+ * over), or one that changes or lists the directory (the kernel keeps that locked). Only a lookup of X, or of another link to
+ * it, proves nothing: it waits.
  * The caller of unlink is answered up to GRACE_MS before other clients see it, and not told if it fails (it is logged).
  */
 import { basename, dirname } from 'node:path/posix'
@@ -33,6 +34,7 @@ interface Alias {
 
 interface Pending {
   readonly path: string
+  readonly ino: number
   readonly settled: Promise<void>
   settle(work: () => Promise<void>): Promise<void>
   unlink(): Promise<void>
@@ -49,7 +51,7 @@ export class Hidden {
 
   /** `unlink` removes the name; it is called once, or not at all. */
   hide(source: string, target: string, ino: number, parent: number, unlink: () => Promise<void>): void {
-    const pending = this.#newPending(source, unlink)
+    const pending = this.#newPending(source, ino, unlink)
     this.#pending.set(source, pending)
     this.#aliases.set(basename(target), { ino, parent, pending })
   }
@@ -72,6 +74,13 @@ export class Hidden {
   /** Before a lookup of the path. */
   async wait(path: string): Promise<void> {
     await this.#pending.get(path)?.settled
+  }
+
+  /** Before attributes of the inode are told under another of its names. Answers whether there was something to wait for. */
+  async waitFor(ino: number): Promise<boolean> {
+    const pending = [...this.#pending.values()].filter((entry) => entry.ino === ino)
+    await Promise.all(pending.map(({ settled }) => settled))
+    return pending.length > 0
   }
 
   /** Before a directory is listed or a name in it changes. */
@@ -118,7 +127,7 @@ export class Hidden {
     await Promise.all(pending.map((entry) => entry.unlink()))
   }
 
-  #newPending(path: string, unlink: () => Promise<void>): Pending {
+  #newPending(path: string, ino: number, unlink: () => Promise<void>): Pending {
     let started = false
     let finish = () => {}
     const settled = new Promise<void>((resolve) => (finish = resolve))
@@ -134,7 +143,7 @@ export class Hidden {
       }
     }
     const timer = setTimeout(() => void settle(unlink), GRACE_MS)
-    const pending: Pending = { path, settled, settle, unlink: () => settle(unlink) }
+    const pending: Pending = { path, ino, settled, settle, unlink: () => settle(unlink) }
     return pending
   }
 }

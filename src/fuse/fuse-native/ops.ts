@@ -54,6 +54,7 @@ export class PathOps {
   async fgetattr(path: string, fd: number): Promise<Attr> {
     const { ino } = this.#handles.get(fd)
     const hidden = await this.#hidden.resolve(path)
+    await this.#hidden.waitFor(ino)
     return hidden === ino ? this.#paths.hiddenAttr(ino) : this.#vfs.getattr(this.#caller, ino)
   }
 

@@ -33,7 +33,9 @@ export class Paths {
   async attr(path: string): Promise<Attr> {
     const hidden = await this.#hidden.resolve(path)
     if (hidden !== undefined) return this.hiddenAttr(hidden)
-    return path === '/' ? this.#vfs.getattr(this.#caller, ROOT_INO) : this.#lookup(path)
+    if (path === '/') return this.#vfs.getattr(this.#caller, ROOT_INO)
+    const attr = await this.#lookup(path)
+    return (await this.#hidden.waitFor(attr.ino)) ? this.#vfs.getattr(this.#caller, attr.ino) : attr
   }
 
   /** The library counts the hidden name as a link and takes it off again (fuse_lib_getattr). */

@@ -87,6 +87,20 @@ t.test('a lookup of a name that was removed while open waits and then does not f
   t.equal(await outcomeOf(ops.getattr('/a')), 'ENOENT')
 })
 
+t.test('another link to a file that was removed while open shows one link less', async (t) => {
+  const { ops } = newOps()
+  const fd = await openFile(ops, '/a')
+  await ops.link('/a', '/b')
+  const other = await ops.open('/b', O_RDWR)
+  await ops.rename('/a', HIDDEN)
+  const links = await Promise.all([ops.getattr('/b'), ops.fgetattr('/b', other)])
+  t.same(
+    links.map(({ nlink }) => nlink),
+    [1, 1],
+  )
+  await ops.release(fd)
+})
+
 t.test("a file that is not open is really renamed, also to a name like the library's", async (t) => {
   const { ops, isThere } = newOps()
   await ops.mknod('/a', S_IFREG | 0o644, 0)
