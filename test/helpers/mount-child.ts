@@ -1,22 +1,32 @@
 /**
- * The process that mounts, for tests: `node mount-child.js DRIVER MOUNTPOINT DELAY_MS [OPTION…]`. It must not be the test's own process, which
- * waits for the mount. Says `mounted` on stdout, unmounts on SIGTERM, and ends when the mount does.
+ * The process that mounts, for tests; it must not be the test's own, which waits for the mount:
  *
- * A file in the mount whose name begins with `fault-` makes the call on it fail in the way that its name says.
+ *     node mount-child.js --driver NAME --mountpoint FOLDER --backend BACKEND [--delay-ms N] [--option O]…
+ *
+ * Backends: see mount-backend.ts. Says `mounted` on stdout, unmounts on SIGTERM, and ends when the mount does.
  */
+import { parseArgs } from 'node:util'
 import { createLog } from '../../src/base/log.js'
 import { messageOf, RingfsError } from '../../src/base/errors.js'
 import type { DriverName } from '../../src/fuse/driver.js'
 import { pickDriver } from '../../src/fuse/drivers.js'
 import { withDelay, withFaults } from './faulty-vfs.js'
-import { MemoryVfs } from './memory-vfs.js'
+import { openBackend } from './mount-backend.js'
 
-async function main(driver: DriverName, mountpoint: string, delayMs: number, extra: readonly string[]): Promise<void> {
+interface ChildOptions {
+  readonly driver: DriverName
+  readonly mountpoint: string
+  readonly backend: string
+  readonly delayMs: number
+  readonly extra: readonly string[]
+}
+
+async function main({ driver, mountpoint, backend, delayMs, extra }: ChildOptions): Promise<void> {
   const log = createLog('warn')
-  const memory = new MemoryVfs()
-  const vfs = withFaults(delayMs > 0 ? withDelay(memory, delayMs, Math.random) : memory)
+  const { vfs, close } = await openBackend(backend, log)
+  const bent = withFaults(delayMs > 0 ? withDelay(vfs, delayMs, Math.random) : vfs)
   const options = { mountpoint, fsName: 'ringfs-test', readOnly: false, allowOther: true, extra }
-  const mounted = await pickDriver(driver).mount(vfs, options, log)
+  const mounted = await pickDriver(driver).mount(bent, options, log)
   process.on('SIGTERM', () => {
     mounted.unmount(false).catch((error: unknown) => process.stdout.write(`${messageOf(error)}\n`))
   })
@@ -25,18 +35,28 @@ async function main(driver: DriverName, mountpoint: string, delayMs: number, ext
   process.stdin.resume().unref()
   process.stdout.write('mounted\n')
   await mounted.ended
-  process.stdout.write(`ended with ${memory.openHandles} open handles\n`)
+  process.stdout.write(`ended with ${await close()}\n`)
 }
 
-function isDriver(name: string | undefined): name is DriverName {
-  return name === 'kernel' || name === 'fuse-native'
+function parseOptions(args: readonly string[]): ChildOptions {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      driver: { type: 'string' },
+      mountpoint: { type: 'string' },
+      backend: { type: 'string' },
+      'delay-ms': { type: 'string', default: '0' },
+      option: { type: 'string', multiple: true, default: [] },
+    },
+  })
+  const { driver, mountpoint, backend, option } = values
+  const isDriver = driver === 'kernel' || driver === 'fuse-native'
+  if (!isDriver || !mountpoint || !backend) throw new RingfsError('USAGE', 'driver, mountpoint and backend are needed')
+  return { driver, mountpoint, backend, delayMs: Number(values['delay-ms']), extra: option }
 }
 
-const [driver, mountpoint, delayMs, ...extra] = process.argv.slice(2)
 try {
-  if (!isDriver(driver) || mountpoint === undefined)
-    throw new RingfsError('USAGE', 'mount-child DRIVER MOUNTPOINT DELAY_MS')
-  await main(driver, mountpoint, Number(delayMs ?? 0), extra)
+  await main(parseOptions(process.argv.slice(2)))
 } catch (error) {
   process.stdout.write(`${error instanceof RingfsError ? error.code : 'ERROR'}: ${messageOf(error)}\n`)
   process.exitCode = 1

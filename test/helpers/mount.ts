@@ -57,23 +57,27 @@ export async function startMount(t: TearDown, start: MountStart): Promise<MountP
   return child
 }
 
-export interface MemoryMount {
+export interface TestMount {
   /** Default: a new one. */
   readonly mountpoint?: string
+  /** Default: fuse-native. */
   readonly driver?: DriverName
+  /** See mount-backend.ts. Default: memory. */
+  readonly backend?: string
   /** Each call of the VFS takes up to so much longer. */
   readonly delayMs?: number
   /** -o options. */
   readonly extra?: readonly string[]
 }
 
-/** Mounts the in-memory VFS. */
-export async function mountMemory(t: TearDown, options: MemoryMount = {}): Promise<MountProcess> {
+/** Mounts in a process of the tests' own: mount-child.ts. */
+export async function mountTest(t: TearDown, options: TestMount = {}): Promise<MountProcess> {
+  const { driver = 'fuse-native', backend = 'memory', delayMs = 0, extra = [] } = options
   const mountpoint = options.mountpoint ?? (await newMountpoint(t))
   const entry = fileURLToPath(new URL('./mount-child.js', import.meta.url))
-  const { driver = 'fuse-native', delayMs = 0, extra = [] } = options
-  const args = [entry, driver, mountpoint, String(delayMs), ...extra]
-  return startMount(t, { command: [process.execPath, ...args], mountpoint, ready: /^mounted$/m })
+  const args = [entry, '--driver', driver, '--mountpoint', mountpoint, '--backend', backend]
+  const further = ['--delay-ms', String(delayMs), ...extra.flatMap((option) => ['--option', option])]
+  return startMount(t, { command: [process.execPath, ...args, ...further], mountpoint, ready: /^mounted$/m })
 }
 
 /** A program that must succeed. Answers what it wrote. */

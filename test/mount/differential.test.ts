@@ -4,15 +4,16 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { describeTree } from '../helpers/fs-ops.js'
-import { mountMemory } from '../helpers/mount.js'
+import { mountTest, type TestMount } from '../helpers/mount.js'
+import { startRedis } from '../helpers/redis.js'
 import { type PropertyRun, propertyRun } from '../helpers/property.js'
 import { type Operation, operation, PRELUDE, Side } from '../helpers/random-ops.js'
 
 const OPERATIONS_MAX = 60
 const RUNS = 25
-const TIMEOUT_MS = 300_000
+const TIMEOUT_MS = 120_000
 
-t.setTimeout(3 * TIMEOUT_MS)
+t.setTimeout(8 * TIMEOUT_MS)
 
 /** A local folder is the oracle. */
 async function compare(local: string, mounted: string, operations: readonly Operation[]): Promise<void> {
@@ -43,12 +44,29 @@ async function checkProperty(t: Test, mountpoint: string, run: PropertyRun): Pro
   await fc.assert(property, { ...run, interruptAfterTimeLimit: TIMEOUT_MS })
 }
 
-t.test('random operations do on the mount what they do on a local disk', async (t) => {
-  const mount = await mountMemory(t)
-  await checkProperty(t, mount.mountpoint, propertyRun(t, RUNS))
-})
+interface Matrix extends TestMount {
+  readonly runs: number
+}
 
-t.test('also when every call takes its time', async (t) => {
-  const mount = await mountMemory(t, { delayMs: 2 })
-  await checkProperty(t, mount.mountpoint, propertyRun(t, Math.ceil(RUNS / 5)))
+const MOUNTS: readonly Matrix[] = [
+  { driver: 'fuse-native', backend: 'memory', runs: RUNS },
+  { driver: 'kernel', backend: 'memory', runs: RUNS },
+  { driver: 'fuse-native', backend: 'vfs', runs: RUNS },
+  { driver: 'kernel', backend: 'vfs', runs: RUNS },
+  // Calls overtake each other.
+  { driver: 'fuse-native', backend: 'memory', delayMs: 2, runs: 5 },
+  { driver: 'kernel', backend: 'vfs', delayMs: 2, runs: 5 },
+]
+
+for (const { runs, ...mount } of MOUNTS) {
+  t.test(`random operations do on the mount what they do on a local disk: ${JSON.stringify(mount)}`, async (t) => {
+    const { mountpoint } = await mountTest(t, mount)
+    await checkProperty(t, mountpoint, propertyRun(t, runs))
+  })
+}
+
+t.test('and with metadata in Redis', async (t) => {
+  const redis = await startRedis(t)
+  const { mountpoint } = await mountTest(t, { driver: 'kernel', backend: redis.urlText('mounted') })
+  await checkProperty(t, mountpoint, propertyRun(t, RUNS))
 })

@@ -1,9 +1,9 @@
 import t from 'tap'
-import { mountMemory } from '../helpers/mount.js'
+import { mountTest } from '../helpers/mount.js'
 import { runSuite } from './suite/all.js'
 
 t.test('the kernel driver on a VFS in memory', async (t) => {
-  const mount = await mountMemory(t, { driver: 'kernel' })
+  const mount = await mountTest(t, { driver: 'kernel' })
   await runSuite(t, mount.mountpoint)
   mount.signal('SIGTERM')
   t.equal(await mount.exited(), 0)

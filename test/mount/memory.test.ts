@@ -1,11 +1,11 @@
 import t from 'tap'
-import { mountMemory } from '../helpers/mount.js'
+import { mountTest } from '../helpers/mount.js'
 import { runSuite } from './suite/all.js'
 
 t.setTimeout(300_000)
 
 t.test('fuse-native on a VFS in memory', async (t) => {
-  const mount = await mountMemory(t)
+  const mount = await mountTest(t)
   await runSuite(t, mount.mountpoint)
   mount.signal('SIGTERM')
   t.equal(await mount.exited(), 0)

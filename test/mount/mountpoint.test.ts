@@ -8,7 +8,7 @@ import { unmountPath } from '../../src/fuse/unmount.js'
 import { within } from '../helpers/deadline.js'
 import { FAULT_REJECTS, FAULT_THROWS } from '../helpers/faulty-vfs.js'
 import { outcome, readAt } from '../helpers/fs-ops.js'
-import { mountMemory, newMountpoint, sh } from '../helpers/mount.js'
+import { mountTest, newMountpoint, sh } from '../helpers/mount.js'
 
 const DEADLINE_MS = 30_000
 
@@ -49,20 +49,20 @@ t.test('a mount through a symbolic link is on the folder behind it', async (t) =
   await symlink('mnt', link)
   t.teardown(() => unlink(link))
   t.equal(await prepareMountpoint(link, silentLog), mountpoint)
-  await mountMemory(t, { mountpoint: link })
+  await mountTest(t, { mountpoint: link })
   t.equal((await mountOn(mountpoint))?.fsType, 'fuse.ringfs')
   await t.rejects(prepareMountpoint(link, silentLog), { code: 'MOUNTPOINT_BUSY' })
 })
 
 t.test('what is mounted already is not mounted over, and goes on', async (t) => {
-  const first = await mountMemory(t)
+  const first = await mountTest(t)
   await writeFile(join(first.mountpoint, 'file'), 'first')
-  await t.rejects(mountMemory(t, { mountpoint: first.mountpoint }), /MOUNTPOINT_BUSY: .* already mounted/)
+  await t.rejects(mountTest(t, { mountpoint: first.mountpoint }), /MOUNTPOINT_BUSY: .* already mounted/)
   t.equal(await readFile(join(first.mountpoint, 'file'), 'utf8'), 'first')
 })
 
 t.test('SIGTERM unmounts and ends the process', async (t) => {
-  const mount = await mountMemory(t)
+  const mount = await mountTest(t)
   await writeFile(join(mount.mountpoint, 'file'), 'x')
   mount.signal('SIGTERM')
   t.equal(await mount.exited(), 0)
@@ -72,7 +72,7 @@ t.test('SIGTERM unmounts and ends the process', async (t) => {
 })
 
 t.test('while it is in use it is not unmounted, and says so', async (t) => {
-  const mount = await mountMemory(t)
+  const mount = await mountTest(t)
   const file = await open(join(mount.mountpoint, 'file'), 'w+')
   mount.signal('SIGTERM')
   await until(async () => /in use/.test(mount.output()), 'the answer that it is in use')
@@ -84,13 +84,13 @@ t.test('while it is in use it is not unmounted, and says so', async (t) => {
 })
 
 t.test('an umount by anyone ends the process', async (t) => {
-  const mount = await mountMemory(t)
+  const mount = await mountTest(t)
   await sh('umount', mount.mountpoint)
   t.equal(await mount.exited(), 0)
 })
 
 t.test('after a lazy umount who has a file open goes on with it, and then the process ends', async (t) => {
-  const mount = await mountMemory(t)
+  const mount = await mountTest(t)
   const file = await open(join(mount.mountpoint, 'file'), 'w+')
   await unmountPath(mount.mountpoint, true)
   t.equal(await mountOn(mount.mountpoint), undefined)
@@ -102,12 +102,12 @@ t.test('after a lazy umount who has a file open goes on with it, and then the pr
 })
 
 t.test('a killed mount can be mounted over again at once', async (t) => {
-  const killed = await mountMemory(t)
+  const killed = await mountTest(t)
   await writeFile(join(killed.mountpoint, 'file'), 'x')
   killed.signal('SIGKILL')
   await killed.exited()
   t.equal(await outcome(() => readdir(killed.mountpoint)), 'ENOTCONN')
-  const next = await mountMemory(t, { mountpoint: killed.mountpoint })
+  const next = await mountTest(t, { mountpoint: killed.mountpoint })
   t.same(await readdir(next.mountpoint), [], 'served by the new process')
   next.signal('SIGTERM')
   t.equal(await next.exited(), 0)
@@ -115,7 +115,7 @@ t.test('a killed mount can be mounted over again at once', async (t) => {
 })
 
 t.test('a mount that does not answer is left alone', async (t) => {
-  const stopped = await mountMemory(t)
+  const stopped = await mountTest(t)
   stopped.signal('SIGSTOP')
   t.teardown(() => stopped.signal('SIGCONT'))
   const message = /does not answer/
@@ -123,7 +123,7 @@ t.test('a mount that does not answer is left alone', async (t) => {
 })
 
 t.test('a handler that throws is EIO and a log line, and the mount lives', async (t) => {
-  const mount = await mountMemory(t)
+  const mount = await mountTest(t)
   const at = (name: string) => join(mount.mountpoint, name)
   t.equal(await outcome(() => mkdir(at(FAULT_THROWS))), 'EIO')
   t.equal(await outcome(() => mkdir(at(FAULT_REJECTS))), 'EIO')
@@ -133,7 +133,7 @@ t.test('a handler that throws is EIO and a log line, and the mount lives', async
 })
 
 t.test('a folder whose removed file is still open cannot be removed until it is closed', async (t) => {
-  const mount = await mountMemory(t)
+  const mount = await mountTest(t)
   const folder = join(mount.mountpoint, 'folder')
   await mkdir(folder)
   await mkdir(`${folder}2`)
@@ -148,7 +148,7 @@ t.test('a folder whose removed file is still open cannot be removed until it is 
 })
 
 t.test('names that are not UTF-8 are refused with EILSEQ', async (t) => {
-  const mount = await mountMemory(t)
+  const mount = await mountTest(t)
   const bad = Buffer.concat([Buffer.from(`${mount.mountpoint}/bad`), Buffer.from([0xff, 0xfe])])
   t.equal(await outcome(() => writeFile(bad, '')), 'EILSEQ')
   t.equal(await outcome(() => mkdir(bad)), 'EILSEQ')
@@ -157,7 +157,7 @@ t.test('names that are not UTF-8 are refused with EILSEQ', async (t) => {
 })
 
 t.test('further options are passed through', async (t) => {
-  const mount = await mountMemory(t, { extra: ['ro', 'noexec'] })
+  const mount = await mountTest(t, { extra: ['ro', 'noexec'] })
   t.equal(await outcome(() => writeFile(join(mount.mountpoint, 'file'), '')), 'EROFS')
   t.match(await sh('findmnt', '-no', 'OPTIONS', mount.mountpoint), /noexec/)
 })

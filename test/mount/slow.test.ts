@@ -1,5 +1,5 @@
 import t from 'tap'
-import { mountMemory } from '../helpers/mount.js'
+import { mountTest } from '../helpers/mount.js'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { names } from './suite/names.js'
@@ -7,7 +7,7 @@ import { names } from './suite/names.js'
 t.setTimeout(300_000)
 
 t.test('names hold on a VFS whose calls overtake each other', async (t) => {
-  const mount = await mountMemory(t, { delayMs: 3 })
+  const mount = await mountTest(t, { delayMs: 3 })
   for (const [index, suite] of names.filter(({ name }) => !name.includes('5,000')).entries()) {
     const root = join(mount.mountpoint, `suite-${index}`)
     await mkdir(root)
