@@ -48,8 +48,6 @@ export async function startRedis(t: Pick<Test, 'teardown'>, options: RedisOption
   for (let attempt = 1; ; attempt++) {
     const servers = new Servers(await mkdtemp(join(tmpdir(), 'ringfs-redis-')), options.config ?? [])
     t.teardown(() => servers.stop())
-    // What a time-out of the runner leaves no time to tear down.
-    process.once('exit', () => servers.killAll())
     try {
       await servers.start(options.masters ?? 1)
       return servers
@@ -65,6 +63,7 @@ class StartError extends Error {}
 
 class Server {
   process: ChildProcess | undefined
+  watchdog: ChildProcess | undefined
   readonly config: string
   constructor(
     readonly port: number,
@@ -147,6 +146,7 @@ class Servers implements TestRedis {
     await writeFile(server.config, `${lines.join('\n')}\n`, { mode: 0o600 })
     const child = spawn('redis-server', [server.config], { stdio: 'ignore' })
     server.process = child
+    server.watchdog = watch(child)
     let failure: Error | undefined
     child.on('error', (error) => (failure = error))
     child.on('exit', () => (failure ??= new Error(`redis-server on port ${server.port} ended at once`)))
@@ -231,10 +231,24 @@ class Servers implements TestRedis {
     for (const index of this.#servers.keys()) {
       if (index !== from && index !== to) await this.command(index, 'CLUSTER', 'SETSLOT', slot, 'NODE', String(target))
     }
+    await this.#until('all servers agree on slots and epochs', () => this.#agree())
   }
 
-  killAll(): void {
-    for (const server of this.#servers) server.process?.kill('SIGKILL')
+  /** Two moves of a slot without this between them may be taken for a conflict, which the older one wins. */
+  async #agree(): Promise<boolean> {
+    const views = await Promise.all(
+      this.#servers.map(async (_, index) => {
+        const lines = String(await this.command(index, 'CLUSTER', 'NODES'))
+          .trim()
+          .split('\n')
+        // id address flags master ping pong epoch link slots…; slots on their way stand in brackets.
+        const nodes = lines
+          .map((line) => line.split(' '))
+          .map(([id, , , , , , epoch, , ...slots]) => [id, epoch, ...slots])
+        return JSON.stringify(nodes.sort())
+      }),
+    )
+    return new Set(views).size === 1
   }
 
   async stop(): Promise<void> {
@@ -243,8 +257,21 @@ class Servers implements TestRedis {
   }
 }
 
-/** SIGKILL works on a stopped process too. */
+/** Kills the server when this process ends in whatever way: its end of the pipe is closed then. */
+function watch(child: ChildProcess): ChildProcess | undefined {
+  if (child.pid === undefined) return undefined
+  const watchdog = spawn('sh', ['-c', 'read nothing; kill -9 "$0"', String(child.pid)], {
+    stdio: ['pipe', 'ignore', 'ignore'],
+    detached: true,
+  })
+  watchdog.on('error', () => undefined)
+  watchdog.unref()
+  return watchdog
+}
+
+/** SIGKILL works on a stopped process too. The watchdog goes first: later the pid may be somebody else's. */
 async function end(server: Server): Promise<void> {
+  server.watchdog?.kill('SIGKILL')
   const child = server.process
   if (child === undefined || child.exitCode !== null || child.signalCode !== null) return
   const gone = once(child, 'exit')

@@ -1,0 +1,147 @@
+/**
+ * What a private redis-server keeps in its folder (mode 0700):
+ *
+ *   ringfs-redis.json   port and password, mode 0600: written once, again only when the port was taken
+ *   redis.conf          mode 0600, written from the above before each start
+ *   redis.pid redis.log nodes.conf appendonlydir/    Redis's own
+ */
+import { randomBytes } from 'node:crypto'
+import { chmod, mkdir, open, readFile, realpath, rename } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import { RingfsError, messageOf } from '../base/errors.js'
+
+export interface RedisFiles {
+  readonly folder: string
+  readonly port: number
+  readonly password: string
+}
+
+const STATE_FILE = 'ringfs-redis.json'
+export const CONFIG_FILE = 'redis.conf'
+export const PID_FILE = 'redis.pid'
+export const LOG_FILE = 'redis.log'
+
+/** Below the ephemeral ports of Linux and macOS, so that outgoing connections do not take it while we are stopped. */
+const PORT_MIN = 20_000
+const PORT_MAX = 32_000
+const PORT_ATTEMPTS = 100
+
+/** The folder with its state, made if they do not exist. Errors: USAGE for a state file that is not ours. */
+export async function openFiles(path: string, random: () => number): Promise<RedisFiles> {
+  await mkdir(path, { recursive: true, mode: 0o700 })
+  // Also one that was made by hand: the append-only file holds every name of the filesystem.
+  await chmod(path, 0o700)
+  const folder = await realpath(path)
+  const found = await readFiles(folder)
+  if (found !== undefined) return found
+  const files = { folder, port: await freePort(random), password: randomBytes(24).toString('base64url') }
+  await writeFiles(files)
+  return files
+}
+
+/** undefined: no private Redis was ever started here. */
+export async function readFiles(path: string): Promise<RedisFiles | undefined> {
+  let text: string
+  try {
+    text = await readFile(join(path, STATE_FILE), 'utf8')
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
+    throw error
+  }
+  return { folder: await realpath(path), ...parseState(text, join(path, STATE_FILE)) }
+}
+
+function parseState(text: string, file: string): { port: number; password: string } {
+  let state: unknown
+  try {
+    state = JSON.parse(text)
+  } catch (error) {
+    throw new RingfsError('USAGE', `${file} cannot be read: ${messageOf(error)}`)
+  }
+  if (typeof state === 'object' && state !== null && 'port' in state && 'password' in state) {
+    const { port, password } = state
+    if (typeof port === 'number' && typeof password === 'string' && password !== '') return { port, password }
+  }
+  throw new RingfsError('USAGE', `${file} lacks port or password; restore it: without the password nobody can connect`)
+}
+
+async function writeFiles({ folder, port, password }: RedisFiles): Promise<void> {
+  await writePrivate(join(folder, STATE_FILE), `${JSON.stringify({ port, password })}\n`)
+}
+
+/** Never half written, never readable by others, not even for a moment. */
+async function writePrivate(path: string, text: string): Promise<void> {
+  const temporary = `${path}.new`
+  const file = await open(temporary, 'w', 0o600)
+  try {
+    await file.chmod(0o600)
+    await file.writeFile(text)
+    await file.datasync()
+  } finally {
+    await file.close()
+  }
+  await rename(temporary, path)
+}
+
+/** Writes redis.conf; with another port, written down too, when something else listens on ours. */
+export async function prepareStart(files: RedisFiles, random: () => number): Promise<RedisFiles> {
+  const isFree = await canListen(files.port)
+  const chosen = isFree ? files : { ...files, port: await freePort(random) }
+  if (!isFree) await writeFiles(chosen)
+  // The bus is of no use to a lone server, but Redis wants a port for it.
+  await writePrivate(join(chosen.folder, CONFIG_FILE), configText(chosen, await freePort(random, chosen.port)))
+  return chosen
+}
+
+function configText({ folder, port, password }: RedisFiles, busPort: number): string {
+  const lines = [
+    '# Written by ringfs at each start: changes here are lost.',
+    'bind 127.0.0.1',
+    `port ${port}`,
+    `cluster-port ${busPort}`,
+    `requirepass ${quote(password)}`,
+    'daemonize no',
+    `dir ${quote(folder)}`,
+    `pidfile ${quote(join(folder, PID_FILE))}`,
+    `logfile ${quote(join(folder, LOG_FILE))}`,
+    'cluster-enabled yes',
+    'cluster-config-file nodes.conf',
+    // Without it a lone server does not know its own address, and CLUSTER SLOTS leaves it empty.
+    'cluster-announce-ip 127.0.0.1',
+    `cluster-announce-port ${port}`,
+    'appendonly yes',
+    'appendfsync everysec',
+    'save ""',
+    'maxmemory-policy noeviction',
+  ]
+  return `${lines.join('\n')}\n`
+}
+
+/** redis.conf strings: quotes and backslashes escaped, everything unusual as \xHH of its UTF-8 bytes. */
+export function quote(text: string): string {
+  const bytes = [...Buffer.from(text)].map((byte) => {
+    const isPlain = byte >= 0x20 && byte < 0x7f && byte !== 0x22 && byte !== 0x5c
+    return isPlain ? String.fromCharCode(byte) : `\\x${byte.toString(16).padStart(2, '0')}`
+  })
+  return `"${bytes.join('')}"`
+}
+
+function canListen(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer()
+    server.once('error', () => resolve(false))
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)))
+  })
+}
+
+async function freePort(random: () => number, except?: number): Promise<number> {
+  for (let attempt = 0; attempt < PORT_ATTEMPTS; attempt++) {
+    const port = PORT_MIN + Math.floor(random() * (PORT_MAX - PORT_MIN))
+    if (port !== except && (await canListen(port))) return port
+  }
+  throw new RingfsError(
+    'LISTEN_FAILED',
+    `no free port found from ${PORT_MIN} to ${PORT_MAX} for the private redis-server`,
+  )
+}
