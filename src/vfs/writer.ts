@@ -375,15 +375,22 @@ export class InodeWriter {
     for (const [key, batch] of [...this.#active]) this.#dropActive(key, batch)
   }
 
+  /**
+   * Takes what lies beyond `size` off what is queued. Appended data stays, unless the file becomes empty, and so does what
+   * was queued before it: where it lands, and so what is cut of it, follows from the size that they make.
+   */
   #trim(size: number): void {
-    for (const entry of [...this.#queue]) {
+    const isAppend = (entry: QueuedBatch | Barrier): boolean => entry.kind === 'batch' && entry.batch.mode === 'append'
+    if (size > 0 && this.#active.has(APPEND)) return
+    const from = size > 0 ? this.#queue.findLastIndex(isAppend) + 1 : 0
+    for (const entry of this.#queue.slice(from)) {
       if (entry.kind !== 'batch' || entry.committing) continue
-      if (entry.batch.mode === 'at') entry.batch.trim(size)
-      if (entry.batch.isEmpty || (size === 0 && entry.batch.mode === 'append')) this.#drop(entry)
+      if (!isAppend(entry)) entry.batch.trim(size)
+      if (entry.batch.isEmpty || isAppend(entry)) this.#drop(entry)
     }
     for (const [key, batch] of [...this.#active]) {
-      if (batch.mode === 'at') batch.trim(size)
-      else if (size === 0) this.#dropActive(key, batch)
+      if (key === APPEND) this.#dropActive(key, batch)
+      else batch.trim(size)
     }
   }
 
