@@ -2,7 +2,8 @@
  * Verified leaves of chunks. Chunks never change, so what is here is never stale, whatever happens to the files.
  *
  * Invariants: the sum of kept bytes stays below the limit (the chunk used longest ago goes first); a leaf is fetched
- * once however many ask for it at the same time; a failed fetch leaves nothing behind.
+ * once however many ask for it at the same time; a failed fetch leaves nothing behind. Leaves that came with one read
+ * share its memory, so that up to one read more may stay allocated than is counted.
  */
 import { LEAF_BYTES } from '../base/limits.js'
 import { invariant } from '../base/invariant.js'
@@ -13,7 +14,6 @@ interface CachedChunk {
   readonly id: number
   readonly leaves: Map<number, Buffer>
   readonly pending: Map<number, Promise<Buffer>>
-  bytes: number
 }
 
 export class ChunkCache {
@@ -58,7 +58,7 @@ export class ChunkCache {
   }
 
   #use(id: number): CachedChunk {
-    const chunk = this.#cached.get(id) ?? { id, leaves: new Map(), pending: new Map(), bytes: 0 }
+    const chunk = this.#cached.get(id) ?? { id, leaves: new Map(), pending: new Map() }
     this.#cached.delete(id)
     this.#cached.set(id, chunk)
     return chunk
@@ -111,17 +111,20 @@ export class ChunkCache {
     // The chunk may have been evicted meanwhile: the leaf is still good for who waits, but not kept.
     if (this.#cached.get(chunk.id) !== chunk || chunk.leaves.has(leaf)) return data
     chunk.leaves.set(leaf, data)
-    chunk.bytes += data.length
     this.#bytes += data.length
     this.#evict()
     return data
   }
 
+  /** The leaf that came first, of the chunk used longest ago: a chunk larger than the cache can be read through it. */
   #evict(): void {
     for (const [id, chunk] of this.#cached) {
-      if (this.#bytes <= this.#maxBytes) return
-      this.#cached.delete(id)
-      this.#bytes -= chunk.bytes
+      for (const [leaf, data] of chunk.leaves) {
+        if (this.#bytes <= this.#maxBytes) return
+        chunk.leaves.delete(leaf)
+        this.#bytes -= data.length
+      }
+      if (chunk.pending.size === 0) this.#cached.delete(id)
     }
   }
 }

@@ -1,0 +1,304 @@
+/** What happens to written data: order, room, durability, and how its loss is told. */
+import t from 'tap'
+import { PosixError } from '../../../src/base/errno.js'
+import { RingfsError } from '../../../src/base/errors.js'
+import { KIB, MIB, WINDOW_BYTES } from '../../../src/base/limits.js'
+import { CALLER, Gate, O_APPEND, O_RDWR, codeOf, fixture, make, settle } from '../../helpers/vfs-fixture.js'
+import { within } from '../../helpers/deadline.js'
+
+const CHUNK = 64 * KIB
+const SMALL = {
+  settings: { chunkBytes: CHUNK },
+  limits: {
+    dirtyBytes: 4 * CHUNK,
+    dirtyInodeBytes: 2 * CHUNK,
+    uploads: 2,
+    uploadsPerInode: 2,
+    uploadDeadlineMs: 5_000,
+  },
+}
+
+t.test(
+  'a failed background write is reported once by each handle that was open, and by none that was opened later',
+  async (st) => {
+    const { vfs, chunks } = fixture(st, SMALL)
+    const { ino, handle } = await make(vfs, 'f')
+    const second = await vfs.open(CALLER, ino, O_RDWR)
+    chunks.before = (call) => {
+      if (call === 'write') throw new RingfsError('NO_QUORUM', 'all nodes are away')
+    }
+    await vfs.write(handle, 0, Buffer.from('lost'))
+    st.equal(await codeOf(vfs.fsync(handle, false)), 'EIO', 'fsync tells')
+    st.equal(await codeOf(vfs.fsync(handle, false)), 'ok', 'once')
+    const third = await vfs.open(CALLER, ino, O_RDWR)
+    st.equal(await codeOf(vfs.flush(second.handle)), 'EIO', 'close of the other tells')
+    st.equal(await codeOf(vfs.flush(handle)), 'ok')
+    st.equal(await codeOf(vfs.flush(third.handle)), 'ok', 'who came later is told nothing')
+    st.equal((await vfs.getattr(CALLER, ino)).sizeBytes, 0, 'and the data is gone')
+    chunks.before = () => undefined
+    await vfs.write(handle, 0, Buffer.from('new'))
+    st.equal(await codeOf(vfs.fsync(handle, false)), 'ok', 'writing goes on')
+    st.equal((await vfs.read(handle, 0, 10)).toString(), 'new')
+    for (const open of [handle, second.handle, third.handle]) await vfs.release(open)
+  },
+)
+
+t.test('release reports what no flush did, and the handle is gone all the same', async (st) => {
+  const { vfs, meta, chunks } = fixture(st, SMALL)
+  const { ino, handle } = await make(vfs, 'f')
+  chunks.before = (call) => {
+    if (call === 'write') throw new PosixError('ENOSPC')
+  }
+  await vfs.write(handle, 0, Buffer.from('lost'))
+  st.equal(await codeOf(vfs.release(handle)), 'ENOSPC')
+  st.equal(await codeOf(vfs.release(handle)), 'EBADF')
+  st.equal(meta.opens(ino), 0, 'the store knows of no open file')
+})
+
+t.test('a full store is told to the next write, once, and still to fsync', async (st) => {
+  const { vfs, chunks } = fixture(st, SMALL)
+  const { handle } = await make(vfs, 'f')
+  chunks.before = (call) => {
+    if (call === 'write') throw new PosixError('ENOSPC')
+  }
+  await vfs.write(handle, 0, Buffer.alloc(CHUNK))
+  await settle()
+  st.equal(await codeOf(vfs.write(handle, CHUNK, Buffer.from('x'))), 'ENOSPC')
+  st.equal(await codeOf(vfs.fsync(handle, false)), 'ENOSPC')
+  await vfs.release(handle)
+})
+
+t.test('when one chunk is lost, everything written after it is: what stays is what was written before', async (st) => {
+  const { vfs, chunks } = fixture(st, SMALL)
+  const { ino, handle } = await make(vfs, 'f')
+  await vfs.write(handle, 0, Buffer.alloc(CHUNK, 'a'))
+  await vfs.flush(handle)
+  let writes = 0
+  chunks.before = async (call) => {
+    if (call !== 'write') return
+    if (++writes === 1) {
+      await settle()
+      throw new PosixError('ENOSPC')
+    }
+  }
+  // The first of these two fails; the second is uploaded before that and overwrites the committed chunk.
+  await vfs.write(handle, CHUNK, Buffer.alloc(CHUNK, 'b'))
+  await vfs.write(handle, 0, Buffer.alloc(CHUNK, 'c'))
+  st.equal(await codeOf(vfs.fsync(handle, false)), 'ENOSPC')
+  st.equal((await vfs.getattr(CALLER, ino)).sizeBytes, CHUNK)
+  st.ok((await vfs.read(handle, 0, 2 * CHUNK)).equals(Buffer.alloc(CHUNK, 'a')))
+  await settle()
+  st.equal(chunks.stored.size, 1, 'chunks that nobody names are removed')
+  await vfs.release(handle)
+})
+
+t.test('a commit that the store refuses is a failed write, too', async (st) => {
+  const { vfs, meta } = fixture(st, SMALL)
+  const { handle } = await make(vfs, 'f')
+  meta.before = (call) => {
+    if (call === 'commit') throw new PosixError('EDQUOT')
+  }
+  await vfs.write(handle, 0, Buffer.from('x'))
+  st.equal(await codeOf(vfs.flush(handle)), 'EDQUOT')
+  st.equal(await codeOf(vfs.flush(handle)), 'ok')
+})
+
+t.test('uploads that fail for a while are tried again, and nothing is lost', async (st) => {
+  const { vfs, chunks } = fixture(st, SMALL)
+  const { handle } = await make(vfs, 'f')
+  let failures = 5
+  chunks.before = (call) => {
+    if (call === 'write' && failures-- > 0) throw new RingfsError('NO_QUORUM', 'for a while')
+  }
+  await vfs.write(handle, 0, Buffer.from('kept'))
+  st.equal(await codeOf(vfs.fsync(handle, false)), 'ok')
+  st.equal((await vfs.read(handle, 0, 10)).toString(), 'kept')
+})
+
+t.test('writers wait when the memory for written data is full, and all get on when it is not', async (st) => {
+  const { vfs, chunks } = fixture(st, SMALL)
+  const gate = new Gate()
+  chunks.before = (call) => (call === 'write' ? gate.passed : undefined)
+  const files = await Promise.all(['a', 'b', 'c', 'd'].map((name) => make(vfs, name)))
+  let taken = 0
+  const writers = files.map(async ({ handle }) => {
+    for (let i = 0; i < 12; i++) {
+      await vfs.write(handle, i * 20_000, Buffer.alloc(20_000, i))
+      taken += 20_000
+    }
+  })
+  await settle()
+  st.ok(taken <= 4 * CHUNK, `no more than the limit was taken (${taken})`)
+  st.ok(taken >= 2 * CHUNK, 'and about as much as it')
+  gate.open()
+  await within(10_000, Promise.all(writers), 'the writers')
+  for (const { handle } of files) {
+    const data = await vfs.read(handle, 0, 12 * 20_000)
+    st.ok(Array.from({ length: 12 }, (_, i) => data[i * 20_000 + 19_999]).every((byte, i) => byte === i))
+    await vfs.release(handle)
+  }
+  st.ok(chunks.mostWriting <= 2, 'no more uploads at once than allowed')
+})
+
+t.test('scattered small writes become one chunk and one commit', async (st) => {
+  const { vfs, meta, chunks, volume } = fixture(st)
+  const { ino, handle } = await make(vfs, 'f')
+  for (let i = 999; i >= 0; i--) await vfs.write(handle, i * 5_000, Buffer.alloc(100, i & 0xff))
+  await vfs.flush(handle)
+  st.equal(chunks.stored.size, 1)
+  st.equal(meta.calls.get('commit'), 1)
+  st.equal(volume.inodes.get(ino)?.windows.get(0)?.length, 1000)
+  st.equal((await vfs.read(handle, 777 * 5_000, 1))[0], 777 & 0xff)
+})
+
+t.test('adjacent writes become chunks of the full size, several in one commit, none across a window', async (st) => {
+  const { vfs, meta, chunks } = fixture(st)
+  const { handle } = await make(vfs, 'f')
+  const gate = new Gate()
+  chunks.before = (call) => (call === 'write' ? gate.passed : undefined)
+  for (let at = WINDOW_BYTES - 16 * MIB; at < WINDOW_BYTES + 8 * MIB; at += MIB)
+    await vfs.write(handle, at, Buffer.alloc(MIB))
+  gate.open()
+  await vfs.flush(handle)
+  st.equal(chunks.stored.size, 6)
+  st.ok([...chunks.stored.values()].every(({ data }) => data.length === 4 * MIB))
+  st.ok((meta.calls.get('commit') ?? 0) < 6, 'chunks that were ready together went together')
+})
+
+t.test('chunks start on their way when they are full, not at the flush', async (st) => {
+  const { vfs, chunks } = fixture(st, SMALL)
+  const { handle } = await make(vfs, 'f')
+  await vfs.write(handle, 0, Buffer.alloc(CHUNK))
+  await settle()
+  st.equal(chunks.stored.size, 1)
+  await vfs.release(handle)
+})
+
+t.test('data that nobody flushes is committed after a while', async (st) => {
+  const { vfs, volume } = fixture(st)
+  const { ino, handle } = await make(vfs, 'f')
+  await vfs.write(handle, 0, Buffer.from('old enough'))
+  await settle()
+  st.equal(volume.inodes.get(ino)?.attr.sizeBytes, 10)
+  await vfs.release(handle)
+})
+
+t.test('fsync brings to disk what was sent before it and what was not, then the metadata', async (st) => {
+  const { vfs, meta, chunks } = fixture(st, SMALL)
+  const { handle } = await make(vfs, 'f')
+  await vfs.write(handle, 0, Buffer.alloc(CHUNK, 'a'))
+  await vfs.flush(handle)
+  st.same(
+    [...chunks.stored.values()].map(({ synced }) => synced),
+    [false],
+    'a close alone does not',
+  )
+  await vfs.write(handle, CHUNK, Buffer.from('b'))
+  await vfs.fsync(handle, true)
+  st.same(
+    [...chunks.stored.values()].map(({ synced }) => synced),
+    [true, true],
+  )
+  st.equal(meta.calls.get('sync'), 1)
+  await vfs.release(handle)
+})
+
+t.test('fsync fails as long as the nodes cannot put to disk what they have', async (st) => {
+  const { vfs, chunks } = fixture(st, SMALL)
+  const { handle } = await make(vfs, 'f')
+  await vfs.write(handle, 0, Buffer.from('a'))
+  await vfs.flush(handle)
+  chunks.before = (call) => {
+    if (call === 'sync') throw new RingfsError('NO_QUORUM', 'away')
+  }
+  st.equal(await codeOf(vfs.fsync(handle, false)), 'EIO')
+  st.equal(await codeOf(vfs.fsync(handle, false)), 'EIO')
+  chunks.before = () => undefined
+  st.equal(await codeOf(vfs.fsync(handle, false)), 'ok')
+  st.ok([...chunks.stored.values()].every(({ synced }) => synced))
+})
+
+t.test('a write asks for its own durability, else the mount decides', async (st) => {
+  const { vfs, chunks } = fixture(st, SMALL)
+  const { handle } = await make(vfs, 'f')
+  await vfs.write(handle, 0, Buffer.from('a'))
+  await vfs.flush(handle)
+  await vfs.write(handle, 0, Buffer.from('a'), 'all')
+  await vfs.write(handle, 1, Buffer.from('a'), 'async')
+  await vfs.flush(handle)
+  st.same(
+    [...chunks.stored.values()].map(({ options }) => options.durability),
+    ['quorum', 'all'],
+  )
+  await vfs.release(handle)
+})
+
+t.test('stored bytes are counted once, whatever is overwritten', async (st) => {
+  const { vfs, volume } = fixture(st)
+  const { ino, handle } = await make(vfs, 'f')
+  const allocated = (): number | undefined => volume.inodes.get(ino)?.attr.allocatedBytes
+  await vfs.write(handle, 0, Buffer.alloc(1000))
+  await vfs.flush(handle)
+  await vfs.write(handle, 500, Buffer.alloc(1000))
+  await vfs.flush(handle)
+  st.equal(allocated(), 1500)
+  await vfs.write(handle, 10_000, Buffer.alloc(10))
+  await vfs.write(handle, 0, Buffer.alloc(10))
+  await vfs.flush(handle)
+  st.equal(allocated(), 1510)
+  await vfs.release(handle)
+})
+
+t.test('the header of a chunk says where its bytes belong, and the orders rise', async (st) => {
+  const { vfs, chunks } = fixture(st, SMALL)
+  const { ino, handle } = await make(vfs, 'f')
+  await vfs.write(handle, 100, Buffer.from('ab'))
+  await vfs.write(handle, 300, Buffer.from('cd'))
+  await vfs.flush(handle)
+  await vfs.write(handle, 0, Buffer.from('e'))
+  await vfs.flush(handle)
+  const origins = [...chunks.stored.values()].map(({ origin }) => origin)
+  st.same(origins[0]?.extents, [
+    { fileOffset: 100, chunkOffset: 0, lengthBytes: 2 },
+    { fileOffset: 300, chunkOffset: 2, lengthBytes: 2 },
+  ])
+  st.ok(origins.every((origin, i) => origin.ino === ino && origin.order > (origins[i - 1]?.order ?? 0)))
+  await vfs.release(handle)
+})
+
+t.test('appends of two clients at a window border all stay, and what does not cross it stays whole', async (st) => {
+  const { vfs, another } = fixture(st, SMALL)
+  const other = another()
+  const { ino, handle } = await make(vfs, 'f', O_RDWR | O_APPEND)
+  await vfs.setattr(CALLER, ino, { sizeBytes: WINDOW_BYTES - 1000 })
+  const { handle: far } = await other.vfs.open(CALLER, ino, O_RDWR | O_APPEND)
+  for (let i = 0; i < 40; i++) {
+    await vfs.write(handle, 0, Buffer.alloc(50, 'a'))
+    await other.vfs.write(far, 0, Buffer.alloc(50, 'b'))
+    if (i % 5 === 0) await Promise.all([vfs.flush(handle), other.vfs.flush(far)])
+  }
+  await Promise.all([vfs.release(handle), other.vfs.release(far)])
+  const { handle: reader } = await vfs.open(CALLER, ino, O_RDWR)
+  const data = (await vfs.read(reader, WINDOW_BYTES - 1000, 10_000)).toString()
+  st.equal(data.length, 4000)
+  st.equal(data.split('a').length - 1, 2000)
+  await vfs.release(reader)
+})
+
+t.test('a truncate while an upload is under way waits for its commit or makes it void', async (st) => {
+  const { vfs, chunks, volume } = fixture(st, SMALL)
+  const { ino, handle } = await make(vfs, 'f')
+  const gate = new Gate()
+  chunks.before = (call) => (call === 'write' ? gate.passed : undefined)
+  await vfs.write(handle, 0, Buffer.alloc(2 * CHUNK, 'x'))
+  const cut = vfs.setattr(CALLER, ino, { sizeBytes: 0 })
+  const write = vfs.write(handle, 5, Buffer.from('new'))
+  await settle()
+  gate.open()
+  await within(5_000, Promise.all([cut, write]), 'the truncate')
+  await vfs.flush(handle)
+  st.equal((await vfs.read(handle, 0, 100)).toString('latin1'), '\0\0\0\0\0new')
+  await settle()
+  st.same([...volume.liveChunks()].sort(), [...chunks.stored.keys()].sort(), 'the void chunks are removed')
+  await vfs.release(handle)
+})
