@@ -1,0 +1,170 @@
+/**
+ * `ringfs get`: files of the volume to local ones.
+ *
+ * Invariants. A local file gets its name only when it is whole and on disk: it is written beside it under a temporary name
+ * made of the inode and its data version, front to back, and renamed. So an interrupted get is continued, and never with
+ * another version of the file. A file that changes in the volume meanwhile is an error, not a mixture.
+ */
+import { constants } from 'node:fs'
+import { lstat, mkdir, open, rename, rm, stat, symlink, unlink, utimes, type FileHandle } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Command } from 'commander'
+import { PosixError } from '../../base/errno.js'
+import { RingfsError } from '../../base/errors.js'
+import { MIB } from '../../base/limits.js'
+import type { Attr } from '../../vfs/contract.js'
+import type { CliContext } from '../context.js'
+import { each } from './parallel.js'
+import type { Progress, FileProgress } from './progress.js'
+import { transfer, transferOptions, type TransferOptions } from './put.js'
+import { inVolume, named, textOf, type Session } from './session.js'
+
+const PIECE_BYTES = MIB
+
+export function register(program: Command, context: CliContext): void {
+  transferOptions(program.command('get'))
+    .description(
+      'copy files of the volume to local ones; run it again after an interruption, and it goes on where it stopped',
+    )
+    .argument('<from...>', 'paths in the volume')
+    .argument('<to>', 'local path: a directory, or a new name for one file')
+    .addHelpText('after', '\nExamples:\n  ringfs get /photos/cat.jpg .\n  ringfs get -r /backup/photos ~/restored')
+    .action((from: string[], to: string, options: TransferOptions) =>
+      inVolume(context, options, (session) =>
+        transfer(context, options, 'got', (progress) => {
+          return new Download(session, options, progress).run(from, to)
+        }),
+      ),
+    )
+}
+
+interface Job {
+  readonly attr: Attr
+  readonly local: string
+}
+
+class Download {
+  readonly #session: Session
+  readonly #options: TransferOptions
+  readonly #progress: Progress
+
+  constructor(session: Session, options: TransferOptions, progress: Progress) {
+    this.#session = session
+    this.#options = options
+    this.#progress = progress
+  }
+
+  async run(from: readonly string[], to: string): Promise<void> {
+    await each(this.#jobs(from, to), this.#options.parallel, (job) => named(job.local, this.#get(job)))
+  }
+
+  async *#jobs(from: readonly string[], to: string): AsyncGenerator<Job> {
+    const isFolder = await isDirectory(to)
+    if (!isFolder && (from.length > 1 || to.endsWith('/')))
+      throw new RingfsError('USAGE', `${to} is not a directory here`)
+    for (const path of from) {
+      const attr = await this.#session.stat(path, 'always')
+      const name = path.split('/').findLast((part) => part !== '') ?? ''
+      const local = isFolder ? join(to, name) : to
+      if (attr.type !== 'directory') yield { attr, local }
+      else if (this.#options.recursive === true) yield* this.#folder(attr, local)
+      else throw new PosixError('EISDIR', `${path}: is a directory (copy it with -r)`)
+    }
+  }
+
+  async *#folder(folder: Attr, local: string): AsyncGenerator<Job> {
+    await mkdir(local, { recursive: true, mode: folder.mode | 0o700 })
+    for await (const entry of this.#session.entries(folder.ino, true)) {
+      const name = textOf(entry.name)
+      const path = join(local, name)
+      if (!Buffer.from(name).equals(entry.name)) {
+        this.#progress.totals.skipped.push(`${path}: its name is not UTF-8; copy it through a mount`)
+        continue
+      }
+      const attr = await this.#session.attrOf(folder.ino, entry)
+      if (attr === null) continue
+      if (attr.type === 'directory') yield* this.#folder(attr, path)
+      else if (attr.type === 'symlink') await this.#symlink(attr, path)
+      else yield { attr, local: path }
+    }
+  }
+
+  async #symlink(attr: Attr, local: string): Promise<void> {
+    const target = await this.#session.vfs.readlink(this.#session.caller, attr.ino)
+    const known = await lstat(local).catch(() => null)
+    if (known?.isDirectory() === true) throw new PosixError('EISDIR', `${local}: a directory is in the way`)
+    if (known !== null) await unlink(local)
+    await symlink(target, local)
+    this.#progress.totals.files++
+  }
+
+  async #get({ attr, local }: Job): Promise<void> {
+    if (attr.type !== 'file') {
+      this.#progress.totals.skipped.push(`${local}: neither a file nor a directory nor a symbolic link`)
+      return
+    }
+    if (await isSame(attr, local)) {
+      this.#progress.totals.unchanged++
+      return
+    }
+    const bar = this.#progress.file(local, attr.sizeBytes)
+    try {
+      await this.#receive(attr, local, bar)
+      this.#progress.totals.files++
+    } finally {
+      bar.done()
+    }
+  }
+
+  async #receive(found: Attr, local: string, bar: FileProgress): Promise<void> {
+    const { vfs, caller } = this.#session
+    const { attr, handle } = await vfs.open(caller, found.ino, 0)
+    const partial = `${local}.ringfs-get-${attr.ino.toString(36)}-${attr.dataVersion.toString(36)}`
+    const file = await open(partial, constants.O_RDWR | constants.O_CREAT, attr.mode & 0o777)
+    try {
+      await this.#read(handle, file, attr.sizeBytes, bar)
+      const after = await vfs.getattr(caller, attr.ino)
+      if (after.dataVersion !== attr.dataVersion) {
+        await rm(partial, { force: true })
+        throw new RingfsError('USAGE', `${local}: the file was changed while it was copied: run it again`)
+      }
+      await file.sync()
+      await utimes(partial, attr.atime.sec, attr.mtime.sec + attr.mtime.nsec / 1e9)
+    } finally {
+      await file.close()
+      await vfs.release(handle)
+    }
+    await rename(partial, local)
+  }
+
+  async #read(handle: number, file: FileHandle, sizeBytes: number, bar: FileProgress): Promise<void> {
+    let offset = (await file.stat()).size
+    if (offset > sizeBytes) {
+      await file.truncate(0)
+      offset = 0
+    }
+    bar.resumed(offset)
+    while (offset < sizeBytes) {
+      const data = await this.#session.vfs.read(handle, offset, PIECE_BYTES)
+      if (data.length === 0) throw new PosixError('EIO', 'the file became shorter while it was copied')
+      await file.write(data, 0, data.length, offset)
+      offset += data.length
+      bar.add(data.length)
+    }
+  }
+}
+
+async function isDirectory(path: string): Promise<boolean> {
+  return await stat(path).then(
+    (info) => info.isDirectory(),
+    () => false,
+  )
+}
+
+/** utimes(2) from a double keeps microseconds at best: times that differ by less are the same. */
+async function isSame(attr: Attr, local: string): Promise<boolean> {
+  const info = await lstat(local).catch(() => null)
+  if (info?.isDirectory() === true) throw new PosixError('EISDIR', 'a directory is in the way')
+  if (info?.isFile() !== true || info.size !== attr.sizeBytes) return false
+  return Math.abs(info.mtimeMs - attr.mtime.sec * 1000 - attr.mtime.nsec / 1e6) < 0.01
+}

@@ -1,0 +1,277 @@
+/**
+ * `ringfs put`: local files into the volume.
+ *
+ * Invariants. A file gets its name in the volume only when it is whole: it is written under a temporary name beside it and
+ * renamed. The temporary name is made of the local path, size and time, so an interrupted put is found and continued by the
+ * next, and never continued with other contents. It is written front to back through one handle, so what is committed of it
+ * is always a prefix. A local file that changes meanwhile is an error, not a mixture.
+ */
+import { createHash } from 'node:crypto'
+import { lstat, open, opendir, readlink, realpath, stat, type FileHandle } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import type { BigIntStats } from 'node:fs'
+import type { Command } from 'commander'
+import { PosixError } from '../../base/errno.js'
+import { RingfsError, messageOf } from '../../base/errors.js'
+import { MIB } from '../../base/limits.js'
+import type { Attr, TimeSpec } from '../../vfs/contract.js'
+import type { CliContext, VolumeSelector } from '../context.js'
+import { mkdir } from './mkdir.js'
+import { each } from './parallel.js'
+import { Progress, type FileProgress } from './progress.js'
+import { inVolume, named, withVolume, type Session } from './session.js'
+
+const PARALLEL_DEFAULT = 4
+const PIECE_BYTES = MIB
+const PREFIX = '.ringfs-put-'
+const O_WRONLY = 1
+const O_CREAT = 0o100
+const O_EXCL = 0o200
+
+export interface TransferOptions extends VolumeSelector {
+  readonly recursive?: boolean
+  readonly parallel: number
+  readonly quiet?: boolean
+  readonly json?: boolean
+}
+
+export function transferOptions(command: Command): Command {
+  return withVolume(command)
+    .option('-r, --recursive', 'directories with all that is in them')
+    .option('-j, --parallel <n>', 'files at once', count, PARALLEL_DEFAULT)
+    .option('-q, --quiet', 'no progress')
+    .option('--json', 'the figures of the end as JSON')
+}
+
+function count(text: string): number {
+  const value = Number(text)
+  if (!Number.isInteger(value) || value < 1 || value > 64) throw new RingfsError('USAGE', '--parallel is 1 to 64')
+  return value
+}
+
+export function register(program: Command, context: CliContext): void {
+  transferOptions(program.command('put'))
+    .description(
+      'copy local files into the volume; run it again after an interruption, and it goes on where it stopped',
+    )
+    .argument('<from...>', 'local paths')
+    .argument('<to>', 'path in the volume: a directory, or a new name for one file')
+    .addHelpText('after', '\nExamples:\n  ringfs put cat.jpg /photos/\n  ringfs put -r ~/photos /backup')
+    .action((from: string[], to: string, options: TransferOptions) =>
+      inVolume(context, options, (session) =>
+        transfer(context, options, 'put', (progress) => {
+          return new Upload(session, options, progress).run(from, to)
+        }),
+      ),
+    )
+}
+
+/** Runs a transfer with its progress; what was left out makes it fail at the end, with the rest done. */
+export async function transfer(
+  context: CliContext,
+  options: TransferOptions,
+  verb: string,
+  work: (progress: Progress) => Promise<void>,
+): Promise<void> {
+  const progress = new Progress(context, options.quiet === true || options.json === true)
+  try {
+    await work(progress)
+  } finally {
+    progress.stop()
+  }
+  const { skipped } = progress.totals
+  if (options.json === true) context.stdout.write(`${JSON.stringify(progress.totals)}\n`)
+  else if (options.quiet !== true) context.stderr.write(`${progress.summary(verb)}\n`)
+  for (const reason of skipped) context.stderr.write(`left out: ${reason}\n`)
+  if (skipped.length > 0) throw new RingfsError('USAGE', `${skipped.length} entries were left out`)
+}
+
+interface Job {
+  readonly local: string
+  readonly parent: number
+  readonly name: Buffer
+  readonly stat: BigIntStats
+}
+
+class Upload {
+  readonly #session: Session
+  readonly #options: TransferOptions
+  readonly #progress: Progress
+
+  constructor(session: Session, options: TransferOptions, progress: Progress) {
+    this.#session = session
+    this.#options = options
+    this.#progress = progress
+  }
+
+  async run(from: readonly string[], to: string): Promise<void> {
+    await each(this.#jobs(from, to), this.#options.parallel, (job) => named(job.local, this.#put(job)))
+  }
+
+  async *#jobs(from: readonly string[], to: string): AsyncGenerator<Job> {
+    const target = await this.#session.statOrNull(to, 'always')
+    const isFolder = target?.type === 'directory'
+    if (!isFolder && (from.length > 1 || to.endsWith('/'))) {
+      throw new PosixError('ENOTDIR', `${to}: is not a directory in the volume (make it with ringfs mkdir)`)
+    }
+    for (const local of from) {
+      const info = await localStat(local)
+      const path = isFolder ? `${to}/${basename(await realpath(local))}` : to
+      if (info.isDirectory()) yield* this.#tree(local, path)
+      else yield { local, ...(await this.#session.place(path)), stat: info }
+    }
+  }
+
+  async *#tree(local: string, path: string): AsyncGenerator<Job> {
+    if (this.#options.recursive !== true) {
+      throw new PosixError('EISDIR', `${local}: is a directory (copy it with -r)`)
+    }
+    const known = await this.#session.statOrNull(path, 'always')
+    if (known === null) await mkdir(this.#session, path, Number((await localStat(local)).mode) & 0o7777)
+    else if (known.type !== 'directory') throw new PosixError('ENOTDIR', `${path}: exists and is not a directory`)
+    const { ino } = await this.#session.stat(path, 'always')
+    yield* this.#folder(local, ino)
+  }
+
+  /** Names of local files are taken as bytes. */
+  async *#folder(local: string, ino: number): AsyncGenerator<Job> {
+    for await (const { name } of await opendir(local)) {
+      const path = join(local, name)
+      const info = await lstat(path, { bigint: true })
+      const bytes = Buffer.from(name)
+      if (bytes.includes('\ufffd'))
+        this.#progress.totals.skipped.push(`${path}: its name is not UTF-8; copy it through a mount`)
+      else if (info.isDirectory()) yield* this.#folder(path, await this.#subfolder(ino, bytes, info))
+      else if (info.isSymbolicLink()) await this.#symlink(path, ino, bytes)
+      else if (info.isFile()) yield { local: path, parent: ino, name: bytes, stat: info }
+      else this.#progress.totals.skipped.push(`${path}: neither a file nor a directory nor a symbolic link`)
+    }
+  }
+
+  async #subfolder(parent: number, name: Buffer, info: BigIntStats): Promise<number> {
+    const known = await this.#lookup(parent, name)
+    if (known?.type === 'directory') return known.ino
+    const { vfs, caller } = this.#session
+    return (await vfs.mkdir(caller, parent, name, Number(info.mode) & 0o7777)).ino
+  }
+
+  async #symlink(path: string, parent: number, name: Buffer): Promise<void> {
+    const { vfs, caller } = this.#session
+    const target = await readlink(path, 'buffer')
+    const known = await this.#lookup(parent, name)
+    if (known?.type === 'symlink' && (await vfs.readlink(caller, known.ino)).equals(target)) {
+      this.#progress.totals.unchanged++
+      return
+    }
+    if (known !== null) await vfs.unlink(caller, parent, name)
+    await vfs.symlink(caller, parent, name, target)
+    this.#progress.totals.files++
+  }
+
+  async #lookup(parent: number, name: Buffer): Promise<Attr | null> {
+    const { vfs, caller } = this.#session
+    try {
+      return await vfs.lookup(caller, parent, name)
+    } catch (error) {
+      if (error instanceof PosixError && error.code === 'ENOENT') return null
+      throw error
+    }
+  }
+
+  async #put(job: Job): Promise<void> {
+    const known = await this.#lookup(job.parent, job.name)
+    if (known?.type === 'directory') throw new PosixError('EISDIR', 'a directory of this name is in the volume')
+    if (known !== null && isSame(known, job.stat)) {
+      this.#progress.totals.unchanged++
+      return
+    }
+    const bar = this.#progress.file(job.local, Number(job.stat.size))
+    const local = await open(job.local, 'r')
+    try {
+      await this.#send(job, local, bar)
+      this.#progress.totals.files++
+    } finally {
+      bar.done()
+      await local.close()
+    }
+  }
+
+  async #send(job: Job, local: FileHandle, bar: FileProgress): Promise<void> {
+    const { vfs, caller } = this.#session
+    const { temporary, prefix } = await temporaryNames(job)
+    await this.#removeOthers(job.parent, prefix, temporary)
+    const partial = await this.#lookup(job.parent, temporary)
+    const { attr, handle } =
+      partial === null
+        ? await vfs.create(caller, job.parent, temporary, Number(job.stat.mode) & 0o777, O_CREAT | O_EXCL | O_WRONLY)
+        : await vfs.open(caller, partial.ino, O_WRONLY)
+    try {
+      if (attr.sizeBytes > Number(job.stat.size))
+        throw new PosixError('EIO', 'the interrupted copy is longer than the file')
+      bar.resumed(attr.sizeBytes)
+      await this.#write(local, handle, attr.sizeBytes, bar)
+      await vfs.flush(handle)
+    } finally {
+      await vfs.release(handle)
+    }
+    if (!isUntouched(job.stat, await local.stat({ bigint: true }))) {
+      await vfs.unlink(caller, job.parent, temporary)
+      throw new RingfsError('USAGE', `${job.local} was changed while it was copied: run it again`)
+    }
+    const mode = Number(job.stat.mode) & 0o777
+    await vfs.setattr(caller, attr.ino, { mode, mtime: timeOf(job.stat.mtimeNs) })
+    await vfs.rename(caller, job.parent, temporary, job.parent, job.name, {})
+  }
+
+  /** Left by earlier attempts with the same file as it was then. */
+  async #removeOthers(parent: number, prefix: string, temporary: Buffer): Promise<void> {
+    const { vfs, caller } = this.#session
+    if (this.#options.recursive === true) return
+    for await (const { name } of this.#session.entries(parent, false)) {
+      if (name.toString('latin1').startsWith(prefix) && !name.equals(temporary)) await vfs.unlink(caller, parent, name)
+    }
+  }
+
+  async #write(local: FileHandle, handle: number, from: number, bar: FileProgress): Promise<void> {
+    const { vfs } = this.#session
+    const buffer = Buffer.allocUnsafe(PIECE_BYTES)
+    for (let offset = from; ;) {
+      const { bytesRead } = await local.read(buffer, 0, PIECE_BYTES, offset)
+      if (bytesRead === 0) return
+      // The VFS has copied the bytes when it answers.
+      await vfs.write(handle, offset, buffer.subarray(0, bytesRead))
+      offset += bytesRead
+      bar.add(bytesRead)
+    }
+  }
+}
+
+async function localStat(path: string): Promise<BigIntStats> {
+  try {
+    return await stat(path, { bigint: true })
+  } catch (error) {
+    throw new RingfsError('USAGE', `${path} cannot be read: ${messageOf(error)}`, { cause: error })
+  }
+}
+
+async function temporaryNames(job: Job): Promise<{ readonly temporary: Buffer; readonly prefix: string }> {
+  const short = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, 16)
+  const { size, mtimeNs, ino, dev } = job.stat
+  const prefix = `${PREFIX}${short(`${await realpath(job.local)}\0${job.name.toString('latin1')}`)}-`
+  return { temporary: Buffer.from(prefix + short(`${size} ${mtimeNs} ${ino} ${dev}`)), prefix }
+}
+
+function isSame(attr: Attr, local: BigIntStats): boolean {
+  if (attr.type !== 'file' || BigInt(attr.sizeBytes) !== local.size) return false
+  const time = timeOf(local.mtimeNs)
+  return attr.mtime.sec === time.sec && attr.mtime.nsec === time.nsec
+}
+
+function isUntouched(before: BigIntStats, after: BigIntStats): boolean {
+  return before.size === after.size && before.mtimeNs === after.mtimeNs
+}
+
+function timeOf(ns: bigint): TimeSpec {
+  const sec = ns >= 0n ? ns / 1_000_000_000n : -((999_999_999n - ns) / 1_000_000_000n)
+  return { sec: Number(sec), nsec: Number(ns - sec * 1_000_000_000n) }
+}

@@ -1,0 +1,126 @@
+/** What the file commands share: choosing the volume, paths in it, reading directories. */
+import { Option, type Command } from 'commander'
+import { PosixError } from '../../base/errno.js'
+import { messageOf } from '../../base/errors.js'
+import { resolve, resolveExisting, type FollowLast } from '../../service/resolve.js'
+import type { Attr, Caller, VfsContract, VfsDirEntry } from '../../vfs/contract.js'
+import type { CliContext, VolumeSelector } from '../context.js'
+
+const PAGE_ENTRIES = 1000
+
+/** `--meta` and `--data`, the same for every command that needs a volume. */
+export function withVolume(command: Command): Command {
+  return command
+    .addOption(new Option('--meta <url>', 'volume: redis://[:password@]host:port[,host:port…]/VOLUME'))
+    .addOption(new Option('--data <dir>', 'volume: the one of the `ringfs up` with this data folder').conflicts('meta'))
+}
+
+/** A volume while a command works on it. */
+export class Session {
+  readonly vfs: VfsContract
+  readonly caller: Caller
+
+  constructor(vfs: VfsContract, caller: Caller) {
+    this.vfs = vfs
+    this.caller = caller
+  }
+
+  /** Attributes of what is at a path. Errors name the path. */
+  async stat(path: string, follow: FollowLast): Promise<Attr> {
+    return await named(path, resolveExisting(this.vfs, this.caller, bytesOf(path), follow))
+  }
+
+  async statOrNull(path: string, follow: FollowLast): Promise<Attr | null> {
+    try {
+      return await this.stat(path, follow)
+    } catch (error) {
+      if (error instanceof PosixError && error.code === 'ENOENT') return null
+      throw error
+    }
+  }
+
+  /** The directory and the name that a path ends with. EINVAL for the root, `.` and `..`. */
+  async place(path: string): Promise<{ readonly parent: number; readonly name: Buffer; readonly attr: Attr | null }> {
+    const place = await named(path, resolve(this.vfs, this.caller, bytesOf(path), 'never'))
+    if (place.kind !== 'name') throw new PosixError('EINVAL', `${path}: has no name that could be changed`)
+    return place
+  }
+
+  /** Every entry but `.` and `..`, in the volume's order. */
+  async *entries(ino: number, plus: boolean): AsyncGenerator<VfsDirEntry> {
+    const handle = await this.vfs.opendir(this.caller, ino)
+    try {
+      for (let offset = 0n; ;) {
+        const page = await this.vfs.readdir(handle, offset, PAGE_ENTRIES, plus)
+        if (page.length === 0) return
+        for (const entry of page) if (!isDots(entry.name)) yield entry
+        offset = page.at(-1)?.offset ?? offset
+      }
+    } finally {
+      this.vfs.releasedir(handle)
+    }
+  }
+
+  /** The entry's attributes; null when it was removed meanwhile. */
+  async attrOf(parent: number, entry: VfsDirEntry): Promise<Attr | null> {
+    if (entry.attr !== undefined) return entry.attr
+    try {
+      return await this.vfs.lookup(this.caller, parent, entry.name)
+    } catch (error) {
+      if (error instanceof PosixError && error.code === 'ENOENT') return null
+      throw error
+    }
+  }
+}
+
+/** Opens the volume, runs, and closes it whatever happens. */
+export async function inVolume<T>(
+  context: CliContext,
+  selector: VolumeSelector,
+  work: (session: Session) => Promise<T>,
+): Promise<T> {
+  const volume = await context.openVfs(selector)
+  try {
+    return await work(new Session(volume.vfs, context.caller))
+  } finally {
+    await volume.close()
+  }
+}
+
+/** Names of a terminal are UTF-8; a path need not begin with a slash. */
+export function bytesOf(path: string): Buffer {
+  return Buffer.from(path === '' ? '/' : path)
+}
+
+/** For people: what is no UTF-8 is shown with replacement characters. */
+export function textOf(name: Buffer): string {
+  return name.toString('utf8')
+}
+
+export async function named<T>(path: string, work: Promise<T>): Promise<T> {
+  try {
+    return await work
+  } catch (error) {
+    if (!(error instanceof PosixError)) throw error
+    throw new PosixError(error.code, `${path}: ${explain(error)}`, { cause: error })
+  }
+}
+
+const MEANINGS: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such file or directory',
+  EEXIST: 'exists already',
+  ENOTDIR: 'is not a directory, or leads through a file',
+  EISDIR: 'is a directory',
+  ENOTEMPTY: 'is not empty (remove what is in it with -r)',
+  ENAMETOOLONG: 'is too long: a name has at most 255 bytes, a path 4,095',
+  ELOOP: 'leads through too many symbolic links',
+  ENOSPC: 'the volume is full',
+}
+
+function explain(error: PosixError): string {
+  return MEANINGS[error.code] ?? messageOf(error)
+}
+
+export function isDots(name: Buffer): boolean {
+  return name.length <= 2 && name.every((byte) => byte === 0x2e)
+}
