@@ -54,7 +54,10 @@ export class Reply {
 
   list(at: number): readonly RedisValue[] {
     const value = this.#values[at]
-    invariant(Array.isArray(value), `value ${at} of a reply is a list`)
+    invariant(
+      typeof value === 'object' && value !== null && !Buffer.isBuffer(value),
+      `value ${at} of a reply is a list`,
+    )
     return value
   }
 

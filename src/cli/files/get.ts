@@ -16,7 +16,7 @@ import type { Attr } from '../../vfs/contract.js'
 import type { CliContext } from '../context.js'
 import { each } from './parallel.js'
 import type { Progress, FileProgress } from './progress.js'
-import { transfer, transferOptions, type TransferOptions } from './put.js'
+import { splitPaths, transfer, transferOptions, type TransferOptions } from './put.js'
 import { inVolume, named, textOf, type Session } from './session.js'
 
 const PIECE_BYTES = MIB
@@ -26,16 +26,15 @@ export function register(program: Command, context: CliContext): void {
     .description(
       'copy files of the volume to local ones; run it again after an interruption, and it goes on where it stopped',
     )
-    .argument('<from...>', 'paths in the volume')
-    .argument('<to>', 'local path: a directory, or a new name for one file')
+    .usage('[options] <from...> <to>')
+    .argument('<paths...>', 'paths in the volume, and then local path: a directory, or a new name for one file')
     .addHelpText('after', '\nExamples:\n  ringfs get /photos/cat.jpg .\n  ringfs get -r /backup/photos ~/restored')
-    .action((from: string[], to: string, options: TransferOptions) =>
-      inVolume(context, options, (session) =>
-        transfer(context, options, 'got', (progress) => {
-          return new Download(session, options, progress).run(from, to)
-        }),
-      ),
-    )
+    .action((paths: string[], options: TransferOptions) => {
+      const { from, to } = splitPaths(paths)
+      return inVolume(context, options, (session) =>
+        transfer(context, options, 'got', (progress) => new Download(session, options, progress).run(from, to)),
+      )
+    })
 }
 
 interface Job {

@@ -49,21 +49,27 @@ function count(text: string): number {
   return value
 }
 
+/** The last path is where to. */
+export function splitPaths(paths: readonly string[]): { readonly from: readonly string[]; readonly to: string } {
+  const to = paths.at(-1)
+  if (to === undefined || paths.length < 2) throw new RingfsError('USAGE', 'say what to copy and where to')
+  return { from: paths.slice(0, -1), to }
+}
+
 export function register(program: Command, context: CliContext): void {
   transferOptions(program.command('put'))
     .description(
       'copy local files into the volume; run it again after an interruption, and it goes on where it stopped',
     )
-    .argument('<from...>', 'local paths')
-    .argument('<to>', 'path in the volume: a directory, or a new name for one file')
+    .usage('[options] <from...> <to>')
+    .argument('<paths...>', 'local paths, and then path in the volume: a directory, or a new name for one file')
     .addHelpText('after', '\nExamples:\n  ringfs put cat.jpg /photos/\n  ringfs put -r ~/photos /backup')
-    .action((from: string[], to: string, options: TransferOptions) =>
-      inVolume(context, options, (session) =>
-        transfer(context, options, 'put', (progress) => {
-          return new Upload(session, options, progress).run(from, to)
-        }),
-      ),
-    )
+    .action((paths: string[], options: TransferOptions) => {
+      const { from, to } = splitPaths(paths)
+      return inVolume(context, options, (session) =>
+        transfer(context, options, 'put', (progress) => new Upload(session, options, progress).run(from, to)),
+      )
+    })
 }
 
 /** Runs a transfer with its progress; what was left out makes it fail at the end, with the rest done. */

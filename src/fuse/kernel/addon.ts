@@ -28,12 +28,18 @@ export function loadAddon(): FuseAddon {
     throw new RingfsError('DRIVER_MISSING', 'the kernel driver is not built: npm run build, or --driver fuse-native')
   }
   try {
-    const addon: FuseAddon = createRequire(import.meta.url)(path)
+    const addon: unknown = createRequire(import.meta.url)(path)
+    if (!isAddon(addon)) throw new Error('it is of another version')
     return addon
   } catch (error) {
     const message = `the kernel driver cannot be loaded (${messageOf(error)}): npm run build, or --driver fuse-native`
     throw new RingfsError('DRIVER_MISSING', message, { cause: error })
   }
+}
+
+function isAddon(value: unknown): value is FuseAddon {
+  if (typeof value !== 'object' || value === null) return false
+  return ['mount', 'socketPair', 'receiveDescriptor', 'read'].every((name) => name in value)
 }
 
 /** The package's folder is above ours, in a checkout and when installed. */

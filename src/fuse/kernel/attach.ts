@@ -104,8 +104,8 @@ async function runHelper(args: readonly string[], socket: number): Promise<strin
   let stderr = ''
   child.stderr?.on('data', (chunk: Buffer) => (stderr += chunk.toString()))
   try {
-    const [code]: unknown[] = await once(child, 'close')
-    return code === 0 ? null : stderr.trim() || `fusermount3 ended with ${String(code)}`
+    await once(child, 'close')
+    return child.exitCode === 0 ? null : stderr.trim() || `fusermount3 ended with ${child.exitCode ?? 'a signal'}`
   } catch (error) {
     return `fusermount3 cannot be run (${messageOf(error)}): install the package fuse3`
   }

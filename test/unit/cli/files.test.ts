@@ -1,0 +1,193 @@
+/** The file commands, on a VFS in memory: what they print, what they refuse, and that put and get go on after a break. */
+import { Command } from 'commander'
+import { mkdtemp, mkdir, readFile, readdir, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Writable } from 'node:stream'
+import t, { type Test } from 'tap'
+import { PosixError } from '../../../src/base/errno.js'
+import { MIB } from '../../../src/base/limits.js'
+import type { CliContext } from '../../../src/cli/context.js'
+import { registerFileCommands } from '../../../src/cli/files/index.js'
+import { FORMAT_VERSION } from '../../../src/cluster/contract.js'
+import type { VfsContract } from '../../../src/vfs/contract.js'
+import { MemoryVfs } from '../../helpers/memory-vfs.js'
+
+const CALLER = { uid: 0, gid: 0, pid: 1 }
+
+class Capture extends Writable {
+  readonly #parts: Buffer[] = []
+  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
+    this.#parts.push(chunk)
+    done()
+  }
+  take(): string {
+    return Buffer.concat(this.#parts.splice(0)).toString()
+  }
+}
+
+interface Shell {
+  readonly vfs: MemoryVfs
+  readonly folder: string
+  readonly run: (...words: string[]) => Promise<string>
+  /** What the next commands see instead of the VFS itself. */
+  through: (vfs: VfsContract) => VfsContract
+}
+
+/** The same VFS, whose `method` fails after `times` calls. */
+function failing(vfs: VfsContract, method: 'read' | 'write', times: number): VfsContract {
+  let left = times
+  return new Proxy(vfs, {
+    get(target, key) {
+      const value: unknown = Reflect.get(target, key)
+      if (key === method && left-- <= 0) return () => Promise.reject(new PosixError('EIO', 'broken for a test'))
+      return typeof value === 'function' ? (value.bind(target) as unknown) : value
+    },
+  })
+}
+
+async function shell(t: Test): Promise<Shell> {
+  const folder = await mkdtemp(join(tmpdir(), 'ringfs-cli-'))
+  t.teardown(() => rm(folder, { recursive: true, force: true }))
+  const vfs = new MemoryVfs()
+  const stdout = new Capture()
+  const stderr = new Capture()
+  const settings = {
+    name: 'demo',
+    uuid: '6f1a2b3c-0d4e-4f5a-8b6c-7d8e9f0a1b2c',
+    formatVersion: FORMAT_VERSION,
+    partitions: 1,
+    chunkBytes: 4 * MIB,
+    replicas: 1,
+    writeQuorum: 1,
+    createdMs: 0,
+    metaReplicas: 0,
+  }
+  const self: Shell = {
+    vfs,
+    folder,
+    through: (same) => same,
+    run: async (...words) => {
+      const context: CliContext = {
+        openVfs: () => Promise.resolve({ vfs: self.through(vfs), settings, close: () => Promise.resolve() }),
+        stdout,
+        stderr,
+        isTerminal: false,
+        caller: CALLER,
+      }
+      const program = new Command('ringfs').exitOverride()
+      registerFileCommands(program, context)
+      try {
+        await program.parseAsync(words, { from: 'user' })
+        return stdout.take() + stderr.take()
+      } finally {
+        stdout.take()
+        stderr.take()
+      }
+    },
+  }
+  return self
+}
+
+t.test('put, ls, cat, stat, mv, get and rm', async (t) => {
+  const { run, folder } = await shell(t)
+  await writeFile(join(folder, 'a'), 'hello\n', { mode: 0o640 })
+  await run('mkdir', '-p', '/x/y')
+  await run('put', join(folder, 'a'), '/x/y')
+  t.equal(await run('ls', '/x/y'), 'a\n')
+  t.equal(await run('cat', '/x/y/a'), 'hello\n')
+  t.match(await run('ls', '-l', '/x/y'), /^-rw-r----- +1 0 0 +6 .* a$/m)
+  t.match(JSON.parse(await run('stat', '--json', '/x/y/a')), [{ sizeBytes: 6, mode: '0640', type: 'file' }])
+  await run('mv', '/x/y/a', '/x/b')
+  t.equal(await run('ls', '/x'), 'b\ny\n')
+  await run('get', '/x/b', join(folder, 'copy'))
+  t.equal(await readFile(join(folder, 'copy'), 'utf8'), 'hello\n')
+  await run('rm', '-r', '/x')
+  t.equal(await run('ls', '/'), '')
+})
+
+t.test(
+  'a tree goes there and back with modes, times and symbolic links, and the second time nothing is sent',
+  async (t) => {
+    const { run, folder } = await shell(t)
+    const from = join(folder, 'tree')
+    await mkdir(join(from, 'deep', 'er'), { recursive: true })
+    for (let i = 0; i < 40; i++) await writeFile(join(from, 'deep', `f${i}`), 'x'.repeat(i))
+    await writeFile(join(from, 'deep', 'er', 'big'), Buffer.alloc(3 * MIB + 17, 7))
+    await utimes(join(from, 'deep', 'f7'), 1000, 2000.5)
+    await symlink('deep/f7', join(from, 'link'))
+    t.match(await run('put', '-r', from, '/'), /put 42 files, 3.0 MiB/)
+    t.match(await run('put', '-r', from, '/'), /put 0 files, 0 B .*42 files were there already/)
+    await run('get', '-r', '/tree', join(folder, 'back'))
+    t.same(await readFile(join(folder, 'back', 'deep', 'er', 'big')), Buffer.alloc(3 * MIB + 17, 7))
+    t.equal((await readdir(join(folder, 'back', 'deep'))).length, 41)
+    t.equal((await stat(join(folder, 'back', 'link'))).mtimeMs, 2000500)
+    t.match(await run('get', '-r', '/tree', join(folder, 'back')), /got 42 files|41 files were there already/)
+  },
+)
+
+t.test('an interrupted put is continued, and the name appears only when the file is whole', async (t) => {
+  const sh = await shell(t)
+  const local = join(sh.folder, 'big')
+  const bytes = Buffer.alloc(8 * MIB, 'abcdefg')
+  await writeFile(local, bytes)
+  const broken = failing(sh.vfs, 'write', 3)
+  sh.through = () => broken
+  await t.rejects(sh.run('put', local, '/big'), { code: 'EIO' })
+  t.equal(await sh.run('ls', '/'), '')
+  sh.through = (vfs) => vfs
+  t.match(await sh.run('put', local, '/big'), /put 1 files, 5.0 MiB .*3.0 MiB were there from an interrupted run/)
+  t.equal(await sh.run('ls', '-a', '/'), 'big\n')
+  t.equal(await sh.run('cat', '/big'), bytes.toString())
+})
+
+t.test('an interrupted put of a file that was changed since begins anew and leaves nothing behind', async (t) => {
+  const sh = await shell(t)
+  const local = join(sh.folder, 'big')
+  await writeFile(local, Buffer.alloc(2 * MIB, 'old'))
+  const broken = failing(sh.vfs, 'write', 1)
+  sh.through = () => broken
+  await t.rejects(sh.run('put', local, '/big'), { code: 'EIO' })
+  await writeFile(local, Buffer.alloc(2 * MIB, 'new'))
+  sh.through = (vfs) => vfs
+  await sh.run('put', local, '/big')
+  t.equal(await sh.run('cat', '/big'), Buffer.alloc(2 * MIB, 'new').toString())
+  t.equal(await sh.run('ls', '-a', '/'), 'big\n')
+})
+
+t.test('an interrupted get is continued', async (t) => {
+  const sh = await shell(t)
+  await writeFile(join(sh.folder, 'big'), Buffer.alloc(4 * MIB, 'xyz'))
+  await sh.run('put', join(sh.folder, 'big'), '/big')
+  const broken = failing(sh.vfs, 'read', 2)
+  sh.through = () => broken
+  const out = join(sh.folder, 'out')
+  await t.rejects(sh.run('get', '/big', out), { code: 'EIO' })
+  await t.rejects(stat(out), { code: 'ENOENT' })
+  sh.through = (vfs) => vfs
+  t.match(await sh.run('get', '/big', out), /got 1 files, 2.0 MiB .*2.0 MiB were there/)
+  t.same(await readFile(out), Buffer.alloc(4 * MIB, 'xyz'))
+})
+
+t.test('bad input is refused in one line that names the path', async (t) => {
+  const { run, folder } = await shell(t)
+  await writeFile(join(folder, 'a'), '')
+  await mkdir(join(folder, 'dir'))
+  await t.rejects(run('cat', '/nothing'), { code: 'ENOENT', message: /\/nothing: there is no such file/ })
+  await t.rejects(run('put', join(folder, 'missing'), '/'), { code: 'USAGE', message: /cannot be read/ })
+  await t.rejects(run('put', join(folder, 'dir'), '/'), { code: 'EISDIR', message: /copy it with -r/ })
+  await t.rejects(run('put', join(folder, 'a'), join(folder, 'a'), '/nowhere'), { code: 'ENOTDIR' })
+  await t.rejects(run('rm', '/'), { code: 'EINVAL' })
+  await run('mkdir', '/d')
+  await t.rejects(run('rm', '/d'), { code: 'EISDIR', message: /with -r/ })
+  await t.rejects(run('mkdir', '/d'), { code: 'EEXIST' })
+  await t.rejects(run('mkdir', `/${'n'.repeat(256)}`), { code: 'ENAMETOOLONG' })
+  await t.rejects(run('mv', '-n', '/nothing', '/d'), { code: 'ENOENT' })
+  await run('rm', '-f', '/nothing')
+})
+
+t.test('names that would steer a terminal are shown as escapes', async (t) => {
+  const { run, vfs } = await shell(t)
+  await vfs.mkdir(CALLER, 1, Buffer.from('\u001b[2Jx'), 0o755)
+  t.equal(await run('ls', '/'), '\\x1b[2Jx\n')
+})
