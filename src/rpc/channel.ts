@@ -168,7 +168,10 @@ function within<T>(promise: Promise<T>, options: RpcCallOptions, target: string)
       options.signal?.removeEventListener('abort', onAbort)
       settle()
     }
-    if (options.signal?.aborted === true) return onAbort()
+    if (options.signal?.aborted === true) {
+      onAbort()
+      return
+    }
     options.signal?.addEventListener('abort', onAbort, { once: true })
     promise.then(
       (value) => finish(() => resolve(value)),

@@ -156,9 +156,15 @@ export class RpcConnection {
   #giveUp(call: Call, error: Error): void {
     if (call.failure !== null) return
     this.#unwatch(call)
-    if (call.sent === null || this.#wire.withdraw(call.sent)) return this.#reject(call, error)
+    if (call.sent === null || this.#wire.withdraw(call.sent)) {
+      this.#reject(call, error)
+      return
+    }
     this.#wire.send(encodeHead(KIND.cancel, call.id))
-    if (call.flushed || call.bytes === 0) return this.#reject(call, error)
+    if (call.flushed || call.bytes === 0) {
+      this.#reject(call, error)
+      return
+    }
     call.failure = error
     call.timer = setTimeout(
       () => this.destroy(this.#lost('it takes no data, and a request in its way was given up')),
@@ -182,14 +188,24 @@ export class RpcConnection {
   #receive(frame: Frame): void {
     if (frame.kind === KIND.pong) return
     if (frame.kind !== KIND.reply && frame.kind !== KIND.error) {
-      return this.destroy(new RingfsError('FRAME_BAD', `bad frame: kind ${frame.kind} from a server`))
+      this.destroy(new RingfsError('FRAME_BAD', `bad frame: kind ${frame.kind} from a server`))
+      return
     }
-    if (frame.id === 0) return this.destroy(connectionError(decodeErrorSafely(frame.header)))
+    if (frame.id === 0) {
+      this.destroy(connectionError(decodeErrorSafely(frame.header)))
+      return
+    }
     // Unknown: the reply to a call that was given up.
     const call = this.#inFlight.get(frame.id)
     if (call === undefined) return
-    if (frame.kind === KIND.error) return this.#reject(call, call.failure ?? decodeErrorSafely(frame.header))
-    if (call.failure !== null) return this.#reject(call, call.failure)
+    if (frame.kind === KIND.error) {
+      this.#reject(call, call.failure ?? decodeErrorSafely(frame.header))
+      return
+    }
+    if (call.failure !== null) {
+      this.#reject(call, call.failure)
+      return
+    }
     this.#forget(call)
     call.resolve({ header: frame.header, payload: frame.payload })
   }
@@ -224,8 +240,14 @@ export class RpcConnection {
       this.#aliveTimer = null
       if (this.outstanding === 0) return
       const now = this.#wire.receivedBytes
-      if (now !== before) return this.#armAlive(now, false)
-      if (pinged) return this.destroy(this.#lost(`silent for ${2 * this.#limits.keepAliveMs} ms`))
+      if (now !== before) {
+        this.#armAlive(now, false)
+        return
+      }
+      if (pinged) {
+        this.destroy(this.#lost(`silent for ${2 * this.#limits.keepAliveMs} ms`))
+        return
+      }
       this.#wire.send(encodeHead(KIND.ping, this.#nextId()))
       this.#armAlive(now, true)
     }, this.#limits.keepAliveMs).unref()

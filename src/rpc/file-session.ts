@@ -63,8 +63,7 @@ export function checkRange(offset: number, lengthBytes: number): void {
 export class Window {
   readonly #width: number
   readonly #running = new Set<Promise<void>>()
-  #failed = false
-  #failure: unknown = null
+  #failure: Error | null = null
 
   constructor(width: number) {
     this.#width = width
@@ -72,20 +71,23 @@ export class Window {
 
   /** Settles when there is room for a next one. */
   async add(job: () => Promise<void>): Promise<void> {
-    if (this.#failed) return this.drain()
+    if (this.#failure !== null) return this.drain()
     const run = job()
       .catch((error: unknown) => {
-        if (!this.#failed) this.#failure = error
-        this.#failed = true
+        this.#failure ??= error instanceof Error ? error : new Error(String(error))
       })
       .finally(() => this.#running.delete(run))
     this.#running.add(run)
     while (this.#running.size >= this.#width) await Promise.race(this.#running)
-    if (this.#failed) await this.drain()
+    await this.#stopped()
+  }
+
+  async #stopped(): Promise<void> {
+    if (this.#failure !== null) await this.drain()
   }
 
   async drain(): Promise<void> {
     await Promise.all(this.#running)
-    if (this.#failed) throw this.#failure
+    if (this.#failure !== null) throw this.#failure
   }
 }

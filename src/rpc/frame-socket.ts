@@ -116,7 +116,10 @@ export class FrameSocket {
    * closing on unread data would reset the connection and take the last frame with it.
    */
   refuse(head: Buffer, error: RingfsError): void {
-    if (this.#error !== null || this.#ending !== 'no') return this.destroy(error)
+    if (this.#error !== null || this.#ending !== 'no') {
+      this.destroy(error)
+      return
+    }
     this.#error = error
     this.send(head)
     this.end()

@@ -157,7 +157,7 @@ export class FrameParser {
   readonly #header = new Gather()
   readonly #payload = new Gather()
   #preamble: Preamble | null = null
-  #failure: unknown = null
+  #failure: RingfsError | null = null
 
   constructor(onFrame: (frame: Frame) => void) {
     this.#onFrame = onFrame
@@ -194,8 +194,8 @@ export class FrameParser {
       at += this.#payload.take(data, at)
       return { used: at - from, done: this.#finish() }
     } catch (error) {
-      this.#failure = error
-      throw error
+      this.#failure = error instanceof RingfsError ? error : bad(String(error))
+      throw this.#failure
     }
   }
 

@@ -35,6 +35,8 @@ export interface ServerLimits {
   readonly maxInFlight: number
   /** Payload of those requests; one that goes beyond it is OVERLOADED. */
   readonly maxInFlightBytes: number
+  /** Payload of the requests of all connections together. */
+  readonly maxTotalBytes: number
   /** Reply payload of one connection that handlers may have in the making; see CallContext.reserve. */
   readonly maxReplyBytes: number
   /** While more than this waits to be written to a peer nothing is read from it. */
@@ -48,6 +50,7 @@ export interface ServerLimits {
 export const SERVER_LIMITS: ServerLimits = {
   maxInFlight: 2048,
   maxInFlightBytes: 128 * MIB,
+  maxTotalBytes: 1024 * MIB,
   maxReplyBytes: 32 * MIB,
   pauseAboveBytes: 40 * MIB,
   maxConnections: 4096,

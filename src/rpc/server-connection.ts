@@ -15,6 +15,12 @@ import type { ServerLimits } from './limits.js'
 import { ByteBudget } from './byte-budget.js'
 import { encodeError } from './wire-errors.js'
 
+/** What all connections of a server share. */
+export interface ServerLoad {
+  /** Payload of requests in work. */
+  bytes: number
+}
+
 /** What a handler knows of its call. */
 export interface CallContext {
   readonly connection: ServerConnection
@@ -37,6 +43,7 @@ export class ServerConnection {
   readonly #wire: FrameSocket
   readonly #handlers: ReadonlyMap<number, RawHandler>
   readonly #limits: ServerLimits
+  readonly #load: ServerLoad
   readonly #calls = new Map<number, ServerCall>()
   readonly #closeListeners = new Set<() => void>()
   readonly replies: ByteBudget
@@ -48,10 +55,12 @@ export class ServerConnection {
     socket: Socket,
     handlers: ReadonlyMap<number, RawHandler>,
     limits: ServerLimits,
+    load: ServerLoad,
     onClose: (error: RingfsError | null) => void,
   ) {
     this.#handlers = handlers
     this.#limits = limits
+    this.#load = load
     this.replies = new ByteBudget(limits.maxReplyBytes)
     this.#wire = new FrameSocket(socket, {
       onFrame: (frame) => this.#receive(frame),
@@ -83,7 +92,10 @@ export class ServerConnection {
   }
 
   #receive(frame: Frame): void {
-    if (frame.kind === KIND.request) return this.#request(frame)
+    if (frame.kind === KIND.request) {
+      this.#request(frame)
+      return
+    }
     if (frame.kind === KIND.cancel) return this.#calls.get(frame.id)?.cancel('the caller cancelled')
     if (frame.kind === KIND.ping) {
       this.#wire.send(encodeHead(KIND.pong, frame.id))
@@ -94,7 +106,8 @@ export class ServerConnection {
 
   #request(frame: Frame): void {
     if (this.#calls.has(frame.id)) {
-      return this.#refuse(new RingfsError('FRAME_BAD', `bad frame: request id ${frame.id} is in use`))
+      this.#refuse(new RingfsError('FRAME_BAD', `bad frame: request id ${frame.id} is in use`))
+      return
     }
     const refusal = this.#refusal(frame)
     if (refusal !== null) {
@@ -104,6 +117,7 @@ export class ServerConnection {
     const call = new ServerCall(this, frame.id, frame.payloadBytes, frame.deadlineMs)
     this.#calls.set(frame.id, call)
     this.#inFlightBytes += frame.payloadBytes
+    this.#load.bytes += frame.payloadBytes
     void this.#run(frame, call)
   }
 
@@ -116,6 +130,9 @@ export class ServerConnection {
     }
     if (this.#calls.size > 0 && this.#inFlightBytes + frame.payloadBytes > this.#limits.maxInFlightBytes) {
       return new RingfsError('OVERLOADED', `${this.#inFlightBytes} bytes in work on this connection already`)
+    }
+    if (frame.payloadBytes > 0 && this.#load.bytes + frame.payloadBytes > this.#limits.maxTotalBytes) {
+      return new RingfsError('OVERLOADED', `${this.#load.bytes} bytes in work on all connections already`)
     }
     return null
   }
@@ -132,14 +149,20 @@ export class ServerConnection {
 
   #answer(call: ServerCall, { header, payload }: RawReplyOut): void {
     call.settle()
-    if (call.cancelled || this.closed) return this.#forget(call)
+    if (call.cancelled || this.closed) {
+      this.#forget(call)
+      return
+    }
     const head = encodeHead(KIND.reply, call.id, header, totalBytes(payload))
     this.#wire.send(head, payload, () => this.#forget(call))
   }
 
   #fail(call: ServerCall, error: unknown): void {
     call.settle()
-    if (call.cancelled || this.closed) return this.#forget(call)
+    if (call.cancelled || this.closed) {
+      this.#forget(call)
+      return
+    }
     const known = error instanceof RingfsError || error instanceof PosixError
     const sent = known ? error : new RingfsError('INTERNAL', messageOf(error), { cause: error })
     this.#wire.send(encodeHead(KIND.error, call.id, encodeError(sent)), [], () => this.#forget(call))
@@ -148,6 +171,7 @@ export class ServerConnection {
   #forget(call: ServerCall): void {
     if (!this.#calls.delete(call.id)) return
     this.#inFlightBytes -= call.payloadBytes
+    this.#load.bytes -= call.payloadBytes
     if (call.reservedBytes > 0) this.replies.give(call.reservedBytes)
     if (this.#calls.size === 0) this.#draining?.()
   }
@@ -159,7 +183,11 @@ export class ServerConnection {
 
   #ended(): void {
     this.closed = true
-    for (const call of this.#calls.values()) call.cancel('the connection was lost')
+    for (const call of [...this.#calls.values()]) {
+      call.cancel('the connection was lost')
+      // Its reply will never be flushed; the others are forgotten when their handlers are done.
+      if (call.settled) this.#forget(call)
+    }
     this.replies.close()
     for (const listener of this.#closeListeners) listener()
     this.#closeListeners.clear()
@@ -174,6 +202,7 @@ class ServerCall implements CallContext {
   readonly #startMs = performance.now()
   reservedBytes = 0
   cancelled = false
+  settled = false
   #controller: AbortController | null = null
   #timer: NodeJS.Timeout | null = null
 
@@ -200,12 +229,19 @@ class ServerCall implements CallContext {
 
   cancel(why: string): void {
     this.cancelled = true
+    this.#stopTimer()
     this.#controller?.abort(new RingfsError('CANCELLED', why))
   }
 
   /** The handler is done: no timer may outlive it. */
   settle(): void {
+    this.settled = true
+    this.#stopTimer()
+  }
+
+  #stopTimer(): void {
     if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#timer = null
   }
 
   #armDeadline(controller: AbortController): void {

@@ -36,6 +36,7 @@ export class RpcServer {
   readonly #handlers = new Map<number, RawHandler>()
   readonly #listeners: Listener[] = []
   readonly #connections = new Set<ServerConnection>()
+  readonly #load = { bytes: 0 }
   #closing = false
 
   constructor(options: ServerOptions = {}) {
@@ -89,7 +90,7 @@ export class RpcServer {
       socket.destroy()
       return
     }
-    const connection = new ServerConnection(socket, this.#handlers, this.#limits, (error) => {
+    const connection = new ServerConnection(socket, this.#handlers, this.#limits, this.#load, (error) => {
       this.#connections.delete(connection)
       if (error !== null) this.#log.debug({ reason: messageOf(error) }, 'connection ended')
     })

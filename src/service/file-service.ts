@@ -235,7 +235,10 @@ export class FileService {
 
   /** close(2) tells of failed writes, and the handle is gone all the same. */
   async #release(open: OpenHandle): Promise<void> {
-    if (open.kind === 'directory') return this.#vfs.releasedir(open.handle)
+    if (open.kind === 'directory') {
+      this.#vfs.releasedir(open.handle)
+      return
+    }
     try {
       await this.#vfs.flush(open.handle)
     } finally {

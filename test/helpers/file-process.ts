@@ -7,11 +7,15 @@ import { RpcServer } from '../../src/rpc/server.js'
 import { FileService } from '../../src/service/file-service.js'
 import { MemoryVfs } from './memory-vfs.js'
 
+function say(line: string): void {
+  process.stdout.write(`${line}\n`)
+}
+
 class StuckVfs extends MemoryVfs {
   override async read(handle: number, offset: number, lengthBytes: number): Promise<Buffer> {
     const data = await super.read(handle, offset, lengthBytes)
     if (!data.toString().startsWith('stuck')) return data
-    console.log('reading')
+    say('reading')
     return new Promise(() => undefined)
   }
 }
@@ -19,14 +23,14 @@ class StuckVfs extends MemoryVfs {
 async function serve(address: string): Promise<void> {
   const server = new RpcServer()
   new FileService(new StuckVfs(), { identity: { uid: 0, gid: 0 } }).register(server)
-  console.log(await server.listen(address))
+  say(await server.listen(address))
 }
 
 async function hold(address: string, path: string): Promise<void> {
   const client = await connectClient(address, '')
   const file = await client.open(path, 'a+')
   await file.write(0, Buffer.from('held'))
-  console.log('open')
+  say('open')
   await file.read(0, 1)
   setInterval(() => undefined, 60_000)
 }

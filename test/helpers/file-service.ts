@@ -16,7 +16,7 @@ export interface Served {
   readonly server: RpcServer
   readonly address: string
   readonly client: RingfsClient
-  connect(): Promise<RingfsClient>
+  readonly connect: () => Promise<RingfsClient>
 }
 
 export async function serveFiles(

@@ -55,7 +55,7 @@ t.test('frames come out as they went in, however the stream is split', async (t)
   fc.assert(
     fc.property(fc.array(frameArb, { maxLength: 8 }), fc.array(fc.nat(400_000), { maxLength: 60 }), (sent, cuts) => {
       const { frames, error, parser } = parse(Buffer.concat(sent.map(wire)), cuts)
-      if (error !== null) throw error
+      if (error !== null) return false
       if (frames.length !== sent.length || !parser.idle) return false
       return frames.every((got, i) => {
         const want: Partial<Parameters<typeof wire>[0]> = sent[i] ?? {}

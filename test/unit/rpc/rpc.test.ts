@@ -27,6 +27,7 @@ async function serve(t: Tap, handler: Handler<Bad, object>, options: ServerOptio
 }
 
 type Tap = Pick<typeof t, 'teardown'>
+type Asserts = Pick<typeof t, 'same'>
 
 function channelTo(t: Tap, address: string, options: ChannelOptions = {}) {
   const channel = new RpcChannel(address, options)
@@ -40,10 +41,10 @@ function channelTo(t: Tap, address: string, options: ChannelOptions = {}) {
 }
 
 /** Every one fails so; waited for together, as a rejection that nobody waits for ends the process. */
-async function allReject(t: Pick<import('tap').Test, 'same'>, calls: readonly Promise<unknown>[], code: string) {
+async function allReject(t: Asserts, calls: readonly Promise<unknown>[], code: string) {
   const ends = await Promise.allSettled(calls)
   t.same(
-    ends.map((end) => (end.status === 'rejected' ? end.reason.code : 'answered')),
+    ends.map((end) => (end.status === 'rejected' && end.reason instanceof RingfsError ? end.reason.code : end.status)),
     calls.map(() => code),
   )
 }
@@ -110,7 +111,7 @@ t.test('errors keep their type, code and detail', async (t) => {
     new Error('odd'),
   ]
   const { address } = await serve(t, async ({ id }) => {
-    throw thrown[id]
+    throw thrown[id] ?? new Error('no such case')
   })
   const { call } = channelTo(t, address)
   await t.rejects(call(0), { name: 'PosixError', code: 'ENOSPC', message: 'ENOSPC: disk 1' })
@@ -239,6 +240,52 @@ t.test('queues are bounded on both sides: OVERLOADED, and the connection lives',
   await t.rejects(callNarrow(3), { code: 'OVERLOADED' }, 'here')
   release()
   await Promise.all(held)
+})
+
+t.test('requests of all connections together are bounded too', async (t) => {
+  let release = (): void => undefined
+  const gate = new Promise<void>((resolve) => (release = resolve))
+  const { address } = await serve(
+    t,
+    async () => {
+      await gate
+      return { reply: {} }
+    },
+    { limits: { maxTotalBytes: 1000 } },
+  )
+  const held = [channelTo(t, address), channelTo(t, address)].map(({ call }) => call(1, [Buffer.alloc(500)]))
+  const third = channelTo(t, address)
+  await t.resolves(third.channel.ping(SOON), 'what carries no payload is let in')
+  await new Promise((resolve) => setTimeout(resolve, 50))
+  await t.rejects(third.call(1, [Buffer.alloc(1)]), { code: 'OVERLOADED' })
+  release()
+  await Promise.all(held)
+  await third.call(1, [Buffer.alloc(900)])
+})
+
+t.test('what a lost connection held is given back, replies that it never took included', async (t) => {
+  let made = 0
+  const { address, server } = await serve(
+    t,
+    async () => {
+      made++
+      return { reply: {}, payload: [Buffer.alloc(5 * MIB)] }
+    },
+    { limits: { maxTotalBytes: 1000 } },
+  )
+  const { socket } = await rawClient(t, address)
+  socket.pause()
+  const header = Buffer.from(CHUNK_REPORT_BAD.request.encode({ volume: 'v', id: 1 }))
+  for (const id of [1, 2, 3]) {
+    socket.write(encodeHead(KIND.request, id, header, 300, CHUNK_REPORT_BAD.number))
+    socket.write(Buffer.alloc(300))
+  }
+  while (made < 3) await new Promise((resolve) => setTimeout(resolve, 5))
+  const { call } = channelTo(t, address)
+  await t.rejects(call(1, [Buffer.alloc(900)]), { code: 'OVERLOADED' })
+  socket.destroy()
+  while (server.connections > 1) await new Promise((resolve) => setTimeout(resolve, 5))
+  await call(1, [Buffer.alloc(900)])
 })
 
 t.test('a client that does not read its replies stops the server from making more', async (t) => {
@@ -406,15 +453,15 @@ t.test('nobody there: NODE_UNREACHABLE, at once while backing off, and again tri
 t.test('close lets requests in work finish and refuses new ones', async (t) => {
   let release = (): void => undefined
   const gate = new Promise<void>((resolve) => (release = resolve))
-  let started = false
+  let started = 0
   const { address, server } = await serve(t, async () => {
-    started = true
+    started++
     await gate
     return { reply: {}, payload: [Buffer.from('done')] }
   })
   const { call } = channelTo(t, address)
   const running = call(1)
-  while (!started) await new Promise((resolve) => setTimeout(resolve, 5))
+  while (started === 0) await new Promise((resolve) => setTimeout(resolve, 5))
   const closing = server.close()
   await t.rejects(call(2), { code: 'CONNECTION_LOST', message: /shutting down/ })
   release()

@@ -22,12 +22,16 @@ async function names(fs: RingfsClient, folder: string, pageEntries?: number): Pr
   return found.sort()
 }
 
+function bound(value: unknown, object: object): unknown {
+  return typeof value === 'function' ? (...args: unknown[]): unknown => Reflect.apply(value, object, args) : value
+}
+
 /** A VFS in which some calls are replaced. */
 function replace(vfs: VfsContract, calls: Partial<VfsContract>): VfsContract {
   return new Proxy(vfs, {
     get(object, property) {
       const value: unknown = Reflect.get(calls, property) ?? Reflect.get(object, property, object)
-      return typeof value === 'function' ? value.bind(object) : value
+      return bound(value, object)
     },
   })
 }
@@ -293,7 +297,7 @@ t.test('put takes memory, streams and local files, and get gives them back, whol
 
   const stopped = fs.get('/memory')
   for await (const piece of stopped) {
-    t.ok(piece.length > 0)
+    t.ok(Buffer.isBuffer(piece))
     break
   }
   await fs.put(Buffer.from('new'), '/memory')
@@ -340,7 +344,7 @@ t.test('handles are bounded per connection, and belong to it', async (t) => {
   t.ok(ends.every((end) => end.status === 'rejected'))
   const other = await connect()
   await (await other.open('/f')).close()
-  await open[0]?.close()
+  await open[0].close()
   await (await fs.open('/f')).close()
   await Promise.all(open.map((file) => file.close()))
 })

@@ -79,7 +79,7 @@ t.test('a client killed with a file open and a read under way: its handles are r
         get(object, property) {
           const value: unknown = Reflect.get(object, property, object)
           if (typeof value !== 'function') return value
-          if (property !== 'read') return value.bind(object)
+          if (property !== 'read') return (...args: unknown[]): unknown => Reflect.apply(value, object, args)
           return async (handle: number, offset: number, length: number) => {
             waiting++
             await gate
