@@ -199,3 +199,63 @@ t.test('three masters', { timeout: 90_000 }, async (t) => {
     t.pass()
   })
 })
+
+t.test('three masters with replicas', { timeout: 90_000 }, async (t) => {
+  const redis = await startRedis(t, { masters: 3, replicas: 1, config: ['cluster-node-timeout 1500'] })
+  const store = await connectRedis(redis.url('v'), options)
+  t.teardown(() => store.close())
+  const keys = Array.from({ length: 12 }, (_, i) => `{w${i}}x`)
+
+  t.test('waitReplicas answers the least of the masters concerned', async (t) => {
+    await Promise.all(keys.map((key) => store.call('SET', key, 1)))
+    t.equal(await store.waitReplicas(keys, 1, 5_000), 1)
+    redis.pause(4)
+    await Promise.all(keys.map((key) => store.call('SET', key, 2)))
+    t.equal(await store.waitReplicas(keys, 1, 100), 0, 'one replica hangs')
+    const others = keys.filter((key) => Math.floor(keySlot(key) / Math.ceil(SLOTS / 3)) !== 1)
+    t.equal(await store.waitReplicas(others, 1, 5_000), 1)
+    redis.resume(4)
+    t.equal(await store.waitReplicas(keys, 1, 10_000), 1)
+    t.equal(await store.waitReplicas([], 1, 100), 0)
+  })
+
+  t.test('when a master dies its replica takes over, and calls wait for it', async (t) => {
+    const states: boolean[] = []
+    const got: string[] = []
+    const channels = keys.map((key) => `${key}:c`)
+    await store.subscribe(
+      channels,
+      (channel) => got.push(channel),
+      (healthy) => states.push(healthy),
+    )
+    await redis.kill(0)
+    await Promise.all(keys.map((key, i) => store.run(APPEND, [`${key}:l`], [i])))
+    const addresses = (await store.masters()).map((master) => master.address)
+    t.ok(addresses.includes(`127.0.0.1:${redis.ports[3]}`), 'the replica is a master now')
+    while (states.at(-1) !== true) await new Promise((resolve) => setTimeout(resolve, 20))
+    t.strictSame(states, [true, false, true])
+    await Promise.all(channels.map((channel) => store.call('SPUBLISH', channel, 'x')))
+    while (got.length < channels.length) await new Promise((resolve) => setTimeout(resolve, 20))
+    t.strictSame(got.sort(), channels.sort(), 'each message once')
+  })
+
+  t.test('a manual failover, which ends no connection, is followed too', async (t) => {
+    const states: boolean[] = []
+    const key = keys.find((one) => Math.floor(keySlot(one) / Math.ceil(SLOTS / 3)) === 2) ?? ''
+    let count = 0
+    await store.subscribe(
+      [`${key}:c`],
+      () => count++,
+      (healthy) => states.push(healthy),
+    )
+    await redis.command(5, 'CLUSTER', 'FAILOVER')
+    while (!(await store.masters()).some((master) => master.address.endsWith(`:${redis.ports[5]}`))) {
+      await store.call('INCR', key)
+    }
+    while (states.length < 3) await new Promise((resolve) => setTimeout(resolve, 20))
+    await store.call('SPUBLISH', `${key}:c`, 'x')
+    while (count === 0) await new Promise((resolve) => setTimeout(resolve, 20))
+    t.strictSame(states, [true, false, true])
+    t.equal(count, 1)
+  })
+})

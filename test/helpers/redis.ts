@@ -13,6 +13,8 @@ import { formatMetaUrl, type MetaUrl } from '../../src/cluster/url.js'
 export interface RedisOptions {
   /** Default 1. */
   readonly masters?: 1 | 3
+  /** Of each master, default 0. Servers after the masters: the replica of master i is server masters + i. */
+  readonly replicas?: 0 | 1
   /** Further lines of redis.conf. */
   readonly config?: readonly string[]
 }
@@ -49,7 +51,7 @@ export async function startRedis(t: Pick<Test, 'teardown'>, options: RedisOption
     const servers = new Servers(await mkdtemp(join(tmpdir(), 'ringfs-redis-')), options.config ?? [])
     t.teardown(() => servers.stop())
     try {
-      await servers.start(options.masters ?? 1)
+      await servers.start(options.masters ?? 1, options.replicas ?? 0)
       return servers
     } catch (error) {
       // Another test may have taken the port since it was found free.
@@ -100,18 +102,26 @@ class Servers implements TestRedis {
     return formatMetaUrl(this.url(volume))
   }
 
-  async start(count: number): Promise<void> {
-    const ports = await freePorts(count)
+  async start(masters: number, replicas: number): Promise<void> {
+    const ports = await freePorts(masters * (1 + replicas))
     this.#servers = ports.map((port) => new Server(port, this.#folder))
     await Promise.all(this.#servers.map((server) => this.#launch(server)))
-    const share = Math.ceil(SLOTS / count)
+    const share = Math.ceil(SLOTS / masters)
     for (const index of this.#servers.keys()) {
       await this.command(index, 'CLUSTER', 'SET-CONFIG-EPOCH', index + 1)
       const last = Math.min(SLOTS, (index + 1) * share) - 1
-      await this.command(index, 'CLUSTER', 'ADDSLOTSRANGE', index * share, last)
+      if (index < masters) await this.command(index, 'CLUSTER', 'ADDSLOTSRANGE', index * share, last)
     }
     for (const port of ports.slice(1)) await this.command(0, 'CLUSTER', 'MEET', '127.0.0.1', port)
     await this.#until('the cluster is whole', () => this.#isWhole())
+    for (let index = masters; index < ports.length; index++) {
+      const master = String(await this.command(index - masters, 'CLUSTER', 'MYID'))
+      await this.command(index, 'CLUSTER', 'REPLICATE', master)
+      await this.#until(`replica ${index} is in step`, async () => {
+        return String(await this.command(index, 'INFO', 'replication')).includes('master_link_status:up')
+      })
+    }
+    if (replicas > 0) await this.#until('all servers agree', () => this.#agree())
   }
 
   async #isWhole(): Promise<boolean> {
@@ -139,6 +149,8 @@ class Servers implements TestRedis {
       `appendfilename appendonly-${server.port}.aof`,
       `appenddirname aof-${server.port}`,
       'save ""',
+      `dbfilename dump-${server.port}.rdb`,
+      'repl-diskless-sync-delay 0',
       'enable-debug-command yes',
       `logfile redis-${server.port}.log`,
       ...this.#extra,

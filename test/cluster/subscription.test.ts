@@ -1,0 +1,127 @@
+import t from 'tap'
+import { silentLog } from '../../src/base/log.js'
+import type { RedisStore } from '../../src/cluster/contract.js'
+import { connectRedis } from '../../src/cluster/redis.js'
+import { makeScript } from '../../src/cluster/script.js'
+import { SLOTS, keySlot } from '../../src/cluster/slot.js'
+import { startRedis } from '../helpers/redis.js'
+
+const log = silentLog
+const PUBLISH = makeScript('publish', "redis.call('INCR', KEYS[1]) return redis.call('SPUBLISH', KEYS[2], ARGV[1])")
+const CHANNELS = Array.from({ length: 256 }, (_, p) => `{v.${p}}:v`)
+
+t.setTimeout(150_000)
+
+async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
+  const deadline = Date.now() + 30_000
+  while (!(await condition())) {
+    if (Date.now() > deadline) throw new Error(`gave up waiting until ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+}
+
+/** What a listener has seen. */
+class Listener {
+  readonly states: boolean[] = []
+  readonly messages = new Map<string, string[]>()
+  subscription: { close(): Promise<void> } | undefined
+
+  async listen(store: RedisStore, channels: readonly string[] = CHANNELS): Promise<this> {
+    const onMessage = (channel: string, message: Buffer): void => {
+      this.messages.set(channel, [...(this.messages.get(channel) ?? []), message.toString('latin1')])
+    }
+    this.subscription = await store.subscribe(channels, onMessage, (healthy) => this.states.push(healthy))
+    return this
+  }
+
+  get isHealthy(): boolean {
+    return this.states.at(-1) === true
+  }
+
+  has(channel: string, message: string): boolean {
+    return this.messages.get(channel)?.includes(message) === true
+  }
+}
+
+function publish(store: RedisStore, channel: string, message: string | Buffer): Promise<unknown> {
+  return store.run(PUBLISH, [channel.replace(/:v$/, ':n'), channel], [message])
+}
+
+for (const masters of [1, 3] as const) {
+  t.test(`sharded subscriptions on ${masters} masters`, { timeout: 120_000 }, async (t) => {
+    const redis = await startRedis(t, { masters })
+    const store = await connectRedis(redis.url('v'), { log, replyTimeoutMs: 1_000 })
+    t.teardown(() => store.close())
+    const listener = await new Listener().listen(store)
+
+    t.test('what a script publishes on any of many channels arrives, in order', async (t) => {
+      t.strictSame(listener.states, [true])
+      await Promise.all(
+        CHANNELS.flatMap((channel) =>
+          ['1', '2', '\xff\x00'].map((text) => publish(store, channel, Buffer.from(text, 'latin1'))),
+        ),
+      )
+      await until('all have arrived', () => CHANNELS.every((channel) => listener.has(channel, '\xff\x00')))
+      for (const channel of CHANNELS) t.strictSame(listener.messages.get(channel), ['1', '2', '\xff\x00'])
+      t.strictSame(listener.states, [true])
+    })
+
+    t.test('a killed server is reported, and all is well again after its restart', async (t) => {
+      listener.states.length = 0
+      await redis.kill(0)
+      await until('the loss is reported', () => listener.states[0] === false)
+      await redis.restart(0)
+      await until('it is back', () => listener.isHealthy)
+      await Promise.all(CHANNELS.map((channel) => publish(store, channel, 'again')))
+      await until('all have arrived', () => CHANNELS.every((channel) => listener.has(channel, 'again')))
+      t.strictSame(listener.states, [false, true])
+    })
+
+    t.test('a server that hangs is reported although its connections stay open', async (t) => {
+      listener.states.length = 0
+      redis.pause(0)
+      await until('the loss is reported', () => listener.states[0] === false)
+      redis.resume(0)
+      await until('it is back', () => listener.isHealthy)
+      await Promise.all(CHANNELS.map((channel) => publish(store, channel, 'awake')))
+      await until('all have arrived', () => CHANNELS.every((channel) => listener.has(channel, 'awake')))
+      t.pass()
+    })
+
+    t.test('a subscription that begins while a server is away becomes healthy when it is back', async (t) => {
+      await redis.kill(0)
+      const early = await new Listener().listen(store)
+      t.strictSame(early.states, [])
+      await redis.restart(0)
+      await until('it is healthy', () => early.isHealthy)
+      await publish(store, '{v.0}:v', 'early')
+      await until('it has arrived', () => early.has('{v.0}:v', 'early'))
+      await early.subscription?.close()
+    })
+
+    if (masters === 3) {
+      t.test('a slot that moves is reported, and its messages come from the new owner', async (t) => {
+        await until('all is well', () => listener.isHealthy)
+        listener.states.length = 0
+        const [channel = ''] = CHANNELS
+        const slot = keySlot(channel)
+        const owner = Math.floor(slot / Math.ceil(SLOTS / 3))
+        await redis.moveSlot(slot, owner, (owner + 1) % 3)
+        await until('the move is reported', () => listener.states[0] === false)
+        await until('it is back', () => listener.isHealthy)
+        await publish(store, channel, 'moved')
+        await until('it has arrived', () => listener.has(channel, 'moved'))
+        t.pass()
+      })
+    }
+
+    t.test('after close nothing is told any more', async (t) => {
+      const other = await new Listener().listen(store, ['{v.1}:v'])
+      await other.subscription?.close()
+      await publish(store, '{v.1}:v', 'late')
+      await until('the first listener has it', () => listener.has('{v.1}:v', 'late'))
+      t.strictSame([...other.messages], [])
+      t.strictSame(other.states, [true])
+    })
+  })
+}
