@@ -5,6 +5,7 @@ import type { ChunkClient, Durability } from '../chunk/contract.js'
 import type { Attr, MetaEvent, MetaStore } from '../meta/contract.js'
 import { AttrCache, DentryCache } from './cache.js'
 import { ChunkCache } from './chunk-cache.js'
+import { Compactor } from './compactor.js'
 import { Committer } from './committer.js'
 import { ExtentCache } from './extent-cache.js'
 import { Freshness } from './freshness.js'
@@ -50,7 +51,10 @@ export class VfsContext {
     const limits = resolveLimits(options.limits ?? {}, chunkBytes)
     const fresh = new Freshness(() => meta.coherent)
     const attrs = new AttrCache(meta, fresh, limits.attrs)
-    const extents = new ExtentCache(meta, fresh, EXTENT_FILES_MAX, limits.extentPieces)
+    const compactor = new Compactor(meta, log)
+    const extents = new ExtentCache(meta, fresh, EXTENT_FILES_MAX, limits.extentPieces, (ino, window) =>
+      compactor.offer(ino, window),
+    )
     const data = new ChunkCache(chunks, limits.dataCacheBytes, limits.chunkReads)
     const uploader = new Uploader({ meta, chunks, clock, log, limits })
     const committer = new Committer({ meta, fresh, attrs, extents, uploader })

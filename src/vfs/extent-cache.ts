@@ -30,7 +30,17 @@ export class ExtentCache {
   #pieces = 0
   readonly #fetches = new Map<string, Fetch>()
 
-  constructor(meta: MetaStore, fresh: Freshness, maxFiles: number, maxPieces: number) {
+  readonly #onCrowded: (ino: number, window: number) => void
+
+  /** `onCrowded`: most extents of the window are dead. */
+  constructor(
+    meta: MetaStore,
+    fresh: Freshness,
+    maxFiles: number,
+    maxPieces: number,
+    onCrowded: (ino: number, window: number) => void,
+  ) {
+    this.#onCrowded = onCrowded
     this.#meta = meta
     this.#fresh = fresh
     this.#files = new Lru(maxFiles)
@@ -90,6 +100,7 @@ export class ExtentCache {
     }
     file.version = attr.dataVersion
     for (const extent of extents) this.#add(file, extent)
+    this.#checkCrowded(attr.ino, file, extents)
     this.#bound()
   }
 
@@ -111,10 +122,18 @@ export class ExtentCache {
     this.#pieces += (map?.pieces ?? 0) - before
   }
 
+  #checkCrowded(ino: number, file: FileExtents, extents: readonly Extent[]): void {
+    const [first] = extents
+    if (first === undefined) return
+    const window = Math.floor(first.fileOffset / WINDOW_BYTES)
+    if (file.windows.get(window)?.takeCrowded() === true) this.#onCrowded(ino, window)
+  }
+
   async #fetch(ino: number, window: number): Promise<ExtentMap> {
     const mark = this.#fresh.mark()
     const reply = await this.#meta.extents(ino, window)
     const map = new ExtentMap(reply.extents)
+    if (map.takeCrowded()) this.#onCrowded(ino, window)
     this.#keep(ino, window, map, mark)
     return map
   }

@@ -16,7 +16,7 @@ export interface FilePiece {
 
 export class ExtentMap {
   readonly #pieces = new IntervalMap<ChunkRef>()
-  /** Extents that were added: against `pieces` it says how much of the window is dead. */
+  /** Extents that the store holds, as far as known: against `pieces` it says how much of the window is dead. */
   #added = 0
 
   constructor(extents: readonly Extent[] = []) {
@@ -36,12 +36,11 @@ export class ExtentMap {
     return this.#pieces.size
   }
 
-  /**
-   * Extents the window holds for each piece that is still seen: the place where a compaction would be asked for. The
-   * metadata contract has no call for it yet.
-   */
-  get overlapRatio(): number {
-    return this.#added / Math.max(1, this.#pieces.size)
+  /** Most of what was added is hidden by now: worth a compaction. Says so once for the extents of now. */
+  takeCrowded(): boolean {
+    if (!isCrowded(this.#added, this.#pieces.size)) return false
+    this.#added = this.#pieces.size
+    return true
   }
 
   /** [start, end) without gaps, in order; what no extent covers is a hole. */
@@ -61,6 +60,14 @@ export class ExtentMap {
   storedBytes(start: number, end: number): number {
     return this.#pieces.covered(start, end)
   }
+}
+
+/** Below this a window is not worth the trouble. */
+const CROWDED_EXTENTS = 256
+
+/** Whether a window of so many extents, of which so many pieces are seen, should be compacted. */
+export function isCrowded(extents: number, pieces: number): boolean {
+  return extents >= CROWDED_EXTENTS && extents >= 4 * pieces
 }
 
 /** Bytes newly allocated when `extents` are added to `map`, each byte counted once and overwritten ones not. */

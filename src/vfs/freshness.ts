@@ -10,7 +10,8 @@ export interface Mutation {
   readonly mark: number
 }
 
-const SLOTS = 8192
+const SLOT_BITS = 13
+const SLOTS = 2 ** SLOT_BITS
 
 export class Freshness {
   readonly #isCoherent: () => boolean
@@ -38,7 +39,7 @@ export class Freshness {
   }
 
   touchInode(ino: number): void {
-    this.#inodes[ino % SLOTS] = ++this.#sequence
+    this.#inodes[slotOf(ino)] = ++this.#sequence
   }
 
   touchEntry(key: string): void {
@@ -46,7 +47,7 @@ export class Freshness {
   }
 
   inodeIsFresh(ino: number, mark: number): boolean {
-    return this.#since(mark, this.#inodes[ino % SLOTS]) && !this.#inFlight.has(ino)
+    return this.#since(mark, this.#inodes[slotOf(ino)]) && !this.#inFlight.has(ino)
   }
 
   entryIsFresh(key: string, mark: number): boolean {
@@ -73,6 +74,13 @@ export class Freshness {
   #since(mark: number, last: number | undefined): boolean {
     return this.#isCoherent() && this.#lost <= mark && (last ?? 0) <= mark
   }
+}
+
+/** Mixed: the inodes of one directory differ by multiples of the number of partitions. */
+function slotOf(ino: number): number {
+  const low = Math.imul(ino >>> 0, 0x9e3779b1)
+  const high = Math.imul(Math.floor(ino / 2 ** 32), 0x85ebca6b)
+  return ((low ^ high) >>> 0) >>> (32 - SLOT_BITS)
 }
 
 /** FNV-1a over UTF-16 units. */

@@ -77,6 +77,8 @@ export class Namespace {
       () => NEGATIVE,
     )
     this.#context.attrs.drop(attr.ino)
+    if (attr.nlink === 0 && this.#context.states.peek(attr.ino) === undefined)
+      this.#context.uploader.unsynced.forgetFile(attr.ino)
   }
 
   async rmdir(parent: number, name: Buffer): Promise<void> {

@@ -11,6 +11,7 @@ import { messageOf } from '../base/errors.js'
 import type { ChunkClient, ChunkOriginExtent, ChunkRef, Durability } from '../chunk/contract.js'
 import type { MetaStore } from '../meta/contract.js'
 import { Budget } from './budget.js'
+import { UnsyncedChunks } from './unsynced.js'
 import { isTransient } from './failures.js'
 import type { VfsLimits } from './limits.js'
 
@@ -45,7 +46,7 @@ export class Uploader {
   constructor(deps: UploaderDeps) {
     this.#deps = deps
     this.#slots = new Budget(deps.limits.uploads)
-    this.unsynced = new UnsyncedChunks(deps.chunks, deps.limits.unsyncedChunks, deps.log)
+    this.unsynced = new UnsyncedChunks(deps)
   }
 
   /** The chunk, or null if the job was cancelled. Throws what made it impossible. */
@@ -97,59 +98,5 @@ export class Uploader {
     const { sec, nsec } = this.#deps.clock.now()
     this.#lastOrder = Math.max(this.#lastOrder + 1, sec * 1e6 + Math.floor(nsec / 1000))
     return this.#lastOrder
-  }
-}
-
-/** Chunks that were acknowledged from memory only: fsync of their file must bring them to disk. */
-export class UnsyncedChunks {
-  readonly #chunks: ChunkClient
-  readonly #max: number
-  readonly #log: Log
-  /** Oldest file first. */
-  readonly #byIno = new Map<number, Set<number>>()
-  #count = 0
-
-  constructor(chunks: ChunkClient, max: number, log: Log) {
-    this.#chunks = chunks
-    this.#max = max
-    this.#log = log
-  }
-
-  add(ino: number, id: number): void {
-    const ids = this.#byIno.get(ino) ?? new Set<number>()
-    this.#byIno.set(ino, ids.add(id))
-    this.#count++
-    if (this.#count > this.#max) this.#syncOldest()
-  }
-
-  forget(ids: readonly number[]): void {
-    for (const [ino, set] of this.#byIno) this.#remove(ino, set, ids)
-  }
-
-  /** Resolves when every chunk of the file that was here is on disk. They stay here if it fails. */
-  async sync(ino: number): Promise<void> {
-    const set = this.#byIno.get(ino)
-    if (set === undefined) return
-    const ids = [...set]
-    await this.#chunks.sync(ids)
-    this.#remove(ino, set, ids)
-  }
-
-  async syncAll(): Promise<void> {
-    await Promise.all([...this.#byIno.keys()].map((ino) => this.sync(ino)))
-  }
-
-  #remove(ino: number, set: Set<number>, ids: readonly number[]): void {
-    for (const id of ids) if (set.delete(id)) this.#count--
-    if (set.size === 0 && this.#byIno.get(ino) === set) this.#byIno.delete(ino)
-  }
-
-  /** Keeps the list bounded. What cannot be synced now stays: it is owed. */
-  #syncOldest(): void {
-    const oldest = this.#byIno.keys().next()
-    if (oldest.done === true) return
-    this.sync(oldest.value).catch((error: unknown) => {
-      this.#log.warn({ ino: oldest.value, error: messageOf(error) }, 'chunks could not be synced yet')
-    })
   }
 }

@@ -45,7 +45,7 @@ class Vfs implements VfsContract {
   readonly #names: Namespace
   readonly #files: Files
   #statfs: { readonly atMs: number; readonly reply: Promise<StatFs> } | null = null
-  #ended = false
+  #ended: Promise<void> | undefined
 
   constructor(context: VfsContext) {
     this.#context = context
@@ -192,9 +192,12 @@ class Vfs implements VfsContract {
     return this.#do(() => this.#syncAll(durable))
   }
 
-  async shutdown(): Promise<void> {
-    if (this.#ended) return
-    this.#ended = true
+  shutdown(): Promise<void> {
+    this.#ended ??= this.#shutdown()
+    return this.#ended
+  }
+
+  async #shutdown(): Promise<void> {
     const { handles, log } = this.#context
     try {
       await this.#syncAll(true)
@@ -272,7 +275,7 @@ class Vfs implements VfsContract {
 
   /** The one door: callers see PosixError only, and what is not one by intent is logged. */
   async #do<T>(call: () => Promise<T>): Promise<T> {
-    if (this.#ended) throw new PosixError('EIO', 'the volume is not mounted any more')
+    if (this.#ended !== undefined) throw new PosixError('EIO', 'the volume is not mounted any more')
     try {
       return await call()
     } catch (error) {

@@ -229,6 +229,23 @@ const DATA: readonly (readonly [string, Claim])[] = [
     },
   ],
   [
+    'a file that is rewritten in place hundreds of times reads as the last writes left it',
+    async (t, a, b) => {
+      const { ino, handle } = await a.create('f')
+      const model = Buffer.alloc(5_000)
+      for (let i = 1; i <= 300; i++) {
+        const at = (i * 37) % 4_000
+        await a.vfs.write(handle, at, Buffer.alloc(1_000, i))
+        model.fill(i, at, at + 1_000)
+        await a.vfs.flush(handle)
+      }
+      const size = await a.size(ino)
+      t.ok((await a.vfs.read(handle, 0, 10_000)).equals(model.subarray(0, size)))
+      await a.close(handle)
+      t.ok((await b.get(ino)).equals(model.subarray(0, size)))
+    },
+  ],
+  [
     'truncating down cuts unwritten and committed data for good, and up again shows zeros',
     async (t, a, b) => {
       const { ino, handle } = await a.create('f')

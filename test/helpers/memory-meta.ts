@@ -395,7 +395,6 @@ export class MemoryMeta implements MetaStore {
       inode.windows.set(old.window, [...extents, ...now.slice(old.extents.length)])
       inode.generation++
       inode.attr.allocatedBytes += allocatedDeltaBytes
-      inode.attr.dataVersion++
       for (const { chunk } of dropped) if (chunk !== null) this.#volume.garbage.add(chunk.id)
       this.#emit({ kind: 'data', ino })
       return true

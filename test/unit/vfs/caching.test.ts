@@ -249,3 +249,34 @@ t.test('too many handles are EMFILE', async (st) => {
   st.equal(await codeOf(vfs.open(CALLER, ino, 0)), 'EMFILE')
   st.equal(meta.opens(ino), 1)
 })
+
+t.test('a window whose extents are mostly hidden is compacted, and reads the same', async (st) => {
+  const { vfs, another, volume, chunks } = fixture(st)
+  const { ino, handle } = await make(vfs, 'f')
+  const model = Buffer.alloc(5_000)
+  const rewrite = async (i: number): Promise<void> => {
+    const at = (i * 37) % 4_000
+    await vfs.write(handle, at, Buffer.alloc(1_000, i))
+    model.fill(i, at, at + 1_000)
+    await vfs.flush(handle)
+  }
+  for (let i = 1; i <= 300; i++) await rewrite(i & 0xff)
+  await settle()
+  for (let i = 1; i <= 10; i++) await rewrite(i)
+  const left = volume.inodes.get(ino)?.windows.get(0)?.length ?? 0
+  st.ok(left < 150, `${left} extents are left of 310`)
+  st.ok(volume.garbage.size > 100, 'and their chunks are garbage')
+  const live = volume.liveChunks()
+  st.ok(
+    [...volume.garbage].every((id) => !live.has(id)),
+    'no chunk that is still named',
+  )
+  const end = (await vfs.getattr(CALLER, ino)).sizeBytes
+  const other = another()
+  await chunks.remove([...volume.garbage])
+  for (const client of [vfs, other.vfs]) {
+    const { handle: reader } = await client.open(CALLER, ino, 0)
+    st.ok((await client.read(reader, 0, 10_000)).equals(model.subarray(0, end)))
+    await client.release(reader)
+  }
+})

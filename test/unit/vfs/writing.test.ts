@@ -218,6 +218,25 @@ t.test('fsync fails as long as the nodes cannot put to disk what they have', asy
   st.ok([...chunks.stored.values()].every(({ synced }) => synced))
 })
 
+t.test('fsync does not fail for chunks that the file does not name any more and that are freed', async (st) => {
+  const { vfs, chunks } = fixture(st, SMALL)
+  const { handle, ino } = await make(vfs, 'f')
+  await vfs.write(handle, 0, Buffer.from('old'))
+  await vfs.flush(handle)
+  const [freed] = chunks.stored.keys()
+  await vfs.setattr(CALLER, ino, { sizeBytes: 0 })
+  await vfs.write(handle, 0, Buffer.from('new'))
+  await vfs.flush(handle)
+  await chunks.remove([freed ?? 0])
+  st.equal(await codeOf(vfs.fsync(handle, false)), 'ok')
+  st.ok([...chunks.stored.values()].every(({ synced }) => synced))
+  await vfs.write(handle, 0, Buffer.from('lost'))
+  await vfs.flush(handle)
+  await chunks.remove([...chunks.stored.keys()])
+  st.equal(await codeOf(vfs.fsync(handle, false)), 'EIO', 'but for one that it names')
+  await vfs.release(handle)
+})
+
 t.test('a write asks for its own durability, else the mount decides', async (st) => {
   const { vfs, chunks } = fixture(st, SMALL)
   const { handle } = await make(vfs, 'f')

@@ -1,0 +1,124 @@
+/**
+ * Chunks that were acknowledged from memory only: fsync of their file must bring them to disk.
+ *
+ * Invariant: a chunk leaves only when it is on disk, or when its file does not name it any more (overwritten, truncated,
+ * deleted) and the store has freed it.
+ */
+import { PosixError } from '../base/errno.js'
+import { RingfsError, hasCode, messageOf } from '../base/errors.js'
+import { WINDOW_BYTES } from '../base/limits.js'
+import type { Log } from '../base/log.js'
+import type { ChunkClient } from '../chunk/contract.js'
+import type { MetaStore } from '../meta/contract.js'
+import type { VfsLimits } from './limits.js'
+
+export interface UnsyncedDeps {
+  readonly meta: MetaStore
+  readonly chunks: ChunkClient
+  readonly limits: VfsLimits
+  readonly log: Log
+}
+
+/** Windows that are looked through for chunks that are missing: 256 GiB of file. */
+const SEARCH_WINDOWS_MAX = 4096
+const SEARCH_AT_ONCE = 32
+
+export class UnsyncedChunks {
+  readonly #deps: UnsyncedDeps
+  /** Oldest file first. */
+  readonly #byIno = new Map<number, Set<number>>()
+  #count = 0
+  #trimming = false
+
+  constructor(deps: UnsyncedDeps) {
+    this.#deps = deps
+  }
+
+  get count(): number {
+    return this.#count
+  }
+
+  add(ino: number, id: number): void {
+    const ids = this.#byIno.get(ino) ?? new Set<number>()
+    this.#byIno.set(ino, ids.add(id))
+    this.#count++
+    if (this.#count > this.#deps.limits.unsyncedChunks) void this.#syncOldest()
+  }
+
+  /** The chunks are named by nothing. */
+  forget(ids: readonly number[]): void {
+    for (const [ino, set] of this.#byIno) this.#remove(ino, set, ids)
+  }
+
+  /** The file is gone. */
+  forgetFile(ino: number): void {
+    const set = this.#byIno.get(ino)
+    if (set !== undefined) this.#remove(ino, set, [...set])
+  }
+
+  /** Resolves when every chunk of the file that was here is on disk. They stay here if it fails. */
+  async sync(ino: number): Promise<void> {
+    const set = this.#byIno.get(ino)
+    if (set === undefined) return
+    const ids = [...set]
+    try {
+      await this.#deps.chunks.sync(ids)
+    } catch (error) {
+      if (!hasCode(error, 'CHUNK_MISSING')) throw error
+      const named = await this.#named(ino)
+      this.#remove(
+        ino,
+        set,
+        ids.filter((id) => !named.has(id)),
+      )
+      const left = ids.filter((id) => named.has(id))
+      if (left.length === ids.length) throw error
+      if (left.length > 0) await this.#deps.chunks.sync(left)
+    }
+    this.#remove(ino, set, ids)
+  }
+
+  async syncAll(): Promise<void> {
+    await Promise.all([...this.#byIno.keys()].map((ino) => this.sync(ino)))
+  }
+
+  /** Chunks that the file names. */
+  async #named(ino: number): Promise<Set<number>> {
+    const named = new Set<number>()
+    try {
+      const { sizeBytes } = await this.#deps.meta.getattr(ino)
+      const windows = Math.ceil(sizeBytes / WINDOW_BYTES)
+      if (windows > SEARCH_WINDOWS_MAX) throw new RingfsError('CHUNK_MISSING', `a chunk of inode ${ino} is missing`)
+      for (let first = 0; first < windows; first += SEARCH_AT_ONCE) {
+        const count = Math.min(SEARCH_AT_ONCE, windows - first)
+        const some = await Promise.all(Array.from({ length: count }, (_, i) => this.#deps.meta.extents(ino, first + i)))
+        for (const { extents } of some) for (const { chunk } of extents) if (chunk !== null) named.add(chunk.id)
+      }
+    } catch (error) {
+      if (!(error instanceof PosixError) || error.code !== 'ENOENT') throw error
+    }
+    return named
+  }
+
+  #remove(ino: number, set: Set<number>, ids: readonly number[]): void {
+    for (const id of ids) if (set.delete(id)) this.#count--
+    if (set.size === 0 && this.#byIno.get(ino) === set) this.#byIno.delete(ino)
+  }
+
+  /** Keeps the list bounded. What cannot be synced now is owed still: it stays, behind the others. */
+  async #syncOldest(): Promise<void> {
+    const oldest = this.#byIno.keys().next()
+    if (this.#trimming || oldest.done === true) return
+    this.#trimming = true
+    const ino = oldest.value
+    try {
+      await this.sync(ino)
+    } catch (error) {
+      this.#deps.log.warn({ ino, error: messageOf(error) }, 'chunks could not be synced yet')
+      const set = this.#byIno.get(ino)
+      if (set !== undefined && this.#byIno.delete(ino)) this.#byIno.set(ino, set)
+    } finally {
+      this.#trimming = false
+    }
+  }
+}
