@@ -1,8 +1,11 @@
 /** Runs a system program that may get stuck on a mount, without ever waiting longer than a deadline for it. */
 import { spawn } from 'node:child_process'
 
+/** env(1): the program was not found. */
+const EXIT_NOT_FOUND = 127
+
 export interface CommandResult {
-  /** null: it was not there, or it was killed, or it did not come back in time. */
+  /** null: it was killed, or it did not come back in time. */
   readonly exitCode: number | null
   readonly missing: boolean
   readonly timedOut: boolean
@@ -16,22 +19,23 @@ export interface CommandResult {
  */
 export function runCommand(program: string, args: readonly string[], timeoutMs: number): Promise<CommandResult> {
   return new Promise((resolve) => {
-    const child = spawn(program, args, { env: { ...process.env, LC_ALL: 'C' }, stdio: ['ignore', 'pipe', 'pipe'] })
+    // What it says is looked at: in English, whatever the user's language.
+    const child = spawn('env', ['LC_ALL=C', program, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
     let output = ''
-    const finish = (exitCode: number | null, missing: boolean, timedOut: boolean) => {
+    const finish = (exitCode: number | null, timedOut: boolean) => {
       clearTimeout(timer)
-      resolve({ exitCode, missing, timedOut, output: output.trim() })
+      resolve({ exitCode, missing: exitCode === EXIT_NOT_FOUND, timedOut, output: output.trim() })
     }
     const timer = setTimeout(() => {
       child.kill('SIGKILL')
       child.stdout.destroy()
       child.stderr.destroy()
       child.unref()
-      finish(null, false, true)
+      finish(null, true)
     }, timeoutMs)
     child.stdout.on('data', (data: Buffer) => (output += data.toString()))
     child.stderr.on('data', (data: Buffer) => (output += data.toString()))
-    child.on('error', (error: NodeJS.ErrnoException) => finish(null, error.code === 'ENOENT', false))
-    child.on('close', (exitCode) => finish(exitCode, false, false))
+    child.on('error', () => finish(null, false))
+    child.on('close', (exitCode) => finish(exitCode, false))
   })
 }

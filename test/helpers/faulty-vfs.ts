@@ -19,7 +19,7 @@ export function withFaults(vfs: VfsContract): VfsContract {
     get(target, property) {
       if (property === 'mkdir') return mkdir
       const value: unknown = Reflect.get(target, property, target)
-      return typeof value === 'function' ? value.bind(target) : value
+      return isFunction(value) ? (...values: unknown[]) => value.apply(target, values) : value
     },
   })
 }
@@ -29,13 +29,17 @@ export function withDelay(vfs: VfsContract, maxMs: number, random: () => number)
   return new Proxy(vfs, {
     get(target, property) {
       const value: unknown = Reflect.get(target, property, target)
-      if (typeof value !== 'function') return value
+      if (!isFunction(value)) return value
       // The one call that has its result at once.
-      if (property === 'releasedir') return value.bind(target)
+      if (property === 'releasedir') return (...values: unknown[]) => value.apply(target, values)
       return async (...values: unknown[]): Promise<unknown> => {
         await sleep(random() * maxMs)
-        return Reflect.apply(value, target, values)
+        return value.apply(target, values)
       }
     },
   })
+}
+
+function isFunction(value: unknown): value is (this: unknown, ...values: unknown[]) => unknown {
+  return typeof value === 'function'
 }

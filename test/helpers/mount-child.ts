@@ -23,8 +23,8 @@ interface ChildOptions {
 
 async function main({ driver, mountpoint, backend, delayMs, extra }: ChildOptions): Promise<void> {
   const log = createLog('warn')
-  const { vfs, close } = await openBackend(backend, log)
-  const bent = withFaults(delayMs > 0 ? withDelay(vfs, delayMs, Math.random) : vfs)
+  const opened = await openBackend(backend, log)
+  const bent = withFaults(delayMs > 0 ? withDelay(opened.vfs, delayMs, Math.random) : opened.vfs)
   const options = { mountpoint, fsName: 'ringfs-test', readOnly: false, allowOther: true, extra }
   const mounted = await pickDriver(driver).mount(bent, options, log)
   process.on('SIGTERM', () => {
@@ -35,7 +35,7 @@ async function main({ driver, mountpoint, backend, delayMs, extra }: ChildOption
   process.stdin.resume().unref()
   process.stdout.write('mounted\n')
   await mounted.ended
-  process.stdout.write(`ended with ${await close()}\n`)
+  process.stdout.write(`ended with ${await opened.close()}\n`)
 }
 
 function parseOptions(args: readonly string[]): ChildOptions {

@@ -156,6 +156,13 @@ t.test('names that are not UTF-8 are refused with EILSEQ', async (t) => {
   t.same(await readdir(mount.mountpoint), [])
 })
 
+t.test('a mount that fails half way leaves nothing behind', async (t) => {
+  const mountpoint = await newMountpoint(t)
+  await t.rejects(mountTest(t, { mountpoint, extra: ['nonsense'] }), /MOUNT_FAILED/)
+  t.equal(await mountOn(mountpoint), undefined)
+  t.same(await readdir(mountpoint), [])
+})
+
 t.test('further options are passed through', async (t) => {
   const mount = await mountTest(t, { extra: ['ro', 'noexec'] })
   t.equal(await outcome(() => writeFile(join(mount.mountpoint, 'file'), '')), 'EROFS')

@@ -4,6 +4,7 @@ import type { Log } from '../../base/log.js'
 import type { VfsContract } from '../../vfs/contract.js'
 import type { FuseDriver, Mounted, MountOptions } from '../driver.js'
 import { prepareMountpoint } from '../mountpoint.js'
+import { FS_TYPE, mountOn } from '../mounts.js'
 import { unmountPath } from '../unmount.js'
 import { DeviceWatch } from './device.js'
 import { PathOps } from './ops.js'
@@ -19,8 +20,19 @@ export class FuseNativeDriver implements FuseDriver {
     const ops = new PathOps(vfs, currentUser(), log)
     const session = new Session(mountpoint, fuseOptions({ ...options, mountpoint }), ops, log)
     const watch = await DeviceWatch.before()
-    await session.start()
+    await start(session, mountpoint)
     return new NativeMount(mountpoint, vfs, ops, session, watch, log)
+  }
+}
+
+/** libfuse mounts first and then looks at its options: what fails after that would leave a mount that hangs. */
+async function start(session: Session, mountpoint: string): Promise<void> {
+  try {
+    await session.start()
+  } catch (error) {
+    if ((await mountOn(mountpoint))?.fsType === FS_TYPE) await unmountPath(mountpoint, true)
+    await session.stop()
+    throw error
   }
 }
 

@@ -23,6 +23,8 @@ declare module 'fuse-native' {
 
     /** By opcode. */
     protected _handlers: (Fuse.NativeHandler | undefined)[]
+    /** What unmount does if the mount was complete. */
+    protected _close(done: Fuse.Done): void
     /** `-o` and the options joined by commas, or nothing. */
     protected _fuseOptions(): string
   }

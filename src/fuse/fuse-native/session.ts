@@ -31,6 +31,7 @@ const OPERATIONS = [
   ...['open', 'read', 'write', 'flush', 'fsync', 'release', 'getxattr', 'listxattr', 'setxattr', 'removexattr'],
 ]
 const OPCODE_UTIMENS = 12
+const START_TIMEOUT_MS = 30_000
 const DONE: Reply = [0]
 const NO_LISTING: readonly unknown[] = [[], []]
 
@@ -52,17 +53,22 @@ export class Session extends Fuse {
     this.#takeTimes()
   }
 
-  /** Resolves when the kernel has said hello. Errors: RingfsError MOUNT_FAILED. */
+  /** Resolves when the kernel has said hello. Errors: RingfsError MOUNT_FAILED; then there may be a mount without a server. */
   start(): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.mount((error) => (error ? reject(mountFailed(error)) : resolve()))
+      const late = new Error(`no request came within ${START_TIMEOUT_MS} ms`)
+      const timer = setTimeout(() => reject(mountFailed(late)), START_TIMEOUT_MS)
+      this.mount((error) => {
+        clearTimeout(timer)
+        if (error) reject(mountFailed(error))
+        else resolve()
+      })
     })
   }
 
-  /** Frees what keeps the event loop alive, after the unmount. */
-  // Not `close`: the package calls its own method of this name.
+  /** Frees what keeps the event loop alive, after the unmount. Not `close` or `_close`: the package has methods of these names. */
   stop(): Promise<void> {
-    return new Promise((resolve) => this.unmount(() => resolve()))
+    return new Promise((resolve) => this._close(() => resolve()))
   }
 
   protected override _fuseOptions(): string {

@@ -85,13 +85,13 @@ t.test('attributes that would have no effect are not taken', async (t) => {
   t.same([await get('system.posix_acl_access'), await set('system.posix_acl_default')], [EOPNOTSUPP, EOPNOTSUPP])
 })
 
-t.test('a VFS that throws at once, or something that is no error, is EIO', async (t) => {
-  for (const thrown of [new Error('defect'), 'text', undefined]) {
-    const vfs = Object.assign(new MemoryVfs(), {
-      statfs: () => {
-        throw thrown
-      },
-    })
+t.test('a VFS that throws at once, or rejects with a defect, is EIO', async (t) => {
+  const throwing = (): never => {
+    throw new Error('defect')
+  }
+  const rejecting = (): Promise<never> => Promise.reject(new Error('defect'))
+  for (const statfs of [throwing, rejecting]) {
+    const vfs = Object.assign(new MemoryVfs(), { statfs })
     const [result] = await answer((signal) => newOnes(vfs)._op_statfs(signal))
     t.equal(result, EIO)
   }
