@@ -114,7 +114,8 @@ class Vfs implements VfsContract {
   flush(handle: number): Promise<void> {
     return this.#do(() => this.#files.flush(handle))
   }
-  fsync(handle: number, _dataOnly: boolean): Promise<void> {
+  /** dataOnly makes no difference: size and extents are what makes data reachable. */
+  fsync(handle: number): Promise<void> {
     return this.#do(() => this.#files.fsync(handle))
   }
   release(handle: number): Promise<void> {

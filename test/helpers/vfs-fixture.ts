@@ -22,7 +22,7 @@ export interface Fixture extends Mounted {
   readonly volume: MemoryVolume
   readonly chunks: MemoryChunks
   /** Another client of the volume. */
-  another(): Mounted
+  readonly another: () => Mounted
 }
 
 export interface FixtureOptions extends MemoryVolumeOptions {

@@ -31,7 +31,7 @@ t.test('a batch reads and seals as what was put into it, within its limits', asy
       fc.boolean(),
       (writes, capacity, hot) => {
         const batch = batchOf(capacity, 8, hot)
-        const model: (number | undefined)[] = new Array(400).fill(undefined)
+        const model = new Array<number | undefined>(400).fill(undefined)
         writes.forEach(({ start, length }, index) => {
           const data = Buffer.alloc(length, index + 1)
           const taken = put(batch, start, data)
@@ -43,7 +43,7 @@ t.test('a batch reads and seals as what was put into it, within its limits', asy
         const chunk = Buffer.concat(data)
         if (chunk.length !== lengthBytes || lengthBytes !== live) throw new Error('the chunk is not what lives')
         if (batch.extents.length > 8) throw new Error('too many extents')
-        const seen: (number | undefined)[] = new Array(400).fill(undefined)
+        const seen = new Array<number | undefined>(400).fill(undefined)
         for (const { fileOffset, chunkOffset, lengthBytes: length } of batch.extents) {
           for (let i = 0; i < length; i++) seen[fileOffset + i] = chunk[chunkOffset + i]
         }

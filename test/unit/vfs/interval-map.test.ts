@@ -26,13 +26,13 @@ t.test('an interval map answers as an array of units does', async (st) => {
   fc.assert(
     fc.property(fc.array(edit, { maxLength: 30 }), fc.nat(SPACE), fc.nat(SPACE), (edits: Edit[], from, to) => {
       const map = new IntervalMap<number>()
-      const model: ({ value: number; at: number } | undefined)[] = new Array(SPACE + 20).fill(undefined)
+      const model = new Array<{ value: number; at: number } | undefined>(SPACE + 20).fill(undefined)
       for (const { start, length, value, at } of edits) {
         if (value === 0) map.delete(start, start + length)
         else map.set(start, start + length, value, at)
         for (let i = 0; i < length; i++) model[start + i] = value === 0 ? undefined : { value, at: at + i }
       }
-      const seen: typeof model = new Array(SPACE + 20).fill(undefined)
+      const seen = new Array<{ value: number; at: number } | undefined>(SPACE + 20).fill(undefined)
       let last = -1
       for (const { start, end, value, at } of map) {
         if (start < last || end <= start) throw new Error('not sorted, or empty')
@@ -92,7 +92,7 @@ function paint(model: (string | null)[], list: readonly Extent[]): void {
 t.test('a flattened window shows the later extent, and holes hide what is below', async (st) => {
   fc.assert(
     fc.property(extents, extents, (before, added) => {
-      const model: (string | null)[] = new Array(SPACE + 20).fill(null)
+      const model = new Array<string | null>(SPACE + 20).fill(null)
       const map = new ExtentMap(toExtents(before))
       paint(model, toExtents(before))
       const stored = model.filter((unit) => unit !== null).length
