@@ -172,8 +172,8 @@ class NodeRegistration implements Registration {
       this.beat()
         .catch((error: unknown) => {
           // An identity that another took while we came back from 'unknown' is lost as well.
-          if (error instanceof RingfsError && error.code === 'NODE_IDENTITY_CLAIMED') return this.#lose(error)
-          this.#options.log.warn({ err: messageOf(error) }, 'heartbeat failed')
+          if (error instanceof RingfsError && error.code === 'NODE_IDENTITY_CLAIMED') this.#lose(error)
+          else this.#options.log.warn({ err: messageOf(error) }, 'heartbeat failed')
         })
         .finally(() => this.#schedule())
     }, this.#intervalMs).unref()

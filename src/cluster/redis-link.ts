@@ -38,6 +38,7 @@ export class RedisLink {
   #inFlight = 0
   /** When the last reply came, or when the first call in flight was sent after a rest. */
   #progressMs = 0
+  #watchedMs = 0
   #lastError: unknown
   #reason = 'the connection ended'
 
@@ -88,8 +89,9 @@ export class RedisLink {
     const timer = setTimeout(() => this.abort(`no answer within ${connectTimeoutMs} ms`), connectTimeoutMs)
     try {
       await this.#redis.connect()
-      if (this.#isEnded) throw this.#lost()
+      if (this.isEnded) throw this.#lost()
       this.#isReady = true
+      this.#watchedMs = this.#options.clock.monotonicMs()
       this.#watchdog = setInterval(() => this.#watch(), Math.max(10, replyTimeoutMs / 4)).unref()
     } catch (error) {
       this.abort(messageOf(this.#lastError ?? error))
@@ -117,8 +119,7 @@ export class RedisLink {
   #send(command: Command): Promise<RedisValue> {
     if (this.#inFlight++ === 0) this.#progressMs = this.#options.clock.monotonicMs()
     this.#redis.sendCommand(command)
-    const reply: Promise<RedisValue> = command.promise
-    return reply.then(this.#onReply, this.#onError)
+    return command.promise.then(this.#onReply, this.#onError)
   }
 
   readonly #onReply = (value: RedisValue): RedisValue => {
@@ -136,7 +137,12 @@ export class RedisLink {
   }
 
   #watch(): void {
-    const silentMs = this.#options.clock.monotonicMs() - this.#progressMs
+    const nowMs = this.#options.clock.monotonicMs()
+    const sinceWatchMs = nowMs - this.#watchedMs
+    this.#watchedMs = nowMs
+    // It was this process that hung (or slept with its machine): replies may be waiting to be read.
+    if (sinceWatchMs > this.#options.replyTimeoutMs / 2) return
+    const silentMs = nowMs - this.#progressMs
     if (this.#inFlight > 0 && silentMs > this.#options.replyTimeoutMs) {
       this.abort(`no reply for ${Math.round(silentMs)} ms`)
     }
@@ -160,7 +166,8 @@ export class RedisLink {
     if (this.#isEnded) return
     this.#reason = reason
     this.#redis.disconnect()
-    this.#redis.stream?.destroy()
+    // There is none before the connect began.
+    if (Object.hasOwn(this.#redis, 'stream')) this.#redis.stream.destroy()
     this.#ended()
   }
 

@@ -102,7 +102,8 @@ class ClusterStore implements RedisStore {
     let last: unknown
     for (let attempt = 0; ; attempt++) {
       try {
-        return await this.#before(deadline, checkServers(this.#topology, requirePersistence, this.#log))
+        await this.#before(deadline, checkServers(this.#topology, requirePersistence, this.#log))
+        return
       } catch (error) {
         const isFinal = error instanceof RingfsError || classify(error).kind === 'refused'
         if (isFinal) throw error

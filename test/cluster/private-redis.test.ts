@@ -57,7 +57,7 @@ async function isAlive(pid: number): Promise<boolean> {
 /** The pid and port of a Redis whose `up` has just been killed. */
 async function crashed(folder: string): Promise<{ pid: number; port: number }> {
   const child = spawn(process.execPath, [CHILD, folder], { stdio: ['ignore', 'pipe', 'inherit'] })
-  const [data] = await once(child.stdout, 'data')
+  const data = await new Promise((resolve) => child.stdout.once('data', resolve))
   child.kill('SIGKILL')
   await once(child, 'exit')
   const [pid = 0, port = 0] = String(data).split(' ').map(Number)

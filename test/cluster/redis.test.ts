@@ -1,9 +1,16 @@
-import t from 'tap'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
 import { PosixError } from '../../src/base/errno.js'
 import { silentLog } from '../../src/base/log.js'
 import { connectRedis } from '../../src/cluster/redis.js'
 import { makeScript } from '../../src/cluster/script.js'
 import { SLOTS, keySlot } from '../../src/cluster/slot.js'
+import type { MetaUrl } from '../../src/cluster/url.js'
 import { freePorts, startRedis } from '../helpers/redis.js'
 
 const options = { log: silentLog, connectTimeoutMs: 5_000, replyTimeoutMs: 1_000 }
@@ -23,6 +30,21 @@ async function codeOf(promise: Promise<unknown>): Promise<string> {
 }
 
 t.setTimeout(120_000)
+
+/** A Redis that is no cluster, as a package manager starts it. */
+async function startPlain(t: Test): Promise<MetaUrl> {
+  const [port = 0] = await freePorts(1)
+  const folder = await mkdtemp(join(tmpdir(), 'ringfs-plain-'))
+  const args = ['--port', String(port), '--bind', '127.0.0.1', '--dir', folder, '--save', '']
+  const child = spawn('redis-server', args, { stdio: 'ignore' })
+  t.teardown(async () => {
+    const gone = once(child, 'exit')
+    child.kill('SIGKILL')
+    await gone
+    await rm(folder, { recursive: true, force: true })
+  })
+  return { hosts: [{ host: '127.0.0.1', port }], volume: 'v' }
+}
 
 t.test('one master', { timeout: 90_000 }, async (t) => {
   const redis = await startRedis(t, { masters: 1 })
@@ -138,6 +160,23 @@ t.test('what cannot be used is told apart', { timeout: 60_000 }, async (t) => {
   redis.pause(0)
   await t.rejects(connectRedis(url, quick), { code: 'REDIS_UNREACHABLE' })
   redis.resume(0)
+
+  for (const greeting of ['', 'HTTP/1.1 400 Bad Request\r\n\r\n']) {
+    const stranger = createServer((socket) => {
+      socket.on('error', () => undefined)
+      socket.write(greeting)
+    })
+    stranger.listen(0, '127.0.0.1')
+    await once(stranger, 'listening')
+    t.teardown(() => stranger.close())
+    const address = stranger.address()
+    if (address === null || typeof address === 'string') throw new Error('no port')
+    const there = { hosts: [{ host: '127.0.0.1', port: address.port }], volume }
+    await t.rejects(connectRedis(there, quick), { code: 'REDIS_UNREACHABLE', message: new RegExp(`:${address.port}`) })
+  }
+
+  const lonely = await startPlain(t)
+  await t.rejects(connectRedis(lonely, quick), { code: 'REDIS_NOT_CLUSTER', message: /cluster-enabled yes/ })
 
   const plain = await startRedis(t, { masters: 1, config: ['cluster-announce-ip ""'] })
   const alone = await connectRedis(plain.url('v'), options)

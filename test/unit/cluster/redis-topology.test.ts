@@ -1,0 +1,17 @@
+import t from 'tap'
+import { parseSlots } from '../../../src/cluster/redis-topology.js'
+
+t.test('CLUSTER SLOTS without an address means the server that was asked', async (t) => {
+  const b = (text: string): Buffer => Buffer.from(text)
+  const reply = [
+    [0, 99, [b(''), 7000, b('id')]],
+    [100, 16383, [b('10.0.0.2'), 7001, b('id')], [b('::1'), 7002, b('id')]],
+  ]
+  const { ranges, addresses } = parseSlots(reply, 'asked:1')
+  t.strictSame(ranges, [
+    { first: 0, last: 99, master: 'asked:7000' },
+    { first: 100, last: 16383, master: '10.0.0.2:7001' },
+  ])
+  t.strictSame([...addresses], ['asked:7000', '10.0.0.2:7001', '[::1]:7002'])
+  t.throws(() => parseSlots(null, 'asked:1'), { code: 'INTERNAL' })
+})
