@@ -2,7 +2,7 @@
  * VfsContract in memory: a simple model with the semantics of a local disk, for tests of what stands above the VFS.
  * Nothing is checked against the caller's rights: that is the kernel's part (default_permissions).
  */
-import { type Clock, systemClock, type TimeSpec } from '../../src/base/clock.js'
+import { type Clock, systemClock } from '../../src/base/clock.js'
 import { PosixError } from '../../src/base/errno.js'
 import {
   FILE_MAX_BYTES,
@@ -15,6 +15,7 @@ import {
 import type { InodeType } from '../../src/meta/contract.js'
 import type { Attr, AttrChange, Caller, RenameFlags, StatFs, VfsContract, VfsDirEntry } from '../../src/vfs/contract.js'
 import { MemoryFile } from './memory-file.js'
+import { attrOf, checkName, DTYPE, key, type Node } from './memory-node.js'
 
 const O_ACCMODE = 3
 const O_WRONLY = 1
@@ -24,7 +25,6 @@ const O_TRUNC = 0o1000
 const O_APPEND = 0o2000
 const S_ISUID = 0o4000
 const S_ISGID = 0o2000
-const DIRECTORY_BYTES = 4096
 const XATTR_CREATE = 1
 const XATTR_REPLACE = 2
 
@@ -36,38 +36,6 @@ const TYPE_OF_FORMAT: ReadonlyMap<number, InodeType> = new Map([
   [0o020000, 'char'],
   [0o060000, 'block'],
 ])
-
-const DTYPE: Readonly<Record<InodeType, number>> = {
-  fifo: 1,
-  char: 2,
-  directory: 4,
-  block: 6,
-  file: 8,
-  symlink: 10,
-  socket: 12,
-}
-
-interface Node {
-  readonly ino: number
-  readonly type: InodeType
-  readonly rdev: number
-  readonly file: MemoryFile
-  readonly target: Buffer
-  /** Names as latin1 strings, which keep every byte. */
-  readonly entries: Map<string, number>
-  readonly xattrs: Map<string, Buffer>
-  readonly btime: TimeSpec
-  mode: number
-  uid: number
-  gid: number
-  nlink: number
-  parent: number
-  atime: TimeSpec
-  mtime: TimeSpec
-  ctime: TimeSpec
-  dataVersion: number
-  opens: number
-}
 
 interface OpenFile {
   readonly node: Node
@@ -486,26 +454,4 @@ export class MemoryVfs implements VfsContract {
       return { name: Buffer.from(name, 'latin1'), ino, dtype: DTYPE[attr.type], attr, offset: BigInt(index + 1) }
     })
   }
-}
-
-function key(name: Buffer): string {
-  return name.toString('latin1')
-}
-
-function checkName(name: Buffer): void {
-  if (name.length === 0) throw new PosixError('ENOENT')
-  if (name.length > NAME_MAX_BYTES) throw new PosixError('ENAMETOOLONG')
-}
-
-function attrOf(node: Node): Attr {
-  const { ino, type, mode, uid, gid, nlink, rdev, atime, mtime, ctime, btime, dataVersion } = node
-  const times = { atime, mtime, ctime, btime }
-  const parent = type === 'directory' ? node.parent : 0
-  return { ino, type, mode, uid, gid, nlink, rdev, ...times, dataVersion, parent, ...sizesOf(node) }
-}
-
-function sizesOf(node: Node): { sizeBytes: number; allocatedBytes: number } {
-  if (node.type === 'directory') return { sizeBytes: DIRECTORY_BYTES, allocatedBytes: DIRECTORY_BYTES }
-  if (node.type === 'symlink') return { sizeBytes: node.target.length, allocatedBytes: 0 }
-  return { sizeBytes: node.file.sizeBytes, allocatedBytes: node.file.allocatedBytes }
 }
