@@ -9,13 +9,13 @@ import { messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { WINDOW_BYTES } from '../base/limits.js'
 import type { Extent, MetaStore } from '../meta/contract.js'
-import { ExtentMap, isCrowded } from './extent-map.js'
+import { CROWDED_CLOSED, ExtentMap, isCrowded } from './extent-map.js'
 
 export class Compactor {
   readonly #meta: MetaStore
   readonly #log: Log
   /** One at a time: it is housekeeping. */
-  #running = false
+  #running: Promise<void> | undefined
 
   constructor(meta: MetaStore, log: Log) {
     this.#meta = meta
@@ -24,17 +24,20 @@ export class Compactor {
 
   /** Does it in the background; a window that is not its turn now is met again. */
   offer(ino: number, window: number): void {
-    if (this.#running) return
-    this.#running = true
-    this.#compact(ino, window)
+    this.#running ??= this.#compact(ino, window)
       .catch((error: unknown) => this.#log.warn({ ino, window, error: messageOf(error) }, 'compaction failed'))
-      .finally(() => (this.#running = false))
+      .finally(() => (this.#running = undefined))
+  }
+
+  /** Waits for the one under way. */
+  async settled(): Promise<void> {
+    await this.#running
   }
 
   async #compact(ino: number, window: number): Promise<void> {
     const old = await this.#meta.extents(ino, window)
     const map = new ExtentMap(old.extents)
-    if (!isCrowded(old.extents.length, map.pieces)) return
+    if (!isCrowded(old.extents.length, map.pieces, CROWDED_CLOSED)) return
     const extents = seenExtents(map, window)
     const done = await this.#meta.compact(ino, old, extents, unusedChunks(old.extents, extents), 0)
     this.#log.debug({ ino, window, before: old.extents.length, after: extents.length, done }, 'extents compacted')

@@ -41,6 +41,7 @@ export class VfsContext {
   readonly dentries: DentryCache
   readonly extents: ExtentCache
   readonly uploader: Uploader
+  readonly compactor: Compactor
   readonly states: InodeStates
   readonly handles: Handles
   readonly reader: Reader
@@ -71,6 +72,7 @@ export class VfsContext {
     this.dentries = new DentryCache(fresh, limits.dentries)
     this.extents = extents
     this.uploader = uploader
+    this.compactor = compactor
     this.states = new InodeStates({ clock, log, limits, chunkBytes, memory, uploader, committer })
     this.handles = new Handles(limits.handles)
     this.reader = new Reader({ attrs, extents, data, fresh, log, readAheadBytes })

@@ -6,7 +6,7 @@
  * not kept is known to be empty (a new or emptied file).
  */
 import type { Attr, Extent, ExtentWindow, MetaStore } from '../meta/contract.js'
-import { ExtentMap } from './extent-map.js'
+import { CROWDED_CLOSED, CROWDED_IN_USE, ExtentMap } from './extent-map.js'
 import type { Freshness } from './freshness.js'
 import { Lru } from './lru.js'
 import { WINDOW_BYTES } from '../base/limits.js'
@@ -122,18 +122,24 @@ export class ExtentCache {
     this.#pieces += (map?.pieces ?? 0) - before
   }
 
+  /** The file was closed here: windows that were mostly written over are told of. */
+  closed(ino: number): void {
+    const file = this.#fresh.coherent ? this.#files.get(ino) : undefined
+    for (const [window, map] of file?.windows ?? []) if (map.takeCrowded(CROWDED_CLOSED)) this.#onCrowded(ino, window)
+  }
+
   #checkCrowded(ino: number, file: FileExtents, extents: readonly Extent[]): void {
     const [first] = extents
     if (first === undefined) return
     const window = Math.floor(first.fileOffset / WINDOW_BYTES)
-    if (file.windows.get(window)?.takeCrowded() === true) this.#onCrowded(ino, window)
+    if (file.windows.get(window)?.takeCrowded(CROWDED_IN_USE) === true) this.#onCrowded(ino, window)
   }
 
   async #fetch(ino: number, window: number): Promise<ExtentMap> {
     const mark = this.#fresh.mark()
     const reply = await this.#meta.extents(ino, window)
     const map = new ExtentMap(reply.extents)
-    if (map.takeCrowded()) this.#onCrowded(ino, window)
+    if (map.takeCrowded(CROWDED_IN_USE)) this.#onCrowded(ino, window)
     this.#keep(ino, window, map, mark)
     return map
   }

@@ -37,8 +37,8 @@ export class ExtentMap {
   }
 
   /** Most of what was added is hidden by now: worth a compaction. Says so once for the extents of now. */
-  takeCrowded(): boolean {
-    if (!isCrowded(this.#added, this.#pieces.size)) return false
+  takeCrowded(crowding: Crowding): boolean {
+    if (!isCrowded(this.#added, this.#pieces.size, crowding)) return false
     this.#added = this.#pieces.size
     return true
   }
@@ -62,12 +62,18 @@ export class ExtentMap {
   }
 }
 
-/** Below this a window is not worth the trouble. */
-const CROWDED_EXTENTS = 256
+/** When a window is worth a compaction: so many extents at least, and so many for each piece that is seen. */
+export interface Crowding {
+  readonly extents: number
+  readonly ratio: number
+}
 
-/** Whether a window of so many extents, of which so many pieces are seen, should be compacted. */
-export function isCrowded(extents: number, pieces: number): boolean {
-  return extents >= CROWDED_EXTENTS && extents >= 4 * pieces
+/** While a file is in use, only what makes it slow; when it is closed, also a few large extents that nobody sees. */
+export const CROWDED_IN_USE: Crowding = { extents: 256, ratio: 4 }
+export const CROWDED_CLOSED: Crowding = { extents: 4, ratio: 2 }
+
+export function isCrowded(extents: number, pieces: number, crowding: Crowding): boolean {
+  return extents >= crowding.extents && extents >= crowding.ratio * pieces
 }
 
 /** Bytes newly allocated when `extents` are added to `map`, each byte counted once and overwritten ones not. */

@@ -123,11 +123,12 @@ export class Files {
 
   /** The handle is gone whatever happens; a failure that nobody reported is thrown last. */
   async release(handle: number): Promise<void> {
-    const { handles, states, meta } = this.#context
+    const { handles, states, meta, extents } = this.#context
     const file = handles.file(handle)
     handles.remove(handle)
     try {
       await file.state.writer.flush()
+      extents.closed(file.state.ino)
     } finally {
       meta.close(file.state.ino)
       states.leave(file.state)

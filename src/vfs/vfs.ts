@@ -199,7 +199,7 @@ class Vfs implements VfsContract {
   }
 
   async #shutdown(): Promise<void> {
-    const { handles, log } = this.#context
+    const { handles, log, compactor } = this.#context
     try {
       await this.#syncAll(true)
     } catch (error) {
@@ -211,6 +211,7 @@ class Vfs implements VfsContract {
           log.error({ handle, error: messageOf(error) }, 'a file was not closed cleanly')
         })
       }
+      await compactor.settled()
     }
   }
 

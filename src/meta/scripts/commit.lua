@@ -35,7 +35,8 @@ elseif #extents > 0 then
   if n.tk == 1 and window == 0 then
     extents, n.tail, n.tk = n.tail .. extents, '', 0
   end
-  if redis.call('EXISTS', KEYS[9]) == 0 then extents = struct.pack('<I4', 1) .. extents end
+  -- The generation of a window is the data version that began it: one that was freed and begun anew is told apart.
+  if redis.call('EXISTS', KEYS[9]) == 0 then extents = struct.pack('<I4', n.dv + 1) .. extents end
   redis.call('APPEND', KEYS[9], extents)
   redis.call('ZADD', KEYS[10], window, window)
   n.win = 1

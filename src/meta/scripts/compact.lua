@@ -10,13 +10,14 @@ local blob = n and redis.call('GET', KEYS[9])
 if not blob then return {0, 0} end
 local generation = struct.unpack('<I4', blob)
 if generation ~= tonumber(ARGV[8]) or #blob - 4 < len then return {0, 0} end
-redis.call('SET', KEYS[9], struct.pack('<I4', (generation + 1) % 4294967296) .. ARGV[10] .. string.sub(blob, 5 + len))
+n.dv = n.dv + 1
+redis.call('SET', KEYS[9], struct.pack('<I4', n.dv) .. ARGV[10] .. string.sub(blob, 5 + len))
 discard(ARGV[11])
 local delta = math.max(tonumber(ARGV[12]), -n.alloc)
 if delta ~= 0 then
   n.alloc = n.alloc + delta
   redis.call('HINCRBY', KEYS[3], 'bytes', string.format('%d', delta))
-  save(ino, n)
 end
+save(ino, n)
 emit(2, ino)
 return after({0, 1})
