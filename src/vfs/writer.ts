@@ -315,7 +315,8 @@ export class InodeWriter {
     this.#draining = true
     for (let head = this.#queue[0]; head !== undefined; head = this.#queue[0]) {
       if (head.kind === 'batch') {
-        await this.#commitFrom(head)
+        // Whatever goes wrong, the queue goes on: a failure drops every batch in it.
+        await this.#commitFrom(head).catch((error: unknown) => this.#fail(error))
       } else {
         await head.run()
         this.#queue.shift()

@@ -1,5 +1,6 @@
 /** The VFS on what it runs on: the metadata engine on a real redis-server, chunk nodes with real folders and workers. */
 import t, { type Test } from 'tap'
+import fc from 'fast-check'
 import { randomUUID } from 'node:crypto'
 import { ROOT_INO } from '../../src/base/limits.js'
 import { silentLog } from '../../src/base/log.js'
@@ -10,7 +11,9 @@ import type { MetaEvent, MetaStore } from '../../src/meta/contract.js'
 import { createVfs } from '../../src/vfs/vfs.js'
 import { startCluster } from '../helpers/chunks.js'
 import { within } from '../helpers/deadline.js'
+import { propertyRun } from '../helpers/property.js'
 import { startRedis } from '../helpers/redis.js'
+import { Play, anyOp, type Op } from '../helpers/vfs-model.js'
 import { vfsSuite, type VfsPair } from './vfs-suite.js'
 
 const DEADLINE_MS = 20_000
@@ -73,5 +76,22 @@ t.test('the VFS over Redis Cluster and chunk nodes', async (st) => {
       },
     }
   }
+  await st.test('random operations read as a buffer does', async (claim) => {
+    const play = async (ops: readonly Op[]): Promise<void> => {
+      const pair = await makePair(claim)
+      const game = new Play(pair.a, pair.b, () => undefined)
+      await game.start()
+      for (const op of ops) await game.run(op)
+      await game.end()
+      await pair.close()
+    }
+    await fc.assert(
+      fc.asyncProperty(fc.array(anyOp, { minLength: 60, maxLength: 150 }), (ops) =>
+        within(60_000, play(ops), 'one play'),
+      ),
+      { ...propertyRun(claim, 10), includeErrorInReport: true, endOnFailure: true },
+    )
+    claim.pass('every play')
+  })
   await vfsSuite(st, (claim) => within(DEADLINE_MS, makePair(claim), 'two clients'))
 })

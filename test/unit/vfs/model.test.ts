@@ -1,5 +1,5 @@
 /**
- * Random operations on several handles of one file against a Buffer, over chunk nodes that are slow and fail from a seed.
+ * Random operations against a Buffer, over chunk nodes that are slow and fail from a seed.
  *
  * Fault model: each upload waits a random number of turns, and fails with NO_QUORUM at random but never for good; events
  * and replies come in any order; coherence comes and goes. Then nothing that was written may be missing, come twice or
@@ -9,184 +9,15 @@ import t from 'tap'
 import fc from 'fast-check'
 import { setImmediate as turn } from 'node:timers/promises'
 import { RingfsError } from '../../../src/base/errors.js'
-import { ROOT_INO, WINDOW_BYTES } from '../../../src/base/limits.js'
 import { createVfs } from '../../../src/vfs/vfs.js'
-import type { VfsContract } from '../../../src/vfs/contract.js'
 import { within } from '../../helpers/deadline.js'
 import { MemoryChunks } from '../../helpers/memory-chunks.js'
-import { MemoryVolume, type MemoryMeta } from '../../helpers/memory-meta.js'
+import { MemoryVolume } from '../../helpers/memory-meta.js'
 import { propertyRun } from '../../helpers/property.js'
 import { FastClock } from '../../helpers/vfs-clock.js'
+import { Play, anyOp, randomOf, type Op } from '../../helpers/vfs-model.js'
 
-const CALLER = { uid: 0, gid: 0, pid: 1 }
-const O_RDWR = 2
-const O_CREAT = 0o100
-const O_APPEND = 0o2000
 const CHUNK = 4096
-/** The play takes place around a window border; what lies before is a hole. */
-const BASE = WINDOW_BYTES - 24_000
-const SPAN = 48_000
-
-type Op =
-  | { readonly op: 'write' | 'read'; readonly handle: number; readonly offset: number; readonly length: number }
-  | { readonly op: 'append'; readonly length: number }
-  | { readonly op: 'truncate'; readonly size: number }
-  | { readonly op: 'flush' | 'fsync' | 'reopen'; readonly handle: number }
-  | { readonly op: 'stat' | 'idle' | 'other' | 'lose' }
-
-const handle = fc.nat(1)
-const offset = fc.nat(SPAN - 9_000)
-const length = fc.oneof(
-  { weight: 3, arbitrary: fc.integer({ min: 1, max: 300 }) },
-  { weight: 1, arbitrary: fc.integer({ min: 1, max: 9_000 }) },
-)
-
-const anyOp: fc.Arbitrary<Op> = fc.oneof(
-  { weight: 8, arbitrary: fc.record({ op: fc.constant('write' as const), handle, offset, length }) },
-  {
-    weight: 4,
-    arbitrary: fc.record({ op: fc.constant('append' as const), length: fc.integer({ min: 1, max: 3_000 }) }),
-  },
-  { weight: 4, arbitrary: fc.record({ op: fc.constant('read' as const), handle, offset, length }) },
-  { weight: 2, arbitrary: fc.record({ op: fc.constant('truncate' as const), size: fc.nat(SPAN - 9_000) }) },
-  {
-    weight: 2,
-    arbitrary: fc.record({ op: fc.constantFrom('flush' as const, 'fsync' as const, 'reopen' as const), handle }),
-  },
-  {
-    weight: 3,
-    arbitrary: fc.record({ op: fc.constantFrom('stat' as const, 'idle' as const, 'other' as const, 'lose' as const) }),
-  },
-)
-
-/** Numbers from 0 to 1 of a seed (mulberry32). */
-function randomOf(seed: number): () => number {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-  }
-}
-
-class Play {
-  readonly #model = Buffer.alloc(SPAN + 40_000)
-  #size = 0
-  #fill = 0
-  #handles: number[] = []
-  #appender = 0
-  readonly #vfs: VfsContract
-  readonly #other: VfsContract
-  readonly #meta: MemoryMeta
-  #ino = 0
-
-  constructor(vfs: VfsContract, other: VfsContract, meta: MemoryMeta) {
-    this.#vfs = vfs
-    this.#other = other
-    this.#meta = meta
-  }
-
-  async start(): Promise<void> {
-    const first = await this.#vfs.create(CALLER, ROOT_INO, Buffer.from('f'), 0o644, O_RDWR | O_CREAT)
-    this.#ino = first.attr.ino
-    this.#handles = [first.handle, await this.#open(O_RDWR)]
-    this.#appender = await this.#open(O_RDWR | O_APPEND)
-    await this.#vfs.setattr(CALLER, this.#ino, { sizeBytes: BASE })
-  }
-
-  async #open(flags: number): Promise<number> {
-    return (await this.#vfs.open(CALLER, this.#ino, flags)).handle
-  }
-
-  #handle(index: number): number {
-    return this.#handles[index] ?? 0
-  }
-
-  #data(bytes: number): Buffer {
-    return Buffer.alloc(bytes, (this.#fill = (this.#fill % 250) + 1))
-  }
-
-  async run(op: Op): Promise<void> {
-    switch (op.op) {
-      case 'write': {
-        const data = this.#data(op.length)
-        await this.#vfs.write(this.#handle(op.handle), BASE + op.offset, data)
-        this.#put(op.offset, data)
-        data.fill(0xff)
-        return
-      }
-      case 'append': {
-        const data = this.#data(op.length)
-        if (this.#size + data.length > this.#model.length) return
-        await this.#vfs.write(this.#appender, 0, data)
-        this.#put(this.#size, data)
-        return
-      }
-      case 'truncate':
-        await this.#vfs.setattr(CALLER, this.#ino, { sizeBytes: BASE + op.size })
-        this.#model.fill(0, op.size)
-        this.#size = op.size
-        return
-      case 'read':
-        return await this.#check(this.#vfs, this.#handle(op.handle), op.offset, op.length)
-      case 'flush':
-        return await this.#vfs.flush(this.#handle(op.handle))
-      case 'fsync':
-        return await this.#vfs.fsync(this.#handle(op.handle), true)
-      case 'reopen':
-        await this.#vfs.release(this.#handle(op.handle))
-        this.#handles[op.handle] = await this.#open(O_RDWR)
-        return
-      case 'stat':
-        return await this.#stat()
-      case 'idle':
-        for (let i = 0; i < 20; i++) await turn()
-        return
-      case 'lose':
-        this.#meta.setCoherent(!this.#meta.coherent)
-        return
-      case 'other':
-        return await this.#checkElsewhere()
-    }
-  }
-
-  #put(at: number, data: Buffer): void {
-    data.copy(this.#model, at)
-    this.#size = Math.max(this.#size, at + data.length)
-  }
-
-  async #stat(): Promise<void> {
-    const attr = await this.#vfs.getattr(CALLER, this.#ino)
-    if (attr.sizeBytes !== BASE + this.#size) throw new Error(`size ${attr.sizeBytes - BASE}, not ${this.#size}`)
-  }
-
-  async #check(vfs: VfsContract, handle: number, from: number, bytes: number): Promise<void> {
-    const expected = this.#model.subarray(Math.min(from, this.#size), Math.min(from + bytes, this.#size))
-    const read = await vfs.read(handle, BASE + from, bytes)
-    if (read.equals(expected)) return
-    const at = read.findIndex((byte, i) => byte !== expected[i])
-    throw new Error(
-      `read of ${from}+${bytes}: ${read.length} bytes, not ${expected.length}; first difference at ${from + at}`,
-    )
-  }
-
-  /** Another client sees everything after a flush here. */
-  async #checkElsewhere(): Promise<void> {
-    await this.#vfs.flush(this.#appender)
-    const { handle, attr } = await this.#other.open(CALLER, this.#ino, 0)
-    if (attr.sizeBytes !== BASE + this.#size)
-      throw new Error(`elsewhere size ${attr.sizeBytes - BASE}, not ${this.#size}`)
-    await this.#check(this.#other, handle, 0, SPAN + 40_000)
-    await this.#other.release(handle)
-  }
-
-  async end(): Promise<void> {
-    await this.#checkElsewhere()
-    await this.#check(this.#vfs, this.#handle(0), 0, SPAN + 40_000)
-    for (const open of [...this.#handles, this.#appender]) await this.#vfs.release(open)
-  }
-}
 
 async function play(ops: readonly Op[], seed: number): Promise<void> {
   const random = randomOf(seed)
@@ -212,7 +43,7 @@ async function play(ops: readonly Op[], seed: number): Promise<void> {
   const clock = new FastClock()
   const vfs = createVfs({ meta: metas[0], chunks, clock, limits })
   const other = createVfs({ meta: metas[1], chunks, clock, limits })
-  const game = new Play(vfs, other, metas[0])
+  const game = new Play(vfs, other, () => metas[0].setCoherent(!metas[0].coherent))
   await game.start()
   for (const op of ops) await game.run(op)
   await game.end()
