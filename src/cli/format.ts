@@ -1,0 +1,62 @@
+import { Command } from 'commander'
+import { LEAF_BYTES } from '../base/limits.js'
+import { connectRedis } from '../cluster/redis.js'
+import { formatVolume, type FormatOptions } from '../meta/format.js'
+import { byteSize, integer } from './arguments.js'
+import { logOf, print, type CommonOptions, type Surroundings } from './surroundings.js'
+import { urlOf } from './target.js'
+import { humanBytes } from './units.js'
+
+interface Options extends CommonOptions {
+  readonly replicas?: number
+  readonly writeQuorum?: number
+  readonly partitions?: number
+  readonly chunkSize?: number
+  readonly metaReplicas?: number
+}
+
+const EXAMPLES = `
+Nothing can be formatted over: a name that exists is refused.
+
+Examples:
+  $ ringfs format redis://:secret@10.0.0.1:6379,10.0.0.2:6379/home --replicas 3
+  $ RINGFS_META_PASSWORD=secret ringfs format redis://10.0.0.1:6379/home`
+
+export function formatCommand(surroundings: Surroundings): Command {
+  return new Command('format')
+    .summary('make a new volume on a Redis Cluster')
+    .description('Makes a new, empty volume. Its settings are fixed for ever.')
+    .argument('<meta-url>', 'redis://[:password@]host:port[,host:port…]/VOLUME')
+    .option('--replicas <n>', 'copies of each chunk, on different nodes (default: 1)', integer(1))
+    .option('--write-quorum <n>', 'copies that must be there before a write counts (default: the majority)', integer(1))
+    .option('--partitions <n>', 'shares of the metadata, to spread over Redis masters (default: 256)', integer(1))
+    .option('--chunk-size <bytes>', `largest chunk, ${LEAF_BYTES / 1024}K to 4M (default: 4M)`, byteSize)
+    .option('--meta-replicas <n>', 'Redis replicas that fsync waits for (default: 0)', integer(0))
+    .addHelpText('after', EXAMPLES)
+    .action(async (url: string, _options: Options, command: Command) => {
+      await format(surroundings, url, command.optsWithGlobals<Options>())
+    })
+}
+
+async function format(surroundings: Surroundings, text: string, options: Options): Promise<void> {
+  const url = urlOf(surroundings, text)
+  const redis = await connectRedis(url, { log: logOf(surroundings, options, 'error') })
+  try {
+    const made = await formatVolume(redis, url.volume, settingsOf(options))
+    const { name, replicas, writeQuorum, partitions, chunkBytes } = made
+    const what = `${replicas} replicas, write quorum ${writeQuorum}, ${partitions} partitions, chunks of ${humanBytes(chunkBytes)}`
+    print(surroundings, `volume ${name} is made: ${what}\n`)
+  } finally {
+    await redis.close()
+  }
+}
+
+function settingsOf({ replicas, writeQuorum, partitions, chunkSize, metaReplicas }: Options): FormatOptions {
+  return {
+    ...(replicas !== undefined && { replicas }),
+    ...(writeQuorum !== undefined && { writeQuorum }),
+    ...(partitions !== undefined && { partitions }),
+    ...(chunkSize !== undefined && { chunkBytes: chunkSize }),
+    ...(metaReplicas !== undefined && { metaReplicas }),
+  }
+}

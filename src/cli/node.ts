@@ -1,0 +1,71 @@
+import { Command, Option } from 'commander'
+import { RingfsError } from '../base/errors.js'
+import { runNode } from '../main/node-process.js'
+import { failureLine, successLine } from '../main/outcome-line.js'
+import { inputEnd, stopSignal } from '../main/stop-signal.js'
+import { positive } from './arguments.js'
+import { keyOf, logOf, print, type CommonOptions, type Surroundings } from './surroundings.js'
+import { urlOf } from './target.js'
+
+interface Options extends CommonOptions {
+  readonly meta?: string
+  readonly data: string
+  readonly listen: string
+  readonly advertise?: string
+  readonly zone: string
+  readonly weight: number
+  readonly supervised?: boolean
+}
+
+const EXAMPLES = `
+The node's identity lives in its data folder: it may come back on another address and brings its chunks along. On an
+address other than loopback a cluster key is required (--key-file), the same for all nodes and mounts.
+
+Examples:
+  $ ringfs node --meta redis://10.0.0.1:6379/home --data /srv/chunks --listen 127.0.0.1:7400
+  $ ringfs node --meta redis://10.0.0.1:6379/home --data /srv/chunks --listen 0.0.0.0:7400 \\
+      --advertise 10.0.0.7:7400 --zone rack-3 --key-file /etc/ringfs.key`
+
+export function nodeCommand(surroundings: Surroundings): Command {
+  return new Command('node')
+    .summary('run a chunk node')
+    .description('Runs a chunk node of a volume until Ctrl-C.')
+    .option('--meta <url>', 'META_URL of the volume (or RINGFS_META)')
+    .requiredOption('--data <dir>', 'data folder, of this node alone')
+    .requiredOption('--listen <host:port>', 'where to listen; port 0 takes any')
+    .option('--advertise <host:port>', 'how others reach it (default: as it listens)')
+    .option('--zone <name>', 'copies go to different zones as far as there are any', '')
+    .option('--weight <number>', 'capacity in relation to the other nodes', positive, 1)
+    .addOption(new Option('--supervised').hideHelp())
+    .addHelpText('after', EXAMPLES)
+    .action(async (_options: Options, command: Command) => {
+      await node(surroundings, command.optsWithGlobals<Options>())
+    })
+}
+
+/** Supervised: tells in a line how the start went, and stops when its standard input ends. */
+async function node(surroundings: Surroundings, options: Options): Promise<void> {
+  const supervised = options.supervised === true
+  const { stopped } = stopSignal()
+  const stop = supervised ? Promise.race([stopped, inputEnd()]) : stopped
+  const url = options.meta ?? surroundings.environment.metaUrl
+  try {
+    if (url === undefined) throw new RingfsError('USAGE', 'which volume? Give --meta URL, or set RINGFS_META')
+    await runNode(
+      {
+        ...options,
+        url: urlOf(surroundings, url),
+        folder: options.data,
+        key: keyOf(surroundings, options),
+        log: logOf(surroundings, options, 'info'),
+      },
+      stop,
+      ({ id, address }) => {
+        print(surroundings, supervised ? successLine({ id, address }) : `node ${id} listens on ${address}\n`)
+      },
+    )
+  } catch (error) {
+    if (supervised) print(surroundings, failureLine(error))
+    throw error
+  }
+}

@@ -1,0 +1,24 @@
+/** Opens a volume in this process for commands that do not mount, whether or not another process has it mounted. */
+import { Closer } from '../main/closer.js'
+import { openFiles, openVolume } from '../main/volume.js'
+import type { OpenedVolume, VolumeSelector } from './context.js'
+import { keyOf, logOf, type CommonOptions, type Surroundings } from './surroundings.js'
+import { findTarget } from './target.js'
+
+export async function openVfs(
+  surroundings: Surroundings,
+  options: CommonOptions,
+  selector: VolumeSelector,
+): Promise<OpenedVolume> {
+  const closer = new Closer()
+  return closer.orClose(async () => {
+    const url = await findTarget(surroundings, selector)
+    const log = logOf(surroundings, options, 'error')
+    const volume = await openVolume(url, { log, key: keyOf(surroundings, options) })
+    closer.add(() => volume.close())
+    const files = await openFiles(volume)
+    // What cannot be written is told here: a command that answers success has written everything.
+    closer.add(() => files.close())
+    return { vfs: files.vfs, settings: volume.settings, close: () => closer.close() }
+  })
+}

@@ -1,0 +1,88 @@
+import { Command } from 'commander'
+import type { ClusterView, RedisStore, VolumeSettings } from '../cluster/contract.js'
+import { connectRedis } from '../cluster/redis.js'
+import { fetchView } from '../cluster/watcher.js'
+import { listSessions, loadVolume, type SessionInfo } from '../meta/format.js'
+import type { VolumeSelector } from './context.js'
+import { withVolume } from './files/session.js'
+import { logOf, print, type CommonOptions, type Surroundings } from './surroundings.js'
+import { findTarget } from './target.js'
+import { humanBytes, humanMs, table } from './units.js'
+
+interface Options extends CommonOptions, VolumeSelector {
+  readonly json?: boolean
+}
+
+const EXAMPLES = `
+Examples:
+  $ ringfs status
+  $ ringfs status --json redis://10.0.0.1:6379/home`
+
+interface Status {
+  readonly settings: VolumeSettings
+  readonly masters: Awaited<ReturnType<RedisStore['masters']>>
+  readonly view: ClusterView
+  readonly sessions: readonly SessionInfo[]
+}
+
+export function statusCommand(surroundings: Surroundings): Command {
+  const command = new Command('status')
+    .summary('nodes, queues and sessions of a volume')
+    .description('Shows the nodes of a volume, their replication queues, and the clients that have it open.')
+    .argument('[meta-url]')
+    .option('--json', 'as JSON')
+    .addHelpText('after', EXAMPLES)
+  return withVolume(command).action(async (url: string | undefined, _options: Options, self: Command) => {
+    const options = self.optsWithGlobals<Options>()
+    const status = await fetchStatus(surroundings, options, url)
+    print(surroundings, options.json === true ? asJson(status) : asText(status))
+  })
+}
+
+async function fetchStatus(surroundings: Surroundings, options: Options, text: string | undefined): Promise<Status> {
+  const url = await findTarget(surroundings, text === undefined ? options : { meta: text })
+  const redis = await connectRedis(url, { log: logOf(surroundings, options, 'error') })
+  try {
+    const settings = await loadVolume(redis, url.volume)
+    const [masters, view, sessions] = await Promise.all([
+      redis.masters(),
+      fetchView(redis, settings.name),
+      listSessions(redis, settings.name),
+    ])
+    return { settings, masters, view, sessions }
+  } finally {
+    await redis.close()
+  }
+}
+
+function asJson({ settings, masters, view, sessions }: Status): string {
+  const value = { volume: settings, redis: masters, epoch: view.epoch, nodes: view.members, sessions }
+  return `${JSON.stringify(value, null, 2)}\n`
+}
+
+function asText({ settings, masters, view, sessions }: Status): string {
+  const { name, uuid, partitions, chunkBytes, replicas, writeQuorum } = settings
+  const kind = `${replicas} replicas, write quorum ${writeQuorum}, ${partitions} partitions, chunks of ${humanBytes(chunkBytes)}`
+  const head = [
+    `volume ${name} (${uuid}): ${kind}`,
+    `redis  ${masters.map((master) => master.address).join(', ')}`,
+    `epoch  ${view.epoch}`,
+  ]
+  return `${head.join('\n')}\n\n${nodeTable(view)}\n${sessionTable(sessions)}`
+}
+
+function nodeTable({ members }: ClusterView): string {
+  if (members.length === 0) return 'no nodes\n'
+  const columns = ['NODE', 'PID', 'ADDRESS', 'STATE', 'SEEN', 'ZONE', 'FREE', 'OF', 'CHUNKS', 'QUEUE']
+  const rows = members.map((one) => [
+    ...[one.id, one.pid, one.address, one.state, `${humanMs(one.silentMs)} ago`, one.zone === '' ? '-' : one.zone],
+    ...[humanBytes(one.freeBytes), humanBytes(one.totalBytes), one.chunks, one.queueLength],
+  ])
+  return table(columns, rows)
+}
+
+function sessionTable(sessions: readonly SessionInfo[]): string {
+  if (sessions.length === 0) return 'no sessions\n'
+  const rows = sessions.map((one) => [one.id, one.host, one.pid, new Date(one.sinceMs).toISOString()])
+  return table(['SESSION', 'HOST', 'PID', 'SINCE'], rows)
+}

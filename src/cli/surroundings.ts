@@ -1,0 +1,39 @@
+/** What every command is given: the surroundings as src/main read them, and where to write. */
+import { createLog, type Log } from '../base/log.js'
+import { readKeyFile, type Environment } from '../main/environment.js'
+
+export interface Surroundings {
+  readonly environment: Environment
+  readonly stdout: NodeJS.WriteStream
+  readonly stderr: NodeJS.WriteStream
+}
+
+/** Options of `ringfs` itself, which every command takes too. */
+export interface CommonOptions {
+  readonly debug?: boolean
+  readonly logLevel?: string
+  /** File of the cluster key. */
+  readonly keyFile?: string
+}
+
+/** Results of commands go to standard output, as they are. */
+export function print(surroundings: Surroundings, text: string | Uint8Array): void {
+  surroundings.stdout.write(text)
+}
+
+/** For people: what is going on, and what went wrong. */
+export function say(surroundings: Surroundings, text: string): void {
+  surroundings.stderr.write(`ringfs: ${text}\n`)
+}
+
+/** `level` is this command's own choice, when nobody asks for another. */
+export function logOf(surroundings: Surroundings, options: CommonOptions, level: string): Log {
+  const asked = options.logLevel ?? (options.debug === true ? 'debug' : surroundings.environment.logLevel)
+  return createLog(asked ?? level)
+}
+
+/** --key-file, else RINGFS_KEY_FILE, else none. */
+export function keyOf(surroundings: Surroundings, options: CommonOptions): Buffer | undefined {
+  const file = options.keyFile ?? surroundings.environment.keyFile
+  return file === undefined ? undefined : readKeyFile(file)
+}

@@ -1,0 +1,110 @@
+import { Command, Option } from 'commander'
+import { z } from 'zod'
+import type { Durability } from '../chunk/contract.js'
+import type { DriverName } from '../fuse/driver.js'
+import { ReadyPipe, detach } from '../main/detach.js'
+import { openDataFolders } from '../main/data-folder.js'
+import { stopSignal } from '../main/stop-signal.js'
+import { runUp, type UpReady } from '../main/up.js'
+import { driverOption, durabilityOption, integer, mountOptions } from './arguments.js'
+import { logOf, print, say, type CommonOptions, type Surroundings } from './surroundings.js'
+
+interface Options extends CommonOptions {
+  readonly data: string
+  readonly nodes?: number
+  readonly replicas?: number
+  readonly volume?: string
+  readonly driver?: DriverName
+  readonly durability?: Durability
+  readonly options: readonly string[]
+  readonly detach?: boolean
+  readonly readyPipe?: boolean
+}
+
+const EXAMPLES = `
+Redis, chunk nodes and the mount, all on this machine. Data stay in the data folder; a second start finds them again.
+One node lives in this process; with more, each is a process of its own, started again when it dies.
+
+Examples:
+  $ ringfs up
+  $ ringfs up /mnt/shared --data /srv/ringfs --detach
+  $ ringfs up --nodes 3 --replicas 3`
+
+const readySchema = z.object({
+  volume: z.string(),
+  mountpoint: z.string(),
+  dataDir: z.string(),
+  nodes: z.number(),
+  replicas: z.number(),
+})
+
+export function upCommand(surroundings: Surroundings): Command {
+  return new Command('up')
+    .summary('run everything on this machine and mount it')
+    .description('Runs everything on this machine and mounts it. Ctrl-C unmounts cleanly and keeps the data.')
+    .argument('[mountpoint]', 'an empty folder; made if it is missing', './mnt')
+    .option('--data <dir>', 'data folder', './ringfs-data')
+    .option('--nodes <n>', 'chunk nodes (default: as at the first start, and 1 then)', integer(1))
+    .option('--replicas <n>', 'copies of each chunk; fixed at the first start (default: 1)', integer(1))
+    .option('--volume <name>', 'name of the volume; fixed at the first start (default: ringfs)')
+    .addOption(driverOption)
+    .addOption(durabilityOption)
+    .option('-o, --options <list>', 'mount options: ro, allow_other, …', mountOptions, [])
+    .option('--detach', 'go on in the background once mounted; log to the data folder')
+    .addOption(new Option('--ready-pipe').hideHelp())
+    .addHelpText('after', EXAMPLES)
+    .action(async (mountpoint: string, _options: Options, command: Command) => {
+      const options = command.optsWithGlobals<Options>()
+      await (options.detach === true
+        ? inBackground(surroundings, mountpoint, options)
+        : here(surroundings, mountpoint, options))
+    })
+}
+
+async function here(surroundings: Surroundings, mountpoint: string, options: Options): Promise<void> {
+  const pipe = new ReadyPipe(options.readyPipe === true)
+  const { stopped } = stopSignal(() => say(surroundings, 'stopping at once'))
+  void stopped.then(() => say(surroundings, 'unmounting'))
+  const { runFolder, inherited } = surroundings.environment
+  try {
+    await runUp(
+      {
+        ...options,
+        mountpoint,
+        dataDir: options.data,
+        runFolder,
+        inherited,
+        log: logOf(surroundings, options, options.readyPipe === true ? 'info' : 'warn'),
+        say: (text) => say(surroundings, text),
+      },
+      stopped,
+      (ready) => {
+        pipe.ready(ready)
+        print(surroundings, `${mountedLine(ready)}; Ctrl-C unmounts\n`)
+      },
+    )
+  } catch (error) {
+    pipe.failed(error)
+    throw error
+  }
+}
+
+function mountedLine({ volume, mountpoint, dataDir, nodes, replicas }: UpReady): string {
+  const where = `volume ${volume} is mounted at ${mountpoint}, its data are in ${dataDir}`
+  return nodes === 1 ? where : `${where} (${nodes} nodes, ${replicas} replicas)`
+}
+
+async function inBackground(surroundings: Surroundings, mountpoint: string, options: Options): Promise<void> {
+  const logFile = openDataFolders(options.data).log
+  const words = ['up', mountpoint, '--ready-pipe', ...optionWords(options)]
+  const ready = await detach({ words, env: surroundings.environment.inherited, logFile, schema: readySchema })
+  print(surroundings, `${mountedLine(ready)}; process ${ready.pid}, log in ${logFile}; ringfs down stops it\n`)
+}
+
+function optionWords(options: Options): readonly string[] {
+  const { data, nodes, replicas, volume, driver, durability, logLevel, debug } = options
+  const pairs = Object.entries({ data, nodes, replicas, volume, driver, durability, 'log-level': logLevel })
+  const words = pairs.flatMap(([name, value]) => (value === undefined ? [] : [`--${name}`, String(value)]))
+  const mount = options.options.flatMap((option) => ['-o', option])
+  return [...words, ...mount, ...(debug === true ? ['--debug'] : [])]
+}

@@ -1,0 +1,88 @@
+/** Starting this program again in the background, and waiting until it is ready. */
+import { spawn } from 'node:child_process'
+import { closeSync, fstatSync, mkdirSync, openSync, readSync, writeSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { Readable } from 'node:stream'
+import { fileURLToPath } from 'node:url'
+import type { z } from 'zod'
+import { RingfsError } from '../base/errors.js'
+import { failureLine, parseOutcome, successLine } from './outcome-line.js'
+
+/** The descriptor over which a process in the background tells how its start went. */
+export const READY_FD = 3
+const TAIL_BYTES = 2_000
+
+/** The words that start this program: `node PROGRAM …`. */
+export const PROGRAM = fileURLToPath(new URL('./ringfs.js', import.meta.url))
+
+export interface DetachPlan<T extends object> {
+  readonly words: readonly string[]
+  readonly env: NodeJS.ProcessEnv
+  /** Its log and whatever else it prints; appended to. */
+  readonly logFile: string
+  readonly schema: z.ZodType<T>
+}
+
+/** Answers what the process told when it was ready, with its pid. Errors: what its start failed with. */
+export async function detach<T extends object>(plan: DetachPlan<T>): Promise<T & { readonly pid: number }> {
+  mkdirSync(dirname(plan.logFile), { recursive: true, mode: 0o700 })
+  const log = openSync(plan.logFile, 'a', 0o600)
+  const from = fstatSync(log).size
+  const child = spawn(process.execPath, [PROGRAM, ...plan.words], {
+    detached: true,
+    stdio: ['ignore', log, log, 'pipe'],
+    env: plan.env,
+  })
+  closeSync(log)
+  const failed = new Promise<never>((_resolve, reject) => child.once('error', reject))
+  const pipe = child.stdio[READY_FD]
+  const told = await Promise.race([failed, pipe instanceof Readable ? text(pipe) : ''])
+  child.unref()
+  const [line = ''] = told.split('\n')
+  if (line === '' || child.pid === undefined) {
+    throw new RingfsError('INTERNAL', `the process ended before it was ready: ${tail(plan.logFile, from)}`)
+  }
+  return { ...parseOutcome(line, plan.schema), pid: child.pid }
+}
+
+function tail(file: string, from: number): string {
+  const fd = openSync(file, 'r')
+  try {
+    const buffer = Buffer.alloc(TAIL_BYTES)
+    const start = Math.max(from, fstatSync(fd).size - TAIL_BYTES)
+    const length = readSync(fd, buffer, 0, TAIL_BYTES, start)
+    const said = buffer.toString('utf8', 0, length).trim()
+    return said === '' ? `see ${file}` : (said.split('\n').at(-1) ?? '')
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** In the process in the background: tells once, and closes. A starter that is gone does not matter. */
+export class ReadyPipe {
+  #open: boolean
+
+  constructor(isDetached: boolean) {
+    this.#open = isDetached
+  }
+
+  ready(value: object): void {
+    this.#tell(successLine(value))
+  }
+
+  failed(error: unknown): void {
+    this.#tell(failureLine(error))
+  }
+
+  #tell(line: string): void {
+    if (!this.#open) return
+    this.#open = false
+    try {
+      writeSync(READY_FD, line)
+    } catch {
+      // EPIPE: nobody waits any more.
+    }
+    closeSync(READY_FD)
+  }
+}

@@ -1,0 +1,71 @@
+/** `ringfs down`: stops an `up`, and cleans up what one that crashed has left behind. */
+import { RingfsError } from '../base/errors.js'
+import { systemClock } from '../base/clock.js'
+import type { Log } from '../base/log.js'
+import { stopLeftPrivateRedis } from '../cluster/private-redis.js'
+import { mountOn, readMounts } from '../fuse/mounts.js'
+import { unmountPath } from '../fuse/unmount.js'
+import { findDataFolders, readUpRecord } from './data-folder.js'
+import { isRunning, readRunFiles, type RunFile } from './runfiles.js'
+
+export interface DownOptions {
+  /** Real or not; null: the only `up` that runs here. */
+  readonly dataDir: string | null
+  readonly runFolder: string
+  readonly log: Log
+}
+
+const POLL_MS = 50
+/** It writes what is buffered and stops Redis first. */
+const STOP_WAIT_MS = 120_000
+
+/** Answers what was done, in a line. Errors: RingfsError NOT_RUNNING, USAGE, INTERNAL. */
+export async function runDown(options: DownOptions): Promise<string> {
+  const ups = readRunFiles(options.runFolder).filter((run) => run.dataDir !== null)
+  const root = options.dataDir === null ? undefined : findDataFolders(options.dataDir)?.root
+  if (options.dataDir !== null && root === undefined) {
+    throw new RingfsError('NOT_RUNNING', `${options.dataDir} is not a data folder of ringfs up`)
+  }
+  const chosen = root === undefined ? ups : ups.filter((run) => run.dataDir === root)
+  if (chosen.length > 1) {
+    const folders = chosen.map((run) => run.dataDir).join(', ')
+    throw new RingfsError('USAGE', `several run here: name one with --data (${folders})`)
+  }
+  const [running] = chosen
+  if (running !== undefined) return stopRunning(running)
+  if (root !== undefined && (await cleanUp(root, options.log))) return `what was left running in ${root} is stopped`
+  throw new RingfsError('NOT_RUNNING', root === undefined ? 'no ringfs up runs here' : `no ringfs up runs in ${root}`)
+}
+
+async function stopRunning(running: RunFile): Promise<string> {
+  process.kill(running.pid, 'SIGTERM')
+  await untilEnded(running)
+  return `${running.mountpoint} is unmounted; the data stay in ${running.dataDir ?? ''}`
+}
+
+/** Errors: RingfsError INTERNAL when it does not end. */
+export async function untilEnded(running: Pick<RunFile, 'pid' | 'startedAt'>): Promise<void> {
+  const deadlineMs = systemClock.monotonicMs() + STOP_WAIT_MS
+  while (isRunning(running)) {
+    if (systemClock.monotonicMs() > deadlineMs) {
+      throw new RingfsError('INTERNAL', `process ${running.pid} still stops after ${STOP_WAIT_MS / 1000} s`)
+    }
+    await systemClock.sleep(POLL_MS)
+  }
+}
+
+/** Of an `up` that was killed: its Redis and its dead mount. */
+async function cleanUp(root: string, log: Log): Promise<boolean> {
+  const stopped = await stopLeftPrivateRedis({ folder: `${root}/redis`, log })
+  return (await unmountDead(root)) || stopped
+}
+
+async function unmountDead(root: string): Promise<boolean> {
+  const mountpoint = readUpRecord(root)?.mountpoint
+  if (mountpoint === undefined) return false
+  const source = `ringfs:${readUpRecord(root)?.volume ?? ''}`
+  const left = (await readMounts()).some((mount) => mount.mountpoint === mountpoint && mount.source === source)
+  if (!left || (await mountOn(mountpoint)) === undefined) return false
+  await unmountPath(mountpoint, true)
+  return true
+}

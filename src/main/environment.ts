@@ -1,0 +1,52 @@
+/** What a process is told by its surroundings: read here, once, and handed on. */
+import { readFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { RingfsError, messageOf } from '../base/errors.js'
+
+export interface Environment {
+  /** Where running mounts leave their run files. */
+  readonly runFolder: string
+  /** RINGFS_META: the META_URL of commands that are given none. */
+  readonly metaUrl: string | undefined
+  /** RINGFS_META_PASSWORD: for a META_URL without a password, which any user could read in the list of processes. */
+  readonly metaPassword: string | undefined
+  /** RINGFS_KEY_FILE: the file of the cluster key. */
+  readonly keyFile: string | undefined
+  /** RINGFS_LOG: level of the log on stderr. */
+  readonly logLevel: string | undefined
+  /** What a process of ours is started with, beside its arguments. */
+  readonly inherited: NodeJS.ProcessEnv
+}
+
+export function readEnvironment(env: NodeJS.ProcessEnv = process.env): Environment {
+  return {
+    runFolder: runFolder(env['XDG_RUNTIME_DIR']),
+    metaUrl: given(env['RINGFS_META']),
+    metaPassword: given(env['RINGFS_META_PASSWORD']),
+    keyFile: given(env['RINGFS_KEY_FILE']),
+    logLevel: given(env['RINGFS_LOG']),
+    inherited: env,
+  }
+}
+
+/** A variable that is set to nothing counts as not set. */
+function given(value: string | undefined): string | undefined {
+  return value === '' ? undefined : value
+}
+
+/** $XDG_RUNTIME_DIR/ringfs, for root /run/ringfs, and for others without one a folder of their own below the temporary one. */
+function runFolder(xdg: string | undefined): string {
+  const uid = process.getuid?.() ?? 0
+  if (xdg !== undefined && xdg !== '') return join(xdg, 'ringfs')
+  return uid === 0 && process.platform === 'linux' ? '/run/ringfs' : join(tmpdir(), `ringfs-${uid}`)
+}
+
+/** Errors: RingfsError USAGE. The key's length is checked where it is used. */
+export function readKeyFile(file: string): Buffer {
+  try {
+    return Buffer.from(readFileSync(file, 'utf8').trim())
+  } catch (error) {
+    throw new RingfsError('USAGE', `the cluster key cannot be read: ${messageOf(error)}`, { cause: error })
+  }
+}

@@ -1,0 +1,80 @@
+/** A mounted volume in this process: files, FileService beside them, and the run file by which others find it. */
+import { hasCode, messageOf } from '../base/errors.js'
+import type { Log } from '../base/log.js'
+import type { Durability } from '../chunk/contract.js'
+import { formatMetaUrl } from '../cluster/url.js'
+import type { DriverName, Mounted } from '../fuse/driver.js'
+import { pickDriver } from '../fuse/drivers.js'
+import { prepareMountpoint } from '../fuse/mountpoint.js'
+import { Closer } from './closer.js'
+import { serveFiles } from './file-server.js'
+import { writeRunFile } from './runfiles.js'
+import { openFiles, type Volume } from './volume.js'
+
+export interface MountSettings {
+  readonly driver?: DriverName | undefined
+  /** In the form of mount -o: `ro`, `allow_other`, and what the driver takes beside them. */
+  readonly options: readonly string[]
+  readonly durability?: Durability | undefined
+}
+
+export interface MountPlan extends MountSettings {
+  readonly mountpoint: string
+  /** Where FileService listens. */
+  readonly socket: string
+  readonly localNode?: string | undefined
+  readonly runFolder: string
+  /** Of an `up`. */
+  readonly dataDir: string | null
+}
+
+export interface ActiveMount {
+  /** Real path. */
+  readonly mountpoint: string
+  /** Settles when it is unmounted, by whomever. */
+  readonly ended: Promise<void>
+  /** Writes everything, unmounts (lazily when it is in use), ends the session. Rejects when data could not be written. */
+  stop(): Promise<void>
+}
+
+/** Errors: those of the driver and of openFiles; RingfsError LISTEN_FAILED. */
+export async function startMount(volume: Volume, plan: MountPlan): Promise<ActiveMount> {
+  const { log } = volume
+  const closer = new Closer()
+  return closer.orClose(async () => {
+    const mountpoint = await prepareMountpoint(plan.mountpoint, log)
+    const files = await openFiles(volume, plan)
+    closer.add(() => files.close())
+    const server = await serveFiles(files.vfs, plan.socket, log)
+    closer.add(() => server.stop())
+    const mounted = await pickDriver(plan.driver).mount(files.vfs, driverOptions(volume, mountpoint, plan.options), log)
+    closer.add(() => unmount(mounted, mountpoint, log))
+    const { dataDir, socket, runFolder } = plan
+    const record = { volume: volume.settings.name, metaUrl: formatMetaUrl(volume.url), dataDir, mountpoint, socket }
+    closer.add(writeRunFile(runFolder, record))
+    return { mountpoint, ended: mounted.ended, stop: () => closer.close() }
+  })
+}
+
+function driverOptions(volume: Volume, mountpoint: string, options: readonly string[]): Parameters<Driver['mount']>[1] {
+  return {
+    mountpoint,
+    fsName: `ringfs:${volume.settings.name}`,
+    readOnly: options.includes('ro'),
+    allowOther: options.includes('allow_other'),
+    extra: options.filter((option) => !['ro', 'rw', 'allow_other'].includes(option)),
+  }
+}
+
+type Driver = ReturnType<typeof pickDriver>
+
+/** Whoever told this process to end wants it to end: what is in use is taken away from its users. */
+async function unmount(mounted: Mounted, mountpoint: string, log: Log): Promise<void> {
+  try {
+    await mounted.unmount(false)
+  } catch (error) {
+    if (hasCode(error, 'MOUNTPOINT_BUSY')) log.warn({ mountpoint }, 'in use: unmounted all the same')
+    else log.error({ mountpoint, err: messageOf(error) }, 'unmounting lazily')
+    await mounted.unmount(true)
+  }
+}

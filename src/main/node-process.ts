@@ -1,0 +1,55 @@
+/** `ringfs node`: a chunk node in a process of its own. */
+import { RingfsError } from '../base/errors.js'
+import type { Log } from '../base/log.js'
+import type { MetaUrl } from '../cluster/url.js'
+import { RpcServer } from '../rpc/server.js'
+import { Closer } from './closer.js'
+import { startNode } from './node.js'
+import { openVolume } from './volume.js'
+
+export interface NodeProcessOptions {
+  readonly url: MetaUrl
+  readonly folder: string
+  /** `host:port` or `unix:/path`; port 0 takes any. */
+  readonly listen: string
+  /** What peers and clients dial. Default: where it listens. */
+  readonly advertise?: string | undefined
+  readonly zone: string
+  readonly weight: number
+  readonly key?: Buffer | undefined
+  readonly log: Log
+}
+
+/** Everybody's address is nobody's: a peer that dialled it would reach itself. */
+const ANY_HOST = /^(0\.0\.0\.0|\[::\]|\*):/
+
+/** Runs until `stop` fires. Errors: those of openVolume and startNode. */
+export async function runNode(
+  options: NodeProcessOptions,
+  stop: Promise<void>,
+  onReady: (node: { readonly id: string; readonly address: string }) => void,
+): Promise<void> {
+  const { url, key, log, listen, advertise } = options
+  if (advertise === undefined && ANY_HOST.test(listen)) {
+    throw new RingfsError('USAGE', `others cannot dial ${listen}: add --advertise HOST:PORT`)
+  }
+  const closer = new Closer()
+  await closer.orClose(async () => {
+    const volume = await openVolume(url, { log, key })
+    closer.add(() => volume.close())
+    const server = new RpcServer({ log, ...(key && { key }) })
+    const node = await startNode(volume, {
+      ...options,
+      server,
+      listen: async () => {
+        const address = await server.listen(listen)
+        return advertise ?? address
+      },
+    })
+    closer.add(() => node.stop())
+    onReady(node)
+    const lost = await Promise.race([stop, node.lost])
+    if (lost instanceof RingfsError) throw lost
+  })
+  await closer.close()
+}

@@ -1,0 +1,111 @@
+/** A chunk node: its data folder, its store, its listener, its place in the membership, and its replication queue. */
+import { systemClock } from '../base/clock.js'
+import { type RingfsError, messageOf } from '../base/errors.js'
+import { openDataFolder } from '../chunk/node/identity.js'
+import { serveChunkNode } from '../chunk/node/server.js'
+import { ChunkService } from '../chunk/node/service.js'
+import { ChunkStore } from '../chunk/node/store.js'
+import { register, type Registration } from '../cluster/membership.js'
+import type { RpcServer } from '../rpc/server.js'
+import { Closer } from './closer.js'
+import { VERSION } from './version.js'
+import type { Volume } from './volume.js'
+
+export interface NodeOptions {
+  readonly folder: string
+  readonly zone: string
+  readonly weight: number
+  /** Begins to listen, when everything is ready to answer, and answers the address that peers dial. */
+  readonly listen: (server: RpcServer) => Promise<string>
+  readonly server: RpcServer
+}
+
+export interface RunningNode {
+  readonly id: string
+  readonly address: string
+  /** Resolves, with the reason, when the node must not go on: its identity is used by another process. */
+  readonly lost: Promise<RingfsError>
+  /** Says goodbye, answers what is asked already, lets go of the data folder. */
+  stop(): Promise<void>
+}
+
+/** Errors: those of openDataFolder, of `listen` and of register. */
+export async function startNode(volume: Volume, options: NodeOptions): Promise<RunningNode> {
+  const closer = new Closer()
+  return closer.orClose(async () => {
+    const data = await openDataFolder(options.folder, volume.settings.uuid)
+    closer.add(() => data.close())
+    // Ends after the goodbye and before the folder is let go: two processes never answer for one folder.
+    closer.add(() => options.server.close())
+    const service = await openService(volume, data.folder, data.nodeId)
+    serveChunkNode(service.api, options.server)
+    volume.peers.setLocal(data.nodeId, service.api)
+    const address = await options.listen(options.server)
+    const { registration, lost } = await join(volume, { ...options, id: data.nodeId, address }, service.store)
+    closer.add(() => registration.leave())
+    const queue = consumeQueue(volume, data.nodeId, registration.incarnation, service.api)
+    closer.add(queue.stop)
+    // So that this very process knows of its own node before it writes.
+    await volume.watcher.refresh()
+    return { id: data.nodeId, address, lost, stop: () => closer.close() }
+  })
+}
+
+async function openService(
+  volume: Volume,
+  folder: string,
+  nodeId: string,
+): Promise<{ api: ChunkService; store: ChunkStore }> {
+  const { settings, pool, buffers, log, watcher, peers, queue } = volume
+  const store = await ChunkStore.open({ folder, volume: settings.uuid, pool, buffers, clock: systemClock, log })
+  const stateOf = (id: string): string | undefined => watcher.current().view.members.find((one) => one.id === id)?.state
+  const api = new ChunkService({
+    nodeId,
+    volume: settings.uuid,
+    version: VERSION,
+    disk: store,
+    peer: (id) => peers.get(id),
+    order: (chunkId) => watcher.current().ring.preference(chunkId),
+    isSuspect: (id) => stateOf(id) !== 'up',
+    enqueue: (id, tasks) => queue.enqueue(id, tasks),
+    clock: systemClock,
+    log,
+  })
+  return { api, store }
+}
+
+async function join(
+  volume: Volume,
+  node: { readonly id: string; readonly address: string; readonly zone: string; readonly weight: number },
+  store: ChunkStore,
+): Promise<{ registration: Registration; lost: Promise<RingfsError> }> {
+  let onLost: (error: RingfsError) => void = () => undefined
+  const lost = new Promise<RingfsError>((resolve) => (onLost = resolve))
+  const { id, address, zone, weight } = node
+  const registration = await register(volume.redis, {
+    volume: volume.settings.name,
+    identity: { id, address, zone, weight, pid: process.pid },
+    space: () => ({ ...store.space(), chunks: store.chunks }),
+    log: volume.log,
+    onLost,
+  })
+  return { registration, lost }
+}
+
+function consumeQueue(
+  volume: Volume,
+  nodeId: string,
+  consumer: string,
+  api: ChunkService,
+): { stop: () => Promise<void> } {
+  const stopping = new AbortController()
+  const done = volume.queue
+    .consume(nodeId, consumer, (task) => api.repairer.handle(task), { signal: stopping.signal })
+    .catch((error: unknown) => volume.log.error({ err: messageOf(error) }, 'replication queue is not worked on'))
+  return {
+    stop: async () => {
+      stopping.abort()
+      await done
+    },
+  }
+}

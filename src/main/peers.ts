@@ -1,0 +1,66 @@
+/** The chunk nodes of a volume by their id: the one in this process directly, all others over RPC, one channel each. */
+import { RingfsError } from '../base/errors.js'
+import type { ChunkNodeApi } from '../chunk/contract.js'
+import { remoteChunkNode } from '../chunk/remote.js'
+import type { ClusterWatcher } from '../cluster/watcher.js'
+import { RpcChannel } from '../rpc/channel.js'
+
+interface Peer {
+  readonly channel: RpcChannel
+  readonly node: ChunkNodeApi
+}
+
+export class Peers {
+  readonly #watcher: ClusterWatcher
+  readonly #key: Buffer | undefined
+  readonly #peers = new Map<string, Peer>()
+  readonly #unwatch: () => void
+  #local: { readonly id: string; readonly node: ChunkNodeApi } | undefined
+
+  constructor(watcher: ClusterWatcher, key: Buffer | undefined) {
+    this.#watcher = watcher
+    this.#key = key
+    this.#unwatch = watcher.onChange(() => this.#dropOld())
+  }
+
+  setLocal(id: string, node: ChunkNodeApi): void {
+    this.#local = { id, node }
+  }
+
+  /** Errors: RingfsError NODE_UNREACHABLE when no address is known. */
+  get(id: string): ChunkNodeApi {
+    if (id === this.#local?.id) return this.#local.node
+    const address = this.#addressOf(id)
+    if (address === undefined) throw new RingfsError('NODE_UNREACHABLE', `node ${id} is not a member of this volume`)
+    const known = this.#peers.get(id)
+    if (known?.channel.target === address) return known.node
+    if (known !== undefined) void known.channel.close()
+    return this.#open(id, address)
+  }
+
+  #open(id: string, address: string): ChunkNodeApi {
+    const channel = new RpcChannel(address, { ...(this.#key && { key: this.#key }) })
+    const node = remoteChunkNode(channel)
+    this.#peers.set(id, { channel, node })
+    return node
+  }
+
+  #addressOf(id: string): string | undefined {
+    return this.#watcher.current().view.members.find((member) => member.id === id)?.address
+  }
+
+  /** A node that came back elsewhere, or is gone: calls in flight end by themselves. */
+  #dropOld(): void {
+    for (const [id, { channel }] of this.#peers) {
+      if (this.#addressOf(id) === channel.target) continue
+      this.#peers.delete(id)
+      void channel.close()
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#unwatch()
+    await Promise.all([...this.#peers.values()].map(({ channel }) => channel.close()))
+    this.#peers.clear()
+  }
+}

@@ -1,0 +1,23 @@
+#!/usr/bin/env node
+/** The program. Only here, and in environment.ts, are the arguments and the environment read. */
+import { exitCodeOf, failureText, isHelp } from '../cli/failures.js'
+import { buildProgram, withMetaOption } from '../cli/program.js'
+import { readEnvironment } from './environment.js'
+
+const words = withMetaOption(process.argv.slice(2))
+const surroundings = { environment: readEnvironment(), stdout: process.stdout, stderr: process.stderr }
+
+// `ringfs cat /big | head`: whoever read has seen enough.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(0)
+  throw error
+})
+
+try {
+  await buildProgram(surroundings).parseAsync([...words], { from: 'user' })
+} catch (error) {
+  const code = exitCodeOf(error)
+  process.exitCode = code
+  if (code !== 0 && !isHelp(error)) process.stderr.write(`ringfs: ${failureText(error)}\n`)
+  if (words.includes('--debug') && error instanceof Error) process.stderr.write(`${error.stack ?? ''}\n`)
+}

@@ -1,0 +1,109 @@
+/**
+ * Run files: what runs on this machine, for commands that are not told. One file a process with a mount, `<pid>.json`, in
+ * a folder that only its user can look into: the file holds the metadata's password.
+ *
+ * Invariant: a run file appears whole (written under another name, renamed) and after its socket listens. One whose process
+ * has died is not believed, and removed by whoever sees it; a pid used again by another process is told by its start time.
+ */
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { z } from 'zod'
+import { RingfsError, messageOf } from '../base/errors.js'
+
+const schema = z.object({
+  volume: z.string(),
+  /** With its password. */
+  metaUrl: z.string(),
+  /** The data folder of an `up`; null for a mount. */
+  dataDir: z.string().nullable(),
+  /** Real path. */
+  mountpoint: z.string(),
+  /** Unix socket of FileService. */
+  socket: z.string(),
+  pid: z.int().positive(),
+  /** When the process began, in the kernel's own unit; null where that is not known. */
+  startedAt: z.string().nullable(),
+})
+
+export type RunFile = z.infer<typeof schema>
+
+/** Makes the folder, or makes sure that it is ours alone: a stranger's could feed us a socket of his. Errors: RingfsError USAGE. */
+export function ensureRunFolder(folder: string): void {
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 })
+  } catch (error) {
+    throw new RingfsError('USAGE', `no run files in ${folder} (${messageOf(error)}): set XDG_RUNTIME_DIR`)
+  }
+  const { uid, mode } = statSync(folder)
+  const own = process.getuid?.() ?? uid
+  if (uid !== own || (mode & 0o077) !== 0) {
+    throw new RingfsError('USAGE', `${folder} must belong to you with mode 0700: remove it, or set XDG_RUNTIME_DIR`)
+  }
+}
+
+/** Answers how to take it away again. */
+export function writeRunFile(folder: string, content: Omit<RunFile, 'pid' | 'startedAt'>): () => void {
+  ensureRunFolder(folder)
+  const file = join(folder, `${process.pid}.json`)
+  const partial = `${file}.new`
+  const record: RunFile = { ...content, pid: process.pid, startedAt: startOf(process.pid) }
+  writeFileSync(partial, `${JSON.stringify(record, null, 2)}\n`, { mode: 0o600 })
+  renameSync(partial, file)
+  return () => rmSync(file, { force: true })
+}
+
+/** Of the processes that live, oldest first. */
+export function readRunFiles(folder: string): readonly RunFile[] {
+  const found: RunFile[] = []
+  for (const name of list(folder)) {
+    const file = join(folder, name)
+    const record = parse(file)
+    if (record === undefined) continue
+    if (isRunning(record)) found.push(record)
+    else rmSync(file, { force: true })
+  }
+  return found.sort((a, b) => Number(a.startedAt) - Number(b.startedAt))
+}
+
+function list(folder: string): readonly string[] {
+  try {
+    const { uid } = statSync(folder)
+    if (uid !== (process.getuid?.() ?? uid)) return []
+    return readdirSync(folder).filter((name) => name.endsWith('.json'))
+  } catch {
+    return []
+  }
+}
+
+/** undefined: no run file, one of another version, or gone meanwhile. */
+function parse(file: string): RunFile | undefined {
+  try {
+    return schema.parse(JSON.parse(readFileSync(file, 'utf8')))
+  } catch {
+    return undefined
+  }
+}
+
+export function isRunning({ pid, startedAt }: Pick<RunFile, 'pid' | 'startedAt'>): boolean {
+  return isAlive(pid) && (startedAt === null || startedAt === startOf(pid))
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    // EPERM: it is there and belongs to someone else.
+    return error instanceof Error && 'code' in error && error.code === 'EPERM'
+  }
+}
+
+/** Field 22 of proc_pid_stat(5), in clock ticks since boot; the second field may hold blanks and parentheses. */
+function startOf(pid: number): string | null {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    return text.slice(text.lastIndexOf(')') + 2).split(' ')[19] ?? null
+  } catch {
+    return null
+  }
+}

@@ -1,0 +1,224 @@
+/**
+ * `ringfs up`: everything on this machine. Redis, nodes and mount are started in this order and stopped in the reverse one,
+ * so that at every moment what runs has all that it stands on.
+ *
+ * A crash of this process leaves the private Redis running (it is adopted by the next `up`, or ended by `down`), no node
+ * processes (supervisor.ts) and a dead mount (taken off by the next mount). The lock on the data folder, which the kernel
+ * frees with the process, makes sure that only one `up` works in it.
+ */
+import { mkdirSync } from 'node:fs'
+import { dirname, resolve } from 'node:path'
+import { RingfsError, hasCode, messageOf } from '../base/errors.js'
+import type { Log } from '../base/log.js'
+import type { RedisStore, VolumeSettings } from '../cluster/contract.js'
+import { lockFolder } from '../cluster/folder-lock.js'
+import { startPrivateRedis } from '../cluster/private-redis.js'
+import { connectRedis } from '../cluster/redis.js'
+import { formatMetaUrl, type MetaUrl } from '../cluster/url.js'
+import { prepareMountpoint } from '../fuse/mountpoint.js'
+import { formatVolume, loadVolume } from '../meta/format.js'
+import { RpcServer } from '../rpc/server.js'
+import { Closer } from './closer.js'
+import { openDataFolders, readUpRecord, writeUpRecord, type DataFolders, type UpRecord } from './data-folder.js'
+import { PROGRAM } from './detach.js'
+import { startMount, type ActiveMount, type MountSettings } from './mounting.js'
+import { startNode, type RunningNode } from './node.js'
+import { keepRedis } from './redis-keeper.js'
+import { socketIn } from './sockets.js'
+import { Supervisor } from './supervisor.js'
+import { openVolume, type Volume } from './volume.js'
+
+export interface UpOptions extends MountSettings {
+  readonly mountpoint: string
+  readonly dataDir: string
+  /** Default: as at the first start, and 1 then. */
+  readonly nodes?: number | undefined
+  /** Of the volume; fixed at the first start. Default 1. */
+  readonly replicas?: number | undefined
+  /** Name of the volume; fixed at the first start. */
+  readonly volume?: string | undefined
+  readonly runFolder: string
+  readonly log: Log
+  readonly inherited: NodeJS.ProcessEnv
+  readonly say: (text: string) => void
+}
+
+export interface UpReady {
+  readonly volume: string
+  readonly mountpoint: string
+  readonly dataDir: string
+  readonly nodes: number
+  readonly replicas: number
+}
+
+const LOCK = 'up'
+const VOLUME_DEFAULT = 'ringfs'
+
+/** Runs until `stop` fires, the file system is unmounted, or something that it stands on is lost. */
+export async function runUp(options: UpOptions, stop: Promise<void>, onReady: (ready: UpReady) => void): Promise<void> {
+  const closer = new Closer()
+  const failure = await closer.orClose(async () => {
+    const { ready, ended } = await start(options, closer)
+    onReady(ready)
+    return Promise.race([stop.then(() => undefined), ended])
+  })
+  await closer.close()
+  if (failure !== undefined) throw failure
+}
+
+async function start(
+  options: UpOptions,
+  closer: Closer,
+): Promise<{ ready: UpReady; ended: Promise<RingfsError | undefined> }> {
+  const { log, runFolder } = options
+  const folders = openDataFolders(options.dataDir)
+  const lock = await lockFolder(folders.root, LOCK)
+  closer.add(() => lock.release())
+  makeMountpoint(options.mountpoint)
+  const mountpoint = await prepareMountpoint(options.mountpoint, log)
+  const record = { ...planRecord(options, readUpRecord(folders.root)), mountpoint }
+  const redis = await startPrivateRedis({ folder: folders.redis, log, onProgress: options.say })
+  const keeper = keepRedis(redis, { folder: folders.redis, log })
+  closer.add(() => keeper.stop())
+  if (redis.isAdopted) options.say('found the Redis of an earlier start that was cut short, and goes on with it')
+  const url = redis.url(record.volume)
+  const settings = await ensureVolume(url, folders, record, options)
+  const { volume, node } = await startNodes(options, folders, url, record.nodes, closer)
+  const mount: ActiveMount = await startMount(volume, {
+    ...options,
+    socket: socketIn(folders.root, 'files', runFolder),
+    localNode: node?.id,
+    dataDir: folders.root,
+  })
+  closer.add(() => mount.stop())
+  return {
+    ready: {
+      volume: settings.name,
+      mountpoint: mount.mountpoint,
+      dataDir: folders.root,
+      nodes: record.nodes,
+      replicas: settings.replicas,
+    },
+    ended: Promise.race([mount.ended.then(() => undefined), keeper.lost, ...(node === undefined ? [] : [node.lost])]),
+  }
+}
+
+/** Only the last folder and those above it; what a dead mount is on exists. */
+function makeMountpoint(path: string): void {
+  try {
+    mkdirSync(dirname(resolve(path)), { recursive: true })
+    mkdirSync(path)
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'EEXIST') return
+    throw new RingfsError('MOUNTPOINT_BAD', `mount point ${path} cannot be made: ${messageOf(error)}`)
+  }
+}
+
+/** What this start works with. Errors: RingfsError USAGE when it contradicts the first one. */
+function planRecord(options: UpOptions, old: UpRecord | undefined): UpRecord {
+  const { nodes, replicas, volume } = options
+  if (old === undefined) {
+    const wanted = { format: 1, volume: volume ?? VOLUME_DEFAULT, nodes: nodes ?? 1 }
+    checkEnough(wanted.nodes, replicas ?? 1)
+    return wanted
+  }
+  if (volume !== undefined && volume !== old.volume) {
+    throw new RingfsError('USAGE', `this data folder holds the volume ${old.volume}: give another --data for ${volume}`)
+  }
+  if (nodes !== undefined && nodes < old.nodes) {
+    throw new RingfsError('USAGE', `chunks lie on ${old.nodes} nodes here: start with --nodes ${old.nodes} or more`)
+  }
+  return { ...old, nodes: nodes ?? old.nodes }
+}
+
+function checkEnough(nodes: number, replicas: number): void {
+  if (replicas <= nodes) return
+  throw new RingfsError('USAGE', `${replicas} replicas need as many nodes: add --nodes ${replicas}`)
+}
+
+/** Loads the volume, or makes it at the first start. */
+async function ensureVolume(
+  url: MetaUrl,
+  folders: DataFolders,
+  record: UpRecord,
+  options: UpOptions,
+): Promise<VolumeSettings> {
+  writeUpRecord(folders.root, record)
+  const redis = await connectRedis(url, { log: options.log })
+  try {
+    const settings = await loadOrFormat(redis, record, options)
+    const { replicas } = options
+    if (replicas !== undefined && replicas !== settings.replicas) {
+      throw new RingfsError(
+        'USAGE',
+        `volume ${settings.name} was made with ${settings.replicas} replicas, which is fixed: leave --replicas out`,
+      )
+    }
+    checkEnough(record.nodes, settings.replicas)
+    writeUpRecord(folders.root, { ...record, uuid: settings.uuid })
+    return settings
+  } finally {
+    await redis.close()
+  }
+}
+
+async function loadOrFormat(redis: RedisStore, record: UpRecord, options: UpOptions): Promise<VolumeSettings> {
+  try {
+    return await loadVolume(redis, record.volume)
+  } catch (error) {
+    if (!hasCode(error, 'VOLUME_MISSING')) throw error
+    if (record.uuid !== undefined) {
+      throw new RingfsError(
+        'VOLUME_CORRUPT',
+        `the metadata of volume ${record.volume} is gone from ${options.dataDir}/redis: restore it from a backup`,
+      )
+    }
+    return formatVolume(redis, record.volume, { replicas: options.replicas ?? 1 })
+  }
+}
+
+/** One node lives in this process and is called without a socket; more are processes of their own. */
+async function startNodes(
+  options: UpOptions,
+  folders: DataFolders,
+  url: MetaUrl,
+  count: number,
+  closer: Closer,
+): Promise<{ volume: Volume; node: RunningNode | undefined }> {
+  const { log } = options
+  if (count > 1) {
+    const supervisor = new Supervisor(nodePlans(options, folders, url, count), log)
+    await supervisor.start()
+    closer.add(() => supervisor.stop())
+  }
+  const volume = await openVolume(url, { log })
+  closer.add(() => volume.close())
+  if (count > 1) return { volume, node: undefined }
+  const node = await startNode(volume, {
+    folder: folders.node(1),
+    zone: '',
+    weight: 1,
+    server: new RpcServer({ log }),
+    listen: (server) => server.listen(`unix:${socketIn(folders.root, 'node', options.runFolder)}`),
+  })
+  closer.add(() => node.stop())
+  return { volume, node }
+}
+
+/** The URL holds a password: it goes through the environment, which other users cannot read. */
+function nodePlans(
+  options: UpOptions,
+  folders: DataFolders,
+  url: MetaUrl,
+  count: number,
+): ConstructorParameters<typeof Supervisor>[0] {
+  const env = { ...options.inherited, RINGFS_META: formatMetaUrl(url) }
+  return Array.from({ length: count }, (_, index) => ({
+    name: `node ${index + 1}`,
+    words: [
+      ...[PROGRAM, 'node', '--supervised', '--data', folders.node(index + 1), '--listen', '127.0.0.1:0'],
+      ...['--log-level', options.log.level],
+    ],
+    env,
+  }))
+}

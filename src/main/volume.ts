@@ -1,0 +1,107 @@
+/**
+ * One volume as a process sees it: Redis, settings, membership and peers (openVolume), and on top of it, for those who
+ * use its files, metadata session, chunk client and VFS (openFiles).
+ */
+import { systemClock } from '../base/clock.js'
+import { messageOf } from '../base/errors.js'
+import type { Log } from '../base/log.js'
+import { ChunkClientImpl } from '../chunk/client/client.js'
+import type { Durability } from '../chunk/contract.js'
+import { WorkerPool } from '../chunk/pool.js'
+import { SharedBuffers } from '../chunk/shared-buffer.js'
+import type { RedisStore, VolumeSettings } from '../cluster/contract.js'
+import { ReplicationQueue } from '../cluster/queue.js'
+import { connectRedis } from '../cluster/redis.js'
+import type { MetaUrl } from '../cluster/url.js'
+import { watchView, type ClusterWatcher } from '../cluster/watcher.js'
+import type { MetaStore } from '../meta/contract.js'
+import { openMeta } from '../meta/engine.js'
+import { loadVolume } from '../meta/format.js'
+import type { VfsContract } from '../vfs/contract.js'
+import { createVfs } from '../vfs/vfs.js'
+import { Closer } from './closer.js'
+import { Janitor } from './janitor.js'
+import { Peers } from './peers.js'
+
+export interface VolumeOptions {
+  readonly log: Log
+  /** The cluster key, for nodes on other machines. */
+  readonly key?: Buffer | undefined
+  readonly threads?: number
+}
+
+export interface Volume {
+  readonly url: MetaUrl
+  readonly settings: VolumeSettings
+  readonly redis: RedisStore
+  readonly watcher: ClusterWatcher
+  readonly peers: Peers
+  readonly queue: ReplicationQueue
+  readonly pool: WorkerPool
+  readonly buffers: SharedBuffers
+  readonly log: Log
+  close(): Promise<void>
+}
+
+/** Errors: those of connectRedis and loadVolume. */
+export async function openVolume(url: MetaUrl, options: VolumeOptions): Promise<Volume> {
+  const { log, key, threads } = options
+  const closer = new Closer()
+  return closer.orClose(async () => {
+    const redis = await connectRedis(url, { log })
+    closer.add(() => redis.close())
+    const settings = await loadVolume(redis, url.volume)
+    const watcher = await watchView(redis, { volume: settings.name, log })
+    closer.add(() => watcher.close())
+    const peers = new Peers(watcher, key)
+    closer.add(() => peers.close())
+    const pool = new WorkerPool(threads === undefined ? {} : { threads })
+    closer.add(() => pool.close())
+    const queue = new ReplicationQueue(redis, { volume: settings.name, log })
+    const shared = { url, settings, redis, watcher, peers, queue, pool, log }
+    return { ...shared, buffers: new SharedBuffers(), close: () => closer.close() }
+  })
+}
+
+export interface FilesOptions {
+  /** The node in this process, if there is one: it is called without a socket. */
+  readonly localNode?: string | undefined
+  readonly durability?: Durability | undefined
+}
+
+export interface VolumeFiles {
+  readonly meta: MetaStore
+  readonly vfs: VfsContract
+  /** Writes what is buffered, ends the session. Rejects when something could not be written. */
+  close(): Promise<void>
+}
+
+export async function openFiles(volume: Volume, options: FilesOptions = {}): Promise<VolumeFiles> {
+  const { redis, settings, log, watcher, peers, pool, buffers, queue } = volume
+  const { localNode, durability } = options
+  const meta = await openMeta(redis, settings, { log })
+  const chunks = new ChunkClientImpl({
+    volume: settings.uuid,
+    replicas: settings.replicas,
+    writeQuorum: settings.writeQuorum,
+    placement: watcher,
+    node: (id) => peers.get(id),
+    ...(localNode === undefined ? {} : { localNode }),
+    pool,
+    buffers,
+    enqueue: (nodeId, tasks) => queue.enqueue(nodeId, tasks),
+    clock: systemClock,
+    log,
+  })
+  const vfs = createVfs({ meta, chunks, clock: systemClock, log, ...(durability === undefined ? {} : { durability }) })
+  const janitor = new Janitor(meta, chunks, log)
+  const close = async (): Promise<void> => {
+    try {
+      await janitor.stop()
+      await vfs.shutdown()
+    } finally {
+      await meta.shutdown().catch((error: unknown) => log.warn({ err: messageOf(error) }, 'session not ended'))
+    }
+  }
+  return { meta, vfs, close }
+}
