@@ -1,12 +1,12 @@
 /** Follows the membership: keeps the newest view and the ring made of it. Fetching the view also drives its timeouts. */
-import type { Clock } from '../base/clock.js'
+import { isDeepStrictEqual } from 'node:util'
 import { RingfsError, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import type { ClusterView, Member, NodeState, RedisStore, RedisValue, RingContract } from './contract.js'
 import { ClusterKeys } from './keys.js'
 import { VIEW } from './membership.js'
 import { arrayOf, numberOf, textOf } from './reply.js'
-import { buildRing } from './ring.js'
+import { buildRing, type RingMember } from './ring.js'
 
 export interface ClusterWatcher {
   /** What is known now; costs nothing. Ring and view belong together. */
@@ -23,7 +23,6 @@ export interface WatchOptions {
   readonly log: Log
   /** Default 2,000. */
   readonly intervalMs?: number
-  readonly clock?: Clock
 }
 
 const INTERVAL_MS = 2_000
@@ -94,8 +93,10 @@ function parseMember(value: RedisValue, queueLengths: ReadonlyMap<string, number
  * Who has a place on the ring. A node that is down keeps it: what it misses waits in its queue, and its chunks come back
  * with it. One that drains or is gone has none, one that joins has none yet.
  */
-export function ringOf(view: ClusterView): RingContract {
-  return buildRing(view.members.filter(({ state }) => state === 'up' || state === 'suspect' || state === 'down'))
+export function ringMembers(view: ClusterView): readonly RingMember[] {
+  return view.members
+    .filter(({ state }) => state === 'up' || state === 'suspect' || state === 'down')
+    .map(({ id, weight, zone }) => ({ id, weight, zone }))
 }
 
 class Watcher implements ClusterWatcher {
@@ -111,8 +112,7 @@ class Watcher implements ClusterWatcher {
   constructor(store: RedisStore, options: WatchOptions) {
     this.#store = store
     this.#options = options
-    const view = { epoch: -1, members: [] }
-    this.#current = { view, ring: ringOf(view) }
+    this.#current = { view: { epoch: -1, members: [] }, ring: buildRing([]) }
   }
 
   start(): void {
@@ -155,11 +155,13 @@ class Watcher implements ClusterWatcher {
 
   #accept(view: ClusterView): void {
     if (this.#isClosed) return
-    const old = this.#current
-    // Placing all tokens takes milliseconds: only when members changed. The figures in the view change all the time.
-    const isSame = old.view.epoch === view.epoch && old.view.members.length === view.members.length
-    this.#current = { view, ring: isSame ? old.ring : ringOf(view) }
-    if (isSame) return
+    const { view: old, ring } = this.#current
+    const members = ringMembers(view)
+    // Placing all tokens takes milliseconds, so it is not done when somebody is merely suspected.
+    const isSameRing = isDeepStrictEqual(members, ringMembers(old))
+    this.#current = { view, ring: isSameRing ? ring : buildRing(members) }
+    // The figures in the view change all the time; who is interested in them looks.
+    if (old.epoch === view.epoch && old.members.length === view.members.length) return
     for (const listener of this.#listeners) listener(view)
   }
 
