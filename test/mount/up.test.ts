@@ -1,0 +1,67 @@
+/** The whole system, as `ringfs up` starts it: Redis, three chunk nodes in processes of their own, and the mount. */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import t, { type Test } from 'tap'
+import type { DriverName } from '../../src/fuse/driver.js'
+import { mountOn } from '../../src/fuse/mounts.js'
+import { sha256 } from '../helpers/fs-ops.js'
+import { type MountProcess, newMountpoint, sh, startMount } from '../helpers/mount.js'
+import { runSuite } from './suite/all.js'
+
+t.setTimeout(600_000)
+
+const PROGRAM = fileURLToPath(new URL('../../src/main/ringfs.js', import.meta.url))
+const DRIVERS: readonly DriverName[] = ['fuse-native', 'kernel']
+
+async function newDataFolder(t: Test): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'ringfs-up-'))
+  t.teardown(() => rm(folder, { recursive: true, force: true }))
+  return folder
+}
+
+async function up(t: Test, data: string, mountpoint: string, driver: DriverName): Promise<MountProcess> {
+  const options = ['--data', data, '--nodes', '3', '--replicas', '3', '--driver', driver]
+  const command: [string, ...string[]] = [process.execPath, PROGRAM, 'up', mountpoint, ...options]
+  return startMount(t, { command, mountpoint, ready: / is mounted at / })
+}
+
+async function down(t: Test, mount: MountProcess): Promise<void> {
+  mount.signal('SIGTERM')
+  t.equal(await mount.exited(), 0, mount.output())
+  t.equal(await mountOn(mount.mountpoint), undefined)
+}
+
+for (const driver of DRIVERS) {
+  t.test(`${driver} on three nodes and Redis`, async (t) => {
+    const mount = await up(t, await newDataFolder(t), await newMountpoint(t), driver)
+    await runSuite(t, mount.mountpoint)
+    await down(t, mount)
+  })
+}
+
+t.test('what was written is there after an unmount and a new start', async (t) => {
+  const [data, mountpoint] = [await newDataFolder(t), await newMountpoint(t)]
+  const first = await up(t, data, mountpoint, 'kernel')
+  await sh('sh', '-c', 'mkdir "$0/dir" && seq 1 200000 > "$0/dir/numbers"', mountpoint)
+  const before = await sha256(join(mountpoint, 'dir/numbers'))
+  await writeFile(join(mountpoint, 'last'), 'written just before the end')
+  await down(t, first)
+  const second = await up(t, data, mountpoint, 'fuse-native')
+  t.equal(await sha256(join(mountpoint, 'dir/numbers')), before)
+  t.equal(await sh('cat', join(mountpoint, 'last')), 'written just before the end')
+  await down(t, second)
+})
+
+t.test('after kill -9 of everything but Redis, a new start serves what was synced', async (t) => {
+  const [data, mountpoint] = [await newDataFolder(t), await newMountpoint(t)]
+  const first = await up(t, data, mountpoint, 'kernel')
+  await sh('sh', '-c', 'seq 1 200000 > "$0/numbers" && sync "$0/numbers"', mountpoint)
+  const before = await sha256(join(mountpoint, 'numbers'))
+  first.signal('SIGKILL')
+  await first.exited()
+  const second = await up(t, data, mountpoint, 'kernel')
+  t.equal(await sha256(join(mountpoint, 'numbers')), before)
+  await down(t, second)
+})
