@@ -1,0 +1,84 @@
+/** A RedisStore that can be cut off as if the machine had died: nothing is sent any more, nothing is heard, nothing fails. */
+import type { RedisArg, RedisStore, RedisValue, RunOptions, Script } from '../../src/cluster/contract.js'
+
+export class CuttableRedis implements RedisStore {
+  readonly #store: RedisStore
+  #isCut = false
+  #waiting: (() => void)[] = []
+  #states: ((healthy: boolean) => void)[] = []
+
+  constructor(store: RedisStore) {
+    this.#store = store
+  }
+
+  get isCut(): boolean {
+    return this.#isCut
+  }
+
+  cut(): void {
+    this.#isCut = true
+  }
+
+  /** What was waiting goes on, as after a long pause; subscriptions have missed messages. */
+  mend(): void {
+    this.#isCut = false
+    for (const resume of this.#waiting.splice(0)) resume()
+    for (const onState of this.#states) {
+      onState(false)
+      onState(true)
+    }
+  }
+
+  #gate(): Promise<void> {
+    if (!this.#isCut) return Promise.resolve()
+    return new Promise((resolve) => this.#waiting.push(resolve))
+  }
+
+  async run(
+    script: Script,
+    keys: readonly string[],
+    args: readonly RedisArg[],
+    options?: RunOptions,
+  ): Promise<RedisValue> {
+    await this.#gate()
+    const reply = await this.#store.run(script, keys, args, options)
+    await this.#gate()
+    return reply
+  }
+
+  async call(command: string, key: string, ...args: readonly RedisArg[]): Promise<RedisValue> {
+    await this.#gate()
+    const reply = await this.#store.call(command, key, ...args)
+    await this.#gate()
+    return reply
+  }
+
+  async subscribe(
+    channels: readonly string[],
+    onMessage: (channel: string, message: Buffer) => void,
+    onState: (healthy: boolean) => void,
+  ): Promise<{ close(): Promise<void> }> {
+    this.#states.push(onState)
+    return this.#store.subscribe(
+      channels,
+      (channel, message) => {
+        if (!this.#isCut) onMessage(channel, message)
+      },
+      (healthy) => {
+        if (!this.#isCut) onState(healthy)
+      },
+    )
+  }
+
+  waitReplicas(keys: readonly string[], replicas: number, timeoutMs: number): Promise<number> {
+    return this.#store.waitReplicas(keys, replicas, timeoutMs)
+  }
+
+  masters(): ReturnType<RedisStore['masters']> {
+    return this.#store.masters()
+  }
+
+  close(): Promise<void> {
+    return this.#store.close()
+  }
+}
