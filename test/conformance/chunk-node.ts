@@ -1,0 +1,92 @@
+/** What every ChunkNodeApi must do: the service in this process, and the stub that reaches it over RPC. */
+import { randomBytes } from 'node:crypto'
+import type { Test } from 'tap'
+import { CHUNK_MAX_BYTES, LEAF_BYTES } from '../../src/base/limits.js'
+import type { ChunkNodeApi } from '../../src/chunk/contract.js'
+import { firstBadLeaf, rootOf } from '../../src/chunk/hash.js'
+import { CALL, VOLUME, failureOf, putRequest, randomChunk } from '../helpers/chunks.js'
+
+const OTHER_VOLUME = '00000000-0000-4000-8000-000000000000'
+
+/** `start` gives an empty node of VOLUME without peers, and its id. */
+export function chunkNodeSuite(
+  t: Test,
+  start: (t: Test) => Promise<{ readonly api: ChunkNodeApi; readonly nodeId: string }>,
+): void {
+  t.test('a chunk of any size is stored and comes back with its leaves', async (t) => {
+    const { api, nodeId } = await start(t)
+    for (const [id, size] of [1, 4096, LEAF_BYTES, LEAF_BYTES + 1, CHUNK_MAX_BYTES].entries()) {
+      const chunk = randomChunk(id, size)
+      const half = size >> 1
+      const pieces = [chunk.bytes.subarray(0, half), chunk.bytes.subarray(half)]
+      const reply = await api.put(putRequest(chunk, { sync: id % 2 === 0 }), pieces, CALL)
+      t.strictSame(reply, { stored: [nodeId], queued: [], missing: [] })
+      const got = await api.get({ volume: VOLUME, id, offset: 0, lengthBytes: CHUNK_MAX_BYTES }, CALL)
+      t.ok(got.data.equals(chunk.bytes), `${size} bytes`)
+      t.ok(rootOf(got.leaves).equals(chunk.root))
+      t.equal(got.chunkLengthBytes, size)
+      t.equal(got.firstLeaf, 0)
+      t.equal(got.origin, undefined)
+    }
+    t.equal((await api.info(CALL)).chunks, 5)
+  })
+
+  t.test('a range comes as whole leaves; the origin comes if asked for', async (t) => {
+    const { api } = await start(t)
+    const chunk = randomChunk(2 ** 53 - 1, 3 * LEAF_BYTES + 5)
+    await api.put(putRequest(chunk), chunk.data, CALL)
+    const range = { volume: VOLUME, id: chunk.id, offset: 2 * LEAF_BYTES + 1, lengthBytes: 1 }
+    const got = await api.get({ ...range, withOrigin: true }, CALL)
+    t.equal(got.firstLeaf, 2)
+    t.equal(firstBadLeaf([got.data], got.leaves, 2), -1)
+    t.strictSame(got.origin, chunk.origin)
+  })
+
+  t.test('wrong data, wrong hashes and other contents under the same id are refused', async (t) => {
+    const { api } = await start(t)
+    const chunk = randomChunk(7, 200_000)
+    t.equal(await failureOf(api.put(putRequest(chunk), [randomBytes(200_000)], CALL)), 'CHUNK_CORRUPT')
+    t.equal(await failureOf(api.put(putRequest(chunk, { root: randomBytes(32) }), chunk.data, CALL)), 'CHUNK_CORRUPT')
+    t.equal(await failureOf(api.put(putRequest(chunk, { leaves: Buffer.alloc(32) }), chunk.data, CALL)), 'EINVAL')
+    t.equal(await failureOf(api.put(putRequest(chunk), [], CALL)), 'EINVAL')
+    t.equal(await failureOf(api.get({ volume: VOLUME, id: 7, offset: 0, lengthBytes: 1 }, CALL)), 'CHUNK_MISSING')
+    await api.put(putRequest(chunk), chunk.data, CALL)
+    await api.put(putRequest(chunk), chunk.data, CALL)
+    const other = randomChunk(7, 200_000)
+    t.equal(await failureOf(api.put(putRequest(other), other.data, CALL)), 'CHUNK_CONFLICT')
+  })
+
+  t.test('a node of another volume refuses everything', async (t) => {
+    const { api } = await start(t)
+    const chunk = randomChunk(1, 10)
+    const volume = OTHER_VOLUME
+    t.equal(await failureOf(api.put(putRequest(chunk, { volume }), chunk.data, CALL)), 'NODE_WRONG_VOLUME')
+    t.equal(await failureOf(api.get({ volume, id: 1, offset: 0, lengthBytes: 1 }, CALL)), 'NODE_WRONG_VOLUME')
+    t.equal(await failureOf(api.sync(volume, [1], CALL)), 'NODE_WRONG_VOLUME')
+    t.equal(await failureOf(api.remove(volume, [1], CALL)), 'NODE_WRONG_VOLUME')
+    t.equal(await failureOf(api.reportBad(volume, 1, CALL)), 'NODE_WRONG_VOLUME')
+    t.equal((await api.info(CALL)).volume, VOLUME)
+  })
+
+  t.test('sync says what is not here; remove may be repeated', async (t) => {
+    const { api, nodeId } = await start(t)
+    const chunk = randomChunk(1, 10)
+    await api.put(putRequest(chunk), chunk.data, CALL)
+    t.strictSame(await api.sync(VOLUME, [1, 2], CALL), { missing: [2] })
+    await api.remove(VOLUME, [1, 2], CALL)
+    await api.remove(VOLUME, [1, 2], CALL)
+    t.strictSame(await api.sync(VOLUME, [1], CALL), { missing: [1] })
+    const info = await api.info(CALL)
+    t.match(info, { id: nodeId, volume: VOLUME, chunks: 0 })
+    t.ok(info.totalBytes > 0)
+  })
+
+  t.test('a report of a good copy changes nothing', async (t) => {
+    const { api } = await start(t)
+    const chunk = randomChunk(1, 100_000)
+    await api.put(putRequest(chunk), chunk.data, CALL)
+    await api.reportBad(VOLUME, 1, CALL)
+    const got = await api.get({ volume: VOLUME, id: 1, offset: 0, lengthBytes: 100_000 }, CALL)
+    t.ok(got.data.equals(chunk.bytes))
+  })
+}
