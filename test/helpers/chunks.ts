@@ -128,7 +128,7 @@ export interface TestCluster {
   clientWith(options: {
     readonly localNode?: string
     readonly attemptMs?: number
-    readonly writeQuorum?: number
+    readonly deadlineMs?: number
   }): ChunkClientImpl
   /** Delivers every queue of a living node, once. */
   drain(): Promise<void>

@@ -28,6 +28,7 @@ import { ChunkWrite } from './writer.js'
 
 const IN_FLIGHT_DEFAULT_BYTES = 64 * MIB
 const ATTEMPT_DEFAULT_MS = 3000
+const DEADLINE_DEFAULT_MS = 30_000
 
 export interface ChunkClientOptions {
   /** Volume uuid. */
@@ -48,6 +49,8 @@ export interface ChunkClientOptions {
   readonly maxInFlightBytes?: number
   /** How long one node may take before another is asked instead. Default 3000. */
   readonly attemptMs?: number
+  /** How long a call goes on trying unless it says so itself. Default 30,000. */
+  readonly deadlineMs?: number
 }
 
 export class ChunkClientImpl implements ChunkClient {
@@ -72,6 +75,7 @@ export class ChunkClientImpl implements ChunkClient {
       hasher: new Hasher(pool, buffers),
       health: new NodeHealth(clock),
       attemptMs: options.attemptMs ?? ATTEMPT_DEFAULT_MS,
+      deadlineMs: options.deadlineMs ?? DEADLINE_DEFAULT_MS,
       leafCache: new LeafCache(),
       hedge: new HedgeTimer(),
     }

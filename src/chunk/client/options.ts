@@ -24,9 +24,10 @@ export interface ClientParts {
   readonly log: Log
   /** How long one node may take before the next is tried as well; doubles with each round. */
   readonly attemptMs: number
+  /** Of calls that do not say. */
+  readonly deadlineMs: number
 }
 
-export const DEADLINE_DEFAULT_MS = 30_000
 export const RETRY_MIN_MS = 20
 export const RETRY_MAX_MS = 1000
 

@@ -14,7 +14,7 @@ import { isNoAnswer } from '../node-health.js'
 import { codeOf } from '../outcome.js'
 import type { HedgeTimer } from './latency.js'
 import type { LeafCache } from './leaf-cache.js'
-import { DEADLINE_DEFAULT_MS, retryMs, type ClientParts } from './options.js'
+import { retryMs, type ClientParts } from './options.js'
 import { candidatesOf, readOrder, type Candidate, type Placement } from './placement.js'
 
 const REPORT_DEADLINE_MS = 30_000
@@ -38,7 +38,7 @@ export class ChunkRead {
     this.#ref = ref
     this.#offset = offset
     this.#lengthBytes = lengthBytes
-    this.#endMs = parts.clock.monotonicMs() + (options.deadlineMs ?? DEADLINE_DEFAULT_MS)
+    this.#endMs = parts.clock.monotonicMs() + (options.deadlineMs ?? parts.deadlineMs)
   }
 
   /** Errors: RingfsError CHUNK_MISSING, CHUNK_CORRUPT when every node has answered, DEADLINE when not. */
@@ -53,7 +53,7 @@ export class ChunkRead {
       }
       const leftMs = this.#leftMs()
       // Members may have changed while we asked: only the answers of all of today's are the last word.
-      const changed = this.#parts.placement.current() !== placement
+      const changed = this.#parts.placement.current().view.epoch !== placement.view.epoch
       if (!changed) this.#checkConclusive(order)
       if (leftMs <= 0) throw this.#tooLate()
       await this.#parts.clock.sleep(retryMs(round, leftMs))

@@ -3,7 +3,7 @@ import { RingfsError, messageOf } from '../../base/errors.js'
 import { withDeadline } from '../deadline.js'
 import { isNoAnswer } from '../node-health.js'
 import { codeOf } from '../outcome.js'
-import { DEADLINE_DEFAULT_MS, retryMs, type ClientParts } from './options.js'
+import { retryMs, type ClientParts } from './options.js'
 import { candidatesOf } from './placement.js'
 
 const BATCH_MAX = 1000
@@ -35,7 +35,7 @@ export class ChunkSync {
     this.#parts = parts
     this.#confirmed = new Map(ids.map((id) => [id, new Set()]))
     this.#lacking = new Map(ids.map((id) => [id, new Set()]))
-    this.#endMs = parts.clock.monotonicMs() + DEADLINE_DEFAULT_MS
+    this.#endMs = parts.clock.monotonicMs() + parts.deadlineMs
   }
 
   /** Errors: RingfsError CHUNK_MISSING (nobody has it), NO_QUORUM. */

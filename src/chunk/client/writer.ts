@@ -13,7 +13,7 @@ import type { ChunkOrigin, ChunkWriteOptions, PutReply, PutRequest } from '../co
 import { withDeadline } from '../deadline.js'
 import { isNoAnswer } from '../node-health.js'
 import { codeOf } from '../outcome.js'
-import { DEADLINE_DEFAULT_MS, retryMs, type ClientParts } from './options.js'
+import { retryMs, type ClientParts } from './options.js'
 import { candidatesOf, writeOrder, type Candidate } from './placement.js'
 
 export interface HashedChunk {
@@ -37,7 +37,7 @@ export class ChunkWrite {
     this.#parts = parts
     this.#chunk = chunk
     this.#options = options
-    this.#endMs = parts.clock.monotonicMs() + (options.deadlineMs ?? DEADLINE_DEFAULT_MS)
+    this.#endMs = parts.clock.monotonicMs() + (options.deadlineMs ?? parts.deadlineMs)
   }
 
   /** Errors: PosixError ENOSPC (nobody has room), RingfsError NO_QUORUM, or a refusal that no other node would take back. */

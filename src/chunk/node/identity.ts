@@ -8,14 +8,15 @@ import { join, resolve } from 'node:path'
 import { z } from 'zod'
 import { RingfsError, messageOf } from '../../base/errors.js'
 import { FORMAT_VERSION } from '../../cluster/contract.js'
+import { lockFolder } from '../../cluster/folder-lock.js'
 import { codeOf } from '../outcome.js'
 import { syncFolder } from './files.js'
-import { LOCK_FILE, lockFolder } from './folder-lock.js'
 
 const IDENTITY_FILE = 'ringfs-node.json'
+const LOCK_PURPOSE = 'node'
 const TEMPORARY_FILE = 'ringfs-node.json.new'
 /** What a fresh folder may hold: leavings of a first start that was killed, and of mkfs. */
-const HARMLESS = new Set([TEMPORARY_FILE, LOCK_FILE, 'lost+found'])
+const HARMLESS = new Set([TEMPORARY_FILE, `${LOCK_PURPOSE}.lock`, 'lost+found'])
 
 const identitySchema = z.object({ format: z.int().positive(), node: z.uuid(), volume: z.uuid() })
 /** Read first: a newer program may have changed all the rest. */
@@ -43,7 +44,7 @@ export async function openDataFolder(
   makeFolder(folder)
   const entries = readdirSync(folder)
   if (!entries.includes(IDENTITY_FILE)) refuseForeign(folder, entries)
-  const lock = await lockFolder(folder)
+  const lock = await lockFolder(folder, LOCK_PURPOSE)
   try {
     // Read again under the lock: another process may have made the identity meanwhile.
     const nodeId = readIdentity(folder, volume) ?? writeIdentity(folder, volume, newId())

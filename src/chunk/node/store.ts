@@ -6,7 +6,7 @@
  * - One id has one content for ever: a put of an id that exists with another root is CHUNK_CONFLICT and changes nothing.
  * - Work that creates, replaces or deletes the file of an id holds that id's lock. Reads take no lock: a file is immutable
  *   under its name, and an open file outlives its name.
- * - Only one process has the folder open (folder-lock.ts): the locks above are in memory.
+ * - Only one process has the folder open (identity.ts): the locks above are in memory.
  */
 import { mkdirSync, readdirSync, renameSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'

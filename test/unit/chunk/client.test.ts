@@ -1,0 +1,287 @@
+import fc from 'fast-check'
+import t from 'tap'
+import { randomBytes } from 'node:crypto'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { PosixError } from '../../../src/base/errno.js'
+import { CHUNK_MAX_BYTES, LEAF_BYTES } from '../../../src/base/limits.js'
+import type { ChunkRef, ChunkWriteOptions } from '../../../src/chunk/contract.js'
+import { SharedBuffers } from '../../../src/chunk/shared-buffer.js'
+import { chunkClientSuite } from '../../conformance/chunk-client.js'
+import { chunkFile, failureOf, originOf, startCluster, type TestCluster, type TestNode } from '../../helpers/chunks.js'
+
+const QUORUM: ChunkWriteOptions = { durability: 'quorum', sync: false }
+
+async function holders(cluster: TestCluster, id: number): Promise<readonly TestNode[]> {
+  const states = await Promise.all(cluster.nodes.map((node) => node.store.verify(id)))
+  return cluster.nodes.filter((_, index) => states[index]?.state === 'good')
+}
+
+function write(
+  cluster: TestCluster,
+  id: number,
+  bytes: Buffer,
+  options: Partial<ChunkWriteOptions> = {},
+): Promise<ChunkRef> {
+  return cluster.client.write(id, [bytes], originOf(bytes.length), { ...QUORUM, ...options })
+}
+
+t.test('ChunkClientImpl is a chunk client', async (t) => {
+  chunkClientSuite(t, async (t) => (await startCluster(t, { nodes: 3 })).client)
+})
+
+t.test('a chunk goes to all owners; the first one passes it on', async (t) => {
+  const cluster = await startCluster(t, { nodes: 5 })
+  await write(cluster, 3, randomBytes(500_000))
+  t.strictSame(
+    (await holders(cluster, 3)).map(({ id }) => id),
+    ['node-0', 'node-3', 'node-4'],
+  )
+  t.strictSame(
+    cluster.nodes.flatMap(({ calls }) => calls),
+    ['put', 'put', 'put'],
+  )
+})
+
+t.test('a dead owner: the write goes on, a stand-in is not needed, the dead one is queued with a source', async (t) => {
+  for (const state of ['up', 'suspect', 'down'] as const) {
+    for (const dead of ['node-0', 'node-1', 'node-2']) {
+      const cluster = await startCluster(t, { nodes: 3 })
+      const node = cluster.node(dead)
+      Object.assign(node.faults, { killed: true, state })
+      const bytes = randomBytes(1000)
+      const ref = await write(cluster, 0, bytes, { sync: true })
+      t.equal((await holders(cluster, 0)).length, 2)
+      t.match(node.queue, [{ kind: 'copy', chunk: 0, root: ref.root }])
+      t.ok((await cluster.client.read(ref, 0, 1000)).equals(bytes))
+      Object.assign(node.faults, { killed: false, state: 'up' })
+      await cluster.drain()
+      t.equal((await holders(cluster, 0)).length, 3)
+    }
+  }
+})
+
+t.test('too few owners alive: a stand-in takes the chunk and the owner gets its hint', async (t) => {
+  const cluster = await startCluster(t, { nodes: 5 })
+  for (const id of ['node-0', 'node-1']) Object.assign(cluster.node(id).faults, { killed: true, state: 'down' })
+  const ref = await write(cluster, 0, randomBytes(1000))
+  t.strictSame(
+    (await holders(cluster, 0)).map(({ id }) => id),
+    ['node-2', 'node-3'],
+  )
+  for (const id of ['node-0', 'node-1']) t.match(cluster.node(id).queue, [{ kind: 'copy', chunk: 0 }])
+  t.equal((await cluster.client.read(ref, 0, 1000)).length, 1000)
+})
+
+t.test('a view that is too old to know: two owners dead but said to be up', async (t) => {
+  const cluster = await startCluster(t, { nodes: 5 })
+  for (const id of ['node-0', 'node-2']) cluster.node(id).faults.killed = true
+  await write(cluster, 0, randomBytes(1000))
+  t.ok((await holders(cluster, 0)).length >= 2)
+  const queued = cluster.nodes.filter(({ queue }) => queue.length > 0).map(({ id }) => id)
+  t.strictSame(queued, ['node-0', 'node-2'])
+})
+
+t.test(
+  'fewer living nodes than the quorum: NO_QUORUM at the deadline, and success if one comes back before',
+  async (t) => {
+    const cluster = await startCluster(t, { nodes: 3 })
+    for (const id of ['node-0', 'node-1']) cluster.node(id).faults.killed = true
+    t.equal(await failureOf(write(cluster, 0, randomBytes(10), { deadlineMs: 300 })), 'NO_QUORUM')
+    const late = write(cluster, 1, randomBytes(10), { deadlineMs: 20_000 })
+    setTimeout(() => (cluster.node('node-1').faults.killed = false), 200)
+    await late
+    t.strictSame((await holders(cluster, 1)).length, 2)
+  },
+)
+
+t.test('durability: async is content with one owner and queues the rest, all waits for all', async (t) => {
+  const cluster = await startCluster(t, { nodes: 3 })
+  await write(cluster, 0, randomBytes(1000), { durability: 'async' })
+  t.equal((await holders(cluster, 0)).length, 1)
+  t.strictSame(
+    cluster.nodes.map(({ queue }) => queue.length),
+    [0, 1, 1],
+  )
+  await cluster.drain()
+  t.equal((await holders(cluster, 0)).length, 3)
+  cluster.node('node-2').faults.killed = true
+  t.equal(await failureOf(write(cluster, 1, randomBytes(10), { durability: 'all', deadlineMs: 300 })), 'NO_QUORUM')
+})
+
+t.test('a full node: another takes the chunk; ENOSPC only when nobody can', async (t) => {
+  const cluster = await startCluster(t, { nodes: 4 })
+  const full = new PosixError('ENOSPC', 'full')
+  for (const id of ['node-0', 'node-1']) cluster.node(id).faults.putError = full
+  await write(cluster, 0, randomBytes(1000))
+  t.strictSame(
+    (await holders(cluster, 0)).map(({ id }) => id),
+    ['node-2', 'node-3'],
+  )
+  cluster.node('node-2').faults.putError = full
+  t.equal(await failureOf(write(cluster, 1, randomBytes(1000))), 'ENOSPC')
+})
+
+t.test('what cannot be queued fails the write: an owner would be forgotten', async (t) => {
+  const cluster = await startCluster(t, { nodes: 3 })
+  cluster.node('node-2').faults.killed = true
+  cluster.queueWorks = false
+  t.equal(await failureOf(write(cluster, 0, randomBytes(1000), { deadlineMs: 1000 })), 'REDIS_UNREACHABLE')
+})
+
+t.test('a hung first owner costs one attempt, then the next ones are asked first', async (t) => {
+  const cluster = await startCluster(t, { nodes: 3, attemptMs: 100 })
+  cluster.node('node-0').faults.hung = true
+  await write(cluster, 0, randomBytes(1000))
+  t.strictSame(cluster.node('node-0').calls, ['put'])
+  await write(cluster, 3, randomBytes(1000))
+  t.strictSame(cluster.node('node-1').calls.at(-1), 'put')
+})
+
+t.test('the local node is written first and read first', async (t) => {
+  const cluster = await startCluster(t, { nodes: 3 })
+  const client = cluster.clientWith({ localNode: 'node-2' })
+  const bytes = randomBytes(1000)
+  const ref = await client.write(0, [bytes], originOf(1000), QUORUM)
+  const before = cluster.nodes.map(({ calls }) => calls.length)
+  for (let count = 0; count < 5; count++) await client.read(ref, 0, 10)
+  t.strictSame(
+    cluster.nodes.map(({ calls }, index) => calls.length - (before[index] ?? 0)),
+    [0, 0, 5],
+  )
+})
+
+t.test('damage to any copy is never read: another copy answers, and the bad one is repaired', async (t) => {
+  const cluster = await startCluster(t, { nodes: 3 })
+  const bytes = randomBytes(2 * LEAF_BYTES + 77)
+  const ref = await write(cluster, 0, bytes)
+  const file = chunkFile(cluster.node('node-0').folder, 0)
+  const good = readFileSync(file)
+  await fc.assert(
+    fc.asyncProperty(fc.nat(good.length - 1), fc.integer({ min: 0, max: 255 }), fc.boolean(), async (at, mask, cut) => {
+      const bad = cut ? good.subarray(0, at) : Buffer.from(good)
+      if (!cut) bad.writeUInt8(bad.readUInt8(at) ^ mask, at)
+      writeFileSync(file, bad)
+      const read = await cluster.clientWith({ localNode: 'node-0' }).read(ref, 0, bytes.length)
+      t.ok(read.equals(bytes))
+    }),
+    { numRuns: 60 },
+  )
+})
+
+t.test('no good copy anywhere: CHUNK_CORRUPT; no copy: CHUNK_MISSING; nobody there: DEADLINE', async (t) => {
+  const cluster = await startCluster(t, { nodes: 3 })
+  const bytes = randomBytes(10_000)
+  const ref = await write(cluster, 0, bytes, { durability: 'all' })
+  for (const node of cluster.nodes) {
+    const file = chunkFile(node.folder, 0)
+    const bad = readFileSync(file)
+    bad.fill(bad.readUInt8(bad.length - 1) ^ 255, bad.length - 1)
+    writeFileSync(file, bad)
+  }
+  t.equal(await failureOf(cluster.client.read(ref, 0, bytes.length)), 'CHUNK_CORRUPT')
+  t.equal(await failureOf(cluster.client.read({ ...ref, id: 99 }, 0, 10)), 'CHUNK_MISSING')
+  const lone = await write(cluster, 1, bytes)
+  for (const node of cluster.nodes) node.faults.killed = true
+  t.equal(await failureOf(cluster.client.read(lone, 0, 10, { deadlineMs: 200 })), 'DEADLINE')
+})
+
+t.test('a chunk with another root than the one asked for is not read', async (t) => {
+  const cluster = await startCluster(t, { nodes: 3 })
+  const ref = await write(cluster, 0, randomBytes(1000), { durability: 'all' })
+  const client = cluster.clientWith({})
+  t.equal(await failureOf(client.read({ ...ref, root: randomBytes(32) }, 0, 10)), 'CHUNK_CORRUPT')
+  t.equal(await failureOf(client.read({ ...ref, lengthBytes: 999 }, 0, 10)), 'CHUNK_CORRUPT')
+})
+
+t.test('a slow or hung owner does not hold a read up', async (t) => {
+  const cluster = await startCluster(t, { nodes: 3 })
+  const bytes = randomBytes(300_000)
+  const ref = await write(cluster, 0, bytes, { durability: 'all' })
+  for (const id of ['node-0', 'node-1']) cluster.node(id).faults.hung = true
+  t.ok((await cluster.client.read(ref, 0, bytes.length)).equals(bytes))
+  t.ok(cluster.node('node-2').calls.includes('get'))
+})
+
+t.test('a copy on a stand-in is found when no owner has it, and the owners get theirs', async (t) => {
+  const cluster = await startCluster(t, { nodes: 5 })
+  for (const id of ['node-0', 'node-1', 'node-2'])
+    Object.assign(cluster.node(id).faults, { killed: true, state: 'down' })
+  const bytes = randomBytes(1000)
+  const ref = await write(cluster, 0, bytes)
+  for (const id of ['node-0', 'node-1', 'node-2'])
+    Object.assign(cluster.node(id).faults, { killed: false, state: 'up' })
+  t.ok((await cluster.client.read(ref, 0, 1000)).equals(bytes))
+  for (let tries = 0; tries < 100 && (await holders(cluster, 0)).length < 5; tries++) {
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+  t.equal((await holders(cluster, 0)).length, 5)
+})
+
+t.test('sync counts disks: with one owner dead it succeeds, with two it does not', async (t) => {
+  const cluster = await startCluster(t, { nodes: 3 })
+  await write(cluster, 0, randomBytes(1000))
+  await write(cluster, 1, randomBytes(1000))
+  cluster.node('node-1').faults.killed = true
+  await cluster.client.sync([0, 1])
+  t.equal(
+    await failureOf(cluster.clientWith({ deadlineMs: 500 }).sync([0, 555])),
+    'NO_QUORUM',
+    'somebody who may have it does not answer',
+  )
+  cluster.node('node-1').faults.killed = false
+  t.equal(await failureOf(cluster.client.sync([0, 555])), 'CHUNK_MISSING')
+})
+
+t.test('sync of what was written async brings it to the quorum first', async (t) => {
+  const cluster = await startCluster(t, { nodes: 3 })
+  await write(cluster, 0, randomBytes(1000), { durability: 'async' })
+  await cluster.client.sync([0])
+  t.ok((await holders(cluster, 0)).length >= 2)
+})
+
+t.test('remove reaches everyone; who is away is told by its queue', async (t) => {
+  const cluster = await startCluster(t, { nodes: 4 })
+  const ids = [0, 1, 2, 3, 4]
+  for (const id of ids) await write(cluster, id, randomBytes(100), { durability: 'all' })
+  Object.assign(cluster.node('node-1').faults, { killed: true, state: 'down' })
+  cluster.node('node-2').faults.killed = true
+  await cluster.client.remove(ids)
+  Object.assign(cluster.node('node-1').faults, { killed: false, state: 'up' })
+  cluster.node('node-2').faults.killed = false
+  await cluster.drain()
+  for (const node of cluster.nodes) t.equal(node.store.chunks, 0)
+  await cluster.client.remove(ids)
+})
+
+t.test('space is the sum over living nodes by the replicas', async (t) => {
+  const cluster = await startCluster(t, { nodes: 4 })
+  cluster.node('node-3').faults.state = 'down'
+  t.strictSame(await cluster.client.space(), { totalBytes: 3000, freeBytes: 1500 })
+})
+
+t.test('buffers shared with the workers go through without a copy', async (t) => {
+  const cluster = await startCluster(t, { nodes: 1, replicas: 1, writeQuorum: 1 })
+  const { bytes } = new SharedBuffers().take(CHUNK_MAX_BYTES)
+  bytes.fill('shared')
+  const ref = await write(cluster, 0, bytes)
+  t.ok((await cluster.client.read(ref, 0, CHUNK_MAX_BYTES)).equals(bytes))
+})
+
+t.test('one of three nodes dies in the middle of many writes: all go on, nothing acknowledged is lost', async (t) => {
+  const cluster = await startCluster(t, { nodes: 3 })
+  const written: { readonly ref: ChunkRef; readonly bytes: Buffer }[] = []
+  const victim = cluster.node('node-1')
+  await Promise.all(
+    Array.from({ length: 120 }, async (_, id) => {
+      const bytes = randomBytes(1 + ((id * 7919) % 200_000))
+      if (id === 40) victim.faults.killed = true
+      await new Promise((resolve) => setTimeout(resolve, id))
+      written.push({ ref: await write(cluster, id, bytes, { sync: id % 2 === 0 }), bytes })
+    }),
+  )
+  t.equal(written.length, 120)
+  for (const { ref, bytes } of written) t.ok((await cluster.client.read(ref, 0, bytes.length)).equals(bytes))
+  victim.faults.killed = false
+  await cluster.drain()
+  for (const { ref } of written) t.equal((await holders(cluster, ref.id)).length, 3)
+})
