@@ -5,10 +5,13 @@
  * once however many ask for it at the same time; a failed fetch leaves nothing behind. Leaves that came with one read
  * share its memory, so that up to one read more may stay allocated than is counted.
  */
-import { LEAF_BYTES } from '../base/limits.js'
+import { KIB, LEAF_BYTES } from '../base/limits.js'
 import { invariant } from '../base/invariant.js'
 import type { ChunkClient, ChunkRef } from '../chunk/contract.js'
 import { Budget } from './budget.js'
+
+/** Longer chunks are not worth a copy at each write. */
+const WRITTEN_MAX_BYTES = 256 * KIB
 
 interface CachedChunk {
   readonly id: number
@@ -55,6 +58,16 @@ export class ChunkCache {
     const missing: number[] = []
     for (let leaf = first; leaf <= last; leaf++) if (!chunk.leaves.has(leaf)) missing.push(leaf)
     await Promise.allSettled(this.#fetch(ref, chunk, missing).map(({ data }) => data))
+  }
+
+  /** Keeps a small chunk that this process wrote: what was just written is often read next. `data` is copied. */
+  put(ref: ChunkRef, data: readonly Buffer[]): void {
+    if (ref.lengthBytes > WRITTEN_MAX_BYTES) return
+    const bytes = Buffer.concat(data, ref.lengthBytes)
+    const chunk = this.#use(ref.id)
+    for (let at = 0; at < bytes.length; at += LEAF_BYTES) {
+      this.#keep(chunk, at / LEAF_BYTES, bytes.subarray(at, at + LEAF_BYTES))
+    }
   }
 
   #use(id: number): CachedChunk {

@@ -9,6 +9,7 @@ import { invariant } from '../base/invariant.js'
 import type { ChunkOriginExtent, ChunkRef } from '../chunk/contract.js'
 import type { CommitReply, CommitRequest, Extent, MetaStore } from '../meta/contract.js'
 import type { AttrCache } from './cache.js'
+import type { ChunkCache } from './chunk-cache.js'
 import type { ExtentCache } from './extent-cache.js'
 import type { Freshness } from './freshness.js'
 import type { Batch } from './dirty-map.js'
@@ -26,6 +27,7 @@ export interface CommitterDeps {
   readonly attrs: AttrCache
   readonly extents: ExtentCache
   readonly uploader: Uploader
+  readonly data: ChunkCache
 }
 
 export class Committer {
@@ -44,6 +46,7 @@ export class Committer {
     const allocatedDeltaBytes = known === undefined ? sumOf(extents) : allocatedDelta(known, extents)
     const mtime = latest(notBefore, uploads)
     await this.#commit(ino, { extents, mode: 'at', allocatedDeltaBytes, mtime, ...suid(uploads) })
+    for (const { batch, chunk } of uploads) this.#deps.data.put(chunk, batch.seal().data)
     return mtime
   }
 
@@ -75,7 +78,10 @@ export class Committer {
       ...suid([{ batch, chunk }]),
     } as const
     const { cutAfterBytes } = await this.#commit(ino, request)
-    if (cutAfterBytes === undefined) return
+    if (cutAfterBytes === undefined) {
+      this.#deps.data.put(chunk, data)
+      return
+    }
     invariant(cutAfterBytes > 0 && cutAfterBytes < lengthBytes, 'a cut leaves two parts')
     this.#deps.uploader.discard([chunk.id])
     for (const [from, to] of [

@@ -58,7 +58,7 @@ export class VfsContext {
     )
     const data = new ChunkCache(chunks, limits.dataCacheBytes, limits.chunkReads)
     const uploader = new Uploader({ meta, chunks, clock, log, limits })
-    const committer = new Committer({ meta, fresh, attrs, extents, uploader })
+    const committer = new Committer({ meta, fresh, attrs, extents, uploader, data })
     const memory = new DirtyMemory(limits.dirtyBytes, limits.flushAfterMs, clock)
     const readAheadBytes = Math.min(limits.readAheadBytes, Math.floor(limits.dataCacheBytes / 2))
     this.meta = meta

@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap'
 import fc from 'fast-check'
 import { randomUUID } from 'node:crypto'
-import { ROOT_INO } from '../../src/base/limits.js'
+import { KIB, MIB, ROOT_INO } from '../../src/base/limits.js'
 import { silentLog } from '../../src/base/log.js'
 import { connectRedis } from '../../src/cluster/redis.js'
 import { openMeta } from '../../src/meta/engine.js'
@@ -51,10 +51,10 @@ t.test('the VFS over Redis Cluster and chunk nodes', async (st) => {
   const admin = await connectRedis(redis.url('any'), { log: silentLog })
   st.teardown(() => admin.close())
 
-  const makePair = async (claim: Test): Promise<VfsPair> => {
+  const makePair = async (claim: Test, chunkBytes: number): Promise<VfsPair> => {
     const cluster = await startCluster(claim, { nodes: 2, replicas: 2, writeQuorum: 2 })
     const name = `vfs-${randomUUID()}`
-    await formatVolume(admin, name, { partitions: 8 })
+    await formatVolume(admin, name, { partitions: 8, chunkBytes })
     const one = await openSession(name)
     const two = await openSession(name)
     const vfses = [one, two].map(({ meta }) => createVfs({ meta, chunks: cluster.client, log: silentLog }))
@@ -78,7 +78,7 @@ t.test('the VFS over Redis Cluster and chunk nodes', async (st) => {
   }
   await st.test('random operations read as a buffer does', async (claim) => {
     const play = async (ops: readonly Op[]): Promise<void> => {
-      const pair = await makePair(claim)
+      const pair = await makePair(claim, 64 * KIB)
       const game = new Play(pair.a, pair.b, () => undefined)
       await game.start()
       for (const op of ops) await game.run(op)
@@ -93,5 +93,5 @@ t.test('the VFS over Redis Cluster and chunk nodes', async (st) => {
     )
     claim.pass('every play')
   })
-  await vfsSuite(st, (claim) => within(DEADLINE_MS, makePair(claim), 'two clients'))
+  await vfsSuite(st, (claim) => within(DEADLINE_MS, makePair(claim, 4 * MIB), 'two clients'))
 })

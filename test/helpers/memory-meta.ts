@@ -393,7 +393,7 @@ export class MemoryMeta implements MetaStore {
       const now = inode.windows.get(old.window) ?? []
       if (inode.generation !== old.generation || now.length < old.extents.length) return false
       inode.windows.set(old.window, [...extents, ...now.slice(old.extents.length)])
-      inode.generation++
+      inode.generation = ++inode.attr.dataVersion
       inode.attr.allocatedBytes += allocatedDeltaBytes
       for (const { chunk } of dropped) if (chunk !== null) this.#volume.garbage.add(chunk.id)
       this.#emit({ kind: 'data', ino })

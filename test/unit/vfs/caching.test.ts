@@ -134,6 +134,17 @@ t.test('data is fetched once, only the leaves that are needed, and neighbours in
   await other.vfs.release(reader)
 })
 
+t.test('a small file that was just written is read without asking the nodes', async (st) => {
+  const { vfs, chunks } = fixture(st)
+  const { ino, handle } = await make(vfs, 'f')
+  await vfs.write(handle, 0, Buffer.alloc(100 * KIB, 'x'))
+  await vfs.release(handle)
+  const { handle: reader } = await vfs.open(CALLER, ino, 0)
+  st.ok((await vfs.read(reader, 0, 200 * KIB)).equals(Buffer.alloc(100 * KIB, 'x')))
+  st.equal(chunks.reads.length, 0)
+  await vfs.release(reader)
+})
+
 t.test('a sequential reader is read ahead for, within the memory allowed', async (st) => {
   const { vfs, chunks, another } = fixture(st, { limits: { dataCacheBytes: 2 * MIB } })
   const { ino, handle } = await make(vfs, 'f')
