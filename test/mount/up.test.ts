@@ -1,9 +1,12 @@
 /** The whole system, as `ringfs up` starts it: Redis, three chunk nodes in processes of their own, and the mount. */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { createHash, randomBytes } from 'node:crypto'
+import { mkdtemp, open, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
+import { z } from 'zod'
+import { MIB } from '../../src/base/limits.js'
 import type { DriverName } from '../../src/fuse/driver.js'
 import { mountOn } from '../../src/fuse/mounts.js'
 import { sha256 } from '../helpers/fs-ops.js'
@@ -12,6 +15,8 @@ import { runSuite } from './suite/all.js'
 
 t.setTimeout(600_000)
 
+const statusSchema = z.object({ nodes: z.array(z.object({ pid: z.int().positive() })) })
+const COPY_MIB = 128
 const PROGRAM = fileURLToPath(new URL('../../src/main/ringfs.js', import.meta.url))
 const DRIVERS: readonly DriverName[] = ['fuse-native', 'kernel']
 
@@ -33,6 +38,12 @@ async function down(t: Test, mount: MountProcess): Promise<void> {
   t.equal(await mountOn(mount.mountpoint), undefined)
 }
 
+/** Of the chunk nodes that are up. */
+async function nodePids(data: string): Promise<readonly number[]> {
+  const status = await sh(process.execPath, PROGRAM, 'status', '--json', '--data', data)
+  return statusSchema.parse(JSON.parse(status)).nodes.map(({ pid }) => pid)
+}
+
 for (const driver of DRIVERS) {
   t.test(`${driver} on three nodes and Redis`, async (t) => {
     const mount = await up(t, await newDataFolder(t), await newMountpoint(t), driver)
@@ -40,6 +51,25 @@ for (const driver of DRIVERS) {
     await down(t, mount)
   })
 }
+
+t.test('a node killed in the middle of a copy loses nothing, and the copy goes on', async (t) => {
+  const [data, mountpoint] = [await newDataFolder(t), await newMountpoint(t)]
+  const mount = await up(t, data, mountpoint, 'kernel')
+  const [victim] = await nodePids(data)
+  if (victim === undefined) throw new Error('no node')
+  const hash = createHash('sha256')
+  const file = await open(join(mountpoint, 'copy'), 'w')
+  for (let piece = 0; piece < COPY_MIB; piece++) {
+    const bytes = randomBytes(MIB)
+    hash.update(bytes)
+    await file.write(bytes)
+    if (piece === COPY_MIB / 2) process.kill(victim, 'SIGKILL')
+  }
+  await file.sync()
+  await file.close()
+  t.equal(await sha256(join(mountpoint, 'copy')), hash.digest('hex'))
+  await down(t, mount)
+})
 
 t.test('what was written is there after an unmount and a new start', async (t) => {
   const [data, mountpoint] = [await newDataFolder(t), await newMountpoint(t)]
