@@ -208,13 +208,14 @@ export class InodeWriter {
 
   /** What getattr must add to the store's attributes; null when there is nothing. */
   view(): DirtyView | null {
-    const batches = [...this.#batches()]
+    // A copy of the moment: a batch is emptied when it is committed, and who holds the view may still wait for the store.
+    const batches = [...this.#batches()].map(({ mode, end, mtime, usedBytes }) => ({ mode, end, mtime, usedBytes }))
     if (batches.length === 0) return null
     return {
       mtime: batches.reduce((time, { mtime }) => (compareTime(mtime, time) > 0 ? mtime : time), NO_TIME),
-      bytes: batches.reduce((sum, batch) => sum + batch.usedBytes, 0),
+      bytes: batches.reduce((sum, { usedBytes }) => sum + usedBytes, 0),
       sizeOver: (size) =>
-        batches.reduce((at, batch) => (batch.mode === 'append' ? at + batch.end : Math.max(at, batch.end)), size),
+        batches.reduce((at, { mode, end }) => (mode === 'append' ? at + end : Math.max(at, end)), size),
     }
   }
 

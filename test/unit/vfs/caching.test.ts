@@ -78,6 +78,20 @@ t.test('two changes of one inode whose replies come in the other order leave no 
   st.equal((await vfs.getattr(CALLER, ino)).mode, 0o640)
 })
 
+t.test('a size that was asked for before a commit and answered after it counts what was committed', async (st) => {
+  const { vfs, meta } = fixture(st)
+  const { ino, handle } = await make(vfs, 'f')
+  meta.setCoherent(false)
+  await vfs.write(handle, 0, Buffer.from('12345'))
+  const gate = new Gate()
+  meta.after = (call) => (call === 'getattr' ? gate.passed : undefined)
+  const asked = vfs.getattr(CALLER, ino)
+  await settle()
+  await vfs.flush(handle)
+  gate.open()
+  st.equal((await asked).sizeBytes, 5)
+})
+
 t.test('our own changes need no event: create, rename, unlink and rmdir are known at once', async (st) => {
   const { vfs, meta } = fixture(st)
   const { ino, handle } = await make(vfs, 'f')
