@@ -75,6 +75,8 @@ export function chunkClientSuite(t: Test, start: (t: Test) => Promise<ChunkClien
       lengthBytes: 1,
     }))
     t.equal(await failureOf(client.write(0, [Buffer.alloc(1)], { ...originOf(1), extents }, options)), 'EINVAL')
+    t.equal(await failureOf(client.sync([0.5])), 'EINVAL')
+    t.equal(await failureOf(client.remove([2 ** 53])), 'EINVAL')
     const ref = await client.write(0, [Buffer.alloc(10)], originOf(10), options)
     t.equal((await client.read(ref, 10, 0)).length, 0)
     for (const [offset, length] of [

@@ -87,6 +87,7 @@ export class ChunkClientImpl implements ChunkClient {
     origin: ChunkOrigin,
     options: ChunkWriteOptions,
   ): Promise<ChunkRef> {
+    checkId(id)
     const lengthBytes = sumBytes(data)
     if (lengthBytes === 0 || lengthBytes > CHUNK_MAX_BYTES) {
       throw new PosixError('EINVAL', `chunk ${id}: ${lengthBytes} bytes are no chunk`)
@@ -129,6 +130,7 @@ export class ChunkClientImpl implements ChunkClient {
   }
 
   async read(ref: ChunkRef, offset: number, lengthBytes: number, options: ChunkReadOptions = {}): Promise<Buffer> {
+    checkId(ref.id)
     const inside = Number.isSafeInteger(offset) && Number.isSafeInteger(lengthBytes) && offset >= 0 && lengthBytes >= 0
     if (!inside || offset + lengthBytes > ref.lengthBytes) {
       throw new PosixError('EINVAL', `chunk ${ref.id}: ${lengthBytes} bytes from ${offset} lie outside it`)
@@ -138,10 +140,12 @@ export class ChunkClientImpl implements ChunkClient {
   }
 
   async sync(ids: readonly number[]): Promise<void> {
+    for (const id of ids) checkId(id)
     if (ids.length > 0) await new ChunkSync(this.#parts, ids).run()
   }
 
   async remove(ids: readonly number[]): Promise<void> {
+    for (const id of ids) checkId(id)
     if (ids.length > 0) await removeChunks(this.#parts, ids)
   }
 
@@ -159,4 +163,8 @@ export class ChunkClientImpl implements ChunkClient {
       freeBytes: Math.floor(freeBytes / replicas),
     })
   }
+}
+
+function checkId(id: number): void {
+  if (!Number.isSafeInteger(id) || id < 0) throw new PosixError('EINVAL', `${id} is no chunk id`)
 }
