@@ -29,9 +29,13 @@ async function take(core: Core, tx: Transaction): Promise<void> {
   const patience = core.patience()
   const keys = [core.keys.wide('lease'), core.keys.wide('n')]
   let fenced = ''
+  let fencedAt = 0
   for (;;) {
     const reply = new Reply(await core.run(SCRIPTS.leaseTake, keys, [tx.id, tx.commitPartition, LEASE_MS, fenced]))
-    if (reply.status === 1) return
+    if (reply.status === 1) {
+      if (fenced !== '') await forgetDead(core, fenced, fencedAt)
+      return
+    }
     const holder = reply.buffer(1).toString('latin1')
     if (reply.number(3) > 0) {
       await patience.wait()
@@ -39,7 +43,15 @@ async function take(core: Core, tx: Transaction): Promise<void> {
     }
     await core.decide(holder, reply.number(2), true)
     fenced = holder
+    fencedAt = reply.number(2)
   }
+}
+
+/** The decisions of a session are forgotten when it is cleaned up after; one that was written later still is not. */
+async function forgetDead(core: Core, tx: string, commitPartition: number): Promise<void> {
+  const [session = ''] = tx.split('.')
+  const isKnown = await core.options.store.call('HEXISTS', core.keys.wide('h'), session)
+  if (isKnown === 0) await core.forget(tx, commitPartition)
 }
 
 /** EINVAL if `ino` is `directory` or above it. Only true for as long as the lease is held. */

@@ -133,10 +133,10 @@ export class Namespace {
   }
 
   async #newDirectory(tx: Transaction, parent: number, mode: number, uid: number, gid: number): Promise<Attr> {
-    const { partitions, session } = this.#core
+    const { partitions } = this.#core
     const home = this.#nextPartition
     this.#nextPartition = (home + 1) % partitions
-    const reply = await session.change(
+    const reply = await tx.change(
       SCRIPTS.txMkdir,
       home,
       [],

@@ -9,12 +9,13 @@
  * Invariants. Nothing is seen of a transaction before its decision is C, and all of it after: who meets a lock asks the
  * commit point first, and finishes what is decided. Nobody waits holding a lock: who cannot prepare gives all back. The
  * decision is made once; whoever waits too long writes A, and then the owner cannot commit. The decision is forgotten only
- * when all partitions are finished.
+ * when all partitions are finished. A transaction ends with its session: once that is cleaned up after, its decision is
+ * forgotten, so nothing of it may be prepared or committed under the session that its client begins next.
  */
 import { invariant } from '../base/invariant.js'
 import { PosixError } from '../base/errno.js'
 import { messageOf } from '../base/errors.js'
-import type { RedisArg } from '../cluster/contract.js'
+import type { RedisArg, Script } from '../cluster/contract.js'
 import type { Core } from './core.js'
 import { STATUS_ABORTED, STATUS_DONE, STATUS_LOCKED, STATUS_RETRY, type Reply } from './reply.js'
 import { SCRIPTS } from './scripts.js'
@@ -87,6 +88,7 @@ export async function untilDone<T>(core: Core, attempt: () => Promise<T>): Promi
 export class Transaction {
   readonly id: string
   readonly #core: Core
+  readonly #session: number
   readonly #kind: string
   readonly #commitPartition: number
   readonly #prepared = new Map<number, readonly number[]>()
@@ -96,7 +98,16 @@ export class Transaction {
     this.#core = core
     this.#kind = kind
     this.#commitPartition = core.keys.home(at)
-    this.id = `${core.session.id}.${core.session.nextSequence()}`
+    this.#session = core.session.id
+    this.id = `${this.#session}.${core.session.nextSequence()}`
+  }
+
+  /** A change of the session that the transaction began in, and of no later one. */
+  change(script: Script, p: number, keys: readonly string[], args: readonly RedisArg[]): Promise<Reply> {
+    const { session } = this.#core
+    if (session.id !== this.#session)
+      return Promise.reject(new PosixError('EIO', 'the session was ended by another client'))
+    return session.change(script, p, keys, args)
   }
 
   get commitPartition(): number {
@@ -146,10 +157,10 @@ export class Transaction {
       p,
       parts.map((one) => one.ino),
     )
-    const { session, keys } = this.#core
+    const { keys } = this.#core
     const names = parts.map((one) => keys.partition(p).names(one.ino))
     const args = [this.id, this.#commitPartition, ...parts.flatMap((one) => one.args)]
-    const reply = await session.change(SCRIPTS.txPrepare, p, names, args)
+    const reply = await this.change(SCRIPTS.txPrepare, p, names, args)
     await this.#judge(p, reply)
     await this.#core.step(`${this.#kind}:prepared:${p}`)
   }
@@ -161,11 +172,11 @@ export class Transaction {
 
   /** `inherit`: see tx-commit.lua. Answers the reply when it is DONE or says what a directory inherits. */
   async commit(parts: readonly Part[], inherit = '-1'): Promise<Reply> {
-    const { session, keys } = this.#core
+    const { keys } = this.#core
     const partition = keys.partition(this.#commitPartition)
     const names = parts.map((one) => partition.names(one.ino))
     const args = [this.id, this.#prepared.size > 0 ? 1 : 0, inherit, ...parts.flatMap((one) => one.args)]
-    const reply = await session.change(SCRIPTS.txCommit, this.#commitPartition, [partition.decisions, ...names], args)
+    const reply = await this.change(SCRIPTS.txCommit, this.#commitPartition, [partition.decisions, ...names], args)
     await this.#judge(this.#commitPartition, reply)
     if (reply.status === STATUS_DONE) await this.#core.step(`${this.#kind}:committed`)
     return reply

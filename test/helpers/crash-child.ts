@@ -1,0 +1,61 @@
+/**
+ * A client process for killing and stopping: does each case's action in a session of its own, and holds it up after the
+ * step that the case names. Says what it reaches; lives until its parent is gone.
+ */
+import { silentLog } from '../../src/base/log.js'
+import type { RedisStore } from '../../src/cluster/contract.js'
+import { connectRedis } from '../../src/cluster/redis.js'
+import { openMeta } from '../../src/meta/engine.js'
+import { loadVolume } from '../../src/meta/format.js'
+import { Orders, act, type Case, type News } from './meta-actions.js'
+import { outcome } from './meta.js'
+
+let release = (): void => undefined
+const released = new Promise<void>((resolve) => (release = resolve))
+
+function tell(news: News): void {
+  process.send?.(news)
+}
+
+async function runCase(redis: RedisStore, one: Case, intentTimeoutMs: number): Promise<void> {
+  let step = 0
+  const meta = await openMeta(redis, await loadVolume(redis, one.volume), {
+    log: silentLog,
+    sessionTtlMs: one.sessionTtlMs,
+    intentTimeoutMs,
+    // Always the same partition for a new directory: its inode number is known to the test.
+    random: () => 0.6,
+    onStep: async () => {
+      if (step++ !== one.haltAt) return
+      tell({ kind: 'halted', id: one.id })
+      await released
+    },
+  })
+  const before = meta.sessionId
+  const action = await outcome(act(meta, one.action))
+  await released
+  const probe = await tryProbe(() => outcome(act(meta, one.probe)))
+  tell({ kind: 'done', id: one.id, action, probe, before, after: meta.sessionId })
+}
+
+/** A session that has just been found dead is replaced in the background: calls fail with EIO until then. */
+async function tryProbe(probe: () => Promise<string>): Promise<string> {
+  for (let left = 100; ; left--) {
+    const result = await probe()
+    if (result !== 'EIO' || left === 0) return result
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+}
+
+process.on('disconnect', () => process.exit(0))
+process.on('message', (message) => {
+  const orders = Orders.parse(message)
+  if (orders.kind === 'go') release()
+  else void begin(orders)
+})
+
+async function begin(orders: Extract<Orders, { kind: 'begin' }>): Promise<void> {
+  const { hosts, password, intentTimeoutMs } = orders
+  const redis = await connectRedis({ hosts, password, volume: 'any' }, { log: silentLog })
+  await Promise.all(orders.cases.map((one) => runCase(redis, one, intentTimeoutMs)))
+}
