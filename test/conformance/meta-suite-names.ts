@@ -1,0 +1,199 @@
+/** MetaStore: files come, get further names and go. */
+import type { Test } from 'tap'
+import { NAME_MAX_BYTES, SYMLINK_MAX_BYTES } from '../../src/base/limits.js'
+import type { InodeType } from '../../src/meta/contract.js'
+import {
+  ROOT,
+  bytes,
+  claim,
+  makeDir,
+  makeDirIn,
+  names,
+  newFile,
+  outcome,
+  touch,
+  type OpenVolume,
+} from '../helpers/meta.js'
+
+const EXCLUSIVE = { exclusive: true, open: false }
+const TYPES: readonly InodeType[] = ['file', 'symlink', 'fifo', 'socket', 'char', 'block']
+
+export function nameClaims(t: Test, open: OpenVolume): void {
+  claim(t, open, 'every type of inode keeps what it was made with', async (t, volume) => {
+    const meta = await volume.client()
+    for (const type of TYPES) {
+      const inode = newFile({ type, mode: 0o4751, rdev: 0x1_0305, target: bytes('to/\xff') })
+      const { attr, created } = await meta.create(ROOT, bytes(type), inode, EXCLUSIVE)
+      const isDevice = type === 'char' || type === 'block'
+      t.ok(created)
+      t.match(attr, { type, mode: 0o4751, uid: 1000, gid: 1000, nlink: 1, parent: 0, rdev: isDevice ? 0x1_0305 : 0 })
+      t.same(await meta.lookup(ROOT, bytes(type)), attr)
+      t.same(await meta.getattr(attr.ino), attr)
+      const target = await outcome(meta.readlink(attr.ino))
+      t.equal(target, type === 'symlink' ? 'ok' : 'EINVAL', 'only a symlink has a target')
+    }
+    const link = await meta.lookup(ROOT, bytes('symlink'))
+    t.same(await meta.readlink(link.ino), bytes('to/\xff'))
+    t.equal(link.sizeBytes, bytes('to/\xff').length)
+  })
+
+  claim(t, open, 'names are bytes up to 255, and nothing is decoded', async (t, volume) => {
+    const meta = await volume.client()
+    const odd = [
+      Buffer.from([0xff]),
+      Buffer.from([0xc3]),
+      bytes('a\u0308'),
+      bytes('\u00e4'),
+      bytes(' '),
+      bytes('\n'),
+      bytes('*'),
+    ]
+    const all = [...odd, Buffer.alloc(NAME_MAX_BYTES, 0xfe), bytes('1e5'), bytes('-1')]
+    for (const name of all) await touch(meta, ROOT, name)
+    const expected = all.map((name) => name.toString('latin1')).sort()
+    t.strictSame((await names(meta, ROOT)).sort(), expected)
+    for (const name of all) await meta.unlink(ROOT, name)
+    t.strictSame(await names(meta, ROOT), [])
+  })
+
+  claim(t, open, 'bad names are refused by every call that takes one', async (t, volume) => {
+    const meta = await volume.client()
+    const { ino } = await touch(meta, ROOT, 'file')
+    const long = Buffer.alloc(NAME_MAX_BYTES + 1, 0x61)
+    const calls: Record<string, (name: Buffer) => Promise<unknown>> = {
+      lookup: (name) => meta.lookup(ROOT, name),
+      create: (name) => meta.create(ROOT, name, newFile(), EXCLUSIVE),
+      mkdir: (name) => meta.mkdir(ROOT, name, 0o755, 0, 0),
+      link: (name) => meta.link(ino, ROOT, name),
+      unlink: (name) => meta.unlink(ROOT, name),
+      rmdir: (name) => meta.rmdir(ROOT, name),
+      'rename from': (name) => meta.rename(ROOT, name, ROOT, bytes('x'), {}),
+      'rename to': (name) => meta.rename(ROOT, bytes('file'), ROOT, name, {}),
+    }
+    for (const [what, call] of Object.entries(calls)) {
+      t.equal(await outcome(call(long)), 'ENAMETOOLONG', `${what}: too long`)
+      t.equal(await outcome(call(bytes('a/b'))), 'EINVAL', `${what}: a slash`)
+      t.equal(await outcome(call(bytes('a\0b'))), 'EINVAL', `${what}: a NUL`)
+      t.equal(await outcome(call(bytes(''))), 'ENOENT', `${what}: empty`)
+    }
+  })
+
+  claim(t, open, 'the target of a symlink has 1 to 4095 bytes', async (t, volume) => {
+    const meta = await volume.client()
+    const make = (target: Buffer): Promise<string> =>
+      outcome(meta.create(ROOT, bytes(`s${target.length}`), newFile({ type: 'symlink', target }), EXCLUSIVE))
+    t.equal(await make(Buffer.alloc(0)), 'ENOENT')
+    t.equal(await make(Buffer.alloc(SYMLINK_MAX_BYTES + 1, 1)), 'ENAMETOOLONG')
+    t.equal(await make(Buffer.alloc(SYMLINK_MAX_BYTES, 1)), 'ok')
+    const { ino } = await meta.lookup(ROOT, bytes(`s${SYMLINK_MAX_BYTES}`))
+    t.same(await meta.readlink(ino), Buffer.alloc(SYMLINK_MAX_BYTES, 1))
+  })
+
+  claim(t, open, 'the errnos of names are those of POSIX', async (t, volume) => {
+    const meta = await volume.client()
+    const file = await touch(meta, ROOT, 'file')
+    const dir = await makeDir(meta, ROOT, 'dir')
+    await touch(meta, dir.ino, 'child')
+    const gone = file.ino + 8 * 1000
+    const expected: readonly (readonly [string, string, () => Promise<unknown>])[] = [
+      ['lookup of no name', 'ENOENT', () => meta.lookup(ROOT, bytes('none'))],
+      ['lookup in a file', 'ENOTDIR', () => meta.lookup(file.ino, bytes('x'))],
+      ['lookup in nothing', 'ENOENT', () => meta.lookup(gone, bytes('x'))],
+      ['getattr of nothing', 'ENOENT', () => meta.getattr(gone)],
+      ['create of a name that is there', 'EEXIST', () => meta.create(ROOT, bytes('file'), newFile(), EXCLUSIVE)],
+      ['create of a directory that is there', 'EEXIST', () => meta.create(ROOT, bytes('dir'), newFile(), EXCLUSIVE)],
+      ['create in a file', 'ENOTDIR', () => meta.create(file.ino, bytes('x'), newFile(), EXCLUSIVE)],
+      ['create in nothing', 'ENOENT', () => meta.create(gone, bytes('x'), newFile(), EXCLUSIVE)],
+      [
+        'create of a directory',
+        'EINVAL',
+        () => meta.create(ROOT, bytes('x'), newFile({ type: 'directory' }), EXCLUSIVE),
+      ],
+      ['mkdir of a file', 'EEXIST', () => meta.mkdir(ROOT, bytes('file'), 0o755, 0, 0)],
+      ['mkdir of a directory', 'EEXIST', () => meta.mkdir(ROOT, bytes('dir'), 0o755, 0, 0)],
+      ['mkdir in a file', 'ENOTDIR', () => meta.mkdir(file.ino, bytes('x'), 0o755, 0, 0)],
+      ['mkdir in nothing', 'ENOENT', () => meta.mkdir(gone, bytes('x'), 0o755, 0, 0)],
+      ['link of a directory', 'EPERM', () => meta.link(dir.ino, ROOT, bytes('x'))],
+      ['link of nothing', 'ENOENT', () => meta.link(gone, ROOT, bytes('x'))],
+      ['link to a name that is there', 'EEXIST', () => meta.link(file.ino, ROOT, bytes('dir'))],
+      [
+        'link in another directory to a name that is there',
+        'EEXIST',
+        () => meta.link(file.ino, dir.ino, bytes('child')),
+      ],
+      ['link in a file', 'ENOTDIR', () => meta.link(file.ino, file.ino, bytes('x'))],
+      ['unlink of no name', 'ENOENT', () => meta.unlink(ROOT, bytes('none'))],
+      ['unlink of a directory', 'EISDIR', () => meta.unlink(ROOT, bytes('dir'))],
+      ['unlink in a file', 'ENOTDIR', () => meta.unlink(file.ino, bytes('x'))],
+      ['rmdir of no name', 'ENOENT', () => meta.rmdir(ROOT, bytes('none'))],
+      ['rmdir of a file', 'ENOTDIR', () => meta.rmdir(ROOT, bytes('file'))],
+      ['rmdir of one with names', 'ENOTEMPTY', () => meta.rmdir(ROOT, bytes('dir'))],
+      ['rmdir in a file', 'ENOTDIR', () => meta.rmdir(file.ino, bytes('x'))],
+      ['readlink of a file', 'EINVAL', () => meta.readlink(file.ino)],
+      ['readdir of a file', 'ENOTDIR', () => meta.readdir(file.ino, null, 10, false)],
+      ['readdir of nothing', 'ENOENT', () => meta.readdir(gone, null, 10, false)],
+      ['open of nothing', 'ENOENT', () => meta.open(gone, { truncate: false })],
+    ]
+    for (const [what, errno, call] of expected) t.equal(await outcome(call()), errno, what)
+    t.strictSame((await names(meta, ROOT)).sort(), ['dir', 'file'], 'nothing was changed')
+    t.strictSame(await names(meta, dir.ino), ['child'])
+  })
+
+  claim(t, open, 'create without exclusive answers what is there, near and far', async (t, volume) => {
+    const meta = await volume.client()
+    const shared = { exclusive: false, open: false }
+    const near = await touch(meta, ROOT, 'near')
+    const dir = await makeDirIn(meta, ROOT, 'dir', { not: ROOT })
+    const far = await meta.link(near.ino, dir.ino, bytes('far'))
+    t.match(await meta.create(ROOT, bytes('near'), newFile(), shared), { created: false, attr: { ino: near.ino } })
+    t.match(await meta.create(dir.ino, bytes('far'), newFile(), shared), { created: false, attr: { ino: far.ino } })
+    t.match(await meta.create(ROOT, bytes('new'), newFile(), shared), { created: true })
+  })
+
+  for (const where of ['near', 'far'] as const) hardLinks(t, open, where)
+
+  claim(t, open, 'a name that is created by many at once is created by one', async (t, volume) => {
+    const clients = await Promise.all([1, 2, 3, 4].map(() => volume.client()))
+    const made = await Promise.all(clients.map((meta) => outcome(touch(meta, ROOT, 'one'))))
+    t.strictSame(made.sort(), ['EEXIST', 'EEXIST', 'EEXIST', 'ok'])
+    const dirs = await Promise.all(clients.map((meta) => outcome(makeDir(meta, ROOT, 'dir'))))
+    t.strictSame(dirs.sort(), ['EEXIST', 'EEXIST', 'EEXIST', 'ok'])
+    const gone = await Promise.all(clients.map((meta) => outcome(meta.unlink(ROOT, bytes('one')))))
+    t.strictSame(gone.sort(), ['ENOENT', 'ENOENT', 'ENOENT', 'ok'])
+    const removed = await Promise.all(clients.map((meta) => outcome(meta.rmdir(ROOT, bytes('dir')))))
+    t.strictSame(removed.sort(), ['ENOENT', 'ENOENT', 'ENOENT', 'ok'])
+  })
+}
+
+function hardLinks(t: Test, open: OpenVolume, where: 'near' | 'far'): void {
+  claim(t, open, `a file has many names, ${where}, and goes with the last`, async (t, volume) => {
+    const meta = await volume.client()
+    const home = ROOT % meta.settings.partitions
+    const dir = await makeDirIn(meta, ROOT, 'dir', where === 'near' ? { partition: home } : { not: home })
+    const { ino } = await touch(meta, ROOT, 'first')
+    const linked = await meta.link(ino, dir.ino, bytes('second'))
+    t.match(linked, { ino, nlink: 2 })
+    t.match(await meta.lookup(dir.ino, bytes('second')), { ino, nlink: 2, type: 'file' })
+    t.match(await meta.unlink(ROOT, bytes('first')), { ino, nlink: 1 })
+    t.match(await meta.link(ino, ROOT, bytes('third')), { ino, nlink: 2 })
+    t.match(await meta.unlink(dir.ino, bytes('second')), { ino, nlink: 1 })
+    t.match(await meta.unlink(ROOT, bytes('third')), { ino, nlink: 0 })
+    t.equal(await outcome(meta.getattr(ino)), 'ENOENT')
+    t.equal(await outcome(meta.link(ino, ROOT, bytes('again'))), 'ENOENT')
+  })
+
+  claim(t, open, `many clients link and unlink one file at once, ${where}: its count is right`, async (t, volume) => {
+    const clients = await Promise.all([1, 2, 3, 4].map(() => volume.client()))
+    const [meta] = clients
+    if (meta === undefined) throw new Error('there are clients')
+    const home = ROOT % meta.settings.partitions
+    const dir = await makeDirIn(meta, ROOT, 'dir', where === 'near' ? { partition: home } : { not: home })
+    const { ino } = await touch(meta, ROOT, 'file')
+    const work = clients.map(async (client, who) => {
+      for (let i = 0; i < 8; i++) await client.link(ino, dir.ino, bytes(`${who}-${i}`))
+      for (let i = 0; i < 4; i++) await client.unlink(dir.ino, bytes(`${who}-${i}`))
+    })
+    await Promise.all(work)
+    t.equal((await meta.getattr(ino)).nlink, 1 + clients.length * 4)
+  })
+}
