@@ -68,13 +68,16 @@ async function play(teardown: Parameters<typeof fixture>[0], { writes, failing }
 }
 
 t.test('a chunk that cannot be stored takes a run of writes with it, never one from their middle', async (st) => {
-  const teardowns: (() => unknown)[] = []
-  st.teardown(async () => {
-    for (const end of teardowns) await end()
-  })
-  const run = { teardown: (end: () => unknown) => teardowns.push(end) }
+  const run = async (one: Plan): Promise<void> => {
+    const ends: (() => unknown)[] = []
+    try {
+      await play({ teardown: (end: () => unknown) => ends.push(end) }, one)
+    } finally {
+      for (const end of ends) await end()
+    }
+  }
   await fc.assert(
-    fc.asyncProperty(plan, (one) => within(20_000, play(run, one), 'one play')),
+    fc.asyncProperty(plan, (one) => within(20_000, run(one), 'one play')),
     { ...propertyRun(st, 300), includeErrorInReport: true },
   )
   st.pass('every play')
