@@ -61,7 +61,7 @@ t.test('who dies in a change across partitions leaves it done or not done', { ti
 function toCase({ volume, ground, haltAt }: Crash, id: number): Case {
   const { name, partitions } = volume.settings
   const { action } = ground
-  return { id, volume: name, partitions, action, haltAt, sessionTtlMs: TTL_MS, probe: action }
+  return { id, volume: name, partitions, action, haltAt, sessionTtlMs: TTL_MS, awaitsSession: false, probe: action }
 }
 
 /** Whether the change is done: it must be, once committed, and must not be before. */

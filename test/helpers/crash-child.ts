@@ -5,10 +5,11 @@
 import { silentLog } from '../../src/base/log.js'
 import type { RedisStore } from '../../src/cluster/contract.js'
 import { connectRedis } from '../../src/cluster/redis.js'
+import type { MetaStore } from '../../src/meta/contract.js'
 import { openMeta } from '../../src/meta/engine.js'
 import { loadVolume } from '../../src/meta/format.js'
 import { Orders, act, type Case, type News } from './meta-actions.js'
-import { outcome } from './meta.js'
+import { outcome, until } from './meta.js'
 
 let release = (): void => undefined
 const released = new Promise<void>((resolve) => (release = resolve))
@@ -19,7 +20,8 @@ function tell(news: News): void {
 
 async function runCase(redis: RedisStore, one: Case, intentTimeoutMs: number): Promise<void> {
   let step = 0
-  const meta = await openMeta(redis, await loadVolume(redis, one.volume), {
+  let before = 0
+  const meta: MetaStore = await openMeta(redis, await loadVolume(redis, one.volume), {
     log: silentLog,
     sessionTtlMs: one.sessionTtlMs,
     intentTimeoutMs,
@@ -29,9 +31,10 @@ async function runCase(redis: RedisStore, one: Case, intentTimeoutMs: number): P
       if (step++ !== one.haltAt) return
       tell({ kind: 'halted', id: one.id })
       await released
+      if (one.awaitsSession) await until('the session is replaced', () => meta.sessionId !== before)
     },
   })
-  const before = meta.sessionId
+  before = meta.sessionId
   const action = await outcome(act(meta, one.action))
   await released
   const probe = await tryProbe(() => outcome(act(meta, one.probe)))

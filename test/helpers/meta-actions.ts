@@ -34,6 +34,8 @@ export const Case = z.object({
   action: Action,
   haltAt: z.number(),
   sessionTtlMs: z.number(),
+  /** Told to go on, it waits first until its session, which others have ended, is replaced. */
+  awaitsSession: z.boolean(),
   /** What the child does after the action, to see whether it goes on well. */
   probe: Action,
 })
