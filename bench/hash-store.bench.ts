@@ -1,5 +1,5 @@
 /**
- * Hashing and storing, by hand: `node dist/bench/hash-store.js [FOLDER]`. A row is the median of one operation at a time, in
+ * Hashing and storing, by hand: `node dist/bench/hash-store.bench.js [FOLDER]`. A row is the median of one operation at a time, in
  * microseconds, and what that makes in MB/s. What it is for: whether inline or worker, and at which length, pays.
  */
 import { randomBytes } from 'node:crypto'
