@@ -5,12 +5,14 @@
 //   npm test -- --reporter=tap      options are tap's
 //
 // A runner that dies, a test file that asserts nothing and no test at all are failures: silence is never success.
-import { spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { countTap } from './tap-count.mjs'
+import { tapTeller } from './tap-tell.mjs'
 
 /** All in all; a single file has the time in .taprc. */
 const RUN_TIMEOUT_MS = 30 * 60_000
@@ -26,33 +28,50 @@ function testFiles(folder) {
     .sort()
 }
 
-function runTap(files, options, outputFile) {
-  // tap's own choice redraws the screen, which is no good in a log.
-  const reporter = process.stdout.isTTY ? [] : ['--reporter=terse']
-  const own = [...reporter, `--output-file=${outputFile}`]
-  const words = ['node_modules/tap/dist/esm/run.mjs', ...own, ...options, ...files]
+/**
+ * On a terminal tap draws its own picture, in a log it is told line by line. Answers the TAP and whether all went well.
+ * (Both at once, --reporter=tap and --output-file, give every line twice.)
+ */
+async function runTap(files, options, outputFile) {
+  const isTerminal = process.stdout.isTTY
+  const own = isTerminal ? `--output-file=${outputFile}` : '--reporter=tap'
+  const words = ['node_modules/tap/dist/esm/run.mjs', own, ...options, ...files]
   // No standard input: a test must not wait for one, and a terminal's stays with npm.
-  const result = spawnSync(process.execPath, words, {
-    stdio: ['ignore', 'inherit', 'inherit'],
-    timeout: RUN_TIMEOUT_MS,
+  const stdio = ['ignore', isTerminal ? 'inherit' : 'pipe', 'inherit']
+  const child = spawn(process.execPath, words, { stdio })
+  const timer = setTimeout(() => child.kill('SIGKILL'), RUN_TIMEOUT_MS)
+  const status = new Promise((resolve) => {
+    child.once('error', () => resolve(1))
+    child.once('close', resolve)
   })
-  return result.status === 0
+  const lines = []
+  const tell = tapTeller(console.log)
+  if (child.stdout !== null) {
+    for await (const line of createInterface({ input: child.stdout })) {
+      lines.push(line)
+      tell(line)
+    }
+  }
+  const succeeded = (await status) === 0
+  clearTimeout(timer)
+  if (isTerminal && existsSync(outputFile)) return { tap: readFileSync(outputFile, 'utf8'), succeeded }
+  return { tap: lines.join('\n'), succeeded }
 }
 
 function closingLine({ passed, failed, skipped }) {
   return `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`
 }
 
-function main(words) {
+async function main(words) {
   process.chdir(join(dirname(fileURLToPath(import.meta.url)), '..'))
   const options = words.filter((word) => word.startsWith('-'))
   const parts = words.filter((word) => !word.startsWith('-'))
   const files = testFiles('dist/test').filter((file) => parts.length === 0 || parts.some((part) => file.includes(part)))
   const folder = mkdtempSync(join(tmpdir(), 'ringfs-tap-'))
   try {
-    const output = join(folder, 'out.tap')
-    const succeeded = files.length > 0 && runTap(files, options, output)
-    const counts = countTap(existsSync(output) ? readFileSync(output, 'utf8') : '', files)
+    const nothing = { tap: '', succeeded: false }
+    const { tap, succeeded } = files.length > 0 ? await runTap(files, options, join(folder, 'out.tap')) : nothing
+    const counts = countTap(tap, files)
     if (!succeeded && counts.failed === 0) counts.failed = 1
     console.log(`\n${closingLine(counts)}`)
     process.exitCode = counts.failed > 0 || counts.passed === 0 ? 1 : 0
@@ -61,4 +80,4 @@ function main(words) {
   }
 }
 
-main(process.argv.slice(2))
+await main(process.argv.slice(2))

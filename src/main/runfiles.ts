@@ -98,11 +98,15 @@ function isAlive(pid: number): boolean {
   }
 }
 
-/** Field 22 of proc_pid_stat(5), in clock ticks since boot; the second field may hold blanks and parentheses. */
+/**
+ * Field 22 of proc_pid_stat(5), in clock ticks since boot; the second field may hold blanks and parentheses. null for one
+ * that has ended and whose parent has not taken notice yet (state Z): it can be sent signals and does nothing.
+ */
 function startOf(pid: number): string | null {
   try {
     const text = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    return text.slice(text.lastIndexOf(')') + 2).split(' ')[19] ?? null
+    const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
+    return fields[0] === 'Z' || fields[0] === 'X' ? null : (fields[19] ?? null)
   } catch {
     return null
   }

@@ -6,8 +6,8 @@
  * processes (supervisor.ts) and a dead mount (taken off by the next mount). The lock on the data folder, which the kernel
  * frees with the process, makes sure that only one `up` works in it.
  */
-import { mkdirSync } from 'node:fs'
-import { dirname, resolve } from 'node:path'
+import { mkdirSync, readdirSync } from 'node:fs'
+import { basename, dirname, resolve } from 'node:path'
 import { RingfsError, hasCode, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import type { RedisStore, VolumeSettings } from '../cluster/contract.js'
@@ -103,13 +103,12 @@ async function start(
   }
 }
 
-/** Only the last folder and those above it; what a dead mount is on exists. */
+/** Made if it is missing, with what is above it. A dead mount on it exists, although looking at it fails. */
 function makeMountpoint(path: string): void {
   try {
     mkdirSync(dirname(resolve(path)), { recursive: true })
-    mkdirSync(path)
+    if (!readdirSync(dirname(resolve(path))).includes(basename(resolve(path)))) mkdirSync(path)
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'EEXIST') return
     throw new RingfsError('MOUNTPOINT_BAD', `mount point ${path} cannot be made: ${messageOf(error)}`)
   }
 }

@@ -1,0 +1,66 @@
+/** One volume and several mounts, drivers and users of it. */
+import { mkdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import t from 'tap'
+import { Ringfs, sh } from '../helpers/ringfs.js'
+
+t.test('umount ends the up whose mount it is', async (t) => {
+  const ringfs = await Ringfs.in(t)
+  await ringfs.ok('up', '--detach')
+  await sh('sh', '-c', `echo there > ${ringfs.mountpoint}/file`)
+  t.match(await ringfs.ok('umount', 'mnt'), /is unmounted/)
+  t.same(ringfs.processes(), [])
+  const again = await ringfs.run('umount', 'mnt')
+  t.equal(again.code, 83)
+  await ringfs.ok('up', '--detach')
+  t.equal(await ringfs.ok('cat', '/file'), 'there\n')
+  await ringfs.ok('down')
+})
+
+t.test('a volume of an up can be mounted a second time, and both see each other', async (t) => {
+  const ringfs = await Ringfs.in(t)
+  await ringfs.ok('up', '--detach')
+  const metaUrl = ringfs.runFile()?.metaUrl ?? ''
+  const second = join(ringfs.folder, 'second')
+  await mkdir(second)
+  const { stdout } = await ringfs.run('mount', metaUrl, second, '--detach')
+  t.match(stdout, /volume ringfs is mounted at .*second/)
+  await sh('sh', '-c', `echo one > ${ringfs.mountpoint}/file`)
+  t.equal(await sh('cat', join(second, 'file')), 'one\n')
+  await sh('sh', '-c', `echo two > ${second}/file`)
+  t.equal(await sh('cat', join(ringfs.mountpoint, 'file')), 'two\n')
+  t.match(JSON.parse(await ringfs.ok('status', '--json')), { sessions: [{}, {}] })
+  t.match(await ringfs.ok('umount', second), /is unmounted/)
+  await ringfs.ok('down')
+  t.same(ringfs.processes(), [])
+})
+
+t.test('the driver fuse-native mounts the same volume', async (t) => {
+  const ringfs = await Ringfs.in(t)
+  await ringfs.ok('up', '--detach')
+  await sh('sh', '-c', `echo same > ${ringfs.mountpoint}/file`)
+  await ringfs.ok('down')
+  await ringfs.ok('up', '--detach', '--driver', 'fuse-native')
+  t.equal(await sh('cat', join(ringfs.mountpoint, 'file')), 'same\n')
+  await sh('sh', '-c', `echo more >> ${ringfs.mountpoint}/file`)
+  await ringfs.ok('down')
+  t.same(ringfs.processes(), [])
+  await ringfs.ok('up', '--detach')
+  t.equal(await sh('cat', join(ringfs.mountpoint, 'file')), 'same\nmore\n')
+  await ringfs.ok('down')
+})
+
+t.test('the password of the private Redis is in no argument and in no file that others can read', async (t) => {
+  const ringfs = await Ringfs.in(t)
+  await ringfs.ok('up', '--detach', '--nodes', '2')
+  const password = /:([^:@/]+)@/.exec(ringfs.runFile()?.metaUrl ?? '')?.[1] ?? ''
+  t.ok(password.length >= 16)
+  for (const pid of ringfs.processes()) {
+    t.notMatch(await readFile(`/proc/${pid}/cmdline`, 'latin1'), password)
+  }
+  const open = await sh('find', ringfs.data, join(ringfs.folder, 'run'), '-perm', '/077', '-not', '-type', 'l')
+  // Inside folders that are closed to others nothing else matters.
+  t.equal((await sh('stat', '-c', '%a', ringfs.data)).trim(), '700')
+  t.notMatch(open, /\.json/)
+  await ringfs.ok('down')
+})

@@ -1,0 +1,81 @@
+/** put and get against a live volume, and what an interruption costs. */
+import { chmod, mkdir, readdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import t from 'tap'
+import { z } from 'zod'
+import { Ringfs, eventually, kill, sh } from '../helpers/ringfs.js'
+
+const figures = z.object({ files: z.number(), bytes: z.number(), resumedBytes: z.number(), unchanged: z.number() })
+const SIZE = 120_000_000
+
+t.test('a put that is killed goes on where it was, and shows no half-made file meanwhile', async (t) => {
+  const ringfs = await Ringfs.in(t)
+  await ringfs.ok('up', '--detach')
+  const original = join(ringfs.folder, 'original')
+  await sh('sh', '-c', `head -c ${SIZE} /dev/urandom > ${original}`)
+  const putting = ringfs.start('put', original, '/copy')
+  await eventually(
+    'the put is under way',
+    () => partialBytes(ringfs),
+    (bytes) => bytes > 20_000_000,
+  )
+  kill(putting.pid ?? 0)
+  t.notMatch(await ringfs.ok('ls', '/'), /copy/, 'the name is not there')
+  const told = figures.parse(JSON.parse(await ringfs.ok('put', '--json', original, '/copy')))
+  t.ok(told.resumedBytes > 0, `went on after ${told.resumedBytes} bytes`)
+  t.equal(told.bytes + told.resumedBytes, SIZE)
+  await sh('cmp', original, join(ringfs.mountpoint, 'copy'))
+  t.equal(await ringfs.ok('ls', '--all', '/'), 'copy\n', 'nothing else is left')
+
+  const back = join(ringfs.folder, 'back')
+  const getting = ringfs.start('get', '/copy', back)
+  await eventually(
+    'the get is under way',
+    () => localPartialBytes(ringfs, back),
+    (bytes) => bytes > 20_000_000,
+  )
+  kill(getting.pid ?? 0)
+  t.notOk((await readdir(ringfs.folder)).includes('back'))
+  const got = figures.parse(JSON.parse(await ringfs.ok('get', '--json', '/copy', back)))
+  t.ok(got.resumedBytes > 0, `went on after ${got.resumedBytes} bytes`)
+  await sh('cmp', original, back)
+  await ringfs.ok('down')
+})
+
+async function partialBytes(ringfs: Ringfs): Promise<number> {
+  const found = await sh('find', ringfs.mountpoint, '-name', '.ringfs-put-*', '-printf', '%s\n')
+  return Number(found.trim().split('\n')[0] ?? 0)
+}
+
+async function localPartialBytes(ringfs: Ringfs, target: string): Promise<number> {
+  const found = await sh('find', ringfs.folder, '-maxdepth', '1', '-path', `${target}.*`, '-printf', '%s\n')
+  return Number(found.trim().split('\n')[0] ?? 0)
+}
+
+t.test('a tree goes in and comes out the same, over --data, META_URL and what runs here', async (t) => {
+  const ringfs = await Ringfs.in(t)
+  await ringfs.ok('up', '--detach')
+  const metaUrl = ringfs.runFile()?.metaUrl ?? ''
+  const tree = join(ringfs.folder, 'tree')
+  await mkdir(join(tree, 'a', 'b'), { recursive: true })
+  for (let number = 0; number < 40; number++) await writeFile(join(tree, 'a', `file-${number}`), `text ${number}\n`)
+  await writeFile(join(tree, 'a', 'b', 'script'), '#!/bin/sh\n')
+  await chmod(join(tree, 'a', 'b', 'script'), 0o755)
+  await sh('ln', '-s', 'a/b', join(tree, 'link'))
+  await ringfs.ok('mkdir', '-p', '/deep/er')
+  await ringfs.ok('put', '-r', tree, '/deep/er')
+  await ringfs.ok('put', '-r', '--data', ringfs.data, tree, '/second')
+  await ringfs.ok('put', '-r', metaUrl, tree, '/third')
+  for (const copy of ['deep/er/tree', 'second', 'third']) {
+    await sh('diff', '-r', '--no-dereference', tree, join(ringfs.mountpoint, copy))
+  }
+  await ringfs.ok('get', '-r', '/third', join(ringfs.folder, 'out'))
+  await sh('diff', '-r', '--no-dereference', tree, join(ringfs.folder, 'out'))
+  await ringfs.ok('mv', '/second', '/renamed')
+  t.match(await ringfs.ok('ls'), /renamed/)
+  await ringfs.ok('rm', '-r', '/renamed', '/third')
+  t.equal(await ringfs.ok('ls', metaUrl, '/'), 'deep\n')
+  t.match(JSON.parse(await ringfs.ok('stat', '--json', '/deep')), Object)
+  t.match(JSON.parse(await ringfs.ok('df', '--json')), { volume: 'ringfs', freeBytes: Number })
+  await ringfs.ok('down')
+})
