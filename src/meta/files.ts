@@ -80,7 +80,8 @@ export class Files {
         windows = reply.numbers(1)
         continue
       }
-      if (reply.number(2) === sizeBytes) return decodeInode(ino, reply.buffer(1)).attr
+      const { attr } = decodeInode(ino, reply.buffer(1))
+      if (attr.sizeBytes === sizeBytes) return attr
       windows = []
     }
   }

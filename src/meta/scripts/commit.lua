@@ -16,10 +16,11 @@ for at = 1, #extents, EXTENT do
 end
 if ARGV[9] == 'append' then
   base = n.size
+  -- First of all: what lies behind the largest size has no window, and a client reads such a number inexactly.
+  if base + last > 9007199254740991 then return {EFBIG} end
   if math.floor(base / WINDOW) ~= window then return {4, base} end
   local shift = base - start
   if shift + last > WINDOW then return {5, WINDOW - shift} end
-  if base + last > 9007199254740991 then return {EFBIG} end
   local moved = {}
   for at = 1, #extents, EXTENT do
     local off = struct.unpack('<I4', extents, at)

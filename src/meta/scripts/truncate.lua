@@ -2,7 +2,7 @@
 -- oom: allowed
 -- KEYS: 9 windows, 10 extents of the window in which the new size lies, 11… extents of the windows named in ARGV
 -- ARGV: 7 ino, 8 size, 9… windows to free, ascending
--- 0, record, size reached | 4, window, … (the last windows of the file: name them and call again)
+-- 0, record (with the size reached) | 4, window, … (the last windows of the file: name them and call again)
 -- A file with more windows than one call may free shrinks in steps, each of them a truncation.
 local WINDOW, EXTENT, STEP = 67108864, 53, 64
 local known = before()
@@ -78,4 +78,4 @@ n.size = reached
 n.dv = n.dv + 1
 n.ms, n.mn, n.cs, n.cn = sec, nsec, sec, nsec
 emit(2, ino)
-return after({0, save(ino, n), reached})
+return after({0, save(ino, n)})
