@@ -13,12 +13,16 @@ export async function withDeadline<T>(
   outer?: AbortSignal,
 ): Promise<T> {
   const controller = new AbortController()
+  let stop: (reason: RingfsError) => void = () => undefined
   const stopped = new Promise<never>((_, reject) => {
-    controller.signal.addEventListener('abort', () => reject(controller.signal.reason), { once: true })
+    stop = (reason) => {
+      reject(reason)
+      controller.abort(reason)
+    }
   })
   stopped.catch(() => undefined)
-  const cancel = (): void => controller.abort(new RingfsError('CANCELLED', `${what}: cancelled`))
-  const expire = (): void => controller.abort(new RingfsError('DEADLINE', `${what}: no answer in ${deadlineMs} ms`))
+  const cancel = (): void => stop(new RingfsError('CANCELLED', `${what}: cancelled`))
+  const expire = (): void => stop(new RingfsError('DEADLINE', `${what}: no answer in ${Math.round(deadlineMs)} ms`))
   const timer = setTimeout(expire, Math.max(0, deadlineMs))
   if (outer?.aborted === true) cancel()
   outer?.addEventListener('abort', cancel, { once: true })

@@ -40,6 +40,11 @@ function stripCode(message: string, code: string): string {
   return message.startsWith(prefix) ? message.slice(prefix.length) : message
 }
 
+/** Checks the envelope only; what is in it has the type that the worker's function has. */
+export function isOutcome<T>(value: unknown): value is Outcome<T> {
+  return typeof value === 'object' && value !== null && 'ok' in value && typeof value.ok === 'boolean'
+}
+
 export function attempt<T>(work: () => T): Outcome<T> {
   try {
     return { ok: true, value: work() }

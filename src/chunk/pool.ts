@@ -7,7 +7,8 @@
  */
 import { Piscina, move, transferableSymbol, valueSymbol } from 'piscina'
 import { RingfsError } from '../base/errors.js'
-import { unwrap, type Outcome } from './outcome.js'
+import { invariant } from '../base/invariant.js'
+import { isOutcome, unwrap } from './outcome.js'
 
 /** A function exported by a module of workers/; its input and output travel as structured clones. */
 export interface Job<Input, Output> {
@@ -32,7 +33,7 @@ export interface PoolOptions {
 
 export class WorkerPool {
   readonly #threads: number
-  #piscina: Piscina | null = null
+  #piscina: Piscina<unknown, unknown> | null = null
   #closed = false
 
   constructor(options: PoolOptions = {}) {
@@ -47,15 +48,16 @@ export class WorkerPool {
   ): Promise<Output> {
     if (this.#closed) throw new RingfsError('CANCELLED', 'the worker pool is closed')
     this.#piscina ??= this.#start()
-    const outcome: Outcome<Output> = await this.#piscina.run(input, {
+    const outcome = await this.#piscina.run(input, {
       filename: FILES[job.file],
       name: job.name,
       transferList: [...transfer],
     })
+    invariant(isOutcome<Output>(outcome), 'a worker answers an outcome')
     return unwrap(outcome)
   }
 
-  #start(): Piscina {
+  #start(): Piscina<unknown, unknown> {
     return new Piscina({
       minThreads: this.#threads,
       maxThreads: this.#threads,

@@ -12,7 +12,7 @@ import { CHUNK_MAX_BYTES, KIB, MIB } from '../base/limits.js'
 export interface SharedLease {
   readonly bytes: Buffer
   /** Idempotent. */
-  release(): void
+  readonly release: () => void
 }
 
 const SMALLEST_BYTES = 256 * KIB
@@ -66,7 +66,7 @@ function sizeClass(lengthBytes: number): number {
 
 export interface SharedPieces {
   readonly pieces: readonly Uint8Array[]
-  release(): void
+  readonly release: () => void
 }
 
 /** The same bytes in memory that workers see: as they are if they are shared already, else in one lent copy. */

@@ -2,6 +2,7 @@
  * A chunk node in a process of its own, without Redis: the ring is fixed, and its replication queues are with the parent.
  * Argument: JSON of NodeSetup. IPC: says {ready}, {enqueue}, {done}; takes {task}.
  */
+import { z } from 'zod'
 import { systemClock } from '../../src/base/clock.js'
 import { silentLog } from '../../src/base/log.js'
 import { openDataFolder } from '../../src/chunk/node/identity.js'
@@ -16,13 +17,15 @@ import { buildRing } from '../../src/cluster/ring.js'
 import { RpcChannel } from '../../src/rpc/channel.js'
 import { RpcServer } from '../../src/rpc/server.js'
 
-export interface NodeSetup {
-  readonly id: string
-  readonly folder: string
-  readonly volume: string
-  /** Node id -> address, this one's included. */
-  readonly addresses: Readonly<Record<string, string>>
-}
+/** `addresses`: node id -> address, this one's included. */
+const setupSchema = z.object({
+  id: z.string(),
+  folder: z.string(),
+  volume: z.string(),
+  addresses: z.record(z.string(), z.string()),
+})
+
+export type NodeSetup = Readonly<z.infer<typeof setupSchema>>
 
 export type FromNode =
   | { readonly kind: 'ready' }
@@ -35,7 +38,9 @@ export interface ToNode {
 }
 
 const [, script, argument] = process.argv
-if (script?.endsWith('chunk-node-process.js') === true && argument !== undefined) await run(JSON.parse(argument))
+if (script?.endsWith('chunk-node-process.js') === true && argument !== undefined) {
+  await run(setupSchema.parse(JSON.parse(argument)))
+}
 
 async function run(setup: NodeSetup): Promise<void> {
   const { id, volume, addresses } = setup

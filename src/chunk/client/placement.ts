@@ -13,7 +13,7 @@ export interface PlacementSource {
   current(): Placement
 }
 
-/** 0: works; 1: did not answer lately, to us or to others; 2: is down, as far as membership knows. */
+/** 0: works; 1: did not answer lately, to us or to others, or is coming or leaving; 2: is down, as membership knows. */
 export type Rank = 0 | 1 | 2
 
 export interface Candidate {
@@ -31,8 +31,7 @@ export interface PlacementOptions {
 
 function rankOf(id: string, state: NodeState | undefined, health: NodeHealth): Rank {
   if (state === 'down') return 2
-  if (state === 'suspect' || state === undefined || health.isTroubled(id)) return 1
-  return 0
+  return state === 'up' && !health.isTroubled(id) ? 0 : 1
 }
 
 /** All nodes, owners first, in ring order; members that have left for good are not among them. */
@@ -47,14 +46,17 @@ export function candidatesOf(chunkId: number, placement: Placement, options: Pla
     .map((id) => ({ id, rank: rankOf(id, states.get(id), options.health), owner: owners.has(id) }))
 }
 
+/** Down last; owners before others; who works before who may; the local node before its equals. */
+function place({ id, rank, owner }: Candidate, localNode: string | undefined): number {
+  return (rank === 2 ? 100 : 0) + (owner ? 0 : 10) + rank * 2 + (id === localNode ? 0 : 1)
+}
+
 /**
  * To write: owners that work, owners that may, stand-ins that work, stand-ins that may, then those that are said to be down (the
  * view may be old). The local node goes before its equals.
  */
 export function writeOrder(candidates: readonly Candidate[], localNode: string | undefined): readonly Candidate[] {
-  const key = ({ id, rank, owner }: Candidate): number =>
-    (rank === 2 ? 100 : 0) + (owner ? 0 : 10) + rank * 2 + (id === localNode ? 0 : 1)
-  return [...candidates].sort((a, b) => key(a) - key(b))
+  return [...candidates].sort((a, b) => place(a, localNode) - place(b, localNode))
 }
 
 /** To read: the local owner, owners that work by latency, owners that may, then everyone else. */
@@ -63,9 +65,7 @@ export function readOrder(
   localNode: string | undefined,
   health: NodeHealth,
 ): readonly Candidate[] {
-  const key = ({ id, rank, owner }: Candidate): number =>
-    (rank === 2 ? 100 : 0) + (owner ? 0 : 10) + rank * 2 + (id === localNode ? 0 : 1)
-  return [...candidates].sort((a, b) => key(a) - key(b) || latencyOrder(a, b, health))
+  return [...candidates].sort((a, b) => place(a, localNode) - place(b, localNode) || latencyOrder(a, b, health))
 }
 
 function latencyOrder(a: Candidate, b: Candidate, health: NodeHealth): number {

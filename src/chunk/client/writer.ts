@@ -16,6 +16,9 @@ import { codeOf } from '../outcome.js'
 import { retryMs, type ClientParts } from './options.js'
 import { candidatesOf, writeOrder, type Candidate } from './placement.js'
 
+/** The data is safe by then: a deadline that has just passed must not make it a failure. */
+const QUEUE_MIN_MS = 2000
+
 export interface HashedChunk {
   readonly id: number
   readonly root: Buffer
@@ -184,7 +187,7 @@ export class ChunkWrite {
     const { id, root } = this.#chunk
     const task = { kind: 'copy', chunk: id, root, sources: [...this.#stored] } as const
     for (const owner of lacking) {
-      const leftMs = Math.max(1, this.#leftMs())
+      const leftMs = Math.max(QUEUE_MIN_MS, this.#leftMs())
       await withDeadline(leftMs, () => this.#parts.enqueue(owner.id, [task]), 'replication queue')
     }
   }

@@ -5,7 +5,7 @@
  */
 import type { Clock } from '../../base/clock.js'
 
-const STALL_MS = 5
+const STALL_MS = 1
 const CLOSED_MS = 1000
 
 export class InlineGate {

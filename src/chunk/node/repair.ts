@@ -1,11 +1,13 @@
 /** Getting a good copy of a chunk from another node, and the work of this node's replication queue. */
 import type { Clock } from '../../base/clock.js'
+import type { PosixError } from '../../base/errno.js'
 import { RingfsError, hasCode, messageOf } from '../../base/errors.js'
 import { CHUNK_MAX_BYTES } from '../../base/limits.js'
 import type { Log } from '../../base/log.js'
 import type { ChunkNodeApi, GetReply } from '../contract.js'
 import { withDeadline } from '../deadline.js'
 import { rootOf } from '../hash.js'
+import { toChunkError } from '../outcome.js'
 import type { ReplicationTask } from '../replication.js'
 import type { ChunkDisk } from './store.js'
 
@@ -68,17 +70,17 @@ export class Repairer {
     const { nodeId, order, log } = this.#options
     const candidates = new Set([...sources, ...order(id)])
     candidates.delete(nodeId)
-    let failure: unknown
+    let failure: RingfsError | PosixError | undefined
     for (const source of candidates) {
       try {
         await this.#copyFrom(source, id, root)
         return true
       } catch (error) {
         // A full or broken disk here will not be better with the next source.
-        if (isLocal(error)) throw error.cause
+        if (isLocal(error)) throw error.failure
         if (hasCode(error, 'CHUNK_MISSING')) continue
         log.debug({ chunk: id, source, err: messageOf(error) }, 'copy from this node failed')
-        failure = error
+        failure = toChunkError(error)
       }
     }
     if (failure === undefined) return false
@@ -102,7 +104,7 @@ export class Repairer {
     } catch (error) {
       // The disk checks data against leaves: what is corrupt came from the source.
       if (hasCode(error, 'CHUNK_CORRUPT')) throw error
-      throw new LocalFailure(error)
+      throw new LocalFailure(toChunkError(error))
     }
   }
 }
@@ -120,8 +122,11 @@ function checkedRoot(reply: GetReply, id: number, root: Buffer | null): Buffer {
 
 /** Wraps what this node's own disk says, so that it is not taken for a failure of the source. */
 class LocalFailure extends Error {
-  constructor(cause: unknown) {
-    super(messageOf(cause), { cause })
+  readonly failure: RingfsError | PosixError
+
+  constructor(failure: RingfsError | PosixError) {
+    super(failure.message)
+    this.failure = failure
   }
 }
 

@@ -186,7 +186,7 @@ export class ChunkService implements ChunkNodeApi {
     return queued
   }
 
-  async get(request: GetRequest, _options: CallOptions): Promise<GetReply> {
+  async get(request: GetRequest): Promise<GetReply> {
     this.#checkVolume(request.volume)
     const { id, offset, lengthBytes, withOrigin = false } = request
     if (!isCount(id) || !isCount(offset) || !isCount(lengthBytes) || offset >= CHUNK_MAX_BYTES) {
@@ -197,23 +197,19 @@ export class ChunkService implements ChunkNodeApi {
     return { chunkLengthBytes, leaves, firstLeaf, data, ...(origin === null ? {} : { origin }) }
   }
 
-  async sync(
-    volume: string,
-    ids: readonly number[],
-    _options: CallOptions,
-  ): Promise<{ readonly missing: readonly number[] }> {
+  async sync(volume: string, ids: readonly number[]): Promise<{ readonly missing: readonly number[] }> {
     this.#checkVolume(volume)
     checkIds(ids)
     return { missing: await this.#options.disk.sync(ids) }
   }
 
-  async remove(volume: string, ids: readonly number[], _options: CallOptions): Promise<void> {
+  async remove(volume: string, ids: readonly number[]): Promise<void> {
     this.#checkVolume(volume)
     checkIds(ids)
     await this.#options.disk.remove(ids)
   }
 
-  async reportBad(volume: string, id: number, _options: CallOptions): Promise<void> {
+  async reportBad(volume: string, id: number): Promise<void> {
     this.#checkVolume(volume)
     checkIds([id])
     const { log, nodeId, enqueue } = this.#options
@@ -225,7 +221,7 @@ export class ChunkService implements ChunkNodeApi {
     }
   }
 
-  async info(_options: CallOptions): Promise<NodeInfo> {
+  async info(): Promise<NodeInfo> {
     const { nodeId, volume, version, disk } = this.#options
     const { totalBytes, freeBytes } = disk.space()
     const { chunks } = disk

@@ -9,6 +9,8 @@ import { SharedBuffers } from '../../../src/chunk/shared-buffer.js'
 import { chunkClientSuite } from '../../conformance/chunk-client.js'
 import { chunkFile, failureOf, originOf, startCluster, type TestCluster, type TestNode } from '../../helpers/chunks.js'
 
+t.setTimeout(120_000)
+
 const QUORUM: ChunkWriteOptions = { durability: 'quorum', sync: false }
 
 async function holders(cluster: TestCluster, id: number): Promise<readonly TestNode[]> {

@@ -17,6 +17,8 @@ import {
   type TestChunk,
 } from '../../helpers/chunks.js'
 
+t.setTimeout(120_000)
+
 const SIZES = [1, 100, 4096, LEAF_BYTES - 1, LEAF_BYTES, LEAF_BYTES + 1, 3 * LEAF_BYTES, 300_000, CHUNK_MAX_BYTES]
 
 async function readAll(store: ChunkStore, chunk: TestChunk): Promise<Buffer> {
