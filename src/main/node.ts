@@ -6,6 +6,7 @@ import { serveChunkNode } from '../chunk/node/server.js'
 import { ChunkService } from '../chunk/node/service.js'
 import { ChunkStore } from '../chunk/node/store.js'
 import { register, type Registration } from '../cluster/membership.js'
+import type { ClusterWatcher } from '../cluster/watcher.js'
 import type { RpcServer } from '../rpc/server.js'
 import { Closer } from './closer.js'
 import { VERSION } from './version.js'
@@ -65,13 +66,20 @@ async function openService(
     version: VERSION,
     disk: store,
     peer: (id) => peers.get(id),
-    order: (chunkId) => watcher.current().ring.preference(chunkId),
+    order: (chunkId) => everyNode(watcher, chunkId),
     isSuspect: (id) => stateOf(id) !== 'up',
     enqueue: (id, tasks) => queue.enqueue(id, tasks),
     clock: systemClock,
     log,
   })
   return { api, store }
+}
+
+/** The ring's order, then members outside it: a node that is leaving, or has just come, may hold the only copy. */
+function everyNode(watcher: ClusterWatcher, chunkId: number): readonly string[] {
+  const { ring, view } = watcher.current()
+  const others = view.members.filter(({ state }) => state !== 'gone').map(({ id }) => id)
+  return [...new Set([...ring.preference(chunkId), ...others])]
 }
 
 async function join(
