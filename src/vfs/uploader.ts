@@ -3,11 +3,12 @@
  * put to disk yet.
  *
  * Invariant: a chunk id is used for one content only, and the chunk of an upload that was given up or cancelled is named
- * by no extent, so it may be removed.
+ * by no extent, so it may be removed. An id that turns out to be taken (the metadata lost their tail, and with it that the
+ * id was given out) belongs to somebody else's data: it is left alone, and another one is tried.
  */
 import type { Clock } from '../base/clock.js'
 import type { Log } from '../base/log.js'
-import { messageOf } from '../base/errors.js'
+import { hasCode, messageOf } from '../base/errors.js'
 import type { ChunkClient, ChunkOriginExtent, ChunkRef, Durability } from '../chunk/contract.js'
 import type { MetaStore } from '../meta/contract.js'
 import { Budget } from './budget.js'
@@ -66,7 +67,7 @@ export class Uploader {
   async #attempts(job: UploadJob, order: number): Promise<ChunkRef | null> {
     if (job.isCancelled()) return null
     const { meta, chunks, clock, log, limits } = this.#deps
-    const id = await meta.chunkId()
+    let id = await meta.chunkId()
     const giveUpMs = clock.monotonicMs() + limits.uploadDeadlineMs
     for (let waitMs = BACKOFF_FIRST_MS; !job.isCancelled(); waitMs = Math.min(2 * waitMs, BACKOFF_MAX_MS)) {
       try {
@@ -81,6 +82,12 @@ export class Uploader {
         if (!sync) this.unsynced.add(job.ino, id)
         if (!job.isCancelled()) return ref
       } catch (error) {
+        if (hasCode(error, 'CHUNK_CONFLICT')) {
+          log.error({ ino: job.ino, chunk: id }, 'a chunk id was given out twice: taking another')
+          id = await meta.chunkId()
+          if (clock.monotonicMs() < giveUpMs) continue
+          throw error
+        }
         if (!isTransient(error) || clock.monotonicMs() + waitMs >= giveUpMs) {
           this.discard([id])
           throw error

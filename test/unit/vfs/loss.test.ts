@@ -9,6 +9,7 @@ import t from 'tap'
 import fc from 'fast-check'
 import { setImmediate as turn } from 'node:timers/promises'
 import { PosixError } from '../../../src/base/errno.js'
+import { RingfsError } from '../../../src/base/errors.js'
 import { within } from '../../helpers/deadline.js'
 import { propertyRun } from '../../helpers/property.js'
 import { codeOf, fixture, make } from '../../helpers/vfs-fixture.js'
@@ -81,4 +82,21 @@ t.test('a chunk that cannot be stored takes a run of writes with it, never one f
     { ...propertyRun(st, 300), includeErrorInReport: true },
   )
   st.pass('every play')
+})
+
+await t.test('a chunk id that turns out to be taken is left alone, and the data get another one', async (t) => {
+  const { vfs, chunks } = fixture(t)
+  const { handle } = await make(vfs, 'f')
+  const taken: number[] = []
+  const removed: number[] = []
+  chunks.before = (call, id) => {
+    if (call === 'remove') removed.push(id)
+    if (call !== 'write' || taken.length === 3) return
+    taken.push(id)
+    throw new RingfsError('CHUNK_CONFLICT', 'another content')
+  }
+  await vfs.write(handle, 0, Buffer.from('data'))
+  t.equal(await codeOf(within(5_000, vfs.fsync(handle, false), 'fsync')), 'ok')
+  t.equal((await vfs.read(handle, 0, 4)).toString(), 'data')
+  t.same(removed, [], 'what belongs to somebody else is not deleted')
 })
