@@ -15,7 +15,7 @@ import { PosixError } from '../base/errno.js'
 import { messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import type { RedisArg, RedisStore, Script } from '../cluster/contract.js'
-import { Reply, STATUS_DEAD_SESSION, STATUS_STALE } from './reply.js'
+import { Reply, STATUS_DEAD_SESSION, STATUS_DONE, STATUS_STALE } from './reply.js'
 import type { VolumeKeys } from './keys.js'
 import { SCRIPTS } from './scripts.js'
 
@@ -93,7 +93,7 @@ export class Session {
     const acknowledged = this.#takeAnswered(p)
     const now = clock.now()
     const [low = sequence] = this.#inFlight
-    let arrived = false
+    let unacknowledged = [sequence, ...acknowledged]
     try {
       const reply = new Reply(
         await store.run(
@@ -113,11 +113,12 @@ export class Session {
           { deadlineMs: operationDeadlineMs },
         ),
       )
-      arrived = true
+      // A refusal changes nothing, the table of replies included: it is not in there, and what came with it still is.
+      unacknowledged = reply.status === STATUS_DONE ? [sequence] : acknowledged
       return this.#judge(reply)
     } finally {
       this.#inFlight.delete(sequence)
-      if (session === this.#id) this.#giveAnswered(p, arrived ? [sequence] : [sequence, ...acknowledged])
+      if (session === this.#id) this.#giveAnswered(p, unacknowledged)
     }
   }
 
