@@ -27,16 +27,17 @@ export async function openFile(
     try {
       return await openOnce(vfs, caller, path, flags, mode)
     } catch (error) {
-      if (attempt === RACES_MAX || !isRace(error, flags)) throw error
+      if (attempt === RACES_MAX || !isRace(error)) throw error
     }
   }
 }
 
-/** With O_CREAT and without O_EXCL the name cannot be missing, unless it was removed between lookup and open. */
-function isRace(error: unknown, flags: number): boolean {
-  return (
-    error instanceof LostRace || (error instanceof PosixError && error.code === 'ESTALE' && wants(flags, 'O_CREAT'))
-  )
+/**
+ * With O_CREAT and without O_EXCL the name cannot be missing, unless it was removed between lookup and open. ESTALE: what
+ * the name was looked up as is gone, look again.
+ */
+function isRace(error: unknown): boolean {
+  return error instanceof LostRace || (error instanceof PosixError && error.code === 'ESTALE')
 }
 
 class LostRace extends PosixError {

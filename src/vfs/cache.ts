@@ -104,6 +104,16 @@ export class DentryCache {
     else this.#entries.delete(key)
   }
 
+  /** The inode has no name any more, though events of it may still be on their way: true if one was cached. Looks at all. */
+  dropNamesOf(ino: number): boolean {
+    const stale = [...this.#entries].filter(([, value]) => value === ino).map(([key]) => key)
+    for (const key of stale) {
+      this.#fresh.touchEntry(key)
+      this.#entries.delete(key)
+    }
+    return stale.length > 0
+  }
+
   clear(): void {
     this.#entries.clear()
   }

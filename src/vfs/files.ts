@@ -29,10 +29,7 @@ export class Files {
     const { states, meta } = this.#context
     const state = states.enter(ino)
     try {
-      const truncate = (flags & O_TRUNC) !== 0
-      const { attr } = truncate
-        ? await state.exclusive(() => state.writer.barrier(() => this.#openTruncated(ino), 0))
-        : await this.#openInStore(ino)
+      const { attr } = await this.#asked(state, flags)
       if (attr.type !== 'file') {
         meta.close(ino)
         throw notAFile(attr)
@@ -153,6 +150,31 @@ export class Files {
   async #opened(state: InodeState, attr: Attr, flags: number, caller: Caller): Promise<Opened> {
     const shown = await this.#attributes.complete(attr)
     return { attr: shown, handle: this.#context.handles.addFile(new FileHandle(state, flags, caller.uid)) }
+  }
+
+  /**
+   * A name that was cached here may have been given to another file, or to none, a moment ago, and the event be on its way
+   * still. ESTALE has the kernel look the name up again. A file that is open here may have lost its name rightly
+   * (/proc/self/fd), unless a name is still cached for it.
+   */
+  async #asked(state: InodeState, flags: number): Promise<OpenReply> {
+    const { meta, dentries } = this.#context
+    const { ino } = state
+    const wasOpen = state.users > 1
+    const truncate = (flags & O_TRUNC) !== 0
+    try {
+      const reply = truncate
+        ? await state.exclusive(() => state.writer.barrier(() => this.#openTruncated(ino), 0))
+        : await this.#openInStore(ino)
+      if (reply.attr.nlink > 0) return reply
+      if (!dentries.dropNamesOf(ino) && wasOpen) return reply
+    } catch (error) {
+      if (!(error instanceof PosixError) || error.code !== 'ENOENT') throw error
+      dentries.dropNamesOf(ino)
+      throw new PosixError('ESTALE', 'the file is gone', { cause: error })
+    }
+    meta.close(ino)
+    throw new PosixError('ESTALE', 'the file has no name any more')
   }
 
   /** Always asks: what another client closed before must be seen. */

@@ -32,6 +32,10 @@ export class Lru<K, V> {
     this.#entries.delete(key)
   }
 
+  [Symbol.iterator](): Iterator<[K, V]> {
+    return this.#entries[Symbol.iterator]()
+  }
+
   clear(): void {
     this.#entries.clear()
   }

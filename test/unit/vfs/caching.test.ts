@@ -305,3 +305,19 @@ t.test('a window whose extents are mostly hidden is compacted, and reads the sam
     await client.release(reader)
   }
 })
+
+t.test('a cached name whose file was replaced elsewhere is not opened, also before the event is here', async (st) => {
+  const { vfs, another } = fixture(st)
+  const other = another()
+  const old = await make(vfs, 'f')
+  const fresh = await make(vfs, 'g')
+  await other.meta.delivered()
+  const seen = await other.vfs.lookup(CALLER, ROOT_INO, name('f'))
+  st.equal(seen.ino, old.ino)
+  await vfs.rename(CALLER, ROOT_INO, name('g'), ROOT_INO, name('f'), { noReplace: false })
+  st.equal(await codeOf(other.vfs.open(CALLER, old.ino, O_RDWR)), 'ESTALE', 'the kernel looks again')
+  st.equal((await other.vfs.lookup(CALLER, ROOT_INO, name('f'))).ino, fresh.ino)
+  const again = await vfs.open(CALLER, old.ino, O_RDWR)
+  st.equal(again.attr.nlink, 0, 'what is open here may be opened without a name')
+  await vfs.release(again.handle)
+})
