@@ -3,15 +3,18 @@ import type { Test } from 'tap'
 import type { OpenVolume } from '../helpers/meta.js'
 import { attributeClaims } from './meta-suite-attributes.js'
 import { dataClaims } from './meta-suite-data.js'
+import { listingClaims } from './meta-suite-listing.js'
 import { nameClaims } from './meta-suite-names.js'
 import { openClaims } from './meta-suite-open.js'
 import { renameClaims } from './meta-suite-rename.js'
 import { sessionClaims } from './meta-suite-sessions.js'
 import { xattrClaims } from './meta-suite-xattrs.js'
 
-export function metaSuite(t: Test, open: OpenVolume): void {
+/** `names`: in the large directory. */
+export function metaSuite(t: Test, open: OpenVolume, names = 5_000): void {
   attributeClaims(t, open)
   dataClaims(t, open)
+  listingClaims(t, open, names)
   nameClaims(t, open)
   openClaims(t, open)
   renameClaims(t, open)
