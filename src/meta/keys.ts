@@ -25,7 +25,8 @@
  *   {v}:m:s          zset    session id -> end of its lease, ms of Redis time
  *   {v}:m:h          hash    session id -> who it is, JSON
  *   {v}:m:dead       zset    sessions that ran out and are being cleaned up -> when that began
- *   {v}:m:lease      hash    the lease for moving directories: token, tx, cp (its commit partition), until
+ *   {v}:m:lease      hash    the lease for moving directories: token, tx, cp (its commit partition), until;
+ *                            gave: the tx that had it last
  *   {v}:m:j          string  lease of the janitor, which frees garbage
  */
 export class VolumeKeys {

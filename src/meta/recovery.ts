@@ -6,6 +6,9 @@
  *   2. those are decided (undecided ones aborted) and finished
  *   3. what it had open is closed: files without a name go
  *   4. its decisions and its name are forgotten
+ *
+ * One that ends itself still sends in 2 and 3: its mark comes last. It needs one, too, since a copy of a request may be
+ * on its way after the answer of another copy, and with the replies gone it would be carried out again.
  */
 import { invariant } from '../base/invariant.js'
 import { messageOf } from '../base/errors.js'
@@ -15,6 +18,9 @@ import { SCRIPTS } from './scripts.js'
 
 const PARALLEL = 32
 const CLOSE_BATCH = 64
+/** How long what a session sent may be on its way: a dead one may only be asleep, one that ended has its answers. */
+const DEAD_MARK_S = 7 * 86_400
+const ENDED_MARK_S = 600
 
 /** Marks sessions dead whose lease ran out, and cleans up after all that are dead. Answers how many. */
 export async function reapSessions(core: Core, graceMs: number): Promise<number> {
@@ -31,19 +37,18 @@ export async function reapSessions(core: Core, graceMs: number): Promise<number>
   return dead.length
 }
 
-/** `mark`: it may still send something. Its own clean end does not need that. */
+/** `isDead`: another client's session, whose lease ran out; else our own. */
 export async function releaseSession(
   core: Core,
   id: number,
-  mark: boolean,
+  isDead: boolean,
   partitions: readonly number[],
 ): Promise<void> {
   const { keys } = core
-  // A session that ends itself still sends the closings; its replies are dropped after them.
-  if (!mark) await each(partitions, (p) => closeAll(core, id, p))
+  if (!isDead) await each(partitions, (p) => closeAll(core, id, p))
   const left: { p: number; tx: string; cp: number; inos: number[] }[] = []
   await each(partitions, async (p) => {
-    const reply = await core.change(SCRIPTS.reap, p, [keys.partition(p).replies(id)], [id, mark ? 1 : 0])
+    const reply = await core.change(SCRIPTS.reap, p, [keys.partition(p).replies(id)], [id, isDead ? DEAD_MARK_S : 0])
     for (let at = 1; at < reply.length; at++) {
       const [tx, cp, ...inos] = reply.list(at)
       left.push({ p, tx: String(tx), cp: Number(cp), inos: inos.map(Number) })
@@ -53,7 +58,8 @@ export async function releaseSession(
     const outcome = await core.decide(tx, cp, true)
     await core.finish(p, tx, outcome === 'C' ? 'C' : 'A', inos)
   })
-  if (mark) await each(partitions, (p) => closeAll(core, id, p))
+  if (isDead) await each(partitions, (p) => closeAll(core, id, p))
+  else await each(partitions, (p) => core.change(SCRIPTS.reap, p, [keys.partition(p).replies(id)], [id, ENDED_MARK_S]))
   await each(partitions, (p) => core.forget(String(id), p))
   await core.run(SCRIPTS.sessionEnd, [keys.wide('s'), keys.wide('h'), keys.wide('dead')], [id])
 }

@@ -25,7 +25,9 @@ export function listingClaims(t: Test, open: OpenVolume, many: number): void {
       const [reader, writer] = [await volume.client(), await volume.client()]
       const dir = await makeDir(reader, ROOT, 'dir')
       const kept = Array.from({ length: many }, (_, i) => `stays-${i}`)
-      await inParallel(kept, async (name) => void (await touch(writer, dir.ino, name)))
+      await inParallel(kept, async (name) => {
+        await touch(writer, dir.ino, name)
+      })
       const working = { now: true }
       const storms = [0, 1, 2].map((who) => storm(writer, dir.ino, who, kept, working))
       for (const page of [997, 64]) {
@@ -35,10 +37,9 @@ export function listingClaims(t: Test, open: OpenVolume, many: number): void {
       }
       working.now = false
       await Promise.all(storms)
-      await inParallel(
-        await names(reader, dir.ino, 1000),
-        async (name) => void (await writer.unlink(dir.ino, bytes(name))),
-      )
+      await inParallel(await names(reader, dir.ino, 1000), async (name) => {
+        await writer.unlink(dir.ino, bytes(name))
+      })
       await reader.rmdir(ROOT, bytes('dir'))
     },
   )

@@ -1,12 +1,13 @@
 -- include: inode locks mutate
 -- oom: allowed
--- KEYS: 9 replies of that session. What session ARGV[7] left in this partition: its replies give way to a mark that refuses whatever of it still comes
--- (if ARGV[8] is 1), and its prepared transactions are listed. 0, {tx, cp, ino of each part, …}, …
+-- What session ARGV[7] left in this partition. ARGV[8], if not 0: for so many seconds a mark, which takes the place of its
+-- replies, refuses whatever of it still comes. KEYS: 9 replies of that session.
+-- 0, {tx, cp, ino of each part, …} (a prepared transaction), …
 local prefix = 't' .. ARGV[7] .. '.'
-redis.call('DEL', KEYS[9])
-if ARGV[8] == '1' then
+if ARGV[8] ~= '0' then
+  redis.call('DEL', KEYS[9])
   redis.call('HSET', KEYS[9], 'd', 1)
-  redis.call('EXPIRE', KEYS[9], 604800)
+  redis.call('EXPIRE', KEYS[9], ARGV[8])
 end
 local reply = {0}
 local all = redis.call('HGETALL', KEYS[2])

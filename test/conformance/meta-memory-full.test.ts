@@ -1,0 +1,61 @@
+/** MetaStore when Redis has no memory left: nothing new, but everything else, deleting above all. */
+import t from 'tap'
+import {
+  ROOT,
+  bytes,
+  claim,
+  makeDir,
+  makeDirIn,
+  names,
+  newFile,
+  outcome,
+  pause,
+  touch,
+  volumesOn,
+  writeAt,
+} from '../helpers/meta.js'
+import { startRedis } from '../helpers/redis.js'
+
+const SHORT_LEASE = { sessionTtlMs: 400 }
+
+const redis = await startRedis(t)
+const limit = (maxmemory: string): Promise<unknown> => redis.command(0, 'CONFIG', 'SET', 'maxmemory', maxmemory)
+
+claim(t, volumesOn(t, redis), 'out of memory is ENOSPC for what is new, and deleting works', async (t, volume) => {
+  const meta = await volume.client(SHORT_LEASE)
+  const dir = await makeDir(meta, ROOT, 'dir')
+  const far = await makeDirIn(meta, ROOT, 'far', { not: ROOT % meta.settings.partitions })
+  const file = await touch(meta, ROOT, 'file')
+  const other = await touch(meta, ROOT, 'other')
+  await meta.link(file.ino, far.ino, bytes('second'))
+  for (let i = 0; i < 5; i++) await writeAt(meta, file.ino, i * 10, 10)
+  const session = meta.sessionId
+  await limit('1')
+  try {
+    t.equal(await outcome(meta.create(ROOT, bytes('new'), newFile(), { exclusive: true, open: false })), 'ENOSPC')
+    t.equal(await outcome(makeDir(meta, ROOT, 'new')), 'ENOSPC')
+    t.equal(await outcome(meta.link(other.ino, ROOT, bytes('new'))), 'ENOSPC')
+    t.equal(await outcome(writeAt(meta, file.ino, 50, 10)), 'ENOSPC')
+    t.equal(await outcome(meta.setxattr(file.ino, bytes('user.a'), bytes('1'), 'any')), 'ENOSPC')
+    t.match(await meta.lookup(ROOT, bytes('file')), { ino: file.ino, sizeBytes: 50 })
+    t.equal((await meta.extents(file.ino, 0)).extents.length, 5)
+    t.strictSame((await names(meta, ROOT)).sort(), ['dir', 'far', 'file', 'other'])
+    t.match((await meta.open(other.ino, { truncate: false })).attr, { ino: other.ino })
+    t.match(await meta.setattr(file.ino, { sizeBytes: 25 }), { sizeBytes: 25 })
+    t.match(await meta.unlink(ROOT, bytes('other')), { nlink: 0 })
+    t.match(await meta.getattr(other.ino), { nlink: 0 }, 'an open file outlives its name now, too')
+    meta.close(other.ino)
+    t.match(await meta.unlink(far.ino, bytes('second')), { nlink: 1 })
+    t.match(await meta.unlink(ROOT, bytes('file')), { nlink: 0 })
+    await meta.rmdir(ROOT, bytes('far'))
+    await meta.rmdir(ROOT, bytes('dir'))
+    await pause(1_000)
+    t.equal(meta.sessionId, session, 'its lease is renewed still')
+    t.equal(await outcome(meta.getattr(dir.ino)), 'ENOENT')
+    t.ok((await meta.collectGarbage(() => Promise.resolve(), 0)) > 0)
+  } finally {
+    await limit('0')
+  }
+  t.equal(await outcome(touch(meta, ROOT, 'new')), 'ok', 'and all is well when there is memory again')
+  await meta.unlink(ROOT, bytes('new'))
+})
