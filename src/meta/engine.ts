@@ -28,10 +28,11 @@ import { Files } from './files.js'
 import { ensureRoot } from './format.js'
 import { collectGarbage, type RemoveChunks } from './garbage.js'
 import { VolumeKeys } from './keys.js'
-import { Namespace } from './namespace.js'
+import { Namespace, restartIfGone } from './namespace.js'
 import { Openers } from './openers.js'
 import { Reaper, allPartitions, each, releaseSession } from './recovery.js'
 import { Session } from './session.js'
+import { untilDone } from './transaction.js'
 import { Xattrs } from './xattrs.js'
 
 const SESSION_TTL_MS = 30_000
@@ -178,12 +179,17 @@ class RedisMeta implements MetaStore {
     options: { readonly exclusive: boolean; readonly open: boolean },
   ): Promise<CreateReply> {
     const wantsOpen = options.open && inode.type === 'file'
-    const reply = await this.#names.create(parent, name, inode, options.exclusive, wantsOpen)
-    if (!wantsOpen) return reply
-    if (reply.created) this.#openers.opened(reply.attr.ino)
-    else if (reply.attr.type === 'file')
-      return { created: false, attr: (await this.open(reply.attr.ino, { truncate: false })).attr }
-    return reply
+    return untilDone(this.#core, async () => {
+      const reply = await this.#names.create(parent, name, inode, options.exclusive, wantsOpen)
+      if (!wantsOpen) return reply
+      if (reply.created) this.#openers.opened(reply.attr.ino)
+      else if (reply.attr.type === 'file') {
+        // Removed before we could open it: then it is for us to make.
+        const { attr } = await restartIfGone(this.open(reply.attr.ino, { truncate: false }))
+        return { created: false, attr }
+      }
+      return reply
+    })
   }
 
   mkdir(parent: number, name: Buffer, mode: number, uid: number, gid: number): Promise<Attr> {

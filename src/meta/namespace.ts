@@ -23,7 +23,6 @@ import {
 
 const DIRECTORY = typeCode('directory')
 const SETGID = 0o2000
-const FAR_LOOKUPS_MAX = 3
 
 interface Found {
   readonly ino: number
@@ -45,16 +44,12 @@ export class Namespace {
 
   async lookup(parent: number, name: Buffer): Promise<Attr> {
     const entry = entryOf(parent, name)
-    for (let tries = 1; ; tries++) {
+    return untilDone(this.#core, async () => {
       const found = await this.#find(entry)
       if (found.record !== null) return decodeInode(found.ino, found.record).attr
-      try {
-        return await this.#getattr(found.ino)
-      } catch (error) {
-        // The name was removed between the two round trips: it is there again, or it is not.
-        if (!(error instanceof PosixError) || error.code !== 'ENOENT' || tries === FAR_LOOKUPS_MAX) throw error
-      }
-    }
+      // Gone between the two round trips: the name is, too, or it names another inode by now (a rename over it).
+      return restartIfGone(this.#getattr(found.ino))
+    })
   }
 
   async #find(entry: Entry): Promise<Found> {
@@ -92,19 +87,24 @@ export class Namespace {
   async create(parent: number, name: Buffer, inode: NewInode, exclusive: boolean, open: boolean): Promise<CreateReply> {
     const entry = entryOf(parent, name)
     const { kind, tail } = tailOf(inode)
-    const reply = await this.#changeEntry(SCRIPTS.create, entry, [
-      typeCode(inode.type),
-      inode.mode & 0o7777,
-      inode.uid,
-      inode.gid,
-      kind,
-      tail,
-      exclusive ? 1 : 0,
-      open ? 1 : 0,
-      this.#core.partitions,
-    ])
-    if (reply.status === STATUS_FAR) return { created: false, attr: await this.#getattr(reply.number(1)) }
-    return { created: reply.number(1) === 1, attr: decodeInode(reply.number(2), reply.buffer(3)).attr }
+    return untilDone(this.#core, async () => {
+      const reply = await this.#changeEntry(SCRIPTS.create, entry, [
+        typeCode(inode.type),
+        inode.mode & 0o7777,
+        inode.uid,
+        inode.gid,
+        kind,
+        tail,
+        exclusive ? 1 : 0,
+        open ? 1 : 0,
+        this.#core.partitions,
+      ])
+      // Who finds a name and loses it to another client's unlink makes it: ENOENT would be no answer to O_CREAT.
+      if (reply.status === STATUS_FAR) {
+        return { created: false, attr: await restartIfGone(this.#getattr(reply.number(1))) }
+      }
+      return { created: reply.number(1) === 1, attr: decodeInode(reply.number(2), reply.buffer(3)).attr }
+    })
   }
 
   /** Two round trips: the inode in its new partition, the entry in its parent's. */
@@ -265,7 +265,13 @@ export function entryOf(parent: number, name: Buffer): Entry {
   if (name.length > NAME_MAX_BYTES) throw new PosixError('ENAMETOOLONG', `a name has at most ${NAME_MAX_BYTES} bytes`)
   if (name.length === 0) throw new PosixError('ENOENT', 'an empty name')
   if (name.includes(0) || name.includes(0x2f)) throw new PosixError('EINVAL', 'a name has no slash and no NUL')
+  // The caller walks these itself: as entries they would hide the real ones.
+  if (isDots(name)) throw new PosixError('EINVAL', '. and .. are no names of entries')
   return { parent, name, hash: nameHash(name) }
+}
+
+function isDots(name: Buffer): boolean {
+  return name[0] === 0x2e && (name.length === 1 || (name.length === 2 && name[1] === 0x2e))
 }
 
 function tailOf(inode: NewInode): { kind: number; tail: Buffer } {
@@ -299,7 +305,7 @@ function ignoreGone(error: unknown): void {
 }
 
 /** An inode that an entry named is gone: the entry is, too, or it names another by now. */
-async function restartIfGone<T>(work: Promise<T>): Promise<T> {
+export async function restartIfGone<T>(work: Promise<T>): Promise<T> {
   try {
     return await work
   } catch (error) {

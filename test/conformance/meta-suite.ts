@@ -2,10 +2,14 @@
 import type { Test } from 'tap'
 import type { OpenVolume } from '../helpers/meta.js'
 import { attributeClaims } from './meta-suite-attributes.js'
+import { contentClaims } from './meta-suite-contents.js'
+import { cursorClaims } from './meta-suite-cursors.js'
 import { dataClaims } from './meta-suite-data.js'
+import { eventClaims } from './meta-suite-events.js'
 import { listingClaims } from './meta-suite-listing.js'
 import { nameClaims } from './meta-suite-names.js'
 import { openClaims } from './meta-suite-open.js'
+import { raceClaims } from './meta-suite-races.js'
 import { renameClaims } from './meta-suite-rename.js'
 import { sessionClaims } from './meta-suite-sessions.js'
 import { xattrClaims } from './meta-suite-xattrs.js'
@@ -13,10 +17,14 @@ import { xattrClaims } from './meta-suite-xattrs.js'
 /** `names`: in the large directory. */
 export function metaSuite(t: Test, open: OpenVolume, names = 5_000): void {
   attributeClaims(t, open)
+  contentClaims(t, open)
+  cursorClaims(t, open)
   dataClaims(t, open)
+  eventClaims(t, open)
   listingClaims(t, open, names)
   nameClaims(t, open)
   openClaims(t, open)
+  raceClaims(t, open)
   renameClaims(t, open)
   sessionClaims(t, open)
   xattrClaims(t, open)
