@@ -90,9 +90,9 @@ export class Session {
     const session = this.#id
     const sequence = this.nextSequence()
     this.#inFlight.add(sequence)
-    const acknowledged = this.#takeAnswered(p)
-    const now = clock.now()
     const [low = sequence] = this.#inFlight
+    const acknowledged = this.#takeAnswered(p, low)
+    const now = clock.now()
     let unacknowledged = [sequence, ...acknowledged]
     try {
       const reply = new Reply(
@@ -133,8 +133,12 @@ export class Session {
     return reply
   }
 
-  #takeAnswered(p: number): number[] {
-    return this.#answered.get(p)?.splice(0, ACKNOWLEDGE_MAX) ?? []
+  /** Only below the mark that goes with them: a copy that is still on its way would run again where its reply is dropped. */
+  #takeAnswered(p: number, low: number): number[] {
+    const list = this.#answered.get(p) ?? []
+    let count = 0
+    while (count < ACKNOWLEDGE_MAX && (list[count] ?? low) < low) count++
+    return list.splice(0, count)
   }
 
   #giveAnswered(p: number, sequences: readonly number[]): void {

@@ -92,6 +92,8 @@ export class Transaction {
   readonly #kind: string
   readonly #commitPartition: number
   readonly #prepared = new Map<number, readonly number[]>()
+  /** The commit was sent and no reply came: a copy of it may be on its way still. */
+  #isCommitUnknown = false
 
   /** `kind` names its steps for crash tests; `at` is an inode of the commit partition. */
   constructor(core: Core, kind: string, at: number) {
@@ -176,7 +178,9 @@ export class Transaction {
     const partition = keys.partition(this.#commitPartition)
     const names = parts.map((one) => partition.names(one.ino))
     const args = [this.id, this.#prepared.size > 0 ? 1 : 0, inherit, ...parts.flatMap((one) => one.args)]
+    this.#isCommitUnknown = true
     const reply = await this.change(SCRIPTS.txCommit, this.#commitPartition, [partition.decisions, ...names], args)
+    this.#isCommitUnknown = false
     await this.#judge(this.#commitPartition, reply)
     if (reply.status === STATUS_DONE) await this.#core.step(`${this.#kind}:committed`)
     return reply
@@ -212,7 +216,9 @@ export class Transaction {
         await this.#core.finish(p, this.id, outcome, inos)
         await this.#core.step(`${this.#kind}:finished:${p}`)
       }
-      if (this.#prepared.size > 0) await this.#core.forget(this.id, this.#commitPartition)
+      // The A that refuses a late commit stays until the session ends.
+      const isNeeded = outcome === 'A' && this.#isCommitUnknown
+      if (this.#prepared.size > 0 && !isNeeded) await this.#core.forget(this.id, this.#commitPartition)
     } catch (error) {
       // The outcome stands. Others come past these locks through the commit point.
       log.warn({ tx: this.id, outcome, error: messageOf(error) }, 'a transaction is left to be finished')

@@ -7,11 +7,13 @@
 local STALE, DEAD = {6}, {7}
 local sec, nsec = tonumber(ARGV[5]), tonumber(ARGV[6])
 
+local mark = 0
 local function before()
   local m = redis.call('HMGET', KEYS[4], ARGV[2], 'd', 'w')
   if m[1] then return cmsgpack.unpack(m[1]) end
   if m[2] then return DEAD end
-  if m[3] and tonumber(ARGV[2]) < tonumber(m[3]) then return STALE end
+  mark = tonumber(m[3]) or 0
+  if tonumber(ARGV[2]) < mark then return STALE end
 end
 
 local events = ''
@@ -30,7 +32,8 @@ local function after(reply)
     for s in string.gmatch(ARGV[4], '%S+') do answered[#answered + 1] = s end
     redis.call('HDEL', KEYS[4], unpack(answered))
   end
-  redis.call('HSET', KEYS[4], ARGV[2], cmsgpack.pack(reply), 'w', ARGV[3])
+  -- Requests overtake each other; the mark only rises, for the replies below it are gone.
+  redis.call('HSET', KEYS[4], ARGV[2], cmsgpack.pack(reply), 'w', math.max(mark, tonumber(ARGV[3])))
   if events ~= '' then redis.call('SPUBLISH', KEYS[5], struct.pack('<I4', publisher) .. events) end
   return reply
 end

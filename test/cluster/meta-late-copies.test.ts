@@ -1,0 +1,107 @@
+/**
+ * A request is sent twice, and its first copy runs long after its second was answered: a connection that the client has
+ * given up may still be read from. Whatever overtakes what, it must do nothing.
+ */
+import t from 'tap'
+import { RingfsError } from '../../src/base/errors.js'
+import type { RedisStore } from '../../src/cluster/contract.js'
+import { checkVolume, walk } from '../helpers/meta-check.js'
+import { ROOT, bytes, makeDirIn, outcome, touch, until, volumesOn } from '../helpers/meta.js'
+import { startRedis } from '../helpers/redis.js'
+
+/** Sends a copy of the marked request when told to; holds back requests until told. */
+class Post {
+  readonly #held = new Map<string, () => void>()
+  copy: (() => Promise<unknown>) | undefined
+  hold: string | undefined
+  keep = false
+  /** Requests of this script are not sent, and fail. */
+  lose: string | undefined
+
+  wrap(store: RedisStore): RedisStore {
+    const run: RedisStore['run'] = async (script, keys, args, options) => {
+      if (script.name === this.lose) {
+        this.copy = () => store.run(script, keys, args, options)
+        throw new RingfsError('REDIS_UNREACHABLE', 'lost by the test')
+      }
+      if (this.keep) {
+        this.keep = false
+        this.copy = () => store.run(script, keys, args, options)
+      }
+      const name = this.hold
+      this.hold = undefined
+      if (name !== undefined) await new Promise<void>((resolve) => this.#held.set(name, resolve))
+      return store.run(script, keys, args, options)
+    }
+    return {
+      run,
+      call: (command, key, ...args) => store.call(command, key, ...args),
+      subscribe: (channels, onMessage, onState) => store.subscribe(channels, onMessage, onState),
+      waitReplicas: (keys, replicas, timeoutMs) => store.waitReplicas(keys, replicas, timeoutMs),
+      masters: () => store.masters(),
+      close: () => store.close(),
+    }
+  }
+
+  isHeld(name: string): boolean {
+    return this.#held.has(name)
+  }
+
+  release(name: string): void {
+    this.#held.get(name)?.()
+  }
+}
+
+t.test('a late copy of a request that was answered long ago does nothing', { timeout: 60_000 }, async (t) => {
+  const post = new Post()
+  const volume = await volumesOn(t, await startRedis(t), (store) => post.wrap(store))(1)
+  const meta = await volume.client({ sessionTtlMs: 3_600_000 })
+  const work = async (): Promise<void> => {
+    for (let i = 0; i < 3; i++) {
+      await touch(meta, ROOT, 'other')
+      await meta.unlink(ROOT, bytes('other'))
+    }
+  }
+  await work()
+  post.hold = 'before'
+  const before = touch(meta, ROOT, 'before')
+  await until('it is held', () => post.isHeld('before'))
+  post.keep = true
+  await touch(meta, ROOT, 'x')
+  await meta.unlink(ROOT, bytes('x'))
+  await work()
+  const late = async (when: string): Promise<void> => {
+    await post.copy?.()
+    t.equal(await outcome(meta.lookup(ROOT, bytes('x'))), 'ENOENT', when)
+  }
+  await late('while an older request is under way')
+  post.hold = 'after'
+  const after = touch(meta, ROOT, 'after')
+  await until('it is held', () => post.isHeld('after'))
+  post.release('before')
+  await before
+  await work()
+  post.release('after')
+  await after
+  await late('when a request has come that was sent before the reply was dropped')
+  await work()
+  await late('in the end')
+  await volume.close()
+  t.strictSame(await checkVolume(volume), [], 'the volume is whole afterwards')
+})
+
+t.test('a commit that comes after its transaction was given up does nothing', { timeout: 60_000 }, async (t) => {
+  const post = new Post()
+  const volume = await volumesOn(t, await startRedis(t), (store) => post.wrap(store))()
+  const meta = await volume.client()
+  await makeDirIn(meta, ROOT, 'here', { partition: 4 })
+  post.lose = 'tx-commit'
+  await t.rejects(meta.rmdir(ROOT, bytes('here')), { code: 'REDIS_UNREACHABLE' })
+  post.lose = undefined
+  await post.copy?.()
+  const { paths, problems } = await walk(meta)
+  t.strictSame([[...paths.keys()], problems], [['', '/here'], []], 'nothing happened')
+  await meta.rmdir(ROOT, bytes('here'))
+  await volume.close()
+  t.strictSame(await checkVolume(volume), [], 'the volume is whole afterwards')
+})
