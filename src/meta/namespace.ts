@@ -121,7 +121,7 @@ export class Namespace {
         const reply = await tx.commit([put], isSetgid ? String(inherited) : 'none')
         if (reply.status === STATUS_INHERIT) {
           inherited = reply.number(1)
-          throw new Restart(false)
+          throw new Restart()
         }
         this.#later(tx.finish())
         return attr
@@ -309,7 +309,7 @@ export async function restartIfGone<T>(work: Promise<T>): Promise<T> {
   try {
     return await work
   } catch (error) {
-    if (error instanceof PosixError && error.code === 'ENOENT') throw new Restart(false)
+    if (error instanceof PosixError && error.code === 'ENOENT') throw new Restart(true)
     throw error
   }
 }
@@ -320,7 +320,7 @@ async function restartIfExists(work: Promise<void>, flags: RenameFlags): Promise
     await work
   } catch (error) {
     const isRace = error instanceof PosixError && error.code === 'EEXIST' && flags.noReplace !== true
-    if (isRace) throw new Restart(false)
+    if (isRace) throw new Restart()
     throw error
   }
 }

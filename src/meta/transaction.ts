@@ -64,22 +64,26 @@ export function removeDirectory(ino: number): Part {
 
 /** The state was not what the caller took for granted: look again and begin anew. */
 export class Restart extends Error {
-  /** When a transaction is in the way: waits are due. */
-  readonly mustWait: boolean
-  constructor(mustWait: boolean) {
+  /** An inode that a name led to is not there. */
+  readonly isGone: boolean
+  constructor(isGone = false) {
     super('the transaction has to begin anew')
-    this.mustWait = mustWait
+    this.isGone = isGone
   }
 }
 
-/** Runs `attempt` until it does not ask for another go. */
+/** However busy a name is, so often it does not change just between two of our looks: then its inode was lost. */
+const GONE_MAX = 40
+
+/** Runs `attempt` until it does not ask for another go. Errors: ETIMEDOUT; EIO when a name leads to no inode. */
 export async function untilDone<T>(core: Core, attempt: () => Promise<T>): Promise<T> {
   const patience = core.patience()
-  for (;;) {
+  for (let gone = 0; ;) {
     try {
       return await attempt()
     } catch (error) {
       if (!(error instanceof Restart)) throw error
+      if (error.isGone && ++gone > GONE_MAX) throw new PosixError('EIO', 'a name leads to an inode that is not there')
       await patience.wait()
     }
   }
@@ -188,8 +192,11 @@ export class Transaction {
 
   async #judge(p: number, reply: Reply): Promise<void> {
     reply.check()
-    if (reply.status === STATUS_LOCKED) throw new Restart(!(await this.#core.resolve(p, reply)))
-    if (reply.status === STATUS_RETRY || reply.status === STATUS_ABORTED) throw new Restart(false)
+    if (reply.status === STATUS_LOCKED) {
+      await this.#core.resolve(p, reply)
+      throw new Restart()
+    }
+    if (reply.status === STATUS_RETRY || reply.status === STATUS_ABORTED) throw new Restart()
   }
 
   /** After the commit. What fails here is finished by whoever meets it. */

@@ -112,7 +112,7 @@ t.test('a node refuses the data folder of another volume, and one that another n
   const words = (url: string): string[] => ['node', '--meta', url, '--data', 'chunks', '--listen', '127.0.0.1:0']
   const node = ringfs.start(...words(one))
   await new Promise((resolve) => node.stdout?.once('data', resolve))
-  await refused(t, ringfs, words(one), 82, /stop it first/)
+  await refused(t, ringfs, words(one), 82, /stop that first/)
   const copied = join(ringfs.folder, 'copied')
   await sh('cp', '-a', join(ringfs.folder, 'chunks'), copied)
   const twin = ['node', '--meta', one, '--data', copied, '--listen', '127.0.0.1:0']

@@ -38,15 +38,17 @@ t.test('a node killed in the middle of a copy loses nothing, and gets what it mi
   await sh('cmp', original, copy)
   t.pass('the copy went on and every byte is there')
 
+  // Each node tells of its chunks with its next heartbeat.
   const back = await eventually(
-    'the node is back and has got what it missed',
+    'the node is back and has got what it missed: every node has every chunk',
     () => nodesOf(ringfs),
-    (nodes) => nodes.every((node) => node.state === 'up' && node.queueLength === 0),
+    (nodes) =>
+      nodes.every((node) => node.state === 'up' && node.queueLength === 0) &&
+      new Set(nodes.map((node) => node.chunks)).size === 1,
   )
   const same = back.find((node) => node.id === victim?.id)
   t.not(same?.pid, victim?.pid, 'it is another process with the same identity')
-  const counts = new Set(back.map((node) => node.chunks))
-  t.equal(counts.size, 1, `every node has every chunk: ${[...counts].join(', ')}`)
+  t.ok((same?.chunks ?? 0) >= 80_000_000 / (4 * 1024 * 1024), 'and it has all of them')
   await ringfs.ok('down')
   t.same(ringfs.processes(), [])
 
