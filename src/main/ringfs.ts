@@ -21,3 +21,6 @@ try {
   if (code !== 0 && !isHelp(error)) process.stderr.write(`ringfs: ${failureText(error)}\n`)
   if (words.includes('--debug') && error instanceof Error) process.stderr.write(`${error.stack ?? ''}\n`)
 }
+// Everything is closed by now. A mount that is held elsewhere (lazily unmounted while in use, or copied into another mount
+// namespace) would keep this process alive, with its data folder long unlocked: the end of the process ends the mount.
+process.exit()

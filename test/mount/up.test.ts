@@ -1,5 +1,7 @@
 /** The whole system, as `ringfs up` starts it: Redis, three chunk nodes in processes of their own, and the mount. */
+import { spawn } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
+import { once } from 'node:events'
 import { mkdtemp, open, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -94,4 +96,22 @@ t.test('after kill -9 of everything but Redis, a new start serves what was synce
   const second = await up(t, data, mountpoint, 'kernel')
   t.equal(await sha256(join(mountpoint, 'numbers')), before)
   await down(t, second)
+})
+
+t.test('a mount that another mount namespace holds is ended all the same', async (t) => {
+  const [data, mountpoint] = [await newDataFolder(t), await newMountpoint(t)]
+  const mount = await up(t, data, mountpoint, 'kernel')
+  await writeFile(join(mountpoint, 'kept'), 'kept')
+  // It holds this mount only: those of tests that run beside this one would wait for it, too.
+  const others = `awk '$3 ~ /^fuse/ && $2 != "${mountpoint}" { print $2 }' /proc/self/mounts`
+  const command = `for other in $(${others}); do umount -l "$other"; done; echo held; exec sleep 300`
+  const holder = spawn('unshare', ['-m', '--propagation', 'private', 'sh', '-c', command], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  t.teardown(() => holder.kill('SIGKILL'))
+  await once(holder.stdout, 'data')
+  await down(t, mount)
+  const again = await up(t, data, mountpoint, 'kernel')
+  t.equal(await sh('cat', join(mountpoint, 'kept')), 'kept')
+  await down(t, again)
 })

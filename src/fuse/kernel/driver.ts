@@ -10,6 +10,9 @@ import { attach } from './attach.js'
 import { FuseDevice } from './device.js'
 import { FuseServer } from './server.js'
 
+/** Closing what was left open, with what is buffered, takes a moment. */
+const END_WAIT_MS = 15_000
+
 export class KernelDriver implements FuseDriver {
   readonly name = 'kernel'
 
@@ -56,7 +59,19 @@ class KernelMount implements Mounted {
     await this.#flush(lazy)
     await unmountPath(this.#mountpoint, lazy)
     // Lazily unmounted, it goes on for those who still use it.
-    if (!lazy) await this.ended
+    if (!lazy) await this.#untilEnded()
+  }
+
+  /**
+   * A container or service with a mount namespace of its own, started meanwhile, holds a copy of the mount, and the kernel
+   * does not let go for as long as that runs: whoever unmounts here is not kept waiting for it.
+   */
+  async #untilEnded(): Promise<void> {
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<boolean>((resolve) => (timer = setTimeout(() => resolve(true), END_WAIT_MS)))
+    const isHeld = await Promise.race([this.ended.then(() => false), late])
+    clearTimeout(timer)
+    if (isHeld) this.#log.warn({ mountpoint: this.#mountpoint }, 'unmounted here, still held by another mount namespace')
   }
 
   /** What cannot be written must not keep a lazy unmount from happening: nobody would come back for it. */
