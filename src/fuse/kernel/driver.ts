@@ -71,7 +71,8 @@ class KernelMount implements Mounted {
     const late = new Promise<boolean>((resolve) => (timer = setTimeout(() => resolve(true), END_WAIT_MS)))
     const isHeld = await Promise.race([this.ended.then(() => false), late])
     clearTimeout(timer)
-    if (isHeld) this.#log.warn({ mountpoint: this.#mountpoint }, 'unmounted here, still held by another mount namespace')
+    if (isHeld)
+      this.#log.warn({ mountpoint: this.#mountpoint }, 'unmounted here, still held by another mount namespace')
   }
 
   /** What cannot be written must not keep a lazy unmount from happening: nobody would come back for it. */
