@@ -13,7 +13,9 @@ function load(name: string): Script {
   const libraries = /^-- include: (.+)$/m.exec(body)?.[1]?.split(' ') ?? []
   const preludes = libraries.map((library) => readFileSync(new URL(`lib/${library}.lua`, FOLDER), 'utf8'))
   const flags = /^-- oom: allowed$/m.test(body) ? ['#!lua flags=allow-oom'] : []
-  return makeScript(name, [...flags, ...preludes, body].join('\n'))
+  // What a changing script returns, wherever it returns, passes through settle() of lib/mutate.lua.
+  const whole = libraries.includes('mutate') ? `local function script()\n${body}\nend\nreturn settle(script())` : body
+  return makeScript(name, [...flags, ...preludes, whole].join('\n'))
 }
 
 export const SCRIPTS = {

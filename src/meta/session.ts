@@ -15,7 +15,7 @@ import { PosixError } from '../base/errno.js'
 import { messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import type { RedisArg, RedisStore, Script } from '../cluster/contract.js'
-import { Reply, STATUS_DEAD_SESSION, STATUS_DONE, STATUS_STALE } from './reply.js'
+import { Reply, STATUS_DEAD_SESSION, STATUS_STALE } from './reply.js'
 import type { VolumeKeys } from './keys.js'
 import { SCRIPTS } from './scripts.js'
 
@@ -113,8 +113,8 @@ export class Session {
           { deadlineMs: operationDeadlineMs },
         ),
       )
-      // A refusal changes nothing, the table of replies included: it is not in there, and what came with it still is.
-      unacknowledged = reply.status === STATUS_DONE ? [sequence] : acknowledged
+      // One of these two was not judged at all: what came with it is in the table still.
+      if (reply.status !== STATUS_DEAD_SESSION && reply.status !== STATUS_STALE) unacknowledged = [sequence]
       return this.#judge(reply)
     } finally {
       this.#inFlight.delete(sequence)

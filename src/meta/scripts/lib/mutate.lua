@@ -2,18 +2,19 @@
 -- KEYS: 1 inodes, 2 locks, 3 counters, 4 replies of the session, 5 channel, 6 open, 7 garbage, 8 zombies, then its own.
 -- ARGV: 1 session, 2 sequence, 3 lowest sequence in use, 4 sequences answered, 5 seconds, 6 nanoseconds, then its own.
 --
--- Invariant: a change with a given (session, sequence) is applied at most once. The reply is kept until the client says
--- that it has it (ARGV[4]); a copy of the request that comes later still is below the mark w and refused.
+-- Invariant: a request with a given (session, sequence) is judged once. The reply, a refusal too, is kept until the client
+-- says that it has it (ARGV[4]); a copy of the request that comes later still is below the mark w and refused.
 local STALE, DEAD = {6}, {7}
 local sec, nsec = tonumber(ARGV[5]), tonumber(ARGV[6])
 
-local mark = 0
+local mark, isNew = 0, false
 local function before()
   local m = redis.call('HMGET', KEYS[4], ARGV[2], 'd', 'w')
   if m[1] then return cmsgpack.unpack(m[1]) end
   if m[2] then return DEAD end
   mark = tonumber(m[3]) or 0
   if tonumber(ARGV[2]) < mark then return STALE end
+  isNew = true
 end
 
 local events = ''
@@ -25,8 +26,7 @@ local function emit(kind, ino, name)
   events = events .. struct.pack('<BI7B', kind, ino, #name) .. name
 end
 
--- A refusal changes nothing, so it needs no memory: `return reply` without after().
-local function after(reply)
+local function keep(reply)
   if ARGV[4] ~= '' then
     local answered = {}
     for s in string.gmatch(ARGV[4], '%S+') do answered[#answered + 1] = s end
@@ -34,7 +34,19 @@ local function after(reply)
   end
   -- Requests overtake each other; the mark only rises, for the replies below it are gone.
   redis.call('HSET', KEYS[4], ARGV[2], cmsgpack.pack(reply), 'w', math.max(mark, tonumber(ARGV[3])))
+  isNew = false
+end
+
+local function after(reply)
+  keep(reply)
   if events ~= '' then redis.call('SPUBLISH', KEYS[5], struct.pack('<I4', publisher) .. events) end
+  return reply
+end
+
+-- Every script ends here (scripts.ts). A refusal, which is returned without after(), is kept, too: it changed nothing, but
+-- a late copy of the request would find another state and do what its sender was told has not been done.
+local function settle(reply)
+  if isNew then keep(reply) end
   return reply
 end
 
