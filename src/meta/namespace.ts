@@ -171,7 +171,11 @@ export class Namespace {
       return decodeInode(ino, reply.buffer(1)).attr
     }
     const { type } = await this.#getattr(ino)
-    if (type === 'directory') throw new PosixError('EPERM', 'a directory cannot have a second name')
+    if (type === 'directory') {
+      // As link.lua has it: the path leads through a file before anything is said of what it names.
+      if ((await this.#getattr(parent)).type !== 'directory') throw new PosixError('ENOTDIR', 'not a directory')
+      throw new PosixError('EPERM', 'a directory cannot have a second name')
+    }
     await untilDone(this.#core, () =>
       new Transaction(this.#core, 'link', parent).run([
         changeInode(ino, 1),
