@@ -1,0 +1,93 @@
+/** Attributes of inodes and of the volume. */
+import type { AttrChange, Caller, TimeSpec, VfsContract } from '../../../vfs/contract.js'
+import { encodeAttr, readU64, writeU64 } from '../wire.js'
+import { nothing, offsetAt, type Answer, type HandlerTable, type Request } from './request.js'
+
+const FATTR = {
+  mode: 1,
+  uid: 2,
+  gid: 4,
+  size: 8,
+  atime: 16,
+  mtime: 32,
+  fh: 64,
+  atimeNow: 128,
+  mtimeNow: 256,
+  kill: 2048,
+}
+const SUID = 0o4000
+const SGID = 0o2000
+const GROUP_EXEC = 0o010
+const STATFS_BYTES = 80
+
+export class AttributeHandlers {
+  readonly #vfs: VfsContract
+
+  constructor(vfs: VfsContract) {
+    this.#vfs = vfs
+  }
+
+  readonly table: HandlerTable = {
+    getattr: async ({ caller, node }) => encodeAttr(await this.#vfs.getattr(caller, node)),
+    setattr: (request) => this.#setattr(request),
+    statfs: () => this.#statfs(),
+    syncfs: async () => {
+      await this.#vfs.syncAll(true)
+      return undefined
+    },
+    // Node ids are inode numbers, valid for ever: nothing is kept for the kernel, so nothing is forgotten.
+    forget: nothing,
+    batchForget: nothing,
+  }
+
+  async #setattr({ caller, node, body }: Request): Promise<Answer> {
+    const valid = body.readUInt32LE(0)
+    const handle = (valid & FATTR.fh) === 0 ? undefined : readU64(body, 8)
+    const change = readChange(body, valid)
+    const cleared =
+      (valid & FATTR.kill) === 0 || change.mode !== undefined ? {} : await clearedMode(this.#vfs, caller, node)
+    return encodeAttr(await this.#vfs.setattr(caller, node, { ...change, ...cleared }, handle))
+  }
+
+  async #statfs(): Promise<Answer> {
+    const fs = await this.#vfs.statfs()
+    const out = Buffer.alloc(STATFS_BYTES)
+    writeU64(out, fs.blocks, 0)
+    writeU64(out, fs.blocksFree, 8)
+    writeU64(out, fs.blocksFree, 16)
+    writeU64(out, fs.files, 24)
+    writeU64(out, fs.filesFree, 32)
+    out.writeUInt32LE(fs.blockBytes, 40)
+    out.writeUInt32LE(fs.nameMaxBytes, 44)
+    out.writeUInt32LE(fs.blockBytes, 48)
+    return out
+  }
+}
+
+/** The mode without suid, and without sgid if the group may execute: what an unprivileged write leaves. */
+export async function clearedMode(vfs: VfsContract, caller: Caller, node: number): Promise<{ mode?: number }> {
+  const { mode, type } = await vfs.getattr(caller, node)
+  const without = withoutPrivileges(mode)
+  return type !== 'file' || without === mode ? {} : { mode: without }
+}
+
+function withoutPrivileges(mode: number): number {
+  return (mode & GROUP_EXEC) === 0 ? mode & ~SUID : mode & ~SUID & ~SGID
+}
+
+function readChange(body: Buffer, valid: number): AttrChange {
+  const change: { -readonly [K in keyof AttrChange]: AttrChange[K] } = {}
+  if ((valid & FATTR.mode) !== 0) change.mode = body.readUInt32LE(68) & 0o7777
+  if ((valid & FATTR.uid) !== 0) change.uid = body.readUInt32LE(76)
+  if ((valid & FATTR.gid) !== 0) change.gid = body.readUInt32LE(80)
+  if ((valid & FATTR.size) !== 0) change.sizeBytes = offsetAt(body, 16)
+  if ((valid & FATTR.atimeNow) !== 0) change.atime = 'now'
+  else if ((valid & FATTR.atime) !== 0) change.atime = readTime(body, 32, 56)
+  if ((valid & FATTR.mtimeNow) !== 0) change.mtime = 'now'
+  else if ((valid & FATTR.mtime) !== 0) change.mtime = readTime(body, 40, 60)
+  return change
+}
+
+function readTime(body: Buffer, secAt: number, nsecAt: number): TimeSpec {
+  return { sec: Number(body.readBigInt64LE(secAt)), nsec: body.readUInt32LE(nsecAt) }
+}

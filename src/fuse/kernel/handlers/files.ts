@@ -1,0 +1,94 @@
+/** Open files. */
+import { PosixError } from '../../../base/errno.js'
+import { messageOf } from '../../../base/errors.js'
+import type { Log } from '../../../base/log.js'
+import type { Attr, VfsContract } from '../../../vfs/contract.js'
+import { encodeEntry, encodeOpen } from '../wire.js'
+import { clearedMode } from './attributes.js'
+import { handleOf, nameAt, offsetAt, type Answer, type HandlerTable, type Request } from './request.js'
+
+const FSYNC_DATA = 1
+const WRITE_KILL = 4
+const OPEN_KILL = 1
+const KEEP_CACHE = 2
+const O_TRUNC = 0o1000
+const VERSIONS_MAX = 65_536
+
+export class FileHandlers {
+  readonly #vfs: VfsContract
+  /** Data version of what the kernel's page cache holds of a file, as far as it was opened here. */
+  readonly #versions = new Map<number, number>()
+  readonly #open = new Set<number>()
+
+  constructor(vfs: VfsContract) {
+    this.#vfs = vfs
+  }
+
+  readonly table: HandlerTable = {
+    open: (request) => this.#openFile(request),
+    create: (request) => this.#create(request),
+    read: ({ body }) => this.#vfs.read(handleOf(body), offsetAt(body, 8), body.readUInt32LE(16)),
+    write: (request) => this.#write(request),
+    flush: async ({ body }) => {
+      await this.#vfs.flush(handleOf(body))
+      return undefined
+    },
+    release: async ({ body }) => {
+      this.#open.delete(handleOf(body))
+      await this.#vfs.release(handleOf(body))
+      return undefined
+    },
+    fsync: async ({ body }) => {
+      await this.#vfs.fsync(handleOf(body), (body.readUInt32LE(8) & FSYNC_DATA) !== 0)
+      return undefined
+    },
+  }
+
+  /** After the last request. */
+  async releaseAll(log: Log): Promise<void> {
+    for (const result of await Promise.allSettled([...this.#open].map((handle) => this.#vfs.release(handle)))) {
+      if (result.status === 'rejected') log.error({ error: messageOf(result.reason) }, 'a file could not be closed')
+    }
+  }
+
+  async #openFile({ caller, node, body }: Request): Promise<Answer> {
+    const flags = body.readUInt32LE(0)
+    if ((body.readUInt32LE(4) & OPEN_KILL) !== 0 && (flags & O_TRUNC) !== 0) {
+      const cleared = await clearedMode(this.#vfs, caller, node)
+      if (cleared.mode !== undefined) await this.#vfs.setattr(caller, node, cleared)
+    }
+    const { attr, handle } = await this.#vfs.open(caller, node, flags)
+    this.#open.add(handle)
+    return encodeOpen(handle, this.#keepsCache(attr) ? KEEP_CACHE : 0)
+  }
+
+  /** The page cache stays only if it holds this very version: another client's change makes another version. */
+  #keepsCache({ ino, dataVersion }: Attr): boolean {
+    const known = this.#versions.get(ino)
+    if (known === dataVersion) return true
+    if (this.#versions.size >= VERSIONS_MAX) this.#versions.clear()
+    this.#versions.set(ino, dataVersion)
+    return false
+  }
+
+  async #create({ caller, node, body, names }: Request): Promise<Answer> {
+    const mode = body.readUInt32LE(4) & 0o7777
+    const { attr, handle } = await this.#vfs.create(caller, node, nameAt(names, 0), mode, body.readUInt32LE(0))
+    this.#open.add(handle)
+    return [encodeEntry(attr), encodeOpen(handle, this.#keepsCache(attr) ? KEEP_CACHE : 0)]
+  }
+
+  async #write({ caller, node, body, rest }: Request): Promise<Answer> {
+    const bytes = body.readUInt32LE(16)
+    const data = body.subarray(rest)
+    if (data.length !== bytes) throw new PosixError('EINVAL', 'a write without all of its bytes')
+    if ((body.readUInt32LE(20) & WRITE_KILL) !== 0) {
+      const cleared = await clearedMode(this.#vfs, caller, node)
+      if (cleared.mode !== undefined) await this.#vfs.setattr(caller, node, cleared)
+    }
+    const written = await this.#vfs.write(handleOf(body), offsetAt(body, 8), data)
+    const out = Buffer.alloc(8)
+    out.writeUInt32LE(written, 0)
+    return out
+  }
+}

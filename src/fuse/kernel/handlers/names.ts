@@ -1,0 +1,52 @@
+/** Names: lookup, make, move and remove. */
+import { PosixError } from '../../../base/errno.js'
+import type { VfsContract } from '../../../vfs/contract.js'
+import { encodeEntry, readU64 } from '../wire.js'
+import { nameAt, type Answer, type HandlerTable, type Request } from './request.js'
+
+const RENAME_NOREPLACE = 1
+const S_IFDIR = 0o040000
+const S_IFMT = 0o170000
+
+export class NameHandlers {
+  readonly #vfs: VfsContract
+
+  constructor(vfs: VfsContract) {
+    this.#vfs = vfs
+  }
+
+  readonly table: HandlerTable = {
+    lookup: async ({ caller, node, names }) => encodeEntry(await this.#vfs.lookup(caller, node, nameAt(names, 0))),
+    readlink: ({ caller, node }) => this.#vfs.readlink(caller, node),
+    symlink: async ({ caller, node, names }) =>
+      encodeEntry(await this.#vfs.symlink(caller, node, nameAt(names, 0), nameAt(names, 1))),
+    mknod: (request) => this.#mknod(request),
+    mkdir: async ({ caller, node, body, names }) =>
+      encodeEntry(await this.#vfs.mkdir(caller, node, nameAt(names, 0), body.readUInt32LE(0) & 0o7777)),
+    unlink: async ({ caller, node, names }) => {
+      await this.#vfs.unlink(caller, node, nameAt(names, 0))
+      return undefined
+    },
+    rmdir: async ({ caller, node, names }) => {
+      await this.#vfs.rmdir(caller, node, nameAt(names, 0))
+      return undefined
+    },
+    rename: (request) => this.#rename(request, 0),
+    rename2: (request) => this.#rename(request, request.body.readUInt32LE(8)),
+    link: async ({ caller, node, body, names }) =>
+      encodeEntry(await this.#vfs.link(caller, readU64(body, 0), node, nameAt(names, 0))),
+  }
+
+  async #mknod({ caller, node, body, names }: Request): Promise<Answer> {
+    const mode = body.readUInt32LE(0)
+    if ((mode & S_IFMT) === S_IFDIR) throw new PosixError('EINVAL', 'mknod makes no directories')
+    return encodeEntry(await this.#vfs.mknod(caller, node, nameAt(names, 0), mode, body.readUInt32LE(4)))
+  }
+
+  async #rename({ caller, node, body, names }: Request, flags: number): Promise<Answer> {
+    if ((flags & ~RENAME_NOREPLACE) !== 0) throw new PosixError('EINVAL', 'rename flags that ringfs does not have')
+    const noReplace = (flags & RENAME_NOREPLACE) !== 0
+    await this.#vfs.rename(caller, node, nameAt(names, 0), readU64(body, 0), nameAt(names, 1), { noReplace })
+    return undefined
+  }
+}
