@@ -1,7 +1,8 @@
-// The addon of the kernel driver, built by the system's C compiler into native/build/. Skipped when neither its source nor
-// the machine changed since. Nothing is downloaded: the headers come with the package node-api-headers.
+// The addon of the kernel driver, built by the system's C compiler into native/build/Release/, where node-gyp-build finds
+// it. Skipped when neither its source nor the machine changed since, and when the package brought a prebuilt one
+// (native/prebuilds/<platform>-<arch>/). Nothing is downloaded: the headers come with the package node-api-headers.
 //
-// Invariant: native/build/fuse_device.node is whole or not there: it is made under another name and renamed.
+// Invariant: native/build/Release/fuse_device.node is whole or not there: it is made under another name and renamed.
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
@@ -10,7 +11,8 @@ import { dirname, join } from 'node:path'
 import { say, secondsSince, SetupError } from './say.mjs'
 
 const SOURCE = 'native/fuse_device.c'
-const TARGET = 'native/build/fuse_device.node'
+const TARGET = 'native/build/Release/fuse_device.node'
+const PREBUILT = `native/prebuilds/${process.platform}-${process.arch}`
 const STAMP = 'native/build/.stamp'
 const FLAGS = ['-O2', '-Wall', '-Wextra', '-Werror', '-shared', '-fPIC']
 
@@ -21,7 +23,7 @@ function fingerprint() {
 
 export function ensureNative() {
   // Elsewhere there is fuse-native.
-  if (process.platform !== 'linux') return
+  if (process.platform !== 'linux' || existsSync(PREBUILT)) return
   const print = fingerprint()
   if (existsSync(TARGET) && existsSync(STAMP) && readFileSync(STAMP, 'utf8') === print) return
   const startMs = performance.now()

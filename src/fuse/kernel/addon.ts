@@ -1,8 +1,6 @@
-/** The native part, native/fuse_device.c: built by scripts/build-native.mjs. */
-import { existsSync } from 'node:fs'
-import { createRequire } from 'node:module'
-import { dirname, join } from 'node:path'
+/** The native part, native/fuse_device.c: built by scripts/setup/native.mjs, or a prebuilt one in native/prebuilds/. */
 import { fileURLToPath } from 'node:url'
+import loadFrom from 'node-gyp-build'
 import { RingfsError, messageOf } from '../../base/errors.js'
 
 export interface FuseAddon {
@@ -19,20 +17,18 @@ export interface FuseAddon {
   read(fd: number, buffer: Buffer, spinMicroseconds: number, onRequest: (length: number) => Buffer): () => void
 }
 
-const NAME = join('native', 'build', 'fuse_device.node')
+// Seen from dist/src/fuse/kernel, in a checkout and when installed.
+const FOLDER = fileURLToPath(new URL('../../../../native', import.meta.url))
 
 /** Errors: RingfsError DRIVER_MISSING. */
-export function loadAddon(): FuseAddon {
-  const path = find(dirname(fileURLToPath(import.meta.url)))
-  if (path === undefined) {
-    throw new RingfsError('DRIVER_MISSING', 'the kernel driver is not built: npm run build, or --driver fuse-native')
-  }
+export function loadAddon(folder: string = FOLDER): FuseAddon {
   try {
-    const addon: unknown = createRequire(import.meta.url)(path)
+    const addon: unknown = loadFrom(folder)
     if (!isAddon(addon)) throw new Error('it is of another version')
     return addon
   } catch (error) {
-    const message = `the kernel driver cannot be loaded (${messageOf(error)}): npm run build, or --driver fuse-native`
+    const [reason] = messageOf(error).split('\n', 1)
+    const message = `the kernel driver cannot be loaded (${reason ?? ''}): npm run build, or --driver fuse-native`
     throw new RingfsError('DRIVER_MISSING', message, { cause: error })
   }
 }
@@ -40,13 +36,4 @@ export function loadAddon(): FuseAddon {
 function isAddon(value: unknown): value is FuseAddon {
   if (typeof value !== 'object' || value === null) return false
   return ['mount', 'socketPair', 'receiveDescriptor', 'read'].every((name) => name in value)
-}
-
-/** The package's folder is above ours, in a checkout and when installed. */
-function find(from: string): string | undefined {
-  for (let at = from; ; at = dirname(at)) {
-    const path = join(at, NAME)
-    if (existsSync(path)) return path
-    if (dirname(at) === at) return undefined
-  }
 }
