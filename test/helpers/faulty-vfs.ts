@@ -9,15 +9,38 @@ export const FAULT_THROWS = 'fault-throws'
 /** Making a folder of this name rejects with an error of an operation. */
 export const FAULT_REJECTS = 'fault-rejects'
 
+/** A file that is made with this name is read for ever. */
+export const FAULT_READ_HANGS = 'fault-read-hangs'
+/** This name is looked up for ever. */
+export const FAULT_LOOKUP_HANGS = 'fault-lookup-hangs'
+
 export function withFaults(vfs: VfsContract): VfsContract {
   const mkdir = (caller: Caller, parent: number, name: Buffer, mode: number): Promise<Attr> => {
     if (name.toString() === FAULT_THROWS) throw new InvariantError('thrown for a test')
     if (name.toString() === FAULT_REJECTS) return Promise.reject(new RingfsError('NO_QUORUM', 'rejected for a test'))
     return vfs.mkdir(caller, parent, name, mode)
   }
+  let hangingIno = 0
+  const hanging = new Set<number>()
+  const create: VfsContract['create'] = async (caller, parent, name, mode, flags) => {
+    const made = await vfs.create(caller, parent, name, mode, flags)
+    if (name.toString() === FAULT_READ_HANGS) hangingIno = made.attr.ino
+    return made
+  }
+  const open: VfsContract['open'] = async (caller, ino, flags) => {
+    const opened = await vfs.open(caller, ino, flags)
+    if (ino === hangingIno) hanging.add(opened.handle)
+    return opened
+  }
+  const read: VfsContract['read'] = (handle, offset, lengthBytes) =>
+    hanging.has(handle) ? new Promise(() => undefined) : vfs.read(handle, offset, lengthBytes)
+  const lookup: VfsContract['lookup'] = (caller, parent, name) =>
+    name.toString() === FAULT_LOOKUP_HANGS ? new Promise(() => undefined) : vfs.lookup(caller, parent, name)
+  const bent: Partial<VfsContract> = { mkdir, create, open, read, lookup }
   return new Proxy(vfs, {
     get(target, property) {
-      if (property === 'mkdir') return mkdir
+      const instead: unknown = Reflect.get(bent, property)
+      if (instead !== undefined) return instead
       const value: unknown = Reflect.get(target, property, target)
       return isFunction(value) ? (...values: unknown[]) => value.apply(target, values) : value
     },

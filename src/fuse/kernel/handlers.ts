@@ -5,7 +5,7 @@ import { AttributeHandlers } from './handlers/attributes.js'
 import { DirectoryHandlers } from './handlers/directories.js'
 import { FileHandlers } from './handlers/files.js'
 import { NameHandlers } from './handlers/names.js'
-import { nothing, type HandlerTable } from './handlers/request.js'
+import { nothing, type Answer, type DropTable, type HandlerTable, type Request } from './handlers/request.js'
 import { XattrHandlers } from './handlers/xattrs.js'
 
 export type { Answer, Handler, Request } from './handlers/request.js'
@@ -14,6 +14,7 @@ export class Handlers {
   readonly #files: FileHandlers
   readonly #directories: DirectoryHandlers
   readonly table: HandlerTable
+  readonly #dropTable: DropTable
 
   constructor(vfs: VfsContract) {
     this.#files = new FileHandlers(vfs)
@@ -24,10 +25,14 @@ export class Handlers {
       ...new XattrHandlers(vfs).table,
       ...this.#files.table,
       ...this.#directories.table,
-      // No call waits on another process yet, so there is nothing to interrupt: the answer comes anyway.
-      interrupt: nothing,
       destroy: nothing,
     }
+    this.#dropTable = { ...this.#files.dropTable, ...this.#directories.dropTable }
+  }
+
+  /** The answer came too late: the kernel was told EINTR. */
+  async drop(name: string, request: Request, answer: Answer): Promise<void> {
+    await this.#dropTable[name]?.(request, answer)
   }
 
   /**

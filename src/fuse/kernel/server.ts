@@ -9,10 +9,12 @@ import { messageOf } from '../../base/errors.js'
 import { invariant } from '../../base/invariant.js'
 import type { Log } from '../../base/log.js'
 import type { VfsContract } from '../../vfs/contract.js'
+import { isDying } from './dying.js'
 import { Handlers, type Answer, type Handler, type Request } from './handlers.js'
 import { negotiate } from './init.js'
 import { BY_CODE, OPCODES, type Opcode } from './opcodes.js'
-import { IN_HEADER_BYTES, decodeHeader, encodeHeader, readName, type RequestHeader } from './wire.js'
+import { RunningRequests, type InterruptMode, type RunningOptions, type RunningRequest } from './running.js'
+import { HIGH, IN_HEADER_BYTES, decodeHeader, encodeHeader, readName, readU64, type RequestHeader } from './wire.js'
 
 export interface ServerOptions {
   readonly vfs: VfsContract
@@ -21,12 +23,20 @@ export interface ServerOptions {
   readonly send: (parts: readonly Buffer[]) => void
   /** The kernel is too old, or speaks no FUSE. */
   readonly onRefused: () => void
+  /** For tests: running.ts. */
+  readonly running?: Partial<RunningOptions>
 }
+
+const RECHECK_MS = 250
+const O_TRUNC = 0o1000
+/** Handled by the server itself. */
+const OWN: ReadonlySet<string> = new Set(['init', 'interrupt'])
 
 export class FuseServer {
   readonly #options: ServerOptions
   readonly #handlers: Handlers
   readonly #table: Readonly<Record<string, Handler>>
+  readonly #requests: RunningRequests
   #isReady = false
   #running = 0
   #idle: (() => void) | undefined
@@ -35,8 +45,9 @@ export class FuseServer {
     this.#options = options
     this.#handlers = new Handlers(options.vfs)
     this.#table = this.#handlers.table
+    this.#requests = new RunningRequests({ isDying, recheckMs: RECHECK_MS, ...options.running })
     for (const { name } of OPCODES) {
-      invariant(name === 'init' || this.#table[name] !== undefined, `opcode ${name} has a handler`)
+      invariant(OWN.has(name) || this.#table[name] !== undefined, `opcode ${name} has a handler`)
     }
   }
 
@@ -60,10 +71,14 @@ export class FuseServer {
       this.#init(header, body)
       return Promise.resolve()
     }
+    if (opcode.name === 'interrupt') {
+      if (body.length >= opcode.bodyBytes) this.#requests.interrupt(readU64(body, 0))
+      return Promise.resolve()
+    }
     return this.#run(header, opcode, body)
   }
 
-  /** The kernel has let go. Waits for what is under way, then closes what it did not close itself. */
+  /** The kernel has let go. Waits for what is under way (not for what was abandoned: it may hang for ever), then closes what it did not close itself. */
   async end(): Promise<void> {
     if (this.#running > 0) {
       await new Promise<void>((resolve) => {
@@ -86,19 +101,31 @@ export class FuseServer {
 
   async #run(header: RequestHeader, opcode: Opcode, body: Buffer): Promise<void> {
     this.#running++
+    const unique = header.uniqueLow + header.uniqueHigh * HIGH
+    const running = this.#requests.begin(unique, header.pid, interruptMode(opcode, body), () => {
+      this.#fail(header, ERRNO.EINTR)
+      this.#done()
+    })
     try {
       if (!this.#isReady) throw new PosixError('EIO', 'a request before INIT')
       const handler = this.#table[opcode.name]
       invariant(handler !== undefined, 'checked at the start')
-      const answer = await handler(parse(header, opcode, body))
-      if (opcode.replies) this.#answer(header, answer)
+      const request = parse(header, opcode, body, running)
+      const answer = await handler(request)
+      if (running.isAbandoned) await this.#handlers.drop(opcode.name, request, answer)
+      else if (opcode.replies) this.#answer(header, answer)
     } catch (error) {
       this.#report(opcode, error)
-      if (opcode.replies) this.#fail(header, errnoOf(error))
+      if (opcode.replies && !running.isAbandoned) this.#fail(header, errnoOf(error))
     } finally {
-      this.#running--
-      if (this.#running === 0) this.#idle?.()
+      this.#requests.end(unique, running)
+      if (!running.isAbandoned) this.#done()
     }
+  }
+
+  #done(): void {
+    this.#running--
+    if (this.#running === 0) this.#idle?.()
   }
 
   #answer(header: RequestHeader, answer: Answer): void {
@@ -117,7 +144,13 @@ export class FuseServer {
   }
 }
 
-function parse(header: RequestHeader, opcode: Opcode, body: Buffer): Request {
+/** An open that cuts the file changes it. */
+function interruptMode(opcode: Opcode, body: Buffer): InterruptMode {
+  const cuts = opcode.name === 'open' && body.length >= opcode.bodyBytes && (body.readUInt32LE(0) & O_TRUNC) !== 0
+  return cuts ? 'never' : opcode.interrupt
+}
+
+function parse(header: RequestHeader, opcode: Opcode, body: Buffer, running: RunningRequest): Request {
   if (body.length < opcode.bodyBytes) throw new PosixError('EINVAL', `a ${opcode.name} request is too short`)
   const names: Buffer[] = []
   let rest = opcode.bodyBytes
@@ -128,5 +161,14 @@ function parse(header: RequestHeader, opcode: Opcode, body: Buffer): Request {
     rest = one.next
   }
   const { node, uid, gid, pid } = header
-  return { node, caller: { uid, gid, pid }, body, names, rest }
+  return {
+    node,
+    caller: { uid, gid, pid },
+    body,
+    names,
+    rest,
+    get signal() {
+      return running.signal
+    },
+  }
 }

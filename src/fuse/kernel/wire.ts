@@ -10,7 +10,8 @@ export const ATTR_BYTES = 88
 export const ENTRY_BYTES = 128
 export const ATTR_OUT_BYTES = 104
 
-const HIGH = 0x1_0000_0000
+/** 2^32. */
+export const HIGH = 0x1_0000_0000
 const BLOCK_BYTES = 512
 const IO_BYTES = 4096
 

@@ -2,7 +2,7 @@
 import type { VfsContract } from '../../../vfs/contract.js'
 import { encodeEntries } from '../dirents.js'
 import { encodeOpen } from '../wire.js'
-import { handleOf, type Answer, type HandlerTable, type Request } from './request.js'
+import { handleIn, handleOf, type Answer, type DropTable, type HandlerTable, type Request } from './request.js'
 
 /** Entries asked of the VFS at once: a page of 4 KiB and more than it holds; readdirplus has fewer to a page. */
 const DIRENT_LEAST_BYTES = 32
@@ -32,6 +32,14 @@ export class DirectoryHandlers {
     fsyncdir: async ({ body }) => {
       await this.#vfs.fsyncdir(handleOf(body))
       return undefined
+    },
+  }
+
+  readonly dropTable: DropTable = {
+    opendir: (_request, answer) => {
+      this.#open.delete(handleIn(answer))
+      this.#vfs.releasedir(handleIn(answer))
+      return Promise.resolve()
     },
   }
 

@@ -5,7 +5,16 @@ import type { Log } from '../../../base/log.js'
 import type { Attr, VfsContract } from '../../../vfs/contract.js'
 import { encodeEntry, encodeOpen } from '../wire.js'
 import { clearedMode } from './attributes.js'
-import { handleOf, nameAt, offsetAt, type Answer, type HandlerTable, type Request } from './request.js'
+import {
+  handleIn,
+  handleOf,
+  nameAt,
+  offsetAt,
+  type Answer,
+  type DropTable,
+  type HandlerTable,
+  type Request,
+} from './request.js'
 
 const FSYNC_DATA = 1
 const WRITE_KILL = 4
@@ -41,6 +50,15 @@ export class FileHandlers {
     fsync: async ({ body }) => {
       await this.#vfs.fsync(handleOf(body), (body.readUInt32LE(8) & FSYNC_DATA) !== 0)
       return undefined
+    },
+  }
+
+  readonly dropTable: DropTable = {
+    open: async ({ node }, answer) => {
+      // The page cache was not told of this version.
+      this.#versions.delete(node)
+      this.#open.delete(handleIn(answer))
+      await this.#vfs.release(handleIn(answer))
     },
   }
 

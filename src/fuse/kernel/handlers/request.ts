@@ -1,5 +1,6 @@
 /** What a handler is given, and what it reads of it. */
 import { PosixError } from '../../../base/errno.js'
+import { invariant } from '../../../base/invariant.js'
 import { FILE_MAX_BYTES } from '../../../base/limits.js'
 import type { Caller } from '../../../vfs/contract.js'
 import { readU64 } from '../wire.js'
@@ -12,12 +13,16 @@ export interface Request {
   readonly names: readonly Buffer[]
   /** Where the bytes behind the names begin. */
   readonly rest: number
+  /** Aborted when nobody waits for the answer any more, or, of a request that waits for others, by a signal to its caller. */
+  readonly signal: AbortSignal
 }
 
 export type Answer = Buffer | readonly Buffer[] | undefined
 export type Handler = (request: Request) => Promise<Answer>
 /** Handlers by the names of their opcodes. */
 export type HandlerTable = Readonly<Record<string, Handler>>
+/** Undoes what the answer to a request says, which the kernel did not get. By the names of opcodes, too. */
+export type DropTable = Readonly<Record<string, (request: Request, answer: Answer) => Promise<void>>>
 
 export function nothing(): Promise<undefined> {
   return Promise.resolve(undefined)
@@ -27,6 +32,12 @@ export function nameAt(names: readonly Buffer[], at: number): Buffer {
   const name = names[at]
   if (name === undefined) throw new PosixError('EINVAL', 'a request without its name')
   return name
+}
+
+/** The handle in struct fuse_open_out, which is the whole answer. */
+export function handleIn(answer: Answer): number {
+  invariant(Buffer.isBuffer(answer), 'an open is answered with one buffer')
+  return readU64(answer, 0)
 }
 
 export function handleOf(body: Buffer): number {
