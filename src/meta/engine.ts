@@ -49,6 +49,8 @@ export interface MetaOptions {
   readonly random?: () => number
   /** How long a client may be silent before others clean up after it. Default 30,000. */
   readonly sessionTtlMs?: number
+  /** Clean up after clients that died. Default true; false for a client that is to change nothing. */
+  readonly reaps?: boolean
   /** A change across partitions that is not decided for so long is aborted by who waits for it. Default 5,000. */
   readonly intentTimeoutMs?: number
   /** Default 30,000; then ETIMEDOUT or REDIS_UNREACHABLE. */
@@ -73,6 +75,7 @@ class RedisMeta implements MetaStore {
   readonly #openers: Openers
   readonly #files: Files
   readonly #names: Namespace
+  readonly #reaps: boolean
   readonly #xattrs: Xattrs
   #reaper: Reaper | undefined
   #subscription: { close(): Promise<void> } | undefined
@@ -91,6 +94,7 @@ class RedisMeta implements MetaStore {
     const keys = new VolumeKeys(settings.name, settings.partitions)
     const operationDeadlineMs = options.operationDeadlineMs ?? OPERATION_DEADLINE_MS
     const ttlMs = options.sessionTtlMs ?? SESSION_TTL_MS
+    this.#reaps = options.reaps ?? true
     const shared = { store, keys, clock: this.#clock, log: options.log, operationDeadlineMs }
     this.#session = new Session({ ...shared, ttlMs })
     this.#core = new Core({
@@ -126,7 +130,7 @@ class RedisMeta implements MetaStore {
       },
     )
     const { ttlMs } = this.#session
-    this.#reaper = new Reaper(this.#core, ttlMs / 2, ttlMs / 2)
+    if (this.#reaps) this.#reaper = new Reaper(this.#core, ttlMs / 2, ttlMs / 2)
   }
 
   get sessionId(): number {

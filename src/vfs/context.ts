@@ -24,7 +24,16 @@ export interface VfsOptions {
   readonly limits?: Partial<VfsLimits>
   /** How many owners must have written data before it is committed. Default 'quorum'. */
   readonly durability?: Durability
+  /** Changes are refused with EROFS, and nothing is tidied up in passing. Default false. */
+  readonly readOnly?: boolean
+  /**
+   * Which changes are as durable as after fsync when their call returns: those of names (dirsync of mount(8)), or all but
+   * writes (sync; after each write the kernel asks for an fsync itself). Default 'none'.
+   */
+  readonly durableChanges?: DurableChanges
 }
+
+export type DurableChanges = 'none' | 'names' | 'all'
 
 /** Files whose extent maps are kept. */
 const EXTENT_FILES_MAX = 10_000
@@ -36,6 +45,8 @@ export class VfsContext {
   readonly log: Log
   readonly limits: VfsLimits
   readonly durability: Durability
+  readonly readOnly: boolean
+  readonly durableChanges: DurableChanges
   readonly fresh: Freshness
   readonly attrs: AttrCache
   readonly dentries: DentryCache
@@ -53,9 +64,9 @@ export class VfsContext {
     const fresh = new Freshness(() => meta.coherent)
     const attrs = new AttrCache(meta, fresh, limits.attrs)
     const compactor = new Compactor(meta, log)
-    const extents = new ExtentCache(meta, fresh, EXTENT_FILES_MAX, limits.extentPieces, (ino, window) =>
-      compactor.offer(ino, window),
-    )
+    const extents = new ExtentCache(meta, fresh, EXTENT_FILES_MAX, limits.extentPieces, (ino, window) => {
+      if (!this.readOnly) compactor.offer(ino, window)
+    })
     const data = new ChunkCache(chunks, limits.dataCacheBytes, limits.chunkReads)
     const uploader = new Uploader({ meta, chunks, clock, log, limits })
     const committer = new Committer({ meta, fresh, attrs, extents, uploader, data })
@@ -67,6 +78,8 @@ export class VfsContext {
     this.log = log
     this.limits = limits
     this.durability = durability
+    this.readOnly = options.readOnly ?? false
+    this.durableChanges = options.durableChanges ?? 'none'
     this.fresh = fresh
     this.attrs = attrs
     this.dentries = new DentryCache(fresh, limits.dentries)

@@ -25,6 +25,7 @@ import type {
 } from './contract.js'
 import { DirectoryStream } from './directory.js'
 import { toPosix } from './failures.js'
+import { O_ACCMODE, O_RDONLY, O_TRUNC } from './flags.js'
 import { Files, type Opened } from './files.js'
 import { checkXattrName, checkXattrValue, xattrMode } from './names.js'
 import { Namespace } from './namespace.js'
@@ -61,7 +62,7 @@ class Vfs implements VfsContract {
     return this.#do(() => this.#attributes.get(ino))
   }
   setattr(caller: Caller, ino: number, change: AttrChange, handle?: number): Promise<Attr> {
-    return this.#do(() => {
+    return this.#change('all', () => {
       if (handle !== undefined && change.sizeBytes !== undefined) this.#checkResizable(handle)
       return this.#attributes.set(caller.uid, ino, change)
     })
@@ -71,22 +72,22 @@ class Vfs implements VfsContract {
   }
 
   mknod(caller: Caller, parent: number, name: Buffer, mode: number, rdev: number): Promise<Attr> {
-    return this.#do(() => this.#names.mknod(caller, parent, name, mode, rdev))
+    return this.#change('names', () => this.#names.mknod(caller, parent, name, mode, rdev))
   }
   mkdir(caller: Caller, parent: number, name: Buffer, mode: number): Promise<Attr> {
-    return this.#do(() => this.#names.mkdir(caller, parent, name, mode))
+    return this.#change('names', () => this.#names.mkdir(caller, parent, name, mode))
   }
   symlink(caller: Caller, parent: number, name: Buffer, target: Buffer): Promise<Attr> {
-    return this.#do(() => this.#names.symlink(caller, parent, name, target))
+    return this.#change('names', () => this.#names.symlink(caller, parent, name, target))
   }
   link(_caller: Caller, ino: number, parent: number, name: Buffer): Promise<Attr> {
-    return this.#do(() => this.#names.link(ino, parent, name))
+    return this.#change('names', () => this.#names.link(ino, parent, name))
   }
   unlink(_caller: Caller, parent: number, name: Buffer): Promise<void> {
-    return this.#do(() => this.#names.unlink(parent, name))
+    return this.#change('names', () => this.#names.unlink(parent, name))
   }
   rmdir(_caller: Caller, parent: number, name: Buffer): Promise<void> {
-    return this.#do(() => this.#names.rmdir(parent, name))
+    return this.#change('names', () => this.#names.rmdir(parent, name))
   }
   rename(
     _caller: Caller,
@@ -96,14 +97,18 @@ class Vfs implements VfsContract {
     newName: Buffer,
     flags: RenameFlags,
   ): Promise<void> {
-    return this.#do(() => this.#names.rename(parent, name, newParent, newName, flags))
+    return this.#change('names', () => this.#names.rename(parent, name, newParent, newName, flags))
   }
 
   create(caller: Caller, parent: number, name: Buffer, mode: number, flags: OpenFlags): Promise<Opened> {
-    return this.#do(() => this.#files.create(caller, parent, name, mode, flags))
+    return this.#change('names', () => this.#files.create(caller, parent, name, mode, flags))
   }
   open(caller: Caller, ino: number, flags: OpenFlags): Promise<Opened> {
-    return this.#do(() => this.#files.open(caller, ino, flags))
+    return this.#do(() => {
+      const changes = (flags & O_ACCMODE) !== O_RDONLY || (flags & O_TRUNC) !== 0
+      if (changes) this.#checkWritable()
+      return this.#files.open(caller, ino, flags)
+    })
   }
   read(handle: number, offset: number, lengthBytes: number): Promise<Buffer> {
     return this.#do(() => this.#files.read(handle, offset, lengthBytes))
@@ -157,7 +162,7 @@ class Vfs implements VfsContract {
     return this.#do(() => this.#context.meta.listxattr(ino))
   }
   setxattr(ino: number, name: Buffer, value: Buffer, flags: number): Promise<void> {
-    return this.#do(async () => {
+    return this.#change('all', async () => {
       checkXattrName(name)
       checkXattrValue(value)
       const mode = xattrMode(flags)
@@ -170,7 +175,7 @@ class Vfs implements VfsContract {
     })
   }
   removexattr(ino: number, name: Buffer): Promise<void> {
-    return this.#do(() => {
+    return this.#change('all', () => {
       checkXattrName(name)
       return this.#touching(ino, () => this.#context.meta.removexattr(ino, name))
     })
@@ -273,6 +278,24 @@ class Vfs implements VfsContract {
       filesFree: Math.max(0, INO_MAX - usage.inodes),
       nameMaxBytes: NAME_MAX_BYTES,
     }
+  }
+
+  #checkWritable(): void {
+    if (this.#context.readOnly) throw new PosixError('EROFS')
+  }
+
+  /**
+   * A change of names, or of what else there is; data has ways of its own to become durable. The kernel refuses changes of a
+   * read-only mount itself: this is for FileService, which has no kernel before it.
+   */
+  #change<T>(kind: 'names' | 'all', call: () => Promise<T>): Promise<T> {
+    return this.#do(async () => {
+      this.#checkWritable()
+      const result = await call()
+      const { durableChanges } = this.#context
+      if (durableChanges === 'all' || durableChanges === kind) await this.#context.meta.sync()
+      return result
+    })
   }
 
   /** The one door: callers see PosixError only, and what is not one by intent is logged. */

@@ -2,7 +2,7 @@
 import type { Test } from 'tap'
 import { setImmediate as turn } from 'node:timers/promises'
 import { ROOT_INO } from '../../src/base/limits.js'
-import { createVfs, type VfsLimits } from '../../src/vfs/vfs.js'
+import { createVfs, type VfsLimits, type VfsOptions } from '../../src/vfs/vfs.js'
 import type { VfsContract } from '../../src/vfs/contract.js'
 import { MemoryChunks } from './memory-chunks.js'
 import { MemoryVolume, type MemoryMeta, type MemoryVolumeOptions } from './memory-meta.js'
@@ -22,8 +22,11 @@ export interface Fixture extends Mounted {
   readonly volume: MemoryVolume
   readonly chunks: MemoryChunks
   /** Another client of the volume. */
-  readonly another: () => Mounted
+  readonly another: (options?: MountedOptions) => Mounted
 }
+
+/** How a VFS is mounted. */
+export type MountedOptions = Pick<VfsOptions, 'readOnly' | 'durableChanges'>
 
 export interface FixtureOptions extends MemoryVolumeOptions {
   readonly limits?: Partial<VfsLimits>
@@ -32,9 +35,9 @@ export interface FixtureOptions extends MemoryVolumeOptions {
 export function fixture(t: Pick<Test, 'teardown'>, options: FixtureOptions = {}): Fixture {
   const volume = new MemoryVolume(options)
   const chunks = new MemoryChunks()
-  const another = (): Mounted => {
+  const another = (mounted: MountedOptions = {}): Mounted => {
     const meta = volume.open()
-    const vfs = createVfs({ meta, chunks, clock: new FastClock(), limits: options.limits ?? {} })
+    const vfs = createVfs({ meta, chunks, clock: new FastClock(), limits: options.limits ?? {}, ...mounted })
     t.teardown(async () => {
       chunks.before = () => undefined
       meta.before = () => undefined
