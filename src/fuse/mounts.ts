@@ -9,6 +9,8 @@ export const FS_TYPE = `fuse.${FS_SUBTYPE}`
 export interface MountEntry {
   /** Unique among the mounts of now; used again after an unmount. */
   readonly id: number
+  /** `major:minor` of its st_dev. */
+  readonly device: string
   readonly mountpoint: string
   readonly fsType: string
   readonly source: string
@@ -33,9 +35,11 @@ export function parseMountinfo(text: string): readonly MountEntry[] {
 function parseLine(line: string): MountEntry {
   const fields = line.split(' ')
   const dash = fields.indexOf('-', 6)
-  const [id, mountpoint, fsType, source] = [fields[0], fields[4], fields[dash + 1], fields[dash + 2]]
-  invariant(dash > 0 && id && mountpoint && fsType, 'a line of mountinfo has a dash and the fields around it')
-  return { id: Number(id), mountpoint: unescape(mountpoint), fsType: unescape(fsType), source: unescape(source ?? '') }
+  const [id, , device, , mountpoint] = fields
+  const [fsType, source = ''] = fields.slice(dash + 1)
+  invariant(dash > 0 && id && device && mountpoint && fsType, 'a line of mountinfo has a dash and fields around it')
+  const path = unescape(mountpoint)
+  return { id: Number(id), device, mountpoint: path, fsType: unescape(fsType), source: unescape(source) }
 }
 
 /** Blank, tab, newline and backslash stand there as three octal digits. */

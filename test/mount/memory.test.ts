@@ -6,7 +6,7 @@ t.setTimeout(300_000)
 
 t.test('fuse-native on a VFS in memory', async (t) => {
   const mount = await mountTest(t)
-  await runSuite(t, mount.mountpoint)
+  await runSuite(t, mount.mountpoint, 'fuse-native')
   mount.signal('SIGTERM')
   t.equal(await mount.exited(), 0)
   t.match(mount.output(), /ended with 0 open handles/)

@@ -168,3 +168,11 @@ t.test('further options are passed through', async (t) => {
   t.equal(await outcome(() => writeFile(join(mount.mountpoint, 'file'), '')), 'EROFS')
   t.match(await sh('findmnt', '-no', 'OPTIONS', mount.mountpoint), /noexec/)
 })
+
+t.test('root raises how far the kernel reads ahead on a mount of the kernel driver', async (t) => {
+  const { mountpoint } = await mountTest(t, { driver: 'kernel' })
+  const device = (await mountOn(mountpoint))?.device ?? ''
+  const readAheadKib = async () => Number(await readFile(`/sys/class/bdi/${device}/read_ahead_kb`, 'utf8'))
+  await until(async () => (await readAheadKib()) > 128, 'the read-ahead')
+  t.ok((await readAheadKib()) >= 1024)
+})

@@ -13,7 +13,7 @@ for (const driver of DRIVERS) {
   t.test(`${driver} on metadata in Redis`, async (t) => {
     const redis = await startRedis(t)
     const mount = await mountTest(t, { driver, backend: redis.urlText('mounted') })
-    await runSuite(t, mount.mountpoint)
+    await runSuite(t, mount.mountpoint, driver)
     mount.signal('SIGTERM')
     t.equal(await mount.exited(), 0)
     t.match(mount.output(), /ended with everything closed/)

@@ -49,7 +49,7 @@ async function nodePids(data: string): Promise<readonly number[]> {
 for (const driver of DRIVERS) {
   t.test(`${driver} on three nodes and Redis`, async (t) => {
     const mount = await up(t, await newDataFolder(t), await newMountpoint(t), driver)
-    await runSuite(t, mount.mountpoint)
+    await runSuite(t, mount.mountpoint, driver)
     await down(t, mount)
   })
 }

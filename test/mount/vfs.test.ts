@@ -11,7 +11,7 @@ const DRIVERS: readonly DriverName[] = ['fuse-native', 'kernel']
 for (const driver of DRIVERS) {
   t.test(`${driver} on the real VFS`, async (t) => {
     const mount = await mountTest(t, { driver, backend: 'vfs' })
-    await runSuite(t, mount.mountpoint)
+    await runSuite(t, mount.mountpoint, driver)
     mount.signal('SIGTERM')
     t.equal(await mount.exited(), 0)
     t.match(mount.output(), /ended with 0 open handles/)

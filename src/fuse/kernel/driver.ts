@@ -8,6 +8,7 @@ import { unmountPath } from '../unmount.js'
 import { loadAddon } from './addon.js'
 import { attach } from './attach.js'
 import { FuseDevice } from './device.js'
+import { raiseReadAhead } from './read-ahead.js'
 import { FuseServer } from './server.js'
 
 /** Closing what was left open, with what is buffered, takes a moment. */
@@ -30,6 +31,7 @@ export class KernelDriver implements FuseDriver {
         log.error('the kernel speaks an older FUSE protocol than 7.31: use --driver fuse-native')
         device.close()
       },
+      onReady: () => void raiseReadAhead(mountpoint, log),
     })
     const device: FuseDevice = new FuseDevice(addon, fd, (bytes) => server.handle(bytes), log)
     return new KernelMount(mountpoint, vfs, server, device, log)

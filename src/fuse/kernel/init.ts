@@ -3,7 +3,7 @@ import { MIB } from '../../base/limits.js'
 
 export const MAJOR = 7
 /** Newest minor version whose layouts this driver knows; and the oldest. */
-const MINOR_MAX = 38
+const MINOR_MAX = 45
 export const MINOR_MIN = 31
 
 export const MAX_WRITE_BYTES = MIB
@@ -13,6 +13,8 @@ const MAX_BACKGROUND = 64
 const CONGESTION = 48
 const INIT_IN_BYTES = 16
 const INIT_OUT_BYTES = 64
+const FLAGS2_IN_AT = 16
+const FLAGS2_OUT_AT = 32
 
 const ASYNC_READ = 1 << 0
 const ATOMIC_O_TRUNC = 1 << 3
@@ -24,6 +26,7 @@ const ASYNC_DIO = 1 << 15
 const PARALLEL_DIROPS = 1 << 18
 const MAX_PAGES = 1 << 22
 const HANDLE_KILLPRIV_V2 = 1 << 28
+const INIT_EXT = 1 << 30
 
 const WANTED =
   ASYNC_READ |
@@ -35,7 +38,11 @@ const WANTED =
   ASYNC_DIO |
   PARALLEL_DIROPS |
   MAX_PAGES |
-  HANDLE_KILLPRIV_V2
+  HANDLE_KILLPRIV_V2 |
+  INIT_EXT
+
+/** Of the flags from bit 32 on, less 32. */
+const WANTED2 = 0
 
 /** null: a kernel too old, or no init request. A newer major is answered with ours; the kernel then asks again. */
 export function negotiate(body: Buffer): Buffer | null {
@@ -49,10 +56,17 @@ export function negotiate(body: Buffer): Buffer | null {
   if (major > MAJOR) return out
   out.writeUInt32LE(Math.min(body.readUInt32LE(8), MAX_READAHEAD_BYTES), 8)
   out.writeUInt32LE((body.readUInt32LE(12) & WANTED) >>> 0, 12)
+  out.writeUInt32LE(flags2(body), FLAGS2_OUT_AT)
   out.writeUInt16LE(MAX_BACKGROUND, 16)
   out.writeUInt16LE(CONGESTION, 18)
   out.writeUInt32LE(MAX_WRITE_BYTES, 20)
   out.writeUInt32LE(1, 24) // times in nanoseconds
   out.writeUInt16LE(MAX_WRITE_BYTES / PAGE_BYTES, 28)
   return out
+}
+
+/** The kernel's second word of flags is there only if the first says so. */
+function flags2(body: Buffer): number {
+  const isThere = (body.readUInt32LE(12) & INIT_EXT) !== 0 && body.length >= FLAGS2_IN_AT + 4
+  return isThere ? (body.readUInt32LE(FLAGS2_IN_AT) & WANTED2) >>> 0 : 0
 }

@@ -61,6 +61,7 @@ export const OPCODES: readonly Opcode[] = [
   op(44, 'readdirplus', 40, 0, 'killed'),
   op(45, 'rename2', 16, 2),
   op(50, 'syncfs', 8),
+  op(52, 'statx', 24, 0, 'killed'),
 ]
 
 export const BY_CODE: ReadonlyMap<number, Opcode> = new Map(OPCODES.map((one) => [one.code, one]))

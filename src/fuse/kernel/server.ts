@@ -23,6 +23,8 @@ export interface ServerOptions {
   readonly send: (parts: readonly Buffer[]) => void
   /** The kernel is too old, or speaks no FUSE. */
   readonly onRefused: () => void
+  /** The mount is ready for requests. */
+  readonly onReady?: () => void
   /** For tests: running.ts. */
   readonly running?: Partial<RunningOptions>
 }
@@ -97,6 +99,7 @@ export class FuseServer {
     }
     this.#isReady = true
     this.#options.send([encodeHeader(header, 0, reply.length), reply])
+    this.#options.onReady?.()
   }
 
   async #run(header: RequestHeader, opcode: Opcode, body: Buffer): Promise<void> {

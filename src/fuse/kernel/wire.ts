@@ -108,6 +108,33 @@ export function encodeAttr(attr: Attr): Buffer {
   return out
 }
 
+/** STATX_BASIC_STATS and STATX_BTIME: linux/stat.h. */
+const STATX_MASK = 0xfff
+const STATX_OUT_BYTES = 288
+const STATX_AT = 32
+
+/** struct fuse_statx_out: the attributes with the time of birth. */
+export function encodeStatx(attr: Attr): Buffer {
+  const out = Buffer.alloc(STATX_OUT_BYTES)
+  out.writeUInt32LE(STATX_MASK, STATX_AT)
+  out.writeUInt32LE(IO_BYTES, STATX_AT + 4)
+  out.writeUInt32LE(attr.nlink, STATX_AT + 16)
+  out.writeUInt32LE(attr.uid, STATX_AT + 20)
+  out.writeUInt32LE(attr.gid, STATX_AT + 24)
+  out.writeUInt16LE(KINDS[attr.type] | attr.mode, STATX_AT + 28)
+  writeU64(out, attr.ino, STATX_AT + 32)
+  writeU64(out, attr.sizeBytes, STATX_AT + 40)
+  writeU64(out, Math.ceil(attr.allocatedBytes / BLOCK_BYTES), STATX_AT + 48)
+  for (const [index, time] of [attr.atime, attr.btime, attr.ctime, attr.mtime].entries()) {
+    out.writeBigInt64LE(BigInt(time.sec), STATX_AT + 64 + 16 * index)
+    out.writeUInt32LE(time.nsec, STATX_AT + 72 + 16 * index)
+  }
+  // The number as the kernel packs it (include/linux/kdev_t.h, new_encode_dev): here it wants the two halves.
+  out.writeUInt32LE((attr.rdev & 0xfff00) >>> 8, STATX_AT + 128)
+  out.writeUInt32LE((attr.rdev & 0xff) | ((attr.rdev >>> 12) & 0xfff00), STATX_AT + 132)
+  return out
+}
+
 /** struct fuse_open_out. */
 export function encodeOpen(handle: number, flags: number): Buffer {
   const out = Buffer.alloc(16)

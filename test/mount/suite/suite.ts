@@ -7,5 +7,7 @@ import type { Test } from 'tap'
 export interface Suite {
   /** A claim. */
   readonly name: string
+  /** fuse-native cannot do it: docs say so. */
+  readonly kernelOnly?: true
   run(t: Test, root: string): Promise<void>
 }

@@ -31,8 +31,9 @@ function initBody(major: number, minor: number): Buffer {
 class Peer {
   readonly answers: Buffer[] = []
   refused = 0
+  readonly vfs = new MemoryVfs()
   readonly server = new FuseServer({
-    vfs: new MemoryVfs(),
+    vfs: this.vfs,
     log: silentLog,
     send: (parts) => this.answers.push(Buffer.concat(parts)),
     onRefused: () => this.refused++,
@@ -57,10 +58,10 @@ class Peer {
 }
 
 t.test('INIT takes the lower minor version, only flags that were offered, and 1 MiB writes', async (t) => {
-  const { error, body } = await new Peer().ask('init', 0, initBody(7, 45))
+  const { error, body } = await new Peer().ask('init', 0, initBody(7, 99))
   t.equal(error, 0)
   t.equal(body.readUInt32LE(0), 7)
-  t.equal(body.readUInt32LE(4), 38)
+  t.equal(body.readUInt32LE(4), 45)
   t.equal(body.readUInt32LE(20), 1024 * 1024)
   t.equal((await new Peer().ask('init', 0, initBody(7, 31))).body.readUInt32LE(4), 31)
   const few = initBody(7, 38)
@@ -92,6 +93,39 @@ t.test('getattr of the root is a directory with nanosecond times', async (t) => 
   t.equal(error, 0)
   t.equal(body.length, 104)
   t.equal(body.readUInt32LE(16 + 60) & 0o170000, 0o040000)
+})
+
+t.test('the second word of flags is answered only where there is one', async (t) => {
+  const initExt = 1 << 30
+  const { body } = await new Peer().ask('init', 0, initBody(7, 45))
+  t.not(body.readUInt32LE(12) & initExt, 0)
+  const old = initBody(7, 35)
+  old.writeUInt32LE(0xffffffff & ~initExt & 0x7fffffff, 12)
+  old.writeUInt32LE(0xffffffff, 16)
+  const answer = await new Peer().ask('init', 0, old)
+  t.equal(answer.body.readUInt32LE(12) & initExt, 0)
+  t.equal(answer.body.readUInt32LE(32), 0)
+  t.equal((await new Peer().ask('init', 0, initBody(7, 31).subarray(0, 16))).error, 0, 'a body of the oldest length')
+})
+
+t.test('statx tells the time of birth, and the halves of a device number', async (t) => {
+  const peer = new Peer()
+  await peer.init()
+  const mknod = Buffer.concat([Buffer.alloc(16), Buffer.from('device\0')])
+  mknod.writeUInt32LE(0o020600, 0)
+  // major 259, minor 66_051, as mknod(2) packs them
+  mknod.writeUInt32LE((66_051 & 0xff) | (259 << 8) | ((66_051 & ~0xff) << 12), 4)
+  const node = Number((await peer.ask('mknod', 1, mknod)).body.readBigUInt64LE(0))
+  const { body, error } = await peer.ask('statx', node, Buffer.alloc(24))
+  t.equal(error, 0)
+  t.equal(body.length, 288)
+  t.equal(body.readUInt32LE(32) & 0x800, 0x800, 'STATX_BTIME')
+  t.equal(body.readUInt16LE(32 + 28), 0o020600)
+  t.equal(Number(body.readBigUInt64LE(32 + 32)), node)
+  const { btime, ctime } = await peer.vfs.getattr({ uid: 0, gid: 0, pid: 0 }, node)
+  t.same([Number(body.readBigInt64LE(32 + 80)), body.readUInt32LE(32 + 88)], [btime.sec, btime.nsec])
+  t.same([Number(body.readBigInt64LE(32 + 96)), body.readUInt32LE(32 + 104)], [ctime.sec, ctime.nsec])
+  t.same([body.readUInt32LE(32 + 128), body.readUInt32LE(32 + 132)], [259, 66_051])
 })
 
 t.test('create, write, read and lookup go through, and 64-bit offsets are exact', async (t) => {

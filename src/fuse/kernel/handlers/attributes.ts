@@ -1,6 +1,6 @@
 /** Attributes of inodes and of the volume. */
 import type { AttrChange, Caller, TimeSpec, VfsContract } from '../../../vfs/contract.js'
-import { encodeAttr, readU64, writeU64 } from '../wire.js'
+import { encodeAttr, encodeStatx, readU64, writeU64 } from '../wire.js'
 import { nothing, offsetAt, type Answer, type HandlerTable, type Request } from './request.js'
 
 const FATTR = {
@@ -29,6 +29,7 @@ export class AttributeHandlers {
 
   readonly table: HandlerTable = {
     getattr: async ({ caller, node }) => encodeAttr(await this.#vfs.getattr(caller, node)),
+    statx: async ({ caller, node }) => encodeStatx(await this.#vfs.getattr(caller, node)),
     setattr: (request) => this.#setattr(request),
     statfs: () => this.#statfs(),
     syncfs: async () => {
