@@ -94,6 +94,11 @@ export interface RedisStore {
   ): Promise<{ close(): Promise<void> }>
   /** Waits until `replicas` replicas of the masters that own these keys have all writes of this connection (WAIT). Answers the least count. */
   waitReplicas(keys: readonly string[], replicas: number, timeoutMs: number): Promise<number>
+  /**
+   * Puts on disk what the private Redis of this machine has acknowledged. Answers false for any other Redis, which puts
+   * it there as its own `appendfsync` says. Errors: METADATA_NOT_SYNCED.
+   */
+  syncLocal(): Promise<boolean>
   /** Addresses of the masters, with their slot ranges. */
   masters(): Promise<readonly { readonly address: string; readonly slots: readonly (readonly [number, number])[] }[]>
   close(): Promise<void>

@@ -111,7 +111,8 @@ function configText({ folder, port, password }: RedisFiles, busPort: number): st
     'cluster-announce-ip 127.0.0.1',
     `cluster-announce-port ${port}`,
     'appendonly yes',
-    'appendfsync everysec',
+    // Redis writes to the file before each reply; we put it on disk (aof.ts).
+    'appendfsync no',
     'save ""',
     'maxmemory-policy noeviction',
   ]

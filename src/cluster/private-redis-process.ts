@@ -70,7 +70,7 @@ export async function pidOf(files: RedisFiles): Promise<number | undefined> {
  * Whether this pid is a redis-server that works in the folder: pids are used again, so a pid file alone proves nothing.
  * Redis makes its `dir` the working folder. Where there is no /proc, only one that answers (probe) is believed.
  */
-async function isOurs(pid: number, folder: string): Promise<boolean> {
+export async function isOurs(pid: number, folder: string): Promise<boolean> {
   try {
     const [cwd, command] = await Promise.all([readlink(`/proc/${pid}/cwd`), readFile(`/proc/${pid}/comm`, 'utf8')])
     return cwd === folder && command.startsWith('redis')

@@ -13,6 +13,7 @@ import { join } from 'node:path'
 import { systemClock, type Clock } from '../base/clock.js'
 import { RingfsError, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
+import { LocalAof } from './aof.js'
 import { lockFolder, type FolderLock } from './folder-lock.js'
 import { CONFIG_FILE, LOG_FILE, openFiles, prepareStart, readFiles, type RedisFiles } from './private-redis-files.js'
 import {
@@ -64,6 +65,9 @@ const LOCK = 'redis'
 const READY_TIMEOUT_MS = 30_000
 const POLL_MS = 25
 const START_ATTEMPTS = 3
+/** What a power cut may take of what nobody has fsynced. */
+const SYNC_EVERY_MS = 1_000
+
 /**
  * Starts it, or adopts the one that runs in the folder. Errors: ALREADY_RUNNING (another process has it), PACKAGE_MISSING,
  * REDIS_UNREACHABLE (it did not become ready; the message has the end of its log), LISTEN_FAILED.
@@ -216,12 +220,18 @@ class Running implements PrivateRedis {
   readonly #server: Process
   readonly #clock: Clock
   readonly #lock: FolderLock
+  readonly #log: Log
+  readonly #aof: LocalAof
+  readonly #syncing: NodeJS.Timeout
   #stopping: Promise<void> | undefined
 
   constructor(server: Process, options: PrivateRedisOptions, lock: FolderLock) {
     this.#server = server
     this.#clock = options.clock ?? systemClock
     this.#lock = lock
+    this.#log = options.log
+    this.#aof = new LocalAof(server.files.folder)
+    this.#syncing = setInterval(() => void this.#syncEverySecond(), SYNC_EVERY_MS).unref()
     this.pid = server.pid
     this.isAdopted = server.isAdopted
     this.ended = this.#watch()
@@ -256,8 +266,27 @@ class Running implements PrivateRedis {
     })
   }
 
+  async #syncEverySecond(): Promise<void> {
+    try {
+      await this.#aof.syncGrown()
+    } catch (error) {
+      if (this.#stopping === undefined) this.#log.error({ err: messageOf(error) }, 'metadata is not on disk')
+    }
+  }
+
   stop(): Promise<void> {
-    this.#stopping ??= endProcess(this.#server, this.#clock).finally(() => this.#lock.release())
+    this.#stopping ??= this.#stop()
     return this.#stopping
+  }
+
+  /** Redis syncs its file when it ends. */
+  async #stop(): Promise<void> {
+    clearInterval(this.#syncing)
+    try {
+      await this.#aof.close()
+      await endProcess(this.#server, this.#clock)
+    } finally {
+      await this.#lock.release()
+    }
   }
 }

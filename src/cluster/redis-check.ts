@@ -11,18 +11,27 @@ const VERSION_MIN = 7
 
 /**
  * Errors: REDIS_NOT_CLUSTER, REDIS_UNSAFE, REDIS_AUTH for good; LinkLostError or an error reply as LOADING for what may
- * be well a moment later.
+ * be well a moment later. Answers what the masters say of themselves.
  */
-export async function checkServers(topology: Topology, requirePersistence: boolean, log: Log): Promise<void> {
+export async function checkServers(
+  topology: Topology,
+  requirePersistence: boolean,
+  log: Log,
+): Promise<readonly ServerInfo[]> {
   await topology.refresh()
   const missing = topology.unowned()
   if (missing > 0) {
     throw new LinkLostError(`${missing} of ${SLOTS} hash slots have no master; see \`redis-cli --cluster fix\``)
   }
-  await Promise.all(topology.masters().map((master) => checkServer(topology, master.address, requirePersistence, log)))
+  return await Promise.all(
+    topology.masters().map((master) => checkServer(topology, master.address, requirePersistence, log)),
+  )
 }
 
-async function checkServer(topology: Topology, address: string, isStrict: boolean, log: Log): Promise<void> {
+/** INFO of a master; empty where it is forbidden. */
+export type ServerInfo = ReadonlyMap<string, string>
+
+async function checkServer(topology: Topology, address: string, isStrict: boolean, log: Log): Promise<ServerInfo> {
   const link = await topology.connect(address)
   let info: Map<string, string>
   try {
@@ -30,10 +39,11 @@ async function checkServer(topology: Topology, address: string, isStrict: boolea
   } catch (error) {
     if (error instanceof LinkLostError) throw error
     log.warn({ address, err: error }, 'Redis forbids INFO: its safety was not checked')
-    return
+    return new Map()
   }
   const fault = faultOf(info, isStrict)
   if (fault !== undefined) throw new RingfsError('REDIS_UNSAFE', `Redis at ${address} ${fault}`)
+  return info
 }
 
 /** `field:value` lines; INFO is used rather than CONFIG GET, which managed servers forbid. */

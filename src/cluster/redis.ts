@@ -9,6 +9,7 @@ import { systemClock, type Clock } from '../base/clock.js'
 import { RingfsError, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import type { RedisArg, RedisStore, RedisValue, RunOptions, Script } from './contract.js'
+import { findLocalAof, type LocalAof } from './aof.js'
 import { checkServers } from './redis-check.js'
 import { LinkLostError, classify, finalError, type Verdict } from './redis-errors.js'
 import type { RedisLink } from './redis-link.js'
@@ -77,6 +78,7 @@ class ClusterStore implements RedisStore {
   /** WAIT holds up its connection, so it has its own. */
   readonly #waits: Topology
   readonly #subscriptions = new Set<ShardSubscription>()
+  #aofs: readonly (LocalAof | undefined)[] = []
   #isClosed = false
 
   constructor(url: MetaUrl, options: ConnectOptions) {
@@ -102,7 +104,8 @@ class ClusterStore implements RedisStore {
     let last: unknown
     for (let attempt = 0; ; attempt++) {
       try {
-        await this.#before(deadline, checkServers(this.#topology, requirePersistence, this.#log))
+        const servers = await this.#before(deadline, checkServers(this.#topology, requirePersistence, this.#log))
+        this.#aofs = await Promise.all(servers.map(findLocalAof))
         return
       } catch (error) {
         const isFinal = error instanceof RingfsError || classify(error).kind === 'refused'
@@ -308,16 +311,21 @@ class ClusterStore implements RedisStore {
     return numberOf(reply, 'WAIT')
   }
 
+  async syncLocal(): Promise<boolean> {
+    await Promise.all(this.#aofs.map(async (aof) => aof?.sync()))
+    return !this.#aofs.includes(undefined)
+  }
+
   masters(): Promise<readonly { readonly address: string; readonly slots: readonly (readonly [number, number])[] }[]> {
     return Promise.resolve(this.#topology.masters())
   }
 
-  close(): Promise<void> {
+  async close(): Promise<void> {
     this.#isClosed = true
     for (const subscription of this.#subscriptions) subscription.close()
     this.#subscriptions.clear()
     this.#waits.close()
     this.#topology.close()
-    return Promise.resolve()
+    await Promise.all(this.#aofs.map(async (aof) => aof?.close()))
   }
 }

@@ -299,9 +299,12 @@ class RedisMeta implements MetaStore {
     return { usedBytes, inodes }
   }
 
-  /** Waits for as many replicas as the volume asks for. Fewer in time: EIO, since the data could be lost with the master. */
+  /** Waits for the disk, where it is ours, and for as many replicas as the volume asks for. Fewer in time: EIO, since the data could be lost with the master. */
   async sync(): Promise<void> {
-    const wanted = this.settings.metaReplicas
+    await Promise.all([this.#store.syncLocal(), this.#syncReplicas(this.settings.metaReplicas)])
+  }
+
+  async #syncReplicas(wanted: number): Promise<void> {
     if (wanted === 0) return
     const keys = allPartitions(this.#core).map((p) => this.#core.keys.partition(p).inodes)
     const got = await this.#store.waitReplicas(keys, wanted, SYNC_TIMEOUT_MS)

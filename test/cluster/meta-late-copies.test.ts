@@ -38,6 +38,7 @@ class Post {
       call: (command, key, ...args) => store.call(command, key, ...args),
       subscribe: (channels, onMessage, onState) => store.subscribe(channels, onMessage, onState),
       waitReplicas: (keys, replicas, timeoutMs) => store.waitReplicas(keys, replicas, timeoutMs),
+      syncLocal: () => store.syncLocal(),
       masters: () => store.masters(),
       close: () => store.close(),
     }

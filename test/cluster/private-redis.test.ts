@@ -1,11 +1,13 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmod, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { chmod, mkdtemp, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
+import { systemClock } from '../../src/base/clock.js'
 import { silentLog } from '../../src/base/log.js'
 import {
   findPrivateRedis,
@@ -13,6 +15,7 @@ import {
   stopLeftPrivateRedis,
   type PrivateRedis,
 } from '../../src/cluster/private-redis.js'
+import { RedisLink } from '../../src/cluster/redis-link.js'
 import { connectRedis } from '../../src/cluster/redis.js'
 
 const log = silentLog
@@ -213,4 +216,42 @@ t.test('what cannot start says why', async (t) => {
   const file = join(folder, '..', 'file')
   await writeFile(file, '')
   await t.rejects(startPrivateRedis({ folder: join(file, 'x'), log }))
+})
+
+/** Has Redis begin a new append-only file. */
+async function rewriteAof(redis: PrivateRedis): Promise<void> {
+  const url = redis.url('v')
+  const link = new RedisLink(`127.0.0.1:${redis.port}`, {
+    clock: systemClock,
+    ...(url.password === undefined ? {} : { password: url.password }),
+    connectTimeoutMs: 2_000,
+    replyTimeoutMs: 2_000,
+    protocol: 2,
+  })
+  try {
+    await link.connect()
+    await link.send('BGREWRITEAOF', [])
+    while (String(await link.send('INFO', ['persistence'])).includes('aof_rewrite_in_progress:1')) await sleep(20)
+  } finally {
+    link.abort()
+  }
+}
+
+t.test('what was acknowledged is in the file that syncLocal puts on disk, before and after a rewrite', async (t) => {
+  const folder = await temporaryFolder(t)
+  const redis = await start(t, folder)
+  const store = await connectRedis(redis.url('v'), { log })
+  t.teardown(() => store.close())
+  const growing = async (): Promise<string> => {
+    const names = await readdir(join(folder, 'appendonlydir'))
+    const files = names.filter((name) => name.endsWith('.incr.aof'))
+    return (await Promise.all(files.map((name) => readFile(join(folder, 'appendonlydir', name), 'latin1')))).join('')
+  }
+  await store.call('SET', 'key', 'acknowledged-one')
+  t.match(await growing(), /acknowledged-one/, 'Redis writes before it replies')
+  t.ok(await store.syncLocal(), 'the Redis is ours')
+  await rewriteAof(redis)
+  await store.call('SET', 'key', 'acknowledged-two')
+  t.match(await growing(), /acknowledged-two/)
+  t.ok(await store.syncLocal())
 })

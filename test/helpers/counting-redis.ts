@@ -34,6 +34,10 @@ export class CountingRedis implements RedisStore {
     return this.#store.waitReplicas(keys, replicas, timeoutMs)
   }
 
+  syncLocal(): Promise<boolean> {
+    return this.#store.syncLocal()
+  }
+
   masters(): ReturnType<RedisStore['masters']> {
     return this.#store.masters()
   }

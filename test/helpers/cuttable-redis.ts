@@ -74,6 +74,10 @@ export class CuttableRedis implements RedisStore {
     return this.#store.waitReplicas(keys, replicas, timeoutMs)
   }
 
+  syncLocal(): Promise<boolean> {
+    return this.#store.syncLocal()
+  }
+
   masters(): ReturnType<RedisStore['masters']> {
     return this.#store.masters()
   }

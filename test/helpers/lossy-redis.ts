@@ -94,6 +94,10 @@ export class LossyRedis implements RedisStore {
     return this.#store.waitReplicas(keys, replicas, timeoutMs)
   }
 
+  syncLocal(): Promise<boolean> {
+    return this.#store.syncLocal()
+  }
+
   masters(): ReturnType<RedisStore['masters']> {
     return this.#store.masters()
   }

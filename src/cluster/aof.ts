@@ -1,0 +1,164 @@
+/**
+ * The append-only file of a redis-server on this machine, put on disk when somebody asks for it.
+ *
+ * Redis 7.0 can only sync at each write (slow for everybody), every second, or never, and cannot be asked to. So a private
+ * Redis runs with `appendfsync no`, and ringfs syncs its file: every second, and before an fsync is answered. With
+ * `everysec` this would not do: while its own sync is under way, Redis replies before it has written to the file.
+ *
+ * Invariant: with `appendfsync no` Redis writes to the file before it replies (beforeSleep in server.c), and names a new
+ * file in the manifest before it writes to it. So what was acknowledged before sync() is called lies in the files that the
+ * manifest names then, and is on disk when it resolves. A file that is gone by then was replaced by a base file that Redis
+ * had synced.
+ */
+import { open, readdir, stat } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { RingfsError, messageOf } from '../base/errors.js'
+import { readFiles } from './private-redis-files.js'
+import { isOurs } from './private-redis-process.js'
+
+/** Redis's defaults: appenddirname, and how the files that grow are named. */
+const FOLDER = 'appendonlydir'
+const MANIFEST = 'appendonly.aof.manifest'
+const GROWING = /\.incr\.aof$/
+
+/** What LocalAof needs of the file system. */
+export interface AofDisk {
+  /** Changes whenever the file is replaced. */
+  version(path: string): Promise<string>
+  list(folder: string): Promise<readonly string[]>
+  open(path: string): Promise<AofFile>
+}
+
+export interface AofFile {
+  stat(): Promise<{ readonly size: number }>
+  datasync(): Promise<void>
+  close(): Promise<void>
+}
+
+const REAL_DISK: AofDisk = {
+  version: async (path) => {
+    const { ino, size, mtimeNs } = await stat(path, { bigint: true })
+    return `${ino} ${size} ${mtimeNs}`
+  },
+  list: (folder) => readdir(folder),
+  open: (path) => open(path, 'r'),
+}
+
+/**
+ * Of a private Redis on this machine; undefined for any other, which syncs as its own configuration says. `info`: its
+ * INFO. A folder that this user may not read counts as another's.
+ */
+export async function findLocalAof(info: ReadonlyMap<string, string>): Promise<LocalAof | undefined> {
+  const config = info.get('config_file') ?? ''
+  if (config === '' || !(await isOurs(Number(info.get('process_id')), dirname(config)))) return undefined
+  const folder = dirname(config)
+  const state = await readFiles(folder).catch(() => undefined)
+  return state === undefined ? undefined : new LocalAof(folder)
+}
+
+export class LocalAof {
+  readonly #folder: string
+  readonly #disk: AofDisk
+  #files: AofFile[] = []
+  #manifest = ''
+  #syncedBytes = 0
+  /** A failed sync is told once by the kernel, and what was lost then is lost: nothing of these files is promised again. */
+  #failed = false
+  #running: Promise<void> | undefined
+  #next: Promise<void> | undefined
+
+  /** `folder`: the working folder of the server. */
+  constructor(folder: string, disk: AofDisk = REAL_DISK) {
+    this.#folder = join(folder, FOLDER)
+    this.#disk = disk
+  }
+
+  /** Resolves when all that the server has acknowledged is on disk; many at once share one. Errors: METADATA_NOT_SYNCED. */
+  sync(): Promise<void> {
+    if (this.#running === undefined) return this.#run(() => this.#syncNow())
+    // The one under way may have begun before what the caller waits for was written.
+    this.#next ??= this.#running.catch(ignored).then(() => {
+      this.#next = undefined
+      return this.sync()
+    })
+    return this.#next
+  }
+
+  /** As sync, if anything was written since the last time and none is under way. */
+  async syncGrown(): Promise<void> {
+    await (this.#running ?? this.#run(() => this.#syncIfGrown()))
+  }
+
+  async close(): Promise<void> {
+    await this.#running?.catch(ignored)
+    await this.#closeFiles()
+  }
+
+  #run(work: () => Promise<void>): Promise<void> {
+    this.#running = work()
+      .catch(notSynced)
+      .finally(() => (this.#running = undefined))
+    return this.#running
+  }
+
+  async #syncNow(): Promise<void> {
+    await this.#refresh()
+    await this.#syncFiles()
+  }
+
+  async #syncIfGrown(): Promise<void> {
+    await this.#refresh()
+    const bytes = await this.#bytes()
+    if (bytes === this.#syncedBytes) return
+    await this.#syncFiles()
+    this.#syncedBytes = bytes
+  }
+
+  async #syncFiles(): Promise<void> {
+    if (this.#failed) throw new Error('an earlier sync of it has failed; a rewrite (BGREWRITEAOF) makes it whole')
+    try {
+      await Promise.all(this.#files.map((file) => file.datasync()))
+    } catch (error) {
+      this.#failed = true
+      throw error
+    }
+  }
+
+  async #bytes(): Promise<number> {
+    const sizes = await Promise.all(this.#files.map((file) => file.stat()))
+    return sizes.reduce((sum, { size }) => sum + size, 0)
+  }
+
+  /** Opens the files anew when the manifest is another: Redis replaces it, never changes it. */
+  async #refresh(): Promise<void> {
+    const manifest = await this.#disk.version(join(this.#folder, MANIFEST))
+    if (manifest === this.#manifest) return
+    await this.#closeFiles()
+    const names = (await this.#disk.list(this.#folder)).filter((name) => GROWING.test(name))
+    const opened = await Promise.all(names.map((name) => this.#disk.open(join(this.#folder, name)).catch(ignoreGone)))
+    this.#files = opened.filter((file) => file !== undefined)
+    this.#manifest = manifest
+    this.#syncedBytes = -1
+    this.#failed = false
+  }
+
+  async #closeFiles(): Promise<void> {
+    this.#manifest = ''
+    await Promise.all(this.#files.splice(0).map((file) => file.close()))
+  }
+}
+
+function ignored(): void {
+  // Whoever asked for it is told.
+}
+
+function ignoreGone(error: unknown): undefined {
+  if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
+  throw error
+}
+
+function notSynced(error: unknown): never {
+  throw new RingfsError('METADATA_NOT_SYNCED', `the append-only file of Redis is not on disk: ${messageOf(error)}`, {
+    cause: error,
+  })
+}
