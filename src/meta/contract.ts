@@ -143,6 +143,35 @@ export interface Usage {
   readonly inodes: number
 }
 
+/** fcntl(2) record locks and open file description locks; flock(2). The two kinds do not see each other. */
+export type LockKind = 'posix' | 'flock'
+
+/** Bytes from `start` up to `end`, which is not among them. To the end of the file, however long it gets: LOCK_END. */
+export interface LockRange {
+  readonly kind: LockKind
+  /** Whose lock: distinguishes owners within a session; not longer than 64 letters and digits. */
+  readonly owner: string
+  readonly start: bigint
+  readonly end: bigint
+}
+
+export interface FileLock extends LockRange {
+  readonly type: 'read' | 'write'
+  readonly pid: number
+}
+
+export const LOCK_END = 2n ** 63n
+
+/** A lock that keeps another from being granted. */
+export interface LockConflict {
+  readonly type: 'read' | 'write'
+  readonly start: bigint
+  readonly end: bigint
+  readonly pid: number
+  /** Held in this session. */
+  readonly isOurs: boolean
+}
+
 /** What another client changed. Delivered in order for one inode; lost messages show as `lost`. */
 export type MetaEvent =
   | { readonly kind: 'attr'; readonly ino: number }
@@ -152,6 +181,11 @@ export type MetaEvent =
   | { readonly kind: 'lost' }
   /** It is back: caching may begin again, from empty. */
   | { readonly kind: 'back' }
+  /**
+   * Another client ended our session: the file locks held in it are others' by now. Told before anything is sent in the
+   * new session, so that what was written under such a lock can be kept from being committed.
+   */
+  | { readonly kind: 'locksLost' }
 
 export interface MetaStore {
   readonly settings: VolumeSettings
@@ -206,6 +240,21 @@ export interface MetaStore {
   listxattr(ino: number): Promise<readonly Buffer[]>
   setxattr(ino: number, name: Buffer, value: Buffer, mode: 'any' | 'create' | 'replace'): Promise<void>
   removexattr(ino: number, name: Buffer): Promise<void>
+
+  /** The lock that would keep this one from being granted, the first by position. */
+  getlk(ino: number, lock: FileLock): Promise<LockConflict | null>
+  /**
+   * Takes a lock in place of what the owner holds in its range (flock: of what he holds); answers the inode as it is then.
+   * Without `wait` a conflict is EAGAIN. A waiter is woken, and never asks in between. EDEADLK ('posix' only): the holder
+   * waits for us. EINTR: `signal` was aborted before the lock was granted. ENOLCK: too many. EIO: the session ended.
+   */
+  setlk(ino: number, lock: FileLock, options: { readonly wait: boolean; readonly signal?: AbortSignal }): Promise<Attr>
+  /** Never a conflict; works when Redis is out of memory. What cannot be told now is told when Redis is back. */
+  unlock(ino: number, range: LockRange): Promise<void>
+  /** The lease of the session is good: nobody has taken our locks away. */
+  readonly leased: boolean
+  /** Resolves when it is known whether the lease is good; EIO when that cannot be found out. */
+  confirmLease(): Promise<void>
 
   usage(): Promise<Usage>
   /** Waits until every change acknowledged so far is as durable as the volume's settings promise. */

@@ -13,6 +13,9 @@ import type {
   DirCursor,
   Extent,
   ExtentWindow,
+  FileLock,
+  LockConflict,
+  LockRange,
   MetaEvent,
   MetaStore,
   NewInode,
@@ -28,6 +31,7 @@ import { Files } from './files.js'
 import { ensureRoot } from './format.js'
 import { collectGarbage, type RemoveChunks } from './garbage.js'
 import { VolumeKeys } from './keys.js'
+import { Locks, type WaitOptions } from './locks.js'
 import { Namespace, restartIfGone } from './namespace.js'
 import { Openers } from './openers.js'
 import { Reaper, allPartitions, each, releaseSession } from './recovery.js'
@@ -77,6 +81,7 @@ class RedisMeta implements MetaStore {
   readonly #names: Namespace
   readonly #reaps: boolean
   readonly #xattrs: Xattrs
+  readonly #locks: Locks
   #reaper: Reaper | undefined
   #subscription: { close(): Promise<void> } | undefined
   #isSubscribed = false
@@ -109,12 +114,17 @@ class RedisMeta implements MetaStore {
     this.#files = new Files(this.#core, this.#openers)
     this.#names = new Namespace(this.#core, (ino) => this.#files.getattr(ino))
     this.#xattrs = new Xattrs(this.#core)
+    this.#locks = new Locks(this.#core, (ino) => this.#files.getattr(ino))
   }
 
   async start(): Promise<void> {
     await ensureRoot(this.#store, this.settings, this.#clock)
     this.#session.onLive = () => {
       this.#tellCoherence()
+    }
+    this.#session.onEnded = () => {
+      this.#locks.ended()
+      this.#listener({ kind: 'locksLost' })
     }
     this.#session.onDead = () => this.#reopen()
     await this.#session.open()
@@ -146,12 +156,14 @@ class RedisMeta implements MetaStore {
   }
 
   #receive(message: Buffer): void {
+    this.#locks.receive(message)
     for (const event of decodeEvents(message, this.#session.id, this.#log)) this.#listener(event)
   }
 
   #tellCoherence(): void {
     if (this.coherent === this.#wasCoherent) return
     this.#wasCoherent = this.coherent
+    if (this.#wasCoherent) this.#locks.back()
     this.#listener({ kind: this.#wasCoherent ? 'back' : 'lost' })
   }
 
@@ -287,6 +299,26 @@ class RedisMeta implements MetaStore {
     return this.#xattrs.remove(ino, name)
   }
 
+  getlk(ino: number, lock: FileLock): Promise<LockConflict | null> {
+    return this.#locks.get(ino, lock)
+  }
+
+  setlk(ino: number, lock: FileLock, options: WaitOptions): Promise<Attr> {
+    return this.#locks.set(ino, lock, options)
+  }
+
+  unlock(ino: number, range: LockRange): Promise<void> {
+    return this.#locks.unlock(ino, range)
+  }
+
+  get leased(): boolean {
+    return this.#session.isLive
+  }
+
+  confirmLease(): Promise<void> {
+    return this.#session.confirm()
+  }
+
   async usage(): Promise<Usage> {
     let usedBytes = 0
     let inodes = 0
@@ -313,6 +345,7 @@ class RedisMeta implements MetaStore {
 
   async shutdown(): Promise<void> {
     await this.#reaper?.stop()
+    this.#locks.ended()
     await this.#openers.flush()
     await this.#names.settle()
     await releaseSession(this.#core, this.#session.id, false, [...this.#session.partitionsTouched])

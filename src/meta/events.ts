@@ -9,6 +9,8 @@ const EVENT_BYTES = 9
 const ATTR = 1
 const DATA = 2
 const ENTRY = 3
+/** For who waits for a file lock: lock-events.ts. */
+export const LOCK_EVENT = 8
 
 /** The events of a message of another session; none of one's own. A message that cannot be read counts as all lost. */
 export function decodeEvents(message: Buffer, ownSession: number, log: Log): readonly MetaEvent[] {
@@ -26,7 +28,7 @@ export function decodeEvents(message: Buffer, ownSession: number, log: Log): rea
     else if (kind === ENTRY) {
       const name = Buffer.from(message.subarray(at + EVENT_BYTES, end))
       events.push({ kind: 'entry', parent: ino, name }, { kind: 'attr', ino })
-    } else return unreadable(log)
+    } else if (kind !== LOCK_EVENT) return unreadable(log)
     at = end
   }
   return events

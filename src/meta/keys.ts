@@ -16,6 +16,7 @@
  *   {v.p}:g          list    garbage: time of deletion (6 bytes, ms) and extents whose chunks may be deleted
  *   {v.p}:x          hash    locks of prepared transactions: i<ino> | d<ino>/<name> | n<ino> -> tx;
  *                            t<tx> -> what to do when it is decided
+ *   {v.p}:k          hash    ino -> file locks held and awaited (scripts/lib/filelocks.lua)
  *   {v.p}:t          hash    tx -> C (committed) or A (aborted): the commit point of transactions
  *   {v.p}:r:<sid>    hash    last replies of a session: sequence -> reply; w: lowest sequence still in use; d: dead
  *   {v.p}:v          sharded channel: what changed, for the caches of other clients
@@ -27,6 +28,7 @@
  *   {v}:m:dead       zset    sessions that ran out and are being cleaned up -> when that began
  *   {v}:m:lease      hash    the lease for moving directories: token, tx, cp (its commit partition), until;
  *                            gave: the tx that had it last
+ *   {v}:m:w          hash    who waits for whose file lock, for finding deadlocks (scripts/wait-edge.lua)
  *   {v}:m:j          string  lease of the janitor, which frees garbage
  */
 export class VolumeKeys {
@@ -56,7 +58,7 @@ export class VolumeKeys {
     return this.partition(this.home(ino))
   }
 
-  wide(name: 'settings' | 'n' | 's' | 'h' | 'dead' | 'lease' | 'j'): string {
+  wide(name: 'settings' | 'n' | 's' | 'h' | 'dead' | 'lease' | 'j' | 'w'): string {
     return wideKey(this.#volume, name)
   }
 }
@@ -75,6 +77,7 @@ export class PartitionKeys {
   readonly garbage: string
   readonly zombies: string
   readonly decisions: string
+  readonly fileLocks: string
 
   constructor(tag: string) {
     this.#tag = tag
@@ -86,6 +89,7 @@ export class PartitionKeys {
     this.garbage = `${tag}:g`
     this.zombies = `${tag}:z`
     this.decisions = `${tag}:t`
+    this.fileLocks = `${tag}:k`
   }
 
   names(ino: number): string {

@@ -4,20 +4,23 @@
  * In this order, each step for every partition before the next, so that it can be begun anew at any point:
  *   1. a mark refuses what the dead one may still send; its prepared transactions are listed
  *   2. those are decided (undecided ones aborted) and finished
- *   3. what it had open is closed: files without a name go
- *   4. its decisions and its name are forgotten
+ *   3. its file locks go, to those who wait for them: by now nothing that it wrote under them can be committed any more
+ *   4. what it had open is closed: files without a name go
+ *   5. its decisions and its name are forgotten
  *
- * One that ends itself still sends in 2 and 3: its mark comes last. It needs one, too, since a copy of a request may be
+ * One that ends itself still sends in 2 to 4: its mark comes last. It needs one, too, since a copy of a request may be
  * on its way after the answer of another copy, and with the replies gone it would be carried out again.
  */
 import { invariant } from '../base/invariant.js'
 import { messageOf } from '../base/errors.js'
+import type { Script } from '../cluster/contract.js'
 import type { Core } from './core.js'
 import { Reply } from './reply.js'
 import { SCRIPTS } from './scripts.js'
 
 const PARALLEL = 32
 const CLOSE_BATCH = 64
+const LOCKED_BATCH = 16
 /** How long what a session sent may be on its way: a dead one may only be asleep, one that ended has its answers. */
 const DEAD_MARK_S = 7 * 86_400
 const ENDED_MARK_S = 600
@@ -45,7 +48,7 @@ export async function releaseSession(
   partitions: readonly number[],
 ): Promise<void> {
   const { keys } = core
-  if (!isDead) await each(partitions, (p) => closeAll(core, id, p))
+  if (!isDead) await letGo(core, id, partitions)
   const left: { p: number; tx: string; cp: number; inos: number[] }[] = []
   await each(partitions, async (p) => {
     const reply = await core.change(SCRIPTS.reap, p, [keys.partition(p).replies(id)], [id, isDead ? DEAD_MARK_S : 0])
@@ -58,21 +61,54 @@ export async function releaseSession(
     const outcome = await core.decide(tx, cp, true)
     await core.finish(p, tx, outcome === 'C' ? 'C' : 'A', inos)
   })
-  if (isDead) await each(partitions, (p) => closeAll(core, id, p))
+  if (isDead) await letGo(core, id, partitions)
   else await each(partitions, (p) => core.change(SCRIPTS.reap, p, [keys.partition(p).replies(id)], [id, ENDED_MARK_S]))
   await each(partitions, (p) => core.forget(String(id), p))
   await core.run(SCRIPTS.sessionEnd, [keys.wide('s'), keys.wide('h'), keys.wide('dead')], [id])
 }
 
-async function closeAll(core: Core, id: number, p: number): Promise<void> {
+async function letGo(core: Core, id: number, partitions: readonly number[]): Promise<void> {
+  await each(partitions, (p) => unlockAll(core, id, p))
+  await dropWaits(core, id)
+  await each(partitions, (p) => closeAll(core, id, p))
+}
+
+async function unlockAll(core: Core, id: number, p: number): Promise<void> {
+  const { fileLocks } = core.keys.partition(p)
+  await pages(core, SCRIPTS.lockedBy, fileLocks, id, async (inos) => {
+    for (let at = 0; at < inos.length; at += LOCKED_BATCH) {
+      await core.change(SCRIPTS.lockDrop, p, [fileLocks], [id, ...inos.slice(at, at + LOCKED_BATCH)])
+    }
+  })
+}
+
+async function dropWaits(core: Core, id: number): Promise<void> {
   let cursor = '0'
-  do {
-    const page = new Reply(await core.run(SCRIPTS.openedBy, [core.keys.partition(p).open], [id, cursor]))
-    cursor = page.buffer(0).toString('latin1')
-    const inos = page.list(1).map(Number)
+  do cursor = String(await core.run(SCRIPTS.waitsDrop, [core.keys.wide('w')], [id, cursor]))
+  while (cursor !== '0')
+}
+
+async function closeAll(core: Core, id: number, p: number): Promise<void> {
+  await pages(core, SCRIPTS.openedBy, core.keys.partition(p).open, id, async (inos) => {
     for (let at = 0; at < inos.length; at += CLOSE_BATCH) {
       await core.change(SCRIPTS.close, p, [], [id, ...inos.slice(at, at + CLOSE_BATCH)])
     }
+  })
+}
+
+/** The inodes of a session that a script lists page by page. */
+async function pages(
+  core: Core,
+  script: Script,
+  key: string,
+  id: number,
+  work: (inos: readonly number[]) => Promise<void>,
+): Promise<void> {
+  let cursor = '0'
+  do {
+    const page = new Reply(await core.run(script, [key], [id, cursor]))
+    cursor = page.buffer(0).toString('latin1')
+    await work(page.list(1).map((ino) => Number(String(ino))))
   } while (cursor !== '0')
 }
 

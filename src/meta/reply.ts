@@ -18,6 +18,8 @@ export const STATUS_STALE = 6
 export const STATUS_DEAD_SESSION = 7
 export const STATUS_ABORTED = 8
 export const STATUS_INHERIT = 9
+/** A file lock is asked for; its ticket waits. */
+export const STATUS_WAITING = 10
 
 export class Reply {
   readonly #values: readonly RedisValue[]

@@ -45,6 +45,8 @@ export class Session {
   #isClosed = false
   /** Called when the lease lapsed (false) and when it is good again (true). */
   onLive: (live: boolean) => void = () => undefined
+  /** Called when another client has marked this session dead, before anything is sent in the next. */
+  onEnded: () => void = () => undefined
   /** Called when another client has marked this session dead and a new id was taken. */
   onDead: () => Promise<void> = () => Promise.resolve()
 
@@ -195,8 +197,15 @@ export class Session {
     this.#validUntilMs = 0
     this.#tellLive()
     this.#options.log.warn({ session: this.#id }, 'the session was ended by another client: beginning a new one')
+    this.onEnded()
     await this.#begin()
     await this.onDead()
+  }
+
+  /** Finds out whether the lease is good, and renews it. */
+  async confirm(): Promise<void> {
+    if (!this.isLive) await this.#renewOnce()
+    if (!this.isLive) throw new PosixError('EIO', 'the lease of the session could not be renewed')
   }
 
   #schedule(): void {

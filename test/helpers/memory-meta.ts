@@ -18,6 +18,9 @@ import type {
   DirEntry,
   Extent,
   ExtentWindow,
+  FileLock,
+  LockConflict,
+  LockRange,
   MetaEvent,
   MetaStore,
   NewInode,
@@ -26,6 +29,7 @@ import type {
   RenameFlags,
   Usage,
 } from '../../src/meta/contract.js'
+import { LockTable } from './lock-table.js'
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }
 
@@ -65,6 +69,7 @@ export class MemoryVolume {
   readonly settings: VolumeSettings
   readonly inodes = new Map<number, Inode>()
   readonly sessions: MemoryMeta[] = []
+  readonly #locks = new Map<number, LockTable>()
   readonly clock: Clock
   readonly score: (name: string) => number
   /** Chunks that compaction left over. */
@@ -108,6 +113,18 @@ export class MemoryVolume {
       parent: isDirectory ? parent : 0,
     }
     return { attr, names: new Map(), windows: new Map(), xattrs: new Map(), target, opens: 0, generation: 1 }
+  }
+
+  /** Of the inode. Deadlocks are found within one inode only. */
+  locks(ino: number): LockTable {
+    let table = this.#locks.get(ino)
+    if (table === undefined) this.#locks.set(ino, (table = new LockTable()))
+    return table
+  }
+
+  /** All is released that the session held. */
+  dropLocks(session: number): void {
+    for (const table of this.#locks.values()) table.drop(session)
   }
 
   /** Chunk ids that some extent names. */
@@ -157,6 +174,42 @@ export class MemoryMeta implements MetaStore {
 
   onEvent(listener: (event: MetaEvent) => void): void {
     this.#listener = listener
+  }
+
+  /** Other clients take the session for dead: its locks are others', and it learns that at its next renewal. */
+  loseLocks(): void {
+    this.leased = false
+    this.#volume.dropLocks(this.sessionId)
+  }
+
+  leased = true
+
+  confirmLease(): Promise<void> {
+    return this.#call('confirmLease', () => {
+      if (this.leased) return
+      this.#listener({ kind: 'locksLost' })
+      this.leased = true
+    })
+  }
+
+  getlk(ino: number, lock: FileLock): Promise<LockConflict | null> {
+    return this.#call('getlk', () => this.#volume.locks(ino).get(this.sessionId, lock))
+  }
+
+  setlk(
+    ino: number,
+    lock: FileLock,
+    { wait, signal }: { readonly wait: boolean; readonly signal?: AbortSignal },
+  ): Promise<Attr> {
+    return this.#call('setlk', async () => {
+      this.#inode(ino)
+      await this.#volume.locks(ino).set(this.sessionId, lock, wait, signal)
+      return { ...this.#inode(ino).attr }
+    })
+  }
+
+  unlock(ino: number, range: LockRange): Promise<void> {
+    return this.#call('unlock', () => this.#volume.locks(ino).unlock(this.sessionId, range))
   }
 
   /** Events come a little later, in order. */
@@ -455,6 +508,7 @@ export class MemoryMeta implements MetaStore {
   }
 
   async shutdown(): Promise<void> {
+    this.#volume.dropLocks(this.sessionId)
     for (const [ino, count] of [...this.#opens]) for (let i = 0; i < count; i++) this.close(ino)
     await this.delivered()
   }

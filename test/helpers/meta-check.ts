@@ -127,8 +127,12 @@ async function checkKeys(volume: MetaVolume, tree: Tree): Promise<string[]> {
     }
     for (const lock of texts(await volume.redis.call('HKEYS', partition.locks)))
       problems.push(`the lock ${lock} is left`)
+    for (const ino of texts(await volume.redis.call('HKEYS', partition.fileLocks))) {
+      problems.push(`ino ${ino} is locked still`)
+    }
     for (const ino of texts(await volume.redis.call('HKEYS', partition.open))) problems.push(`ino ${ino} is open still`)
   }
+  for (const who of texts(await volume.redis.call('HKEYS', keys.wide('w')))) problems.push(`${who} waits still`)
   return problems
 }
 

@@ -1,0 +1,279 @@
+/**
+ * File locks of this session: taken and given back by scripts on the inode's partition (scripts/lib/filelocks.lua).
+ *
+ *   asked --free--> held                       asked --taken, no waiting--> EAGAIN
+ *     +--taken, waiting--> queued, with a ticket --message 'granted'--> held
+ *                            |--caller's signal--> taken out of the queue: EINTR; or granted just before: held
+ *                            |--a circle found (deadlock.ts)--> taken out of the queue: EDEADLK
+ *                            |--session ended by another client--> EIO
+ *                            +--messages missed--> asks once: queued still, held, or unknown (a failover): asks anew
+ *
+ * Invariants. A ticket is known here before it is sent, so that a message that overtakes the reply finds it. A waiter that
+ * gives up knows whether it was granted before it answers, or owes: what could not be told to Redis is told later, and
+ * before the same owner asks for anything of that inode again. So no lock is left behind that nobody knows of, but with
+ * the session.
+ *
+ * Nobody is passed over for ever: who asks for a lock that somebody already waits for is held back, but only for a moment:
+ * on a local disk he would not be, and he who waits may wait for something that he does.
+ */
+import { PosixError } from '../base/errno.js'
+import { messageOf } from '../base/errors.js'
+import type { RedisArg } from '../cluster/contract.js'
+import { LOCK_END, type Attr, type FileLock, type LockConflict, type LockRange } from './contract.js'
+import type { Core } from './core.js'
+import { WaitGraph } from './deadlock.js'
+import { decodeLockNotices } from './lock-events.js'
+import { Owed } from './owed.js'
+import { decodeInode } from './records.js'
+import { Reply, STATUS_WAITING } from './reply.js'
+import { SCRIPTS } from './scripts.js'
+import { Waiter } from './waiter.js'
+
+/** How long a newcomer lets those go first who wait already for what he could have at once. */
+const COURTESY_MS = 500
+/** 2^63 has so many. */
+const POSITION_DIGITS = 19
+const OWNER = /^[0-9a-zA-Z]{1,64}$/
+/** Refusals that say for certain that nothing is held or queued. */
+const CERTAIN: ReadonlySet<string> = new Set(['EAGAIN', 'ENOLCK', 'ENOENT', 'EINTR', 'EDEADLK', 'EINVAL'])
+
+export interface WaitOptions {
+  readonly wait: boolean
+  readonly signal?: AbortSignal
+}
+
+export class Locks {
+  readonly #core: Core
+  readonly #getattr: (ino: number) => Promise<Attr>
+  readonly #graph: WaitGraph
+  readonly #owed: Owed
+  readonly #waiters = new Map<number, Waiter>()
+  /** Inodes on which an owner may hold fcntl locks. */
+  readonly #holdings = new Map<string, Set<number>>()
+  #lastTicket = 0
+
+  constructor(core: Core, getattr: (ino: number) => Promise<Attr>) {
+    this.#core = core
+    this.#getattr = getattr
+    this.#graph = new WaitGraph(core)
+    this.#owed = new Owed(core)
+  }
+
+  async get(ino: number, lock: FileLock): Promise<LockConflict | null> {
+    check(lock)
+    const { session, keys } = this.#core
+    const args = [ino, ...kindAndType(lock), ...bounds(lock), session.id, lock.owner]
+    const reply = new Reply(await this.#core.run(SCRIPTS.lockGet, [keys.of(ino).fileLocks], args))
+    if (reply.length === 0) return null
+    return {
+      type: reply.buffer(0).toString() === 'w' ? 'write' : 'read',
+      start: BigInt(reply.buffer(1).toString()),
+      end: BigInt(reply.buffer(2).toString()),
+      pid: reply.number(4),
+      isOurs: reply.number(3) === session.id,
+    }
+  }
+
+  async set(ino: number, lock: FileLock, { wait, signal }: WaitOptions): Promise<Attr> {
+    check(lock)
+    await this.#owed.pay(owedKey(ino, lock))
+    const waiter = new Waiter(wait ? ++this.#lastTicket : 0, ino, lock)
+    if (!wait) return this.#must(await this.#send(waiter, false))
+    const onAbort = (): void => waiter.tell('aborted')
+    this.#waiters.set(waiter.ticket, waiter)
+    signal?.addEventListener('abort', onAbort)
+    if (signal?.aborted === true) onAbort()
+    try {
+      let attr = await this.#send(waiter, false)
+      while (attr === null) attr = await this.#hear(waiter)
+      return attr
+    } catch (error) {
+      if (!isCertain(error)) this.#owe(ino, lock, () => this.#abandon(waiter))
+      throw error
+    } finally {
+      signal?.removeEventListener('abort', onAbort)
+      this.#waiters.delete(waiter.ticket)
+      this.#graph.over(waiter)
+    }
+  }
+
+  async unlock(ino: number, range: LockRange): Promise<void> {
+    check(range)
+    const isWhole = range.start === 0n && range.end === LOCK_END
+    if (range.kind === 'posix' && isWhole) this.#holdings.get(range.owner)?.delete(ino)
+    try {
+      await this.#owed.pay(owedKey(ino, range))
+      await this.#unlock(ino, range)
+    } catch (error) {
+      this.#core.options.log.warn({ ino, error: messageOf(error) }, 'a file could not be unlocked: it is tried again')
+      this.#owe(ino, range, () => this.#unlock(ino, range))
+    }
+  }
+
+  /** A message of the subscription. */
+  receive(message: Buffer): void {
+    if (this.#waiters.size === 0) return
+    for (const { what, session, ticket, holder } of decodeLockNotices(message)) {
+      const waiter = this.#waiters.get(ticket)
+      if (waiter?.session !== session) continue
+      if (what === 'G') waiter.tell('granted')
+      else waiter.moved(holder)
+    }
+  }
+
+  /** Messages may have been missed. */
+  back(): void {
+    for (const waiter of this.#waiters.values()) waiter.tell('back')
+  }
+
+  /** The session is over: nothing of it is left in Redis, or will be. */
+  ended(): void {
+    this.#holdings.clear()
+    this.#owed.forget()
+    for (const waiter of this.#waiters.values()) waiter.tell('ended')
+  }
+
+  /** null: it waits. */
+  async #send(waiter: Waiter, pushes: boolean): Promise<Attr | null> {
+    const { ino, lock, ticket, heard } = waiter
+    waiter.session = this.#core.session.id
+    const args = [...kindAndType(lock), ...bounds(lock), lock.owner, lock.pid, ticket, pushes ? 1 : 0]
+    const reply = await this.#change(SCRIPTS.lock, ino, args).catch((error: unknown) => {
+      // Out of memory.
+      throw error instanceof PosixError && error.code === 'ENOSPC' ? new PosixError('ENOLCK', error.message) : error
+    })
+    if (reply.status === STATUS_WAITING) return this.#follow(waiter, reply.buffer(1).toString(), heard)
+    this.#took(waiter)
+    return decodeInode(ino, reply.buffer(1)).attr
+  }
+
+  #must(attr: Attr | null): Attr {
+    if (attr === null) throw new PosixError('EAGAIN')
+    return attr
+  }
+
+  async #hear(waiter: Waiter): Promise<Attr | null> {
+    switch (await waiter.next()) {
+      case 'ended':
+        throw new PosixError('EIO', 'the session ended while it waited for a lock')
+      case 'granted':
+        return this.#granted(waiter)
+      case 'aborted':
+        return this.#giveUp(waiter, new PosixError('EINTR'))
+      case 'back':
+        return this.#ask(waiter)
+      case 'moved':
+        return this.#follow(waiter, waiter.holder, waiter.heard)
+      case 'impatient':
+        return waiter.holder === '' ? this.#send(waiter, true) : null
+    }
+  }
+
+  /** It waits, as was said when so many messages had come. Not for itself? */
+  async #follow(waiter: Waiter, holder: string, heard: number): Promise<Attr | null> {
+    if (heard === waiter.heard) waiter.holder = holder
+    if (waiter.holder === '') {
+      void this.#core.options.clock.sleep(COURTESY_MS).then(() => waiter.tell('impatient'))
+      return null
+    }
+    const { kind, owner } = waiter.lock
+    if (kind !== 'posix' || !this.#holdsAny(owner)) return null
+    if (!(await this.#graph.closesCircle(waiter))) return null
+    return this.#giveUp(waiter, new PosixError('EDEADLK', 'the holder of the lock waits for this one'))
+  }
+
+  /** Was it granted while messages were missed? */
+  async #ask(waiter: Waiter): Promise<Attr | null> {
+    const { heard } = waiter
+    const reply = await this.#askTicket(waiter)
+    const what = reply.buffer(0).toString()
+    if (what === 'G') return this.#granted(waiter)
+    if (what === 'W') return this.#follow(waiter, reply.buffer(1).toString(), heard)
+    return this.#send(waiter, false)
+  }
+
+  async #askTicket({ ino, session, ticket, lock }: Waiter): Promise<Reply> {
+    const args = [ino, session, ticket, ...kindAndType(lock), ...bounds(lock), lock.owner, '']
+    return new Reply(await this.#core.run(SCRIPTS.lockAsk, [this.#core.keys.of(ino).fileLocks], args))
+  }
+
+  /** Out of the queue. If the lock was granted just before, then it is ours after all. */
+  async #giveUp(waiter: Waiter, reason: PosixError): Promise<Attr> {
+    if (await this.#cancel(waiter)) throw reason
+    return this.#granted(waiter)
+  }
+
+  /** false: it was granted before. */
+  async #cancel(waiter: Waiter): Promise<boolean> {
+    const reply = await this.#change(SCRIPTS.lockCancel, waiter.ino, [waiter.ticket])
+    if (waiter.session !== this.#core.session.id || reply.number(1) === 1) return true
+    return (await this.#askTicket(waiter)).buffer(0).toString() !== 'G'
+  }
+
+  /** Nobody waits for the answer any more. */
+  async #abandon(waiter: Waiter): Promise<void> {
+    if (!(await this.#cancel(waiter))) await this.#unlock(waiter.ino, waiter.lock)
+  }
+
+  async #granted(waiter: Waiter): Promise<Attr> {
+    this.#took(waiter)
+    return this.#getattr(waiter.ino)
+  }
+
+  #took({ ino, lock, ticket }: Waiter): void {
+    if (lock.kind !== 'posix') return
+    const inos = this.#holdings.get(lock.owner)
+    if (inos !== undefined) inos.add(ino)
+    else this.#holdings.set(lock.owner, new Set([ino]))
+    // Whoever waits for this one may have to wait for what another thread of its process waits for.
+    for (const other of this.#waiters.values()) {
+      if (other.lock.owner === lock.owner && other.ticket !== ticket && !other.hasEdge) other.tell('moved')
+    }
+  }
+
+  #holdsAny(owner: string): boolean {
+    const inos = this.#holdings.get(owner)
+    if (inos === undefined) return false
+    if (inos.size > 0) return true
+    this.#holdings.delete(owner)
+    return false
+  }
+
+  async #unlock(ino: number, { kind, owner, start, end }: LockRange): Promise<void> {
+    await this.#change(SCRIPTS.unlock, ino, [kindCode(kind), owner, ...bounds({ start, end })])
+  }
+
+  #owe(ino: number, range: LockRange, job: () => Promise<void>): void {
+    this.#owed.add(owedKey(ino, range), job)
+  }
+
+  #change(script: typeof SCRIPTS.lock, ino: number, args: readonly RedisArg[]): Promise<Reply> {
+    const { keys } = this.#core
+    return this.#core.change(script, keys.home(ino), [keys.of(ino).fileLocks], [ino, ...args])
+  }
+}
+
+function check({ owner, start, end }: LockRange): void {
+  if (!OWNER.test(owner)) throw new PosixError('EINVAL', 'no owner of locks')
+  if (start < 0n || end <= start || end > LOCK_END) throw new PosixError('EINVAL', 'no such range of a file')
+}
+
+function isCertain(error: unknown): boolean {
+  return error instanceof PosixError && CERTAIN.has(error.code)
+}
+
+function owedKey(ino: number, { kind, owner }: LockRange): string {
+  return `${ino}/${kind}/${owner}`
+}
+
+function kindCode(kind: LockRange['kind']): string {
+  return kind === 'posix' ? 'p' : 'f'
+}
+
+function kindAndType({ kind, type }: FileLock): [string, string] {
+  return [kindCode(kind), type === 'write' ? 'w' : 'r']
+}
+
+function bounds({ start, end }: Pick<LockRange, 'start' | 'end'>): [string, string] {
+  return [start.toString().padStart(POSITION_DIGITS, '0'), end.toString().padStart(POSITION_DIGITS, '0')]
+}

@@ -1,0 +1,62 @@
+/**
+ * One call that waits for a file lock: what it is told comes in from several sides (a message, the caller's signal, the end
+ * of the session) and is taken out one by one, the most telling first.
+ */
+import type { FileLock } from './contract.js'
+
+export type WaiterNews =
+  /** The session ended: its place in the queue is gone, and the lock, should it have been granted. */
+  | 'ended'
+  /** The lock is ours. */
+  | 'granted'
+  /** The caller does not want to wait any longer. */
+  | 'aborted'
+  /** Messages may have been missed. */
+  | 'back'
+  /** `holder` changed. */
+  | 'moved'
+  /** It was held back out of courtesy for long enough. */
+  | 'impatient'
+
+const ORDER: readonly WaiterNews[] = ['ended', 'granted', 'aborted', 'back', 'moved', 'impatient']
+
+export class Waiter {
+  readonly ticket: number
+  readonly ino: number
+  readonly lock: FileLock
+  /** The session in which it asked. */
+  session = 0
+  /** `session.owner` of a lock in the way; '' when it is only held back by others who wait. */
+  holder = ''
+  /** How often a message told the holder: a reply that was on its way meanwhile is older. */
+  heard = 0
+  hasEdge = false
+  readonly #news = new Set<WaiterNews>()
+  #wake: (() => void) | undefined
+
+  constructor(ticket: number, ino: number, lock: FileLock) {
+    this.ticket = ticket
+    this.ino = ino
+    this.lock = lock
+  }
+
+  tell(news: WaiterNews): void {
+    this.#news.add(news)
+    this.#wake?.()
+  }
+
+  moved(holder: string): void {
+    this.holder = holder
+    this.heard++
+    this.tell('moved')
+  }
+
+  async next(): Promise<WaiterNews> {
+    for (;;) {
+      const first = ORDER.find((news) => this.#news.delete(news))
+      if (first !== undefined) return first
+      await new Promise<void>((resolve) => (this.#wake = resolve))
+      this.#wake = undefined
+    }
+  }
+}
