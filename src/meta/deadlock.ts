@@ -69,12 +69,11 @@ export class WaitGraph {
     waiter.hasEdge = true
     const { keys } = this.#core
     const args = [whoIs(waiter), waiter.ticket, waiter.ino, waiter.holder, STEPS_MAX]
-    const reply = await this.#core.run(SCRIPTS.waitEdge, [keys.wide('w')], args)
-    const values = Array.isArray(reply) ? reply : []
+    const reply = new Reply(await this.#core.run(SCRIPTS.waitEdge, [keys.wide('w')], args))
     const edges: Edge[] = []
-    for (let at = 0; at + EDGE_VALUES <= values.length; at += EDGE_VALUES) {
-      const [who, ticket, ino, to] = values.slice(at, at + EDGE_VALUES)
-      edges.push({ who: String(who), ticket: Number(ticket), ino: Number(ino), to: String(to) })
+    for (let at = 0; at + EDGE_VALUES <= reply.length; at += EDGE_VALUES) {
+      const [who, to] = [reply.buffer(at).toString(), reply.buffer(at + 3).toString()]
+      edges.push({ who, ticket: reply.number(at + 1), ino: reply.number(at + 2), to })
     }
     return edges
   }
