@@ -6,9 +6,10 @@
 //
 // A static check that fails counts as one failure in that line, one that passes counts for nothing: the numbers are
 // those of the tests.
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 
 const NODE = process.execPath
@@ -37,35 +38,38 @@ function run(name, words) {
 }
 
 /** Prints the tests' output as it comes, but for the closing line, which is given back. */
-function runTests() {
-  const { status, stdout } = spawnSync(NODE, ['scripts/test.mjs'], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-    encoding: 'utf8',
-    maxBuffer: 1 << 30,
-  })
-  const lines = (stdout ?? '').trimEnd().split('\n')
-  const closing = /^(\d+) passed, (\d+) failed(, \d+ skipped)?$/.exec(lines.at(-1) ?? '')
-  console.log((closing === null ? lines : lines.slice(0, -1)).join('\n'))
+async function runTests() {
+  const child = spawn(NODE, ['scripts/test.mjs'], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const ended = new Promise((resolve) => child.once('close', resolve))
+  let closing = null
+  let held
+  for await (const line of createInterface({ input: child.stdout })) {
+    if (held !== undefined) console.log(held)
+    held = line
+    closing = /^(\d+) passed, (\d+) failed(, \d+ skipped)?$/.exec(line)
+  }
+  if (closing === null && held !== undefined) console.log(held)
+  const isGood = (await ended) === 0
   const [, passed = '0', failed = '1', skipped = ''] = closing ?? []
-  return { ok: status === 0, passed: Number(passed), failed: Math.max(Number(failed), status === 0 ? 0 : 1), skipped }
+  return { ok: isGood, passed: Number(passed), failed: Math.max(Number(failed), isGood ? 0 : 1), skipped }
 }
 
-function everything(bad) {
+async function everything(bad) {
   if (!run('build', ['scripts/setup.mjs'])) bad.push('build')
-  const tests = bad.includes('build') ? { ok: false, passed: 0, failed: 0, skipped: '' } : runTests()
+  const tests = bad.includes('build') ? { ok: false, passed: 0, failed: 0, skipped: '' } : await runTests()
   if (bad.length > 0) console.log(`failed: ${bad.join(', ')}`)
   console.log(`${tests.passed} passed, ${tests.failed + bad.length} failed${tests.skipped}`)
   return tests.ok && bad.length === 0
 }
 
-function main(names) {
+async function main(names) {
   if (!run('packages', ['scripts/setup.mjs', '--no-build'])) {
     console.log('0 passed, 1 failed')
     return false
   }
   const chosen = CHECKS.filter((check) => names.length === 0 || names.includes(check.name))
   const bad = chosen.filter((check) => !run(check.name, check.words)).map((check) => check.name)
-  return names.length === 0 ? everything(bad) : bad.length === 0
+  return names.length === 0 ? await everything(bad) : bad.length === 0
 }
 
-process.exitCode = main(process.argv.slice(2)) ? 0 : 1
+process.exitCode = (await main(process.argv.slice(2))) ? 0 : 1

@@ -47,12 +47,21 @@ export async function newMountpoint(t: TearDown): Promise<string> {
   return path
 }
 
+/** What was started and not taken down when this process ends. */
+const left = new Set<Child>()
+process.once('exit', () => {
+  for (const child of left) child.signal('SIGTERM')
+})
+
 /** Starts the process and waits until it has mounted. Its failure to do so rejects with what it wrote. */
 export async function startMount(t: TearDown, start: MountStart): Promise<MountProcess> {
   const child = new Child(start)
-  t.teardown(() => child.takeDown())
+  t.teardown(async () => {
+    await child.takeDown()
+    left.delete(child)
+  })
   // What a time-out of the runner leaves no time to tear down: it unmounts by itself, and a kill would leave a dead mount.
-  process.once('exit', () => child.signal('SIGTERM'))
+  left.add(child)
   await within(READY_TIMEOUT_MS, child.ready(start.ready), `mounting on ${start.mountpoint}`)
   return child
 }
