@@ -136,6 +136,8 @@ export interface ReaddirReply {
 export interface RenameFlags {
   /** RENAME_NOREPLACE: EEXIST if the new name exists. */
   readonly noReplace?: boolean
+  /** RENAME_EXCHANGE: both names must exist, and trade what they name. Not with noReplace. */
+  readonly exchange?: boolean
 }
 
 export interface Usage {

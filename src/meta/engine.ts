@@ -32,11 +32,11 @@ import { ensureRoot } from './format.js'
 import { collectGarbage, type RemoveChunks } from './garbage.js'
 import { VolumeKeys } from './keys.js'
 import { Locks, type WaitOptions } from './locks.js'
-import { Namespace, restartIfGone } from './namespace.js'
+import { Namespace } from './namespace.js'
 import { Openers } from './openers.js'
 import { Reaper, allPartitions, each, releaseSession } from './recovery.js'
 import { Session } from './session.js'
-import { untilDone } from './transaction.js'
+import { restartIfGone, untilDone } from './transaction.js'
 import { Xattrs } from './xattrs.js'
 
 const SESSION_TTL_MS = 30_000

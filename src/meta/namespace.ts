@@ -5,6 +5,7 @@ import { NAME_MAX_BYTES, SYMLINK_MAX_BYTES } from '../base/limits.js'
 import type { RedisArg } from '../cluster/contract.js'
 import type { Attr, CreateReply, NewInode, RenameFlags } from './contract.js'
 import type { Core } from './core.js'
+import { exchange } from './exchange.js'
 import { refuseLoop, withMoveLease } from './move-lease.js'
 import { nameHash } from './name-hash.js'
 import { TAIL_NONE, TAIL_NUMBER, TAIL_TARGET, decodeInode, typeCode, writeU56 } from './records.js'
@@ -14,9 +15,11 @@ import {
   Restart,
   Transaction,
   changeInode,
+  ignoreGone,
   putEntry,
   removeDirectory,
   removeEntry,
+  restartIfGone,
   untilDone,
   type Entry,
 } from './transaction.js'
@@ -211,6 +214,11 @@ export class Namespace {
   async rename(parent: number, name: Buffer, newParent: number, newName: Buffer, flags: RenameFlags): Promise<void> {
     const from = entryOf(parent, name)
     const to = entryOf(newParent, newName)
+    if (flags.exchange === true) {
+      if (flags.noReplace === true) throw new PosixError('EINVAL', 'an exchange replaces both names')
+      const deps = { core: this.#core, getattr: this.#getattr, find: (entry: Entry) => this.#find(entry) }
+      return await exchange(deps, from, to)
+    }
     const isLocal = this.#core.keys.home(parent) === this.#core.keys.home(newParent)
     await untilDone(this.#core, async () => {
       if (isLocal && (await this.#renameLocal(from, to, flags))) return
@@ -302,20 +310,6 @@ function checkReplace(source: number, target: number): void {
 
 function replacedPart(target: Found): ReturnType<typeof changeInode> {
   return target.type === DIRECTORY ? removeDirectory(target.ino) : changeInode(target.ino, -1)
-}
-
-function ignoreGone(error: unknown): void {
-  if (!(error instanceof PosixError) || error.code !== 'ENOENT') throw error
-}
-
-/** An inode that an entry named is gone: the entry is, too, or it names another by now. */
-export async function restartIfGone<T>(work: Promise<T>): Promise<T> {
-  try {
-    return await work
-  } catch (error) {
-    if (error instanceof PosixError && error.code === 'ENOENT') throw new Restart(true)
-    throw error
-  }
 }
 
 /** The new name came into being after we looked: a rename that may replace it looks again. */

@@ -29,6 +29,7 @@ export const SCRIPTS = {
   unlink: load('unlink'),
   link: load('link'),
   rename: load('rename'),
+  exchange: load('exchange'),
   setattr: load('setattr'),
   truncate: load('truncate'),
   open: load('open'),

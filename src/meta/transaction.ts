@@ -89,6 +89,20 @@ export async function untilDone<T>(core: Core, attempt: () => Promise<T>): Promi
   }
 }
 
+/** An inode that an entry named is gone: the entry is, too, or it names another by now. */
+export async function restartIfGone<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work
+  } catch (error) {
+    if (error instanceof PosixError && error.code === 'ENOENT') throw new Restart(true)
+    throw error
+  }
+}
+
+export function ignoreGone(error: unknown): void {
+  if (!(error instanceof PosixError) || error.code !== 'ENOENT') throw error
+}
+
 export class Transaction {
   readonly id: string
   readonly #core: Core

@@ -171,9 +171,10 @@ export class RingfsClient {
   async rename(
     from: PathLike,
     to: PathLike,
-    settings: CallSettings & { readonly noReplace?: boolean } = {},
+    settings: CallSettings & { readonly noReplace?: boolean; readonly exchange?: boolean } = {},
   ): Promise<void> {
-    const request = { from: bytesOf(from), to: bytesOf(to), noReplace: settings.noReplace ?? false }
+    const { noReplace = false, exchange = false } = settings
+    const request = { from: bytesOf(from), to: bytesOf(to), noReplace, exchange }
     await this.#reply(calls.FILE_RENAME, request, settings)
   }
 

@@ -312,6 +312,7 @@ const renameRequest = codec('RenameRequest', (fields) => ({
   from: readPath(fields, 'from'),
   to: readPath(fields, 'to'),
   noReplace: fields.bool('noReplace'),
+  exchange: fields.bool('exchange'),
 }))
 const symlinkRequest = codec<SymlinkRequest>('SymlinkRequest', (fields) => ({
   target: readPath(fields, 'target'),

@@ -101,8 +101,8 @@ export class FileService {
     })
     this.#simple(server, calls.FILE_RMDIR, ({ path }) => names.removeDirectory(vfs, me, path))
     this.#simple(server, calls.FILE_UNLINK, ({ path }) => names.removeFile(vfs, me, path))
-    this.#simple(server, calls.FILE_RENAME, ({ from, to, noReplace }) =>
-      names.renamePath(vfs, me, from, to, { noReplace }),
+    this.#simple(server, calls.FILE_RENAME, ({ from, to, noReplace, exchange }) =>
+      names.renamePath(vfs, me, from, to, { noReplace, exchange }),
     )
     server.handle(calls.FILE_SYMLINK, async ({ target, path, owner }) => ({
       reply: await names.makeSymlink(vfs, this.#caller(owner), target, path),

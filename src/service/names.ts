@@ -93,10 +93,19 @@ export async function renamePath(
   const [source, target] = await Promise.all([resolve(vfs, caller, from, 'never'), resolve(vfs, caller, to, 'never')])
   if (source.kind !== 'name' || target.kind !== 'name') throw new PosixError('EBUSY')
   if (source.attr === null) throw new PosixError('ENOENT')
+  if (flags.exchange === true) checkExchange(target.attr, target.trailingSlash, flags)
   if (target.attr !== null && flags.noReplace === true) throw new PosixError('EEXIST')
-  if (source.attr.type !== 'directory' && (source.trailingSlash || target.trailingSlash))
+  const isFile = source.attr.type !== 'directory'
+  if (isFile && (source.trailingSlash || (target.trailingSlash && flags.exchange !== true)))
     throw new PosixError('ENOTDIR')
   await vfs.rename(caller, source.parent, source.name, target.parent, target.name, flags)
+}
+
+/** renameat2(2), RENAME_EXCHANGE. */
+function checkExchange(target: Attr | null, trailingSlash: boolean, flags: RenameFlags): void {
+  if (flags.noReplace === true) throw new PosixError('EINVAL', 'an exchange replaces both names')
+  if (target === null) throw new PosixError('ENOENT')
+  if (target.type !== 'directory' && trailingSlash) throw new PosixError('ENOTDIR')
 }
 
 export async function makeSymlink(vfs: VfsContract, caller: Caller, target: Buffer, path: Buffer): Promise<Attr> {

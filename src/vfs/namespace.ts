@@ -109,7 +109,7 @@ export class Namespace {
           parent,
           name,
           () => meta.rename(parent, name, newParent, newName, flags),
-          () => (certain ? NEGATIVE : undefined),
+          () => (certain ? (flags.exchange === true ? replaced : NEGATIVE) : undefined),
         ),
       () => (certain ? moved : undefined),
     )

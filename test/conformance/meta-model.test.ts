@@ -24,7 +24,14 @@ const op: fc.Arbitrary<NameOp> = fc.oneof(
     weight: 4,
     arbitrary: fc.record({
       who,
-      kind: fc.constantFrom('link' as const, 'rename' as const, 'rename' as const, 'move' as const),
+      kind: fc.constantFrom<'link' | 'rename' | 'move' | 'exchange'>(
+        'link',
+        'rename',
+        'rename',
+        'move',
+        'exchange',
+        'exchange',
+      ),
       path,
       to: path,
     }),

@@ -6,6 +6,7 @@ import { contentClaims } from './meta-suite-contents.js'
 import { cursorClaims } from './meta-suite-cursors.js'
 import { dataClaims } from './meta-suite-data.js'
 import { eventClaims } from './meta-suite-events.js'
+import { exchangeClaims } from './meta-suite-exchange.js'
 import { listingClaims } from './meta-suite-listing.js'
 import { nameClaims } from './meta-suite-names.js'
 import { openClaims } from './meta-suite-open.js'
@@ -21,6 +22,7 @@ export function metaSuite(t: Test, open: OpenVolume, names = 5_000): void {
   cursorClaims(t, open)
   dataClaims(t, open)
   eventClaims(t, open)
+  exchangeClaims(t, open)
   listingClaims(t, open, names)
   nameClaims(t, open)
   openClaims(t, open)

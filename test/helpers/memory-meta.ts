@@ -141,6 +141,13 @@ export class MemoryVolume {
   }
 }
 
+/** What a name in a directory names. */
+interface Name {
+  readonly parent: number
+  readonly name: Buffer
+  readonly ino: number
+}
+
 export class MemoryMeta implements MetaStore {
   readonly settings: VolumeSettings
   readonly sessionId: number
@@ -337,6 +344,11 @@ export class MemoryMeta implements MetaStore {
       const target = this.#directory(newParent).names.get(key(newName))
       if (ino === undefined) throw new PosixError('ENOENT')
       const inode = this.#inode(ino)
+      if (flags.exchange === true) {
+        if (target === undefined) throw new PosixError('ENOENT')
+        this.#exchange({ parent, name, ino }, { parent: newParent, name: newName, ino: target })
+        return
+      }
       if (target !== undefined && flags.noReplace) throw new PosixError('EEXIST')
       if (target === ino) return
       if (inode.attr.type === 'directory') this.#checkLoop(ino, newParent)
@@ -356,6 +368,26 @@ export class MemoryMeta implements MetaStore {
       this.#touch(parent, name)
       this.#touch(newParent, newName)
     })
+  }
+
+  #exchange(one: Name, other: Name): void {
+    if (one.ino === other.ino) return
+    const moves = [
+      { ...one, to: other },
+      { ...other, to: one },
+    ]
+    for (const { ino, to } of moves) if (this.#inode(ino).attr.type === 'directory') this.#checkLoop(ino, to.parent)
+    for (const { ino, parent, to } of moves) {
+      const { attr } = this.#inode(ino)
+      this.#directory(to.parent).names.set(key(to.name), ino)
+      attr.ctime = this.#volume.clock.now()
+      this.#emit({ kind: 'attr', ino })
+      if (attr.type !== 'directory') continue
+      this.#directory(parent).attr.nlink--
+      this.#directory(to.parent).attr.nlink++
+      attr.parent = to.parent
+    }
+    for (const { parent, name } of [one, other]) this.#touch(parent, name)
   }
 
   readlink(ino: number): Promise<Buffer> {

@@ -54,6 +54,12 @@ interface Created {
   readonly target?: Buffer
 }
 
+interface Place {
+  readonly dir: Node
+  readonly name: Buffer
+  readonly node: Node
+}
+
 export class MemoryVfs implements VfsContract {
   readonly #clock: Clock
   readonly #nodes = new Map<number, Node>()
@@ -165,6 +171,10 @@ export class MemoryVfs implements VfsContract {
     checkName(newName)
     if (node.type === 'directory' && this.#isInside(to, node)) throw new PosixError('EINVAL')
     const replaced = this.#entry(to, newName)
+    if (flags.exchange === true) {
+      this.#exchange({ dir: from, name, node }, { dir: to, name: newName, node: this.#child(to, newName) })
+      return
+    }
     if (replaced === node) return
     if (replaced !== undefined) this.#replace(node, replaced, to, flags)
     from.entries.delete(key(name))
@@ -172,6 +182,19 @@ export class MemoryVfs implements VfsContract {
     if (node.type === 'directory') this.#moveDirectory(node, from, to)
     for (const touched of [from, to]) this.#touch(touched)
     node.ctime = this.#clock.now()
+  }
+
+  #exchange(one: Place, other: Place): void {
+    if (one.node === other.node) return
+    if (other.node.type === 'directory' && this.#isInside(one.dir, other.node)) throw new PosixError('EINVAL')
+    one.dir.entries.set(key(one.name), other.node.ino)
+    other.dir.entries.set(key(other.name), one.node.ino)
+    if (one.node.type === 'directory') this.#moveDirectory(one.node, one.dir, other.dir)
+    if (other.node.type === 'directory') this.#moveDirectory(other.node, other.dir, one.dir)
+    for (const { dir, node } of [one, other]) {
+      this.#touch(dir)
+      node.ctime = this.#clock.now()
+    }
   }
 
   async create(

@@ -8,7 +8,7 @@ export const Action = z.discriminatedUnion('op', [
   z.object({ op: z.literal('unlink'), parent: z.number(), name: z.string() }),
   z.object({ op: z.literal('link'), ino: z.number(), parent: z.number(), name: z.string() }),
   z.object({
-    op: z.literal('rename'),
+    op: z.enum(['rename', 'exchange']),
     parent: z.number(),
     name: z.string(),
     newParent: z.number(),
@@ -23,7 +23,10 @@ export async function act(meta: MetaStore, action: Action): Promise<void> {
   else if (action.op === 'rmdir') await meta.rmdir(action.parent, name)
   else if (action.op === 'unlink') await meta.unlink(action.parent, name)
   else if (action.op === 'link') await meta.link(action.ino, action.parent, name)
-  else await meta.rename(action.parent, name, action.newParent, Buffer.from(action.newName), {})
+  else {
+    const flags = { exchange: action.op === 'exchange' }
+    await meta.rename(action.parent, name, action.newParent, Buffer.from(action.newName), flags)
+  }
 }
 
 /** What the parent tells the child: one action in a session of its own, held up after its step number `haltAt`. */

@@ -13,8 +13,18 @@ interface Node {
 /** Paths are lists of names below the root; `who` is the client that does it. */
 export type NameOp = { readonly who: number } & (
   | { readonly kind: 'create' | 'mkdir' | 'unlink' | 'rmdir'; readonly path: readonly string[] }
-  | { readonly kind: 'link' | 'rename' | 'move'; readonly path: readonly string[]; readonly to: readonly string[] }
+  | {
+      readonly kind: 'link' | 'rename' | 'move' | 'exchange'
+      readonly path: readonly string[]
+      readonly to: readonly string[]
+    }
 )
+
+interface Place {
+  readonly dir: Node
+  readonly name: string
+  readonly node: Node
+}
 
 class Refusal extends Error {}
 
@@ -24,6 +34,12 @@ function refuse(errno: string): never {
 
 function newNode(type: InodeType, parent?: Node): Node {
   return { type, names: new Map(), nlink: type === 'directory' ? 2 : 1, parent }
+}
+
+/** Or the same. */
+function isAbove(node: Node, dir: Node): boolean {
+  for (let at: Node | undefined = dir; at !== undefined; at = at.parent) if (at === node) return true
+  return false
 }
 
 export class NameModel {
@@ -49,9 +65,13 @@ export class NameModel {
     else this.#rmdir(dir, name)
   }
 
-  #two(kind: 'link' | 'rename' | 'move', dir: Node, name: string, path: readonly string[]): void {
+  #two(kind: 'link' | 'rename' | 'move' | 'exchange', dir: Node, name: string, path: readonly string[]): void {
     const node = dir.names.get(name) ?? refuse('ENOENT')
     const [to, newName] = this.#place(path)
+    if (kind === 'exchange') {
+      this.#exchange({ dir, name, node }, { dir: to, name: newName, node: to.names.get(newName) ?? refuse('ENOENT') })
+      return
+    }
     if (kind !== 'link') {
       this.#rename({ dir, name }, { dir: to, name: newName }, kind === 'move')
       return
@@ -108,7 +128,7 @@ export class NameModel {
     if (old !== undefined && noReplace) refuse('EEXIST')
     if (old === node) return
     if (old !== undefined) this.#checkReplace(node, old)
-    for (let at: Node | undefined = to.dir; at !== undefined; at = at.parent) if (at === node) refuse('EINVAL')
+    if (isAbove(node, to.dir)) refuse('EINVAL')
     if (old !== undefined && old.names.size > 0) refuse('ENOTEMPTY')
     if (old !== undefined) {
       this.#take(to.dir, to.name, old)
@@ -116,6 +136,14 @@ export class NameModel {
     }
     this.#take(from.dir, from.name, node)
     this.#put(to.dir, to.name, node)
+  }
+
+  #exchange(one: Place, other: Place): void {
+    if (one.node === other.node) return
+    if (isAbove(one.node, other.dir) || isAbove(other.node, one.dir)) refuse('EINVAL')
+    for (const { dir, name, node } of [one, other]) this.#take(dir, name, node)
+    this.#put(one.dir, one.name, other.node)
+    this.#put(other.dir, other.name, one.node)
   }
 
   #checkReplace(node: Node, old: Node): void {
@@ -146,7 +174,8 @@ async function run(meta: MetaStore, op: NameOp): Promise<unknown> {
     const { ino } = await meta.lookup(dir, name)
     const [to, newName] = await place(meta, op.to)
     if (op.kind === 'link') return meta.link(ino, to, newName)
-    return meta.rename(dir, name, to, newName, { noReplace: op.kind === 'move' })
+    const flags = { noReplace: op.kind === 'move', exchange: op.kind === 'exchange' }
+    return meta.rename(dir, name, to, newName, flags)
   }
   if (op.kind === 'create') return meta.create(dir, name, newFile(), { exclusive: true, open: false })
   if (op.kind === 'mkdir') return meta.mkdir(dir, name, 0o755, 1000, 1000)

@@ -66,6 +66,24 @@ function move(kind: 'file' | 'directory', target: boolean): Scenario['prepare'] 
   }
 }
 
+/** Something of one kind trades places with something of another. */
+function trade(one: 'file' | 'directory', other: 'file' | 'directory'): Scenario['prepare'] {
+  const put = (meta: MetaStore, kind: string, partition: number, parent: number, name: string): Promise<Attr> =>
+    kind === 'file' ? farFile(meta, partition, parent, name) : makeDirIn(meta, parent, name, { partition })
+  return async (meta) => {
+    const { a, b } = await places(meta)
+    await put(meta, one, 5, a, 'x')
+    await put(meta, other, 6, b, 'y')
+    return {
+      action: { op: 'exchange', parent: a, name: 'x', newParent: b, newName: 'y' },
+      touched: [
+        { parent: a, name: 'x' },
+        { parent: b, name: 'y' },
+      ],
+    }
+  }
+}
+
 export const SCENARIOS: readonly Scenario[] = [
   { name: 'mkdir', prepare: make(false) },
   { name: 'mkdir in a set-gid directory', prepare: make(true) },
@@ -106,6 +124,9 @@ export const SCENARIOS: readonly Scenario[] = [
   { name: 'rename of a file onto a far one', prepare: move('file', true) },
   { name: 'rename of a directory', prepare: move('directory', false) },
   { name: 'rename of a directory onto an empty one', prepare: move('directory', true) },
+  { name: 'exchange of two files', prepare: trade('file', 'file') },
+  { name: 'exchange of a directory and a file', prepare: trade('directory', 'file') },
+  { name: 'exchange of two directories', prepare: trade('directory', 'directory') },
 ]
 
 /** As described by a client: one line a path, or what does not fit together. */

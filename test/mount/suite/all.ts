@@ -5,6 +5,7 @@ import type { DriverName } from '../../../src/fuse/driver.js'
 import { within } from '../../helpers/deadline.js'
 import { attributes } from './attributes.js'
 import { data } from './data.js'
+import { exchanges } from './exchanges.js'
 import { names } from './names.js'
 import { programs } from './programs.js'
 import type { Suite } from './suite.js'
@@ -12,7 +13,7 @@ import { times } from './times.js'
 
 const TEST_TIMEOUT_MS = 120_000
 
-const SUITES: readonly Suite[] = [...programs, ...data, ...names, ...attributes, ...times]
+const SUITES: readonly Suite[] = [...programs, ...data, ...names, ...exchanges, ...attributes, ...times]
 
 /** Runs every claim in a folder of its own. */
 export async function runSuite(t: Test, mountpoint: string, driver: DriverName): Promise<void> {

@@ -173,6 +173,10 @@ t.test('making, removing and moving names gives the errors of Linux', async (t) 
     ['rename to a slash', () => fs.rename('/f', '/x/'), 'ENOTDIR'],
     ['rename into itself', () => fs.rename('/d', '/d/x'), 'EINVAL'],
     ['rename, no replace', () => fs.rename('/f', '/ld', { noReplace: true }), 'EEXIST'],
+    ['exchange with nothing', () => fs.rename('/f', '/no', { exchange: true }), 'ENOENT'],
+    ['exchange and no replace', () => fs.rename('/f', '/ld', { exchange: true, noReplace: true }), 'EINVAL'],
+    ['exchange with a file with a slash', () => fs.rename('/d', '/f/', { exchange: true }), 'ENOTDIR'],
+    ['exchange of a file with a slash', () => fs.rename('/f/', '/d', { exchange: true }), 'ENOTDIR'],
     ['rename file on directory', () => fs.rename('/f', '/d'), 'EISDIR'],
     ['symlink existing', () => fs.symlink('t', '/f'), 'EEXIST'],
     ['symlink to nothing', () => fs.symlink('', '/s'), 'ENOENT'],
@@ -190,6 +194,9 @@ t.test('making, removing and moving names gives the errors of Linux', async (t) 
 
   await fs.link('/f', '/d/g')
   t.equal((await fs.stat('/f')).nlink, 2)
+  await fs.rename('/f', '/d/', { exchange: true })
+  t.equal((await fs.stat('/f')).type, 'directory', 'exchanged')
+  await fs.rename('/f', '/d', { exchange: true })
   await fs.rename('/f', '/ld')
   t.equal((await fs.lstat('/ld')).type, 'file', 'the symlink itself is replaced')
   await fs.rename('/d', '/e/')

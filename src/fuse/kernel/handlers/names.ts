@@ -5,6 +5,7 @@ import { encodeEntry, readU64 } from '../wire.js'
 import { nameAt, type Answer, type HandlerTable, type Request } from './request.js'
 
 const RENAME_NOREPLACE = 1
+const RENAME_EXCHANGE = 2
 const S_IFDIR = 0o040000
 const S_IFMT = 0o170000
 
@@ -44,9 +45,11 @@ export class NameHandlers {
   }
 
   async #rename({ caller, node, body, names }: Request, flags: number): Promise<Answer> {
-    if ((flags & ~RENAME_NOREPLACE) !== 0) throw new PosixError('EINVAL', 'rename flags that ringfs does not have')
+    // RENAME_WHITEOUT is for the upper layer of overlayfs, which wants more of a filesystem than FUSE has.
+    if ((flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE)) !== 0) throw new PosixError('EINVAL', 'no such rename flags')
     const noReplace = (flags & RENAME_NOREPLACE) !== 0
-    await this.#vfs.rename(caller, node, nameAt(names, 0), readU64(body, 0), nameAt(names, 1), { noReplace })
+    const exchange = (flags & RENAME_EXCHANGE) !== 0
+    await this.#vfs.rename(caller, node, nameAt(names, 0), readU64(body, 0), nameAt(names, 1), { noReplace, exchange })
     return undefined
   }
 }

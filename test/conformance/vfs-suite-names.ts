@@ -1,0 +1,55 @@
+/** The VFS: exchanged names. */
+import { ROOT_INO } from '../../src/base/limits.js'
+import { fails, ROOT_CALLER, type Claim, type Client } from './vfs-suite.js'
+
+function exchange(client: Client, one: string, parent: number, other: string, newParent: number): Promise<void> {
+  return client.vfs.rename(ROOT_CALLER, parent, Buffer.from(one), newParent, Buffer.from(other), { exchange: true })
+}
+
+export const NAME_CLAIMS: readonly (readonly [string, Claim])[] = [
+  [
+    'exchanged names are seen at once here, and elsewhere when it was told',
+    async (t, a, b, pair) => {
+      const dir = await a.mkdir('dir')
+      const inner = await a.mkdir('inner', dir)
+      const file = await a.put('file', 'bytes')
+      for (const client of [a, b]) {
+        // What is looked up is cached.
+        t.same([await client.lookup('file'), await client.lookup('inner', dir)], [file, inner])
+      }
+      await exchange(a, 'file', ROOT_INO, 'inner', dir)
+      await pair.settle()
+      for (const client of [a, b]) {
+        t.same([await client.lookup('file'), await client.lookup('inner', dir)], [inner, file])
+        t.equal((await client.vfs.getattr(ROOT_CALLER, inner)).parent, ROOT_INO)
+        t.equal((await client.vfs.getattr(ROOT_CALLER, dir)).nlink, 2)
+        t.equal((await client.vfs.getattr(ROOT_CALLER, ROOT_INO)).nlink, 4)
+      }
+      t.equal(await b.text(file), 'bytes')
+    },
+  ],
+  [
+    'an exchange of names that were never looked up, and of one that is open',
+    async (t, a, b) => {
+      const one = await a.put('one', '1')
+      const { ino: other, handle } = await a.create('other')
+      await b.vfs.rename(ROOT_CALLER, ROOT_INO, Buffer.from('one'), ROOT_INO, Buffer.from('other'), { exchange: true })
+      await a.vfs.write(handle, 0, Buffer.from('later'))
+      await a.close(handle)
+      t.same([await b.lookup('one'), await b.lookup('other')], [other, one])
+      t.equal(await b.text(other), 'later')
+    },
+  ],
+  [
+    'an exchange refuses a missing name and a directory with what is below it',
+    async (t, a) => {
+      const dir = await a.mkdir('dir')
+      await a.put('file', 'x', dir)
+      await fails(t, exchange(a, 'dir', ROOT_INO, 'none', ROOT_INO), 'ENOENT', 'a missing name')
+      await fails(t, exchange(a, 'none', ROOT_INO, 'dir', ROOT_INO), 'ENOENT', 'a missing first name')
+      await fails(t, exchange(a, 'dir', ROOT_INO, 'file', dir), 'EINVAL', 'below')
+      await fails(t, exchange(a, 'file', dir, 'dir', ROOT_INO), 'EINVAL', 'above')
+      await fails(t, exchange(a, '.', dir, 'dir', ROOT_INO), 'EBUSY', 'a dot')
+    },
+  ],
+]
