@@ -70,6 +70,8 @@ export interface Extent {
 export interface ExtentWindow {
   readonly window: number
   readonly generation: number
+  /** The file's, at the same moment. */
+  readonly dataVersion: number
   readonly extents: readonly Extent[]
 }
 
@@ -107,10 +109,54 @@ export interface CommitReply {
   /** 'append': where the data went. */
   readonly baseOffset: number
   /**
-   * 'append' only, set when nothing was committed because the data would lie across two windows: the caller cuts its
-   * data after this many bytes into two chunks and commits again.
+   * 'append' only, set when nothing was committed because an extent would lie across two windows: the caller cuts its
+   * data after this many bytes into two chunks and commits the extents of both, at once.
    */
   readonly cutAfterBytes?: number
+}
+
+/** Windows that have extents, ascending. */
+export interface WindowList {
+  readonly attr: Attr
+  readonly windows: readonly number[]
+}
+
+/** A range that is to read as zeros. */
+export interface PunchRequest {
+  readonly offset: number
+  readonly lengthBytes: number
+  /** Those with extents in the range, at most PUNCH_WINDOWS_MAX. Others are left alone: what they have came later. */
+  readonly windows: readonly number[]
+  /** Bytes allocated by this, as far as the caller knows: 0 or less. */
+  readonly allocatedDeltaBytes: number
+  readonly mtime: TimeSpec
+  readonly clearSuid: boolean
+  /** Size to grow to at least. */
+  readonly minSizeBytes: number
+}
+
+export const PUNCH_WINDOWS_MAX = 64
+
+/** An extent of one file that names a chunk which another window names already. */
+export interface ClonedExtent {
+  readonly extent: Extent
+  /** The window of the source that it was taken from. */
+  readonly sourceWindow: number
+}
+
+export interface CloneRequest {
+  /** The file whose chunks these are: the same, or another. */
+  readonly source: number
+  /** Data versions of source and target that the extents were made for: if either has changed, nothing is done. */
+  readonly sourceVersion: number
+  readonly version: number
+  /** In any windows of the target, each in one; ordered by place. */
+  readonly extents: readonly ClonedExtent[]
+  readonly allocatedDeltaBytes: number
+  readonly mtime: TimeSpec
+  readonly clearSuid: boolean
+  /** Size to grow to at least. */
+  readonly minSizeBytes: number
 }
 
 export interface DirEntry {
@@ -222,7 +268,7 @@ export interface MetaStore {
 
   /** `have`: what the caller holds already; the reply is the whole window in any case. */
   extents(ino: number, window: number, have?: ExtentWindow): Promise<ExtentWindow>
-  /** All extents lie in one window ('at') or start at 0 ('append'). */
+  /** All extents lie in one window ('at') or follow each other from 0 ('append'). */
   commit(ino: number, request: CommitRequest): Promise<CommitReply>
   /**
    * Replaces the extents of a window by fewer that read the same. `dropped`: extents whose chunks no extent uses any
@@ -235,6 +281,15 @@ export interface MetaStore {
     dropped: readonly Extent[],
     allocatedDeltaBytes: number,
   ): Promise<boolean>
+  /** Windows that have extents, from `from` on, at most `limit`. */
+  windows(ino: number, from: number, limit: number): Promise<WindowList>
+  /** Frees what lies in the range and makes a hole of it. */
+  punch(ino: number, request: PunchRequest): Promise<Attr>
+  /**
+   * Lets a file name chunks of another, or of another place of its own, as one change. null: nothing was done, because
+   * one of the files was changed, a chunk is being deleted, or has too many holders.
+   */
+  clone(ino: number, request: CloneRequest): Promise<Attr | null>
   /** Ids for new chunks, unique in the volume for ever. */
   chunkId(): Promise<number>
 

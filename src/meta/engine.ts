@@ -7,6 +7,7 @@ import type { RedisStore, VolumeSettings } from '../cluster/contract.js'
 import type {
   Attr,
   AttrChange,
+  CloneRequest,
   CommitReply,
   CommitRequest,
   CreateReply,
@@ -20,9 +21,11 @@ import type {
   MetaStore,
   NewInode,
   OpenReply,
+  PunchRequest,
   ReaddirReply,
   RenameFlags,
   Usage,
+  WindowList,
 } from './contract.js'
 import { Core } from './core.js'
 import { readdir } from './directory.js'
@@ -30,10 +33,11 @@ import { decodeEvents } from './events.js'
 import { Files } from './files.js'
 import { ensureRoot } from './format.js'
 import { collectGarbage, type RemoveChunks } from './garbage.js'
-import { VolumeKeys } from './keys.js'
+import { CHUNK_BLOCK, VolumeKeys } from './keys.js'
 import { Locks, type WaitOptions } from './locks.js'
 import { Namespace } from './namespace.js'
 import { Openers } from './openers.js'
+import { Ranges } from './ranges.js'
 import { Reaper, allPartitions, each, releaseSession } from './recovery.js'
 import { Session } from './session.js'
 import { restartIfGone, untilDone } from './transaction.js'
@@ -43,8 +47,6 @@ const SESSION_TTL_MS = 30_000
 const INTENT_TIMEOUT_MS = 5_000
 const OPERATION_DEADLINE_MS = 30_000
 const SYNC_TIMEOUT_MS = 10_000
-/** Chunk ids come in blocks of 2^24, one Redis round trip a block; 2^29 blocks fit below 2^53. */
-const CHUNK_BLOCK = 2 ** 24
 
 export interface MetaOptions {
   readonly log: Log
@@ -78,6 +80,7 @@ class RedisMeta implements MetaStore {
   readonly #core: Core
   readonly #openers: Openers
   readonly #files: Files
+  readonly #ranges: Ranges
   readonly #names: Namespace
   readonly #reaps: boolean
   readonly #xattrs: Xattrs
@@ -112,6 +115,7 @@ class RedisMeta implements MetaStore {
     })
     this.#openers = new Openers(this.#core)
     this.#files = new Files(this.#core, this.#openers)
+    this.#ranges = new Ranges(this.#core)
     this.#names = new Namespace(this.#core, (ino) => this.#files.getattr(ino))
     this.#xattrs = new Xattrs(this.#core)
     this.#locks = new Locks(this.#core, (ino) => this.#files.getattr(ino))
@@ -260,6 +264,18 @@ class RedisMeta implements MetaStore {
     allocatedDeltaBytes: number,
   ): Promise<boolean> {
     return this.#files.compact(ino, old, extents, dropped, allocatedDeltaBytes)
+  }
+
+  windows(ino: number, from: number, limit: number): Promise<WindowList> {
+    return this.#ranges.windows(ino, from, limit)
+  }
+
+  punch(ino: number, request: PunchRequest): Promise<Attr> {
+    return this.#ranges.punch(ino, request)
+  }
+
+  clone(ino: number, request: CloneRequest): Promise<Attr | null> {
+    return this.#ranges.clone(ino, request)
   }
 
   async chunkId(): Promise<number> {

@@ -99,7 +99,8 @@ export class Files {
     const { attr } = decodeInode(ino, reply.buffer(1))
     const extents = reply.optionalBuffer(3)
     if (extents === null) return { attr }
-    return { attr, window0: { window: 0, generation: 0, extents: decodeExtents(extents, 0) } }
+    const window0 = { window: 0, generation: 0, dataVersion: attr.dataVersion, extents: decodeExtents(extents, 0) }
+    return { attr, window0 }
   }
 
   /** Generation 0: the window is in the inode record, or empty; it comes whole each time. */
@@ -114,7 +115,7 @@ export class Files {
     )
     const fresh = decodeExtents(reply.buffer(4), window)
     const kept = known !== undefined && reply.number(3) > 0 ? known.extents : []
-    return { window, generation: reply.number(2), extents: [...kept, ...fresh] }
+    return { window, generation: reply.number(2), dataVersion: reply.number(1), extents: [...kept, ...fresh] }
   }
 
   async commit(ino: number, request: CommitRequest): Promise<CommitReply> {
@@ -139,7 +140,7 @@ export class Files {
     return this.#core.change(
       SCRIPTS.commit,
       keys.home(ino),
-      [partition.extents(ino, window), partition.windows(ino)],
+      [partition.extents(ino, window), partition.windows(ino), partition.extents(ino, window + 1)],
       [
         ino,
         window,
@@ -190,6 +191,7 @@ export class Files {
           old.window,
         ),
         allocatedDeltaBytes,
+        old.window,
       ],
     )
     return reply.number(1) === 1

@@ -2,10 +2,13 @@
  * The janitor: chunks that no extent uses are deleted after a grace period, which outlives readers that still hold an
  * older extent map; keys of deleted inodes are freed.
  *
- * Invariant: an entry leaves the list only after its chunks were deleted, so a crash deletes them again, never forgets.
+ * Invariant: a claim leaves the list only after it was settled (claims.ts) and its chunks were deleted, so a crash settles
+ * it again, never forgets. A record of holders that became empty leaves after its chunk and before the claim: until then it
+ * says that the chunk is being deleted, afterwards nobody will ask.
  */
+import { Claims } from './claims.js'
 import type { Core } from './core.js'
-import { decodeExtents } from './records.js'
+import { decodeClaim } from './records.js'
 import { allPartitions } from './recovery.js'
 import { Reply } from './reply.js'
 import { SCRIPTS } from './scripts.js'
@@ -13,7 +16,6 @@ import { SCRIPTS } from './scripts.js'
 const LEASE_MS = 60_000
 const ENTRIES_MAX = 256
 const BATCH_BYTES = 1024 * 1024
-const STAMP_BYTES = 6
 
 export type RemoveChunks = (chunkIds: readonly number[]) => Promise<void>
 
@@ -32,6 +34,7 @@ async function isJanitor(core: Core): Promise<boolean> {
 
 async function collectPartition(core: Core, p: number, remove: RemoveChunks, graceMs: number): Promise<number> {
   const partition = core.keys.partition(p)
+  const claims = new Claims(core, p)
   let removed = 0
   for (;;) {
     const reply = new Reply(
@@ -45,19 +48,18 @@ async function collectPartition(core: Core, p: number, remove: RemoveChunks, gra
       if (zombies.length === 0) return removed
       continue
     }
-    const ids = chunksOf(entries)
-    if (ids.length > 0) await remove(ids)
+    const { unused, isSettled } = await claims.settle(entries.map(decodeClaim))
+    await core.step('garbage-settled')
+    if (unused.length > 0) {
+      await remove(unused)
+      await core.step('garbage-removed')
+      await claims.bury(unused)
+    }
+    removed += unused.length
+    // Somebody is at these chunks right now: they are looked at again in the next round.
+    if (!isSettled) return removed
     await core.run(SCRIPTS.garbageDone, [partition.garbage], [first, entries.length])
-    removed += ids.length
   }
-}
-
-function chunksOf(entries: readonly Buffer[]): number[] {
-  const ids = new Set<number>()
-  for (const entry of entries) {
-    for (const { chunk } of decodeExtents(entry.subarray(STAMP_BYTES), 0)) if (chunk !== null) ids.add(chunk.id)
-  }
-  return [...ids]
 }
 
 async function freeZombie(core: Core, p: number, ino: number): Promise<void> {

@@ -13,7 +13,10 @@
  *   {v.p}:c          hash    counters: n (inode sequence), inodes, bytes
  *   {v.p}:o          hash    ino -> ids of the sessions that have it open, 4 bytes each
  *   {v.p}:z          hash    ino -> time of deletion, of inodes whose :e: :w: :a: keys are still to be freed
- *   {v.p}:g          list    garbage: time of deletion (6 bytes, ms) and extents whose chunks may be deleted
+ *   {v.p}:g          list    claims: what the janitor looks at after the grace period, u48 ms, u8 kind (0 the window names
+ *                            these chunks no more, 1 it may hold them in vain), u56 ino, u32 window, extents
+ *   {v.p}:u          hash    chunk id -> its holders (clone.ts), of chunks that were ever cloned: u56 ino, u32 window, u32 data
+ *                            version each; empty while the chunk is being deleted. p: the id's block number modulo P
  *   {v.p}:x          hash    locks of prepared transactions: i<ino> | d<ino>/<name> | n<ino> -> tx;
  *                            t<tx> -> what to do when it is decided
  *   {v.p}:k          hash    ino -> file locks held and awaited (scripts/lib/filelocks.lua)
@@ -54,6 +57,11 @@ export class VolumeKeys {
     return keys
   }
 
+  /** Where it is kept who holds a chunk. Chunks that one client made fall together: a batch of them asks few partitions. */
+  holdersOf(chunkId: number): number {
+    return Math.floor(chunkId / CHUNK_BLOCK) % this.#parts.length
+  }
+
   of(ino: number): PartitionKeys {
     return this.partition(this.home(ino))
   }
@@ -62,6 +70,9 @@ export class VolumeKeys {
     return wideKey(this.#volume, name)
   }
 }
+
+/** Chunk ids come in blocks of 2^24, one Redis round trip a block; 2^29 blocks fit below 2^53. */
+export const CHUNK_BLOCK = 2 ** 24
 
 export function wideKey(volume: string, name: string): string {
   return `{${volume}}:m:${name}`
@@ -76,6 +87,7 @@ export class PartitionKeys {
   readonly open: string
   readonly garbage: string
   readonly zombies: string
+  readonly holders: string
   readonly decisions: string
   readonly fileLocks: string
 
@@ -88,6 +100,7 @@ export class PartitionKeys {
     this.open = `${tag}:o`
     this.garbage = `${tag}:g`
     this.zombies = `${tag}:z`
+    this.holders = `${tag}:u`
     this.decisions = `${tag}:t`
     this.fileLocks = `${tag}:k`
   }

@@ -144,3 +144,37 @@ export function decodeDirent(member: Buffer): { name: Buffer; ino: number; type:
     type: typeName(member.readUInt8(cut + 8)),
   }
 }
+
+/** A window as the holder of a chunk: u56 ino, u32 window. In a record u32 data version follows (scripts/lib/holders.lua). */
+export const HOLDER_BYTES = 15
+
+export function encodeHolder(ino: number, window: number): Buffer {
+  const out = Buffer.alloc(HOLDER_BYTES - 4)
+  writeU56(out, ino, 0)
+  out.writeUInt32LE(window, 7)
+  return out
+}
+
+/** The data version of `holder` in a record; undefined if it is not in it. */
+export function holderVersion(record: Buffer, holder: Buffer): number | undefined {
+  for (let at = 0; at + HOLDER_BYTES <= record.length; at += HOLDER_BYTES) {
+    if (record.subarray(at, at + holder.length).equals(holder)) return record.readUInt32LE(at + holder.length)
+  }
+  return undefined
+}
+
+/** What the janitor is to look at (scripts/lib/mutate.lua, claim): u48 ms, u8 kind, u56 ino, u32 window, extents. */
+export interface Claim {
+  readonly kind: 'discard' | 'intent'
+  readonly ino: number
+  readonly window: number
+  readonly chunks: readonly number[]
+}
+
+const CLAIM_HEAD_BYTES = 18
+
+export function decodeClaim(entry: Buffer): Claim {
+  const window = entry.readUInt32LE(14)
+  const ids = decodeExtents(entry.subarray(CLAIM_HEAD_BYTES), window).flatMap(({ chunk }) => chunk?.id ?? [])
+  return { kind: entry[6] === 0 ? 'discard' : 'intent', ino: readU56(entry, 7), window, chunks: [...new Set(ids)] }
+}

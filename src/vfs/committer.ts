@@ -21,6 +21,13 @@ export interface Uploaded {
   readonly chunk: ChunkRef
 }
 
+/** A chunk's worth of appended data. */
+interface Part {
+  readonly data: readonly Buffer[]
+  readonly lengthBytes: number
+  readonly chunk: ChunkRef
+}
+
 export interface CommitterDeps {
   readonly meta: MetaStore
   readonly fresh: Freshness
@@ -51,47 +58,51 @@ export class Committer {
   }
 
   /**
-   * One batch of appended writes, where the store says. Data that would lie across two windows becomes two chunks and two
-   * commits: only a write that crosses such a border may be parted from its end by another client's append.
+   * One batch of appended writes, where the store says, as one change: nobody else's append comes in between. A chunk lies
+   * in one window, so data that would lie across two becomes two chunks, whose extents are committed together.
    */
   async commitAppend(ino: number, { batch, chunk }: Uploaded, notBefore: TimeSpec): Promise<TimeSpec> {
     const mtime = latest(notBefore, [{ batch, chunk }])
     const { data, lengthBytes } = batch.seal()
-    await this.#append(ino, batch, mtime, data, lengthBytes, chunk)
+    let parts: readonly Part[] = [{ data, lengthBytes, chunk }]
+    for (;;) {
+      const cut = await this.#append(ino, batch, mtime, parts)
+      if (cut === undefined) break
+      // Where the border lies changes with what others append meanwhile.
+      invariant(cut > 0 && cut < lengthBytes, 'a cut leaves two parts')
+      this.#deps.uploader.discard(parts.map((part) => part.chunk.id))
+      parts = await this.#cut(ino, batch, [0, cut, lengthBytes])
+    }
+    for (const part of parts) this.#deps.data.put(part.chunk, part.data)
     return mtime
   }
 
-  async #append(
-    ino: number,
-    batch: Batch,
-    mtime: TimeSpec,
-    data: readonly Buffer[],
-    lengthBytes: number,
-    chunk: ChunkRef,
-  ): Promise<void> {
-    const extents: Extent[] = [{ fileOffset: 0, lengthBytes, chunk, chunkOffset: 0 }]
-    const request = {
+  /** undefined when it is done, else where the data is to be cut. */
+  async #append(ino: number, batch: Batch, mtime: TimeSpec, parts: readonly Part[]): Promise<number | undefined> {
+    const extents: Extent[] = []
+    let end = 0
+    for (const { lengthBytes, chunk } of parts) {
+      extents.push({ fileOffset: end, lengthBytes, chunk, chunkOffset: 0 })
+      end += lengthBytes
+    }
+    const clear = batch.clearSuid ? ({ clearSuid: true } as const) : {}
+    const { cutAfterBytes } = await this.#commit(ino, {
       extents,
       mode: 'append',
-      allocatedDeltaBytes: lengthBytes,
+      allocatedDeltaBytes: end,
       mtime,
-      ...suid([{ batch, chunk }]),
-    } as const
-    const { cutAfterBytes } = await this.#commit(ino, request)
-    if (cutAfterBytes === undefined) {
-      this.#deps.data.put(chunk, data)
-      return
+      ...clear,
+    })
+    return cutAfterBytes
+  }
+
+  async #cut(ino: number, batch: Batch, [start, middle, end]: readonly [number, number, number]): Promise<Part[]> {
+    const { data } = batch.seal()
+    const part = async (from: number, to: number): Promise<Part> => {
+      const piece = slicePieces(data, from, to)
+      return { data: piece, lengthBytes: to - from, chunk: await this.#uploadPart(ino, batch, piece, to - from) }
     }
-    invariant(cutAfterBytes > 0 && cutAfterBytes < lengthBytes, 'a cut leaves two parts')
-    this.#deps.uploader.discard([chunk.id])
-    for (const [from, to] of [
-      [0, cutAfterBytes],
-      [cutAfterBytes, lengthBytes],
-    ] as const) {
-      const part = slicePieces(data, from, to)
-      const ref = await this.#uploadPart(ino, batch, part, to - from)
-      await this.#append(ino, batch, mtime, part, to - from, ref)
-    }
+    return [await part(start, middle), await part(middle, end)]
   }
 
   async #uploadPart(ino: number, batch: Batch, data: readonly Buffer[], lengthBytes: number): Promise<ChunkRef> {

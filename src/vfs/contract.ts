@@ -71,11 +71,35 @@ export interface VfsContract {
   /** Short only at the end of the file. */
   read(handle: number, offset: number, lengthBytes: number): Promise<Buffer>
   /**
-   * `data` is copied before the promise settles. With O_APPEND the offset is ignored. Answers the bytes taken: all.
+   * `data` is copied before the promise settles. With O_APPEND the offset is ignored. Answers the bytes taken: all but
+   * those behind the largest size (EFBIG if there are no others).
    * `durability`: how many owners must have these bytes when they are sent to the chunk nodes, in place of the mount's
    * own setting; bytes gathered into one chunk get the strongest that was asked for any of them.
    */
   write(handle: number, offset: number, data: Uint8Array, durability?: Durability): Promise<number>
+  /**
+   * Bytes of the kernel's page cache (a shared mapping) at their place: written by nobody in particular, through any
+   * handle of the inode, so that O_APPEND, its access mode and O_SYNC mean nothing.
+   */
+  writeBack(handle: number, offset: number, data: Uint8Array): Promise<number>
+  /**
+   * fallocate(2), mode 0 or bits of FALLOC_FL_*. Room is checked, not reserved: a later write may still find the nodes
+   * full. EOPNOTSUPP for what shifts data (COLLAPSE_RANGE, INSERT_RANGE) and for UNSHARE_RANGE.
+   */
+  fallocate(handle: number, mode: number, offset: number, lengthBytes: number): Promise<void>
+  /** lseek(2) with SEEK_DATA (3) or SEEK_HOLE (4): ENXIO at the end of the file, and behind the last data. */
+  seek(handle: number, offset: number, whence: number): Promise<number>
+  /**
+   * copy_file_range(2) without moving bytes: the target names the source's chunks. Answers how many bytes: fewer at the
+   * end of the source and of what one call does. EOPNOTSUPP where copying the bytes is the better, or the only, way.
+   */
+  copyRange(
+    source: number,
+    sourceOffset: number,
+    target: number,
+    targetOffset: number,
+    lengthBytes: number,
+  ): Promise<number>
   /** close(2): everything written through any handle of the inode is committed; reports failed background writes. */
   flush(handle: number): Promise<void>
   fsync(handle: number, dataOnly: boolean): Promise<void>

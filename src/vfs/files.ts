@@ -89,12 +89,9 @@ export class Files {
   async write(handle: number, offset: number, data: Uint8Array, durability?: Durability): Promise<number> {
     const file = this.#context.handles.file(handle)
     if (!file.writable) throw new PosixError('EBADF', 'not open for writing')
-    if (!file.append) {
-      checkRange(offset, data.length)
-      if (data.length > FILE_MAX_BYTES - offset) throw new PosixError('EFBIG', `beyond ${FILE_MAX_BYTES} bytes`)
-    }
     file.reportFull()
     if (data.length === 0) return 0
+    const taken = file.append ? data : fitting(offset, data)
     const { clock } = this.#context
     await file.state.settled()
     const info = {
@@ -102,10 +99,20 @@ export class Files {
       clearSuid: file.clearSuid,
       durability: durability ?? this.#context.durability,
     }
-    if (file.append) await file.state.writer.append(data, info)
-    else await file.state.writer.write(offset, data, info)
+    if (file.append) await file.state.writer.append(taken, info)
+    else await file.state.writer.write(offset, taken, info)
     if (file.sync) await this.#sync(file)
-    return data.length
+    return taken.length
+  }
+
+  async writeBack(handle: number, offset: number, data: Uint8Array): Promise<number> {
+    const { state } = this.#context.handles.file(handle)
+    if (data.length === 0) return 0
+    const taken = fitting(offset, data)
+    await state.settled()
+    const { clock, durability } = this.#context
+    await state.writer.write(offset, taken, { mtime: clock.now(), clearSuid: false, durability })
+    return taken.length
   }
 
   async flush(handle: number): Promise<void> {
@@ -116,6 +123,12 @@ export class Files {
 
   async fsync(handle: number): Promise<void> {
     await this.#sync(this.#context.handles.file(handle))
+  }
+
+  /** After a change through a handle with O_SYNC or O_DSYNC. */
+  async synced(handle: number): Promise<void> {
+    const file = this.#context.handles.file(handle)
+    if (file.sync) await this.#sync(file)
   }
 
   /** The handle is gone whatever happens; a failure that nobody reported is thrown last. */
@@ -196,6 +209,14 @@ export class Files {
     this.#context.states.peek(ino)?.writer.forgetTimes()
     return { attr }
   }
+}
+
+/** What of a write lies below the largest size, as write(2) does it. */
+function fitting(offset: number, data: Uint8Array): Uint8Array {
+  checkRange(offset, data.length)
+  const room = FILE_MAX_BYTES - offset
+  if (room === 0) throw new PosixError('EFBIG', `beyond ${FILE_MAX_BYTES} bytes`)
+  return data.length > room ? data.subarray(0, room) : data
 }
 
 /** What open(2) answers for what is no regular file and reaches a filesystem anyway. */

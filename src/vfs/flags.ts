@@ -16,6 +16,14 @@ export const O_DSYNC = 0o10000
 /** With the bit of O_DSYNC in it. */
 export const O_SYNC = 0o4010000
 
+/** fallocate(2), linux/falloc.h. */
+export const FALLOC_FL_KEEP_SIZE = 0x01
+export const FALLOC_FL_PUNCH_HOLE = 0x02
+export const FALLOC_FL_ZERO_RANGE = 0x10
+
+export const SEEK_DATA = 3
+export const SEEK_HOLE = 4
+
 export const S_IFMT = 0o170000
 export const S_ISUID = 0o4000
 export const S_ISGID = 0o2000

@@ -23,7 +23,8 @@ export class InodeState {
 
   /** One change of size at a time; reads and writes that come later wait for it. */
   async exclusive<T>(change: () => Promise<T>): Promise<T> {
-    await this.settled()
+    // Checked and taken in one tick: of several that wait, one gets it.
+    while (this.#gate !== null) await this.#gate
     let open = (): void => undefined
     const gate = new Promise<void>((resolve) => (open = resolve))
     this.#gate = gate

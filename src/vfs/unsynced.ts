@@ -40,6 +40,7 @@ export class UnsyncedChunks {
 
   add(ino: number, id: number): void {
     const ids = this.#byIno.get(ino) ?? new Set<number>()
+    if (ids.has(id)) return
     this.#byIno.set(ino, ids.add(id))
     this.#count++
     if (this.#count > this.#deps.limits.unsyncedChunks) void this.#syncOldest()

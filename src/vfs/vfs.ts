@@ -4,6 +4,7 @@
  *   namespace.ts   names                         attributes.ts  getattr, setattr
  *   files.ts       open files                    directory.ts   open directories
  *   writer.ts      what is not committed yet      reader.ts      what is read, and read ahead
+ *   ranges.ts      holes                         copy.ts        copies that move no bytes
  *   cache.ts, extent-cache.ts, chunk-cache.ts     what is kept, and freshness.ts for how long
  */
 import { PosixError } from '../base/errno.js'
@@ -23,12 +24,14 @@ import type {
   VfsContract,
   VfsDirEntry,
 } from './contract.js'
+import { Copier } from './copy.js'
 import { DirectoryStream } from './directory.js'
 import { toPosix } from './failures.js'
 import { O_ACCMODE, O_RDONLY, O_TRUNC } from './flags.js'
 import { Files, type Opened } from './files.js'
 import { checkXattrName, checkXattrValue, xattrMode } from './names.js'
 import { Namespace } from './namespace.js'
+import { Ranges } from './ranges.js'
 
 export type { VfsOptions } from './context.js'
 export type { VfsLimits } from './limits.js'
@@ -45,6 +48,8 @@ class Vfs implements VfsContract {
   readonly #attributes: Attributes
   readonly #names: Namespace
   readonly #files: Files
+  readonly #ranges: Ranges
+  readonly #copier: Copier
   #statfs: { readonly atMs: number; readonly reply: Promise<StatFs> } | null = null
   #ended: Promise<void> | undefined
 
@@ -53,6 +58,8 @@ class Vfs implements VfsContract {
     this.#attributes = new Attributes(context)
     this.#names = new Namespace(context, this.#attributes)
     this.#files = new Files(context, this.#attributes)
+    this.#ranges = new Ranges(context)
+    this.#copier = new Copier(context)
   }
 
   lookup(_caller: Caller, parent: number, name: Buffer): Promise<Attr> {
@@ -115,6 +122,31 @@ class Vfs implements VfsContract {
   }
   write(handle: number, offset: number, data: Uint8Array, durability?: Durability): Promise<number> {
     return this.#do(() => this.#files.write(handle, offset, data, durability))
+  }
+  writeBack(handle: number, offset: number, data: Uint8Array): Promise<number> {
+    return this.#do(() => this.#files.writeBack(handle, offset, data))
+  }
+  fallocate(handle: number, mode: number, offset: number, lengthBytes: number): Promise<void> {
+    return this.#do(async () => {
+      await this.#ranges.fallocate(handle, mode, offset, lengthBytes)
+      await this.#files.synced(handle)
+    })
+  }
+  seek(handle: number, offset: number, whence: number): Promise<number> {
+    return this.#do(() => this.#ranges.seek(handle, offset, whence))
+  }
+  copyRange(
+    source: number,
+    sourceOffset: number,
+    target: number,
+    targetOffset: number,
+    lengthBytes: number,
+  ): Promise<number> {
+    return this.#do(async () => {
+      const copied = await this.#copier.copy(source, sourceOffset, target, targetOffset, lengthBytes)
+      await this.#files.synced(target)
+      return copied
+    })
   }
   flush(handle: number): Promise<void> {
     return this.#do(() => this.#files.flush(handle))

@@ -24,6 +24,7 @@ import { Budget } from './budget.js'
 import type { Committer } from './committer.js'
 import { Batch, type WriteInfo } from './dirty-map.js'
 import { toPosix } from './failures.js'
+import { IntervalMap } from './interval-map.js'
 import type { VfsLimits } from './limits.js'
 import type { DirtyMemory } from './memory.js'
 import type { Uploader } from './uploader.js'
@@ -197,6 +198,18 @@ export class InodeWriter {
         onCovered(piece.start, piece.end)
       }
     }
+  }
+
+  /** Where positional bytes lie, from `start` on. */
+  covered(start: number): IntervalMap<true> {
+    const ranges = new IntervalMap<true>()
+    for (const batch of this.#batches()) {
+      if (batch.mode === 'append') continue
+      for (const piece of batch.overlapping(start, Number.MAX_SAFE_INTEGER)) {
+        ranges.set(piece.start, piece.end, true, piece.start)
+      }
+    }
+    return ranges
   }
 
   /** End of the positional bytes. */

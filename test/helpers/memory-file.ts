@@ -41,6 +41,36 @@ export class MemoryFile {
     this.#sizeBytes = sizeBytes
   }
 
+  /** What lies in the range reads as zeros; whole pages of it take no room. */
+  zero(offset: number, lengthBytes: number): void {
+    for (const page of this.#pagesIn(offset, offset + lengthBytes)) {
+      const start = Math.max(0, offset - page * PAGE_BYTES)
+      const end = Math.min(PAGE_BYTES, offset + lengthBytes - page * PAGE_BYTES)
+      if (end - start === PAGE_BYTES) this.#pages.delete(page)
+      else this.#pages.get(page)?.fill(0, start, end)
+    }
+  }
+
+  /** The first byte of data in [offset, size), in pages. */
+  dataFrom(offset: number): number | undefined {
+    const [page] = this.#pagesIn(offset, this.#sizeBytes)
+    return page === undefined ? undefined : Math.max(offset, page * PAGE_BYTES)
+  }
+
+  holeFrom(offset: number): number {
+    let page = Math.floor(offset / PAGE_BYTES)
+    if (!this.#pages.has(page)) return offset
+    while (this.#pages.has(page)) page++
+    return Math.min(page * PAGE_BYTES, this.#sizeBytes)
+  }
+
+  /** Pages that are there and touch [start, end), ascending. */
+  #pagesIn(start: number, end: number): number[] {
+    return [...this.#pages.keys()]
+      .filter((page) => (page + 1) * PAGE_BYTES > start && page * PAGE_BYTES < end)
+      .sort((a, b) => a - b)
+  }
+
   #eachPage(
     offset: number,
     lengthBytes: number,

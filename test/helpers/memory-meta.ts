@@ -11,6 +11,7 @@ import type { VolumeSettings } from '../../src/cluster/contract.js'
 import type {
   Attr,
   AttrChange,
+  CloneRequest,
   CommitReply,
   CommitRequest,
   CreateReply,
@@ -25,9 +26,11 @@ import type {
   MetaStore,
   NewInode,
   OpenReply,
+  PunchRequest,
   ReaddirReply,
   RenameFlags,
   Usage,
+  WindowList,
 } from '../../src/meta/contract.js'
 import { LockTable } from './lock-table.js'
 
@@ -452,8 +455,8 @@ export class MemoryMeta implements MetaStore {
       const base = request.mode === 'append' ? attr.sizeBytes : 0
       const length = request.extents.reduce((end, extent) => Math.max(end, extent.fileOffset + extent.lengthBytes), 0)
       const room = WINDOW_BYTES - (base % WINDOW_BYTES)
-      if (request.mode === 'append' && length > room)
-        return { attr: { ...attr }, baseOffset: base, cutAfterBytes: room }
+      const isCut = request.extents.some((one) => one.fileOffset < room && one.fileOffset + one.lengthBytes > room)
+      if (request.mode === 'append' && isCut) return { attr: { ...attr }, baseOffset: base, cutAfterBytes: room }
       for (const extent of request.extents) this.#addExtent(inode, { ...extent, fileOffset: base + extent.fileOffset })
       attr.sizeBytes = Math.max(attr.sizeBytes, base + length, request.minSizeBytes ?? 0)
       attr.allocatedBytes = Math.max(0, attr.allocatedBytes + request.allocatedDeltaBytes)
@@ -483,6 +486,42 @@ export class MemoryMeta implements MetaStore {
       for (const { chunk } of dropped) if (chunk !== null) this.#volume.garbage.add(chunk.id)
       this.#emit({ kind: 'data', ino })
       return true
+    })
+  }
+
+  windows(ino: number, from: number, limit: number): Promise<WindowList> {
+    return this.#call('windows', () => {
+      const { attr, windows } = this.#inode(ino)
+      if (attr.type !== 'file') throw new PosixError('EINVAL')
+      const found = [...windows.keys()].filter((window) => window >= from).sort((a, b) => a - b)
+      return { attr: { ...attr }, windows: found.slice(0, limit) }
+    })
+  }
+
+  punch(ino: number, request: PunchRequest): Promise<Attr> {
+    return this.#call('punch', () => {
+      const inode = this.#inode(ino)
+      if (inode.attr.type !== 'file') throw new PosixError('EINVAL')
+      for (const window of request.windows) {
+        const start = Math.max(request.offset, window * WINDOW_BYTES)
+        const end = Math.min(request.offset + request.lengthBytes, (window + 1) * WINDOW_BYTES)
+        if (end <= start || !inode.windows.has(window)) continue
+        const hole = { fileOffset: start, lengthBytes: end - start, chunk: null, chunkOffset: 0 }
+        if (end - start < WINDOW_BYTES) this.#addExtent(inode, hole)
+        else this.#freeWindow(inode, window)
+      }
+      return this.#wrote(inode, request)
+    })
+  }
+
+  clone(ino: number, request: CloneRequest): Promise<Attr | null> {
+    return this.#call('clone', () => {
+      const inode = this.#inode(ino)
+      if (inode.attr.type !== 'file') throw new PosixError('EINVAL')
+      const source = this.#inode(request.source)
+      if (inode.attr.dataVersion !== request.version || source.attr.dataVersion !== request.sourceVersion) return null
+      for (const { extent } of request.extents) this.#addExtent(inode, extent)
+      return this.#wrote(inode, request)
     })
   }
 
@@ -522,7 +561,8 @@ export class MemoryMeta implements MetaStore {
 
   collectGarbage(remove: (chunkIds: readonly number[]) => Promise<void>): Promise<number> {
     return this.#call('collectGarbage', () => {
-      const ids = [...this.#volume.garbage]
+      const live = this.#volume.liveChunks()
+      const ids = [...this.#volume.garbage].filter((id) => !live.has(id))
       this.#volume.garbage.clear()
       return remove(ids).then(() => ids.length)
     })
@@ -627,7 +667,8 @@ export class MemoryMeta implements MetaStore {
   }
 
   #window(inode: Inode, window: number): ExtentWindow {
-    return { window, generation: inode.generation, extents: [...(inode.windows.get(window) ?? [])] }
+    const extents = [...(inode.windows.get(window) ?? [])]
+    return { window, generation: inode.generation, dataVersion: inode.attr.dataVersion, extents }
   }
 
   #addExtent(inode: Inode, extent: Extent): void {
@@ -637,6 +678,24 @@ export class MemoryMeta implements MetaStore {
     const extents = inode.windows.get(window) ?? []
     extents.push(extent)
     inode.windows.set(window, extents)
+  }
+
+  #freeWindow(inode: Inode, window: number): void {
+    for (const { chunk } of inode.windows.get(window) ?? []) if (chunk !== null) this.#volume.garbage.add(chunk.id)
+    inode.windows.delete(window)
+    inode.generation++
+  }
+
+  #wrote(inode: Inode, request: PunchRequest | CloneRequest): Attr {
+    const { attr } = inode
+    attr.sizeBytes = Math.max(attr.sizeBytes, request.minSizeBytes)
+    attr.allocatedBytes = Math.max(0, attr.allocatedBytes + request.allocatedDeltaBytes)
+    attr.dataVersion++
+    attr.mtime = request.mtime
+    attr.ctime = compareTime(request.mtime, attr.ctime) > 0 ? request.mtime : attr.ctime
+    if (request.clearSuid) dropSuid(attr)
+    this.#emit({ kind: 'data', ino: attr.ino })
+    return { ...attr }
   }
 
   #truncate(inode: Inode, size: number): void {

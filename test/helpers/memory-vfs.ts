@@ -25,6 +25,12 @@ const O_TRUNC = 0o1000
 const O_APPEND = 0o2000
 const S_ISUID = 0o4000
 const S_ISGID = 0o2000
+const KEEP_SIZE = 1
+const PUNCH_HOLE = 2
+const ZERO_RANGE = 16
+const SEEK_DATA = 3
+const SEEK_HOLE = 4
+const COPY_BYTES = 16 * 1024 * 1024
 const XATTR_CREATE = 1
 const XATTR_REPLACE = 2
 
@@ -233,12 +239,54 @@ export class MemoryVfs implements VfsContract {
     const { node, flags } = this.#file(handle)
     const access = flags & O_ACCMODE
     if (access !== O_WRONLY && access !== O_RDWR) throw new PosixError('EBADF')
-    const at = (flags & O_APPEND) !== 0 ? node.file.sizeBytes : offset
-    if (at + data.length > FILE_MAX_BYTES) throw new PosixError('EFBIG')
-    node.file.write(at, data)
+    return this.#write(node, (flags & O_APPEND) !== 0 ? node.file.sizeBytes : offset, data)
+  }
+
+  async writeBack(handle: number, offset: number, data: Uint8Array): Promise<number> {
+    return this.#write(this.#file(handle).node, offset, data)
+  }
+
+  #write(node: Node, at: number, data: Uint8Array): number {
+    const room = FILE_MAX_BYTES - at
+    if (room <= 0 && data.length > 0) throw new PosixError('EFBIG')
+    const taken = data.subarray(0, room)
+    node.file.write(at, taken)
     this.#touch(node)
     node.dataVersion++
-    return data.length
+    return taken.length
+  }
+
+  async fallocate(handle: number, mode: number, offset: number, lengthBytes: number): Promise<void> {
+    const { node, flags } = this.#file(handle)
+    const [keepsSize, kind] = [(mode & KEEP_SIZE) !== 0, mode & ~KEEP_SIZE]
+    const isKnown = kind === 0 || kind === ZERO_RANGE || (kind === PUNCH_HOLE && keepsSize)
+    if (!isKnown) throw new PosixError('EOPNOTSUPP')
+    if ((flags & O_ACCMODE) === 0) throw new PosixError('EBADF')
+    if (offset < 0 || lengthBytes <= 0) throw new PosixError('EINVAL')
+    if (offset + lengthBytes > FILE_MAX_BYTES) throw new PosixError('EFBIG')
+    if (kind !== 0) node.file.zero(offset, lengthBytes)
+    if (!keepsSize) node.file.truncate(Math.max(node.file.sizeBytes, offset + lengthBytes))
+    this.#touch(node)
+    node.dataVersion++
+  }
+
+  async seek(handle: number, offset: number, whence: number): Promise<number> {
+    const { file } = this.#file(handle).node
+    if (offset < 0 || offset >= file.sizeBytes) throw new PosixError('ENXIO')
+    if (whence === SEEK_HOLE) return file.holeFrom(offset)
+    if (whence !== SEEK_DATA) throw new PosixError('EINVAL')
+    const at = file.dataFrom(offset)
+    if (at === undefined) throw new PosixError('ENXIO')
+    return at
+  }
+
+  async copyRange(source: number, from: number, target: number, to: number, lengthBytes: number): Promise<number> {
+    const [input, output] = [this.#file(source), this.#file(target)]
+    const overlaps = input.node === output.node && from < to + lengthBytes && to < from + lengthBytes
+    if (overlaps) throw new PosixError('EINVAL')
+    if ((output.flags & O_APPEND) !== 0) throw new PosixError('EBADF')
+    const data = input.node.file.read(from, Math.min(lengthBytes, COPY_BYTES))
+    return this.#write(output.node, to, data)
   }
 
   async flush(handle: number): Promise<void> {

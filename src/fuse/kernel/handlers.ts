@@ -5,6 +5,7 @@ import { AttributeHandlers } from './handlers/attributes.js'
 import { DirectoryHandlers } from './handlers/directories.js'
 import { FileHandlers } from './handlers/files.js'
 import { NameHandlers } from './handlers/names.js'
+import { RangeHandlers } from './handlers/ranges.js'
 import { nothing, type Answer, type DropTable, type HandlerTable, type Request } from './handlers/request.js'
 import { XattrHandlers } from './handlers/xattrs.js'
 
@@ -25,6 +26,7 @@ export class Handlers {
       ...new XattrHandlers(vfs).table,
       ...this.#files.table,
       ...this.#directories.table,
+      ...new RangeHandlers(vfs).table,
       destroy: nothing,
     }
     this.#dropTable = { ...this.#files.dropTable, ...this.#directories.dropTable }

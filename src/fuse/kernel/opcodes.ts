@@ -58,8 +58,11 @@ export const OPCODES: readonly Opcode[] = [
   silent(36, 'interrupt', 8),
   silent(38, 'destroy', 0),
   silent(42, 'batchForget', 8),
+  op(43, 'fallocate', 32),
   op(44, 'readdirplus', 40, 0, 'killed'),
   op(45, 'rename2', 16, 2),
+  op(46, 'lseek', 24, 0, 'killed'),
+  op(47, 'copyFileRange', 56),
   op(50, 'syncfs', 8),
   op(52, 'statx', 24, 0, 'killed'),
 ]

@@ -143,6 +143,13 @@ export function encodeOpen(handle: number, flags: number): Buffer {
   return out
 }
 
+/** struct fuse_write_out. */
+export function encodeCount(bytes: number): Buffer {
+  const out = Buffer.alloc(8)
+  out.writeUInt32LE(bytes, 0)
+  return out
+}
+
 /** A name that ends with NUL, from `at`; and where the next begins. null if there is no end. */
 export function readName(body: Buffer, at: number): { readonly name: Buffer; readonly next: number } | null {
   const end = body.indexOf(0, at)

@@ -1,7 +1,8 @@
--- include: inode locks mutate
+-- include: inode locks mutate extents
 -- A window's extents are replaced by fewer that read the same; what was appended meanwhile stays behind them.
 -- KEYS: 9 extents of the window. ARGV: 7 ino, 8 generation, 9 bytes that were read, 10 new extents, 11 extents dropped,
--- 12 allocated delta. 0, 1 done or 0 (the window is another by now)
+-- 12 allocated delta, 13 window. 0, 1 done or 0 (the window is another by now)
+-- A dropped chunk that was cloned into the window meanwhile is named still: the janitor looks before it believes.
 local known = before()
 if known then return known end
 local ino, len = tonumber(ARGV[7]), tonumber(ARGV[9])
@@ -11,13 +12,9 @@ if not blob then return {0, 0} end
 local generation = struct.unpack('<I4', blob)
 if generation ~= tonumber(ARGV[8]) or #blob - 4 < len then return {0, 0} end
 n.dv = n.dv + 1
-redis.call('SET', KEYS[9], struct.pack('<I4', n.dv) .. ARGV[10] .. string.sub(blob, 5 + len))
-discard(ARGV[11])
-local delta = math.max(tonumber(ARGV[12]), -n.alloc)
-if delta ~= 0 then
-  n.alloc = n.alloc + delta
-  redis.call('HINCRBY', KEYS[3], 'bytes', string.format('%d', delta))
-end
+redis.call('SET', KEYS[9], struct.pack('<I4', n.dv % 4294967296) .. ARGV[10] .. string.sub(blob, 5 + len))
+discard(ino, tonumber(ARGV[13]), ARGV[11])
+account(n, tonumber(ARGV[12]))
 save(ino, n)
 emit(2, ino)
 return after({0, 1})

@@ -1,10 +1,10 @@
--- include: inode locks mutate
+-- include: inode locks mutate extents
 -- oom: allowed
 -- KEYS: 9 windows, 10 extents of the window in which the new size lies, 11… extents of the windows named in ARGV
 -- ARGV: 7 ino, 8 size, 9… windows to free, ascending
 -- 0, record (with the size reached) | 4, window, … (the last windows of the file: name them and call again)
 -- A file with more windows than one call may free shrinks in steps, each of them a truncation.
-local WINDOW, EXTENT, STEP = 67108864, 53, 64
+local STEP = 64
 local known = before()
 if known then return known end
 local ino, size = tonumber(ARGV[7]), tonumber(ARGV[8])
@@ -15,13 +15,6 @@ if n.type ~= FILE then return {EINVAL} end
 local edge = math.floor(size / WINDOW)
 local cut = size - edge * WINDOW
 local reached = size
-
-local function freewindow(key, window)
-  local blob = redis.call('GET', key)
-  if blob then discard(string.sub(blob, 5)) end
-  redis.call('DEL', key)
-  redis.call('ZREM', KEYS[9], window)
-end
 
 -- Inline extents behind the new end go; one that crosses it is cut. A chunk is discarded with its last extent.
 local function cutinline()
@@ -39,7 +32,7 @@ local function cutinline()
   for _, e in ipairs(dropped) do
     if not ids[struct.unpack('<I7', e, 9)] then garbage[#garbage + 1] = e end
   end
-  discard(table.concat(garbage))
+  discard(ino, 0, table.concat(garbage))
   n.tail = table.concat(kept)
   n.tk = #n.tail > 0 and 1 or 0
 end
@@ -60,11 +53,11 @@ if size < n.size then
         return reply
       end
     end
-    for _, w in ipairs(beyond) do freewindow(named[w], w) end
+    for _, w in ipairs(beyond) do freewindow(n, ino, tonumber(w), named[w], KEYS[9]) end
     if more then
       reached = tonumber(beyond[#beyond]) * WINDOW
     elseif cut > 0 and not (edge == 0 and n.tk == 1) and redis.call('EXISTS', KEYS[10]) == 1 then
-      redis.call('APPEND', KEYS[10], struct.pack('<I4I4', cut, WINDOW - cut) .. string.rep('\0', EXTENT - 8))
+      redis.call('APPEND', KEYS[10], hole(cut, WINDOW - cut))
     end
     if redis.call('EXISTS', KEYS[9]) == 0 then n.win = 0 end
   end

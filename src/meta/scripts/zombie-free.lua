@@ -6,7 +6,8 @@ local t = redis.call('TIME')
 local now = math.floor(t[1] * 1000 + t[2] / 1000)
 for at = 2, #ARGV do
   local blob = redis.call('GET', KEYS[at + 3])
-  if blob then redis.call('RPUSH', KEYS[1], struct.pack('<I6', now) .. string.sub(blob, 5)) end
+  if blob then redis.call('RPUSH', KEYS[1], struct.pack('<I6BI7I4', now, 0, tonumber(ARGV[1]), tonumber(ARGV[at])) ..
+    string.sub(blob, 5)) end
   redis.call('DEL', KEYS[at + 3])
   redis.call('ZREM', KEYS[3], ARGV[at])
 end

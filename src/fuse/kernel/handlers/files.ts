@@ -3,7 +3,7 @@ import { PosixError } from '../../../base/errno.js'
 import { messageOf } from '../../../base/errors.js'
 import type { Log } from '../../../base/log.js'
 import type { Attr, VfsContract } from '../../../vfs/contract.js'
-import { encodeEntry, encodeOpen } from '../wire.js'
+import { encodeCount, encodeEntry, encodeOpen } from '../wire.js'
 import { clearedMode } from './attributes.js'
 import {
   handleIn,
@@ -17,6 +17,8 @@ import {
 } from './request.js'
 
 const FSYNC_DATA = 1
+/** From the page cache, for a shared mapping: through a handle that the kernel chose. */
+const WRITE_CACHE = 1
 const WRITE_KILL = 4
 const OPEN_KILL = 1
 const KEEP_CACHE = 2
@@ -104,9 +106,10 @@ export class FileHandlers {
       const cleared = await clearedMode(this.#vfs, caller, node)
       if (cleared.mode !== undefined) await this.#vfs.setattr(caller, node, cleared)
     }
-    const written = await this.#vfs.write(handleOf(body), offsetAt(body, 8), data)
-    const out = Buffer.alloc(8)
-    out.writeUInt32LE(written, 0)
-    return out
+    const isCached = (body.readUInt32LE(20) & WRITE_CACHE) !== 0
+    const [handle, offset] = [handleOf(body), offsetAt(body, 8)]
+    return encodeCount(
+      await (isCached ? this.#vfs.writeBack(handle, offset, data) : this.#vfs.write(handle, offset, data)),
+    )
   }
 }

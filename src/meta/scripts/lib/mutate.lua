@@ -61,9 +61,14 @@ local function nowms()
   return math.floor(t[1] * 1000 + t[2] / 1000)
 end
 
--- Extents whose chunks nobody needs any more: the janitor deletes them after a grace period.
-local function discard(extents)
-  if #extents > 0 then redis.call('RPUSH', KEYS[7], struct.pack('<I6', nowms()) .. extents) end
+-- What the janitor looks at after a grace period. kind: 0 the window names these chunks no more, 1 it may hold them in vain
+local function claim(kind, ino, window, extents)
+  if #extents > 0 then redis.call('RPUSH', KEYS[7], struct.pack('<I6BI7I4', nowms(), kind, ino, window) .. extents) end
+end
+
+-- Extents of a window whose chunks it needs no more.
+local function discard(ino, window, extents)
+  claim(0, ino, window, extents)
 end
 
 -- The inode has neither a name nor an opener: it ceases to be.
@@ -71,7 +76,7 @@ local function purge(ino, n)
   redis.call('HDEL', KEYS[1], ino)
   redis.call('HINCRBY', KEYS[3], 'inodes', -1)
   if n.alloc > 0 then redis.call('HINCRBY', KEYS[3], 'bytes', string.format('%d', -n.alloc)) end
-  if n.tk == 1 then discard(n.tail) end
+  if n.tk == 1 then discard(ino, 0, n.tail) end
   if n.win == 1 or n.xa == 1 then redis.call('HSET', KEYS[8], ino, nowms()) end
 end
 

@@ -1,0 +1,55 @@
+-- Extents of files (records.ts has the layout). With lib/mutate.lua.
+local WINDOW, EXTENT, INLINE_MAX = 67108864, 53, 2
+
+-- Adds extents to window `window`, whose key is `key`; `windows`: the key of the file's windows. Before n.dv rises.
+local function addextents(n, window, key, windows, extents)
+  if #extents == 0 then return end
+  if window == 0 and n.win == 0 and n.tk ~= 2 and #n.tail + #extents <= INLINE_MAX * EXTENT then
+    n.tail, n.tk = n.tail .. extents, 1
+    return
+  end
+  -- The inline extents move out together with the first that do not fit: window 0 is in one place only.
+  if n.tk == 1 and window == 0 then
+    extents, n.tail, n.tk = n.tail .. extents, '', 0
+  end
+  -- The generation of a window is the data version that began it: one that was freed and begun anew is told apart.
+  if redis.call('EXISTS', key) == 0 then extents = struct.pack('<I4', (n.dv + 1) % 4294967296) .. extents end
+  redis.call('APPEND', key, extents)
+  redis.call('ZADD', windows, window, window)
+  n.win = 1
+end
+
+-- All extents of the window go. Before n.dv rises.
+local function freewindow(n, ino, window, key, windows)
+  if window == 0 and n.tk == 1 then
+    discard(ino, 0, n.tail)
+    n.tail, n.tk = '', 0
+  end
+  local blob = redis.call('GET', key)
+  if not blob then return end
+  discard(ino, window, string.sub(blob, 5))
+  redis.call('DEL', key)
+  redis.call('ZREM', windows, window)
+end
+
+local function hole(off, len)
+  return struct.pack('<I4I4', off, len) .. string.rep('\0', EXTENT - 8)
+end
+
+-- The file has `delta` bytes more, or fewer, than before.
+local function account(n, delta)
+  delta = math.max(delta, -n.alloc)
+  if delta == 0 then return end
+  n.alloc = n.alloc + delta
+  redis.call('HINCRBY', KEYS[3], 'bytes', string.format('%d', delta))
+end
+
+-- The data changed: version, times, and the rights that go with an owner's trust (clear: '1').
+local function written(n, msec, mnsec, clear)
+  n.dv = n.dv + 1
+  n.ms, n.mn, n.cs, n.cn = tonumber(msec), tonumber(mnsec), sec, nsec
+  if clear == '1' then
+    n.mode = bit.band(n.mode, bit.bnot(2048))
+    if bit.band(n.mode, 8) ~= 0 then n.mode = bit.band(n.mode, bit.bnot(1024)) end
+  end
+end
