@@ -11,6 +11,7 @@ import { listingClaims } from './meta-suite-listing.js'
 import { nameClaims } from './meta-suite-names.js'
 import { openClaims } from './meta-suite-open.js'
 import { raceClaims } from './meta-suite-races.js'
+import { rangeClaims } from './meta-suite-ranges.js'
 import { renameClaims } from './meta-suite-rename.js'
 import { sessionClaims } from './meta-suite-sessions.js'
 import { xattrClaims } from './meta-suite-xattrs.js'
@@ -27,6 +28,7 @@ export function metaSuite(t: Test, open: OpenVolume, names = 5_000): void {
   nameClaims(t, open)
   openClaims(t, open)
   raceClaims(t, open)
+  rangeClaims(t, open)
   renameClaims(t, open)
   sessionClaims(t, open)
   xattrClaims(t, open)
