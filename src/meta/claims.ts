@@ -12,6 +12,7 @@
 import { writeU56, encodeHolder, holderVersion, readU56, type Claim } from './records.js'
 import type { Core } from './core.js'
 import type { RedisArg } from '../cluster/contract.js'
+import { Reply } from './reply.js'
 import { SCRIPTS } from './scripts.js'
 
 /** Looks at a chunk that others are at, too. */
@@ -121,18 +122,15 @@ export class Claims {
     for (let at = 0; at < claims.length; at += WINDOWS_AT_ONCE) {
       const some = claims.slice(at, at + WINDOWS_AT_ONCE)
       const partition = this.#core.keys.partition(this.#p)
-      const reply = await this.#core.run(
-        SCRIPTS.named,
-        [partition.inodes, ...some.map(([{ ino, window }]) => partition.extents(ino, window))],
-        some.flatMap(([{ ino, window }, list]): RedisArg[] => [ino, window, packIds(list)]),
+      const reply = new Reply(
+        await this.#core.run(
+          SCRIPTS.named,
+          [partition.inodes, ...some.map(([{ ino, window }]) => partition.extents(ino, window))],
+          some.flatMap(([{ ino, window }, list]): RedisArg[] => [ino, window, packIds(list)]),
+        ),
       )
-      if (!Array.isArray(reply)) continue
       for (const [i, [claim]] of some.entries()) {
-        const ids = reply[2 * i + 1]
-        looks.set(claim, {
-          version: Number(reply[2 * i]),
-          named: unpackIds(Buffer.isBuffer(ids) ? ids : Buffer.alloc(0)),
-        })
+        looks.set(claim, { version: reply.number(2 * i), named: unpackIds(reply.buffer(2 * i + 1)) })
       }
     }
     return looks

@@ -7,7 +7,7 @@ const MTIME = { sec: 1_700_000_001, nsec: 0 }
 
 export interface CloneOptions {
   /** Between reading the files and the clone. */
-  readonly before?: () => Promise<void>
+  readonly before?: () => Promise<unknown>
 }
 
 /** One attempt. null: a file was changed meanwhile. */
