@@ -1,6 +1,9 @@
 /** Values of options, checked where they are read. */
-import { InvalidArgumentError, Option } from 'commander'
-import { GIB, KIB, MIB } from '../base/limits.js'
+import { InvalidArgumentError, type Command } from 'commander'
+import { parseByteSize } from '../base/size.js'
+import { OWN_OPTIONS, parseMountOptions, type MountOptionSet } from '../fuse/mount-options.js'
+import { writeOption } from '../fuse/option-text.js'
+import type { CommonOptions } from './surroundings.js'
 
 /** For commander: a whole number from `least` on. */
 export function integer(least: number): (text: string) => number {
@@ -17,23 +20,51 @@ export function positive(text: string): number {
   throw new InvalidArgumentError('Give a number above 0.')
 }
 
-const UNITS: Readonly<Record<string, number>> = { '': 1, K: KIB, M: MIB, G: GIB }
-
 /** `4M`, `4MiB`, `4194304`. */
 export function byteSize(text: string): number {
-  const match = /^(\d+)(?:([KMG])(?:i?B)?)?$/i.exec(text)
-  const value = Number(match?.[1]) * (UNITS[(match?.[2] ?? '').toUpperCase()] ?? 1)
-  if (match !== null && Number.isSafeInteger(value) && value > 0) return value
+  const value = parseByteSize(text)
+  if (value !== undefined) return value
   throw new InvalidArgumentError('Give a size like 4M or 4194304.')
 }
 
-/** `-o ro,allow_other -o max_read=131072` */
-export function mountOptions(text: string, before: readonly string[] = []): readonly string[] {
-  return [...before, ...text.split(',').filter((option) => option !== '')]
+/** Options of `ringfs` itself, or of how the process runs: not offered a second time. */
+const COMMON: ReadonlySet<string> = new Set(['key-file', 'log-level'])
+
+/** `-o LIST`, and each option of ringfs's own as a long one, but for those in `without`. */
+export function withMountOptions(command: Command, without: readonly string[] = []): Command {
+  const list = 'mount options as in mount(8), and the long ones below: ro,noatime,driver=kernel'
+  const collect = (text: string, before: readonly string[]): readonly string[] => [...before, text]
+  command.option('-o, --options <list>', list, collect, [])
+  for (const { name, value, help } of OWN_OPTIONS) {
+    if (!COMMON.has(name) && !without.includes(name)) command.option(`--${name} <${value}>`, help)
+  }
+  return command
 }
 
-export const driverOption = new Option('--driver <name>', 'how to mount').choices(['kernel', 'fuse-native'] as const)
-export const durabilityOption = new Option(
-  '--durability <level>',
-  'owners that must have data before a sync or close succeeds',
-).choices(['all', 'quorum', 'async'] as const)
+/** What -o and the long options say. Errors: RingfsError USAGE. */
+export function mountOptionsOf(options: { readonly options: readonly string[] }): MountOptionSet {
+  const long = OWN_OPTIONS.flatMap(({ name }) => {
+    const value: unknown = Reflect.get(options, camelCase(name))
+    return typeof value === 'string' ? [writeOption({ name, value })] : []
+  })
+  return parseMountOptions([...options.options, ...long])
+}
+
+/** As commander names what it has read. */
+function camelCase(name: string): string {
+  return name.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase())
+}
+
+/** For a process of ours that is to mount in the same way. */
+export function mountWords({ texts }: MountOptionSet): readonly string[] {
+  return texts.length === 0 ? [] : ['-o', texts.join(',')]
+}
+
+/** Key file and level of the log can be given with -o, too. */
+export function commonOf(options: CommonOptions, { keyFile, logLevel }: MountOptionSet): CommonOptions {
+  return {
+    ...options,
+    ...(keyFile === undefined ? {} : { keyFile }),
+    ...(logLevel === undefined ? {} : { logLevel }),
+  }
+}

@@ -1,70 +1,78 @@
-import { basename, join, resolve } from 'node:path'
+import { createHash } from 'node:crypto'
+import { join, resolve } from 'node:path'
 import { Command, Option } from 'commander'
 import { z } from 'zod'
-import type { Durability } from '../chunk/contract.js'
-import { formatMetaUrl } from '../cluster/url.js'
-import type { DriverName } from '../fuse/driver.js'
+import { formatMetaUrl, type MetaUrl } from '../cluster/url.js'
+import type { MountOptionSet } from '../fuse/mount-options.js'
 import { ReadyPipe, detach } from '../main/detach.js'
-import { runMount } from '../main/mount-process.js'
-import { ensureRunFolder } from '../main/runfiles.js'
+import { readPasswordFile } from '../main/environment.js'
+import { runMount, type MountReady } from '../main/mount-process.js'
 import { stopSignal } from '../main/stop-signal.js'
-import { driverOption, durabilityOption, mountOptions } from './arguments.js'
+import { commonOf, mountOptionsOf, mountWords, withMountOptions } from './arguments.js'
 import { keyOf, logOf, print, say, type CommonOptions, type Surroundings } from './surroundings.js'
-import { urlOf } from './target.js'
+import { findTarget, urlOf } from './target.js'
 
 interface Options extends CommonOptions {
-  readonly driver?: DriverName
-  readonly durability?: Durability
   readonly options: readonly string[]
   readonly detach?: boolean
+  readonly json?: boolean
   readonly readyPipe?: boolean
 }
 
 const EXAMPLES = `
-Examples:
-  $ ringfs mount redis://:secret@10.0.0.1:6379/home /mnt/home
-  $ RINGFS_META_PASSWORD=secret ringfs mount redis://10.0.0.1:6379/home /mnt/home --detach -o ro`
+Each long option can be given with -o, too, as in an /etc/fstab line: -o noatime,driver=kernel,password-file=/etc/ringfs.pw
+For mount -t ringfs and /etc/fstab: ringfs install-mount-helper.
 
-const readySchema = z.object({ volume: z.string(), mountpoint: z.string() })
+Examples:
+  $ ringfs mount redis://10.0.0.1:6379/home /mnt/home --password-file /etc/ringfs.pw
+  $ RINGFS_META_PASSWORD=secret ringfs mount redis://10.0.0.1:6379/home /mnt/home --detach -o ro
+  $ ringfs mount /srv/ringfs-data /mnt/again`
+
+const readySchema = z.object({ volume: z.string(), mountpoint: z.string(), driver: z.enum(['kernel', 'fuse-native']) })
 
 export function mountCommand(surroundings: Surroundings): Command {
-  return new Command('mount')
+  const command = new Command('mount')
     .summary('mount a volume')
     .description('Mounts a volume whose Redis and nodes run already. Ctrl-C unmounts.')
-    .argument('<meta-url>', 'redis://[:password@]host:port[,host:port…]/VOLUME')
+    .argument('<source>', 'redis://host:port[,host:port…]/VOLUME, or the data folder of a ringfs up that runs')
     .argument('<mountpoint>', 'an empty folder')
-    .addOption(driverOption)
-    .addOption(durabilityOption)
-    .option('-o, --options <list>', 'mount options: ro, allow_other, …', mountOptions, [])
-    .option('--detach', 'go on in the background once mounted; log to the run folder')
+    .option('--detach', 'go on in the background once mounted')
+    .option('--json', 'tell that it is mounted as one line of JSON')
     .addOption(new Option('--ready-pipe').hideHelp())
     .addHelpText('after', EXAMPLES)
-    .action(async (url: string, mountpoint: string, _options: Options, command: Command) => {
-      const options = command.optsWithGlobals<Options>()
-      await (options.detach === true ? inBackground : here)(surroundings, url, mountpoint, options)
-    })
+  return withMountOptions(command).action(
+    async (source: string, mountpoint: string, _options: Options, self: Command) => {
+      const options = self.optsWithGlobals<Options>()
+      await (options.detach === true ? inBackground : here)(surroundings, source, mountpoint, options)
+    },
+  )
 }
 
-async function here(surroundings: Surroundings, url: string, mountpoint: string, options: Options): Promise<void> {
+async function here(surroundings: Surroundings, source: string, mountpoint: string, options: Options): Promise<void> {
   const pipe = new ReadyPipe(options.readyPipe === true)
   const { stopped } = stopSignal(() => say(surroundings, 'stopping at once'))
   const { runFolder, metaUrl } = surroundings.environment
-  // In the background the URL comes through the environment: it holds a password.
-  const text = options.readyPipe === true && metaUrl !== undefined ? metaUrl : url
   try {
+    const set = mountOptionsOf(options)
+    const common = commonOf(options, set)
+    // In the background the URL comes through the environment: it holds a password.
+    const isHandedOn = options.readyPipe === true && metaUrl !== undefined
     await runMount(
       {
-        ...options,
-        url: urlOf(surroundings, text),
+        options: set,
+        url: isHandedOn ? urlOf(surroundings, metaUrl) : await sourceUrl(surroundings, source, set),
         mountpoint,
         runFolder,
-        key: keyOf(surroundings, options),
-        log: logOf(surroundings, options, options.readyPipe === true ? 'info' : 'warn'),
+        retryMs: retryMsOf(set),
+        key: keyOf(surroundings, common),
+        log: logOf(surroundings, common, options.readyPipe === true ? 'info' : 'warn'),
       },
       stopped,
       (ready) => {
         pipe.ready(ready)
-        print(surroundings, `volume ${ready.volume} is mounted at ${ready.mountpoint}; Ctrl-C unmounts\n`)
+        // A process in the background keeps no folder busy.
+        if (options.readyPipe === true) process.chdir('/')
+        tell(surroundings, options, { ...ready, pid: process.pid, logFile: null })
       },
     )
   } catch (error) {
@@ -75,23 +83,74 @@ async function here(surroundings: Surroundings, url: string, mountpoint: string,
 
 async function inBackground(
   surroundings: Surroundings,
-  text: string,
+  source: string,
   mountpoint: string,
   options: Options,
 ): Promise<void> {
-  const url = urlOf(surroundings, text)
-  const { runFolder, inherited } = surroundings.environment
-  ensureRunFolder(runFolder)
-  const logFile = join(runFolder, `${url.volume}-${basename(resolve(mountpoint))}.log`)
-  const env = { ...inherited, RINGFS_META: formatMetaUrl(url) }
-  const words = ['mount', 'RINGFS_META', mountpoint, '--ready-pipe', ...optionWords(options)]
-  const ready = await detach({ words, env, logFile, schema: readySchema })
-  const where = `volume ${ready.volume} is mounted at ${ready.mountpoint}`
-  print(surroundings, `${where}; process ${ready.pid}, log in ${logFile}; ringfs umount ${ready.mountpoint} ends it\n`)
+  const set = mountOptionsOf(options)
+  const url = await sourceUrl(surroundings, source, set)
+  tell(surroundings, options, await detachMount(surroundings, url, mountpoint, set, options.debug === true))
 }
 
-function optionWords({ driver, durability, keyFile, logLevel, debug, options }: Options): readonly string[] {
-  const pairs = Object.entries({ driver, durability, 'key-file': keyFile, 'log-level': logLevel })
-  const words = pairs.flatMap(([name, value]) => (value === undefined ? [] : [`--${name}`, value]))
-  return [...words, ...options.flatMap((option) => ['-o', option]), ...(debug === true ? ['--debug'] : [])]
+interface Told extends MountReady {
+  readonly pid: number
+  /** null: in the foreground. */
+  readonly logFile: string | null
+}
+
+function tell(surroundings: Surroundings, options: Options, told: Told): void {
+  const { volume, mountpoint, pid, logFile } = told
+  const where = `volume ${volume} is mounted at ${mountpoint}`
+  const how =
+    logFile === null ? 'Ctrl-C unmounts' : `process ${pid}, log in ${logFile}; ringfs umount ${mountpoint} ends it`
+  print(surroundings, options.json === true ? `${JSON.stringify(told)}\n` : `${where}; ${how}\n`)
+}
+
+/** Starts the process that mounts, and answers when the mount can be used. Errors: what it failed with. */
+export async function detachMount(
+  surroundings: Surroundings,
+  url: MetaUrl,
+  mountpoint: string,
+  options: MountOptionSet,
+  debug: boolean,
+): Promise<Told> {
+  const { inherited, logFolder } = surroundings.environment
+  const logFile = resolve(options.logFile ?? join(logFolder, logName(url.volume, mountpoint)))
+  const env = { ...inherited, RINGFS_META: formatMetaUrl(url) }
+  const words = ['mount', 'RINGFS_META', mountpoint, '--ready-pipe', ...mountWords(options)]
+  const ready = await detach({ words: debug ? [...words, '--debug'] : words, env, logFile, schema: readySchema })
+  return { ...ready, logFile }
+}
+
+const LOG_NAME_MAX_BYTES = 200
+
+/** One file for each mount point, with a name that tells it: `home-mnt-home.log`. */
+function logName(volume: string, mountpoint: string): string {
+  const path = resolve(mountpoint)
+  const name = `${volume}-${path.slice(1).replaceAll('/', '-')}`
+  const isShort = Buffer.byteLength(name) <= LOG_NAME_MAX_BYTES
+  return `${isShort ? name : `${volume}-${createHash('sha256').update(path).digest('hex').slice(0, 16)}`}.log`
+}
+
+/**
+ * What SOURCE names: a META_URL, or the data folder of an `up` that runs.
+ * Errors: RingfsError USAGE, NOT_RUNNING.
+ */
+export async function sourceUrl(surroundings: Surroundings, source: string, options: MountOptionSet): Promise<MetaUrl> {
+  if (!isUrl(source)) return findTarget(surroundings, { data: source })
+  const { passwordFile } = options
+  const metaPassword =
+    passwordFile === undefined ? surroundings.environment.metaPassword : readPasswordFile(passwordFile)
+  return urlOf({ ...surroundings, environment: { ...surroundings.environment, metaPassword } }, source)
+}
+
+export function isUrl(source: string): boolean {
+  return /^[a-z]+:\/\//i.test(source)
+}
+
+const NETDEV_RETRY_MS = 60_000
+
+/** At boot the network may be up before Redis is. Less than the 90 s after which systemd gives a mount up. */
+export function retryMsOf({ retryMs, netDev }: MountOptionSet): number {
+  return retryMs ?? (netDev ? NETDEV_RETRY_MS : 0)
 }

@@ -4,6 +4,7 @@ import { VERSION } from '../main/version.js'
 import { downCommand } from './down.js'
 import { registerFileCommands } from './files/index.js'
 import { formatCommand } from './format.js'
+import { installMountHelperCommand } from './install-mount-helper.js'
 import { mountCommand } from './mount.js'
 import { nodeCommand } from './node.js'
 import { openVfs } from './open-vfs.js'
@@ -12,7 +13,10 @@ import type { CommonOptions, Surroundings } from './surroundings.js'
 import { umountCommand } from './umount.js'
 import { upCommand } from './up.js'
 
-const COMMANDS = [upCommand, downCommand, formatCommand, nodeCommand, mountCommand, umountCommand, statusCommand]
+const COMMANDS = [
+  ...[upCommand, downCommand, formatCommand, nodeCommand, mountCommand, umountCommand, statusCommand],
+  installMountHelperCommand,
+]
 
 const EXAMPLES = `
 Examples:

@@ -1,10 +1,11 @@
 import { Command } from 'commander'
-import { RingfsError } from '../base/errors.js'
+import { systemClock } from '../base/clock.js'
+import { RingfsError, hasCode } from '../base/errors.js'
 import { resolveMountpoint } from '../fuse/mountpoint.js'
-import { FS_TYPE, mountOn } from '../fuse/mounts.js'
+import { FS_TYPE, mountOn, type MountEntry } from '../fuse/mounts.js'
 import { unmountPath } from '../fuse/unmount.js'
-import { untilEnded } from '../main/down.js'
-import { readRunFiles } from '../main/runfiles.js'
+import { listUsers, mountUsers, mountsBelow, namespacesWith } from '../fuse/users.js'
+import { isRunning, readRunFiles, type RunFile } from '../main/runfiles.js'
 import { print, type CommonOptions, type Surroundings } from './surroundings.js'
 
 interface Options extends CommonOptions {
@@ -13,6 +14,8 @@ interface Options extends CommonOptions {
 
 const EXAMPLES = `
 Waits until everything is written and the process that served the mount has ended. The mount of a ringfs up ends that.
+While it is in use it is refused, and says by whom. With --lazy it disappears at once, and is served to those who use it
+until they are done.
 
 Examples:
   $ ringfs umount /mnt/home
@@ -23,19 +26,60 @@ export function umountCommand(surroundings: Surroundings): Command {
     .summary('unmount')
     .description('Unmounts a volume.')
     .argument('<mountpoint>')
-    .option('--lazy', 'also while it is in use')
+    .option('-l, --lazy', 'also while it is in use')
     .addHelpText('after', EXAMPLES)
     .action(async (path: string, options: Options) => {
-      await unmount(surroundings, path, options.lazy === true)
+      print(surroundings, `${await unmount(surroundings, path, options.lazy === true)}\n`)
     })
 }
 
-async function unmount(surroundings: Surroundings, path: string, lazy: boolean): Promise<void> {
+/** Answers what was done, in a line. */
+async function unmount(surroundings: Surroundings, path: string, lazy: boolean): Promise<string> {
   const mountpoint = await resolveMountpoint(path)
   const mount = await mountOn(mountpoint)
   if (mount?.fsType !== FS_TYPE) throw new RingfsError('NOT_RUNNING', `no ringfs is mounted on ${path}`)
-  const owner = readRunFiles(surroundings.environment.runFolder).find((run) => run.mountpoint === mountpoint)
-  await unmountPath(mountpoint, lazy)
-  if (owner !== undefined && !lazy) await untilEnded(owner)
-  print(surroundings, `${mountpoint} is unmounted\n`)
+  const owner = readRunFiles(surroundings.environment.runFolder).findLast((run) => run.mountpoint === mountpoint)
+  try {
+    await unmountPath(mountpoint, lazy)
+  } catch (error) {
+    throw hasCode(error, 'MOUNTPOINT_BUSY') ? await busy(mountpoint, error) : error
+  }
+  if (owner === undefined || lazy) return `${mountpoint} is unmounted`
+  return untilOver(mount, owner)
+}
+
+async function busy(mountpoint: string, cause: unknown): Promise<RingfsError> {
+  const [users, below] = await Promise.all([mountUsers(mountpoint), mountsBelow(mountpoint)])
+  const by = [...(users.length > 0 ? [listUsers(users)] : []), ...below.map((path) => `what is mounted on ${path}`)]
+  const who = by.length > 0 ? by.join(', ') : 'a process of another user'
+  const message = `${mountpoint} is in use by ${who}: end that, or unmount with --lazy`
+  return new RingfsError('MOUNTPOINT_BUSY', message, { cause })
+}
+
+const POLL_MS = 50
+/** It writes what is buffered first. */
+const END_WAIT_MS = 120_000
+/** It ends by itself in this time, unless something holds it. */
+const LOOK_AFTER_MS = 1_000
+
+/**
+ * Waits for the end of the process. Not when another mount namespace (a container, a service of systemd) has a copy of the
+ * mount: the process serves that for as long as it is there.
+ */
+async function untilOver({ device, mountpoint }: MountEntry, owner: RunFile): Promise<string> {
+  const startMs = systemClock.monotonicMs()
+  for (let lookMs = startMs + LOOK_AFTER_MS; isRunning(owner);) {
+    const nowMs = systemClock.monotonicMs()
+    if (nowMs > startMs + END_WAIT_MS) {
+      throw new RingfsError('INTERNAL', `process ${owner.pid} still stops after ${END_WAIT_MS / 1000} s`)
+    }
+    if (nowMs >= lookMs) {
+      const holders = await namespacesWith(device)
+      const rest = `process ${owner.pid} serves it to another mount namespace until that ends`
+      if (holders.length > 0) return `${mountpoint} is unmounted here; ${rest}: ${listUsers(holders)}`
+      lookMs = nowMs + LOOK_AFTER_MS
+    }
+    await systemClock.sleep(POLL_MS)
+  }
+  return `${mountpoint} is unmounted`
 }

@@ -1,12 +1,10 @@
 import { Command, Option } from 'commander'
 import { z } from 'zod'
-import type { Durability } from '../chunk/contract.js'
-import type { DriverName } from '../fuse/driver.js'
 import { ReadyPipe, detach } from '../main/detach.js'
 import { openDataFolders } from '../main/data-folder.js'
 import { stopSignal } from '../main/stop-signal.js'
 import { runUp, type UpReady } from '../main/up.js'
-import { driverOption, durabilityOption, integer, mountOptions } from './arguments.js'
+import { commonOf, integer, mountOptionsOf, mountWords, withMountOptions } from './arguments.js'
 import { logOf, print, say, type CommonOptions, type Surroundings } from './surroundings.js'
 
 interface Options extends CommonOptions {
@@ -14,8 +12,6 @@ interface Options extends CommonOptions {
   readonly nodes?: number
   readonly replicas?: number
   readonly volume?: string
-  readonly driver?: DriverName
-  readonly durability?: Durability
   readonly options: readonly string[]
   readonly detach?: boolean
   readonly readyPipe?: boolean
@@ -38,8 +34,11 @@ const readySchema = z.object({
   replicas: z.number(),
 })
 
+/** It finds its Redis itself, and has a log of its own. */
+const NOT_FOR_UP = ['password-file', 'retry', 'log-file']
+
 export function upCommand(surroundings: Surroundings): Command {
-  return new Command('up')
+  const command = new Command('up')
     .summary('run everything on this machine and mount it')
     .description('Runs everything on this machine and mounts it. Ctrl-C unmounts cleanly and keeps the data.')
     .argument('[mountpoint]', 'an empty folder; made if it is missing', './mnt')
@@ -47,18 +46,17 @@ export function upCommand(surroundings: Surroundings): Command {
     .option('--nodes <n>', 'chunk nodes (default: as at the first start, and 1 then)', integer(1))
     .option('--replicas <n>', 'copies of each chunk; fixed at the first start (default: 1)', integer(1))
     .option('--volume <name>', 'name of the volume; fixed at the first start (default: ringfs)')
-    .addOption(driverOption)
-    .addOption(durabilityOption)
-    .option('-o, --options <list>', 'mount options: ro, allow_other, …', mountOptions, [])
     .option('--detach', 'go on in the background once mounted; log to the data folder')
     .addOption(new Option('--ready-pipe').hideHelp())
     .addHelpText('after', EXAMPLES)
-    .action(async (mountpoint: string, _options: Options, command: Command) => {
+  return withMountOptions(command, NOT_FOR_UP).action(
+    async (mountpoint: string, _options: Options, command: Command) => {
       const options = command.optsWithGlobals<Options>()
       await (options.detach === true
         ? inBackground(surroundings, mountpoint, options)
         : here(surroundings, mountpoint, options))
-    })
+    },
+  )
 }
 
 async function here(surroundings: Surroundings, mountpoint: string, options: Options): Promise<void> {
@@ -67,19 +65,23 @@ async function here(surroundings: Surroundings, mountpoint: string, options: Opt
   void stopped.then(() => say(surroundings, 'unmounting'))
   const { runFolder, inherited } = surroundings.environment
   try {
+    const mountOptions = mountOptionsOf(options)
+    const common = commonOf(options, mountOptions)
     await runUp(
       {
         ...options,
+        options: mountOptions,
         mountpoint,
         dataDir: options.data,
         runFolder,
         inherited,
-        log: logOf(surroundings, options, options.readyPipe === true ? 'info' : 'warn'),
+        log: logOf(surroundings, common, options.readyPipe === true ? 'info' : 'warn'),
         say: (text) => say(surroundings, text),
       },
       stopped,
       (ready) => {
         pipe.ready(ready)
+        if (options.readyPipe === true) process.chdir('/')
         print(surroundings, `${mountedLine(ready)}; Ctrl-C unmounts\n`)
       },
     )
@@ -102,9 +104,8 @@ async function inBackground(surroundings: Surroundings, mountpoint: string, opti
 }
 
 function optionWords(options: Options): readonly string[] {
-  const { data, nodes, replicas, volume, driver, durability, logLevel, debug } = options
-  const pairs = Object.entries({ data, nodes, replicas, volume, driver, durability, 'log-level': logLevel })
+  const { data, nodes, replicas, volume, debug } = options
+  const pairs = Object.entries({ data, nodes, replicas, volume })
   const words = pairs.flatMap(([name, value]) => (value === undefined ? [] : [`--${name}`, String(value)]))
-  const mount = options.options.flatMap((option) => ['-o', option])
-  return [...words, ...mount, ...(debug === true ? ['--debug'] : [])]
+  return [...words, ...mountWords(mountOptionsOf(options)), ...(debug === true ? ['--debug'] : [])]
 }

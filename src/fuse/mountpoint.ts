@@ -71,6 +71,14 @@ async function checkEmptyFolder(path: string): Promise<void> {
   throw new RingfsError('MOUNTPOINT_BAD', `mount point ${path} is not empty (${first.name}): mount on an empty folder`)
 }
 
+/** Takes off what a killed process left on that path. Answers whether there was one; leaves a living mount alone. */
+export async function takeOffIfDead(mountpoint: string, log: Log): Promise<boolean> {
+  const mount = await mountOn(mountpoint)
+  if (mount?.fsType !== FS_TYPE || (await probe(mountpoint)) !== 'dead') return false
+  await takeOffDead(mount, log)
+  return true
+}
+
 async function takeOffDead(mount: MountEntry, log: Log): Promise<void> {
   const { mountpoint, fsType, source } = mount
   const state = await probe(mountpoint)

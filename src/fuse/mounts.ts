@@ -9,11 +9,13 @@ export const FS_TYPE = `fuse.${FS_SUBTYPE}`
 export interface MountEntry {
   /** Unique among the mounts of now; used again after an unmount. */
   readonly id: number
-  /** `major:minor` of its st_dev. */
+  /** `major:minor` of its st_dev, the same for every copy of the mount, in whatever namespace. */
   readonly device: string
   readonly mountpoint: string
   readonly fsType: string
   readonly source: string
+  /** Those of this mount point (ro, noatime, …), not those of the file system. */
+  readonly options: readonly string[]
 }
 
 /** In the order they were mounted: of several on one folder the last is on top. */
@@ -35,11 +37,17 @@ export function parseMountinfo(text: string): readonly MountEntry[] {
 function parseLine(line: string): MountEntry {
   const fields = line.split(' ')
   const dash = fields.indexOf('-', 6)
-  const [id, , device, , mountpoint] = fields
+  const [id, , device, , mountpoint, options] = fields
   const [fsType, source = ''] = fields.slice(dash + 1)
-  invariant(dash > 0 && id && device && mountpoint && fsType, 'a line of mountinfo has a dash and fields around it')
-  const path = unescape(mountpoint)
-  return { id: Number(id), device, mountpoint: path, fsType: unescape(fsType), source: unescape(source) }
+  invariant(dash > 0 && id && device && mountpoint && options && fsType, 'mountinfo has a dash and fields around it')
+  return {
+    id: Number(id),
+    device,
+    mountpoint: unescape(mountpoint),
+    fsType: unescape(fsType),
+    source: unescape(source),
+    options: options.split(','),
+  }
 }
 
 /** Blank, tab, newline and backslash stand there as three octal digits. */

@@ -1,5 +1,5 @@
 /** Starting this program again in the background, and waiting until it is ready. */
-import { spawn } from 'node:child_process'
+import { spawn, type ChildProcess } from 'node:child_process'
 import { closeSync, fstatSync, mkdirSync, openSync, readSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { text } from 'node:stream/consumers'
@@ -35,15 +35,29 @@ export async function detach<T extends object>(plan: DetachPlan<T>): Promise<T &
     env: plan.env,
   })
   closeSync(log)
+  const deaf = passOnSignals(child)
   const failed = new Promise<never>((_resolve, reject) => child.once('error', reject))
   const pipe = child.stdio[READY_FD]
-  const told = await Promise.race([failed, pipe instanceof Readable ? text(pipe) : ''])
+  const told = await Promise.race([failed, pipe instanceof Readable ? text(pipe) : '']).finally(deaf)
   child.unref()
   const [line = ''] = told.split('\n')
   if (line === '' || child.pid === undefined) {
     throw new RingfsError('INTERNAL', `the process ended before it was ready: ${tail(plan.logFile, from)}`)
   }
   return { ...parseOutcome(line, plan.schema), pid: child.pid }
+}
+
+/**
+ * Ctrl-C while it starts means it, and it is no part of the terminal's job. It says how it ended; a second one ends us.
+ * Answers how to stop listening.
+ */
+function passOnSignals(child: ChildProcess): () => void {
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+  const passOn = (): void => void child.kill('SIGTERM')
+  for (const signal of signals) process.once(signal, passOn)
+  return () => {
+    for (const signal of signals) process.off(signal, passOn)
+  }
 }
 
 function tail(file: string, from: number): string {

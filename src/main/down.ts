@@ -3,8 +3,7 @@ import { RingfsError } from '../base/errors.js'
 import { systemClock } from '../base/clock.js'
 import type { Log } from '../base/log.js'
 import { stopLeftPrivateRedis } from '../cluster/private-redis.js'
-import { mountOn, readMounts } from '../fuse/mounts.js'
-import { unmountPath } from '../fuse/unmount.js'
+import { takeOffIfDead } from '../fuse/mountpoint.js'
 import { findDataFolders, readUpRecord } from './data-folder.js'
 import { isRunning, readRunFiles, type RunFile } from './runfiles.js'
 
@@ -57,15 +56,10 @@ export async function untilEnded(running: Pick<RunFile, 'pid' | 'startedAt'>): P
 /** Of an `up` that was killed: its Redis and its dead mount. */
 async function cleanUp(root: string, log: Log): Promise<boolean> {
   const stopped = await stopLeftPrivateRedis({ folder: `${root}/redis`, log })
-  return (await unmountDead(root)) || stopped
+  return (await unmountDead(root, log)) || stopped
 }
 
-async function unmountDead(root: string): Promise<boolean> {
+async function unmountDead(root: string, log: Log): Promise<boolean> {
   const mountpoint = readUpRecord(root)?.mountpoint
-  if (mountpoint === undefined) return false
-  const source = `ringfs:${readUpRecord(root)?.volume ?? ''}`
-  const left = (await readMounts()).some((mount) => mount.mountpoint === mountpoint && mount.source === source)
-  if (!left || (await mountOn(mountpoint)) === undefined) return false
-  await unmountPath(mountpoint, true)
-  return true
+  return mountpoint !== undefined && (await takeOffIfDead(mountpoint, log))
 }

@@ -1,12 +1,14 @@
 /** What a process is told by its surroundings: read here, once, and handed on. */
-import { readFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync, statSync } from 'node:fs'
+import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { RingfsError, messageOf } from '../base/errors.js'
 
 export interface Environment {
   /** Where running mounts leave their run files. */
   readonly runFolder: string
+  /** Where mounts in the background write their logs. */
+  readonly logFolder: string
   /** RINGFS_META: the META_URL of commands that are given none. */
   readonly metaUrl: string | undefined
   /** RINGFS_META_PASSWORD: for a META_URL without a password, which any user could read in the list of processes. */
@@ -22,6 +24,7 @@ export interface Environment {
 export function readEnvironment(env: NodeJS.ProcessEnv = process.env): Environment {
   return {
     runFolder: runFolder(env['XDG_RUNTIME_DIR']),
+    logFolder: logFolder(env['XDG_STATE_HOME']),
     metaUrl: given(env['RINGFS_META']),
     metaPassword: given(env['RINGFS_META_PASSWORD']),
     keyFile: given(env['RINGFS_KEY_FILE']),
@@ -42,11 +45,33 @@ function runFolder(xdg: string | undefined): string {
   return uid === 0 && process.platform === 'linux' ? '/run/ringfs' : join(tmpdir(), `ringfs-${uid}`)
 }
 
+/** $XDG_STATE_HOME/ringfs, for root /var/log/ringfs, for others ~/.local/state/ringfs (XDG base directory specification). */
+function logFolder(xdg: string | undefined): string {
+  if (xdg !== undefined && xdg !== '') return join(xdg, 'ringfs')
+  if (process.getuid?.() === 0 && process.platform === 'linux') return '/var/log/ringfs'
+  return join(homedir(), '.local', 'state', 'ringfs')
+}
+
 /** Errors: RingfsError USAGE. The key's length is checked where it is used. */
 export function readKeyFile(file: string): Buffer {
   try {
     return Buffer.from(readFileSync(file, 'utf8').trim())
   } catch (error) {
     throw new RingfsError('USAGE', `the cluster key cannot be read: ${messageOf(error)}`, { cause: error })
+  }
+}
+
+const OTHERS = 0o007
+
+/** A file with one password. Errors: RingfsError USAGE, also when any user could read it. */
+export function readPasswordFile(file: string): string {
+  try {
+    if ((statSync(file).mode & OTHERS) !== 0) {
+      throw new RingfsError('USAGE', `every user can get at the password in ${file}: chmod 600 ${file}`)
+    }
+    return readFileSync(file, 'utf8').replace(/\r?\n$/, '')
+  } catch (error) {
+    if (error instanceof RingfsError) throw error
+    throw new RingfsError('USAGE', `the password cannot be read: ${messageOf(error)}`, { cause: error })
   }
 }

@@ -1,34 +1,64 @@
 /** `ringfs mount`: a volume of a cluster that runs elsewhere, mounted here. */
+import { systemClock } from '../base/clock.js'
+import { RingfsError, hasCode, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import type { MetaUrl } from '../cluster/url.js'
+import type { DriverName } from '../fuse/driver.js'
 import { Closer } from './closer.js'
 import { startMount, type MountSettings } from './mounting.js'
 import { socketOfProcess } from './sockets.js'
-import { openVolume } from './volume.js'
+import { openVolume, type Volume } from './volume.js'
 
 export interface MountProcessOptions extends MountSettings {
   readonly url: MetaUrl
   readonly mountpoint: string
   readonly runFolder: string
+  /** How long a Redis that cannot be reached is waited for. */
+  readonly retryMs: number
   readonly key?: Buffer | undefined
   readonly log: Log
 }
+
+export interface MountReady {
+  readonly volume: string
+  readonly mountpoint: string
+  readonly driver: DriverName
+}
+
+const RETRY_PAUSE_MS = 1_000
 
 /** Runs until `stop` fires or the file system is unmounted. */
 export async function runMount(
   options: MountProcessOptions,
   stop: Promise<void>,
-  onReady: (mounted: { readonly volume: string; readonly mountpoint: string }) => void,
+  onReady: (mounted: MountReady) => void,
 ): Promise<void> {
-  const { url, key, log, runFolder } = options
+  const { url, runFolder } = options
   const closer = new Closer()
   await closer.orClose(async () => {
-    const volume = await openVolume(url, { log, key })
+    const volume = await openWhenThere(options, stop)
     closer.add(() => volume.close())
     const mount = await startMount(volume, { ...options, socket: socketOfProcess(runFolder), dataDir: null })
     closer.add(() => mount.stop())
-    onReady({ volume: url.volume, mountpoint: mount.mountpoint })
+    onReady({ volume: url.volume, mountpoint: mount.mountpoint, driver: mount.driver })
     await Promise.race([stop, mount.ended])
   })
   await closer.close()
+}
+
+/** Only a Redis that does not answer is waited for: a wrong password or volume does not become right. */
+async function openWhenThere(options: MountProcessOptions, stop: Promise<void>): Promise<Volume> {
+  const { url, key, log, retryMs } = options
+  const deadlineMs = systemClock.monotonicMs() + retryMs
+  const stopped = stop.then(() => true)
+  for (;;) {
+    try {
+      return await openVolume(url, { log, key })
+    } catch (error) {
+      if (!hasCode(error, 'REDIS_UNREACHABLE') || systemClock.monotonicMs() >= deadlineMs) throw error
+      log.info({ err: messageOf(error) }, 'Redis is waited for')
+    }
+    const isOver = await Promise.race([stopped, systemClock.sleep(RETRY_PAUSE_MS).then(() => false)])
+    if (isOver) throw new RingfsError('CANCELLED', `stopped before ${url.volume} was mounted`)
+  }
 }

@@ -1,21 +1,19 @@
 /** A mounted volume in this process: files, FileService beside them, and the run file by which others find it. */
 import { hasCode, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
-import type { Durability } from '../chunk/contract.js'
 import { formatMetaUrl } from '../cluster/url.js'
 import type { DriverName, Mounted } from '../fuse/driver.js'
 import { pickDriver } from '../fuse/drivers.js'
+import type { MountOptionSet } from '../fuse/mount-options.js'
 import { prepareMountpoint } from '../fuse/mountpoint.js'
 import { Closer } from './closer.js'
 import { serveFiles } from './file-server.js'
+import { driverOptions, filesOptions } from './mount-settings.js'
 import { writeRunFile } from './runfiles.js'
 import { openFiles, type Volume } from './volume.js'
 
 export interface MountSettings {
-  readonly driver?: DriverName | undefined
-  /** In the form of mount -o: `ro`, `allow_other`, and what the driver takes beside them. */
-  readonly options: readonly string[]
-  readonly durability?: Durability | undefined
+  readonly options: MountOptionSet
 }
 
 export interface MountPlan extends MountSettings {
@@ -31,6 +29,7 @@ export interface MountPlan extends MountSettings {
 export interface ActiveMount {
   /** Real path. */
   readonly mountpoint: string
+  readonly driver: DriverName
   /** Settles when it is unmounted, by whomever. */
   readonly ended: Promise<void>
   /** Writes everything, unmounts (lazily when it is in use), ends the session. Rejects when data could not be written. */
@@ -43,30 +42,20 @@ export async function startMount(volume: Volume, plan: MountPlan): Promise<Activ
   const closer = new Closer()
   return closer.orClose(async () => {
     const mountpoint = await prepareMountpoint(plan.mountpoint, log)
-    const files = await openFiles(volume, plan)
+    const { options, localNode } = plan
+    const files = await openFiles(volume, { localNode, ...filesOptions(volume.settings, options) })
     closer.add(() => files.close())
     const server = await serveFiles(files.vfs, plan.socket, log)
     closer.add(() => server.stop())
-    const mounted = await pickDriver(plan.driver).mount(files.vfs, driverOptions(volume, mountpoint, plan.options), log)
+    const driver = pickDriver(options.driver)
+    const mounted = await driver.mount(files.vfs, driverOptions(volume.settings, mountpoint, driver, options), log)
     closer.add(() => unmount(mounted, mountpoint, log))
     const { dataDir, socket, runFolder } = plan
-    const record = { volume: volume.settings.name, metaUrl: formatMetaUrl(volume.url), dataDir, mountpoint, socket }
-    closer.add(writeRunFile(runFolder, record))
-    return { mountpoint, ended: mounted.ended, stop: () => closer.close() }
+    const what = { volume: volume.settings.name, metaUrl: formatMetaUrl(volume.url), dataDir, mountpoint, socket }
+    closer.add(writeRunFile(runFolder, { ...what, driver: driver.name, readOnly: options.readOnly }))
+    return { mountpoint, driver: driver.name, ended: mounted.ended, stop: () => closer.close() }
   })
 }
-
-function driverOptions(volume: Volume, mountpoint: string, options: readonly string[]): Parameters<Driver['mount']>[1] {
-  return {
-    mountpoint,
-    fsName: `ringfs:${volume.settings.name}`,
-    readOnly: options.includes('ro'),
-    allowOther: options.includes('allow_other'),
-    extra: options.filter((option) => !['ro', 'rw', 'allow_other'].includes(option)),
-  }
-}
-
-type Driver = ReturnType<typeof pickDriver>
 
 /** Whoever told this process to end wants it to end: what is in use is taken away from its users. */
 async function unmount(mounted: Mounted, mountpoint: string, log: Log): Promise<void> {

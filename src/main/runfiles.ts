@@ -20,6 +20,8 @@ const schema = z.object({
   mountpoint: z.string(),
   /** Unix socket of FileService. */
   socket: z.string(),
+  driver: z.string().default(''),
+  readOnly: z.boolean().default(false),
   pid: z.int().positive(),
   /** When the process began, in the kernel's own unit; null where that is not known. */
   startedAt: z.string().nullable(),

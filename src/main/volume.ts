@@ -18,7 +18,7 @@ import type { MetaStore } from '../meta/contract.js'
 import { openMeta } from '../meta/engine.js'
 import { loadVolume } from '../meta/format.js'
 import type { VfsContract } from '../vfs/contract.js'
-import { createVfs } from '../vfs/vfs.js'
+import { createVfs, type VfsLimits, type VfsOptions } from '../vfs/vfs.js'
 import { Closer } from './closer.js'
 import { Janitor } from './janitor.js'
 import { Peers } from './peers.js'
@@ -67,6 +67,10 @@ export interface FilesOptions {
   /** The node in this process, if there is one: it is called without a socket. */
   readonly localNode?: string | undefined
   readonly durability?: Durability | undefined
+  readonly readOnly?: boolean
+  readonly durableChanges?: VfsOptions['durableChanges']
+  readonly limits?: Partial<VfsLimits>
+  readonly sessionTtlMs?: number | undefined
 }
 
 export interface VolumeFiles {
@@ -78,8 +82,9 @@ export interface VolumeFiles {
 
 export async function openFiles(volume: Volume, options: FilesOptions = {}): Promise<VolumeFiles> {
   const { redis, settings, log, watcher, peers, pool, buffers, queue } = volume
-  const { localNode, durability } = options
-  const meta = await openMeta(redis, settings, { log })
+  const { localNode, durability, readOnly = false, durableChanges = 'none', limits = {}, sessionTtlMs } = options
+  const ttl = sessionTtlMs === undefined ? {} : { sessionTtlMs }
+  const meta = await openMeta(redis, settings, { log, reaps: !readOnly, ...ttl })
   const chunks = new ChunkClientImpl({
     volume: settings.uuid,
     replicas: settings.replicas,
@@ -93,11 +98,13 @@ export async function openFiles(volume: Volume, options: FilesOptions = {}): Pro
     clock: systemClock,
     log,
   })
-  const vfs = createVfs({ meta, chunks, clock: systemClock, log, ...(durability === undefined ? {} : { durability }) })
-  const janitor = new Janitor(meta, chunks, log)
+  const mounted = { readOnly, durableChanges, limits, ...(durability === undefined ? {} : { durability }) }
+  const vfs = createVfs({ meta, chunks, clock: systemClock, log, ...mounted })
+  // Who is to change nothing leaves tidying up to others.
+  const janitor = readOnly ? undefined : new Janitor(meta, chunks, log)
   const close = async (): Promise<void> => {
     try {
-      await janitor.stop()
+      await janitor?.stop()
       await vfs.shutdown()
     } finally {
       await meta.shutdown().catch((error: unknown) => log.warn({ err: messageOf(error) }, 'session not ended'))

@@ -9,6 +9,9 @@ export const REQUEST_MAX_BYTES = 128 * KIB
 /** fuse-native.c copies the options and the mount point into arrays of this length and cuts the rest off silently. */
 const ARGUMENT_MAX_BYTES = 1024
 
+/** Flags of the kernel that libfuse 2.9 does not know. What they ask for is done by the VFS. */
+const UNKNOWN_FLAGS: ReadonlySet<string> = new Set(['relatime', 'strictatime', 'nodiratime'])
+
 /**
  * Why these:
  * - big_writes, max_write, max_read: without big_writes every write comes in pieces of 4 KiB.
@@ -35,8 +38,9 @@ export function fuseOptions(options: MountOptions): string {
     'negative_timeout=0',
     'atomic_o_trunc',
     ...(options.readOnly ? ['ro'] : []),
-    ...(options.allowOther ? ['allow_other'] : []),
-    ...options.extra,
+    // Files that others make belong to whoever mounts: with suid bits they would run as him.
+    ...(options.allowOther ? ['allow_other', 'nosuid'] : []),
+    ...options.extra.filter((option) => !UNKNOWN_FLAGS.has(option)),
   ]
   const text = `-o${list.join(',')}`
   checkLength('mount options', text)

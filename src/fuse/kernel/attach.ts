@@ -10,6 +10,9 @@ import type { FuseAddon } from './addon.js'
 const FUSERMOUNT_DEADLINE_MS = 20_000
 const S_IFDIR_OCTAL = '40000'
 
+/** sys/mount.h */
+export const MS = { readOnly: 1, remount: 32 } as const
+
 /** sys/mount.h, for the options that are flags of mount(2) and not of the filesystem. */
 const FLAGS: ReadonlyMap<string, number> = new Map([
   ['ro', 1],
@@ -37,6 +40,9 @@ const IGNORED = new Set([
   'atime',
 ])
 
+/** Flags that fusermount3 of Debian 12 refuses. What they ask for is done by the VFS; /proc/mounts does not show them then. */
+const UNKNOWN_TO_HELPER: ReadonlySet<string> = new Set(['relatime', 'strictatime', 'nodiratime'])
+
 /** The open descriptor of the mount. Errors: RingfsError MOUNT_FAILED. */
 export async function attach(addon: FuseAddon, mountpoint: string, options: MountOptions): Promise<number> {
   if (process.geteuid?.() === 0) return mountDirectly(addon, mountpoint, options)
@@ -46,7 +52,7 @@ export async function attach(addon: FuseAddon, mountpoint: string, options: Moun
 function mountDirectly(addon: FuseAddon, mountpoint: string, options: MountOptions): number {
   const fd = openDevice()
   const extra = options.extra.filter((one) => !IGNORED.has(one))
-  const flags = extra.reduce((sum, one) => sum | (FLAGS.get(one) ?? 0), options.readOnly ? 1 : 0)
+  const flags = mountFlags(extra, options.readOnly)
   const data = [
     `fd=${fd}`,
     `rootmode=${S_IFDIR_OCTAL}`,
@@ -65,6 +71,11 @@ function mountDirectly(addon: FuseAddon, mountpoint: string, options: MountOptio
   }
 }
 
+/** The flags of mount(2) that the options ask for. */
+export function mountFlags(options: readonly string[], readOnly: boolean): number {
+  return options.reduce((sum, one) => sum | (FLAGS.get(one) ?? 0), readOnly ? MS.readOnly : 0)
+}
+
 function openDevice(): number {
   try {
     return openSync('/dev/fuse', constants.O_RDWR | constants.O_NONBLOCK)
@@ -77,12 +88,12 @@ function openDevice(): number {
 async function mountThroughHelper(addon: FuseAddon, mountpoint: string, options: MountOptions): Promise<number> {
   const [ours, theirs] = addon.socketPair()
   const text = [
-    `fsname=${options.fsName}`,
+    `fsname=${options.fsName.replace(/[\\,]/g, '\\$&')}`,
     `subtype=${FS_TYPE.replace(/^fuse\./, '')}`,
     'default_permissions',
     ...(options.readOnly ? ['ro'] : []),
     ...(options.allowOther ? ['allow_other'] : []),
-    ...options.extra,
+    ...options.extra.filter((one) => !IGNORED.has(one) && !UNKNOWN_TO_HELPER.has(one)),
   ]
   try {
     const output = await runHelper(['-o', text.join(','), '--', mountpoint], theirs)

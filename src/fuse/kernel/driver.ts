@@ -1,18 +1,22 @@
 /** The driver that speaks the kernel's own protocol (Linux). */
+import { systemClock } from '../../base/clock.js'
 import { messageOf } from '../../base/errors.js'
 import type { Log } from '../../base/log.js'
 import type { VfsContract } from '../../vfs/contract.js'
 import type { FuseDriver, Mounted, MountOptions } from '../driver.js'
 import { prepareMountpoint } from '../mountpoint.js'
+import { mountOn } from '../mounts.js'
 import { unmountPath } from '../unmount.js'
+import { namespacesWith } from '../users.js'
 import { loadAddon } from './addon.js'
 import { attach } from './attach.js'
 import { FuseDevice } from './device.js'
 import { raiseReadAhead } from './read-ahead.js'
 import { FuseServer } from './server.js'
 
-/** Closing what was left open, with what is buffered, takes a moment. */
+/** Closing what was left open, with what is buffered, takes a moment; who holds the mount cannot always be seen. */
 const END_WAIT_MS = 15_000
+const LOOK_EVERY_MS = 500
 
 export class KernelDriver implements FuseDriver {
   readonly name = 'kernel'
@@ -59,22 +63,27 @@ class KernelMount implements Mounted {
   async unmount(lazy: boolean): Promise<void> {
     if (this.#isOver) return this.ended
     await this.#flush(lazy)
+    const entry = await mountOn(this.#mountpoint)
     await unmountPath(this.#mountpoint, lazy)
     // Lazily unmounted, it goes on for those who still use it.
-    if (!lazy) await this.#untilEnded()
+    if (!lazy) await this.#untilEnded(entry?.device)
   }
 
   /**
    * A container or service with a mount namespace of its own, started meanwhile, holds a copy of the mount, and the kernel
    * does not let go for as long as that runs: whoever unmounts here is not kept waiting for it.
    */
-  async #untilEnded(): Promise<void> {
-    let timer: NodeJS.Timeout | undefined
-    const late = new Promise<boolean>((resolve) => (timer = setTimeout(() => resolve(true), END_WAIT_MS)))
-    const isHeld = await Promise.race([this.ended.then(() => false), late])
-    clearTimeout(timer)
-    if (isHeld)
-      this.#log.warn({ mountpoint: this.#mountpoint }, 'unmounted here, still held by another mount namespace')
+  async #untilEnded(device: string | undefined): Promise<void> {
+    const over = this.ended.then(() => true)
+    const deadlineMs = systemClock.monotonicMs() + END_WAIT_MS
+    while (systemClock.monotonicMs() < deadlineMs) {
+      if (await Promise.race([over, systemClock.sleep(LOOK_EVERY_MS).then(() => false)])) return
+      const holders = device === undefined ? [] : await namespacesWith(device)
+      if (holders.length === 0) continue
+      const mountpoint = this.#mountpoint
+      this.#log.warn({ mountpoint, holders }, 'unmounted here, still held by another mount namespace')
+      return
+    }
   }
 
   /** What cannot be written must not keep a lazy unmount from happening: nobody would come back for it. */

@@ -40,8 +40,15 @@ t.test('mountinfo is parsed with its escapes, optional fields and empty sources'
     '',
   ]
   t.same(parseMountinfo(text.join('\n')), [
-    { id: 36, device: '98:0', mountpoint: '/mnt/a b\\c', fsType: 'ext3', source: '/dev/root' },
-    { id: 42, device: '0:39', mountpoint: '/tmp/ö', fsType: 'fuse.ringfs', source: '' },
+    {
+      id: 36,
+      device: '98:0',
+      mountpoint: '/mnt/a b\\c',
+      fsType: 'ext3',
+      source: '/dev/root',
+      options: ['rw', 'noatime'],
+    },
+    { id: 42, device: '0:39', mountpoint: '/tmp/ö', fsType: 'fuse.ringfs', source: '', options: ['rw'] },
   ])
 })
 

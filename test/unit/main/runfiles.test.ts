@@ -13,6 +13,8 @@ const CONTENT = {
   dataDir: '/data',
   mountpoint: '/mnt',
   socket: '/data/files.sock',
+  driver: 'kernel',
+  readOnly: false,
 }
 
 function folder(t: Pick<Test, 'teardown'>): string {
