@@ -27,6 +27,12 @@ export const LINK_MAX = 65_000
 export const XATTR_NAME_MAX_BYTES = 255
 export const XATTR_VALUE_MAX_BYTES = 64 * KIB
 export const XATTR_LIST_MAX_BYTES = 64 * KIB
+/** Names of an inode's attributes, each with a NUL. The names of the two ACLs come on top, and the list still fits. */
+export const XATTR_NAMES_MAX_BYTES = XATTR_LIST_MAX_BYTES - 64
+/** Names and values of an inode's attributes together, ACLs not counted: what frees an inode has bounded work. */
+export const XATTRS_MAX_BYTES = 1 * MIB
+/** Linux hands a FUSE filesystem no ACL longer than a page: 511 entries. */
+export const ACL_MAX_BYTES = 4 * KIB
 
 /** ino = sequence * partitions + partition; Lua 5.1 writes numbers of more than 14 digits with an exponent. */
 export const INO_MAX = 1e14 - 1

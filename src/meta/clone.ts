@@ -161,7 +161,11 @@ export class Cloner {
     const reply = await this.#core.change(
       SCRIPTS.clone,
       keys.home(ino),
-      [partition.windows(ino), ...[...windows.keys()].map((window) => partition.extents(ino, window))],
+      [
+        partition.windows(ino),
+        ...[...windows.keys()].map((window) => partition.extents(ino, window)),
+        partition.xattrs(ino),
+      ],
       [
         ino,
         request.version,

@@ -32,11 +32,15 @@ export interface Attr {
   readonly dataVersion: number
   /** Directories: ino of the parent (the root's is itself). Others: 0. */
   readonly parent: number
+  /** false: there are certainly neither extended attributes nor ACLs, so nobody needs to ask for any. */
+  readonly hasXattrs: boolean
 }
 
 export interface NewInode {
   readonly type: InodeType
   readonly mode: number
+  /** Taken from the mode, unless the directory has a default ACL, which then says what is taken. Default 0. */
+  readonly umask?: number
   readonly uid: number
   readonly gid: number
   readonly rdev?: number
@@ -44,12 +48,17 @@ export interface NewInode {
   readonly target?: Buffer
 }
 
-/** Only what is given changes. ctime is set by the store. A change of owner clears suid and sgid as chown(2) says. */
+/**
+ * Only what is given changes. ctime is set by the store. A change of owner clears suid and sgid as chown(2) says, one of
+ * owner or size takes file capabilities away, and one of mode changes the access ACL with it.
+ */
 export interface AttrChange {
   readonly mode?: number
   readonly uid?: number
   readonly gid?: number
   readonly sizeBytes?: number
+  /** Regular files: suid, sgid if the group may execute, and capabilities go; what a writer without CAP_FSETID does. */
+  readonly dropPrivileges?: boolean
   readonly atime?: TimeSpec | 'now'
   readonly mtime?: TimeSpec | 'now'
 }
@@ -79,6 +88,12 @@ export interface OpenReply {
   readonly attr: Attr
   /** Window 0, when it came along without a further round trip. */
   readonly window0?: ExtentWindow
+}
+
+export interface OpenOptions {
+  readonly truncate: boolean
+  /** With `truncate`: see AttrChange. */
+  readonly dropPrivileges?: boolean
 }
 
 export interface CreateReply {
@@ -179,6 +194,8 @@ export interface ReaddirReply {
   readonly end: boolean
 }
 
+export type XattrMode = 'any' | 'create' | 'replace'
+
 export interface RenameFlags {
   /** RENAME_NOREPLACE: EEXIST if the new name exists. */
   readonly noReplace?: boolean
@@ -250,7 +267,8 @@ export interface MetaStore {
     inode: NewInode,
     options: { readonly exclusive: boolean; readonly open: boolean },
   ): Promise<CreateReply>
-  mkdir(parent: number, name: Buffer, mode: number, uid: number, gid: number): Promise<Attr>
+  /** `umask`: as in NewInode. A default ACL of the parent becomes the new directory's, too. */
+  mkdir(parent: number, name: Buffer, mode: number, uid: number, gid: number, umask?: number): Promise<Attr>
   link(ino: number, parent: number, name: Buffer): Promise<Attr>
   /** Not a directory (EISDIR). Answers the attributes that are left, nlink 0 for the last name. */
   unlink(parent: number, name: Buffer): Promise<Attr>
@@ -259,7 +277,7 @@ export interface MetaStore {
   readlink(ino: number): Promise<Buffer>
 
   /** Registers the inode as open in this session, so that it outlives its last name. Counted: close as often. */
-  open(ino: number, options: { readonly truncate: boolean }): Promise<OpenReply>
+  open(ino: number, options: OpenOptions): Promise<OpenReply>
   /** Never fails for the caller: what cannot be told now is told when the session ends. */
   close(ino: number): void
 
@@ -293,9 +311,16 @@ export interface MetaStore {
   /** Ids for new chunks, unique in the volume for ever. */
   chunkId(): Promise<number>
 
+  /**
+   * Limits: a name 255 bytes (ERANGE), a value 64 KiB (E2BIG), XATTR_NAMES_MAX_BYTES of all names and XATTRS_MAX_BYTES
+   * in all (ENOSPC). `user.` is for files and directories only (EPERM). In `system.` are the two ACLs and nothing else
+   * (EOPNOTSUPP): a valid access ACL becomes the mode, and is kept only if it says more; a default ACL is for
+   * directories (EACCES); an ACL without entries is none.
+   */
   getxattr(ino: number, name: Buffer): Promise<Buffer>
   listxattr(ino: number): Promise<readonly Buffer[]>
-  setxattr(ino: number, name: Buffer, value: Buffer, mode: 'any' | 'create' | 'replace'): Promise<void>
+  /** `clearSgid`: an access ACL set by somebody who is not in the file's group and has no CAP_FSETID. */
+  setxattr(ino: number, name: Buffer, value: Buffer, mode: XattrMode, clearSgid?: boolean): Promise<void>
   removexattr(ino: number, name: Buffer): Promise<void>
 
   /** The lock that would keep this one from being granted, the first by position. */

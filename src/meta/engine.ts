@@ -20,12 +20,14 @@ import type {
   MetaEvent,
   MetaStore,
   NewInode,
+  OpenOptions,
   OpenReply,
   PunchRequest,
   ReaddirReply,
   RenameFlags,
   Usage,
   WindowList,
+  XattrMode,
 } from './contract.js'
 import { Core } from './core.js'
 import { readdir } from './directory.js'
@@ -116,7 +118,7 @@ class RedisMeta implements MetaStore {
     this.#openers = new Openers(this.#core)
     this.#files = new Files(this.#core, this.#openers)
     this.#ranges = new Ranges(this.#core)
-    this.#names = new Namespace(this.#core, (ino) => this.#files.getattr(ino))
+    this.#names = new Namespace(this.#core, this.#files)
     this.#xattrs = new Xattrs(this.#core)
     this.#locks = new Locks(this.#core, (ino) => this.#files.getattr(ino))
   }
@@ -212,8 +214,8 @@ class RedisMeta implements MetaStore {
     })
   }
 
-  mkdir(parent: number, name: Buffer, mode: number, uid: number, gid: number): Promise<Attr> {
-    return this.#names.mkdir(parent, name, mode, uid, gid)
+  mkdir(parent: number, name: Buffer, mode: number, uid: number, gid: number, umask = 0): Promise<Attr> {
+    return this.#names.mkdir(parent, name, { mode, uid, gid, umask })
   }
 
   link(ino: number, parent: number, name: Buffer): Promise<Attr> {
@@ -236,8 +238,8 @@ class RedisMeta implements MetaStore {
     return this.#files.readlink(ino)
   }
 
-  open(ino: number, options: { readonly truncate: boolean }): Promise<OpenReply> {
-    return this.#files.open(ino, options.truncate)
+  open(ino: number, options: OpenOptions): Promise<OpenReply> {
+    return this.#files.open(ino, options)
   }
 
   close(ino: number): void {
@@ -307,8 +309,8 @@ class RedisMeta implements MetaStore {
     return this.#xattrs.list(ino)
   }
 
-  setxattr(ino: number, name: Buffer, value: Buffer, mode: 'any' | 'create' | 'replace'): Promise<void> {
-    return this.#xattrs.set(ino, name, value, mode)
+  setxattr(ino: number, name: Buffer, value: Buffer, mode: XattrMode, clearSgid = false): Promise<void> {
+    return this.#xattrs.set(ino, name, value, mode, clearSgid)
   }
 
   removexattr(ino: number, name: Buffer): Promise<void> {

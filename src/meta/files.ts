@@ -3,7 +3,16 @@ import { invariant } from '../base/invariant.js'
 import { PosixError } from '../base/errno.js'
 import { FILE_MAX_BYTES, WINDOW_BYTES } from '../base/limits.js'
 import type { RedisArg } from '../cluster/contract.js'
-import type { Attr, AttrChange, CommitReply, CommitRequest, Extent, ExtentWindow, OpenReply } from './contract.js'
+import type {
+  Attr,
+  AttrChange,
+  CommitReply,
+  CommitRequest,
+  Extent,
+  ExtentWindow,
+  OpenOptions,
+  OpenReply,
+} from './contract.js'
 import type { Core } from './core.js'
 import type { Openers } from './openers.js'
 import { EXTENT_BYTES, decodeExtents, decodeInode, encodeExtents } from './records.js'
@@ -38,9 +47,23 @@ export class Files {
   async setattr(ino: number, change: AttrChange): Promise<Attr> {
     const { sizeBytes, ...rest } = change
     const args = this.#changeArgs(rest)
-    const truncated = sizeBytes === undefined ? undefined : await this.truncate(ino, sizeBytes)
-    if (truncated !== undefined && args.length === 0) return truncated
-    const reply = await this.#core.change(SCRIPTS.setattr, this.#core.keys.home(ino), [], [ino, ...args])
+    if (sizeBytes !== undefined) {
+      const truncated = await this.truncate(ino, sizeBytes, change.dropPrivileges === true)
+      if (args.length === 0) return truncated
+    } else if (change.dropPrivileges === true) args.push('drop', 1)
+    return this.#change(ino, args)
+  }
+
+  /** Sets ctime alone. */
+  async touch(ino: number): Promise<void> {
+    await this.#change(ino, [])
+  }
+
+  async #change(ino: number, args: readonly RedisArg[]): Promise<Attr> {
+    const { keys } = this.#core
+    const partition = keys.of(ino)
+    const own = [partition.acls, partition.xattrs(ino)]
+    const reply = await this.#core.change(SCRIPTS.setattr, keys.home(ino), own, [ino, ...args])
     return decodeInode(ino, reply.buffer(1)).attr
   }
 
@@ -58,7 +81,7 @@ export class Files {
     return args
   }
 
-  async truncate(ino: number, sizeBytes: number): Promise<Attr> {
+  async truncate(ino: number, sizeBytes: number, dropPrivileges: boolean): Promise<Attr> {
     if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0) throw new PosixError('EINVAL', 'a size is 0 or more')
     if (sizeBytes > FILE_MAX_BYTES) throw new PosixError('EFBIG', 'the file would be too large')
     const { keys } = this.#core
@@ -71,8 +94,8 @@ export class Files {
       const reply = await this.#core.change(
         SCRIPTS.truncate,
         keys.home(ino),
-        [partition.windows(ino), edge, ...named],
-        [ino, sizeBytes, ...windows],
+        [partition.windows(ino), edge, partition.xattrs(ino), ...named],
+        [ino, sizeBytes, dropPrivileges ? 1 : 0, ...windows],
       )
       if (reply.status === STATUS_KEYS) {
         // Another client may add windows for as long as it likes; a file only shrinks in as many steps as it is long.
@@ -86,9 +109,9 @@ export class Files {
     }
   }
 
-  async open(ino: number, truncate: boolean): Promise<OpenReply> {
+  async open(ino: number, { truncate, dropPrivileges = false }: OpenOptions): Promise<OpenReply> {
     return this.#openers.open(ino, async () => {
-      if (truncate) await this.truncate(ino, 0)
+      if (truncate) await this.truncate(ino, 0, dropPrivileges)
       return this.register(ino)
     })
   }
@@ -140,7 +163,12 @@ export class Files {
     return this.#core.change(
       SCRIPTS.commit,
       keys.home(ino),
-      [partition.extents(ino, window), partition.windows(ino), partition.extents(ino, window + 1)],
+      [
+        partition.extents(ino, window),
+        partition.windows(ino),
+        partition.extents(ino, window + 1),
+        partition.xattrs(ino),
+      ],
       [
         ino,
         window,

@@ -69,7 +69,7 @@ async function freeZombie(core: Core, p: number, ino: number): Promise<void> {
     const extents = windows.map((window) => partition.extents(ino, window))
     const reply = await core.run(
       SCRIPTS.zombieFree,
-      [partition.garbage, partition.zombies, partition.windows(ino), partition.xattrs(ino), ...extents],
+      [partition.garbage, partition.zombies, partition.windows(ino), partition.xattrs(ino), partition.acls, ...extents],
       [ino, ...windows],
     )
     windows = Array.isArray(reply) ? reply.map((window) => Number(String(window))) : []

@@ -10,9 +10,10 @@
  *                            file is in its inode record instead
  *   {v.p}:w:<ino>    zset    the windows that have a key :e:
  *   {v.p}:a:<ino>    hash    extended attributes: name -> value
+ *   {v.p}:l          hash    POSIX ACLs as in their attributes: a<ino> access, if it says more than the mode; d<ino> default
  *   {v.p}:c          hash    counters: n (inode sequence), inodes, bytes
  *   {v.p}:o          hash    ino -> ids of the sessions that have it open, 4 bytes each
- *   {v.p}:z          hash    ino -> time of deletion, of inodes whose :e: :w: :a: keys are still to be freed
+ *   {v.p}:z          hash    ino -> time of deletion, of inodes whose :e: :w: :a: keys and ACLs are still to be freed
  *   {v.p}:g          list    claims: what the janitor looks at after the grace period, u48 ms, u8 kind (0 the window names
  *                            these chunks no more, 1 it may hold them in vain), u56 ino, u32 window, extents
  *   {v.p}:u          hash    chunk id -> its holders (clone.ts), of chunks that were ever cloned: u56 ino, u32 window, u32 data
@@ -90,6 +91,7 @@ export class PartitionKeys {
   readonly holders: string
   readonly decisions: string
   readonly fileLocks: string
+  readonly acls: string
 
   constructor(tag: string) {
     this.#tag = tag
@@ -103,6 +105,7 @@ export class PartitionKeys {
     this.holders = `${tag}:u`
     this.decisions = `${tag}:t`
     this.fileLocks = `${tag}:k`
+    this.acls = `${tag}:l`
   }
 
   names(ino: number): string {

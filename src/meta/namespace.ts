@@ -7,6 +7,7 @@ import type { Attr, CreateReply, NewInode, RenameFlags } from './contract.js'
 import type { Core } from './core.js'
 import { exchange } from './exchange.js'
 import { refuseLoop, withMoveLease } from './move-lease.js'
+import { Inheritances, decodeInheritance, encodeInheritance, type Inheritance } from './inheritance.js'
 import { nameHash } from './name-hash.js'
 import { TAIL_NONE, TAIL_NUMBER, TAIL_TARGET, decodeInode, typeCode, writeU56 } from './records.js'
 import { STATUS_FAR, STATUS_INHERIT, type Reply } from './reply.js'
@@ -33,15 +34,32 @@ interface Found {
   readonly record: Buffer | null
 }
 
+/** What names need of inodes. */
+export interface Inodes {
+  getattr(ino: number): Promise<Attr>
+  /** Sets ctime. */
+  touch(ino: number): Promise<void>
+}
+
+interface NewDirectory {
+  readonly mode: number
+  readonly uid: number
+  readonly gid: number
+  readonly umask: number
+}
+
 export class Namespace {
   readonly #core: Core
+  readonly #inodes: Inodes
   readonly #getattr: (ino: number) => Promise<Attr>
+  readonly #inheritances = new Inheritances()
   readonly #background = new Set<Promise<void>>()
   #nextPartition: number
 
-  constructor(core: Core, getattr: (ino: number) => Promise<Attr>) {
+  constructor(core: Core, inodes: Inodes) {
     this.#core = core
-    this.#getattr = getattr
+    this.#inodes = inodes
+    this.#getattr = (ino) => inodes.getattr(ino)
     this.#nextPartition = Math.floor(core.options.random() * core.partitions)
   }
 
@@ -75,13 +93,14 @@ export class Namespace {
     }
   }
 
-  /** Runs a script whose first own key is the names of the entry's directory. */
+  /** Runs a script whose own keys are the names of the entry's directory and the ACLs of its partition. */
   #changeEntry(script: (typeof SCRIPTS)['create'], entry: Entry, args: readonly RedisArg[]): Promise<Reply> {
     const { keys } = this.#core
+    const partition = keys.of(entry.parent)
     return this.#core.change(
       script,
       keys.home(entry.parent),
-      [keys.of(entry.parent).names(entry.parent)],
+      [partition.names(entry.parent), partition.acls],
       [entry.parent, entry.name, entry.hash, ...args],
     )
   }
@@ -101,6 +120,7 @@ export class Namespace {
         exclusive ? 1 : 0,
         open ? 1 : 0,
         this.#core.partitions,
+        inode.umask ?? 0,
       ])
       // Who finds a name and loses it to another client's unlink makes it: ENOENT would be no answer to O_CREAT.
       if (reply.status === STATUS_FAR) {
@@ -110,22 +130,24 @@ export class Namespace {
     })
   }
 
-  /** Two round trips: the inode in its new partition, the entry in its parent's. */
-  async mkdir(parent: number, name: Buffer, mode: number, uid: number, gid: number): Promise<Attr> {
+  /**
+   * Two round trips: the inode in its new partition, the entry in its parent's. What is inherited (group, default ACL) is
+   * guessed; the commit, which sees the parent, refuses a wrong guess and says what is right.
+   */
+  async mkdir(parent: number, name: Buffer, made: NewDirectory): Promise<Attr> {
     const entry = entryOf(parent, name)
-    let inherited = -1
     return untilDone(this.#core, async () => {
-      const isSetgid = inherited >= 0
+      const inherited = this.#inheritances.of(parent)
       const tx = new Transaction(this.#core, 'mkdir', parent)
       try {
-        const bits = (mode & 0o7777) | (isSetgid ? SETGID : 0)
-        const attr = await this.#newDirectory(tx, parent, bits, uid, isSetgid ? inherited : gid)
+        const attr = await this.#newDirectory(tx, parent, made, inherited)
         const put = putEntry(entry, attr.ino, DIRECTORY, 1, null)
-        const reply = await tx.commit([put], isSetgid ? String(inherited) : 'none')
+        const reply = await tx.commit([put], encodeInheritance(inherited))
         if (reply.status === STATUS_INHERIT) {
-          inherited = reply.number(1)
+          this.#inheritances.keep(parent, decodeInheritance(reply.buffer(1)))
           throw new Restart()
         }
+        this.#inheritances.keep(attr.ino, inherited)
         this.#later(tx.finish())
         return attr
       } catch (error) {
@@ -135,15 +157,32 @@ export class Namespace {
     })
   }
 
-  async #newDirectory(tx: Transaction, parent: number, mode: number, uid: number, gid: number): Promise<Attr> {
-    const { partitions } = this.#core
+  async #newDirectory(
+    tx: Transaction,
+    parent: number,
+    { mode, uid, gid, umask }: NewDirectory,
+    inherited: Inheritance,
+  ): Promise<Attr> {
+    const { keys, partitions } = this.#core
     const home = this.#nextPartition
     this.#nextPartition = (home + 1) % partitions
+    const bits = (mode & 0o7777) | (inherited.gid === null ? 0 : SETGID)
     const reply = await tx.change(
       SCRIPTS.txMkdir,
       home,
-      [],
-      [tx.id, tx.commitPartition, mode, uid, gid, parent, partitions, home],
+      [keys.partition(home).acls],
+      [
+        tx.id,
+        tx.commitPartition,
+        bits,
+        uid,
+        inherited.gid ?? gid,
+        parent,
+        partitions,
+        home,
+        umask,
+        inherited.defaultAcl,
+      ],
     )
     reply.check()
     const ino = reply.number(1)
@@ -240,7 +279,7 @@ export class Namespace {
     if (reply.number(2) === 1) {
       // A directory renamed in its parent: its inode is elsewhere. Only its ctime is still missing.
       const ino = reply.number(1)
-      await this.#core.change(SCRIPTS.setattr, keys.home(ino), [], [ino]).catch(ignoreGone)
+      await this.#inodes.touch(ino).catch(ignoreGone)
     }
     return true
   }

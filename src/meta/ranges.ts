@@ -48,7 +48,7 @@ export class Ranges {
     const reply = await this.#core.change(
       SCRIPTS.punch,
       keys.home(ino),
-      [partition.windows(ino), ...named],
+      [partition.windows(ino), ...named, partition.xattrs(ino)],
       [ino, request.allocatedDeltaBytes, sec, nsec, request.clearSuid ? 1 : 0, request.minSizeBytes, ...parts],
     )
     return decodeInode(ino, reply.buffer(1)).attr

@@ -72,6 +72,7 @@ export function decodeInode(ino: number, record: Buffer): Inode {
     ctime: readTime(record, 52),
     btime: readTime(record, 61),
     parent: type === 'directory' ? number : 0,
+    hasXattrs: (flags & 0x80) !== 0,
   }
   return { attr, tailKind, hasWindows: (flags & 0x40) !== 0, tail }
 }

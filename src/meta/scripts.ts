@@ -42,6 +42,7 @@ export const SCRIPTS = {
   clone: load('clone'),
   compact: load('compact'),
   setxattr: load('setxattr'),
+  setAcl: load('set-acl'),
   removexattr: load('removexattr'),
   lock: load('lock'),
   unlock: load('unlock'),

@@ -191,13 +191,14 @@ export class Transaction {
   }
 
   /** `inherit`: see tx-commit.lua. Answers the reply when it is DONE or says what a directory inherits. */
-  async commit(parts: readonly Part[], inherit = '-1'): Promise<Reply> {
+  async commit(parts: readonly Part[], inherit?: Buffer): Promise<Reply> {
     const { keys } = this.#core
     const partition = keys.partition(this.#commitPartition)
     const names = parts.map((one) => partition.names(one.ino))
-    const args = [this.id, this.#prepared.size > 0 ? 1 : 0, inherit, ...parts.flatMap((one) => one.args)]
+    const args = [this.id, this.#prepared.size > 0 ? 1 : 0, inherit ?? '-1', ...parts.flatMap((one) => one.args)]
+    const own = [partition.decisions, ...names, ...(inherit === undefined ? [] : [partition.acls])]
     this.#isCommitUnknown = true
-    const reply = await this.change(SCRIPTS.txCommit, this.#commitPartition, [partition.decisions, ...names], args)
+    const reply = await this.change(SCRIPTS.txCommit, this.#commitPartition, own, args)
     this.#isCommitUnknown = false
     await this.#judge(this.#commitPartition, reply)
     if (reply.status === STATUS_DONE) await this.#core.step(`${this.#kind}:committed`)

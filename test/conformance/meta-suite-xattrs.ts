@@ -1,6 +1,13 @@
 /** MetaStore: extended attributes. */
 import type { Test } from 'tap'
-import { XATTR_LIST_MAX_BYTES, XATTR_NAME_MAX_BYTES, XATTR_VALUE_MAX_BYTES } from '../../src/base/limits.js'
+import {
+  XATTRS_MAX_BYTES,
+  XATTR_LIST_MAX_BYTES,
+  XATTR_NAMES_MAX_BYTES,
+  XATTR_NAME_MAX_BYTES,
+  XATTR_VALUE_MAX_BYTES,
+} from '../../src/base/limits.js'
+import { ACCESS, aclOf } from '../helpers/acls.js'
 import { ROOT, bytes, claim, makeDir, outcome, touch, type OpenVolume } from '../helpers/meta.js'
 
 export function xattrClaims(t: Test, open: OpenVolume): void {
@@ -38,11 +45,30 @@ export function xattrClaims(t: Test, open: OpenVolume): void {
     t.equal(await set(Buffer.concat([long, bytes('b')]), bytes('x')), 'ERANGE')
     t.equal(await set(bytes(''), bytes('x')), 'ERANGE')
     t.equal(await set(bytes('user.big'), Buffer.alloc(XATTR_VALUE_MAX_BYTES + 1)), 'E2BIG')
-    const room = Math.floor(XATTR_LIST_MAX_BYTES / (XATTR_NAME_MAX_BYTES + 1))
+    const room = Math.floor(XATTR_NAMES_MAX_BYTES / (XATTR_NAME_MAX_BYTES + 1))
     for (let i = 1; i < room; i++) await meta.setxattr(ino, nameOf(i), bytes('x'), 'create')
     t.equal(await set(nameOf(room), bytes('x')), 'ENOSPC', 'the list of names is full')
     t.equal(await set(nameOf(1), bytes('y')), 'ok', 'but a value may be replaced')
-    t.equal((await meta.listxattr(ino)).length, room)
+    t.equal(await outcome(meta.setxattr(ino, ACCESS, aclOf('u::rwx,g::rwx,m::rwx,o::rwx'), 'any')), 'ok')
+    const names = await meta.listxattr(ino)
+    t.equal(names.length, room + 1)
+    const listBytes = names.reduce((sum, name) => sum + name.length + 1, 0)
+    t.ok(listBytes <= XATTR_LIST_MAX_BYTES, 'a full list with ACLs still fits')
+  })
+
+  claim(t, open, 'the attributes of one inode have a size in all', async (t, volume) => {
+    const meta = await volume.client()
+    const { ino } = await touch(meta, ROOT, 'file')
+    const most = Math.floor(XATTRS_MAX_BYTES / XATTR_VALUE_MAX_BYTES) - 1
+    const value = Buffer.alloc(XATTR_VALUE_MAX_BYTES)
+    const set = (name: string, value: Buffer): Promise<string> => outcome(meta.setxattr(ino, bytes(name), value, 'any'))
+    for (let i = 0; i < most; i++) t.equal(await set(`user.${i}`, value), 'ok')
+    t.equal(await set('user.small', bytes('x')), 'ok')
+    t.equal(await set('user.more', value), 'ENOSPC')
+    t.equal(await set('user.small', value), 'ENOSPC', 'nor may a value grow beyond it')
+    t.equal(await set('user.0', value), 'ok', 'but one may be replaced')
+    await meta.removexattr(ino, bytes('user.0'))
+    t.equal(await set('user.small', value), 'ok')
   })
 
   claim(t, open, 'attributes of what is gone are gone, and setting one changes ctime only', async (t, volume) => {
@@ -50,7 +76,7 @@ export function xattrClaims(t: Test, open: OpenVolume): void {
     const before = await touch(meta, ROOT, 'file')
     await meta.setxattr(before.ino, bytes('user.a'), bytes('1'), 'any')
     const after = await meta.getattr(before.ino)
-    t.same({ ...after, ctime: before.ctime }, before)
+    t.same({ ...after, ctime: before.ctime }, { ...before, hasXattrs: true })
     await meta.unlink(ROOT, bytes('file'))
     t.equal(await outcome(meta.getxattr(before.ino, bytes('user.a'))), 'ENOENT')
     t.equal(await outcome(meta.setxattr(before.ino, bytes('user.a'), bytes('1'), 'any')), 'ENOENT')

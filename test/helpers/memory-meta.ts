@@ -7,6 +7,7 @@
 import { WINDOW_BYTES } from '../../src/base/limits.js'
 import { compareTime, systemClock, type Clock } from '../../src/base/clock.js'
 import { PosixError } from '../../src/base/errno.js'
+import { aclKind } from '../../src/meta/acl.js'
 import type { VolumeSettings } from '../../src/cluster/contract.js'
 import type {
   Attr,
@@ -25,19 +26,22 @@ import type {
   MetaEvent,
   MetaStore,
   NewInode,
+  OpenOptions,
   OpenReply,
   PunchRequest,
   ReaddirReply,
   RenameFlags,
   Usage,
   WindowList,
+  XattrMode,
 } from '../../src/meta/contract.js'
+import { changeMode, dropPrivileges, inherit, setAcl, type AclInode } from './acl-model.js'
 import { LockTable } from './lock-table.js'
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }
 
 interface Inode {
-  attr: Mutable<Attr>
+  readonly attr: Mutable<Attr>
   readonly names: Map<string, number>
   readonly windows: Map<number, Extent[]>
   readonly xattrs: Map<string, Buffer>
@@ -114,6 +118,7 @@ export class MemoryVolume {
       btime: now,
       dataVersion: 1,
       parent: isDirectory ? parent : 0,
+      hasXattrs: false,
     }
     return { attr, names: new Map(), windows: new Map(), xattrs: new Map(), target, opens: 0, generation: 1 }
   }
@@ -251,11 +256,12 @@ export class MemoryMeta implements MetaStore {
       const inode = this.#inode(ino)
       const { attr } = inode
       if (change.sizeBytes !== undefined) this.#truncate(inode, change.sizeBytes)
-      if (change.mode !== undefined) attr.mode = change.mode
+      if (change.dropPrivileges === true && attr.type === 'file') dropPrivileges(aclInode(inode), true)
+      if (change.mode !== undefined) changeMode(aclInode(inode), change.mode)
       const owner = change.uid !== undefined || change.gid !== undefined
       if (change.uid !== undefined) attr.uid = change.uid
       if (change.gid !== undefined) attr.gid = change.gid
-      if (owner && change.mode === undefined && attr.type !== 'directory') dropSuid(attr)
+      if (owner && attr.type !== 'directory') dropPrivileges(aclInode(inode), change.mode === undefined)
       if (change.atime !== undefined) attr.atime = change.atime === 'now' ? this.#volume.clock.now() : change.atime
       if (change.mtime !== undefined) attr.mtime = change.mtime === 'now' ? this.#volume.clock.now() : change.mtime
       attr.ctime = this.#volume.clock.now()
@@ -286,7 +292,7 @@ export class MemoryMeta implements MetaStore {
     })
   }
 
-  mkdir(parent: number, name: Buffer, mode: number, uid: number, gid: number): Promise<Attr> {
+  mkdir(parent: number, name: Buffer, mode: number, uid: number, gid: number, umask = 0): Promise<Attr> {
     return this.#call('mkdir', () => {
       const directory = this.#directory(parent)
       if (directory.names.has(key(name))) throw new PosixError('EEXIST')
@@ -295,6 +301,7 @@ export class MemoryMeta implements MetaStore {
       const attr = this.#add(parent, name, {
         type: 'directory',
         mode: bits,
+        umask,
         uid,
         gid: inherits ? directory.attr.gid : gid,
       })
@@ -401,11 +408,12 @@ export class MemoryMeta implements MetaStore {
     })
   }
 
-  open(ino: number, options: { readonly truncate: boolean }): Promise<OpenReply> {
+  open(ino: number, options: OpenOptions): Promise<OpenReply> {
     return this.#call('open', () => {
       const inode = this.#inode(ino)
       if (options.truncate) {
         this.#truncate(inode, 0)
+        if (options.dropPrivileges === true) dropPrivileges(aclInode(inode), true)
         this.#emit({ kind: 'data', ino })
       }
       this.#register(ino)
@@ -463,7 +471,7 @@ export class MemoryMeta implements MetaStore {
       attr.dataVersion++
       attr.mtime = request.mtime
       attr.ctime = compareTime(request.mtime, attr.ctime) > 0 ? request.mtime : attr.ctime
-      if (request.clearSuid === true) dropSuid(attr)
+      dropPrivileges(aclInode(inode), request.clearSuid === true)
       this.#emit({ kind: 'data', ino })
       return { attr: { ...attr }, baseOffset: base }
     })
@@ -531,6 +539,7 @@ export class MemoryMeta implements MetaStore {
 
   getxattr(ino: number, name: Buffer): Promise<Buffer> {
     return this.#call('getxattr', () => {
+      aclKind(name)
       const value = this.#inode(ino).xattrs.get(key(name))
       if (value === undefined) throw new PosixError('ENODATA')
       return Buffer.from(value)
@@ -541,12 +550,16 @@ export class MemoryMeta implements MetaStore {
     return this.#call('listxattr', () => [...this.#inode(ino).xattrs.keys()].map((name) => Buffer.from(name, 'latin1')))
   }
 
-  setxattr(ino: number, name: Buffer, value: Buffer, mode: 'any' | 'create' | 'replace'): Promise<void> {
+  setxattr(ino: number, name: Buffer, value: Buffer, mode: XattrMode, clearSgid = false): Promise<void> {
     return this.#call('setxattr', () => {
-      const { xattrs, attr } = this.#inode(ino)
+      const inode = this.#inode(ino)
+      const { xattrs, attr } = inode
       if (mode === 'create' && xattrs.has(key(name))) throw new PosixError('EEXIST')
       if (mode === 'replace' && !xattrs.has(key(name))) throw new PosixError('ENODATA')
-      xattrs.set(key(name), Buffer.from(value))
+      const isUser = key(name).startsWith('user.')
+      if (isUser && attr.type !== 'file' && attr.type !== 'directory') throw new PosixError('EPERM')
+      if (!setAcl(aclInode(inode), name, value, clearSgid)) xattrs.set(key(name), Buffer.from(value))
+      attr.hasXattrs = xattrs.size > 0
       attr.ctime = this.#volume.clock.now()
       this.#emit({ kind: 'attr', ino })
     })
@@ -554,7 +567,11 @@ export class MemoryMeta implements MetaStore {
 
   removexattr(ino: number, name: Buffer): Promise<void> {
     return this.#call('removexattr', () => {
-      if (!this.#inode(ino).xattrs.delete(key(name))) throw new PosixError('ENODATA')
+      aclKind(name)
+      const { attr, xattrs } = this.#inode(ino)
+      if (!xattrs.delete(key(name))) throw new PosixError('ENODATA')
+      attr.hasXattrs = xattrs.size > 0
+      attr.ctime = this.#volume.clock.now()
       this.#emit({ kind: 'attr', ino })
     })
   }
@@ -612,6 +629,8 @@ export class MemoryMeta implements MetaStore {
   #add(parent: number, name: Buffer, inode: NewInode): Attr {
     const ino = this.#volume.nextIno++
     const made = this.#volume.newInode(ino, inode, parent)
+    inherit(this.#directory(parent), aclInode(made), inode.umask ?? 0)
+    made.attr.hasXattrs = made.xattrs.size > 0
     this.#volume.inodes.set(ino, made)
     this.#directory(parent).names.set(key(name), ino)
     this.#touch(parent, name)
@@ -715,13 +734,23 @@ export class MemoryMeta implements MetaStore {
     }
     attr.sizeBytes = size
     attr.dataVersion++
+    dropPrivileges(aclInode(inode), false)
     attr.mtime = attr.ctime = this.#volume.clock.now()
   }
 }
 
-function dropSuid(attr: Mutable<Attr>): void {
-  attr.mode &= ~0o4000
-  if ((attr.mode & 0o010) !== 0) attr.mode &= ~SETGID
+/** The inode as the ACL model sees it: the mode is that of the attributes. */
+function aclInode({ attr, xattrs }: Inode): AclInode {
+  return {
+    type: attr.type,
+    xattrs,
+    get mode() {
+      return attr.mode
+    },
+    set mode(mode) {
+      attr.mode = mode
+    },
+  }
 }
 
 function key(name: Buffer): string {

@@ -56,7 +56,8 @@ export function attrOf(node: Node): Attr {
   const { ino, type, mode, uid, gid, nlink, rdev, atime, mtime, ctime, btime, dataVersion } = node
   const times = { atime, mtime, ctime, btime }
   const parent = type === 'directory' ? node.parent : 0
-  return { ino, type, mode, uid, gid, nlink, rdev, ...times, dataVersion, parent, ...sizesOf(node) }
+  const hasXattrs = node.xattrs.size > 0
+  return { ino, type, mode, uid, gid, nlink, rdev, ...times, dataVersion, parent, hasXattrs, ...sizesOf(node) }
 }
 
 function sizesOf(node: Node): { sizeBytes: number; allocatedBytes: number } {

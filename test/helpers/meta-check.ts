@@ -2,7 +2,8 @@
 import type { RedisValue } from '../../src/cluster/contract.js'
 import { WINDOW_BYTES } from '../../src/base/limits.js'
 import type { Attr, DirEntry, MetaStore } from '../../src/meta/contract.js'
-import { VolumeKeys } from '../../src/meta/keys.js'
+import { parseAcl } from '../../src/meta/acl.js'
+import { VolumeKeys, type PartitionKeys } from '../../src/meta/keys.js'
 import type { MetaVolume } from './meta.js'
 
 const ROOT = 1
@@ -131,6 +132,24 @@ async function checkKeys(volume: MetaVolume, tree: Tree): Promise<string[]> {
       problems.push(`ino ${ino} is locked still`)
     }
     for (const ino of texts(await volume.redis.call('HKEYS', partition.open))) problems.push(`ino ${ino} is open still`)
+    problems.push(...(await checkAcls(volume, partition, tree)))
+  }
+  return problems
+}
+
+/** Every ACL has its inode, or one that is still to be freed; the inode knows of it, and its mode says the same. */
+async function checkAcls(volume: MetaVolume, partition: PartitionKeys, tree: Tree): Promise<string[]> {
+  const problems: string[] = []
+  const freed = new Set(texts(await volume.redis.call('HKEYS', partition.zombies)))
+  for (const field of texts(await volume.redis.call('HKEYS', partition.acls))) {
+    const ino = field.slice(1)
+    if (freed.has(ino)) continue
+    const attr = tree.attrs.get(Number(ino))
+    const value = await volume.redis.call('HGET', partition.acls, field)
+    const acl = Buffer.isBuffer(value) ? parseAcl(value) : null
+    if (attr?.hasXattrs !== true || acl === null) problems.push(`the ACL ${field} is nobody's`)
+    else if (field.startsWith('a') && (acl.isMinimal || acl.permissions !== (attr.mode & 0o777)))
+      problems.push(`the ACL ${field} does not say what the mode ${attr.mode.toString(8)} says`)
   }
   for (const who of texts(await volume.redis.call('HKEYS', keys.wide('w')))) problems.push(`${who} waits still`)
   return problems

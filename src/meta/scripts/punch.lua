@@ -1,6 +1,6 @@
--- include: inode locks mutate extents
+-- include: inode locks mutate privileges extents
 -- oom: allowed
--- Parts of windows become holes. KEYS: 9 windows, 10… extents of the windows in ARGV
+-- Parts of windows become holes. KEYS: 9 windows, 10… extents of the windows in ARGV, at last xattrs
 -- ARGV: 7 ino, 8 allocated delta, 9 mtime sec, 10 nsec, 11 clear suid, 12 least size, 13… window, offset in it, length
 -- 0, record. Work: the windows that are named.
 local known = before()
@@ -21,6 +21,6 @@ end
 if n.win == 1 and redis.call('EXISTS', KEYS[9]) == 0 then n.win = 0 end
 if tonumber(ARGV[12]) > n.size then n.size = tonumber(ARGV[12]) end
 account(n, tonumber(ARGV[8]))
-written(n, ARGV[9], ARGV[10], ARGV[11])
+written(n, ARGV[9], ARGV[10], ARGV[11], KEYS[#KEYS])
 emit(2, ino)
 return after({0, save(ino, n)})

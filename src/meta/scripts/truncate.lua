@@ -1,7 +1,7 @@
--- include: inode locks mutate extents
+-- include: inode locks mutate privileges extents
 -- oom: allowed
--- KEYS: 9 windows, 10 extents of the window in which the new size lies, 11… extents of the windows named in ARGV
--- ARGV: 7 ino, 8 size, 9… windows to free, ascending
+-- KEYS: 9 windows, 10 extents of the window in which the new size lies, 11 xattrs, 12… extents of the windows named in ARGV
+-- ARGV: 7 ino, 8 size, 9 1 to drop set-id bits, 10… windows to free, ascending
 -- 0, record (with the size reached) | 4, window, … (the last windows of the file: name them and call again)
 -- A file with more windows than one call may free shrinks in steps, each of them a truncation.
 local STEP = 64
@@ -43,7 +43,7 @@ if size < n.size then
     local from = cut == 0 and edge or edge + 1
     local beyond = redis.call('ZREVRANGEBYSCORE', KEYS[9], '+inf', from, 'LIMIT', 0, STEP + 1)
     local named = {}
-    for at = 9, #ARGV do named[ARGV[at]] = KEYS[at + 2] end
+    for at = 10, #ARGV do named[ARGV[at]] = KEYS[at + 2] end
     local more = #beyond > STEP
     if more then beyond[#beyond] = nil end
     for _, w in ipairs(beyond) do
@@ -67,6 +67,8 @@ if size < n.size then
     n.alloc = reached
   end
 end
+if ARGV[9] == '1' then dropsetid(n) end
+dropcapabilities(n, KEYS[11])
 n.size = reached
 n.dv = n.dv + 1
 n.ms, n.mn, n.cs, n.cn = sec, nsec, sec, nsec

@@ -1,9 +1,10 @@
 -- include: inode locks mutate parts
 -- oom: allowed
 -- The commit point: all parts of this partition are checked and done, and the decision is written, or nothing is.
--- KEYS: 9 decisions, 10… names of each part
--- ARGV: 7 tx, 8 1 if others take part, 9 what a new directory inherits: -1 nobody asks, 'none', or the gid of its set-gid
--- parent; 10… parts. 0 | 8 aborted by somebody | 9, gid or -1 (it inherits this instead)
+-- KEYS: 9 decisions, 10… names of each part, then, if 9 is not -1, ACLs
+-- ARGV: 7 tx, 8 1 if others take part, 9 what a new directory inherits: -1 nobody asks; else the gid of its set-gid parent
+-- or 'none', a slash, and the parent's default ACL or nothing; 10… parts
+-- 0 | 8 aborted by somebody | 9, what it inherits instead, in the same form
 local known = before()
 if known then return known end
 local tx, parts = ARGV[7], readparts(10)
@@ -17,8 +18,10 @@ for k, part in ipairs(parts) do
 end
 if ARGV[9] ~= '-1' then
   local dir = load(parts[1][2])
-  local inherits = math.floor(dir.mode / 1024) % 2 == 1 and tostring(dir.gid) or 'none'
-  if inherits ~= ARGV[9] then return {9, tonumber(inherits) or -1} end
+  local group = math.floor(dir.mode / 1024) % 2 == 1 and string.format('%d', dir.gid) or 'none'
+  local default = dir.xa == 1 and redis.call('HGET', KEYS[10 + #parts], 'd' .. parts[1][2]) or ''
+  local inherits = group .. '/' .. default
+  if inherits ~= ARGV[9] then return {9, inherits} end
 end
 for k, part in ipairs(parts) do applypart(part, KEYS[9 + k]) end
 if ARGV[8] == '1' then redis.call('HSET', KEYS[9], tx, 'C') end

@@ -1,19 +1,20 @@
 -- oom: allowed
--- Frees keys of a deleted inode. KEYS: 1 garbage, 2 zombies, 3 windows, 4 xattrs, 5… extents of the windows in ARGV
+-- Frees keys of a deleted inode. KEYS: 1 garbage, 2 zombies, 3 windows, 4 xattrs, 5 ACLs, 6… extents of the windows in ARGV
 -- ARGV: 1 ino, 2… windows. {window, …}: the next ones to name; empty when all is freed.
 if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0 then return {} end
 local t = redis.call('TIME')
 local now = math.floor(t[1] * 1000 + t[2] / 1000)
 for at = 2, #ARGV do
-  local blob = redis.call('GET', KEYS[at + 3])
+  local blob = redis.call('GET', KEYS[at + 4])
   if blob then redis.call('RPUSH', KEYS[1], struct.pack('<I6BI7I4', now, 0, tonumber(ARGV[1]), tonumber(ARGV[at])) ..
     string.sub(blob, 5)) end
-  redis.call('DEL', KEYS[at + 3])
+  redis.call('DEL', KEYS[at + 4])
   redis.call('ZREM', KEYS[3], ARGV[at])
 end
 local left = redis.call('ZRANGE', KEYS[3], 0, 63)
 if #left == 0 then
   redis.call('DEL', KEYS[4])
+  redis.call('HDEL', KEYS[5], 'a' .. ARGV[1], 'd' .. ARGV[1])
   redis.call('HDEL', KEYS[2], ARGV[1])
 end
 return left

@@ -25,6 +25,7 @@ const ATTR: Attr = {
   ctime: TIME,
   btime: TIME,
   dataVersion: 0,
+  hasXattrs: false,
   parent: 0,
 }
 

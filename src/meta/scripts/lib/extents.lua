@@ -44,12 +44,11 @@ local function account(n, delta)
   redis.call('HINCRBY', KEYS[3], 'bytes', string.format('%d', delta))
 end
 
--- The data changed: version, times, and the rights that go with an owner's trust (clear: '1').
-local function written(n, msec, mnsec, clear)
+-- The data changed: version, times, and the rights that go with an owner's trust (set-id bits if clear is '1'). With
+-- lib/privileges.lua before this one; `xattrs`: the key of the file's attributes.
+local function written(n, msec, mnsec, clear, xattrs)
   n.dv = n.dv + 1
   n.ms, n.mn, n.cs, n.cn = tonumber(msec), tonumber(mnsec), sec, nsec
-  if clear == '1' then
-    n.mode = bit.band(n.mode, bit.bnot(2048))
-    if bit.band(n.mode, 8) ~= 0 then n.mode = bit.band(n.mode, bit.bnot(1024)) end
-  end
+  if clear == '1' then dropsetid(n) end
+  dropcapabilities(n, xattrs)
 end

@@ -1,7 +1,7 @@
 -- Inode records and directory entries. The layouts stand in records.ts; both sides change together.
 local HEAD = 70
 local FMT = '<BBHI4I4I4I7I7I4i5I4i5I4i5I4i5I4'
-local FILE, DIR = 0, 1
+local FILE, DIR, SYMLINK = 0, 1, 2
 local ENOENT, EIO, EEXIST, ENOTDIR, EISDIR, EINVAL, EFBIG = -2, -5, -17, -20, -21, -22, -27
 local EMLINK, ENOTEMPTY = -31, -39
 local LINK_MAX = 65000
