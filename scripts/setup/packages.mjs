@@ -35,6 +35,7 @@ const NEEDS = [
   { what: 'a C++ compiler', packages: ['g++'], there: () => hasProgram('g++') },
   { what: 'make', packages: ['make'], there: () => hasProgram('make') },
   { what: 'python3', packages: ['python3'], there: () => hasProgram('python3') },
+  { what: 'setfacl', packages: ['acl'], there: () => hasProgram('setfacl') },
   { what: 'setfattr', packages: ['attr'], there: () => hasProgram('setfattr') },
 ]
 

@@ -3,8 +3,9 @@ import { compareTime } from '../base/clock.js'
 import { PosixError } from '../base/errno.js'
 import type { Attr, AttrChange } from '../meta/contract.js'
 import type { VfsContext } from './context.js'
-import { MODE_BITS, S_ISGID, S_ISUID, S_IXGRP } from './flags.js'
-import { checkSize } from './names.js'
+import type { Caller } from './contract.js'
+import { MODE_BITS } from './flags.js'
+import { checkSize, keepsSetid } from './names.js'
 import type { DirtyView } from './writer.js'
 
 export class Attributes {
@@ -39,10 +40,10 @@ export class Attributes {
     return this.overlayNow(attr) ?? (await this.get(attr.ino))
   }
 
-  async set(uid: number, ino: number, change: AttrChange): Promise<Attr> {
+  async set(caller: Caller, ino: number, change: AttrChange): Promise<Attr> {
     const { states } = this.#context
     if (change.mode !== undefined) change = { ...change, mode: change.mode & MODE_BITS }
-    if (change.sizeBytes !== undefined) return await this.#resize(uid, ino, change, change.sizeBytes)
+    if (change.sizeBytes !== undefined) return await this.#resize(caller, ino, change, change.sizeBytes)
     // Times and modes set now must not be overwritten by the commit of what was written before.
     const writer = states.peek(ino)?.writer
     const attr = writer?.isDirty
@@ -51,13 +52,14 @@ export class Attributes {
     return await this.complete(attr)
   }
 
-  async #resize(uid: number, ino: number, change: AttrChange, size: number): Promise<Attr> {
+  /** Who changes the size without CAP_FSETID takes the rights away that the file gave to others (inode(7)). */
+  async #resize(caller: Caller, ino: number, change: AttrChange, size: number): Promise<Attr> {
     checkSize(size)
     const { attrs, states, extents, fresh } = this.#context
     const before = await attrs.get(ino)
     if (before.type === 'directory') throw new PosixError('EISDIR', 'a directory has no size to set')
     if (before.type !== 'file') throw new PosixError('EINVAL', `a ${before.type} has no size to set`)
-    const whole = change.mode === undefined && uid !== 0 ? { ...change, ...withoutSuid(before.mode) } : change
+    const whole = keepsSetid(caller) ? change : { ...change, dropPrivileges: true }
     const state = states.enter(ino)
     try {
       return await state.exclusive(() =>
@@ -79,12 +81,6 @@ export class Attributes {
     states.peek(ino)?.writer.forgetTimes()
     return attr
   }
-}
-
-/** Who changes the size without being root takes the rights away that the file gave to others (inode(7)). */
-function withoutSuid(mode: number): { mode?: number } {
-  const gone = (mode & S_ISUID) | ((mode & S_IXGRP) !== 0 ? mode & S_ISGID : 0)
-  return gone === 0 ? {} : { mode: mode & ~gone }
 }
 
 function overlay(attr: Attr, view: DirtyView | null): Attr {

@@ -2,6 +2,7 @@
  * Attributes and names, kept only while the store is coherent: an event drops exactly what it names, a lost subscription
  * drops all, and a reply that was overtaken by an event or a change of our own is not kept (freshness.ts).
  */
+import { isDeepStrictEqual } from 'node:util'
 import { PosixError } from '../base/errno.js'
 import type { Attr, MetaStore } from '../meta/contract.js'
 import type { Freshness, Mutation } from './freshness.js'
@@ -32,9 +33,14 @@ export class AttrCache {
     return attr
   }
 
-  /** Keeps a reply to a question that was asked at `mark`, if nothing overtook it. */
+  /**
+   * Keeps a reply to a question that was asked at `mark`, if nothing overtook it. One that says what is known already
+   * leaves the same object, to which the values of attributes are tied (xattrs.ts).
+   */
   put(attr: Attr, mark: number): void {
-    if (this.#fresh.inodeIsFresh(attr.ino, mark)) this.#attrs.set(attr.ino, attr)
+    if (!this.#fresh.inodeIsFresh(attr.ino, mark)) return
+    const known = this.#attrs.get(attr.ino)
+    if (known?.hasXattrs !== true || !isDeepStrictEqual(known, attr)) this.#attrs.set(attr.ino, attr)
   }
 
   /** What is cached of the inode is not valid any more. */

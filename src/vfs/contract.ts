@@ -13,6 +13,10 @@ export interface Caller {
   readonly uid: number
   readonly gid: number
   readonly pid: number
+  /** Taken from the modes of what this call makes, or not: see NewInode in meta/contract.ts. Default 0. */
+  readonly umask?: number
+  /** CAP_FSETID: what this caller writes or cuts keeps its set-id bits. Default: root has it. */
+  readonly keepsSetid?: boolean
 }
 
 /** Flags as in open(2) on Linux: O_ACCMODE, O_CREAT, O_EXCL, O_TRUNC, O_APPEND, … */
@@ -112,10 +116,14 @@ export interface VfsContract {
   releasedir(handle: number): void
   fsyncdir(handle: number): Promise<void>
 
+  /** Attributes of `system.` are the POSIX ACLs; limits: see meta/contract.ts. */
   getxattr(ino: number, name: Buffer): Promise<Buffer>
   listxattr(ino: number): Promise<readonly Buffer[]>
-  /** flags: XATTR_CREATE 1, XATTR_REPLACE 2 (setxattr(2)). */
-  setxattr(ino: number, name: Buffer, value: Buffer, flags: number): Promise<void>
+  /**
+   * flags: XATTR_CREATE 1, XATTR_REPLACE 2 (setxattr(2)). `clearSgid`: an access ACL set by somebody who is not in the
+   * file's group and has no CAP_FSETID.
+   */
+  setxattr(ino: number, name: Buffer, value: Buffer, flags: number, clearSgid?: boolean): Promise<void>
   removexattr(ino: number, name: Buffer): Promise<void>
 
   statfs(): Promise<StatFs>

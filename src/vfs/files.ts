@@ -8,7 +8,7 @@ import type { VfsContext } from './context.js'
 import { MODE_BITS, O_ACCMODE, O_EXCL, O_TRUNC } from './flags.js'
 import { FileHandle } from './handles.js'
 import type { InodeState } from './inode-state.js'
-import { checkEntry, checkRange } from './names.js'
+import { checkEntry, checkRange, keepsSetid, ownerOf } from './names.js'
 
 export interface Opened {
   readonly attr: Attr
@@ -29,7 +29,7 @@ export class Files {
     const { states, meta } = this.#context
     const state = states.enter(ino)
     try {
-      const { attr } = await this.#asked(state, flags)
+      const { attr } = await this.#asked(state, flags, keepsSetid(caller))
       if (attr.type !== 'file') {
         meta.close(ino)
         throw notAFile(attr)
@@ -48,7 +48,7 @@ export class Files {
     const { meta, dentries, attrs, extents, fresh, states } = this.#context
     const entry = dentries.begin(parent, name)
     attrs.drop(parent)
-    const inode = { type: 'file', mode: mode & MODE_BITS, uid: caller.uid, gid: caller.gid } as const
+    const inode = { type: 'file', mode: mode & MODE_BITS, ...ownerOf(caller) } as const
     const mark = fresh.mark()
     let reply
     try {
@@ -67,7 +67,7 @@ export class Files {
     const state = states.enter(attr.ino)
     try {
       const cut = !created && (flags & O_TRUNC) !== 0
-      const now = cut ? await this.#attributes.set(caller.uid, attr.ino, { sizeBytes: 0 }) : attr
+      const now = cut ? await this.#attributes.set(caller, attr.ino, { sizeBytes: 0 }) : attr
       return await this.#opened(state, now, flags, caller)
     } catch (error) {
       meta.close(attr.ino)
@@ -170,14 +170,14 @@ export class Files {
    * still. ESTALE has the kernel look the name up again. A file that is open here may have lost its name rightly
    * (/proc/self/fd), unless a name is still cached for it.
    */
-  async #asked(state: InodeState, flags: number): Promise<OpenReply> {
+  async #asked(state: InodeState, flags: number, keepsSetid: boolean): Promise<OpenReply> {
     const { meta, dentries } = this.#context
     const { ino } = state
     const wasOpen = state.users > 1
     const truncate = (flags & O_TRUNC) !== 0
     try {
       const reply = truncate
-        ? await state.exclusive(() => state.writer.barrier(() => this.#openTruncated(ino), 0))
+        ? await state.exclusive(() => state.writer.barrier(() => this.#openTruncated(ino, keepsSetid), 0))
         : await this.#openInStore(ino)
       if (reply.attr.nlink > 0) return reply
       if (!dentries.dropNamesOf(ino) && wasOpen) return reply
@@ -201,9 +201,10 @@ export class Files {
     return reply
   }
 
-  async #openTruncated(ino: number): Promise<OpenReply> {
+  async #openTruncated(ino: number, keepsSetid: boolean): Promise<OpenReply> {
     const { meta, fresh, extents } = this.#context
-    const attr = await this.#context.mutate(ino, async () => (await meta.open(ino, { truncate: true })).attr)
+    const options = { truncate: true, dropPrivileges: !keepsSetid }
+    const attr = await this.#context.mutate(ino, async () => (await meta.open(ino, options)).attr)
     extents.drop(ino)
     extents.atVersion(attr, fresh.mark())
     this.#context.states.peek(ino)?.writer.forgetTimes()

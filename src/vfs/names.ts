@@ -10,6 +10,8 @@ import {
   XATTR_VALUE_MAX_BYTES,
 } from '../base/limits.js'
 import { PosixError, type ErrnoName } from '../base/errno.js'
+import type { NewInode } from '../meta/contract.js'
+import type { Caller } from './contract.js'
 import { XATTR_CREATE, XATTR_REPLACE } from './flags.js'
 
 const NUL = 0x00
@@ -44,6 +46,16 @@ export function checkTarget(target: Buffer): void {
     throw new PosixError('ENAMETOOLONG', `a link target has at most ${SYMLINK_MAX_BYTES} bytes`)
   }
   if (target.includes(NUL)) throw new PosixError('EINVAL', 'a link target has no NUL')
+}
+
+/** Whose a new inode is. */
+export function ownerOf({ uid, gid, umask = 0 }: Caller): Pick<NewInode, 'uid' | 'gid'> & { readonly umask: number } {
+  return { uid, gid, umask }
+}
+
+/** CAP_FSETID. */
+export function keepsSetid({ uid, keepsSetid = uid === 0 }: Caller): boolean {
+  return keepsSetid
 }
 
 export function checkXattrName(name: Buffer): void {

@@ -6,7 +6,7 @@ import { NEGATIVE, orMissing } from './cache.js'
 import type { Caller } from './contract.js'
 import type { VfsContext } from './context.js'
 import { MODE_BITS, S_IFMT, typeOfBits } from './flags.js'
-import { checkEntry, checkName, checkTarget, isDot, isDotDot } from './names.js'
+import { checkEntry, checkName, checkTarget, isDot, isDotDot, ownerOf } from './names.js'
 
 export class Namespace {
   readonly #context: VfsContext
@@ -46,17 +46,18 @@ export class Namespace {
     if (type === 'directory') throw new PosixError('EPERM', 'mkdir makes directories')
     if (type === undefined || type === 'symlink') throw new PosixError('EINVAL', 'no such type of file')
     const device = type === 'char' || type === 'block' ? { rdev } : {}
-    return await this.#make(parent, name, { type, mode: mode & MODE_BITS, uid: caller.uid, gid: caller.gid, ...device })
+    return await this.#make(parent, name, { type, mode: mode & MODE_BITS, ...ownerOf(caller), ...device })
   }
 
   async symlink(caller: Caller, parent: number, name: Buffer, target: Buffer): Promise<Attr> {
     checkTarget(target)
-    return await this.#make(parent, name, { type: 'symlink', mode: 0o777, uid: caller.uid, gid: caller.gid, target })
+    return await this.#make(parent, name, { type: 'symlink', mode: 0o777, ...ownerOf(caller), target })
   }
 
   async mkdir(caller: Caller, parent: number, name: Buffer, mode: number): Promise<Attr> {
     checkEntry(name, 'EEXIST', 'EEXIST')
-    const make = (): Promise<Attr> => this.#context.meta.mkdir(parent, name, mode & MODE_BITS, caller.uid, caller.gid)
+    const { uid, gid, umask } = ownerOf(caller)
+    const make = (): Promise<Attr> => this.#context.meta.mkdir(parent, name, mode & MODE_BITS, uid, gid, umask)
     return await this.#added(parent, name, make)
   }
 

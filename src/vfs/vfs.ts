@@ -5,6 +5,7 @@
  *   files.ts       open files                    directory.ts   open directories
  *   writer.ts      what is not committed yet      reader.ts      what is read, and read ahead
  *   ranges.ts      holes                         copy.ts        copies that move no bytes
+ *   xattrs.ts      extended attributes, ACLs
  *   cache.ts, extent-cache.ts, chunk-cache.ts     what is kept, and freshness.ts for how long
  */
 import { PosixError } from '../base/errno.js'
@@ -29,9 +30,9 @@ import { DirectoryStream } from './directory.js'
 import { toPosix } from './failures.js'
 import { O_ACCMODE, O_RDONLY, O_TRUNC } from './flags.js'
 import { Files, type Opened } from './files.js'
-import { checkXattrName, checkXattrValue, xattrMode } from './names.js'
 import { Namespace } from './namespace.js'
 import { Ranges } from './ranges.js'
+import { Xattrs } from './xattrs.js'
 
 export type { VfsOptions } from './context.js'
 export type { VfsLimits } from './limits.js'
@@ -50,6 +51,7 @@ class Vfs implements VfsContract {
   readonly #files: Files
   readonly #ranges: Ranges
   readonly #copier: Copier
+  readonly #xattrs: Xattrs
   #statfs: { readonly atMs: number; readonly reply: Promise<StatFs> } | null = null
   #ended: Promise<void> | undefined
 
@@ -60,6 +62,7 @@ class Vfs implements VfsContract {
     this.#files = new Files(context, this.#attributes)
     this.#ranges = new Ranges(context)
     this.#copier = new Copier(context)
+    this.#xattrs = new Xattrs(context)
   }
 
   lookup(_caller: Caller, parent: number, name: Buffer): Promise<Attr> {
@@ -71,7 +74,7 @@ class Vfs implements VfsContract {
   setattr(caller: Caller, ino: number, change: AttrChange, handle?: number): Promise<Attr> {
     return this.#change('all', () => {
       if (handle !== undefined && change.sizeBytes !== undefined) this.#checkResizable(handle)
-      return this.#attributes.set(caller.uid, ino, change)
+      return this.#attributes.set(caller, ino, change)
     })
   }
   readlink(_caller: Caller, ino: number): Promise<Buffer> {
@@ -185,32 +188,16 @@ class Vfs implements VfsContract {
   }
 
   getxattr(ino: number, name: Buffer): Promise<Buffer> {
-    return this.#do(() => {
-      checkXattrName(name)
-      return this.#context.meta.getxattr(ino, name)
-    })
+    return this.#do(() => this.#xattrs.get(ino, name))
   }
   listxattr(ino: number): Promise<readonly Buffer[]> {
-    return this.#do(() => this.#context.meta.listxattr(ino))
+    return this.#do(() => this.#xattrs.list(ino))
   }
-  setxattr(ino: number, name: Buffer, value: Buffer, flags: number): Promise<void> {
-    return this.#change('all', async () => {
-      checkXattrName(name)
-      checkXattrValue(value)
-      const mode = xattrMode(flags)
-      if (mode === 'both') {
-        // Both flags ask for what cannot be: ENODATA if it is missing (thrown here), EEXIST if it is there.
-        await this.#context.meta.getxattr(ino, name)
-        throw new PosixError('EEXIST')
-      }
-      await this.#touching(ino, () => this.#context.meta.setxattr(ino, name, value, mode))
-    })
+  setxattr(ino: number, name: Buffer, value: Buffer, flags: number, clearSgid = false): Promise<void> {
+    return this.#change('all', () => this.#xattrs.set(ino, name, value, flags, clearSgid))
   }
   removexattr(ino: number, name: Buffer): Promise<void> {
-    return this.#change('all', () => {
-      checkXattrName(name)
-      return this.#touching(ino, () => this.#context.meta.removexattr(ino, name))
-    })
+    return this.#change('all', () => this.#xattrs.remove(ino, name))
   }
 
   statfs(): Promise<StatFs> {
@@ -287,16 +274,6 @@ class Vfs implements VfsContract {
       if (attr === undefined) continue
       this.#context.attrs.put(attr, mark)
       this.#context.dentries.put(parent, name, attr.ino, mark)
-    }
-  }
-
-  /** A change of the inode whose new attributes do not come along. */
-  async #touching(ino: number, change: () => Promise<void>): Promise<void> {
-    const mutation = this.#context.fresh.begin(ino)
-    try {
-      await change()
-    } finally {
-      this.#context.attrs.settle(mutation, null)
     }
   }
 

@@ -712,7 +712,7 @@ export class MemoryMeta implements MetaStore {
     attr.dataVersion++
     attr.mtime = request.mtime
     attr.ctime = compareTime(request.mtime, attr.ctime) > 0 ? request.mtime : attr.ctime
-    if (request.clearSuid) dropSuid(attr)
+    dropPrivileges(aclInode(inode), request.clearSuid)
     this.#emit({ kind: 'data', ino: attr.ino })
     return { ...attr }
   }

@@ -12,8 +12,10 @@ import {
   XATTR_NAME_MAX_BYTES,
   XATTR_VALUE_MAX_BYTES,
 } from '../../src/base/limits.js'
+import { aclKind } from '../../src/meta/acl.js'
 import type { InodeType } from '../../src/meta/contract.js'
 import type { Attr, AttrChange, Caller, RenameFlags, StatFs, VfsContract, VfsDirEntry } from '../../src/vfs/contract.js'
+import { changeMode, dropPrivileges, inherit, setAcl } from './acl-model.js'
 import { MemoryFile } from './memory-file.js'
 import { attrOf, checkName, DTYPE, key, type Node } from './memory-node.js'
 
@@ -23,7 +25,6 @@ const O_RDWR = 2
 const O_EXCL = 0o200
 const O_TRUNC = 0o1000
 const O_APPEND = 0o2000
-const S_ISUID = 0o4000
 const S_ISGID = 0o2000
 const KEEP_SIZE = 1
 const PUNCH_HOLE = 2
@@ -102,7 +103,8 @@ export class MemoryVfs implements VfsContract {
     const node = this.#node(ino)
     if (change.sizeBytes !== undefined) this.#truncate(node, change.sizeBytes)
     this.#changeOwner(node, change)
-    if (change.mode !== undefined) node.mode = change.mode & 0o7777
+    if (change.dropPrivileges === true && node.type === 'file') dropPrivileges(node, change.mode === undefined)
+    if (change.mode !== undefined) changeMode(node, change.mode & 0o7777)
     if (change.atime !== undefined) node.atime = change.atime === 'now' ? this.#clock.now() : change.atime
     if (change.mtime !== undefined) node.mtime = change.mtime === 'now' ? this.#clock.now() : change.mtime
     node.ctime = this.#clock.now()
@@ -219,10 +221,13 @@ export class MemoryVfs implements VfsContract {
     return this.open(caller, node.ino, flags & ~O_TRUNC)
   }
 
-  async open(_caller: Caller, ino: number, flags: number): Promise<{ attr: Attr; handle: number }> {
+  async open(caller: Caller, ino: number, flags: number): Promise<{ attr: Attr; handle: number }> {
     const node = this.#node(ino)
     if (node.type === 'directory') throw new PosixError('EISDIR')
-    if ((flags & O_TRUNC) !== 0) this.#truncate(node, 0)
+    if ((flags & O_TRUNC) !== 0) {
+      this.#truncate(node, 0)
+      if (!(caller.keepsSetid ?? caller.uid === 0)) dropPrivileges(node, true)
+    }
     node.opens++
     const handle = ++this.#lastHandle
     this.#files.set(handle, { node, flags })
@@ -251,6 +256,7 @@ export class MemoryVfs implements VfsContract {
     if (room <= 0 && data.length > 0) throw new PosixError('EFBIG')
     const taken = data.subarray(0, room)
     node.file.write(at, taken)
+    dropPrivileges(node, false)
     this.#touch(node)
     node.dataVersion++
     return taken.length
@@ -327,6 +333,7 @@ export class MemoryVfs implements VfsContract {
   }
 
   async getxattr(ino: number, name: Buffer): Promise<Buffer> {
+    aclKind(name)
     const value = this.#node(ino).xattrs.get(key(name))
     if (value === undefined) throw new PosixError('ENODATA')
     return value
@@ -336,18 +343,19 @@ export class MemoryVfs implements VfsContract {
     return [...this.#node(ino).xattrs.keys()].map((name) => Buffer.from(name, 'latin1'))
   }
 
-  async setxattr(ino: number, name: Buffer, value: Buffer, flags: number): Promise<void> {
+  async setxattr(ino: number, name: Buffer, value: Buffer, flags: number, clearSgid = false): Promise<void> {
     const node = this.#node(ino)
     if (name.length > XATTR_NAME_MAX_BYTES) throw new PosixError('ERANGE')
     if (value.length > XATTR_VALUE_MAX_BYTES) throw new PosixError('E2BIG')
     if (flags === XATTR_CREATE && node.xattrs.has(key(name))) throw new PosixError('EEXIST')
     if (flags === XATTR_REPLACE && !node.xattrs.has(key(name))) throw new PosixError('ENODATA')
-    node.xattrs.set(key(name), Buffer.from(value))
+    if (!setAcl(node, name, value, clearSgid)) node.xattrs.set(key(name), Buffer.from(value))
     node.ctime = this.#clock.now()
   }
 
   async removexattr(ino: number, name: Buffer): Promise<void> {
     const node = this.#node(ino)
+    aclKind(name)
     if (!node.xattrs.delete(key(name))) throw new PosixError('ENODATA')
     node.ctime = this.#clock.now()
   }
@@ -437,6 +445,7 @@ export class MemoryVfs implements VfsContract {
     if (dir.nlink === 0) throw new PosixError('ENOENT')
     if (this.#entry(dir, name) !== undefined) throw new PosixError('EEXIST')
     const node = this.#newNode(caller, parent, created)
+    inherit(dir, node, caller.umask ?? 0)
     this.#addEntry(dir, name, node)
     // A set-group-ID directory hands its group down, and to directories the bit itself (inode(7)).
     if ((dir.mode & S_ISGID) !== 0) {
@@ -477,6 +486,7 @@ export class MemoryVfs implements VfsContract {
     if (node.type !== 'file') throw new PosixError('EINVAL')
     if (sizeBytes > FILE_MAX_BYTES) throw new PosixError('EFBIG')
     node.file.truncate(sizeBytes)
+    dropPrivileges(node, false)
     this.#touch(node)
     node.dataVersion++
   }
@@ -486,9 +496,7 @@ export class MemoryVfs implements VfsContract {
     if (change.uid === undefined && change.gid === undefined) return
     node.uid = change.uid ?? node.uid
     node.gid = change.gid ?? node.gid
-    if (node.type !== 'file') return
-    node.mode &= ~S_ISUID
-    if ((node.mode & 0o010) !== 0) node.mode &= ~S_ISGID
+    if (node.type === 'file') dropPrivileges(node, true)
   }
 
   #isInside(dir: Node, ancestor: Node): boolean {

@@ -7,7 +7,8 @@ const ACLS = new Set(['system.posix_acl_access', 'system.posix_acl_default'])
 /**
  * - File capabilities: the kernel asks for them before every single write. The mount is nosuid, where they have no effect, so there
  *   are none, and nobody goes to the metadata for it.
- * - ACLs: nobody would enforce them under libfuse 2, so keeping them would promise a protection that is not there.
+ * - ACLs: nobody would enforce them under libfuse 2, so keeping them would promise a protection that is not there. What a
+ *   mount of the kernel driver made stays in the store and follows chmod and creation, but here only the mode is checked.
  * Errors: PosixError ENODATA, EOPNOTSUPP.
  */
 export function refuseXattr(name: string, access: 'get' | 'set'): void {
@@ -22,7 +23,8 @@ export function xattrResult(value: Buffer, into: Buffer): number {
   return value.copy(into)
 }
 
-/** listxattr(2): each name with a NUL after it. */
+/** listxattr(2): each name with a NUL after it. ACLs that another mount made are not shown: they cannot be read here. */
 export function joinNames(names: readonly Buffer[]): Buffer {
-  return Buffer.concat(names.flatMap((name) => [name, Buffer.alloc(1)]))
+  const shown = names.filter((name) => !ACLS.has(name.toString('latin1')))
+  return Buffer.concat(shown.flatMap((name) => [name, Buffer.alloc(1)]))
 }

@@ -19,26 +19,36 @@ const FLAGS2_OUT_AT = 32
 const ASYNC_READ = 1 << 0
 const ATOMIC_O_TRUNC = 1 << 3
 const BIG_WRITES = 1 << 5
+/** The umask is for us to apply, who know of default ACLs. */
+const DONT_MASK = 1 << 6
 const AUTO_INVAL_DATA = 1 << 12
 const DO_READDIRPLUS = 1 << 13
 const READDIRPLUS_AUTO = 1 << 14
 const ASYNC_DIO = 1 << 15
 const PARALLEL_DIROPS = 1 << 18
+/** The kernel checks rights by the ACLs that it reads as attributes, and says who may not keep set-gid. */
+const POSIX_ACL = 1 << 20
 const MAX_PAGES = 1 << 22
-const HANDLE_KILLPRIV_V2 = 1 << 28
+/** Requests say whether set-id bits must go. */
+export const HANDLE_KILLPRIV_V2 = 1 << 28
+/** Requests that set an attribute have a second word of flags. */
+export const SETXATTR_EXT = 1 << 29
 const INIT_EXT = 1 << 30
 
 const WANTED =
   ASYNC_READ |
   ATOMIC_O_TRUNC |
   BIG_WRITES |
+  DONT_MASK |
   AUTO_INVAL_DATA |
   DO_READDIRPLUS |
   READDIRPLUS_AUTO |
   ASYNC_DIO |
   PARALLEL_DIROPS |
+  POSIX_ACL |
   MAX_PAGES |
   HANDLE_KILLPRIV_V2 |
+  SETXATTR_EXT |
   INIT_EXT
 
 /** Of the flags from bit 32 on, less 32. */
@@ -63,6 +73,11 @@ export function negotiate(body: Buffer): Buffer | null {
   out.writeUInt32LE(1, 24) // times in nanoseconds
   out.writeUInt16LE(MAX_WRITE_BYTES / PAGE_BYTES, 28)
   return out
+}
+
+/** The first word of flags that a reply agrees to. */
+export function agreedFlags(reply: Buffer): number {
+  return reply.readUInt32LE(12)
 }
 
 /** The kernel's second word of flags is there only if the first says so. */

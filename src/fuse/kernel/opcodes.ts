@@ -2,6 +2,7 @@
  * The opcodes of the protocol, linux/fuse.h enum fuse_opcode: number, name, bytes of the fixed part of the request's body.
  * What a row names is handled in handlers.ts under its name; the table is checked when the driver is loaded.
  */
+import { SETXATTR_EXT } from './init.js'
 import type { InterruptMode } from './running.js'
 
 export interface Opcode {
@@ -9,6 +10,8 @@ export interface Opcode {
   readonly name: string
   /** A shorter body is EINVAL. */
   readonly bodyBytes: number
+  /** With this flag of INIT the fixed part is longer. */
+  readonly extended?: { readonly flag: number; readonly bodyBytes: number }
   /** How many names that end with NUL follow. */
   readonly names: number
   /** false: the kernel does not wait for an answer and must not get one. */
@@ -44,7 +47,7 @@ export const OPCODES: readonly Opcode[] = [
   op(17, 'statfs', 0, 0, 'killed'),
   op(18, 'release', 24),
   op(20, 'fsync', 16),
-  op(21, 'setxattr', 8, 1),
+  { ...op(21, 'setxattr', 8, 1), extended: { flag: SETXATTR_EXT, bodyBytes: 16 } },
   op(22, 'getxattr', 8, 1, 'killed'),
   op(23, 'listxattr', 8, 0, 'killed'),
   op(24, 'removexattr', 0, 1),

@@ -11,7 +11,7 @@ import type { Log } from '../../base/log.js'
 import type { VfsContract } from '../../vfs/contract.js'
 import { isDying } from './dying.js'
 import { Handlers, type Answer, type Handler, type Request } from './handlers.js'
-import { negotiate } from './init.js'
+import { agreedFlags, negotiate } from './init.js'
 import { BY_CODE, OPCODES, type Opcode } from './opcodes.js'
 import { RunningRequests, type InterruptMode, type RunningOptions, type RunningRequest } from './running.js'
 import { HIGH, IN_HEADER_BYTES, decodeHeader, encodeHeader, readName, readU64, type RequestHeader } from './wire.js'
@@ -40,6 +40,7 @@ export class FuseServer {
   readonly #table: Readonly<Record<string, Handler>>
   readonly #requests: RunningRequests
   #isReady = false
+  #agreed = 0
   #running = 0
   #idle: (() => void) | undefined
 
@@ -98,6 +99,7 @@ export class FuseServer {
       return
     }
     this.#isReady = true
+    this.#agreed = agreedFlags(reply)
     this.#options.send([encodeHeader(header, 0, reply.length), reply])
     this.#options.onReady?.()
   }
@@ -113,7 +115,7 @@ export class FuseServer {
       if (!this.#isReady) throw new PosixError('EIO', 'a request before INIT')
       const handler = this.#table[opcode.name]
       invariant(handler !== undefined, 'checked at the start')
-      const request = parse(header, opcode, body, running)
+      const request = parse(header, opcode, body, this.#agreed, running)
       const answer = await handler(request)
       if (running.isAbandoned) await this.#handlers.drop(opcode.name, request, answer)
       else if (opcode.replies) this.#answer(header, answer)
@@ -153,10 +155,13 @@ function interruptMode(opcode: Opcode, body: Buffer): InterruptMode {
   return cuts ? 'never' : opcode.interrupt
 }
 
-function parse(header: RequestHeader, opcode: Opcode, body: Buffer, running: RunningRequest): Request {
-  if (body.length < opcode.bodyBytes) throw new PosixError('EINVAL', `a ${opcode.name} request is too short`)
+function parse(header: RequestHeader, opcode: Opcode, body: Buffer, agreed: number, running: RunningRequest): Request {
+  const { extended } = opcode
+  const isExtended = extended !== undefined && (agreed & extended.flag) !== 0
+  const bodyBytes = isExtended ? extended.bodyBytes : opcode.bodyBytes
+  if (body.length < bodyBytes) throw new PosixError('EINVAL', `a ${opcode.name} request is too short`)
   const names: Buffer[] = []
-  let rest = opcode.bodyBytes
+  let rest = bodyBytes
   for (let i = 0; i < opcode.names; i++) {
     const one = readName(body, rest)
     if (one === null) throw new PosixError('EINVAL', `a name in a ${opcode.name} request has no end`)
@@ -170,6 +175,7 @@ function parse(header: RequestHeader, opcode: Opcode, body: Buffer, running: Run
     body,
     names,
     rest,
+    agreed,
     get signal() {
       return running.signal
     },

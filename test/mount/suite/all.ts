@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import type { Test } from 'tap'
 import type { DriverName } from '../../../src/fuse/driver.js'
 import { within } from '../../helpers/deadline.js'
+import { acls } from './acl.js'
 import { attributes } from './attributes.js'
 import { data } from './data.js'
 import { exchanges } from './exchanges.js'
@@ -13,7 +14,7 @@ import { times } from './times.js'
 
 const TEST_TIMEOUT_MS = 120_000
 
-const SUITES: readonly Suite[] = [...programs, ...data, ...names, ...exchanges, ...attributes, ...times]
+const SUITES: readonly Suite[] = [...programs, ...data, ...names, ...exchanges, ...attributes, ...times, ...acls]
 
 /** Runs every claim in a folder of its own. */
 export async function runSuite(t: Test, mountpoint: string, driver: DriverName): Promise<void> {

@@ -1,7 +1,7 @@
 /** Attributes of inodes and of the volume. */
 import type { AttrChange, Caller, TimeSpec, VfsContract } from '../../../vfs/contract.js'
 import { encodeAttr, encodeStatx, readU64, writeU64 } from '../wire.js'
-import { nothing, offsetAt, type Answer, type HandlerTable, type Request } from './request.js'
+import { callerKeeping, nothing, offsetAt, type Answer, type HandlerTable, type Request } from './request.js'
 
 const FATTR = {
   mode: 1,
@@ -16,8 +16,7 @@ const FATTR = {
   kill: 2048,
 }
 const SUID = 0o4000
-const SGID = 0o2000
-const GROUP_EXEC = 0o010
+const SGID_AND_EXEC = 0o2010
 const STATFS_BYTES = 80
 
 export class AttributeHandlers {
@@ -41,13 +40,13 @@ export class AttributeHandlers {
     batchForget: nothing,
   }
 
-  async #setattr({ caller, node, body }: Request): Promise<Answer> {
+  async #setattr(request: Request): Promise<Answer> {
+    const { node, body } = request
     const valid = body.readUInt32LE(0)
     const handle = (valid & FATTR.fh) === 0 ? undefined : readU64(body, 8)
-    const change = readChange(body, valid)
-    const cleared =
-      (valid & FATTR.kill) === 0 || change.mode !== undefined ? {} : await clearedMode(this.#vfs, caller, node)
-    return encodeAttr(await this.#vfs.setattr(caller, node, { ...change, ...cleared }, handle))
+    const kills = (valid & FATTR.kill) !== 0
+    const change = { ...readChange(body, valid), ...(kills ? { dropPrivileges: true } : {}) }
+    return encodeAttr(await this.#vfs.setattr(callerKeeping(request, !kills), node, change, handle))
   }
 
   async #statfs(): Promise<Answer> {
@@ -65,15 +64,11 @@ export class AttributeHandlers {
   }
 }
 
-/** The mode without suid, and without sgid if the group may execute: what an unprivileged write leaves. */
-export async function clearedMode(vfs: VfsContract, caller: Caller, node: number): Promise<{ mode?: number }> {
+/** Takes from a file, before it is written to, the set-id bits that an unprivileged write takes away. */
+export async function dropSetid(vfs: VfsContract, caller: Caller, node: number): Promise<void> {
   const { mode, type } = await vfs.getattr(caller, node)
-  const without = withoutPrivileges(mode)
-  return type !== 'file' || without === mode ? {} : { mode: without }
-}
-
-function withoutPrivileges(mode: number): number {
-  return (mode & GROUP_EXEC) === 0 ? mode & ~SUID : mode & ~SUID & ~SGID
+  const isSetid = (mode & SUID) !== 0 || (mode & SGID_AND_EXEC) === SGID_AND_EXEC
+  if (type === 'file' && isSetid) await vfs.setattr(caller, node, { dropPrivileges: true })
 }
 
 function readChange(body: Buffer, valid: number): AttrChange {

@@ -4,8 +4,10 @@ import { messageOf } from '../../../base/errors.js'
 import type { Log } from '../../../base/log.js'
 import type { Attr, VfsContract } from '../../../vfs/contract.js'
 import { encodeCount, encodeEntry, encodeOpen } from '../wire.js'
-import { clearedMode } from './attributes.js'
+import { dropSetid } from './attributes.js'
 import {
+  UMASK_BITS,
+  callerKeeping,
   handleIn,
   handleOf,
   nameAt,
@@ -22,7 +24,6 @@ const WRITE_CACHE = 1
 const WRITE_KILL = 4
 const OPEN_KILL = 1
 const KEEP_CACHE = 2
-const O_TRUNC = 0o1000
 const VERSIONS_MAX = 65_536
 
 export class FileHandlers {
@@ -71,13 +72,10 @@ export class FileHandlers {
     }
   }
 
-  async #openFile({ caller, node, body }: Request): Promise<Answer> {
-    const flags = body.readUInt32LE(0)
-    if ((body.readUInt32LE(4) & OPEN_KILL) !== 0 && (flags & O_TRUNC) !== 0) {
-      const cleared = await clearedMode(this.#vfs, caller, node)
-      if (cleared.mode !== undefined) await this.#vfs.setattr(caller, node, cleared)
-    }
-    const { attr, handle } = await this.#vfs.open(caller, node, flags)
+  async #openFile(request: Request): Promise<Answer> {
+    const { node, body } = request
+    const caller = callerKeeping(request, (body.readUInt32LE(4) & OPEN_KILL) === 0)
+    const { attr, handle } = await this.#vfs.open(caller, node, body.readUInt32LE(0))
     this.#open.add(handle)
     return encodeOpen(handle, this.#keepsCache(attr) ? KEEP_CACHE : 0)
   }
@@ -91,8 +89,11 @@ export class FileHandlers {
     return false
   }
 
-  async #create({ caller, node, body, names }: Request): Promise<Answer> {
+  async #create(request: Request): Promise<Answer> {
+    const { node, body, names } = request
     const mode = body.readUInt32LE(4) & 0o7777
+    const keeping = callerKeeping(request, (body.readUInt32LE(12) & OPEN_KILL) === 0)
+    const caller = { ...keeping, umask: body.readUInt32LE(8) & UMASK_BITS }
     const { attr, handle } = await this.#vfs.create(caller, node, nameAt(names, 0), mode, body.readUInt32LE(0))
     this.#open.add(handle)
     return [encodeEntry(attr), encodeOpen(handle, this.#keepsCache(attr) ? KEEP_CACHE : 0)]
@@ -102,10 +103,7 @@ export class FileHandlers {
     const bytes = body.readUInt32LE(16)
     const data = body.subarray(rest)
     if (data.length !== bytes) throw new PosixError('EINVAL', 'a write without all of its bytes')
-    if ((body.readUInt32LE(20) & WRITE_KILL) !== 0) {
-      const cleared = await clearedMode(this.#vfs, caller, node)
-      if (cleared.mode !== undefined) await this.#vfs.setattr(caller, node, cleared)
-    }
+    if ((body.readUInt32LE(20) & WRITE_KILL) !== 0) await dropSetid(this.#vfs, caller, node)
     const isCached = (body.readUInt32LE(20) & WRITE_CACHE) !== 0
     const [handle, offset] = [handleOf(body), offsetAt(body, 8)]
     return encodeCount(

@@ -2,7 +2,7 @@
 import { PosixError } from '../../../base/errno.js'
 import type { VfsContract } from '../../../vfs/contract.js'
 import { encodeEntry, readU64 } from '../wire.js'
-import { nameAt, type Answer, type HandlerTable, type Request } from './request.js'
+import { UMASK_BITS, nameAt, type Answer, type HandlerTable, type Request } from './request.js'
 
 const RENAME_NOREPLACE = 1
 const RENAME_EXCHANGE = 2
@@ -22,8 +22,10 @@ export class NameHandlers {
     symlink: async ({ caller, node, names }) =>
       encodeEntry(await this.#vfs.symlink(caller, node, nameAt(names, 0), nameAt(names, 1))),
     mknod: (request) => this.#mknod(request),
-    mkdir: async ({ caller, node, body, names }) =>
-      encodeEntry(await this.#vfs.mkdir(caller, node, nameAt(names, 0), body.readUInt32LE(0) & 0o7777)),
+    mkdir: async ({ caller, node, body, names }) => {
+      const made = { ...caller, umask: body.readUInt32LE(4) & UMASK_BITS }
+      return encodeEntry(await this.#vfs.mkdir(made, node, nameAt(names, 0), body.readUInt32LE(0) & 0o7777))
+    },
     unlink: async ({ caller, node, names }) => {
       await this.#vfs.unlink(caller, node, nameAt(names, 0))
       return undefined
@@ -41,7 +43,8 @@ export class NameHandlers {
   async #mknod({ caller, node, body, names }: Request): Promise<Answer> {
     const mode = body.readUInt32LE(0)
     if ((mode & S_IFMT) === S_IFDIR) throw new PosixError('EINVAL', 'mknod makes no directories')
-    return encodeEntry(await this.#vfs.mknod(caller, node, nameAt(names, 0), mode, body.readUInt32LE(4)))
+    const made = { ...caller, umask: body.readUInt32LE(8) & UMASK_BITS }
+    return encodeEntry(await this.#vfs.mknod(made, node, nameAt(names, 0), mode, body.readUInt32LE(4)))
   }
 
   async #rename({ caller, node, body, names }: Request, flags: number): Promise<Answer> {

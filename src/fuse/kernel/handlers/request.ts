@@ -3,7 +3,11 @@ import { PosixError } from '../../../base/errno.js'
 import { invariant } from '../../../base/invariant.js'
 import { FILE_MAX_BYTES } from '../../../base/limits.js'
 import type { Caller } from '../../../vfs/contract.js'
+import { HANDLE_KILLPRIV_V2 } from '../init.js'
 import { readU64 } from '../wire.js'
+
+/** What of a umask counts. */
+export const UMASK_BITS = 0o777
 
 export interface Request {
   readonly node: number
@@ -13,6 +17,8 @@ export interface Request {
   readonly names: readonly Buffer[]
   /** Where the bytes behind the names begin. */
   readonly rest: number
+  /** The flags that INIT agreed on: init.ts. */
+  readonly agreed: number
   /** Aborted when nobody waits for the answer any more, or, of a request that waits for others, by a signal to its caller. */
   readonly signal: AbortSignal
 }
@@ -26,6 +32,11 @@ export type DropTable = Readonly<Record<string, (request: Request, answer: Answe
 
 export function nothing(): Promise<undefined> {
   return Promise.resolve(undefined)
+}
+
+/** Who calls, and whether set-id bits stay; where the kernel does not say so, the VFS judges by the uid. */
+export function callerKeeping({ caller, agreed }: Request, keepsSetid: boolean): Caller {
+  return (agreed & HANDLE_KILLPRIV_V2) === 0 ? caller : { ...caller, keepsSetid }
 }
 
 export function nameAt(names: readonly Buffer[], at: number): Buffer {

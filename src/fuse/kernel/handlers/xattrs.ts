@@ -1,9 +1,13 @@
-/** Extended attributes. */
+/** Extended attributes. ACLs are attributes, too: of `system`, where the VFS knows what else there is not. */
 import { PosixError } from '../../../base/errno.js'
 import type { VfsContract } from '../../../vfs/contract.js'
+import { SETXATTR_EXT } from '../init.js'
 import { nameAt, type Answer, type HandlerTable, type Request } from './request.js'
 
-const SYSTEM = Buffer.from('system.')
+const ACL_KILL_SGID = 1
+/** xattr(7). */
+const NAMESPACES = ['user.', 'trusted.', 'security.', 'system.'].map((prefix) => Buffer.from(prefix))
+const TRUSTED = Buffer.from('trusted.')
 
 export class XattrHandlers {
   readonly #vfs: VfsContract
@@ -26,28 +30,41 @@ export class XattrHandlers {
     return sized(await this.#vfs.getxattr(node, attributeAt(names)), body.readUInt32LE(0))
   }
 
-  async #listxattr({ node, body }: Request): Promise<Answer> {
+  /** The kernel lets root alone read what is trusted; its names are for us to keep back. */
+  async #listxattr({ node, caller, body }: Request): Promise<Answer> {
     const names = await this.#vfs.listxattr(node)
+    const shown = caller.uid === 0 ? names : names.filter((name) => !startsWith(name, TRUSTED))
     const end = Buffer.alloc(1)
-    return sized(Buffer.concat(names.flatMap((name) => [name, end])), body.readUInt32LE(0))
+    return sized(Buffer.concat(shown.flatMap((name) => [name, end])), body.readUInt32LE(0))
   }
 
-  async #setxattr({ node, body, names, rest }: Request): Promise<Answer> {
+  async #setxattr(request: Request): Promise<Answer> {
+    const { node, body, names, rest } = request
     const value = body.subarray(rest)
     if (value.length !== body.readUInt32LE(0)) throw new PosixError('EINVAL', 'an attribute without all of its bytes')
-    await this.#vfs.setxattr(node, attributeAt(names), Buffer.from(value), body.readUInt32LE(4))
+    const flags = body.readUInt32LE(4)
+    await this.#vfs.setxattr(node, attributeAt(names), Buffer.from(value), flags, await this.#clearsSgid(request))
     return undefined
+  }
+
+  /** A kernel that does not say it knows the caller's other groups, and we do not: only his first counts then. */
+  async #clearsSgid({ agreed, body, caller, node }: Request): Promise<boolean> {
+    if ((agreed & SETXATTR_EXT) !== 0) return (body.readUInt32LE(8) & ACL_KILL_SGID) !== 0
+    return caller.uid !== 0 && (await this.#vfs.getattr(caller, node)).gid !== caller.gid
   }
 }
 
-/**
- * POSIX ACLs come as attributes of the namespace `system`. Kept as plain bytes they would have no effect, and cp and tar
- * would believe that the mode was set with them: EOPNOTSUPP lets them set the mode.
- */
+/** As local disks: a name outside the namespaces is EOPNOTSUPP, one that is a namespace's name alone EINVAL. */
 function attributeAt(names: readonly Buffer[]): Buffer {
   const name = nameAt(names, 0)
-  if (name.subarray(0, SYSTEM.length).equals(SYSTEM)) throw new PosixError('EOPNOTSUPP', 'attributes of the system')
+  const namespace = NAMESPACES.find((prefix) => startsWith(name, prefix))
+  if (namespace === undefined) throw new PosixError('EOPNOTSUPP', 'no such namespace of attributes')
+  if (name.length === namespace.length) throw new PosixError('EINVAL', 'a namespace without a name')
   return name
+}
+
+function startsWith(name: Buffer, prefix: Buffer): boolean {
+  return name.subarray(0, prefix.length).equals(prefix)
 }
 
 /** getxattr(2), listxattr(2): size 0 asks how much there is. */
