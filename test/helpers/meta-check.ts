@@ -134,6 +134,7 @@ async function checkKeys(volume: MetaVolume, tree: Tree): Promise<string[]> {
     for (const ino of texts(await volume.redis.call('HKEYS', partition.open))) problems.push(`ino ${ino} is open still`)
     problems.push(...(await checkAcls(volume, partition, tree)))
   }
+  for (const who of texts(await volume.redis.call('HKEYS', keys.wide('w')))) problems.push(`${who} waits still`)
   return problems
 }
 
@@ -151,7 +152,6 @@ async function checkAcls(volume: MetaVolume, partition: PartitionKeys, tree: Tre
     else if (field.startsWith('a') && (acl.isMinimal || acl.permissions !== (attr.mode & 0o777)))
       problems.push(`the ACL ${field} does not say what the mode ${attr.mode.toString(8)} says`)
   }
-  for (const who of texts(await volume.redis.call('HKEYS', keys.wide('w')))) problems.push(`${who} waits still`)
   return problems
 }
 
