@@ -9,12 +9,22 @@ import { data } from './data.js'
 import { exchanges } from './exchanges.js'
 import { names } from './names.js'
 import { programs } from './programs.js'
+import { ranges } from './ranges.js'
 import type { Suite } from './suite.js'
 import { times } from './times.js'
 
 const TEST_TIMEOUT_MS = 120_000
 
-const SUITES: readonly Suite[] = [...programs, ...data, ...names, ...exchanges, ...attributes, ...times, ...acls]
+const SUITES: readonly Suite[] = [
+  ...programs,
+  ...data,
+  ...names,
+  ...exchanges,
+  ...attributes,
+  ...times,
+  ...acls,
+  ...ranges,
+]
 
 /** Runs every claim in a folder of its own. */
 export async function runSuite(t: Test, mountpoint: string, driver: DriverName): Promise<void> {
