@@ -53,7 +53,7 @@ export class Copier {
       from,
       target: output.state.ino,
       to,
-      lengthBytes: Math.min(lengthBytes, MOST_BYTES),
+      lengthBytes: Math.min(lengthBytes, MOST_BYTES, FILE_MAX_BYTES - to),
       clearSuid: output.clearSuid,
     }
     if (job.lengthBytes < LEAST_BYTES) throw new PosixError('EOPNOTSUPP', 'too little to be worth a clone')
@@ -137,7 +137,7 @@ function check(input: FileHandle, output: FileHandle, from: number, to: number, 
   if (output.append) throw new PosixError('EBADF', 'the target is open for appending')
   checkRange(from, lengthBytes)
   checkRange(to, lengthBytes)
-  if (lengthBytes > FILE_MAX_BYTES - to) throw new PosixError('EFBIG', `beyond ${FILE_MAX_BYTES} bytes`)
+  if (to === FILE_MAX_BYTES) throw new PosixError('EFBIG', `beyond ${FILE_MAX_BYTES} bytes`)
   if (input.state === output.state && from < to + lengthBytes && to < from + lengthBytes) {
     throw new PosixError('EINVAL', 'the ranges overlap')
   }

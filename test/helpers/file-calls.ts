@@ -1,14 +1,13 @@
 /** System calls on files that Node does not have, made by a process compiled from c/file-calls.c. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { constants, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
 import { runCommand } from '../../src/fuse/command.js'
 import { within } from './deadline.js'
-import { errnoName } from '../../src/base/errno.js'
 
 const CALL_TIMEOUT_MS = 30_000
 const COMPILE_TIMEOUT_MS = 60_000
@@ -70,7 +69,7 @@ export class FileCalls {
     const answer = await this.raw(...words)
     const value = Number(answer.split(' ')[0])
     if (Number.isNaN(value)) return answer
-    return value < 0 ? errnoName(-value) : value
+    return value < 0 ? nameOf(-value) : value
   }
 
   /** For calls that must work. */
@@ -87,4 +86,8 @@ export class FileCalls {
     if (!(Number(count) >= 0)) throw new Error(`${words.join(' ')}: ${answer}`)
     return Buffer.from(hex, 'hex')
   }
+}
+
+function nameOf(errno: number): string {
+  return Object.entries(constants.errno).findLast(([, value]) => value === errno)?.[0] ?? `errno ${errno}`
 }
