@@ -72,6 +72,15 @@ export interface RunOptions {
   readonly deadlineMs?: number
 }
 
+export interface Subscription {
+  /**
+   * Resolves when all that was published before the call has been given to `onMessage`, or `onState(false)` told that it may
+   * be lost. One round trip.
+   */
+  caughtUp(): Promise<void>
+  close(): Promise<void>
+}
+
 /**
  * The one door to Redis Cluster (redis.ts; the only module besides meta that knows ioredis).
  *
@@ -91,7 +100,7 @@ export interface RedisStore {
     channels: readonly string[],
     onMessage: (channel: string, message: Buffer) => void,
     onState: (healthy: boolean) => void,
-  ): Promise<{ close(): Promise<void> }>
+  ): Promise<Subscription>
   /** Waits until `replicas` replicas of the masters that own these keys have all writes of this connection (WAIT). Answers the least count. */
   waitReplicas(keys: readonly string[], replicas: number, timeoutMs: number): Promise<number>
   /**

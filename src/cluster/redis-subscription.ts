@@ -61,6 +61,12 @@ export class ShardSubscription {
     }
   }
 
+  /** A server sends the messages of a connection and its replies in the order in which they came about. */
+  async caughtUp(): Promise<void> {
+    // Without an answer the connection is lost, and what it may have missed is told by onState.
+    await Promise.allSettled([...this.#links.values()].map((link) => link.send('PING', [])))
+  }
+
   close(): void {
     this.#isClosed = true
     clearInterval(this.#timer)

@@ -8,7 +8,7 @@
 import { systemClock, type Clock } from '../base/clock.js'
 import { RingfsError, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
-import type { RedisArg, RedisStore, RedisValue, RunOptions, Script } from './contract.js'
+import type { RedisArg, RedisStore, RedisValue, RunOptions, Script, Subscription } from './contract.js'
 import { findLocalAof, type LocalAof } from './aof.js'
 import { checkServers } from './redis-check.js'
 import { LinkLostError, classify, finalError, type Verdict } from './redis-errors.js'
@@ -262,7 +262,7 @@ class ClusterStore implements RedisStore {
     channels: readonly string[],
     onMessage: (channel: string, message: Buffer) => void,
     onState: (healthy: boolean) => void,
-  ): Promise<{ close(): Promise<void> }> {
+  ): Promise<Subscription> {
     const subscription = new ShardSubscription({
       topology: this.#topology,
       clock: this.#clock,
@@ -275,6 +275,7 @@ class ClusterStore implements RedisStore {
     this.#subscriptions.add(subscription)
     await subscription.start()
     return {
+      caughtUp: () => subscription.caughtUp(),
       close: () => {
         this.#subscriptions.delete(subscription)
         subscription.close()

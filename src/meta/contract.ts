@@ -326,7 +326,8 @@ export interface MetaStore {
   /** The lock that would keep this one from being granted, the first by position. */
   getlk(ino: number, lock: FileLock): Promise<LockConflict | null>
   /**
-   * Takes a lock in place of what the owner holds in its range (flock: of what he holds); answers the inode as it is then.
+   * Takes a lock in place of what the owner holds in its range (flock: of what he holds). Answers the inode as it is then;
+   * every event of what others did before they gave the lock back has been told by then.
    * Without `wait` a conflict is EAGAIN. A waiter is woken, and never asks in between. EDEADLK ('posix' only): the holder
    * waits for us. EINTR: `signal` was aborted before the lock was granted. ENOLCK: too many. EIO: the session ended.
    */

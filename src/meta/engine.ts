@@ -3,7 +3,7 @@ import { systemClock, type Clock } from '../base/clock.js'
 import { PosixError } from '../base/errno.js'
 import { messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
-import type { RedisStore, VolumeSettings } from '../cluster/contract.js'
+import type { RedisStore, Subscription, VolumeSettings } from '../cluster/contract.js'
 import type {
   Attr,
   AttrChange,
@@ -88,7 +88,7 @@ class RedisMeta implements MetaStore {
   readonly #xattrs: Xattrs
   readonly #locks: Locks
   #reaper: Reaper | undefined
-  #subscription: { close(): Promise<void> } | undefined
+  #subscription: Subscription | undefined
   #isSubscribed = false
   #wasCoherent = false
   #listener: (event: MetaEvent) => void = () => undefined
@@ -120,7 +120,10 @@ class RedisMeta implements MetaStore {
     this.#ranges = new Ranges(this.#core)
     this.#names = new Namespace(this.#core, this.#files)
     this.#xattrs = new Xattrs(this.#core)
-    this.#locks = new Locks(this.#core, (ino) => this.#files.getattr(ino))
+    this.#locks = new Locks(this.#core, {
+      getattr: (ino) => this.#files.getattr(ino),
+      caughtUp: () => this.#subscription?.caughtUp() ?? Promise.resolve(),
+    })
   }
 
   async start(): Promise<void> {

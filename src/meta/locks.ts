@@ -13,6 +13,9 @@
  * before the same owner asks for anything of that inode again. So no lock is left behind that nobody knows of, but with
  * the session.
  *
+ * What another client did before it gave the lock back is told here, too, before the lock is answered: its messages may take
+ * longer than the reply, which comes over another connection.
+ *
  * Nobody is passed over for ever: who asks for a lock that somebody already waits for is held back, but only for a moment:
  * on a local disk he would not be, and he who waits may wait for something that he does.
  */
@@ -42,9 +45,15 @@ export interface WaitOptions {
   readonly signal?: AbortSignal
 }
 
+export interface LocksDeps {
+  readonly getattr: (ino: number) => Promise<Attr>
+  /** Resolves when all that others published before was received. */
+  readonly caughtUp: () => Promise<void>
+}
+
 export class Locks {
   readonly #core: Core
-  readonly #getattr: (ino: number) => Promise<Attr>
+  readonly #deps: LocksDeps
   readonly #graph: WaitGraph
   readonly #owed: Owed
   readonly #waiters = new Map<number, Waiter>()
@@ -52,9 +61,9 @@ export class Locks {
   readonly #holdings = new Map<string, Set<number>>()
   #lastTicket = 0
 
-  constructor(core: Core, getattr: (ino: number) => Promise<Attr>) {
+  constructor(core: Core, deps: LocksDeps) {
     this.#core = core
-    this.#getattr = getattr
+    this.#deps = deps
     this.#graph = new WaitGraph(core)
     this.#owed = new Owed(core)
   }
@@ -144,6 +153,7 @@ export class Locks {
     })
     if (reply.status === STATUS_WAITING) return this.#follow(waiter, reply.buffer(1).toString(), heard)
     this.#took(waiter)
+    await this.#deps.caughtUp()
     return decodeInode(ino, reply.buffer(1)).attr
   }
 
@@ -217,7 +227,8 @@ export class Locks {
 
   async #granted(waiter: Waiter): Promise<Attr> {
     this.#took(waiter)
-    return this.#getattr(waiter.ino)
+    const [attr] = await Promise.all([this.#deps.getattr(waiter.ino), this.#deps.caughtUp()])
+    return attr
   }
 
   #took({ ino, lock, ticket }: Waiter): void {

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { silentLog } from '../../src/base/log.js'
-import type { RedisStore } from '../../src/cluster/contract.js'
+import type { RedisStore, Subscription } from '../../src/cluster/contract.js'
 import { connectRedis } from '../../src/cluster/redis.js'
 import { makeScript } from '../../src/cluster/script.js'
 import { SLOTS, keySlot } from '../../src/cluster/slot.js'
@@ -24,7 +24,7 @@ async function until(what: string, condition: () => boolean | Promise<boolean>):
 class Listener {
   readonly states: boolean[] = []
   readonly messages = new Map<string, string[]>()
-  subscription: { close(): Promise<void> } | undefined
+  subscription: Subscription | undefined
 
   async listen(store: RedisStore, channels: readonly string[] = CHANNELS): Promise<this> {
     const onMessage = (channel: string, message: Buffer): void => {

@@ -1,5 +1,5 @@
 /** A RedisStore that can be cut off as if the machine had died: nothing is sent any more, nothing is heard, nothing fails. */
-import type { RedisArg, RedisStore, RedisValue, RunOptions, Script } from '../../src/cluster/contract.js'
+import type { RedisArg, RedisStore, RedisValue, RunOptions, Script, Subscription } from '../../src/cluster/contract.js'
 
 export class CuttableRedis implements RedisStore {
   readonly #store: RedisStore
@@ -57,7 +57,7 @@ export class CuttableRedis implements RedisStore {
     channels: readonly string[],
     onMessage: (channel: string, message: Buffer) => void,
     onState: (healthy: boolean) => void,
-  ): Promise<{ close(): Promise<void> }> {
+  ): Promise<Subscription> {
     this.#states.push(onState)
     return this.#store.subscribe(
       channels,

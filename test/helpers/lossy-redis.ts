@@ -7,7 +7,7 @@
  *           when the caller has gone on (a server reads on from a connection that its client has given up)
  *   slow    requests and replies are held up by random times, so that they overtake each other
  */
-import type { RedisArg, RedisStore, RedisValue, RunOptions, Script } from '../../src/cluster/contract.js'
+import type { RedisArg, RedisStore, RedisValue, RunOptions, Script, Subscription } from '../../src/cluster/contract.js'
 
 export type LossMode = 'twice' | 'late' | 'slow'
 
@@ -86,7 +86,7 @@ export class LossyRedis implements RedisStore {
     channels: readonly string[],
     onMessage: (channel: string, message: Buffer) => void,
     onState: (healthy: boolean) => void,
-  ): Promise<{ close(): Promise<void> }> {
+  ): Promise<Subscription> {
     return this.#store.subscribe(channels, onMessage, onState)
   }
 

@@ -219,6 +219,7 @@ export class MemoryMeta implements MetaStore {
     return this.#call('setlk', async () => {
       this.#inode(ino)
       await this.#volume.locks(ino).set(this.sessionId, lock, wait, signal)
+      await this.delivered()
       return { ...this.#inode(ino).attr }
     })
   }
