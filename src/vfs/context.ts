@@ -11,6 +11,7 @@ import { ExtentCache } from './extent-cache.js'
 import { Freshness } from './freshness.js'
 import { Handles } from './handles.js'
 import { InodeStates } from './inode-state.js'
+import { FileLocks } from './locks.js'
 import { resolveLimits, type VfsLimits } from './limits.js'
 import { DirtyMemory } from './memory.js'
 import { Reader } from './reader.js'
@@ -56,6 +57,7 @@ export class VfsContext {
   readonly states: InodeStates
   readonly handles: Handles
   readonly reader: Reader
+  readonly locks: FileLocks
 
   constructor(options: VfsOptions) {
     const { meta, chunks, clock = systemClock, log = silentLog, durability = 'quorum' } = options
@@ -89,6 +91,7 @@ export class VfsContext {
     this.states = new InodeStates({ clock, log, limits, chunkBytes, memory, uploader, committer })
     this.handles = new Handles(limits.handles)
     this.reader = new Reader({ attrs, extents, data, fresh, log, readAheadBytes })
+    this.locks = new FileLocks(this)
     meta.onEvent((event) => this.#onEvent(event))
   }
 
@@ -125,6 +128,9 @@ export class VfsContext {
         // A directory's times and link count change with its names.
         this.dentries.drop(event.parent, event.name)
         this.attrs.drop(event.parent)
+        return
+      case 'locksLost':
+        this.locks.lost()
         return
       case 'lost':
       case 'back':

@@ -4,9 +4,9 @@
  */
 import type { TimeSpec } from '../base/clock.js'
 import type { Durability } from '../chunk/contract.js'
-import type { Attr, AttrChange, DirEntry, RenameFlags } from '../meta/contract.js'
+import type { Attr, AttrChange, DirEntry, FileLock, LockConflict, LockRange, RenameFlags } from '../meta/contract.js'
 
-export type { Attr, AttrChange, DirEntry, Durability, RenameFlags, TimeSpec }
+export type { Attr, AttrChange, DirEntry, Durability, FileLock, LockConflict, RenameFlags, TimeSpec }
 
 /** Who calls. Permission checks are the kernel's (default_permissions) or FileService's; the VFS uses it for ownership. */
 export interface Caller {
@@ -39,6 +39,12 @@ export interface StatFs {
   readonly files: number
   readonly filesFree: number
   readonly nameMaxBytes: number
+}
+
+/** A lock that is set, or what is set in its range taken away. */
+export interface LockChange extends LockRange {
+  readonly type: 'read' | 'write' | 'unlock'
+  readonly pid: number
 }
 
 export interface VfsContract {
@@ -104,11 +110,23 @@ export interface VfsContract {
     targetOffset: number,
     lengthBytes: number,
   ): Promise<number>
-  /** close(2): everything written through any handle of the inode is committed; reports failed background writes. */
-  flush(handle: number): Promise<void>
+  /**
+   * close(2): everything written through any handle of the inode is committed; reports failed background writes. `owner`:
+   * whose record locks on the inode go with it.
+   */
+  flush(handle: number, owner?: string): Promise<void>
   fsync(handle: number, dataOnly: boolean): Promise<void>
-  /** The last reference of the handle is gone. Flushes what flush did not. */
+  /** The last reference of the handle is gone. Flushes what flush did not; locks that were set through it alone go. */
   release(handle: number): Promise<void>
+
+  /** fcntl(2) F_GETLK: the first lock in the way. */
+  getlk(handle: number, lock: FileLock): Promise<LockConflict | null>
+  /**
+   * fcntl(2) F_SETLK and, with `wait`, F_SETLKW; flock(2). Afterwards the file is seen as it is in the store, and everything
+   * written before is committed. EAGAIN: it is held, or with `wait` EDEADLK. EINTR: `signal` was aborted before the grant.
+   * EIO: a lock on the file was lost with the session (as is every read and write until the handle is closed).
+   */
+  setlk(handle: number, change: LockChange, wait: boolean, signal?: AbortSignal): Promise<void>
 
   opendir(caller: Caller, ino: number): Promise<number>
   /** From offset 0n or after an entry; with `.` and `..`; at most `limit` entries; empty at the end. */

@@ -83,6 +83,7 @@ export class Files {
     if (lengthBytes > this.#context.limits.readBytes) {
       throw new PosixError('EINVAL', `a read has at most ${this.#context.limits.readBytes} bytes`)
     }
+    if (!this.#context.locks.isSure(file)) await this.#context.locks.confirm(file)
     return await this.#context.reader.read(file, offset, lengthBytes)
   }
 
@@ -92,7 +93,8 @@ export class Files {
     file.reportFull()
     if (data.length === 0) return 0
     const taken = file.append ? data : fitting(offset, data)
-    const { clock } = this.#context
+    const { clock, locks } = this.#context
+    if (!locks.isSure(file)) await locks.confirm(file)
     await file.state.settled()
     const info = {
       mtime: clock.now(),
@@ -106,18 +108,21 @@ export class Files {
   }
 
   async writeBack(handle: number, offset: number, data: Uint8Array): Promise<number> {
-    const { state } = this.#context.handles.file(handle)
+    const file = this.#context.handles.file(handle)
+    const { state } = file
     if (data.length === 0) return 0
     const taken = fitting(offset, data)
+    const { clock, durability, locks } = this.#context
+    if (!locks.isSure(file)) await locks.confirm(file)
     await state.settled()
-    const { clock, durability } = this.#context
     await state.writer.write(offset, taken, { mtime: clock.now(), clearSuid: false, durability })
     return taken.length
   }
 
-  async flush(handle: number): Promise<void> {
+  async flush(handle: number, owner?: string): Promise<void> {
     const file = this.#context.handles.file(handle)
     await file.state.writer.flush()
+    if (owner !== undefined) await this.#context.locks.closed(file.state.ino, owner)
     file.report()
   }
 
@@ -133,11 +138,16 @@ export class Files {
 
   /** The handle is gone whatever happens; a failure that nobody reported is thrown last. */
   async release(handle: number): Promise<void> {
-    const { handles, states, meta, extents } = this.#context
-    const file = handles.file(handle)
+    const file = this.#context.handles.file(handle)
+    await this.#context.locks.releasing(file.state.ino, () => this.#release(handle, file))
+  }
+
+  async #release(handle: number, file: FileHandle): Promise<void> {
+    const { handles, states, meta, extents, locks } = this.#context
     handles.remove(handle)
     try {
       await file.state.writer.flush()
+      await locks.released(file.state.ino, handle)
       extents.closed(file.state.ino)
     } finally {
       meta.close(file.state.ino)

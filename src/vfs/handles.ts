@@ -15,6 +15,8 @@ export class FileHandle {
   /** The writer has no CAP_FSETID. */
   readonly clearSuid: boolean
   readonly readAhead = new ReadAhead()
+  /** Locks on its inode were lost while it was open: locks.ts. */
+  lostLocks = false
   /** Failures of the writer that this handle has reported, by fsync or close and by write. */
   reported: number
   reportedByWrite: number

@@ -6,6 +6,7 @@
  *   writer.ts      what is not committed yet      reader.ts      what is read, and read ahead
  *   ranges.ts      holes                         copy.ts        copies that move no bytes
  *   xattrs.ts      extended attributes, ACLs
+ *   locks.ts       file locks
  *   cache.ts, extent-cache.ts, chunk-cache.ts     what is kept, and freshness.ts for how long
  */
 import { PosixError } from '../base/errno.js'
@@ -19,6 +20,9 @@ import type {
   Caller,
   DirEntry,
   Durability,
+  FileLock,
+  LockChange,
+  LockConflict,
   OpenFlags,
   RenameFlags,
   StatFs,
@@ -72,8 +76,11 @@ class Vfs implements VfsContract {
     return this.#do(() => this.#attributes.get(ino))
   }
   setattr(caller: Caller, ino: number, change: AttrChange, handle?: number): Promise<Attr> {
-    return this.#change('all', () => {
-      if (handle !== undefined && change.sizeBytes !== undefined) this.#checkResizable(handle)
+    return this.#change('all', async () => {
+      if (handle !== undefined && change.sizeBytes !== undefined) {
+        this.#checkResizable(handle)
+        await this.#confirmLocks(handle)
+      }
       return this.#attributes.set(caller, ino, change)
     })
   }
@@ -131,6 +138,7 @@ class Vfs implements VfsContract {
   }
   fallocate(handle: number, mode: number, offset: number, lengthBytes: number): Promise<void> {
     return this.#do(async () => {
+      await this.#confirmLocks(handle)
       await this.#ranges.fallocate(handle, mode, offset, lengthBytes)
       await this.#files.synced(handle)
     })
@@ -146,13 +154,15 @@ class Vfs implements VfsContract {
     lengthBytes: number,
   ): Promise<number> {
     return this.#do(async () => {
+      await this.#confirmLocks(source)
+      await this.#confirmLocks(target)
       const copied = await this.#copier.copy(source, sourceOffset, target, targetOffset, lengthBytes)
       await this.#files.synced(target)
       return copied
     })
   }
-  flush(handle: number): Promise<void> {
-    return this.#do(() => this.#files.flush(handle))
+  flush(handle: number, owner?: string): Promise<void> {
+    return this.#do(() => this.#files.flush(handle, owner))
   }
   /** dataOnly makes no difference: size and extents are what makes data reachable. */
   fsync(handle: number): Promise<void> {
@@ -160,6 +170,13 @@ class Vfs implements VfsContract {
   }
   release(handle: number): Promise<void> {
     return this.#do(() => this.#files.release(handle))
+  }
+
+  getlk(handle: number, lock: FileLock): Promise<LockConflict | null> {
+    return this.#do(() => this.#context.locks.get(handle, lock))
+  }
+  setlk(handle: number, change: LockChange, wait: boolean, signal?: AbortSignal): Promise<void> {
+    return this.#do(() => this.#context.locks.set(handle, change, wait, signal))
   }
 
   opendir(_caller: Caller, ino: number): Promise<number> {
@@ -223,7 +240,8 @@ class Vfs implements VfsContract {
   }
 
   async #shutdown(): Promise<void> {
-    const { handles, log, compactor } = this.#context
+    const { handles, log, compactor, locks } = this.#context
+    locks.shutdown()
     try {
       await this.#syncAll(true)
     } catch (error) {
@@ -275,6 +293,11 @@ class Vfs implements VfsContract {
       this.#context.attrs.put(attr, mark)
       this.#context.dentries.put(parent, name, attr.ino, mark)
     }
+  }
+
+  /** Throws EIO for a file whose locks were lost. */
+  #confirmLocks(handle: number): Promise<void> {
+    return this.#context.locks.confirm(this.#context.handles.file(handle))
   }
 
   async #askStatfs(): Promise<StatFs> {

@@ -189,6 +189,16 @@ export class InodeWriter {
     this.#mtimeFloor = NO_TIME
   }
 
+  /** What is not on its way into the store must not get there any more. Reported as a failure, if there was anything. */
+  abandon(failure: PosixError): void {
+    if (!this.isDirty) return
+    this.#failures++
+    this.#failure = failure
+    this.#deps.log.error({ ino: this.ino, error: failure.message }, 'written data was given up')
+    for (const entry of [...this.#queue]) if (entry.kind === 'batch' && !entry.committing) this.#drop(entry)
+    for (const [key, batch] of [...this.#active]) this.#dropActive(key, batch)
+  }
+
   /** Copies the positional bytes of [start, end) to `target`, oldest first, and tells of each where it lies. */
   overlay(start: number, end: number, target: Buffer, onCovered: (start: number, end: number) => void): void {
     for (const batch of this.#batches()) {

@@ -13,9 +13,21 @@ import {
   XATTR_VALUE_MAX_BYTES,
 } from '../../src/base/limits.js'
 import { aclKind } from '../../src/meta/acl.js'
-import type { InodeType } from '../../src/meta/contract.js'
-import type { Attr, AttrChange, Caller, RenameFlags, StatFs, VfsContract, VfsDirEntry } from '../../src/vfs/contract.js'
 import { changeMode, dropPrivileges, inherit, setAcl } from './acl-model.js'
+import { LOCK_END, type InodeType, type LockRange } from '../../src/meta/contract.js'
+import type {
+  Attr,
+  AttrChange,
+  Caller,
+  FileLock,
+  LockChange,
+  LockConflict,
+  RenameFlags,
+  StatFs,
+  VfsContract,
+  VfsDirEntry,
+} from '../../src/vfs/contract.js'
+import { LockTable } from './lock-table.js'
 import { MemoryFile } from './memory-file.js'
 import { attrOf, checkName, DTYPE, key, type Node } from './memory-node.js'
 
@@ -72,6 +84,8 @@ export class MemoryVfs implements VfsContract {
   readonly #nodes = new Map<number, Node>()
   readonly #files = new Map<number, OpenFile>()
   readonly #dirs = new Map<number, OpenDir>()
+  readonly #lockTables = new Map<number, LockTable>()
+  readonly #lockedBy = new Map<number, LockRange[]>()
   #lastIno = ROOT_INO - 1
   #lastHandle = 0
 
@@ -295,8 +309,9 @@ export class MemoryVfs implements VfsContract {
     return this.#write(output.node, to, data)
   }
 
-  async flush(handle: number): Promise<void> {
-    this.#file(handle)
+  async flush(handle: number, owner?: string): Promise<void> {
+    const { node } = this.#file(handle)
+    if (owner !== undefined) this.#locks(node.ino).unlock(0, { kind: 'posix', owner, start: 0n, end: LOCK_END })
   }
 
   async fsync(handle: number): Promise<void> {
@@ -306,6 +321,8 @@ export class MemoryVfs implements VfsContract {
   async release(handle: number): Promise<void> {
     const { node } = this.#file(handle)
     this.#files.delete(handle)
+    for (const range of this.#lockedBy.get(handle) ?? []) this.#locks(node.ino).unlock(0, range)
+    this.#lockedBy.delete(handle)
     node.opens--
     this.#forget(node)
   }
@@ -326,6 +343,28 @@ export class MemoryVfs implements VfsContract {
   releasedir(handle: number): void {
     this.#openDir(handle)
     this.#dirs.delete(handle)
+  }
+
+  async getlk(handle: number, lock: FileLock): Promise<LockConflict | null> {
+    return this.#locks(this.#file(handle).node.ino).get(0, lock)
+  }
+
+  async setlk(handle: number, { type, ...range }: LockChange, wait: boolean, signal?: AbortSignal): Promise<void> {
+    const locks = this.#locks(this.#file(handle).node.ino)
+    if (type === 'unlock') {
+      locks.unlock(0, range)
+      return
+    }
+    await locks.set(0, { ...range, type }, wait, signal)
+    // Of owners that a flush never names. (A process that locks one file through two descriptors would lose too much here.)
+    const whole = { ...range, start: 0n, end: LOCK_END }
+    this.#lockedBy.set(handle, [...(this.#lockedBy.get(handle) ?? []), whole])
+  }
+
+  #locks(ino: number): LockTable {
+    let table = this.#lockTables.get(ino)
+    if (table === undefined) this.#lockTables.set(ino, (table = new LockTable()))
+    return table
   }
 
   async fsyncdir(handle: number): Promise<void> {

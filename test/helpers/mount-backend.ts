@@ -13,6 +13,7 @@ import { openMeta } from '../../src/meta/engine.js'
 import { formatVolume, loadVolume } from '../../src/meta/format.js'
 import type { VfsContract } from '../../src/vfs/contract.js'
 import { createVfs } from '../../src/vfs/vfs.js'
+import { FolderChunks } from './folder-chunks.js'
 import { MemoryChunks } from './memory-chunks.js'
 import { MemoryVolume } from './memory-meta.js'
 import { MemoryVfs } from './memory-vfs.js'
@@ -23,10 +24,16 @@ export interface Backend {
   close(): Promise<string>
 }
 
-export async function openBackend(name: string, log: Log): Promise<Backend> {
+export interface RedisBackendOptions {
+  readonly sessionTtlMs?: number
+  /** Chunks in this folder, for several mounts of one volume; default: in memory. */
+  readonly chunksFolder?: string
+}
+
+export async function openBackend(name: string, log: Log, options: RedisBackendOptions = {}): Promise<Backend> {
   if (name === 'memory') return openModel()
   if (name === 'vfs') return openVfs(log)
-  return openRedis(name, log)
+  return openRedis(name, log, options)
 }
 
 function openModel(): Backend {
@@ -47,7 +54,7 @@ function openVfs(log: Log): Backend {
   return { vfs, close }
 }
 
-async function openRedis(url: string, log: Log): Promise<Backend> {
+async function openRedis(url: string, log: Log, { sessionTtlMs, chunksFolder }: RedisBackendOptions): Promise<Backend> {
   const metaUrl = parseMetaUrl(url)
   const store = await connectRedis(metaUrl, { log })
   const load = () => loadVolume(store, metaUrl.volume)
@@ -56,8 +63,9 @@ async function openRedis(url: string, log: Log): Promise<Backend> {
     await formatVolume(store, metaUrl.volume, { partitions: 8 })
     return load()
   })
-  const meta = await openMeta(store, settings, { log })
-  const vfs = createVfs({ meta, chunks: new MemoryChunks(), log })
+  const meta = await openMeta(store, settings, { log, ...(sessionTtlMs === undefined ? {} : { sessionTtlMs }) })
+  const chunks = chunksFolder === undefined ? new MemoryChunks() : new FolderChunks(chunksFolder)
+  const vfs = createVfs({ meta, chunks, log })
   const close = async () => {
     await vfs.shutdown()
     await meta.shutdown()

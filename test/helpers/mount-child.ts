@@ -2,6 +2,7 @@
  * The process that mounts, for tests; it must not be the test's own, which waits for the mount:
  *
  *     node mount-child.js --driver NAME --mountpoint FOLDER --backend BACKEND [--delay-ms N] [--option O]…
+ *         [--session-ttl-ms N] [--chunks FOLDER]
  *
  * Backends: see mount-backend.ts. Says `mounted` on stdout, unmounts on SIGTERM, and ends when the mount does.
  */
@@ -11,19 +12,20 @@ import { messageOf, RingfsError } from '../../src/base/errors.js'
 import type { DriverName } from '../../src/fuse/driver.js'
 import { pickDriver } from '../../src/fuse/drivers.js'
 import { withDelay, withFaults } from './faulty-vfs.js'
-import { openBackend } from './mount-backend.js'
+import { openBackend, type RedisBackendOptions } from './mount-backend.js'
 
 interface ChildOptions {
   readonly driver: DriverName
   readonly mountpoint: string
   readonly backend: string
   readonly delayMs: number
+  readonly redis: RedisBackendOptions
   readonly extra: readonly string[]
 }
 
-async function main({ driver, mountpoint, backend, delayMs, extra }: ChildOptions): Promise<void> {
+async function main({ driver, mountpoint, backend, delayMs, redis, extra }: ChildOptions): Promise<void> {
   const log = createLog('warn')
-  const opened = await openBackend(backend, log)
+  const opened = await openBackend(backend, log, redis)
   const bent = withFaults(delayMs > 0 ? withDelay(opened.vfs, delayMs, Math.random) : opened.vfs)
   const options = { mountpoint, fsName: 'ringfs-test', readOnly: false, allowOther: true, extra }
   const mounted = await pickDriver(driver).mount(bent, options, log)
@@ -46,13 +48,19 @@ function parseOptions(args: readonly string[]): ChildOptions {
       mountpoint: { type: 'string' },
       backend: { type: 'string' },
       'delay-ms': { type: 'string', default: '0' },
+      'session-ttl-ms': { type: 'string' },
+      chunks: { type: 'string' },
       option: { type: 'string', multiple: true, default: [] },
     },
   })
   const { driver, mountpoint, backend, option } = values
   const isDriver = driver === 'kernel' || driver === 'fuse-native'
   if (!isDriver || !mountpoint || !backend) throw new RingfsError('USAGE', 'driver, mountpoint and backend are needed')
-  return { driver, mountpoint, backend, delayMs: Number(values['delay-ms']), extra: option }
+  const redis = {
+    ...(values['session-ttl-ms'] === undefined ? {} : { sessionTtlMs: Number(values['session-ttl-ms']) }),
+    ...(values.chunks === undefined ? {} : { chunksFolder: values.chunks }),
+  }
+  return { driver, mountpoint, backend, delayMs: Number(values['delay-ms']), redis, extra: option }
 }
 
 try {

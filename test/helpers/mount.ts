@@ -75,16 +75,22 @@ export interface TestMount {
   readonly backend?: string
   /** Each call of the VFS takes up to so much longer. */
   readonly delayMs?: number
+  /** How long this client may be silent before others clean up after it. */
+  readonly sessionTtlMs?: number
+  /** The chunks of a backend on Redis lie in this folder, for several mounts of one volume. Default: in memory. */
+  readonly chunksFolder?: string
   /** -o options. */
   readonly extra?: readonly string[]
 }
 
 /** Mounts in a process of the tests' own: mount-child.ts. */
 export async function mountTest(t: TearDown, options: TestMount = {}): Promise<MountProcess> {
-  const { driver = 'fuse-native', backend = 'memory', delayMs = 0, extra = [] } = options
+  const { driver = 'fuse-native', backend = 'memory', delayMs = 0, sessionTtlMs, chunksFolder, extra = [] } = options
   const mountpoint = options.mountpoint ?? (await newMountpoint(t))
   const entry = fileURLToPath(new URL('./mount-child.js', import.meta.url))
   const args = [entry, '--driver', driver, '--mountpoint', mountpoint, '--backend', backend]
+  if (sessionTtlMs !== undefined) args.push('--session-ttl-ms', String(sessionTtlMs))
+  if (chunksFolder !== undefined) args.push('--chunks', chunksFolder)
   const further = ['--delay-ms', String(delayMs), ...extra.flatMap((option) => ['--option', option])]
   return startMount(t, { command: [process.execPath, ...args, ...further], mountpoint, ready: /^mounted$/m })
 }

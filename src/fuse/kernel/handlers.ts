@@ -4,6 +4,7 @@ import type { VfsContract } from '../../vfs/contract.js'
 import { AttributeHandlers } from './handlers/attributes.js'
 import { DirectoryHandlers } from './handlers/directories.js'
 import { FileHandlers } from './handlers/files.js'
+import { LockHandlers } from './handlers/locks.js'
 import { NameHandlers } from './handlers/names.js'
 import { RangeHandlers } from './handlers/ranges.js'
 import { nothing, type Answer, type DropTable, type HandlerTable, type Request } from './handlers/request.js'
@@ -27,6 +28,7 @@ export class Handlers {
       ...this.#files.table,
       ...this.#directories.table,
       ...new RangeHandlers(vfs).table,
+      ...new LockHandlers(vfs).table,
       destroy: nothing,
     }
     this.#dropTable = { ...this.#files.dropTable, ...this.#directories.dropTable }

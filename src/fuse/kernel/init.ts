@@ -17,10 +17,12 @@ const FLAGS2_IN_AT = 16
 const FLAGS2_OUT_AT = 32
 
 const ASYNC_READ = 1 << 0
+const POSIX_LOCKS = 1 << 1
 const ATOMIC_O_TRUNC = 1 << 3
 const BIG_WRITES = 1 << 5
 /** The umask is for us to apply, who know of default ACLs. */
 const DONT_MASK = 1 << 6
+const FLOCK_LOCKS = 1 << 10
 const AUTO_INVAL_DATA = 1 << 12
 const DO_READDIRPLUS = 1 << 13
 const READDIRPLUS_AUTO = 1 << 14
@@ -37,9 +39,11 @@ const INIT_EXT = 1 << 30
 
 const WANTED =
   ASYNC_READ |
+  POSIX_LOCKS |
   ATOMIC_O_TRUNC |
   BIG_WRITES |
   DONT_MASK |
+  FLOCK_LOCKS |
   AUTO_INVAL_DATA |
   DO_READDIRPLUS |
   READDIRPLUS_AUTO |

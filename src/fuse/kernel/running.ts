@@ -53,6 +53,11 @@ export class RunningRequests {
     else void this.#abandonWhenDying(request)
   }
 
+  /** Nobody waits for anything any more. */
+  abortWaiting(): void {
+    for (const request of this.#requests.values()) if (request.mode === 'signal') request.abort()
+  }
+
   async #abandonWhenDying(request: RunningRequest): Promise<void> {
     if (request.isWatched) return
     request.isWatched = true

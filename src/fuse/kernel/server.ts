@@ -84,6 +84,7 @@ export class FuseServer {
 
   /** The kernel has let go. Waits for what is under way (not for what was abandoned: it may hang for ever), then closes what it did not close itself. */
   async end(): Promise<void> {
+    this.#requests.abortWaiting()
     if (this.#running > 0) {
       await new Promise<void>((resolve) => {
         this.#idle = resolve

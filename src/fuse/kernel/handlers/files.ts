@@ -5,6 +5,7 @@ import type { Log } from '../../../base/log.js'
 import type { Attr, VfsContract } from '../../../vfs/contract.js'
 import { encodeCount, encodeEntry, encodeOpen } from '../wire.js'
 import { dropSetid } from './attributes.js'
+import { ownerAt } from './locks.js'
 import {
   UMASK_BITS,
   callerKeeping,
@@ -42,7 +43,7 @@ export class FileHandlers {
     read: ({ body }) => this.#vfs.read(handleOf(body), offsetAt(body, 8), body.readUInt32LE(16)),
     write: (request) => this.#write(request),
     flush: async ({ body }) => {
-      await this.#vfs.flush(handleOf(body))
+      await this.#vfs.flush(handleOf(body), ownerAt(body, 16))
       return undefined
     },
     release: async ({ body }) => {

@@ -1,0 +1,54 @@
+/** Processes that lock files as they are told (locker.c), compiled once a test file. */
+import { spawn, type ChildProcess } from 'node:child_process'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import type { Test } from 'tap'
+import { within } from './deadline.js'
+import { sh } from './mount.js'
+
+// Seen from dist/test/helpers.
+const SOURCE = fileURLToPath(new URL('../../../test/helpers/locker.c', import.meta.url))
+const ANSWER_TIMEOUT_MS = 60_000
+
+/** Answers the program's path. */
+export async function compileLocker(t: Pick<Test, 'teardown'>): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'ringfs-locker-'))
+  t.teardown(() => rm(folder, { recursive: true, force: true }))
+  const program = join(folder, 'locker')
+  await sh('cc', '-O1', '-Wall', '-o', program, SOURCE)
+  return program
+}
+
+export class Locker {
+  readonly #child: ChildProcess
+  readonly #answers: ((line: string) => void)[] = []
+
+  constructor(t: Pick<Test, 'teardown'>, program: string) {
+    this.#child = spawn(program, { stdio: ['pipe', 'pipe', 'inherit'] })
+    t.teardown(() => this.kill())
+    if (this.#child.stdout === null) throw new Error('stdout is a pipe')
+    createInterface(this.#child.stdout).on('line', (line) => this.#answers.shift()?.(line))
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? 0
+  }
+
+  /** What it answers, once it does. */
+  tell(command: string): Promise<string> {
+    const answer = new Promise<string>((resolve) => this.#answers.push(resolve))
+    this.#child.stdin?.write(`${command}\n`)
+    return within(ANSWER_TIMEOUT_MS, answer, `the answer to ${command}`)
+  }
+
+  signal(): void {
+    this.#child.kill('SIGUSR1')
+  }
+
+  kill(): void {
+    this.#child.kill('SIGKILL')
+  }
+}
