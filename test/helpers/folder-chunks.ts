@@ -1,45 +1,48 @@
-/** Chunks as files in a folder, for tests with several mounts of one volume: each process sees what the others wrote. */
-import { createHash } from 'node:crypto'
+/** Chunks as files in a folder, for tests with several mounts of one volume: each process reads what the others wrote. */
 import { readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { GIB } from '../../src/base/limits.js'
 import { RingfsError } from '../../src/base/errors.js'
-import type { ChunkClient, ChunkOrigin, ChunkRef } from '../../src/chunk/contract.js'
+import type { ChunkOrigin, ChunkRef, ChunkWriteOptions } from '../../src/chunk/contract.js'
+import { MemoryChunks } from './memory-chunks.js'
 
-export class FolderChunks implements ChunkClient {
+export class FolderChunks extends MemoryChunks {
   readonly #folder: string
 
   constructor(folder: string) {
+    super()
     this.#folder = folder
   }
 
-  async write(id: number, data: readonly Uint8Array[], _origin: ChunkOrigin): Promise<ChunkRef> {
-    const bytes = Buffer.concat(data)
+  override async write(
+    id: number,
+    data: readonly Uint8Array[],
+    origin: ChunkOrigin,
+    options: ChunkWriteOptions,
+  ): Promise<ChunkRef> {
+    const ref = await super.write(id, data, origin, options)
     const path = join(this.#folder, String(id))
-    await writeFile(`${path}.${process.pid}`, bytes)
+    await writeFile(`${path}.${process.pid}`, Buffer.concat(data))
     await rename(`${path}.${process.pid}`, path)
-    return { id, lengthBytes: bytes.length, root: createHash('sha256').update(bytes).digest() }
+    return ref
   }
 
-  async read(ref: ChunkRef, offset: number, lengthBytes: number): Promise<Buffer> {
-    const bytes = await readFile(join(this.#folder, String(ref.id))).catch(() => {
-      throw new RingfsError('CHUNK_MISSING', `no chunk ${ref.id}`)
-    })
-    if (!createHash('sha256').update(bytes).digest().equals(ref.root)) {
-      throw new RingfsError('CHUNK_CORRUPT', `chunk ${ref.id} is corrupt`)
+  override async read(ref: ChunkRef, offset: number, lengthBytes: number): Promise<Buffer> {
+    if (!this.stored.has(ref.id)) {
+      const data = await readFile(join(this.#folder, String(ref.id))).catch(() => {
+        throw new RingfsError('CHUNK_MISSING', `no chunk ${ref.id}`)
+      })
+      const options = { durability: 'quorum', sync: false } as const
+      this.stored.set(ref.id, { data, origin: { ino: 0, order: 0, extents: [] }, options, synced: false })
     }
-    return bytes.subarray(offset, offset + lengthBytes)
+    return super.read(ref, offset, lengthBytes)
   }
 
-  async sync(): Promise<void> {
-    // Tests that end the machine do not use this.
+  override async sync(ids: readonly number[]): Promise<void> {
+    await super.sync(ids.filter((id) => this.stored.has(id)))
   }
 
-  async remove(ids: readonly number[]): Promise<void> {
+  override async remove(ids: readonly number[]): Promise<void> {
+    await super.remove(ids)
     await Promise.all(ids.map((id) => rm(join(this.#folder, String(id)), { force: true })))
-  }
-
-  space(): Promise<{ totalBytes: number; freeBytes: number }> {
-    return Promise.resolve({ totalBytes: 100 * GIB, freeBytes: 60 * GIB })
   }
 }
