@@ -9,7 +9,7 @@ import { readPasswordFile } from '../main/environment.js'
 import { runMount, type MountReady } from '../main/mount-process.js'
 import { stopSignal } from '../main/stop-signal.js'
 import { commonOf, mountOptionsOf, mountWords, withMountOptions } from './arguments.js'
-import { keyOf, logOf, print, say, type CommonOptions, type Surroundings } from './surroundings.js'
+import { endAtOnce, keyOf, logOf, print, type CommonOptions, type Surroundings } from './surroundings.js'
 import { findTarget, urlOf } from './target.js'
 
 interface Options extends CommonOptions {
@@ -50,7 +50,8 @@ export function mountCommand(surroundings: Surroundings): Command {
 
 async function here(surroundings: Surroundings, source: string, mountpoint: string, options: Options): Promise<void> {
   const pipe = new ReadyPipe(options.readyPipe === true)
-  const { stopped } = stopSignal(() => say(surroundings, 'stopping at once'))
+  let mounted: string | undefined
+  const { stopped } = stopSignal((why) => endAtOnce(surroundings, why, mounted))
   const { runFolder, metaUrl } = surroundings.environment
   try {
     const set = mountOptionsOf(options)
@@ -69,6 +70,7 @@ async function here(surroundings: Surroundings, source: string, mountpoint: stri
       },
       stopped,
       (ready) => {
+        mounted = ready.mountpoint
         pipe.ready(ready)
         // A process in the background keeps no folder busy.
         if (options.readyPipe === true) process.chdir('/')

@@ -1,7 +1,10 @@
 import { Command } from 'commander'
 import type { ClusterView, RedisStore, VolumeSettings } from '../cluster/contract.js'
 import { connectRedis } from '../cluster/redis.js'
+import { formatHost, parseMetaUrl, type MetaUrl } from '../cluster/url.js'
 import { fetchView } from '../cluster/watcher.js'
+import { FS_TYPE, mountOn } from '../fuse/mounts.js'
+import { readRunFiles } from '../main/runfiles.js'
 import { listSessions, loadVolume, type SessionInfo } from '../meta/format.js'
 import type { VolumeSelector } from './context.js'
 import { withVolume } from './files/session.js'
@@ -23,12 +26,25 @@ interface Status {
   readonly masters: Awaited<ReturnType<RedisStore['masters']>>
   readonly view: ClusterView
   readonly sessions: readonly SessionInfo[]
+  /** On this machine, of this user. */
+  readonly mounts: readonly LocalMount[]
+}
+
+interface LocalMount {
+  readonly mountpoint: string
+  readonly pid: number
+  readonly driver: string
+  readonly readOnly: boolean
+  /** false: unmounted lazily, and still served to those who use it. */
+  readonly isMounted: boolean
 }
 
 export function statusCommand(surroundings: Surroundings): Command {
   const command = new Command('status')
-    .summary('nodes, queues and sessions of a volume')
-    .description('Shows the nodes of a volume, their replication queues, and the clients that have it open.')
+    .summary('nodes, queues, sessions and mounts of a volume')
+    .description(
+      'Shows the nodes of a volume, their replication queues, the clients that have it open, and its mounts here.',
+    )
     .argument('[meta-url]')
     .option('--json', 'as JSON')
     .addHelpText('after', EXAMPLES)
@@ -44,23 +60,39 @@ async function fetchStatus(surroundings: Surroundings, options: Options, text: s
   const redis = await connectRedis(url, { log: logOf(surroundings, options, 'error') })
   try {
     const settings = await loadVolume(redis, url.volume)
-    const [masters, view, sessions] = await Promise.all([
+    const [masters, view, sessions, mounts] = await Promise.all([
       redis.masters(),
       fetchView(redis, settings.name),
       listSessions(redis, settings.name),
+      localMounts(surroundings.environment.runFolder, url),
     ])
-    return { settings, masters, view, sessions }
+    return { settings, masters, view, sessions, mounts }
   } finally {
     await redis.close()
   }
 }
 
-function asJson({ settings, masters, view, sessions }: Status): string {
-  const value = { volume: settings, redis: masters, epoch: view.epoch, nodes: view.members, sessions }
+/** The same Redis may go by several names: a host and port in common are enough. */
+async function localMounts(runFolder: string, url: MetaUrl): Promise<readonly LocalMount[]> {
+  const known = new Set(url.hosts.map(formatHost))
+  const ours = readRunFiles(runFolder).filter((run) => {
+    const { volume, hosts } = parseMetaUrl(run.metaUrl)
+    return volume === url.volume && hosts.some((host) => known.has(formatHost(host)))
+  })
+  return Promise.all(
+    ours.map(async ({ mountpoint, pid, driver, readOnly }) => {
+      const isMounted = (await mountOn(mountpoint))?.fsType === FS_TYPE
+      return { mountpoint, pid, driver, readOnly, isMounted }
+    }),
+  )
+}
+
+function asJson({ settings, masters, view, sessions, mounts }: Status): string {
+  const value = { volume: settings, redis: masters, epoch: view.epoch, nodes: view.members, sessions, mounts }
   return `${JSON.stringify(value, null, 2)}\n`
 }
 
-function asText({ settings, masters, view, sessions }: Status): string {
+function asText({ settings, masters, view, sessions, mounts }: Status): string {
   const { name, uuid, partitions, chunkBytes, replicas, writeQuorum } = settings
   const kind = `${replicas} replicas, write quorum ${writeQuorum}, ${partitions} partitions, chunks of ${humanBytes(chunkBytes)}`
   const head = [
@@ -68,7 +100,7 @@ function asText({ settings, masters, view, sessions }: Status): string {
     `redis  ${masters.map((master) => master.address).join(', ')}`,
     `epoch  ${view.epoch}`,
   ]
-  return `${head.join('\n')}\n\n${nodeTable(view)}\n${sessionTable(sessions)}`
+  return `${head.join('\n')}\n\n${nodeTable(view)}\n${sessionTable(sessions)}\n${mountTable(mounts)}`
 }
 
 function nodeTable({ members }: ClusterView): string {
@@ -85,4 +117,12 @@ function sessionTable(sessions: readonly SessionInfo[]): string {
   if (sessions.length === 0) return 'no sessions\n'
   const rows = sessions.map((one) => [one.id, one.host, one.pid, new Date(one.sinceMs).toISOString()])
   return table(['SESSION', 'HOST', 'PID', 'SINCE'], rows)
+}
+
+function mountTable(mounts: readonly LocalMount[]): string {
+  if (mounts.length === 0) return 'no mounts on this machine\n'
+  const rows = mounts.map(({ mountpoint, pid, driver, readOnly, isMounted }) => {
+    return [isMounted ? mountpoint : `${mountpoint} (unmounted, in use)`, pid, driver, readOnly ? 'ro' : 'rw']
+  })
+  return table(['MOUNTED HERE', 'PID', 'DRIVER', 'ACCESS'], rows)
 }

@@ -1,6 +1,8 @@
 /** What every command is given: the surroundings as src/main read them, and where to write. */
 import { createLog, type Log } from '../base/log.js'
+import { abandonMount } from '../fuse/unmount.js'
 import { readKeyFile, type Environment } from '../main/environment.js'
+import type { Haste } from '../main/stop-signal.js'
 
 export interface Surroundings {
   readonly environment: Environment
@@ -36,4 +38,11 @@ export function logOf(surroundings: Surroundings, options: CommonOptions, level:
 export function keyOf(surroundings: Surroundings, options: CommonOptions): Buffer | undefined {
   const file = options.keyFile ?? surroundings.environment.keyFile
   return file === undefined ? undefined : readKeyFile(file)
+}
+
+/** What a process with a mount does just before it ends without order: no dead mount is left. */
+export function endAtOnce(surroundings: Surroundings, why: Haste, mountpoint: string | undefined): void {
+  if (mountpoint !== undefined) abandonMount(mountpoint)
+  const late = 'not everything could be written in time: giving up'
+  say(surroundings, why === 'late' ? late : 'stopping at once')
 }

@@ -5,7 +5,7 @@ import { openDataFolders } from '../main/data-folder.js'
 import { stopSignal } from '../main/stop-signal.js'
 import { runUp, type UpReady } from '../main/up.js'
 import { commonOf, integer, mountOptionsOf, mountWords, withMountOptions } from './arguments.js'
-import { logOf, print, say, type CommonOptions, type Surroundings } from './surroundings.js'
+import { endAtOnce, logOf, print, say, type CommonOptions, type Surroundings } from './surroundings.js'
 
 interface Options extends CommonOptions {
   readonly data: string
@@ -61,7 +61,8 @@ export function upCommand(surroundings: Surroundings): Command {
 
 async function here(surroundings: Surroundings, mountpoint: string, options: Options): Promise<void> {
   const pipe = new ReadyPipe(options.readyPipe === true)
-  const { stopped } = stopSignal(() => say(surroundings, 'stopping at once'))
+  let mounted: string | undefined
+  const { stopped } = stopSignal((why) => endAtOnce(surroundings, why, mounted))
   void stopped.then(() => say(surroundings, 'unmounting'))
   const { runFolder, inherited } = surroundings.environment
   try {
@@ -80,6 +81,7 @@ async function here(surroundings: Surroundings, mountpoint: string, options: Opt
       },
       stopped,
       (ready) => {
+        mounted = ready.mountpoint
         pipe.ready(ready)
         if (options.readyPipe === true) process.chdir('/')
         print(surroundings, `${mountedLine(ready)}; Ctrl-C unmounts\n`)

@@ -1,6 +1,9 @@
 /** Unmounting through the system's programs: umount as root, fusermount for everybody else. */
+import { spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { RingfsError } from '../base/errors.js'
 import { type CommandResult, runCommand } from './command.js'
+import { FS_TYPE, mountOn, parseMountinfo } from './mounts.js'
 
 const UNMOUNT_TIMEOUT_MS = 30_000
 
@@ -16,6 +19,29 @@ export async function unmountPath(path: string, lazy: boolean): Promise<void> {
     if (!result.missing) break
   }
   throw failure(path, result)
+}
+
+/**
+ * Whether a mount is on its folder still: it may have been unmounted lazily and go on for those who use it, with another one
+ * on the folder by now, which is not ours to take off. `device`: of its MountEntry.
+ */
+export async function isMountedOn(path: string, device: string | undefined): Promise<boolean> {
+  return device !== undefined && (await mountOn(path))?.device === device
+}
+
+/**
+ * For a process that ends this moment: a program that outlives it takes the mount off, so that no dead one is left. Nothing
+ * is done when the topmost mount there is not one of ringfs.
+ */
+export function abandonMount(path: string): void {
+  const mounts = parseMountinfo(readFileSync('/proc/self/mountinfo', 'utf8'))
+  if (mounts.findLast((mount) => mount.mountpoint === path)?.fsType !== FS_TYPE) return
+  const [command] = candidates(path, true)
+  if (command === undefined) return
+  const [program, ...args] = command
+  const child = spawn(program, args, { detached: true, stdio: 'ignore' })
+  child.on('error', () => undefined)
+  child.unref()
 }
 
 type Command = readonly [string, ...string[]]

@@ -6,7 +6,7 @@ import { text } from 'node:stream/consumers'
 import { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import type { z } from 'zod'
-import { RingfsError } from '../base/errors.js'
+import { RingfsError, messageOf } from '../base/errors.js'
 import { failureLine, parseOutcome, successLine } from './outcome-line.js'
 
 /** The descriptor over which a process in the background tells how its start went. */
@@ -26,8 +26,7 @@ export interface DetachPlan<T extends object> {
 
 /** Answers what the process told when it was ready, with its pid. Errors: what its start failed with. */
 export async function detach<T extends object>(plan: DetachPlan<T>): Promise<T & { readonly pid: number }> {
-  mkdirSync(dirname(plan.logFile), { recursive: true, mode: 0o700 })
-  const log = openSync(plan.logFile, 'a', 0o600)
+  const log = openLog(plan.logFile)
   const from = fstatSync(log).size
   const child = spawn(process.execPath, [PROGRAM, ...plan.words], {
     detached: true,
@@ -57,6 +56,16 @@ function passOnSignals(child: ChildProcess): () => void {
   for (const signal of signals) process.once(signal, passOn)
   return () => {
     for (const signal of signals) process.off(signal, passOn)
+  }
+}
+
+/** Errors: RingfsError USAGE. */
+function openLog(file: string): number {
+  try {
+    mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
+    return openSync(file, 'a', 0o600)
+  } catch (error) {
+    throw new RingfsError('USAGE', `the log ${file} cannot be written: ${messageOf(error)}`, { cause: error })
   }
 }
 

@@ -31,7 +31,8 @@ export class Ringfs {
     this.data = join(folder, 'ringfs-data')
     this.mountpoint = join(folder, 'mnt')
     const xdg = join(folder, 'run')
-    this.env = { PATH: process.env['PATH'] ?? '', HOME: folder, XDG_RUNTIME_DIR: xdg, LANG: 'C.UTF-8' }
+    const folders = { HOME: folder, XDG_RUNTIME_DIR: xdg, XDG_STATE_HOME: xdg }
+    this.env = { PATH: process.env['PATH'] ?? '', ...folders, LANG: 'C.UTF-8' }
   }
 
   /** Whatever is left of it at the end of the test is killed and unmounted. */
@@ -76,8 +77,22 @@ export class Ringfs {
     })
   }
 
+  /** Of the oldest process with a mount. */
   runFile(): RunFile | undefined {
-    return readRunFiles(join(this.env['XDG_RUNTIME_DIR'] ?? '', 'ringfs'))[0]
+    return this.runFiles()[0]
+  }
+
+  runFiles(): readonly RunFile[] {
+    return readRunFiles(join(this.env['XDG_RUNTIME_DIR'] ?? '', 'ringfs'))
+  }
+
+  /** What program a process runs; '' for one that has ended. */
+  nameOf(pid: number): string {
+    try {
+      return readFileSync(`/proc/${pid}/comm`, 'utf8').trim()
+    } catch {
+      return ''
+    }
   }
 
   /** Pids of every process that belongs to it: started here, or with its folder among its arguments. */

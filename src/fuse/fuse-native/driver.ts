@@ -5,7 +5,7 @@ import type { VfsContract } from '../../vfs/contract.js'
 import type { FuseDriver, Mounted, MountOptions } from '../driver.js'
 import { prepareMountpoint } from '../mountpoint.js'
 import { FS_TYPE, mountOn } from '../mounts.js'
-import { unmountPath } from '../unmount.js'
+import { isMountedOn, unmountPath } from '../unmount.js'
 import { DeviceWatch } from './device.js'
 import { PathOps } from './ops.js'
 import { fuseOptions } from './options.js'
@@ -21,7 +21,7 @@ export class FuseNativeDriver implements FuseDriver {
     const session = new Session(mountpoint, fuseOptions({ ...options, mountpoint }), ops, log)
     const watch = await DeviceWatch.before()
     await start(session, mountpoint)
-    return new NativeMount(mountpoint, vfs, ops, session, watch, log)
+    return new NativeMount(mountpoint, (await mountOn(mountpoint))?.device, vfs, ops, session, watch, log)
   }
 }
 
@@ -39,12 +39,22 @@ async function start(session: Session, mountpoint: string): Promise<void> {
 class NativeMount implements Mounted {
   readonly ended: Promise<void>
   readonly #mountpoint: string
+  readonly #device: string | undefined
   readonly #vfs: VfsContract
   readonly #watch: DeviceWatch
   readonly #log: Log
 
-  constructor(mountpoint: string, vfs: VfsContract, ops: PathOps, session: Session, watch: DeviceWatch, log: Log) {
+  constructor(
+    mountpoint: string,
+    deviceNumber: string | undefined,
+    vfs: VfsContract,
+    ops: PathOps,
+    session: Session,
+    watch: DeviceWatch,
+    log: Log,
+  ) {
     this.#mountpoint = mountpoint
+    this.#device = deviceNumber
     this.#vfs = vfs
     this.#watch = watch
     this.#log = log
@@ -57,6 +67,7 @@ class NativeMount implements Mounted {
   async unmount(lazy: boolean): Promise<void> {
     if (this.#watch.isClosed) return this.ended
     await this.#flush(lazy)
+    if (!(await isMountedOn(this.#mountpoint, this.#device))) return
     await unmountPath(this.#mountpoint, lazy)
     this.#watch.hurry()
     // Lazily unmounted, it goes on for those who still use it.

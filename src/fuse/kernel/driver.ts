@@ -6,7 +6,7 @@ import type { VfsContract } from '../../vfs/contract.js'
 import type { FuseDriver, Mounted, MountOptions } from '../driver.js'
 import { prepareMountpoint } from '../mountpoint.js'
 import { mountOn } from '../mounts.js'
-import { unmountPath } from '../unmount.js'
+import { isMountedOn, unmountPath } from '../unmount.js'
 import { namespacesWith } from '../users.js'
 import { loadAddon } from './addon.js'
 import { attach } from './attach.js'
@@ -38,19 +38,28 @@ export class KernelDriver implements FuseDriver {
       onReady: () => void raiseReadAhead(mountpoint, log),
     })
     const device: FuseDevice = new FuseDevice(addon, fd, (bytes) => server.handle(bytes), log)
-    return new KernelMount(mountpoint, vfs, server, device, log)
+    return new KernelMount(mountpoint, (await mountOn(mountpoint))?.device, vfs, server, device, log)
   }
 }
 
 class KernelMount implements Mounted {
   readonly ended: Promise<void>
   readonly #mountpoint: string
+  readonly #device: string | undefined
   readonly #vfs: VfsContract
   readonly #log: Log
   #isOver = false
 
-  constructor(mountpoint: string, vfs: VfsContract, server: FuseServer, device: FuseDevice, log: Log) {
+  constructor(
+    mountpoint: string,
+    deviceNumber: string | undefined,
+    vfs: VfsContract,
+    server: FuseServer,
+    device: FuseDevice,
+    log: Log,
+  ) {
     this.#mountpoint = mountpoint
+    this.#device = deviceNumber
     this.#vfs = vfs
     this.#log = log
     this.ended = device.ended.then(async () => {
@@ -63,22 +72,22 @@ class KernelMount implements Mounted {
   async unmount(lazy: boolean): Promise<void> {
     if (this.#isOver) return this.ended
     await this.#flush(lazy)
-    const entry = await mountOn(this.#mountpoint)
+    if (!(await isMountedOn(this.#mountpoint, this.#device))) return
     await unmountPath(this.#mountpoint, lazy)
     // Lazily unmounted, it goes on for those who still use it.
-    if (!lazy) await this.#untilEnded(entry?.device)
+    if (!lazy) await this.#untilEnded()
   }
 
   /**
    * A container or service with a mount namespace of its own, started meanwhile, holds a copy of the mount, and the kernel
    * does not let go for as long as that runs: whoever unmounts here is not kept waiting for it.
    */
-  async #untilEnded(device: string | undefined): Promise<void> {
+  async #untilEnded(): Promise<void> {
     const over = this.ended.then(() => true)
     const deadlineMs = systemClock.monotonicMs() + END_WAIT_MS
     while (systemClock.monotonicMs() < deadlineMs) {
       if (await Promise.race([over, systemClock.sleep(LOOK_EVERY_MS).then(() => false)])) return
-      const holders = device === undefined ? [] : await namespacesWith(device)
+      const holders = this.#device === undefined ? [] : await namespacesWith(this.#device)
       if (holders.length === 0) continue
       const mountpoint = this.#mountpoint
       this.#log.warn({ mountpoint, holders }, 'unmounted here, still held by another mount namespace')
