@@ -4,7 +4,6 @@ import { countChunks, removeFiles, syncFiles } from '../src/chunk/node/files.js'
 import type {
   CountTask,
   FilesTask,
-  ReadResult,
   ReadTask,
   StoreResult,
   StoreTask,
@@ -14,13 +13,16 @@ import type {
   Verdict,
 } from '../src/chunk/node/tasks.js'
 import { attempt, type Outcome } from '../src/chunk/outcome.js'
+import { moved } from '../src/chunk/pool.js'
 
 export function store(task: StoreTask): Outcome<StoreResult> {
   return attempt(() => storeChunkFile(task))
 }
 
-export function read(task: ReadTask): Outcome<ReadResult> {
-  return attempt(() => readRange(task))
+/** The data changes hands: it is not copied back. */
+export function read(task: ReadTask): unknown {
+  const outcome = attempt(() => readRange(task))
+  return outcome.ok ? moved(outcome, [outcome.value.data.buffer]) : outcome
 }
 
 export function verify(task: VerifyTask): Outcome<Verdict> {

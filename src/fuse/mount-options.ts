@@ -6,11 +6,9 @@
  */
 import { RingfsError } from '../base/errors.js'
 import { parseByteSize } from '../base/size.js'
-import type { Durability } from '../vfs/contract.js'
+import type { AtimePolicy, Durability } from '../vfs/contract.js'
 import type { DriverName } from './driver.js'
 import { splitOptions, writeOption, type OptionText } from './option-text.js'
-
-export type AtimePolicy = 'relatime' | 'noatime' | 'strictatime'
 
 export interface MountOptionSet {
   readonly readOnly: boolean

@@ -8,8 +8,16 @@ import type { FilesOptions } from './volume.js'
 
 /** Errors: RingfsError USAGE, for sizes that do not fit the volume. */
 export function filesOptions(settings: VolumeSettings, options: MountOptionSet): FilesOptions {
-  const { durability, readOnly, durableChanges, sessionTtlMs } = options
-  return { durability, readOnly, durableChanges, sessionTtlMs, limits: limitsOf(options, settings.chunkBytes) }
+  const { durability, readOnly, durableChanges, atime, dirAtime, sessionTtlMs } = options
+  const times = { atime, nodiratime: !dirAtime }
+  return {
+    durability,
+    readOnly,
+    durableChanges,
+    sessionTtlMs,
+    ...times,
+    limits: limitsOf(options, settings.chunkBytes),
+  }
 }
 
 /** A writer may fill half of the buffer, and a chunk is uploaded while the next one is filled. */

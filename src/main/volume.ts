@@ -53,14 +53,13 @@ export async function openVolume(url: MetaUrl, options: VolumeOptions): Promise<
     const settings = await loadVolume(redis, url.volume)
     const watcher = await watchView(redis, { volume: settings.name, log })
     closer.add(() => watcher.close())
-    const buffers = new SharedBuffers()
-    const peers = new Peers(watcher, buffers, key)
+    const peers = new Peers(watcher, key)
     closer.add(() => peers.close())
     const pool = new WorkerPool(threads === undefined ? {} : { threads })
     closer.add(() => pool.close())
     const queue = new ReplicationQueue(redis, { volume: settings.name, log })
     const shared = { url, settings, redis, watcher, peers, queue, pool, log }
-    return { ...shared, buffers, close: () => closer.close() }
+    return { ...shared, buffers: new SharedBuffers(), close: () => closer.close() }
   })
 }
 
@@ -70,6 +69,8 @@ export interface FilesOptions {
   readonly durability?: Durability | undefined
   readonly readOnly?: boolean
   readonly durableChanges?: VfsOptions['durableChanges']
+  readonly atime?: VfsOptions['atime']
+  readonly nodiratime?: boolean
   readonly limits?: Partial<VfsLimits>
   readonly sessionTtlMs?: number | undefined
 }
@@ -99,7 +100,15 @@ export async function openFiles(volume: Volume, options: FilesOptions = {}): Pro
     clock: systemClock,
     log,
   })
-  const mounted = { readOnly, durableChanges, limits, ...(durability === undefined ? {} : { durability }) }
+  const { atime = 'relatime', nodiratime = false } = options
+  const mounted = {
+    readOnly,
+    durableChanges,
+    atime,
+    nodiratime,
+    limits,
+    ...(durability === undefined ? {} : { durability }),
+  }
   const vfs = createVfs({ meta, chunks, clock: systemClock, log, ...mounted })
   // Who is to change nothing leaves tidying up to others.
   const janitor = readOnly ? undefined : new Janitor(meta, chunks, log)

@@ -63,6 +63,13 @@ export interface AttrChange {
   readonly mtime?: TimeSpec | 'now'
 }
 
+/** The access time of an inode after a read; void if it is not `replaces` any more. */
+export interface AccessTime {
+  readonly ino: number
+  readonly replaces: TimeSpec
+  readonly atime: TimeSpec
+}
+
 /** A piece of a file. `chunk` null: a hole that reads as zeros (it hides earlier extents below it). */
 export interface Extent {
   readonly fileOffset: number
@@ -259,6 +266,8 @@ export interface MetaStore {
   lookup(parent: number, name: Buffer): Promise<Attr>
   getattr(ino: number): Promise<Attr>
   setattr(ino: number, change: AttrChange): Promise<Attr>
+  /** Access times after reads: nothing else changes, ctime neither. Inodes that are gone do not matter. */
+  touch(updates: readonly AccessTime[]): Promise<void>
 
   /** Any type but directory. A file made with open: true is open in this session, as after open(). */
   create(

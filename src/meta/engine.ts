@@ -4,7 +4,9 @@ import { PosixError } from '../base/errno.js'
 import { messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import type { RedisStore, Subscription, VolumeSettings } from '../cluster/contract.js'
+import { touch } from './access-times.js'
 import type {
+  AccessTime,
   Attr,
   AttrChange,
   CloneRequest,
@@ -195,6 +197,10 @@ class RedisMeta implements MetaStore {
 
   setattr(ino: number, change: AttrChange): Promise<Attr> {
     return this.#files.setattr(ino, change)
+  }
+
+  touch(updates: readonly AccessTime[]): Promise<void> {
+    return touch(this.#core, updates)
   }
 
   async create(

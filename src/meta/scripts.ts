@@ -31,6 +31,7 @@ export const SCRIPTS = {
   rename: load('rename'),
   exchange: load('exchange'),
   setattr: load('setattr'),
+  touch: load('touch'),
   truncate: load('truncate'),
   open: load('open'),
   close: load('close'),

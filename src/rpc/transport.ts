@@ -1,9 +1,8 @@
 /** Sockets: dialling and listening over TCP, TLS-PSK and Unix sockets. Above this only connected byte streams are seen. */
-import { createServer, type Server, type Socket } from 'node:net'
+import { createServer, connect as connectNet, type Server, type Socket } from 'node:net'
 import { connect as connectTls, createServer as createTlsServer } from 'node:tls'
 import { RingfsError } from '../base/errors.js'
 import { formatAddress, parseAddress, resolveListenHost, type Address } from './address.js'
-import { connectFed, feedAccepted } from './feed.js'
 import { explainTlsFailure, tlsClientOptions, tlsServerOptions } from './psk.js'
 import { listenUnix } from './unix-listen.js'
 
@@ -46,7 +45,7 @@ export function dial(target: string, options: DialOptions): Promise<Socket> {
 }
 
 function open(address: Address, key: Buffer | null): Socket {
-  if (address.kind === 'unix') return connectFed({ path: address.path })
+  if (address.kind === 'unix') return connectNet({ path: address.path })
   const tcp = {
     host: address.host,
     port: address.port,
@@ -54,7 +53,7 @@ function open(address: Address, key: Buffer | null): Socket {
     keepAlive: true,
     keepAliveInitialDelay: TCP_KEEPALIVE_MS,
   }
-  if (key === null) return connectFed(tcp)
+  if (key === null) return connectNet(tcp)
   const socket = connectTls({ ...tlsClientOptions(key), ...tcp })
   socket.setNoDelay(true)
   return socket
@@ -87,7 +86,7 @@ export interface Listener {
 export async function listen(target: string, options: ListenOptions): Promise<Listener> {
   const address = parseAddress(target)
   if (address.kind === 'unix') {
-    const server = createServer((socket) => options.onSocket(feedAccepted(socket)))
+    const server = createServer(options.onSocket)
     await listenUnix(server, address.path)
     return listenerOf(server, target)
   }
@@ -106,7 +105,7 @@ export async function listen(target: string, options: ListenOptions): Promise<Li
 const TCP_OPTIONS = { noDelay: true, keepAlive: true, keepAliveInitialDelay: TCP_KEEPALIVE_MS }
 
 function plainServer(options: ListenOptions): Server {
-  return createServer(TCP_OPTIONS, (socket) => options.onSocket(feedAccepted(socket)))
+  return createServer(TCP_OPTIONS, options.onSocket)
 }
 
 function secureServer(options: ListenOptions, key: Buffer): Server {

@@ -18,21 +18,31 @@ export class Attributes {
   async get(ino: number): Promise<Attr> {
     const { attrs, states } = this.#context
     const state = states.peek(ino)
-    if (state === undefined) return await attrs.get(ino)
+    if (state === undefined) return this.#context.atimes.overlay(await attrs.get(ino))
     await state.settled()
     const known = attrs.peek(ino)
-    if (known !== undefined) return overlay(known, state.writer.view())
+    if (known !== undefined) return this.#overlay(known, state.writer.view())
     // An append whose commit is under way would be counted twice, or not at all, on top of a size that is asked for now.
     if (state.writer.hasAppends) await state.writer.flush()
     const view = state.writer.view()
-    return overlay(await attrs.get(ino), view)
+    return this.#overlay(await attrs.get(ino), view)
   }
 
   /** For attributes that came from the store just now; undefined when only `get` can tell. */
   overlayNow(attr: Attr): Attr | undefined {
     const writer = this.#context.states.peek(attr.ino)?.writer
-    if (writer === undefined) return attr
-    return writer.hasAppends ? undefined : overlay(attr, writer.view())
+    if (writer === undefined) return this.#context.atimes.overlay(attr)
+    return writer.hasAppends ? undefined : this.#overlay(attr, writer.view())
+  }
+
+  #overlay(attr: Attr, view: DirtyView | null): Attr {
+    return this.#context.atimes.overlay(overlay(attr, view))
+  }
+
+  /** The inode was read. `stored`: as the store has it. */
+  accessed(stored: Attr): void {
+    const view = this.#context.states.peek(stored.ino)?.writer.view() ?? null
+    this.#context.atimes.accessed(stored, overlay(stored, view))
   }
 
   /** The same, whatever it takes. */
@@ -43,6 +53,7 @@ export class Attributes {
   async set(caller: Caller, ino: number, change: AttrChange): Promise<Attr> {
     const { states } = this.#context
     if (change.mode !== undefined) change = { ...change, mode: change.mode & MODE_BITS }
+    if (change.atime !== undefined) await this.#context.atimes.overrule(ino)
     if (change.sizeBytes !== undefined) return await this.#resize(caller, ino, change, change.sizeBytes)
     // Times and modes set now must not be overwritten by the commit of what was written before.
     const writer = states.peek(ino)?.writer

@@ -3,8 +3,10 @@ import { systemClock, type Clock } from '../base/clock.js'
 import { silentLog, type Log } from '../base/log.js'
 import type { ChunkClient, Durability } from '../chunk/contract.js'
 import type { Attr, MetaEvent, MetaStore } from '../meta/contract.js'
+import { AccessTimes } from './access-times.js'
 import { AttrCache, DentryCache } from './cache.js'
 import { ChunkCache } from './chunk-cache.js'
+import type { AtimePolicy } from './contract.js'
 import { Compactor } from './compactor.js'
 import { Committer } from './committer.js'
 import { ExtentCache } from './extent-cache.js'
@@ -32,6 +34,10 @@ export interface VfsOptions {
    * writes (sync; after each write the kernel asks for an fsync itself). Default 'none'.
    */
   readonly durableChanges?: DurableChanges
+  /** Which reads change the access time: access-times.ts. Default 'relatime'; nothing does when readOnly. */
+  readonly atime?: AtimePolicy
+  /** Reading a directory does not change its access time. Default false. */
+  readonly nodiratime?: boolean
 }
 
 export type DurableChanges = 'none' | 'names' | 'all'
@@ -58,6 +64,7 @@ export class VfsContext {
   readonly handles: Handles
   readonly reader: Reader
   readonly locks: FileLocks
+  readonly atimes: AccessTimes
 
   constructor(options: VfsOptions) {
     const { meta, chunks, clock = systemClock, log = silentLog, durability = 'quorum' } = options
@@ -92,6 +99,9 @@ export class VfsContext {
     this.handles = new Handles(limits.handles)
     this.reader = new Reader({ attrs, extents, data, fresh, log, readAheadBytes })
     this.locks = new FileLocks(this)
+    const policy = this.readOnly ? 'noatime' : (options.atime ?? 'relatime')
+    const skipsDirectories = options.nodiratime ?? false
+    this.atimes = new AccessTimes({ meta, attrs, fresh, clock, log, policy, skipsDirectories })
     meta.onEvent((event) => this.#onEvent(event))
   }
 

@@ -32,6 +32,16 @@ export interface VfsDirEntry {
   readonly offset: bigint
 }
 
+export interface OpenedFile {
+  readonly attr: Attr
+  readonly handle: number
+  /** The next read changes the access time: it must come here and not be answered from a page cache. Default false. */
+  readonly atimeDue?: boolean
+}
+
+/** Which reads change the access time: access-times.ts. */
+export type AtimePolicy = 'relatime' | 'noatime' | 'strictatime'
+
 export interface StatFs {
   readonly blockBytes: number
   readonly blocks: number
@@ -69,15 +79,9 @@ export interface VfsContract {
     flags: RenameFlags,
   ): Promise<void>
 
-  create(
-    caller: Caller,
-    parent: number,
-    name: Buffer,
-    mode: number,
-    flags: OpenFlags,
-  ): Promise<{ readonly attr: Attr; readonly handle: number }>
+  create(caller: Caller, parent: number, name: Buffer, mode: number, flags: OpenFlags): Promise<OpenedFile>
   /** Sees everything that any client closed or synced before. O_TRUNC is honoured. */
-  open(caller: Caller, ino: number, flags: OpenFlags): Promise<{ readonly attr: Attr; readonly handle: number }>
+  open(caller: Caller, ino: number, flags: OpenFlags): Promise<OpenedFile>
   /** Short only at the end of the file. */
   read(handle: number, offset: number, lengthBytes: number): Promise<Buffer>
   /**

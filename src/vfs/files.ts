@@ -13,6 +13,7 @@ import { checkEntry, checkRange, keepsSetid, ownerOf } from './names.js'
 export interface Opened {
   readonly attr: Attr
   readonly handle: number
+  readonly atimeDue: boolean
 }
 
 export class Files {
@@ -84,7 +85,10 @@ export class Files {
       throw new PosixError('EINVAL', `a read has at most ${this.#context.limits.readBytes} bytes`)
     }
     if (!this.#context.locks.isSure(file)) await this.#context.locks.confirm(file)
-    return await this.#context.reader.read(file, offset, lengthBytes)
+    const counts = lengthBytes > 0 && !file.noAtime
+    return await this.#context.reader.read(file, offset, lengthBytes, (attr) => {
+      if (counts) this.#attributes.accessed(attr)
+    })
   }
 
   async write(handle: number, offset: number, data: Uint8Array, durability?: Durability): Promise<number> {
@@ -149,6 +153,7 @@ export class Files {
       await file.state.writer.flush()
       await locks.released(file.state.ino, handle)
       extents.closed(file.state.ino)
+      if (file.state.users === 1) this.#context.atimes.closed(file.state.ino)
     } finally {
       meta.close(file.state.ino)
       states.leave(file.state)
@@ -172,7 +177,9 @@ export class Files {
 
   async #opened(state: InodeState, attr: Attr, flags: number, caller: Caller): Promise<Opened> {
     const shown = await this.#attributes.complete(attr)
-    return { attr: shown, handle: this.#context.handles.addFile(new FileHandle(state, flags, caller.uid)) }
+    const file = new FileHandle(state, flags, caller.uid)
+    const atimeDue = file.readable && !file.noAtime && this.#context.atimes.isDue(shown)
+    return { attr: shown, handle: this.#context.handles.addFile(file), atimeDue }
   }
 
   /**

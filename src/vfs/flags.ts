@@ -11,6 +11,7 @@ export const O_ACCMODE = 3
 export const O_CREAT = 0o100
 export const O_EXCL = 0o200
 export const O_TRUNC = 0o1000
+export const O_NOATIME = 0o1000000
 export const O_APPEND = 0o2000
 export const O_DSYNC = 0o10000
 /** With the bit of O_DSYNC in it. */

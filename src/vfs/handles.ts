@@ -1,7 +1,7 @@
 /** Open files and directories of this mount, by the number that drivers know them by. Numbers are never used twice. */
 import { PosixError } from '../base/errno.js'
 import type { DirectoryStream } from './directory.js'
-import { O_ACCMODE, O_APPEND, O_DSYNC, O_RDONLY, O_RDWR, O_WRONLY } from './flags.js'
+import { O_ACCMODE, O_APPEND, O_DSYNC, O_NOATIME, O_RDONLY, O_RDWR, O_WRONLY } from './flags.js'
 import type { InodeState } from './inode-state.js'
 import { ReadAhead } from './readahead.js'
 
@@ -10,6 +10,8 @@ export class FileHandle {
   readonly readable: boolean
   readonly writable: boolean
   readonly append: boolean
+  /** O_NOATIME: what is read through it leaves the access time. */
+  readonly noAtime: boolean
   /** O_SYNC or O_DSYNC: each write is followed by an fsync. */
   readonly sync: boolean
   /** The writer has no CAP_FSETID. */
@@ -26,6 +28,7 @@ export class FileHandle {
     this.state = state
     this.readable = access === O_RDONLY || access === O_RDWR
     this.writable = access === O_WRONLY || access === O_RDWR
+    this.noAtime = (flags & O_NOATIME) !== 0
     this.append = (flags & O_APPEND) !== 0
     this.sync = (flags & O_DSYNC) !== 0
     this.clearSuid = uid !== 0

@@ -8,6 +8,7 @@ import { WINDOW_BYTES } from '../base/limits.js'
 import { PosixError } from '../base/errno.js'
 import { hasCode, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
+import type { Attr } from '../meta/contract.js'
 import type { AttrCache } from './cache.js'
 import type { ChunkCache } from './chunk-cache.js'
 import type { ExtentCache } from './extent-cache.js'
@@ -16,7 +17,6 @@ import type { Freshness } from './freshness.js'
 import type { FileHandle } from './handles.js'
 import type { InodeState } from './inode-state.js'
 import { IntervalMap } from './interval-map.js'
-import { TargetPool } from './target-pool.js'
 
 export interface ReaderDeps {
   readonly attrs: AttrCache
@@ -29,36 +29,42 @@ export interface ReaderDeps {
 
 export class Reader {
   readonly #deps: ReaderDeps
-  readonly #targets = new TargetPool()
 
   constructor(deps: ReaderDeps) {
     this.#deps = deps
   }
 
-  /** Short only at the end of the file. Errors: EIO when no good copy of a chunk is to be had. */
-  async read(file: FileHandle, offset: number, lengthBytes: number): Promise<Buffer> {
+  /** Short only at the end of the file. `seen` is told of the file as the store has it. Errors: EIO when no good copy of a chunk is to be had. */
+  async read(
+    file: FileHandle,
+    offset: number,
+    lengthBytes: number,
+    seen: (attr: Attr) => void = () => undefined,
+  ): Promise<Buffer> {
     const { state } = file
     await state.settled()
     // Where appended data will lie is known only when it is committed.
     if (state.writer.hasAppends) await state.writer.flush()
-    const target = this.#targets.take(lengthBytes)
+    const target = Buffer.allocUnsafe(lengthBytes)
     const covered = new IntervalMap<true>()
     state.writer.overlay(offset, offset + lengthBytes, target, (start, end) => covered.set(start, end, true, start))
     const dirtyEnd = state.writer.positionalEnd
-    const size = Math.max(dirtyEnd, await this.#size(state.ino))
+    const attr = await this.#attr(state.ino)
+    seen(attr)
+    const size = Math.max(dirtyEnd, attr.sizeBytes)
     const end = Math.min(offset + lengthBytes, size)
     if (end <= offset) return Buffer.alloc(0)
     const gaps = covered.gaps(offset, end)
     await Promise.all(gaps.map((gap) => this.#fill(state.ino, gap.start, gap.end, target, gap.start - offset)))
     this.#readAhead(file, offset, end, size)
-    return this.#targets.lend(target.subarray(0, end - offset))
+    return target.subarray(0, end - offset)
   }
 
-  async #size(ino: number): Promise<number> {
+  async #attr(ino: number): Promise<Attr> {
     const mark = this.#deps.fresh.mark()
     const attr = await this.#deps.attrs.get(ino)
     this.#deps.extents.atVersion(attr, mark)
-    return attr.sizeBytes
+    return attr
   }
 
   /** Committed bytes of [start, end). */

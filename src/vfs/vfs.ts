@@ -85,7 +85,11 @@ class Vfs implements VfsContract {
     })
   }
   readlink(_caller: Caller, ino: number): Promise<Buffer> {
-    return this.#do(() => this.#context.meta.readlink(ino))
+    return this.#do(async () => {
+      const target = await this.#context.meta.readlink(ino)
+      this.#accessed(ino)
+      return target
+    })
   }
 
   mknod(caller: Caller, parent: number, name: Buffer, mode: number, rdev: number): Promise<Attr> {
@@ -188,9 +192,12 @@ class Vfs implements VfsContract {
     })
   }
   readdir(handle: number, offset: bigint, limit: number, plus: boolean): Promise<readonly VfsDirEntry[]> {
-    return this.#do(() => {
+    return this.#do(async () => {
       if (offset < 0n || limit < 1) throw new PosixError('EINVAL', 'no such position in the directory')
-      return this.#context.handles.directory(handle).read(offset, limit, plus)
+      const stream = this.#context.handles.directory(handle)
+      const entries = await stream.read(offset, limit, plus)
+      this.#accessed(stream.ino)
+      return entries
     })
   }
   releasedir(handle: number): void {
@@ -258,9 +265,9 @@ class Vfs implements VfsContract {
   }
 
   async #syncAll(durable: boolean): Promise<void> {
-    const { states, uploader, meta } = this.#context
+    const { states, uploader, meta, atimes } = this.#context
     const before = new Map(states.all().map((state) => [state, state.writer.failures]))
-    await Promise.all(states.all().map((state) => state.writer.flush(durable)))
+    await Promise.all([atimes.flush(), ...states.all().map((state) => state.writer.flush(durable))])
     if (durable) {
       await uploader.unsynced.syncAll()
       await meta.sync()
@@ -269,6 +276,12 @@ class Vfs implements VfsContract {
     for (const [state, failures] of before) {
       if (state.writer.failures !== failures && state.writer.failure !== null) throw state.writer.failure
     }
+  }
+
+  /** A directory or a symlink was read. Its attributes are cached, for it was looked up; asking for them is not worth it. */
+  #accessed(ino: number): void {
+    const attr = this.#context.attrs.peek(ino)
+    if (attr !== undefined) this.#attributes.accessed(attr)
   }
 
   #checkResizable(handle: number): void {

@@ -1,6 +1,7 @@
 /** The contract of MetaStore as claims, for one volume per claim on whatever store `open` puts below it. */
 import type { Test } from 'tap'
 import type { OpenVolume } from '../helpers/meta.js'
+import { accessTimeClaims } from './meta-suite-access-times.js'
 import { attributeClaims } from './meta-suite-attributes.js'
 import { contentClaims } from './meta-suite-contents.js'
 import { cursorClaims } from './meta-suite-cursors.js'
@@ -18,6 +19,7 @@ import { xattrClaims } from './meta-suite-xattrs.js'
 
 /** `names`: in the large directory. */
 export function metaSuite(t: Test, open: OpenVolume, names = 5_000): void {
+  accessTimeClaims(t, open)
   attributeClaims(t, open)
   contentClaims(t, open)
   cursorClaims(t, open)

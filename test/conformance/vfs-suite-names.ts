@@ -1,4 +1,4 @@
-/** The VFS: exchanged names. */
+/** The VFS: exchanged names, and access times. */
 import { ROOT_INO } from '../../src/base/limits.js'
 import { fails, ROOT_CALLER, type Claim, type Client } from './vfs-suite.js'
 
@@ -38,6 +38,23 @@ export const NAME_CLAIMS: readonly (readonly [string, Claim])[] = [
       await a.close(handle)
       t.same([await b.lookup('one'), await b.lookup('other')], [other, one])
       t.equal(await b.text(other), 'later')
+    },
+  ],
+  [
+    'what is read here has a new access time here, and elsewhere once it was closed and told',
+    async (t, a, b, pair) => {
+      const ino = await a.put('file', 'bytes')
+      await b.vfs.setattr(ROOT_CALLER, ino, { atime: { sec: 5, nsec: 0 } })
+      await pair.settle()
+      const start = Math.floor(Date.now() / 1000) - 1
+      t.equal(await a.text(ino), 'bytes')
+      t.ok((await a.vfs.getattr(ROOT_CALLER, ino)).atime.sec >= start, 'here')
+      await a.vfs.syncAll(false)
+      await pair.settle()
+      t.ok((await b.vfs.getattr(ROOT_CALLER, ino)).atime.sec >= start, 'elsewhere')
+      await b.vfs.setattr(ROOT_CALLER, ino, { atime: { sec: 6, nsec: 7 } })
+      await pair.settle()
+      t.same((await a.vfs.getattr(ROOT_CALLER, ino)).atime, { sec: 6, nsec: 7 })
     },
   ],
   [

@@ -10,6 +10,7 @@ import { PosixError } from '../../src/base/errno.js'
 import { aclKind } from '../../src/meta/acl.js'
 import type { VolumeSettings } from '../../src/cluster/contract.js'
 import type {
+  AccessTime,
   Attr,
   AttrChange,
   CloneRequest,
@@ -268,6 +269,17 @@ export class MemoryMeta implements MetaStore {
       attr.ctime = this.#volume.clock.now()
       this.#emit({ kind: change.sizeBytes === undefined ? 'attr' : 'data', ino })
       return { ...attr }
+    })
+  }
+
+  touch(updates: readonly AccessTime[]): Promise<void> {
+    return this.#call('touch', () => {
+      for (const { ino, replaces, atime } of updates) {
+        const attr = this.#volume.inodes.get(ino)?.attr
+        if (attr === undefined || compareTime(attr.atime, replaces) !== 0) continue
+        attr.atime = atime
+        this.#emit({ kind: 'attr', ino })
+      }
     })
   }
 

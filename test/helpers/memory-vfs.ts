@@ -2,7 +2,7 @@
  * VfsContract in memory: a simple model with the semantics of a local disk, for tests of what stands above the VFS.
  * Nothing is checked against the caller's rights: that is the kernel's part (default_permissions).
  */
-import { type Clock, systemClock } from '../../src/base/clock.js'
+import { type Clock, compareTime, systemClock } from '../../src/base/clock.js'
 import { PosixError } from '../../src/base/errno.js'
 import {
   FILE_MAX_BYTES,
@@ -22,6 +22,7 @@ import type {
   FileLock,
   LockChange,
   LockConflict,
+  OpenedFile,
   RenameFlags,
   StatFs,
   VfsContract,
@@ -37,6 +38,7 @@ const O_RDWR = 2
 const O_EXCL = 0o200
 const O_TRUNC = 0o1000
 const O_APPEND = 0o2000
+const O_NOATIME = 0o1000000
 const S_ISGID = 0o2000
 const KEEP_SIZE = 1
 const PUNCH_HOLE = 2
@@ -128,6 +130,7 @@ export class MemoryVfs implements VfsContract {
   async readlink(_caller: Caller, ino: number): Promise<Buffer> {
     const node = this.#node(ino)
     if (node.type !== 'symlink') throw new PosixError('EINVAL')
+    this.#accessed(node)
     return node.target
   }
 
@@ -219,13 +222,7 @@ export class MemoryVfs implements VfsContract {
     }
   }
 
-  async create(
-    caller: Caller,
-    parent: number,
-    name: Buffer,
-    mode: number,
-    flags: number,
-  ): Promise<{ attr: Attr; handle: number }> {
+  async create(caller: Caller, parent: number, name: Buffer, mode: number, flags: number): Promise<OpenedFile> {
     const existing = this.#entry(this.#dir(parent), name)
     if (existing !== undefined) {
       if ((flags & O_EXCL) !== 0) throw new PosixError('EEXIST')
@@ -235,7 +232,7 @@ export class MemoryVfs implements VfsContract {
     return this.open(caller, node.ino, flags & ~O_TRUNC)
   }
 
-  async open(caller: Caller, ino: number, flags: number): Promise<{ attr: Attr; handle: number }> {
+  async open(caller: Caller, ino: number, flags: number): Promise<OpenedFile> {
     const node = this.#node(ino)
     if (node.type === 'directory') throw new PosixError('EISDIR')
     if ((flags & O_TRUNC) !== 0) {
@@ -245,12 +242,13 @@ export class MemoryVfs implements VfsContract {
     node.opens++
     const handle = ++this.#lastHandle
     this.#files.set(handle, { node, flags })
-    return { attr: attrOf(node), handle }
+    return { attr: attrOf(node), handle, atimeDue: (flags & O_NOATIME) === 0 && this.#isAtimeDue(node) }
   }
 
   async read(handle: number, offset: number, lengthBytes: number): Promise<Buffer> {
     const { node, flags } = this.#file(handle)
     if ((flags & O_ACCMODE) === O_WRONLY) throw new PosixError('EBADF')
+    if ((flags & O_NOATIME) === 0) this.#accessed(node)
     return node.file.read(offset, lengthBytes)
   }
 
@@ -337,6 +335,7 @@ export class MemoryVfs implements VfsContract {
   async readdir(handle: number, offset: bigint, limit: number): Promise<readonly VfsDirEntry[]> {
     const dir = this.#openDir(handle)
     if (offset === 0n) dir.listing = this.#list(dir.node)
+    this.#accessed(dir.node)
     return dir.listing.slice(Number(offset), Number(offset) + limit)
   }
 
@@ -419,6 +418,15 @@ export class MemoryVfs implements VfsContract {
     const node = this.#nodes.get(ino)
     if (node === undefined) throw new PosixError('ENOENT')
     return node
+  }
+
+  /** relatime of mount(8), but for files that are a day old. */
+  #isAtimeDue({ atime, mtime, ctime }: Node): boolean {
+    return compareTime(atime, mtime) <= 0 || compareTime(atime, ctime) <= 0
+  }
+
+  #accessed(node: Node): void {
+    if (this.#isAtimeDue(node)) node.atime = this.#clock.now()
   }
 
   #dir(ino: number): Node {

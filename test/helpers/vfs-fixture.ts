@@ -26,7 +26,7 @@ export interface Fixture extends Mounted {
 }
 
 /** How a VFS is mounted. */
-export type MountedOptions = Pick<VfsOptions, 'readOnly' | 'durableChanges'>
+export type MountedOptions = Pick<VfsOptions, 'readOnly' | 'durableChanges' | 'atime' | 'nodiratime'>
 
 export interface FixtureOptions extends MemoryVolumeOptions {
   readonly limits?: Partial<VfsLimits>

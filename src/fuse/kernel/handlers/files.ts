@@ -76,9 +76,10 @@ export class FileHandlers {
   async #openFile(request: Request): Promise<Answer> {
     const { node, body } = request
     const caller = callerKeeping(request, (body.readUInt32LE(4) & OPEN_KILL) === 0)
-    const { attr, handle } = await this.#vfs.open(caller, node, body.readUInt32LE(0))
+    const { attr, handle, atimeDue } = await this.#vfs.open(caller, node, body.readUInt32LE(0))
     this.#open.add(handle)
-    return encodeOpen(handle, this.#keepsCache(attr) ? KEEP_CACHE : 0)
+    // A read that is to change the access time must come here.
+    return encodeOpen(handle, this.#keepsCache(attr) && atimeDue !== true ? KEEP_CACHE : 0)
   }
 
   /** The page cache stays only if it holds this very version: another client's change makes another version. */
