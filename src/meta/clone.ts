@@ -24,8 +24,10 @@
  * A chunk cloned inside its own window needs only the last: it is named there as long as the version is the same.
  *
  * A data version has 32 bits and is compared as a serial number: between two clones of one chunk into one window lie fewer
- * than 2^31 changes of the file. A client that stops between 1 and 2 for longer than the grace period and then dies leaves
- * a holder that nobody looks at: a chunk that is kept in vain.
+ * than 2^31 changes of the file. A client that stops between 1 and 2 for longer than the grace period, and dies before 4,
+ * leaves a holder that nobody looks at: a chunk that is kept in vain. A master that loses what it
+ * acknowledged last may lose a holder whose commit lies on another: with replicas, step 2 waits for as many as the volume
+ * asks for.
  */
 import { WINDOW_BYTES } from '../base/limits.js'
 import type { RedisArg } from '../cluster/contract.js'
@@ -59,39 +61,33 @@ export class Cloner {
   async clone(ino: number, request: CloneRequest): Promise<Attr | null> {
     if (request.source === ino && request.sourceVersion !== request.version) return null
     const holds = holdsOf(ino, request)
-    if (holds.length > 0 && !(await this.#secure(ino, request, holds))) return null
-    return await this.#commit(ino, request)
+    if (holds.length === 0) return await this.#commit(ino, request)
+    if (!(await this.#intendTarget(ino, request, holds))) return null
+    if (await this.#secure(ino, request, holds)) {
+      await this.#core.step('clone-verified')
+      const attr = await this.#commit(ino, request)
+      if (attr !== null) return attr
+    }
+    // The claim of before may have been looked at before there was a holder. And where there was no record, the source
+    // became a holder, of a chunk that it may not name any more.
+    await this.#intend(ino, targetExtents(holds))
+    await this.#intend(request.source, sourceExtents(holds))
+    return null
   }
 
-  /** Steps 1 to 3. false: the clone cannot go on. */
-  async #secure(ino: number, request: CloneRequest, holds: readonly Hold[]): Promise<boolean> {
-    const { source, sourceVersion, version } = request
-    const target = await this.#intend(
-      ino,
-      byWindow(
-        holds,
-        ({ to }) => to,
-        ({ extent }) => extent,
-      ),
-    )
-    if (target?.dataVersion !== version) return false
+  /** Step 1. false: the target has changed. */
+  async #intendTarget(ino: number, request: CloneRequest, holds: readonly Hold[]): Promise<boolean> {
+    const target = await this.#intend(ino, targetExtents(holds))
     await this.#core.step('clone-intended')
+    return target?.dataVersion === request.version
+  }
+
+  /** Steps 2 and 3. */
+  async #secure(ino: number, request: CloneRequest, holds: readonly Hold[]): Promise<boolean> {
     const isHeld = await this.#hold(ino, request, holds)
     await this.#core.step('clone-held')
-    if (isHeld && (source === ino || (await this.#version(source)) === sourceVersion)) {
-      await this.#core.step('clone-verified')
-      return true
-    }
-    // Where there was no record, the source became a holder, of a chunk that it may not name any more.
-    await this.#intend(
-      source,
-      byWindow(
-        holds,
-        ({ from }) => from,
-        ({ extent, from }) => inWindow(extent, from),
-      ),
-    )
-    return false
+    const { source, sourceVersion } = request
+    return isHeld && (source === ino || (await this.#version(source)) === sourceVersion)
   }
 
   async #version(ino: number): Promise<number | undefined> {
@@ -196,6 +192,23 @@ function holdsOf(ino: number, { source, extents }: CloneRequest): Hold[] {
   return [...holds.values()]
 }
 
+function targetExtents(holds: readonly Hold[]): ReadonlyMap<number, readonly Extent[]> {
+  return byWindow(
+    holds,
+    ({ to }) => to,
+    ({ extent }) => extent,
+  )
+}
+
+function sourceExtents(holds: readonly Hold[]): ReadonlyMap<number, readonly Extent[]> {
+  return byWindow(
+    holds,
+    ({ from }) => from,
+    // A claim is about chunks; where the extent lies says nothing.
+    ({ extent, from }) => ({ ...extent, fileOffset: from * WINDOW_BYTES, lengthBytes: 1 }),
+  )
+}
+
 function byWindow(
   holds: readonly Hold[],
   window: (hold: Hold) => number,
@@ -207,9 +220,4 @@ function byWindow(
     windows.set(window(hold), chunks.set(hold.chunk, extent(hold)))
   }
   return new Map([...windows].map(([at, chunks]) => [at, [...chunks.values()]]))
-}
-
-/** A claim is about chunks; where the extent lies says nothing. */
-function inWindow(extent: Extent, window: number): Extent {
-  return { ...extent, fileOffset: window * WINDOW_BYTES, lengthBytes: 1 }
 }
