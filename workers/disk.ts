@@ -4,6 +4,7 @@ import { countChunks, removeFiles, syncFiles } from '../src/chunk/node/files.js'
 import type {
   CountTask,
   FilesTask,
+  ReadResult,
   ReadTask,
   StoreResult,
   StoreTask,
@@ -13,16 +14,13 @@ import type {
   Verdict,
 } from '../src/chunk/node/tasks.js'
 import { attempt, type Outcome } from '../src/chunk/outcome.js'
-import { moved } from '../src/chunk/pool.js'
 
 export function store(task: StoreTask): Outcome<StoreResult> {
   return attempt(() => storeChunkFile(task))
 }
 
-/** The data changes hands: it is not copied back. */
-export function read(task: ReadTask): unknown {
-  const outcome = attempt(() => readRange(task))
-  return outcome.ok ? moved(outcome, [outcome.value.data.buffer]) : outcome
+export function read(task: ReadTask): Outcome<ReadResult> {
+  return attempt(() => readRange(task))
 }
 
 export function verify(task: VerifyTask): Outcome<Verdict> {

@@ -46,6 +46,13 @@ export interface ChunkReadOptions {
   readonly deadlineMs?: number
 }
 
+/** Memory on loan: nobody may use `bytes` after release(), and who has them calls it, or they are lost to the pool. */
+export interface LentBytes {
+  readonly bytes: Buffer
+  /** Idempotent. */
+  readonly release: () => void
+}
+
 /** Used by the VFS. */
 export interface ChunkClient {
   /**
@@ -60,6 +67,8 @@ export interface ChunkClient {
    * DEADLINE.
    */
   read(ref: ChunkRef, offset: number, lengthBytes: number, options?: ChunkReadOptions): Promise<Buffer>
+  /** As `read`, without a copy: the bytes are lent. */
+  lend(ref: ChunkRef, offset: number, lengthBytes: number, options?: ChunkReadOptions): Promise<LentBytes>
   /** fdatasync on the write quorum of owners of each chunk, which were written with sync: false. */
   sync(ids: readonly number[]): Promise<void>
   /** Delete on every owner; an owner that is away gets it through its replication queue. Idempotent. */
@@ -113,6 +122,8 @@ export interface GetReply {
   readonly firstLeaf: number
   /** Whole leaves (the last may be short) that cover the range. Not verified by the node: the reader does it. */
   readonly data: Buffer
+  /** Gives the memory of `data` back, which nobody uses afterwards. To be called once whatever happens; idempotent. */
+  readonly release: () => void
   /** Only if asked for. */
   readonly origin?: ChunkOrigin
 }

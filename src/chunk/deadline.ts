@@ -35,6 +35,26 @@ export async function withDeadline<T>(
   }
 }
 
+/** As withDeadline, for work that answers something lent: what comes too late is given back. */
+export async function lentWithDeadline<T extends { readonly release: () => void }>(
+  deadlineMs: number,
+  work: (signal: AbortSignal) => Promise<T>,
+  what: string,
+  outer?: AbortSignal,
+): Promise<T> {
+  let late: Promise<T> | undefined
+  const begin = (signal: AbortSignal): Promise<T> => (late = work(signal))
+  try {
+    return await withDeadline(deadlineMs, begin, what, outer)
+  } catch (error) {
+    late?.then(
+      ({ release }) => release(),
+      () => undefined,
+    )
+    throw error
+  }
+}
+
 /** Resolves when `done` settles or the time is over, whatever comes first; never rejects. */
 export async function settledWithin(done: Promise<unknown>, ms: number): Promise<void> {
   let timer: NodeJS.Timeout | undefined

@@ -5,7 +5,7 @@
  * `atomics: 'sync'`: an idle worker sleeps in Atomics.wait (a futex: no CPU) and wakes in about 23 us, without going through
  * its event loop. The price: nothing asynchronous may run in a worker between jobs. Ours are plain functions.
  */
-import { Piscina, move, transferableSymbol, valueSymbol } from 'piscina'
+import { Piscina } from 'piscina'
 import { RingfsError } from '../base/errors.js'
 import { invariant } from '../base/invariant.js'
 import { isOutcome, unwrap } from './outcome.js'
@@ -75,9 +75,4 @@ export class WorkerPool {
     this.#piscina = null
     if (piscina !== null) await piscina.close()
   }
-}
-
-/** For workers: an answer whose `buffers` change hands instead of being copied. */
-export function moved(value: object, buffers: readonly ArrayBuffer[]): unknown {
-  return move({ [transferableSymbol]: buffers, [valueSymbol]: value })
 }

@@ -1,5 +1,5 @@
 /** A chunk node on the other end of a channel. Nothing is retried here: where to go instead is the caller's knowledge. */
-import { join } from '../rpc/frame.js'
+import { join, type PayloadMemory } from '../rpc/frame.js'
 import type { RpcChannel } from '../rpc/channel.js'
 import { CHUNK_GET, CHUNK_INFO, CHUNK_PUT, CHUNK_REMOVE, CHUNK_REPORT_BAD, CHUNK_SYNC } from '../rpc/messages-chunk.js'
 import type { CallOptions, ChunkNodeApi } from './contract.js'
@@ -13,17 +13,18 @@ export interface RemoteChunkNode extends ChunkNodeApi {
 }
 
 /**
+ * `memory`: where what is read lands.
  * Errors of every method: what the node answers, and of the connection NODE_UNREACHABLE, KEY_REQUIRED, CONNECTION_LOST,
  * DEADLINE, CANCELLED, OVERLOADED.
  */
-export function remoteChunkNode(channel: RpcChannel): RemoteChunkNode {
+export function remoteChunkNode(channel: RpcChannel, memory: PayloadMemory): RemoteChunkNode {
   return {
     async put(request, data, options) {
       return (await channel.call(CHUNK_PUT, request, data, options)).reply
     },
     async get(request, options) {
-      const { reply, payload } = await channel.call(CHUNK_GET, request, [], options)
-      return { ...reply, data: join(payload) }
+      const { reply, payload, release } = await channel.call(CHUNK_GET, request, [], { ...options, memory })
+      return { ...reply, data: join(payload), release }
     },
     async sync(volume, ids, options) {
       const replies = batches(ids).map((part) => channel.call(CHUNK_SYNC, { volume, ids: part }, [], options))

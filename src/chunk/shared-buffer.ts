@@ -15,11 +15,13 @@ export interface SharedLease {
   readonly release: () => void
 }
 
-const SMALLEST_BYTES = 256 * KIB
+const SMALLEST_BYTES = 64 * KIB
 /** Kept for reuse; what is given back beyond it is dropped. */
 const KEEP_BYTES_DEFAULT = 64 * MIB
 
 export class SharedBuffers {
+  /** Of one loan. */
+  readonly maxBytes = CHUNK_MAX_BYTES
   readonly #keepBytes: number
   readonly #free = new Map<number, SharedArrayBuffer[]>()
   #freeBytes = 0

@@ -37,7 +37,7 @@ export async function runNode(
   await closer.orClose(async () => {
     const volume = await openVolume(url, { log, key })
     closer.add(() => volume.close())
-    const server = new RpcServer({ log, ...(key && { key }) })
+    const server = new RpcServer({ log, memory: volume.buffers, ...(key && { key }) })
     const node = await startNode(volume, {
       ...options,
       server,

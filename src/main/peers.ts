@@ -2,6 +2,7 @@
 import { RingfsError } from '../base/errors.js'
 import type { ChunkNodeApi } from '../chunk/contract.js'
 import { remoteChunkNode } from '../chunk/remote.js'
+import type { SharedBuffers } from '../chunk/shared-buffer.js'
 import type { ClusterWatcher } from '../cluster/watcher.js'
 import { RpcChannel } from '../rpc/channel.js'
 
@@ -12,13 +13,16 @@ interface Peer {
 
 export class Peers {
   readonly #watcher: ClusterWatcher
+  readonly #buffers: SharedBuffers
   readonly #key: Buffer | undefined
   readonly #peers = new Map<string, Peer>()
   readonly #unwatch: () => void
   #local: { readonly id: string; readonly node: ChunkNodeApi } | undefined
 
-  constructor(watcher: ClusterWatcher, key: Buffer | undefined) {
+  /** `buffers`: where what is read from them lands. */
+  constructor(watcher: ClusterWatcher, buffers: SharedBuffers, key: Buffer | undefined) {
     this.#watcher = watcher
+    this.#buffers = buffers
     this.#key = key
     this.#unwatch = watcher.onChange(() => this.#dropOld())
   }
@@ -40,7 +44,7 @@ export class Peers {
 
   #open(id: string, address: string): ChunkNodeApi {
     const channel = new RpcChannel(address, { ...(this.#key && { key: this.#key }) })
-    const node = remoteChunkNode(channel)
+    const node = remoteChunkNode(channel, this.#buffers)
     this.#peers.set(id, { channel, node })
     return node
   }

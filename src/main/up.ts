@@ -197,7 +197,7 @@ async function startNodes(
     folder: folders.node(1),
     zone: '',
     weight: 1,
-    server: new RpcServer({ log }),
+    server: new RpcServer({ log, memory: volume.buffers }),
     listen: (server) => server.listen(`unix:${socketIn(folders.root, 'node', options.runFolder)}`),
   })
   closer.add(() => node.stop())

@@ -53,13 +53,14 @@ export async function openVolume(url: MetaUrl, options: VolumeOptions): Promise<
     const settings = await loadVolume(redis, url.volume)
     const watcher = await watchView(redis, { volume: settings.name, log })
     closer.add(() => watcher.close())
-    const peers = new Peers(watcher, key)
+    const buffers = new SharedBuffers()
+    const peers = new Peers(watcher, buffers, key)
     closer.add(() => peers.close())
     const pool = new WorkerPool(threads === undefined ? {} : { threads })
     closer.add(() => pool.close())
     const queue = new ReplicationQueue(redis, { volume: settings.name, log })
     const shared = { url, settings, redis, watcher, peers, queue, pool, log }
-    return { ...shared, buffers: new SharedBuffers(), close: () => closer.close() }
+    return { ...shared, buffers, close: () => closer.close() }
   })
 }
 

@@ -29,6 +29,8 @@ export interface ChannelOptions {
 export interface TypedReply<Reply> {
   readonly reply: Reply
   readonly payload: readonly Buffer[]
+  /** Idempotent; to be called only by those who gave `memory`. */
+  readonly release: () => void
 }
 
 export class RpcChannel {
@@ -68,7 +70,12 @@ export class RpcChannel {
   ): Promise<TypedReply<Reply>> {
     const header = method.request.encode(request)
     const answer = await this.callRaw(method.number, header, payload, options)
-    return { reply: method.reply.decode(answer.header), payload: answer.payload }
+    try {
+      return { reply: method.reply.decode(answer.header), payload: answer.payload, release: answer.release }
+    } catch (error) {
+      answer.release()
+      throw error
+    }
   }
 
   async callRaw(

@@ -10,7 +10,17 @@
 import type { Socket } from 'node:net'
 import { RingfsError } from '../base/errors.js'
 import { invariant } from '../base/invariant.js'
-import { DEADLINE_MAX_MS, KIND, REQUEST_ID_MAX, encodeHead, totalBytes, type Frame } from './frame.js'
+import {
+  DEADLINE_MAX_MS,
+  KIND,
+  REQUEST_ID_MAX,
+  encodeHead,
+  totalBytes,
+  type Frame,
+  type Landing,
+  type PayloadMemory,
+  type Preamble,
+} from './frame.js'
 import { FrameSocket, type Outgoing } from './frame-socket.js'
 import type { ClientLimits } from './limits.js'
 import { decodeError } from './wire-errors.js'
@@ -22,11 +32,15 @@ export interface RpcCallOptions {
   readonly deadlineMs: number
   /** Aborted: the call fails with CANCELLED, and the server is told. */
   readonly signal?: AbortSignal
+  /** Where a long payload of the reply may land. Then the caller calls the reply's `release` when it is done with it. */
+  readonly memory?: PayloadMemory
 }
 
 export interface RpcReply {
   readonly header: Buffer
   readonly payload: readonly Buffer[]
+  /** Idempotent; to be called only by those who gave `memory`. */
+  readonly release: () => void
 }
 
 interface Call {
@@ -67,6 +81,7 @@ export class RpcConnection {
     this.#onClose = onClose
     this.#wire = new FrameSocket(socket, {
       onFrame: (frame) => this.#receive(frame),
+      land: (frame) => this.#land(frame),
       onClose: (error) => this.#ended(error),
       stallMs: limits.stallMs,
       pauseAboveBytes: Infinity,
@@ -185,29 +200,41 @@ export class RpcConnection {
     if (this.#closing && this.outstanding === 0) this.#wire.leave()
   }
 
+  #land({ id, payloadBytes }: Preamble): Landing | null {
+    const memory = this.#inFlight.get(id)?.options.memory
+    return memory === undefined || payloadBytes > memory.maxBytes ? null : memory.take(payloadBytes)
+  }
+
+  /** A reply that nobody waits for any more gives its memory back at once. */
   #receive(frame: Frame): void {
-    if (frame.kind === KIND.pong) return
+    if (!this.#settle(frame)) frame.release()
+  }
+
+  /** true: the frame went to a caller. */
+  #settle(frame: Frame): boolean {
+    if (frame.kind === KIND.pong) return false
     if (frame.kind !== KIND.reply && frame.kind !== KIND.error) {
       this.destroy(new RingfsError('FRAME_BAD', `bad frame: kind ${frame.kind} from a server`))
-      return
+      return false
     }
     if (frame.id === 0) {
       this.destroy(connectionError(decodeErrorSafely(frame.header)))
-      return
+      return false
     }
     // Unknown: the reply to a call that was given up.
     const call = this.#inFlight.get(frame.id)
-    if (call === undefined) return
+    if (call === undefined) return false
     if (frame.kind === KIND.error) {
       this.#reject(call, call.failure ?? decodeErrorSafely(frame.header))
-      return
+      return false
     }
     if (call.failure !== null) {
       this.#reject(call, call.failure)
-      return
+      return false
     }
     this.#forget(call)
-    call.resolve({ header: frame.header, payload: frame.payload })
+    call.resolve({ header: frame.header, payload: frame.payload, release: frame.release })
+    return true
   }
 
   #ended(error: RingfsError | null): void {

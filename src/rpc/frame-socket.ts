@@ -9,13 +9,16 @@
 import type { Socket } from 'node:net'
 import { RingfsError } from '../base/errors.js'
 import { KIB } from '../base/limits.js'
-import { FrameParser, totalBytes, type Frame } from './frame.js'
+import { attachSink } from './feed.js'
+import { FrameParser, totalBytes, type Frame, type LandFrame } from './frame.js'
 
 const OUTPUT_BATCH_BYTES = 512 * KIB
 const LINGER_MS = 1000
 
 export interface FrameSocketOptions {
   readonly onFrame: (frame: Frame) => void
+  /** Memory for the payload of a frame that begins; null: the parser's own. */
+  readonly land?: LandFrame
   /** Once. null: the peer or this side ended it between two frames. */
   readonly onClose: (error: RingfsError | null) => void
   /** Bytes that are no frame. It must destroy or refuse; without it the connection is destroyed. */
@@ -55,8 +58,13 @@ export class FrameSocket {
   constructor(socket: Socket, options: FrameSocketOptions) {
     this.#socket = socket
     this.#options = options
-    this.#parser = new FrameParser(options.onFrame)
-    socket.on('data', (data: Buffer) => this.#receive(data))
+    this.#parser = new FrameParser(options.onFrame, options.land)
+    const fed = attachSink(socket, {
+      room: () => (this.#error === null ? this.#parser.room() : null),
+      landed: (bytes) => this.#receive(bytes, () => this.#parser.landed(bytes)),
+      passing: (data) => this.#receive(data.length, () => this.#parser.push(data, 'passing')),
+    })
+    if (!fed) socket.on('data', (data: Buffer) => this.#receive(data.length, () => this.#parser.push(data)))
     socket.on('error', (error: Error) => {
       this.#error ??= new RingfsError('CONNECTION_LOST', `connection lost: ${error.message}`)
     })
@@ -126,11 +134,11 @@ export class FrameSocket {
     setTimeout(() => this.#socket.destroy(), LINGER_MS).unref()
   }
 
-  #receive(data: Buffer): void {
-    this.receivedBytes += data.length
+  #receive(bytes: number, parse: () => void): void {
+    this.receivedBytes += bytes
     if (this.#error !== null) return
     try {
-      this.#parser.push(data)
+      parse()
     } catch (error) {
       const failure =
         error instanceof RingfsError ? error : new RingfsError('INTERNAL', String(error), { cause: error })
@@ -142,6 +150,7 @@ export class FrameSocket {
   #closed(): void {
     this.closed = true
     if (this.#stallTimer !== null) clearTimeout(this.#stallTimer)
+    this.#parser.abandon()
     const cut = this.#parser.idle
       ? null
       : new RingfsError('CONNECTION_LOST', 'connection lost in the middle of a frame')

@@ -41,8 +41,29 @@ export interface Frame {
   /** In order; views of what was read from the socket wherever that is not wasteful. */
   readonly payload: readonly Buffer[]
   readonly payloadBytes: number
+  /** Nobody uses the payload any more: memory that was lent for it goes back. Idempotent; without it the memory is lost. */
+  readonly release: () => void
 }
 
+/** Memory on loan for one payload. */
+export interface Landing {
+  readonly bytes: Buffer
+  /** Idempotent. */
+  readonly release: () => void
+}
+
+/** Where payloads may land. */
+export interface PayloadMemory {
+  readonly maxBytes: number
+  take(lengthBytes: number): Landing
+}
+
+export type LandFrame = (frame: Preamble) => Landing | null
+
+/** Shorter payloads are not worth a loan. */
+export const LAND_MIN_BYTES = 32 * KIB
+
+const KEEP = (): void => undefined
 const EMPTY = Buffer.alloc(0)
 const NO_PAYLOAD: readonly Buffer[] = []
 /** A payload that trickles in smaller pieces is gathered in blocks: a Buffer for each byte would cost 100 times its size. */
@@ -74,7 +95,7 @@ export function encodeHead(
   return head
 }
 
-interface Preamble {
+export interface Preamble {
   readonly kind: FrameKind
   readonly method: number
   readonly id: number
@@ -149,18 +170,24 @@ function tooLong(part: string, bytes: number, max: number): RingfsError {
  * then on always the same: nothing after bad bytes is ever taken for a frame.
  *
  * Memory held is at most one frame. A header is copied (it is small, and what is decoded from it must not keep a whole
- * read buffer alive); a payload is not, unless it comes in small pieces.
+ * read buffer alive). A payload goes into the memory that `land` lends for it: at best it is read from the socket right into
+ * it (room, landed). Without that it is not copied unless it comes in small pieces or in passing memory.
  */
 export class FrameParser {
   readonly #onFrame: (frame: Frame) => void
+  readonly #land: LandFrame
   readonly #start = new Gather()
   readonly #header = new Gather()
   readonly #payload = new Gather()
   #preamble: Preamble | null = null
+  #landing: Landing | null = null
+  /** Of the landing. */
+  #landedBytes = 0
   #failure: RingfsError | null = null
 
-  constructor(onFrame: (frame: Frame) => void) {
+  constructor(onFrame: (frame: Frame) => void, land: LandFrame = () => null) {
     this.#onFrame = onFrame
+    this.#land = land
     this.#start.expect(PREAMBLE_BYTES)
   }
 
@@ -169,29 +196,50 @@ export class FrameParser {
     return this.#preamble === null && this.#start.missing === PREAMBLE_BYTES
   }
 
-  push(data: Buffer): void {
+  /** `passing`: the memory of `data` is used again afterwards, so that what is kept of it is copied. */
+  push(data: Buffer, kind: 'own' | 'passing' = 'own'): void {
     if (this.#failure !== null) throw this.#failure
     let at = 0
     while (at < data.length) {
-      const frame = this.#take(data, at)
+      const frame = this.#take(data, at, kind === 'passing')
       at += frame.used
       if (frame.done !== null) this.#onFrame(frame.done)
     }
   }
 
-  #take(data: Buffer, from: number): { used: number; done: Frame | null } {
+  /** Where the next bytes belong if they are known to be payload; null: push them. */
+  room(): Buffer | null {
+    if (this.#landing === null || this.#header.missing > 0) return null
+    return this.#landing.bytes.subarray(this.#landedBytes)
+  }
+
+  /** `bytes` were read into what room() answered. */
+  landed(bytes: number): void {
+    this.#landedBytes += bytes
+    const done = this.#finish()
+    if (done !== null) this.#onFrame(done)
+  }
+
+  /** The stream has ended: gives back what was lent for a frame that does not come any more. */
+  abandon(): void {
+    this.#landing?.release()
+    this.#landing = null
+  }
+
+  #take(data: Buffer, from: number, passing: boolean): { used: number; done: Frame | null } {
     try {
       let at = from
       if (this.#preamble === null) {
-        at += this.#start.take(data, at)
+        at += this.#start.take(data, at, passing)
         if (this.#start.missing > 0) {
           checkStart(this.#start.peek())
           return { used: at - from, done: null }
         }
         this.#begin(decodePreamble(this.#start.joined()))
       }
-      at += this.#header.take(data, at)
-      at += this.#payload.take(data, at)
+      at += this.#header.take(data, at, passing)
+      at +=
+        this.#landing === null ? this.#payload.take(data, at, passing) : this.#copyToLanding(this.#landing, data, at)
       return { used: at - from, done: this.#finish() }
     } catch (error) {
       this.#failure = error instanceof RingfsError ? error : bad(String(error))
@@ -202,18 +250,32 @@ export class FrameParser {
   #begin(preamble: Preamble): void {
     this.#preamble = preamble
     this.#header.expect(preamble.headerBytes)
-    this.#payload.expect(preamble.payloadBytes)
+    this.#landing = preamble.payloadBytes >= LAND_MIN_BYTES ? this.#land(preamble) : null
+    this.#landedBytes = 0
+    this.#payload.expect(this.#landing === null ? preamble.payloadBytes : 0)
+  }
+
+  #copyToLanding(landing: Landing, data: Buffer, at: number): number {
+    const copied = data.copy(landing.bytes, this.#landedBytes, at)
+    this.#landedBytes += copied
+    return copied
+  }
+
+  get #payloadMissing(): number {
+    return this.#landing === null ? this.#payload.missing : this.#landing.bytes.length - this.#landedBytes
   }
 
   #finish(): Frame | null {
     const preamble = this.#preamble
-    if (preamble === null || this.#header.missing > 0 || this.#payload.missing > 0) return null
+    if (preamble === null || this.#header.missing > 0 || this.#payloadMissing > 0) return null
     const { kind, method, id, deadlineMs, payloadBytes } = preamble
     const header = preamble.headerBytes === 0 ? EMPTY : Buffer.from(this.#header.joined())
-    const payload = payloadBytes === 0 ? NO_PAYLOAD : this.#payload.pieces()
+    const landing = this.#landing
+    this.#landing = null
     this.#preamble = null
     this.#start.expect(PREAMBLE_BYTES)
-    return { kind, method, id, deadlineMs, header, payload, payloadBytes }
+    const payload = payloadBytes === 0 ? NO_PAYLOAD : landing === null ? this.#payload.pieces() : [landing.bytes]
+    return { kind, method, id, deadlineMs, header, payload, payloadBytes, release: landing?.release ?? KEEP }
   }
 }
 
@@ -235,11 +297,11 @@ class Gather {
   }
 
   /** Takes what it still needs of `data` from `at` on; answers how many bytes that was. */
-  take(data: Buffer, at: number): number {
+  take(data: Buffer, at: number, passing: boolean): number {
     const bytes = Math.min(this.missing, data.length - at)
     if (bytes === 0) return 0
     const piece = bytes === data.length ? data : data.subarray(at, at + bytes)
-    if (bytes >= PIECE_MIN_BYTES || bytes === this.#total) {
+    if (!passing && (bytes >= PIECE_MIN_BYTES || bytes === this.#total)) {
       this.#seal()
       this.#pieces.push(piece)
     } else {

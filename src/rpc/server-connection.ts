@@ -10,7 +10,7 @@ import type { Socket } from 'node:net'
 import { PosixError } from '../base/errno.js'
 import { RingfsError, messageOf } from '../base/errors.js'
 import { FrameSocket } from './frame-socket.js'
-import { KIND, encodeHead, totalBytes, type Frame } from './frame.js'
+import { KIND, encodeHead, totalBytes, type Frame, type Landing, type PayloadMemory, type Preamble } from './frame.js'
 import type { ServerLimits } from './limits.js'
 import { ByteBudget } from './byte-budget.js'
 import { encodeError } from './wire-errors.js'
@@ -19,6 +19,8 @@ import { encodeError } from './wire-errors.js'
 export interface ServerLoad {
   /** Payload of requests in work. */
   bytes: number
+  /** Where long payloads of requests land; lent until the reply has been sent. */
+  readonly memory: PayloadMemory | null
 }
 
 /** What a handler knows of its call. */
@@ -37,6 +39,7 @@ export type RawHandler = (frame: Frame, context: CallContext) => Promise<RawRepl
 interface RawReplyOut {
   readonly header: Uint8Array
   readonly payload: readonly Uint8Array[]
+  readonly onSent?: (() => void) | undefined
 }
 
 export class ServerConnection {
@@ -64,6 +67,7 @@ export class ServerConnection {
     this.replies = new ByteBudget(limits.maxReplyBytes)
     this.#wire = new FrameSocket(socket, {
       onFrame: (frame) => this.#receive(frame),
+      land: (frame) => this.#land(frame),
       onClose: (error) => {
         this.#ended()
         onClose(error)
@@ -91,6 +95,11 @@ export class ServerConnection {
     clearTimeout(timer)
   }
 
+  #land({ kind, payloadBytes }: Preamble): Landing | null {
+    const { memory } = this.#load
+    return memory === null || kind !== KIND.request || payloadBytes > memory.maxBytes ? null : memory.take(payloadBytes)
+  }
+
   #receive(frame: Frame): void {
     if (frame.kind === KIND.request) {
       this.#request(frame)
@@ -106,15 +115,17 @@ export class ServerConnection {
 
   #request(frame: Frame): void {
     if (this.#calls.has(frame.id)) {
+      frame.release()
       this.#refuse(new RingfsError('FRAME_BAD', `bad frame: request id ${frame.id} is in use`))
       return
     }
     const refusal = this.#refusal(frame)
     if (refusal !== null) {
+      frame.release()
       this.#wire.send(encodeHead(KIND.error, frame.id, encodeError(refusal)))
       return
     }
-    const call = new ServerCall(this, frame.id, frame.payloadBytes, frame.deadlineMs)
+    const call = new ServerCall(this, frame)
     this.#calls.set(frame.id, call)
     this.#inFlightBytes += frame.payloadBytes
     this.#load.bytes += frame.payloadBytes
@@ -147,8 +158,9 @@ export class ServerConnection {
     }
   }
 
-  #answer(call: ServerCall, { header, payload }: RawReplyOut): void {
+  #answer(call: ServerCall, { header, payload, onSent }: RawReplyOut): void {
     call.settle()
+    call.onSent = onSent ?? null
     if (call.cancelled || this.closed) {
       this.#forget(call)
       return
@@ -173,6 +185,8 @@ export class ServerConnection {
     this.#inFlightBytes -= call.payloadBytes
     this.#load.bytes -= call.payloadBytes
     if (call.reservedBytes > 0) this.replies.give(call.reservedBytes)
+    call.release()
+    call.onSent?.()
     if (this.#calls.size === 0) this.#draining?.()
   }
 
@@ -203,14 +217,18 @@ class ServerCall implements CallContext {
   reservedBytes = 0
   cancelled = false
   settled = false
+  onSent: (() => void) | null = null
+  /** Gives back the memory of the request's payload, which the reply may name, too. */
+  readonly release: () => void
   #controller: AbortController | null = null
   #timer: NodeJS.Timeout | null = null
 
-  constructor(connection: ServerConnection, id: number, payloadBytes: number, deadlineMs: number) {
+  constructor(connection: ServerConnection, { id, payloadBytes, deadlineMs, release }: Frame) {
     this.connection = connection
     this.id = id
     this.payloadBytes = payloadBytes
     this.deadlineMs = deadlineMs
+    this.release = release
   }
 
   get signal(): AbortSignal {

@@ -5,7 +5,8 @@ import { invariant } from '../base/invariant.js'
 import { silentLog, type Log } from '../base/log.js'
 import { SERVER_LIMITS, type ServerLimits } from './limits.js'
 import { PING, type Method } from './method.js'
-import { ServerConnection, type CallContext, type RawHandler } from './server-connection.js'
+import type { PayloadMemory } from './frame.js'
+import { ServerConnection, type CallContext, type RawHandler, type ServerLoad } from './server-connection.js'
 import { listen, type Listener } from './transport.js'
 
 export type { CallContext } from './server-connection.js'
@@ -15,12 +16,16 @@ export interface ServerOptions {
   readonly limits?: Partial<ServerLimits>
   /** Cluster key: every TCP listener asks for it. */
   readonly key?: Buffer
+  /** Where long payloads of requests land. They are the handler's until its reply has been sent. */
+  readonly memory?: PayloadMemory
 }
 
-/** What a handler answers: the message, and the payload, whose buffers must not change afterwards. */
+/** What a handler answers: the message, and the payload, whose buffers must not change before `onSent`. */
 export interface HandlerReply<Reply> {
   readonly reply: Reply
   readonly payload?: readonly Uint8Array[]
+  /** Called once, when nothing of the payload is needed any more, whether it was sent or not. */
+  readonly onSent?: (() => void) | undefined
 }
 
 export type Handler<Request, Reply> = (
@@ -36,13 +41,14 @@ export class RpcServer {
   readonly #handlers = new Map<number, RawHandler>()
   readonly #listeners: Listener[] = []
   readonly #connections = new Set<ServerConnection>()
-  readonly #load = { bytes: 0 }
+  readonly #load: ServerLoad
   #closing = false
 
   constructor(options: ServerOptions = {}) {
     this.#log = options.log ?? silentLog
     this.#limits = { ...SERVER_LIMITS, ...options.limits }
     this.#key = options.key ?? null
+    this.#load = { bytes: 0, memory: options.memory ?? null }
     this.handle(PING, (_request, payload) => Promise.resolve({ reply: { pid: process.pid }, payload }))
   }
 
@@ -55,7 +61,8 @@ export class RpcServer {
     invariant(!this.#handlers.has(method.number), `one handler for ${method.name}`)
     this.#handlers.set(method.number, async (frame, context) => {
       const answer = await handler(method.request.decode(frame.header), frame.payload, context)
-      return { header: method.reply.encode(answer.reply), payload: answer.payload ?? [] }
+      const { reply, payload = [], onSent } = answer
+      return { header: method.reply.encode(reply), payload, onSent }
     })
   }
 

@@ -1,8 +1,9 @@
 /** Sockets: dialling and listening over TCP, TLS-PSK and Unix sockets. Above this only connected byte streams are seen. */
-import { createServer, connect as connectNet, type Server, type Socket } from 'node:net'
+import { createServer, type Server, type Socket } from 'node:net'
 import { connect as connectTls, createServer as createTlsServer } from 'node:tls'
 import { RingfsError } from '../base/errors.js'
 import { formatAddress, parseAddress, resolveListenHost, type Address } from './address.js'
+import { connectFed, feedAccepted } from './feed.js'
 import { explainTlsFailure, tlsClientOptions, tlsServerOptions } from './psk.js'
 import { listenUnix } from './unix-listen.js'
 
@@ -45,7 +46,7 @@ export function dial(target: string, options: DialOptions): Promise<Socket> {
 }
 
 function open(address: Address, key: Buffer | null): Socket {
-  if (address.kind === 'unix') return connectNet({ path: address.path })
+  if (address.kind === 'unix') return connectFed({ path: address.path })
   const tcp = {
     host: address.host,
     port: address.port,
@@ -53,7 +54,7 @@ function open(address: Address, key: Buffer | null): Socket {
     keepAlive: true,
     keepAliveInitialDelay: TCP_KEEPALIVE_MS,
   }
-  if (key === null) return connectNet(tcp)
+  if (key === null) return connectFed(tcp)
   const socket = connectTls({ ...tlsClientOptions(key), ...tcp })
   socket.setNoDelay(true)
   return socket
@@ -86,7 +87,7 @@ export interface Listener {
 export async function listen(target: string, options: ListenOptions): Promise<Listener> {
   const address = parseAddress(target)
   if (address.kind === 'unix') {
-    const server = createServer(options.onSocket)
+    const server = createServer((socket) => options.onSocket(feedAccepted(socket)))
     await listenUnix(server, address.path)
     return listenerOf(server, target)
   }
@@ -105,7 +106,7 @@ export async function listen(target: string, options: ListenOptions): Promise<Li
 const TCP_OPTIONS = { noDelay: true, keepAlive: true, keepAliveInitialDelay: TCP_KEEPALIVE_MS }
 
 function plainServer(options: ListenOptions): Server {
-  return createServer(TCP_OPTIONS, options.onSocket)
+  return createServer(TCP_OPTIONS, (socket) => options.onSocket(feedAccepted(socket)))
 }
 
 function secureServer(options: ListenOptions, key: Buffer): Server {

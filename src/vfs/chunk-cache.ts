@@ -1,23 +1,50 @@
 /**
  * Verified leaves of chunks. Chunks never change, so what is here is never stale, whatever happens to the files.
  *
- * Invariants: the sum of kept bytes stays below the limit (the chunk used longest ago goes first); a leaf is fetched
- * once however many ask for it at the same time; a failed fetch leaves nothing behind. Leaves that came with one read
- * share its memory, so that up to one read more may stay allocated than is counted.
+ * Invariants:
+ * - The sum of kept bytes stays below the limit (the chunk used longest ago goes first).
+ * - A leaf is fetched once however many ask for it at the same time; a failed fetch leaves nothing behind.
+ * - Leaves lie in memory lent by the chunk client. It is used only within one tick: whoever waits for a fetch copies what it
+ *   needs in the tick in which the fetch ends, and an eviction may give the memory back in the next. It goes back once, when
+ *   the last leaf in it was evicted; until then it stays whole, so that up to one read more is allocated than is counted.
  */
-import { KIB, LEAF_BYTES } from '../base/limits.js'
+import { KIB, LEAF_BYTES, MIB } from '../base/limits.js'
 import { invariant } from '../base/invariant.js'
-import type { ChunkClient, ChunkRef } from '../chunk/contract.js'
+import type { ChunkClient, ChunkRef, LentBytes } from '../chunk/contract.js'
 import { Budget } from './budget.js'
 
 /** Longer chunks are not worth a copy at each write. */
 const WRITTEN_MAX_BYTES = 256 * KIB
+/** Longer runs are fetched in parts at once: they are verified by several workers, and the first bytes come sooner. */
+const FETCH_LEAVES_MAX = MIB / LEAF_BYTES
+
+/** Memory that some kept leaves lie in. */
+interface Loan {
+  leaves: number
+  readonly release: () => void
+}
+
+interface KeptLeaf {
+  readonly data: Buffer
+  readonly loan: Loan
+}
+
+/** Takes what it needs of a leaf, at once. */
+type Taker = (leaf: number, data: Buffer) => void
+
+/** A fetch of neighbouring leaves under way. */
+interface Fetch {
+  readonly done: Promise<void>
+  readonly takers: Taker[]
+}
 
 interface CachedChunk {
   readonly id: number
-  readonly leaves: Map<number, Buffer>
-  readonly pending: Map<number, Promise<Buffer>>
+  readonly leaves: Map<number, KeptLeaf>
+  readonly pending: Map<number, Fetch>
 }
+
+const NOTHING: Taker = () => undefined
 
 export class ChunkCache {
   readonly #chunks: ChunkClient
@@ -36,19 +63,23 @@ export class ChunkCache {
     return this.#bytes
   }
 
-  /** Copies [from, to) of the chunk to `target` at `at`. */
+  /** Copies [from, to) of the chunk to `target` at `at`. If it rejects, it may still write there. */
   async copy(ref: ChunkRef, from: number, to: number, target: Buffer, at: number): Promise<void> {
     const { first, last } = leavesOf(from, to)
     // What is at hand is taken at once: it may be evicted while the rest is fetched.
     const missing: number[] = []
     const chunk = this.#use(ref.id)
     for (let leaf = first; leaf <= last; leaf++) {
-      const data = chunk.leaves.get(leaf)
-      if (data === undefined) missing.push(leaf)
-      else copyLeaf(data, leaf, from, to, target, at)
+      const kept = chunk.leaves.get(leaf)
+      if (kept === undefined) missing.push(leaf)
+      else copyLeaf(kept.data, leaf, from, to, target, at)
     }
-    const fetched = missing.length === 0 ? [] : this.#fetch(ref, chunk, missing)
-    await Promise.all(fetched.map(async ({ leaf, data }) => copyLeaf(await data, leaf, from, to, target, at)))
+    if (missing.length === 0) return
+    await Promise.all(
+      this.#fetch(ref, chunk, missing, (leaf, data) => {
+        if (leaf >= first && leaf <= last) copyLeaf(data, leaf, from, to, target, at)
+      }),
+    )
   }
 
   /** Fetches what is missing of [from, to) without handing it out; failures are left to the reader that needs it. */
@@ -57,17 +88,13 @@ export class ChunkCache {
     const { first, last } = leavesOf(from, to)
     const missing: number[] = []
     for (let leaf = first; leaf <= last; leaf++) if (!chunk.leaves.has(leaf)) missing.push(leaf)
-    await Promise.allSettled(this.#fetch(ref, chunk, missing).map(({ data }) => data))
+    await Promise.allSettled(this.#fetch(ref, chunk, missing, NOTHING))
   }
 
   /** Keeps a small chunk that this process wrote: what was just written is often read next. `data` is copied. */
   put(ref: ChunkRef, data: readonly Buffer[]): void {
     if (ref.lengthBytes > WRITTEN_MAX_BYTES) return
-    const bytes = Buffer.concat(data, ref.lengthBytes)
-    const chunk = this.#use(ref.id)
-    for (let at = 0; at < bytes.length; at += LEAF_BYTES) {
-      this.#keep(chunk, at / LEAF_BYTES, bytes.subarray(at, at + LEAF_BYTES))
-    }
+    this.#keepAll(this.#use(ref.id), 0, { bytes: Buffer.concat(data, ref.lengthBytes), release: () => undefined }, [])
   }
 
   #use(id: number): CachedChunk {
@@ -77,69 +104,90 @@ export class ChunkCache {
     return chunk
   }
 
-  /** One promise for each leaf; neighbours that nobody fetches yet come with one read. */
-  #fetch(ref: ChunkRef, chunk: CachedChunk, leaves: readonly number[]): { leaf: number; data: Promise<Buffer> }[] {
-    const found: { leaf: number; data: Promise<Buffer> }[] = []
+  /** The fetches that bring `leaves`; neighbours that nobody fetches yet come with one read. */
+  #fetch(ref: ChunkRef, chunk: CachedChunk, leaves: readonly number[], taker: Taker): Promise<void>[] {
+    const fetches = new Set<Fetch>()
     let run: number[] = []
     const endRun = (): void => {
       const [first] = run
-      if (first !== undefined) found.push(...this.#fetchRun(ref, chunk, first, run.length))
+      if (first !== undefined) fetches.add(this.#fetchRun(ref, chunk, first, run.length))
       run = []
     }
     for (const leaf of leaves) {
       const pending = chunk.pending.get(leaf)
-      if (run.at(-1) !== leaf - 1 || pending !== undefined) endRun()
-      if (pending !== undefined) found.push({ leaf, data: pending })
+      if (run.at(-1) !== leaf - 1 || run.length === FETCH_LEAVES_MAX || pending !== undefined) endRun()
+      if (pending !== undefined) fetches.add(pending)
       else run.push(leaf)
     }
     endRun()
-    return found
-  }
-
-  #fetchRun(
-    ref: ChunkRef,
-    chunk: CachedChunk,
-    first: number,
-    count: number,
-  ): { leaf: number; data: Promise<Buffer> }[] {
-    const from = first * LEAF_BYTES
-    const length = Math.min(ref.lengthBytes - from, count * LEAF_BYTES)
-    const read = this.#slots.with(() => this.#chunks.read(ref, from, length))
-    return Array.from({ length: count }, (_, i) => {
-      const leaf = first + i
-      const data = read.then(
-        (bytes) => this.#keep(chunk, leaf, bytes.subarray(i * LEAF_BYTES, (i + 1) * LEAF_BYTES)),
-        (error: unknown) => {
-          chunk.pending.delete(leaf)
-          throw error
-        },
-      )
-      chunk.pending.set(leaf, data)
-      return { leaf, data }
+    return [...fetches].map(({ done, takers }) => {
+      takers.push(taker)
+      return done
     })
   }
 
-  #keep(chunk: CachedChunk, leaf: number, data: Buffer): Buffer {
-    chunk.pending.delete(leaf)
-    // The chunk may have been evicted meanwhile: the leaf is still good for who waits, but not kept.
-    if (this.#cached.get(chunk.id) !== chunk || chunk.leaves.has(leaf)) return data
-    chunk.leaves.set(leaf, data)
-    this.#bytes += data.length
+  #fetchRun(ref: ChunkRef, chunk: CachedChunk, first: number, count: number): Fetch {
+    const from = first * LEAF_BYTES
+    const lengthBytes = Math.min(ref.lengthBytes - from, count * LEAF_BYTES)
+    const takers: Taker[] = []
+    const forget = (): void => {
+      for (let i = 0; i < count; i++) chunk.pending.delete(first + i)
+    }
+    const done = this.#slots
+      .with(() => this.#chunks.lend(ref, from, lengthBytes))
+      .then(
+        (lent) => {
+          forget()
+          this.#keepAll(chunk, first, lent, takers)
+        },
+        (error: unknown) => {
+          forget()
+          throw error
+        },
+      )
+    const fetch = { done, takers }
+    for (let i = 0; i < count; i++) chunk.pending.set(first + i, fetch)
+    return fetch
+  }
+
+  /** Hands the leaves from `first` on to those who wait, and keeps them. */
+  #keepAll(chunk: CachedChunk, first: number, { bytes, release }: LentBytes, takers: readonly Taker[]): void {
+    const loan: Loan = { leaves: 1, release }
+    for (let at = 0; at < bytes.length; at += LEAF_BYTES) {
+      const leaf = first + at / LEAF_BYTES
+      const data = bytes.subarray(at, at + LEAF_BYTES)
+      for (const taker of takers) taker(leaf, data)
+      this.#keep(chunk, leaf, data, loan)
+    }
+    endOfLeaf(loan)
     this.#evict()
-    return data
+  }
+
+  #keep(chunk: CachedChunk, leaf: number, data: Buffer, loan: Loan): void {
+    // The chunk may have been evicted meanwhile: who waited has its bytes.
+    if (this.#cached.get(chunk.id) !== chunk || chunk.leaves.has(leaf)) return
+    loan.leaves++
+    chunk.leaves.set(leaf, { data, loan })
+    this.#bytes += data.length
   }
 
   /** The leaf that came first, of the chunk used longest ago: a chunk larger than the cache can be read through it. */
   #evict(): void {
     for (const [id, chunk] of this.#cached) {
-      for (const [leaf, data] of chunk.leaves) {
+      for (const [leaf, { data, loan }] of chunk.leaves) {
         if (this.#bytes <= this.#maxBytes) return
         chunk.leaves.delete(leaf)
         this.#bytes -= data.length
+        endOfLeaf(loan)
       }
       if (chunk.pending.size === 0) this.#cached.delete(id)
     }
   }
+}
+
+function endOfLeaf(loan: Loan): void {
+  loan.leaves--
+  if (loan.leaves === 0) loan.release()
 }
 
 function leavesOf(from: number, to: number): { first: number; last: number } {

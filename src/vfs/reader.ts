@@ -17,6 +17,7 @@ import type { Freshness } from './freshness.js'
 import type { FileHandle } from './handles.js'
 import type { InodeState } from './inode-state.js'
 import { IntervalMap } from './interval-map.js'
+import { TargetPool } from './target-pool.js'
 
 export interface ReaderDeps {
   readonly attrs: AttrCache
@@ -29,6 +30,7 @@ export interface ReaderDeps {
 
 export class Reader {
   readonly #deps: ReaderDeps
+  readonly #targets = new TargetPool()
 
   constructor(deps: ReaderDeps) {
     this.#deps = deps
@@ -45,7 +47,7 @@ export class Reader {
     await state.settled()
     // Where appended data will lie is known only when it is committed.
     if (state.writer.hasAppends) await state.writer.flush()
-    const target = Buffer.allocUnsafe(lengthBytes)
+    const target = this.#targets.take(lengthBytes)
     const covered = new IntervalMap<true>()
     state.writer.overlay(offset, offset + lengthBytes, target, (start, end) => covered.set(start, end, true, start))
     const dirtyEnd = state.writer.positionalEnd
@@ -57,7 +59,7 @@ export class Reader {
     const gaps = covered.gaps(offset, end)
     await Promise.all(gaps.map((gap) => this.#fill(state.ino, gap.start, gap.end, target, gap.start - offset)))
     this.#readAhead(file, offset, end, size)
-    return target.subarray(0, end - offset)
+    return this.#targets.lend(target.subarray(0, end - offset))
   }
 
   async #attr(ino: number): Promise<Attr> {

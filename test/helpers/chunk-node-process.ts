@@ -46,12 +46,12 @@ async function run(setup: NodeSetup): Promise<void> {
   const { id, volume, addresses } = setup
   const { folder } = await openDataFolder(setup.folder, volume)
   const pool = new WorkerPool()
+  const buffers = new SharedBuffers()
   const ring = buildRing(Object.keys(addresses).map((node) => ({ id: node, weight: 1, zone: '' })))
   const peers = new Map(
-    Object.entries(addresses).map(([node, address]) => [node, remoteChunkNode(new RpcChannel(address, {}))]),
+    Object.entries(addresses).map(([node, address]) => [node, remoteChunkNode(new RpcChannel(address, {}), buffers)]),
   )
   const tell = (message: FromNode): void => void process.send?.(message)
-  const buffers = new SharedBuffers()
   const service = new ChunkService({
     nodeId: id,
     volume,
@@ -70,7 +70,7 @@ async function run(setup: NodeSetup): Promise<void> {
     clock: systemClock,
     log: silentLog,
   })
-  const server = new RpcServer()
+  const server = new RpcServer({ memory: buffers })
   serveChunkNode(service, server)
   process.on('message', (message: ToNode) => {
     const task = decodeTask(message.task)

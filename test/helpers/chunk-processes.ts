@@ -1,9 +1,9 @@
 /** Real processes of chunk nodes, on Unix sockets, that a test can kill, stop and start again. */
 import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
+import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { Test } from 'tap'
 import { systemClock } from '../../src/base/clock.js'
 import { RingfsError } from '../../src/base/errors.js'
 import { silentLog } from '../../src/base/log.js'
@@ -17,7 +17,7 @@ import { encodeTask } from '../../src/cluster/queue-task.js'
 import { buildRing } from '../../src/cluster/ring.js'
 import { RpcChannel } from '../../src/rpc/channel.js'
 import type { FromNode, NodeSetup, ToNode } from './chunk-node-process.js'
-import { VOLUME, poolOf, temporaryFolder } from './chunks.js'
+import { VOLUME, poolOf, temporaryFolder, type Teardown } from './chunks.js'
 
 const PROGRAM = fileURLToPath(new URL('./chunk-node-process.js', import.meta.url))
 
@@ -35,7 +35,11 @@ export class NodeProcess {
     this.id = setup.id
     this.#setup = setup
     this.#onEnqueue = onEnqueue
-    this.api = remoteChunkNode(channel)
+    this.api = remoteChunkNode(channel, new SharedBuffers())
+  }
+
+  get pid(): number | undefined {
+    return this.#child?.pid
   }
 
   async start(): Promise<void> {
@@ -97,10 +101,17 @@ export interface Processes {
 }
 
 /** `count` nodes, three replicas, write quorum two. Everything ends with the test. */
-export async function startProcesses(t: Test, count: number): Promise<Processes> {
+export async function startProcesses(
+  t: Teardown,
+  count: number,
+  transport: 'unix' | 'tcp' = 'unix',
+): Promise<Processes> {
   const folder = temporaryFolder(t)
   const ids = Array.from({ length: count }, (_, index) => `node-${index}`)
-  const addresses = Object.fromEntries(ids.map((id) => [id, `unix:${join(folder, `${id}.sock`)}`]))
+  const addresses: Record<string, string> = {}
+  for (const id of ids) {
+    addresses[id] = transport === 'unix' ? `unix:${join(folder, `${id}.sock`)}` : `127.0.0.1:${await freePort()}`
+  }
   const nodes: NodeProcess[] = []
   const enqueue = (id: string, tasks: readonly string[]): void => {
     nodes.find((node) => node.id === id)?.queue.push(...tasks)
@@ -118,7 +129,7 @@ export async function startProcesses(t: Test, count: number): Promise<Processes>
     nodes.push(node)
   }
   await Promise.all(nodes.map((node) => node.start()))
-  const pool = poolOf(t)
+  const pool = poolOf(t, 2)
   const ring = buildRing(ids.map((id) => ({ id, weight: 1, zone: '' })))
   const node = (index: number): NodeProcess => {
     const found = nodes[index]
@@ -163,4 +174,13 @@ function memberOf({ id, state }: NodeProcess) {
     silentMs: 0,
     queueLength: 0,
   }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer()
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const address = server.address()
+  await new Promise((resolve) => server.close(resolve))
+  if (address === null || typeof address === 'string') throw new Error('no port')
+  return address.port
 }

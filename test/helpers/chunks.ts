@@ -3,7 +3,6 @@ import { randomBytes } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Test } from 'tap'
 import { systemClock } from '../../src/base/clock.js'
 import { RingfsError } from '../../src/base/errors.js'
 import { silentLog } from '../../src/base/log.js'
@@ -19,20 +18,25 @@ import { SharedBuffers } from '../../src/chunk/shared-buffer.js'
 import { chunkPosition } from '../../src/cluster/ring.js'
 import type { Member, NodeState } from '../../src/cluster/contract.js'
 
+/** A test, or whoever else cleans up at its end. */
+export interface Teardown {
+  readonly teardown: (end: () => unknown) => void
+}
+
 export const VOLUME = '6f1a2b3c-0d4e-4f5a-8b6c-7d8e9f0a1b2c'
 
 export function originOf(lengthBytes: number, ino = 42): ChunkOrigin {
   return { ino, order: 1_700_000_000_000_000, extents: [{ fileOffset: 0, chunkOffset: 0, lengthBytes }] }
 }
 
-export function temporaryFolder(t: Test): string {
+export function temporaryFolder(t: Teardown): string {
   const folder = mkdtempSync(join(tmpdir(), 'ringfs-chunk-'))
   // Retried: a copy that was left to its grace may still be arriving.
   t.teardown(() => rmSync(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 }))
   return folder
 }
 
-export function poolOf(t: Test, threads = 1): WorkerPool {
+export function poolOf(t: Teardown, threads = 1): WorkerPool {
   const pool = new WorkerPool({ threads })
   t.teardown(() => pool.close())
   return pool
@@ -150,7 +154,7 @@ function rotate(ids: readonly string[], chunkId: number): readonly string[] {
   return [...ids.slice(start), ...ids.slice(0, start)]
 }
 
-export async function startCluster(t: Test, options: ClusterOptions): Promise<TestCluster> {
+export async function startCluster(t: Teardown, options: ClusterOptions): Promise<TestCluster> {
   const pool = poolOf(t, 2)
   const ids = Array.from({ length: options.nodes }, (_, index) => `node-${index}`)
   const nodes: TestNode[] = []
@@ -300,4 +304,10 @@ export async function failureOf(promise: Promise<unknown>): Promise<string> {
   } catch (error) {
     return error instanceof Error && 'code' in error ? String(error.code) : String(error)
   }
+}
+
+/** A client with the only node in this process, as `ringfs up` alone has it. */
+export async function startLocalNode(t: Teardown): Promise<ChunkClientImpl> {
+  const cluster = await startCluster(t, { nodes: 1, replicas: 1, writeQuorum: 1 })
+  return cluster.clientWith({ localNode: 'node-0' })
 }

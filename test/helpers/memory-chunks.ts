@@ -11,6 +11,7 @@ import {
   type ChunkOrigin,
   type ChunkRef,
   type ChunkWriteOptions,
+  type LentBytes,
 } from '../../src/chunk/contract.js'
 
 export interface StoredChunk {
@@ -29,6 +30,8 @@ export interface ReadCall {
 export class MemoryChunks implements ChunkClient {
   readonly stored = new Map<number, StoredChunk>()
   readonly reads: ReadCall[] = []
+  /** Loans not given back. */
+  lent = 0
   /** Uploads under way, now and at most. */
   writing = 0
   mostWriting = 0
@@ -68,6 +71,20 @@ export class MemoryChunks implements ChunkClient {
     }
     if (offset + lengthBytes > chunk.data.length) throw new Error('a read beyond the end of a chunk')
     return Buffer.from(chunk.data.subarray(offset, offset + lengthBytes))
+  }
+
+  async lend(ref: ChunkRef, offset: number, lengthBytes: number): Promise<LentBytes> {
+    const bytes = await this.read(ref, offset, lengthBytes)
+    this.lent++
+    let open = true
+    const release = (): void => {
+      if (!open) return
+      open = false
+      this.lent--
+      // Whoever still uses it is found out.
+      bytes.fill(0xee)
+    }
+    return { bytes, release }
   }
 
   async sync(ids: readonly number[]): Promise<void> {

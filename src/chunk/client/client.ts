@@ -11,6 +11,7 @@ import {
   type ChunkReadOptions,
   type ChunkRef,
   type ChunkWriteOptions,
+  type LentBytes,
 } from '../contract.js'
 import { rootOf, sumBytes } from '../hash.js'
 import { Hasher } from '../jobs.js'
@@ -130,12 +131,21 @@ export class ChunkClientImpl implements ChunkClient {
   }
 
   async read(ref: ChunkRef, offset: number, lengthBytes: number, options: ChunkReadOptions = {}): Promise<Buffer> {
+    const { bytes, release } = await this.lend(ref, offset, lengthBytes, options)
+    try {
+      return Buffer.from(bytes)
+    } finally {
+      release()
+    }
+  }
+
+  async lend(ref: ChunkRef, offset: number, lengthBytes: number, options: ChunkReadOptions = {}): Promise<LentBytes> {
     checkId(ref.id)
     const inside = Number.isSafeInteger(offset) && Number.isSafeInteger(lengthBytes) && offset >= 0 && lengthBytes >= 0
     if (!inside || offset + lengthBytes > ref.lengthBytes) {
       throw new PosixError('EINVAL', `chunk ${ref.id}: ${lengthBytes} bytes from ${offset} lie outside it`)
     }
-    if (lengthBytes === 0) return Buffer.alloc(0)
+    if (lengthBytes === 0) return { bytes: Buffer.alloc(0), release: () => undefined }
     return await new ChunkRead(this.#parts, ref, offset, lengthBytes, options).run()
   }
 

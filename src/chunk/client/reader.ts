@@ -6,8 +6,8 @@
  */
 import { RingfsError, hasCode, messageOf } from '../../base/errors.js'
 import { HASH_BYTES, LEAF_BYTES } from '../../base/limits.js'
-import type { ChunkReadOptions, ChunkRef, GetReply } from '../contract.js'
-import { withDeadline } from '../deadline.js'
+import type { ChunkReadOptions, ChunkRef, GetReply, LentBytes } from '../contract.js'
+import { lentWithDeadline, withDeadline } from '../deadline.js'
 import { leafCount } from '../format.js'
 import { rootOf } from '../hash.js'
 import { isNoAnswer } from '../node-health.js'
@@ -42,7 +42,7 @@ export class ChunkRead {
   }
 
   /** Errors: RingfsError CHUNK_MISSING, CHUNK_CORRUPT when every node has answered, DEADLINE when not. */
-  async run(): Promise<Buffer> {
+  async run(): Promise<LentBytes> {
     for (let round = 0; ; round++) {
       const placement = this.#parts.placement.current()
       const order = this.#order(placement)
@@ -73,14 +73,14 @@ export class ChunkRead {
    * Asks one node after the other: the next one as soon as one has failed, and also when none has answered for a while (the
    * hedge; the wait doubles, so that a node that hangs cannot hold up the rest). The first good copy wins.
    */
-  #round(order: readonly Candidate[], attemptMs: number): Promise<Buffer | null> {
+  #round(order: readonly Candidate[], attemptMs: number): Promise<LentBytes | null> {
     return new Promise((resolve) => {
       const stop = new AbortController()
       let next = 0
       let running = 0
       let hedgeMs = this.#parts.hedge.hedgeMs(this.#lengthBytes)
       let timer: NodeJS.Timeout | undefined
-      const finish = (data: Buffer | null): void => {
+      const finish = (data: LentBytes | null): void => {
         clearTimeout(timer)
         stop.abort()
         resolve(data)
@@ -97,7 +97,10 @@ export class ChunkRead {
         hedgeMs *= 2
         void this.#ask(candidate, attemptMs, stop.signal).then((data) => {
           running--
-          if (stop.signal.aborted) return
+          if (stop.signal.aborted) {
+            data?.release()
+            return
+          }
           if (data !== null) finish(data)
           else launch()
         })
@@ -107,13 +110,13 @@ export class ChunkRead {
   }
 
   /** null: this node did not give a good copy; why is in #failures. */
-  async #ask(candidate: Candidate, attemptMs: number, stop: AbortSignal): Promise<Buffer | null> {
+  async #ask(candidate: Candidate, attemptMs: number, stop: AbortSignal): Promise<LentBytes | null> {
     const { volume, node, health, clock, hedge } = this.#parts
     const request = { volume, id: this.#ref.id, offset: this.#offset, lengthBytes: this.#lengthBytes }
     const startMs = clock.monotonicMs()
     const deadlineMs = Math.max(1, Math.min(attemptMs, this.#leftMs()))
     try {
-      const reply = await withDeadline(
+      const reply = await lentWithDeadline(
         deadlineMs,
         (signal) => node(candidate.id).get(request, { deadlineMs, signal }),
         `get of chunk ${request.id} from node ${candidate.id}`,
@@ -138,7 +141,17 @@ export class ChunkRead {
   }
 
   /** Errors: RingfsError CHUNK_CORRUPT. */
-  async #verified(reply: GetReply): Promise<Buffer> {
+  async #verified(reply: GetReply): Promise<LentBytes> {
+    try {
+      return { bytes: await this.#checked(reply), release: reply.release }
+    } catch (error) {
+      reply.release()
+      throw error
+    }
+  }
+
+  /** Errors: RingfsError CHUNK_CORRUPT. */
+  async #checked(reply: GetReply): Promise<Buffer> {
     const leaves = this.#verifiedLeaves(reply)
     const firstLeaf = Math.floor(this.#offset / LEAF_BYTES)
     const from = firstLeaf * LEAF_BYTES

@@ -20,6 +20,7 @@ import {
 } from 'node:fs'
 import { HASH_BYTES, LEAF_BYTES } from '../../base/limits.js'
 import { RingfsError, hasCode, messageOf } from '../../base/errors.js'
+import { invariant } from '../../base/invariant.js'
 import { PREFIX_PROBE_BYTES, decodePrefix, prefixBytesOf, type ChunkPrefix } from '../format.js'
 import { firstBadLeaf, rootOf } from '../hash.js'
 import { codeOf } from '../outcome.js'
@@ -165,33 +166,44 @@ function checkedPrefix(task: VerifyTask, start: Buffer): ChunkPrefix {
 }
 
 function readLeaves(fd: number, task: ReadTask, layout: ChunkLayout, start: Buffer | null): ReadResult {
-  const end = Math.min(task.offset + task.lengthBytes, layout.lengthBytes)
-  const firstLeaf = Math.floor(Math.min(task.offset, layout.lengthBytes - 1) / LEAF_BYTES)
-  const from = firstLeaf * LEAF_BYTES
-  const to = Math.min(Math.max(Math.ceil(end / LEAF_BYTES), firstLeaf + 1) * LEAF_BYTES, layout.lengthBytes)
-  const data = dataBetween(fd, layout.dataOffset + from, layout.dataOffset + to, start)
-  if (data.length < to - from) throw new RingfsError('CHUNK_CORRUPT', `chunk ${task.id}: the file is too short`)
-  return { layout, firstLeaf, data, origin: null }
+  const { firstLeaf, from, to } = leafSpan(task.offset, task.lengthBytes, layout.lengthBytes)
+  const into = task.into.subarray(0, to - from)
+  invariant(into.length === to - from, 'the leaves of the range fit')
+  if (start !== null && layout.dataOffset + to <= start.length) {
+    into.set(start.subarray(layout.dataOffset + from, layout.dataOffset + to))
+  } else if (readInto(fd, layout.dataOffset + from, into) < into.length) {
+    throw new RingfsError('CHUNK_CORRUPT', `chunk ${task.id}: the file is too short`)
+  }
+  return { layout, firstLeaf, dataBytes: into.length, origin: null }
 }
 
-function dataBetween(fd: number, from: number, to: number, start: Buffer | null): Buffer<ArrayBuffer> {
-  if (start === null || to > start.length) return readUpTo(fd, from, to - from)
-  const data = Buffer.from(new ArrayBuffer(to - from))
-  start.copy(data, 0, from, to)
-  return data
+/** Bytes [from, to) of a chunk: the whole leaves that cover the range, at least one. */
+export function leafSpan(
+  offset: number,
+  lengthBytes: number,
+  chunkLengthBytes: number,
+): { readonly firstLeaf: number; readonly from: number; readonly to: number } {
+  const end = Math.min(offset + lengthBytes, chunkLengthBytes)
+  const firstLeaf = Math.floor(Math.min(offset, chunkLengthBytes - 1) / LEAF_BYTES)
+  const to = Math.min(Math.max(Math.ceil(end / LEAF_BYTES), firstLeaf + 1) * LEAF_BYTES, chunkLengthBytes)
+  return { firstLeaf, from: firstLeaf * LEAF_BYTES, to }
 }
 
 /** Short only at the end of the file. */
-function readUpTo(fd: number, position: number, lengthBytes: number): Buffer<ArrayBuffer> {
-  // Not from Node's pool: this memory may change hands with a worker's answer.
-  const out = Buffer.allocUnsafeSlow(lengthBytes)
+function readUpTo(fd: number, position: number, lengthBytes: number): Buffer {
+  const out = Buffer.allocUnsafe(lengthBytes)
+  return out.subarray(0, readInto(fd, position, out))
+}
+
+/** Answers how many bytes there were: fewer than fit only at the end of the file. */
+function readInto(fd: number, position: number, out: Uint8Array): number {
   let got = 0
-  while (got < lengthBytes) {
-    const count = readSync(fd, out, got, lengthBytes - got, position + got)
+  while (got < out.length) {
+    const count = readSync(fd, out, got, out.length - got, position + got)
     if (count === 0) break
     got += count
   }
-  return out.subarray(0, got)
+  return got
 }
 
 /** Reads and hashes all of it. Errors: only what the disk says; a bad copy is a verdict. */
@@ -217,10 +229,12 @@ function verifyBody(fd: number, prefix: ChunkPrefix): Verdict {
   const bad = (why: string): Verdict => ({ state: 'bad', root: header.root, why })
   const { size } = fstatSync(fd)
   if (size !== dataOffset + header.lengthBytes) return bad(`the file has ${size} bytes`)
+  const memory = Buffer.allocUnsafe(Math.min(LEAF_BYTES, header.lengthBytes))
   for (let leaf = 0; leaf * HASH_BYTES < leaves.length; leaf++) {
     const from = leaf * LEAF_BYTES
-    const data = readUpTo(fd, dataOffset + from, Math.min(LEAF_BYTES, header.lengthBytes - from))
-    if (firstBadLeaf([data], leaves, leaf) >= 0) return bad(`leaf ${leaf} does not match its hash`)
+    const data = memory.subarray(0, header.lengthBytes - from)
+    const got = readInto(fd, dataOffset + from, data)
+    if (firstBadLeaf([data.subarray(0, got)], leaves, leaf) >= 0) return bad(`leaf ${leaf} does not match its hash`)
   }
   return { state: 'good', root: header.root }
 }

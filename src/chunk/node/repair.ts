@@ -5,7 +5,7 @@ import { RingfsError, hasCode, messageOf } from '../../base/errors.js'
 import { CHUNK_MAX_BYTES } from '../../base/limits.js'
 import type { Log } from '../../base/log.js'
 import type { ChunkNodeApi, GetReply } from '../contract.js'
-import { withDeadline } from '../deadline.js'
+import { lentWithDeadline } from '../deadline.js'
 import { rootOf } from '../hash.js'
 import { toChunkError } from '../outcome.js'
 import type { ReplicationTask } from '../replication.js'
@@ -89,13 +89,22 @@ export class Repairer {
   }
 
   async #copyFrom(source: string, id: number, root: Buffer | null): Promise<void> {
-    const { peer, volume, disk } = this.#options
+    const { peer, volume } = this.#options
     const request = { volume, id, offset: 0, lengthBytes: CHUNK_MAX_BYTES, withOrigin: true }
-    const reply = await withDeadline(
+    const reply = await lentWithDeadline(
       FETCH_DEADLINE_MS,
       (signal) => peer(source).get(request, { deadlineMs: FETCH_DEADLINE_MS, signal }),
       `get of chunk ${id} from node ${source}`,
     )
+    try {
+      await this.#store(reply, source, id, root)
+    } finally {
+      reply.release()
+    }
+  }
+
+  async #store(reply: GetReply, source: string, id: number, root: Buffer | null): Promise<void> {
+    const { disk } = this.#options
     const { origin } = reply
     if (origin === undefined) throw new RingfsError('FRAME_BAD', `node ${source} sent no origin`)
     const actual = checkedRoot(reply, id, root)

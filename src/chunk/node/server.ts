@@ -20,8 +20,8 @@ export function serveChunkNode(api: ChunkNodeApi, server: RpcServer): void {
   }))
   server.handle(CHUNK_GET, async (request, _payload, context) => {
     await context.reserve(replyBytes(request.offset, request.lengthBytes))
-    const { data, ...reply } = await api.get(request, optionsOf(context))
-    return { reply, payload: [data] }
+    const { data, release, ...reply } = await api.get(request, optionsOf(context))
+    return { reply, payload: [data], onSent: release }
   })
   server.handle(CHUNK_SYNC, async ({ volume, ids }, _payload, context) => ({
     reply: await api.sync(volume, ids, optionsOf(context)),

@@ -193,8 +193,8 @@ export class ChunkService implements ChunkNodeApi {
       throw new PosixError('EINVAL', `chunk ${id}: no such range`)
     }
     const range = await this.#options.disk.read(id, offset, Math.min(lengthBytes, CHUNK_MAX_BYTES), withOrigin)
-    const { chunkLengthBytes, leaves, firstLeaf, data, origin } = range
-    return { chunkLengthBytes, leaves, firstLeaf, data, ...(origin === null ? {} : { origin }) }
+    const { origin, ...reply } = range
+    return origin === null ? reply : { ...reply, origin }
   }
 
   async sync(volume: string, ids: readonly number[]): Promise<{ readonly missing: readonly number[] }> {

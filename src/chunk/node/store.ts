@@ -12,7 +12,7 @@ import { mkdirSync, readdirSync, renameSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Clock } from '../../base/clock.js'
 import { PosixError } from '../../base/errno.js'
-import { HASH_INLINE_MAX_BYTES, LEAF_BYTES } from '../../base/limits.js'
+import { CHUNK_MAX_BYTES, HASH_INLINE_MAX_BYTES } from '../../base/limits.js'
 import type { Log } from '../../base/log.js'
 import type { ChunkOrigin } from '../contract.js'
 import { encodePrefix, type ChunkHeader } from '../format.js'
@@ -21,7 +21,7 @@ import { asBuffer, compact } from '../jobs.js'
 import { codeOf, toChunkError } from '../outcome.js'
 import type { Job, WorkerPool } from '../pool.js'
 import { sharePieces, type SharedBuffers } from '../shared-buffer.js'
-import { readRange, storeChunkFile } from './chunk-file.js'
+import { leafSpan, readRange, storeChunkFile } from './chunk-file.js'
 import { InlineGate } from './inline-gate.js'
 import { KeyedLock } from './keyed-lock.js'
 import { LayoutCache } from './layout-cache.js'
@@ -29,7 +29,6 @@ import { ChunkPaths } from './paths.js'
 import { SpaceGauge, type Space } from './space.js'
 import { SyncGroup } from './sync-group.js'
 import type {
-  ChunkLayout,
   CountTask,
   FilesTask,
   ReadResult,
@@ -74,7 +73,9 @@ export interface StoredRange {
   readonly chunkLengthBytes: number
   readonly leaves: Buffer
   readonly firstLeaf: number
+  /** Lent. */
   readonly data: Buffer
+  readonly release: () => void
   readonly origin: ChunkOrigin | null
 }
 
@@ -194,26 +195,31 @@ export class ChunkStore implements ChunkDisk {
 
   async read(id: number, offset: number, lengthBytes: number, withOrigin = false): Promise<StoredRange> {
     const layout = this.#layouts.get(id)
-    const { volume } = this.#options
-    const task: ReadTask = { file: this.#paths.fileOf(id), volume, id, offset, lengthBytes, layout, withOrigin }
-    const result = await this.#read(task)
-    if (layout === null) this.#layouts.set(id, { ...result.layout, leaves: compact(result.layout.leaves) })
-    return {
-      chunkLengthBytes: result.layout.lengthBytes,
-      leaves: asBuffer(result.layout.leaves),
-      firstLeaf: result.firstLeaf,
-      data: asBuffer(result.data),
-      origin: result.origin,
+    const { volume, buffers } = this.#options
+    const { from, to } = leafSpan(offset, lengthBytes, layout?.lengthBytes ?? CHUNK_MAX_BYTES)
+    const { bytes, release } = buffers.take(to - from)
+    const range = { volume, id, offset, lengthBytes, withOrigin }
+    try {
+      const result = await this.#read({ ...range, file: this.#paths.fileOf(id), layout, into: bytes })
+      if (layout === null) this.#layouts.set(id, { ...result.layout, leaves: compact(result.layout.leaves) })
+      return {
+        chunkLengthBytes: result.layout.lengthBytes,
+        leaves: asBuffer(result.layout.leaves),
+        firstLeaf: result.firstLeaf,
+        data: bytes.subarray(0, result.dataBytes),
+        release,
+        origin: result.origin,
+      }
+    } catch (error) {
+      release()
+      throw error
     }
   }
 
   /** Inline only where the layout is known: then the chunk was used lately and is probably in the page cache. */
   async #read(task: ReadTask): Promise<ReadResult> {
-    const { layout } = task
     try {
-      if (layout !== null && this.#gate.allows(coveredBytes(task, layout))) {
-        return this.#gate.run(() => readRange(task))
-      }
+      if (task.layout !== null && this.#gate.allows(task.into.length)) return this.#gate.run(() => readRange(task))
       return await this.#options.pool.run(READ_JOB, task)
     } catch (error) {
       this.#layouts.delete(task.id)
@@ -268,10 +274,4 @@ export class ChunkStore implements ChunkDisk {
     this.#chunks -= removed.filter(Boolean).length
     this.#gauge.refresh()
   }
-}
-
-/** Bytes that a read of whole leaves touches, at most. */
-function coveredBytes(task: ReadTask, layout: ChunkLayout): number {
-  const end = Math.min(task.offset + task.lengthBytes, layout.lengthBytes)
-  return Math.min(end - task.offset + LEAF_BYTES, layout.lengthBytes)
 }

@@ -41,13 +41,15 @@ export interface ReadTask {
   readonly lengthBytes: number
   readonly layout: ChunkLayout | null
   readonly withOrigin: boolean
+  /** Where the leaves go: whole leaves of the range fit. Seen by both threads. */
+  readonly into: Uint8Array
 }
 
 export interface ReadResult {
   readonly layout: ChunkLayout
   readonly firstLeaf: number
-  /** Whole leaves, in an ArrayBuffer of its own. */
-  readonly data: Uint8Array<ArrayBuffer>
+  /** Of whole leaves, at the start of `into`. */
+  readonly dataBytes: number
   readonly origin: ChunkOrigin | null
 }
 

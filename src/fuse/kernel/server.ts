@@ -7,6 +7,7 @@
 import { ERRNO, PosixError, errnoOf } from '../../base/errno.js'
 import { messageOf } from '../../base/errors.js'
 import { invariant } from '../../base/invariant.js'
+import { giveBack } from '../../base/lent.js'
 import type { Log } from '../../base/log.js'
 import type { VfsContract } from '../../vfs/contract.js'
 import { isDying } from './dying.js'
@@ -19,7 +20,7 @@ import { HIGH, IN_HEADER_BYTES, decodeHeader, encodeHeader, readName, readU64, t
 export interface ServerOptions {
   readonly vfs: VfsContract
   readonly log: Log
-  /** One answer, its parts in order. Must not throw. */
+  /** One answer, its parts in order. Must not throw, nor use them afterwards. */
   readonly send: (parts: readonly Buffer[]) => void
   /** The kernel is too old, or speaks no FUSE. */
   readonly onRefused: () => void
@@ -138,6 +139,7 @@ export class FuseServer {
     const parts = answer === undefined ? [] : Buffer.isBuffer(answer) ? [answer] : answer
     const bytes = parts.reduce((sum, part) => sum + part.length, 0)
     this.#options.send([encodeHeader(header, 0, bytes), ...parts])
+    for (const part of parts) giveBack(part)
   }
 
   #fail(header: RequestHeader, errno: number): void {

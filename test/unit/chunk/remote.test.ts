@@ -6,6 +6,7 @@ import type { CallOptions, ChunkNodeApi, GetRequest, PutRequest } from '../../..
 import { ORIGIN_EXTENTS_MAX } from '../../../src/chunk/contract.js'
 import { serveChunkNode } from '../../../src/chunk/node/server.js'
 import { remoteChunkNode } from '../../../src/chunk/remote.js'
+import { SharedBuffers } from '../../../src/chunk/shared-buffer.js'
 import { RpcChannel } from '../../../src/rpc/channel.js'
 import { RpcServer } from '../../../src/rpc/server.js'
 
@@ -38,6 +39,7 @@ function recorder() {
   const asked: unknown[] = []
   let stored = Buffer.alloc(0)
   let failure: Error | null = null
+  let released = 0
   const told = (...what: unknown[]): void => {
     asked.push(...what)
     if (failure !== null) throw failure
@@ -49,8 +51,11 @@ function recorder() {
       return { stored: ['a', 'b'], queued: ['d'], missing: [] }
     },
     get: async (request) => {
+      const release = (): void => {
+        released++
+      }
       told(request)
-      const reply = { chunkLengthBytes: stored.length, leaves: REQUEST.leaves, firstLeaf: 0, data: stored }
+      const reply = { chunkLengthBytes: stored.length, leaves: REQUEST.leaves, firstLeaf: 0, data: stored, release }
       return request.withOrigin === true ? { ...reply, origin: REQUEST.origin } : reply
     },
     sync: async (volume, ids) => {
@@ -64,7 +69,7 @@ function recorder() {
       return { id: 'a', volume: 'v', pid: 7, totalBytes: ID, freeBytes: 0, chunks: 3, version: '0.1.0' }
     },
   }
-  return { api, asked, fail: (error: Error | null) => (failure = error) }
+  return { api, asked, fail: (error: Error | null) => (failure = error), released: () => released }
 }
 
 async function serve(t: { teardown(end: () => unknown): void }, api: ChunkNodeApi) {
@@ -75,11 +80,11 @@ async function serve(t: { teardown(end: () => unknown): void }, api: ChunkNodeAp
     await channel.close()
     await server.close()
   })
-  return remoteChunkNode(channel)
+  return remoteChunkNode(channel, new SharedBuffers())
 }
 
 t.test('a node answers over RPC as it does in the same process', async (t) => {
-  const { api, asked } = recorder()
+  const { api, asked, released } = recorder()
   const node = await serve(t, api)
   const data = [Buffer.alloc(CHUNK_MAX_BYTES - 5, 1), new Uint8Array(5).fill(2)]
   t.same(await node.put(REQUEST, data, CALL), { stored: ['a', 'b'], queued: ['d'], missing: [] })
@@ -92,6 +97,7 @@ t.test('a node answers over RPC as it does in the same process', async (t) => {
   t.equal(got.origin, undefined)
   t.same(asked.pop(), { ...get, withOrigin: false })
   t.same((await node.get({ ...get, withOrigin: true }, CALL)).origin, REQUEST.origin)
+  t.equal(released(), 2, 'the node has the memory of what it sent back')
   asked.pop()
 
   t.same(await node.sync('v', [1, ID], CALL), { missing: [ID] })

@@ -1,0 +1,48 @@
+/** Memory for what is read, used again when the reader gives it back (base/lent.ts). */
+import { KIB, MIB } from '../base/limits.js'
+import { lend } from '../base/lent.js'
+
+/** Shorter ones cost less than they would here. */
+const POOLED_MIN_BYTES = 32 * KIB
+const POOLED_MAX_BYTES = 4 * MIB
+const KEEP_BYTES = 16 * MIB
+
+export class TargetPool {
+  readonly #free = new Map<number, Buffer[]>()
+  #freeBytes = 0
+
+  get freeBytes(): number {
+    return this.#freeBytes
+  }
+
+  take(lengthBytes: number): Buffer {
+    if (lengthBytes < POOLED_MIN_BYTES || lengthBytes > POOLED_MAX_BYTES) return Buffer.allocUnsafe(lengthBytes)
+    const size = sizeClass(lengthBytes)
+    const kept = this.#free.get(size)?.pop()
+    if (kept !== undefined) this.#freeBytes -= size
+    return (kept ?? Buffer.allocUnsafeSlow(size)).subarray(0, lengthBytes)
+  }
+
+  /** What take() answered, or the start of it, for a receiver that may give it back. Nothing else may use it any more. */
+  lend(target: Buffer): Buffer {
+    const { buffer: memory } = target
+    if (memory.byteLength < POOLED_MIN_BYTES || memory.byteLength !== sizeClass(memory.byteLength)) return target
+    return lend(target, () => this.#give(Buffer.from(memory)))
+  }
+
+  #give(memory: Buffer): void {
+    const size = memory.length
+    if (this.#freeBytes + size > KEEP_BYTES) return
+    const list = this.#free.get(size)
+    if (list === undefined) this.#free.set(size, [memory])
+    else list.push(memory)
+    this.#freeBytes += size
+  }
+}
+
+/** Powers of two, so that a buffer serves many lengths. */
+function sizeClass(lengthBytes: number): number {
+  let size = POOLED_MIN_BYTES
+  while (size < lengthBytes) size *= 2
+  return size
+}

@@ -1,0 +1,96 @@
+/** The cache of verified leaves over lent memory: what is lent comes back, once, and is never shown afterwards. */
+import t from 'tap'
+import { randomBytes } from 'node:crypto'
+import { KIB, LEAF_BYTES, MIB } from '../../../src/base/limits.js'
+import { giveBack } from '../../../src/base/lent.js'
+import type { ChunkRef } from '../../../src/chunk/contract.js'
+import { ChunkCache } from '../../../src/vfs/chunk-cache.js'
+import { TargetPool } from '../../../src/vfs/target-pool.js'
+import { MemoryChunks } from '../../helpers/memory-chunks.js'
+
+interface Written {
+  readonly ref: ChunkRef
+  readonly bytes: Buffer
+}
+
+async function write(chunks: MemoryChunks, id: number, lengthBytes: number): Promise<Written> {
+  const bytes = randomBytes(lengthBytes)
+  const origin = { ino: 2, order: id, extents: [] }
+  return { ref: await chunks.write(id, [bytes], origin, { durability: 'quorum', sync: false }), bytes }
+}
+
+async function isRight(cache: ChunkCache, { ref, bytes }: Written, from: number, to: number): Promise<boolean> {
+  const target = Buffer.alloc(to - from)
+  await cache.copy(ref, from, to, target, 0)
+  return target.equals(bytes.subarray(from, to))
+}
+
+t.test('many readers of a cache that is too small for them all read what was written', async (t) => {
+  const chunks = new MemoryChunks()
+  const cache = new ChunkCache(chunks, 8 * LEAF_BYTES, 4)
+  const written = await Promise.all([1, 2, 3].map((id) => write(chunks, id, id * 700 * KIB + 1234)))
+  chunks.before = () => new Promise((resolve) => setImmediate(resolve))
+  const reads: Promise<boolean>[] = []
+  for (let i = 0; i < 300; i++) {
+    const one = written[i % written.length]
+    if (one === undefined) continue
+    const from = (i * 7_919) % one.bytes.length
+    const to = Math.min(one.bytes.length, from + 1 + ((i * 104_729) % (300 * KIB)))
+    if (i % 5 === 0) void cache.prefetch(one.ref, from, to)
+    reads.push(isRight(cache, one, from, to))
+    if (i % 20 === 0) await reads.at(-1)
+  }
+  const all = await Promise.all(reads)
+  t.ok(all.every(Boolean))
+  t.ok(cache.usedBytes <= 8 * LEAF_BYTES)
+})
+
+t.test('every loan comes back when its last leaf is evicted', async (t) => {
+  const chunks = new MemoryChunks()
+  const cache = new ChunkCache(chunks, 4 * LEAF_BYTES, 4)
+  const first = await write(chunks, 1, MIB)
+  t.ok(await isRight(cache, first, 0, MIB))
+  t.equal(chunks.lent, 1, 'four of its leaves are kept')
+  for (let id = 2; id < 12; id++) t.ok(await isRight(cache, await write(chunks, id, LEAF_BYTES), 0, LEAF_BYTES))
+  t.equal(chunks.lent, 4, 'one for each leaf that is kept')
+})
+
+t.test('a long range is fetched in parts, a leaf that is fetched already is not asked for again', async (t) => {
+  const chunks = new MemoryChunks()
+  const cache = new ChunkCache(chunks, 64 * MIB, 8)
+  const one = await write(chunks, 1, 4 * MIB)
+  const reads = [isRight(cache, one, 0, 4 * MIB), isRight(cache, one, 100, 3 * MIB), isRight(cache, one, MIB, MIB + 1)]
+  t.strictSame(await Promise.all(reads), [true, true, true])
+  t.strictSame(
+    chunks.reads.map(({ offset, lengthBytes }) => [offset, lengthBytes]),
+    [0, 1, 2, 3].map((part) => [part * MIB, MIB]),
+  )
+})
+
+t.test('a failed fetch leaves nothing behind, and fails everyone who waits for it', async (t) => {
+  const chunks = new MemoryChunks()
+  const cache = new ChunkCache(chunks, MIB, 8)
+  const one = await write(chunks, 1, 200 * KIB)
+  chunks.before = () => Promise.reject(new Error('away'))
+  const reads = [isRight(cache, one, 0, 10), isRight(cache, one, 5, 200 * KIB)]
+  const results = await Promise.allSettled(reads)
+  t.ok(results.every(({ status }) => status === 'rejected'))
+  chunks.before = () => undefined
+  t.ok(await isRight(cache, one, 0, 200 * KIB))
+})
+
+t.test('memory for reads is used again once it was given back, and only then', (t) => {
+  const pool = new TargetPool()
+  const first = pool.lend(pool.take(MIB).subarray(0, 700 * KIB))
+  const second = pool.take(MIB)
+  t.not(second.buffer, first.buffer)
+  giveBack(first)
+  giveBack(first)
+  t.equal(pool.freeBytes, MIB)
+  t.equal(pool.take(900 * KIB).buffer, first.buffer)
+  t.equal(pool.freeBytes, 0)
+  giveBack(pool.lend(pool.take(100)))
+  giveBack(Buffer.alloc(10))
+  t.equal(pool.freeBytes, 0, 'small ones are not kept')
+  t.end()
+})
