@@ -6,6 +6,7 @@ import type { Test } from 'tap'
 import { FILE_MAX_BYTES, KIB, MIB, ROOT_INO, WINDOW_BYTES } from '../../src/base/limits.js'
 import { PosixError } from '../../src/base/errno.js'
 import type { Caller, VfsContract, VfsDirEntry } from '../../src/vfs/contract.js'
+import { ACL_CLAIMS } from './vfs-suite-acl.js'
 import { NAME_CLAIMS } from './vfs-suite-names.js'
 
 export interface VfsPair {
@@ -138,7 +139,7 @@ async function exists(client: Client, ino: number): Promise<boolean> {
 export type Claim = (t: Test, a: Client, b: Client, pair: VfsPair) => Promise<void>
 
 export async function vfsSuite(t: Test, makeVfs: MakeVfs): Promise<void> {
-  for (const [claim, check] of [...DATA, ...SHARED, ...NAMES, ...NAME_CLAIMS, ...ERRORS]) {
+  for (const [claim, check] of [...DATA, ...SHARED, ...NAMES, ...NAME_CLAIMS, ...ACL_CLAIMS, ...ERRORS]) {
     await t.test(claim, async (st) => {
       const pair = await makeVfs(st)
       try {

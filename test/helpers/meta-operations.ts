@@ -1,5 +1,6 @@
 /** The common operations, each with what it may cost in round trips: for counting them, and for measuring how long they take. */
 import type { MetaStore } from '../../src/meta/contract.js'
+import { ACCESS, DEFAULT, aclOf } from './acls.js'
 import { ROOT, bytes, extentOf, makeDirIn, newFile, touch } from './meta.js'
 
 export interface Operation {
@@ -18,6 +19,9 @@ export interface OperationGround {
   /** Directories in two partitions. */
   readonly near: number
   readonly far: number
+  /** A third, with a default ACL, and a file in it with an access ACL. */
+  readonly shared: number
+  readonly named: number
   /** A file in `near`, of one extent. */
   readonly file: number
   /** What `before` made for run `i`. */
@@ -28,15 +32,30 @@ export interface OperationGround {
 export async function operationGround(meta: MetaStore, name: string): Promise<OperationGround> {
   // In the root's partition is neither of the two.
   const top = await makeDirIn(meta, ROOT, name, { partition: ROOT })
+  const shared = await makeDirIn(meta, top.ino, 'shared', { partition: 4 })
+  await meta.setxattr(shared.ino, DEFAULT, ACL, 'any')
+  const named = await touch(meta, shared.ino, 'named')
+  // That it hands something down is learnt from the first.
+  await meta.mkdir(shared.ino, bytes('first'), 0o755, 0, 0)
   const near = await makeDirIn(meta, top.ino, 'near', { partition: 2 })
   const far = await makeDirIn(meta, top.ino, 'far', { partition: 3 })
   const { ino } = await touch(meta, near.ino, 'file')
-  const ground = { meta, top: top.ino, near: near.ino, far: far.ino, file: ino, made: new Map<number, number>() }
+  const ground = {
+    meta,
+    top: top.ino,
+    near: near.ino,
+    far: far.ino,
+    shared: shared.ino,
+    named: named.ino,
+    file: ino,
+    made: new Map<number, number>(),
+  }
   await commit(ground, ino, 'at')
   await meta.setxattr(ino, bytes('user.x'), bytes('v'), 'any')
   return ground
 }
 
+const ACL = aclOf('u::rwx,u:1000:rwx,g::r-x,m::rwx,o::---')
 const MTIME = { sec: 1_700_000_000, nsec: 1 }
 
 async function commit({ meta }: OperationGround, ino: number, mode: 'at' | 'append'): Promise<void> {
@@ -108,6 +127,19 @@ export const OPERATIONS: readonly Operation[] = [
     before: ({ meta, near }, i) => meta.mkdir(near, bytes(`made${i}`), 0o755, 0, 0),
     run: ({ meta, near }, i) => meta.rmdir(near, made(i)),
   },
+  {
+    name: 'create, default ACL',
+    roundTrips: 1,
+    run: ({ meta, shared }, i) => meta.create(shared, bytes(`new${i}`), newFile(), { exclusive: true, open: true }),
+  },
+  {
+    name: 'mkdir, default ACL',
+    roundTrips: 2,
+    run: ({ meta, shared }, i) => meta.mkdir(shared, bytes(`dir${i}`), 0o755, 0, 0),
+  },
+  { name: 'chmod, access ACL', roundTrips: 1, run: ({ meta, named }, i) => meta.setattr(named, { mode: 0o600 + i }) },
+  { name: 'set an ACL', roundTrips: 1, run: ({ meta, named }) => meta.setxattr(named, ACCESS, ACL, 'any') },
+  { name: 'get an ACL', roundTrips: 1, run: ({ meta, named }) => meta.getxattr(named, ACCESS) },
   { name: 'setxattr', roundTrips: 1, run: ({ meta, file }) => meta.setxattr(file, bytes('user.x'), bytes('v'), 'any') },
   { name: 'getxattr', roundTrips: 1, run: ({ meta, file }) => meta.getxattr(file, bytes('user.x')) },
 ]

@@ -4,6 +4,7 @@
  */
 import type { Attr, MetaStore } from '../../src/meta/contract.js'
 import { VolumeKeys } from '../../src/meta/keys.js'
+import { DEFAULT, aclOf } from './acls.js'
 import { act, type Action } from './meta-actions.js'
 import { describe, walk } from './meta-check.js'
 import { ROOT, bytes, makeDir, makeDirIn, outcome, touch, type MetaVolume } from './meta.js'
@@ -41,10 +42,11 @@ async function farFile(meta: MetaStore, partition: number, parent: number, name:
   return file
 }
 
-function make(setgid: boolean): Scenario['prepare'] {
+function make(setgid: boolean, acl = false): Scenario['prepare'] {
   return async (meta) => {
     const { a } = await places(meta)
     if (setgid) await meta.setattr(a, { mode: 0o2755, gid: 77 })
+    if (acl) await meta.setxattr(a, DEFAULT, aclOf('u::rwx,u:1000:rwx,g::r-x,m::rwx,o::---'), 'any')
     return { action: { op: 'mkdir', parent: a, name: 'x' }, touched: [{ parent: a, name: 'x' }] }
   }
 }
@@ -87,6 +89,7 @@ function trade(one: 'file' | 'directory', other: 'file' | 'directory'): Scenario
 export const SCENARIOS: readonly Scenario[] = [
   { name: 'mkdir', prepare: make(false) },
   { name: 'mkdir in a set-gid directory', prepare: make(true) },
+  { name: 'mkdir in a directory with a default ACL', prepare: make(true, true) },
   {
     name: 'rmdir',
     async prepare(meta) {
