@@ -57,7 +57,7 @@ const command = fc.oneof(
   },
   { weight: 2, arbitrary: path.map((at) => `${unlessFifo(at)} : > ${at}`) },
   { weight: 2, arbitrary: path.map((at) => `${unlessFifo(at)} cat ${at}`) },
-  { weight: 1, arbitrary: fc.tuple(path, path).map((both) => `cp -a ${both.join(' ')}`) },
+  { weight: 1, arbitrary: fc.constantFrom('.', 'b', 'd').map((at) => `cp -a --remove-destination a ${at}/c`) },
   { weight: 1, arbitrary: path.map((at) => `rm -f ${at}`) },
 )
 
