@@ -27,6 +27,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { CHUNK_MAX_BYTES, KIB, MIB } from '../src/base/limits.js'
+import { pageAlignedMemory } from '../src/base/shared-memory.js'
 import type { ChunkClient, ChunkRef } from '../src/chunk/contract.js'
 import { startProcesses } from '../test/helpers/chunk-processes.js'
 import { originOf, startLocalNode, type Teardown } from '../test/helpers/chunks.js'
@@ -121,7 +122,7 @@ function rowOf(what: string, unit: Row['unit'], count: number, { seconds, cpuUs 
 async function large(ground: Ground): Promise<{ rows: Row[]; refs: ChunkRef[] }> {
   const { client } = ground
   const data = Array.from({ length: WIDTH }, () => {
-    const bytes = Buffer.from(new SharedArrayBuffer(CHUNK_MAX_BYTES))
+    const bytes = Buffer.from(pageAlignedMemory(CHUNK_MAX_BYTES))
     return bytes.fill(randomBytes(64 * KIB + 1))
   })
   const refs: ChunkRef[] = []

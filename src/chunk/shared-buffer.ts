@@ -7,6 +7,7 @@
  */
 import { invariant } from '../base/invariant.js'
 import { CHUNK_MAX_BYTES, KIB, MIB } from '../base/limits.js'
+import { pageAlignedMemory } from '../base/shared-memory.js'
 
 /** Shared memory on loan. Nobody may use `bytes` after release(). */
 export interface SharedLease {
@@ -16,6 +17,7 @@ export interface SharedLease {
 }
 
 const SMALLEST_BYTES = 64 * KIB
+const ALIGNED_MIN_BYTES = 256 * KIB
 /** Kept for reuse; what is given back beyond it is dropped. */
 const KEEP_BYTES_DEFAULT = 64 * MIB
 
@@ -36,7 +38,7 @@ export class SharedBuffers {
     const sizeBytes = sizeClass(lengthBytes)
     const memory = this.#free.get(sizeBytes)?.pop()
     if (memory !== undefined) this.#freeBytes -= sizeBytes
-    return this.#lease(memory ?? new SharedArrayBuffer(sizeBytes), lengthBytes)
+    return this.#lease(memory ?? newMemory(sizeBytes), lengthBytes)
   }
 
   #lease(memory: SharedArrayBuffer, lengthBytes: number): SharedLease {
@@ -57,6 +59,11 @@ export class SharedBuffers {
     else list.push(memory)
     this.#freeBytes += sizeBytes
   }
+}
+
+/** Large ones begin on a page: chunks are read and written past the page cache. */
+function newMemory(sizeBytes: number): SharedArrayBuffer {
+  return sizeBytes >= ALIGNED_MIN_BYTES ? pageAlignedMemory(sizeBytes) : new SharedArrayBuffer(sizeBytes)
 }
 
 /** Powers of two, so that a buffer serves many lengths. */

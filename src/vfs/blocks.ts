@@ -5,6 +5,7 @@
  * Invariant: a block is given back once, when no upload reads it and no batch shows it any more.
  */
 import { KIB, MIB } from '../base/limits.js'
+import { pageAlignedMemory } from '../base/shared-memory.js'
 
 export interface Block {
   readonly bytes: Buffer
@@ -25,7 +26,7 @@ export class BlockPool {
     const size = sizeClass(lengthBytes)
     const kept = this.#free.get(size)?.pop()
     if (kept !== undefined) this.#freeBytes -= size
-    const memory = kept ?? new SharedArrayBuffer(size)
+    const memory = kept ?? pageAlignedMemory(size)
     return { bytes: Buffer.from(memory, 0, lengthBytes), memory }
   }
 

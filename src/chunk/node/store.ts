@@ -21,6 +21,8 @@ import { asBuffer, compact } from '../jobs.js'
 import { codeOf, toChunkError } from '../outcome.js'
 import type { Job, WorkerPool } from '../pool.js'
 import { sharePieces, type SharedBuffers } from '../shared-buffer.js'
+import { DirectChoice } from './direct-choice.js'
+import { DIRECT_MIN_BYTES, canBeDirect } from './direct-file.js'
 import { leafSpan, readRange, storeChunkFile } from './chunk-file.js'
 import { InlineGate } from './inline-gate.js'
 import { KeyedLock } from './keyed-lock.js'
@@ -104,6 +106,7 @@ export class ChunkStore implements ChunkDisk {
   readonly #gate: InlineGate
   readonly #gauge: SpaceGauge
   readonly #syncs: SyncGroup
+  readonly #direct = new DirectChoice()
   #chunks = 0
 
   private constructor(options: ChunkStoreOptions) {
@@ -161,6 +164,7 @@ export class ChunkStore implements ChunkDisk {
       folder,
       file: this.#paths.fileOf(chunk.id),
       quarantine: this.#paths.newQuarantine(chunk.id),
+      direct: false,
     }
   }
 
@@ -178,11 +182,19 @@ export class ChunkStore implements ChunkDisk {
   async #storeInWorker(task: StoreTask, lengthBytes: number): Promise<StoreResult> {
     const { buffers, pool } = this.#options
     const shared = sharePieces(buffers, task.data, lengthBytes)
+    const direct = canBeDirect(shared.pieces) && this.#direct.forWrite()
     try {
-      return await pool.run(STORE_JOB, { ...task, data: shared.pieces })
+      const result = await pool.run(STORE_JOB, { ...task, data: shared.pieces, direct })
+      if (result.created) this.#noteWrite(direct, result, lengthBytes)
+      return result
     } finally {
       shared.release()
     }
+  }
+
+  #noteWrite(asked: boolean, { direct, writeUs }: StoreResult, lengthBytes: number): void {
+    if (asked && !direct) this.#direct.refused()
+    else if (lengthBytes >= DIRECT_MIN_BYTES) this.#direct.wrote(direct, lengthBytes, writeUs)
   }
 
   async sync(ids: readonly number[]): Promise<readonly number[]> {
@@ -198,9 +210,11 @@ export class ChunkStore implements ChunkDisk {
     const { volume, buffers } = this.#options
     const { from, to } = leafSpan(offset, lengthBytes, layout?.lengthBytes ?? CHUNK_MAX_BYTES)
     const { bytes, release } = buffers.take(to - from)
-    const range = { volume, id, offset, lengthBytes, withOrigin }
+    const direct = to - from >= DIRECT_MIN_BYTES && layout !== null && this.#direct.forRead(id, offset)
+    const range = { volume, id, offset, lengthBytes, withOrigin, direct }
     try {
       const result = await this.#read({ ...range, file: this.#paths.fileOf(id), layout, into: bytes })
+      if (direct && !result.direct) this.#direct.refused()
       if (layout === null) this.#layouts.set(id, { ...result.layout, leaves: compact(result.layout.leaves) })
       return {
         chunkLengthBytes: result.layout.lengthBytes,

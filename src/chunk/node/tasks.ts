@@ -16,6 +16,8 @@ export interface StoreTask {
   readonly file: string
   /** Where a bad copy that stands in the way is set aside. */
   readonly quarantine: string
+  /** Past the page cache, if that can be done. */
+  readonly direct: boolean
 }
 
 export interface StoreResult {
@@ -23,6 +25,10 @@ export interface StoreResult {
   readonly created: boolean
   /** A bad copy was in the way and was set aside. */
   readonly replacedBad: boolean
+  /** Was it written past the page cache? Of no meaning unless it was created. */
+  readonly direct: boolean
+  /** Microseconds that the write took. */
+  readonly writeUs: number
 }
 
 /** What the store keeps of a chunk's prefix, so that a later read is one pread. */
@@ -41,6 +47,8 @@ export interface ReadTask {
   readonly lengthBytes: number
   readonly layout: ChunkLayout | null
   readonly withOrigin: boolean
+  /** Past the page cache, if that can be done. */
+  readonly direct: boolean
   /** Where the leaves go: whole leaves of the range fit. Seen by both threads. */
   readonly into: Uint8Array
 }
@@ -50,6 +58,8 @@ export interface ReadResult {
   readonly firstLeaf: number
   /** Of whole leaves, at the start of `into`. */
   readonly dataBytes: number
+  /** Was it read past the page cache? */
+  readonly direct: boolean
   readonly origin: ChunkOrigin | null
 }
 
