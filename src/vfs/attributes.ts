@@ -100,7 +100,8 @@ function overlay(attr: Attr, view: DirtyView | null): Attr {
     ...attr,
     sizeBytes: view.sizeOver(attr.sizeBytes),
     allocatedBytes: attr.allocatedBytes + view.bytes,
-    mtime: compareTime(view.mtime, attr.mtime) > 0 ? view.mtime : attr.mtime,
+    // Also an earlier one: utimes may have set one in the future before, and what was written then is committed.
+    mtime: view.mtime,
     ctime: compareTime(view.mtime, attr.ctime) > 0 ? view.mtime : attr.ctime,
   }
 }

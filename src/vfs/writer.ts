@@ -235,7 +235,7 @@ export class InodeWriter {
     const batches = [...this.#batches()].map(({ mode, end, mtime, usedBytes }) => ({ mode, end, mtime, usedBytes }))
     if (batches.length === 0) return null
     return {
-      mtime: batches.reduce((time, { mtime }) => (compareTime(mtime, time) > 0 ? mtime : time), NO_TIME),
+      mtime: batches.reduce((time, { mtime }) => (compareTime(mtime, time) > 0 ? mtime : time), this.#mtimeFloor),
       bytes: batches.reduce((sum, { usedBytes }) => sum + usedBytes, 0),
       sizeOver: (size) =>
         batches.reduce((at, { mode, end }) => (mode === 'append' ? at + end : Math.max(at, end)), size),

@@ -35,6 +35,12 @@ const O_TRUNC = 0o1000
 /** Handled by the server itself. */
 const OWN: ReadonlySet<string> = new Set(['init', 'interrupt'])
 
+/** Requests about an inode and no name in it; without an attribute of that name they answer ENODATA. */
+const BY_NUMBER: ReadonlySet<string> = new Set([
+  ...['getattr', 'statx', 'setattr', 'readlink', 'open', 'opendir'],
+  ...['getxattr', 'listxattr', 'setxattr', 'removexattr'],
+])
+
 export class FuseServer {
   readonly #options: ServerOptions
   readonly #handlers: Handlers
@@ -123,7 +129,7 @@ export class FuseServer {
       else if (opcode.replies) this.#answer(header, answer)
     } catch (error) {
       this.#report(opcode, error)
-      if (opcode.replies && !running.isAbandoned) this.#fail(header, errnoOf(error))
+      if (opcode.replies && !running.isAbandoned) this.#fail(header, errnoFor(opcode, error))
     } finally {
       this.#requests.end(unique, running)
       if (!running.isAbandoned) this.#done()
@@ -150,6 +156,15 @@ export class FuseServer {
     if (error instanceof PosixError && error.code !== 'EIO') return
     this.#options.log.error({ operation: opcode.name, error: messageOf(error) }, 'a request failed')
   }
+}
+
+/**
+ * A request by number whose inode is gone: the name that led to it was replaced or removed by another client a moment ago.
+ * ESTALE has the kernel walk the path again; ENOENT would be the caller's answer for a name that is there all the time.
+ */
+function errnoFor({ name }: Opcode, error: unknown): number {
+  const errno = errnoOf(error)
+  return errno === ERRNO.ENOENT && BY_NUMBER.has(name) ? ERRNO.ESTALE : errno
 }
 
 /** An open that cuts the file changes it. */

@@ -40,12 +40,18 @@ export class AttributeHandlers {
     batchForget: nothing,
   }
 
+  /**
+   * Nothing to change is chown(-1, -1), which on Linux takes away suid like any other chown: the kernel leaves that to us
+   * (HANDLE_KILLPRIV_V2). Of root it may also be a write that takes away capabilities alone, and looks the same.
+   */
   async #setattr(request: Request): Promise<Answer> {
-    const { node, body } = request
+    const { caller, node, body } = request
     const valid = body.readUInt32LE(0)
     const handle = (valid & FATTR.fh) === 0 ? undefined : readU64(body, 8)
-    const kills = (valid & FATTR.kill) !== 0
-    const change = { ...readChange(body, valid), ...(kills ? { dropPrivileges: true } : {}) }
+    const wanted = readChange(body, valid)
+    const isChown = Object.keys(wanted).length === 0 && caller.uid !== 0
+    const kills = (valid & FATTR.kill) !== 0 || isChown
+    const change = { ...wanted, ...(kills ? { dropPrivileges: true } : {}) }
     return encodeAttr(await this.#vfs.setattr(callerKeeping(request, !kills), node, change, handle))
   }
 

@@ -8,6 +8,8 @@ const ACL_KILL_SGID = 1
 /** xattr(7). */
 const NAMESPACES = ['user.', 'trusted.', 'security.', 'system.'].map((prefix) => Buffer.from(prefix))
 const TRUSTED = Buffer.from('trusted.')
+/** The ACLs: nothing else of it is there. */
+const SYSTEM = Buffer.from('system.')
 
 export class XattrHandlers {
   readonly #vfs: VfsContract
@@ -20,10 +22,19 @@ export class XattrHandlers {
     getxattr: (request) => this.#getxattr(request),
     listxattr: (request) => this.#listxattr(request),
     setxattr: (request) => this.#setxattr(request),
-    removexattr: async ({ node, names }) => {
-      await this.#vfs.removexattr(node, attributeAt(names))
-      return undefined
-    },
+    removexattr: (request) => this.#removexattr(request),
+  }
+
+  /** Removing an ACL is having none, as on local disks: it succeeds without one. */
+  async #removexattr({ node, names }: Request): Promise<Answer> {
+    const name = attributeAt(names)
+    try {
+      await this.#vfs.removexattr(node, name)
+    } catch (error) {
+      const isNone = error instanceof PosixError && error.code === 'ENODATA'
+      if (!isNone || !startsWith(name, SYSTEM)) throw error
+    }
+    return undefined
   }
 
   async #getxattr({ node, body, names }: Request): Promise<Answer> {

@@ -48,7 +48,9 @@ end
 -- lib/privileges.lua before this one; `xattrs`: the key of the file's attributes.
 local function written(n, msec, mnsec, clear, xattrs)
   n.dv = n.dv + 1
-  n.ms, n.mn, n.cs, n.cn = tonumber(msec), tonumber(mnsec), sec, nsec
+  n.ms, n.mn = tonumber(msec), tonumber(mnsec)
+  -- The status changed when the bytes were written, as the writer has shown since: committing them is no second change.
+  if n.ms > n.cs or (n.ms == n.cs and n.mn > n.cn) then n.cs, n.cn = n.ms, n.mn end
   if clear == '1' then dropsetid(n) end
   dropcapabilities(n, xattrs)
 end
