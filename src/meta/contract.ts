@@ -276,6 +276,11 @@ export interface MetaStore {
     inode: NewInode,
     options: { readonly exclusive: boolean; readonly open: boolean },
   ): Promise<CreateReply>
+  /**
+   * A file without a name (O_TMPFILE), open in this session as after open(): it goes with its last opener. Until then
+   * `link` may give it its first name. It inherits of the directory what create() does; the directory does not change.
+   */
+  tmpfile(parent: number, inode: NewInode): Promise<Attr>
   /** `umask`: as in NewInode. A default ACL of the parent becomes the new directory's, too. */
   mkdir(parent: number, name: Buffer, mode: number, uid: number, gid: number, umask?: number): Promise<Attr>
   link(ino: number, parent: number, name: Buffer): Promise<Attr>

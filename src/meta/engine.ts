@@ -223,6 +223,12 @@ class RedisMeta implements MetaStore {
     })
   }
 
+  async tmpfile(parent: number, inode: NewInode): Promise<Attr> {
+    const attr = await this.#names.tmpfile(parent, inode)
+    this.#openers.opened(attr.ino)
+    return attr
+  }
+
   mkdir(parent: number, name: Buffer, mode: number, uid: number, gid: number, umask = 0): Promise<Attr> {
     return this.#names.mkdir(parent, name, { mode, uid, gid, umask })
   }

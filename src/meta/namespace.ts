@@ -130,6 +130,14 @@ export class Namespace {
     })
   }
 
+  async tmpfile(parent: number, inode: NewInode): Promise<Attr> {
+    const { keys, partitions } = this.#core
+    const { mode, uid, gid, umask = 0 } = inode
+    const args = [parent, mode & 0o7777, uid, gid, partitions, umask]
+    const reply = await this.#core.change(SCRIPTS.tmpfile, keys.home(parent), [keys.of(parent).acls], args)
+    return decodeInode(reply.number(1), reply.buffer(2)).attr
+  }
+
   /**
    * Two round trips: the inode in its new partition, the entry in its parent's. What is inherited (group, default ACL) is
    * guessed; the commit, which sees the parent, refuses a wrong guess and says what is right.

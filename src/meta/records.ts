@@ -3,7 +3,7 @@
  *
  * Inode (version 1), 70 bytes and a tail:
  *   0  u8  version            1  u8  type | tail kind << 4 | windows flag << 6 | xattr flag << 7
- *   2  u16 mode               4  u32 uid       8 u32 gid      12 u32 nlink
+ *   2  u16 mode, bit 12: see MODE_BITS  4  u32 uid       8 u32 gid      12 u32 nlink
  *   16 u56 size in bytes     23  u56 allocated bytes          30 u32 data version
  *   34 atime, 43 mtime, 52 ctime, 61 btime: each i40 seconds and u32 nanoseconds
  *   70 tail: kind 0 nothing, 1 extents of window 0, 2 symlink target, 3 u56 (directory: parent ino; device: rdev)
@@ -20,6 +20,8 @@ import type { Attr, Extent, InodeType } from './contract.js'
 export const INODE_VERSION = 1
 export const INODE_HEAD_BYTES = 70
 export const EXTENT_BYTES = 53
+/** The bit above them: a file made without a name that has had none yet. */
+const MODE_BITS = 0o7777
 const DIRECTORY_SIZE_BYTES = 4096
 
 export const TAIL_NONE = 0
@@ -59,7 +61,7 @@ export function decodeInode(ino: number, record: Buffer): Inode {
   const attr: Attr = {
     ino,
     type,
-    mode: record.readUInt16LE(2),
+    mode: record.readUInt16LE(2) & MODE_BITS,
     uid: record.readUInt32LE(4),
     gid: record.readUInt32LE(8),
     nlink: record.readUInt32LE(12),

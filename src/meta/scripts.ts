@@ -26,6 +26,7 @@ export const SCRIPTS = {
   getxattr: load('getxattr'),
   listxattr: load('listxattr'),
   create: load('create'),
+  tmpfile: load('tmpfile'),
   unlink: load('unlink'),
   link: load('link'),
   rename: load('rename'),

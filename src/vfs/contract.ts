@@ -80,6 +80,8 @@ export interface VfsContract {
   ): Promise<void>
 
   create(caller: Caller, parent: number, name: Buffer, mode: number, flags: OpenFlags): Promise<OpenedFile>
+  /** open(2) with O_TMPFILE in a directory: a file without a name, which `link` may give one. */
+  tmpfile(caller: Caller, parent: number, mode: number, flags: OpenFlags): Promise<OpenedFile>
   /** Sees everything that any client closed or synced before. O_TRUNC is honoured. */
   open(caller: Caller, ino: number, flags: OpenFlags): Promise<OpenedFile>
   /** Short only at the end of the file. */

@@ -77,6 +77,23 @@ export class Files {
     }
   }
 
+  async tmpfile(caller: Caller, parent: number, mode: number, flags: number): Promise<Opened> {
+    this.#checkOpen(flags)
+    const { meta, attrs, extents, fresh, states } = this.#context
+    const mark = fresh.mark()
+    const attr = await meta.tmpfile(parent, { type: 'file', mode: mode & MODE_BITS, ...ownerOf(caller) })
+    attrs.put(attr, mark)
+    extents.atVersion(attr, mark)
+    const state = states.enter(attr.ino)
+    try {
+      return await this.#opened(state, attr, flags, caller)
+    } catch (error) {
+      meta.close(attr.ino)
+      states.leave(state)
+      throw error
+    }
+  }
+
   async read(handle: number, offset: number, lengthBytes: number): Promise<Buffer> {
     const file = this.#context.handles.file(handle)
     if (!file.readable) throw new PosixError('EBADF', 'not open for reading')

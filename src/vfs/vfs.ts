@@ -124,6 +124,9 @@ class Vfs implements VfsContract {
   create(caller: Caller, parent: number, name: Buffer, mode: number, flags: OpenFlags): Promise<Opened> {
     return this.#change('names', () => this.#files.create(caller, parent, name, mode, flags))
   }
+  tmpfile(caller: Caller, parent: number, mode: number, flags: OpenFlags): Promise<Opened> {
+    return this.#change('all', () => this.#files.tmpfile(caller, parent, mode, flags))
+  }
   open(caller: Caller, ino: number, flags: OpenFlags): Promise<Opened> {
     return this.#do(() => {
       const changes = (flags & O_ACCMODE) !== O_RDONLY || (flags & O_TRUNC) !== 0

@@ -15,6 +15,7 @@ import { raceClaims } from './meta-suite-races.js'
 import { rangeClaims } from './meta-suite-ranges.js'
 import { renameClaims } from './meta-suite-rename.js'
 import { sessionClaims } from './meta-suite-sessions.js'
+import { tmpfileClaims } from './meta-suite-tmpfile.js'
 import { xattrClaims } from './meta-suite-xattrs.js'
 
 /** `names`: in the large directory. */
@@ -33,5 +34,6 @@ export function metaSuite(t: Test, open: OpenVolume, names = 5_000): void {
   rangeClaims(t, open)
   renameClaims(t, open)
   sessionClaims(t, open)
+  tmpfileClaims(t, open)
   xattrClaims(t, open)
 }

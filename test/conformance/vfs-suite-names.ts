@@ -1,4 +1,4 @@
-/** The VFS: exchanged names, and access times. */
+/** The VFS: exchanged names, files without one, and access times. */
 import { ROOT_INO } from '../../src/base/limits.js'
 import { fails, ROOT_CALLER, type Claim, type Client } from './vfs-suite.js'
 
@@ -55,6 +55,33 @@ export const NAME_CLAIMS: readonly (readonly [string, Claim])[] = [
       await b.vfs.setattr(ROOT_CALLER, ino, { atime: { sec: 6, nsec: 7 } })
       await pair.settle()
       t.same((await a.vfs.getattr(ROOT_CALLER, ino)).atime, { sec: 6, nsec: 7 })
+    },
+  ],
+  [
+    'a file without a name is written and read, and stays once it is linked',
+    async (t, a, b, pair) => {
+      const dir = await a.mkdir('dir')
+      const { attr, handle } = await a.vfs.tmpfile(ROOT_CALLER, dir, 0o640, 2)
+      t.match(attr, { nlink: 0, mode: 0o640, type: 'file' })
+      await a.vfs.write(handle, 0, Buffer.from('bytes'))
+      t.equal((await a.vfs.read(handle, 0, 10)).toString(), 'bytes')
+      t.equal((await a.vfs.getattr(ROOT_CALLER, attr.ino)).sizeBytes, 5)
+      await a.vfs.link(ROOT_CALLER, attr.ino, ROOT_INO, Buffer.from('named'))
+      await a.vfs.write(handle, 5, Buffer.from(' more'))
+      await a.close(handle)
+      await pair.settle()
+      t.equal(await b.text(await b.lookup('named')), 'bytes more')
+      const second = await a.vfs.tmpfile(ROOT_CALLER, dir, 0o600, 2)
+      await a.vfs.write(second.handle, 0, Buffer.from('lost'))
+      await a.close(second.handle)
+      // Closings are told a little later.
+      const isThere = (): Promise<boolean> =>
+        b.vfs.getattr(ROOT_CALLER, second.attr.ino).then(
+          () => true,
+          () => false,
+        )
+      while (await isThere()) await new Promise((resolve) => setTimeout(resolve, 20))
+      await fails(t, a.vfs.link(ROOT_CALLER, second.attr.ino, ROOT_INO, Buffer.from('x')), 'ENOENT', 'closed')
     },
   ],
   [

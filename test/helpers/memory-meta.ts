@@ -49,6 +49,8 @@ interface Inode {
   target: Buffer
   opens: number
   generation: number
+  /** Made without a name, and has had none yet. */
+  isTmp: boolean
 }
 
 export const MEMORY_SETTINGS: VolumeSettings = {
@@ -121,7 +123,16 @@ export class MemoryVolume {
       parent: isDirectory ? parent : 0,
       hasXattrs: false,
     }
-    return { attr, names: new Map(), windows: new Map(), xattrs: new Map(), target, opens: 0, generation: 1 }
+    return {
+      attr,
+      names: new Map(),
+      windows: new Map(),
+      xattrs: new Map(),
+      target,
+      opens: 0,
+      generation: 1,
+      isTmp: false,
+    }
   }
 
   /** Of the inode. Deadlocks are found within one inode only. */
@@ -305,6 +316,18 @@ export class MemoryMeta implements MetaStore {
     })
   }
 
+  tmpfile(parent: number, inode: NewInode): Promise<Attr> {
+    return this.#call('tmpfile', () => {
+      const directory = this.#directory(parent)
+      const gid = (directory.attr.mode & SETGID) !== 0 ? directory.attr.gid : inode.gid
+      const made = this.#born(parent, { ...inode, gid })
+      made.attr.nlink = 0
+      made.isTmp = true
+      this.#register(made.attr.ino)
+      return { ...made.attr }
+    })
+  }
+
   mkdir(parent: number, name: Buffer, mode: number, uid: number, gid: number, umask = 0): Promise<Attr> {
     return this.#call('mkdir', () => {
       const directory = this.#directory(parent)
@@ -328,10 +351,11 @@ export class MemoryMeta implements MetaStore {
       const directory = this.#directory(parent)
       const inode = this.#inode(ino)
       if (inode.attr.type === 'directory') throw new PosixError('EPERM')
-      if (inode.attr.nlink === 0) throw new PosixError('ENOENT')
+      if (inode.attr.nlink === 0 && !inode.isTmp) throw new PosixError('ENOENT')
       if (directory.names.has(key(name))) throw new PosixError('EEXIST')
       directory.names.set(key(name), ino)
       inode.attr.nlink++
+      inode.isTmp = false
       inode.attr.ctime = this.#volume.clock.now()
       this.#emit({ kind: 'attr', ino })
       this.#touch(parent, name)
@@ -640,14 +664,19 @@ export class MemoryMeta implements MetaStore {
   }
 
   #add(parent: number, name: Buffer, inode: NewInode): Attr {
+    const made = this.#born(parent, inode)
+    this.#directory(parent).names.set(key(name), made.attr.ino)
+    this.#touch(parent, name)
+    return { ...made.attr }
+  }
+
+  #born(parent: number, inode: NewInode): Inode {
     const ino = this.#volume.nextIno++
     const made = this.#volume.newInode(ino, inode, parent)
     inherit(this.#directory(parent), aclInode(made), inode.umask ?? 0)
     made.attr.hasXattrs = made.xattrs.size > 0
     this.#volume.inodes.set(ino, made)
-    this.#directory(parent).names.set(key(name), ino)
-    this.#touch(parent, name)
-    return { ...made.attr }
+    return made
   }
 
   /** The name is gone, and the inode with its last name unless it is open anywhere. */

@@ -33,6 +33,8 @@ export interface Node {
   uid: number
   gid: number
   nlink: number
+  /** Made without a name, and has had none yet. */
+  isTmp: boolean
   parent: number
   atime: TimeSpec
   mtime: TimeSpec

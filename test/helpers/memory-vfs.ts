@@ -156,9 +156,10 @@ export class MemoryVfs implements VfsContract {
   async link(_caller: Caller, ino: number, parent: number, name: Buffer): Promise<Attr> {
     const node = this.#node(ino)
     if (node.type === 'directory') throw new PosixError('EPERM')
-    if (node.nlink === 0) throw new PosixError('ENOENT')
+    if (node.nlink === 0 && !node.isTmp) throw new PosixError('ENOENT')
     this.#addEntry(this.#dir(parent), name, node)
     node.nlink++
+    node.isTmp = false
     node.ctime = this.#clock.now()
     return attrOf(node)
   }
@@ -230,6 +231,13 @@ export class MemoryVfs implements VfsContract {
     }
     const node = this.#create(caller, parent, name, { type: 'file', mode })
     return this.open(caller, node.ino, flags & ~O_TRUNC)
+  }
+
+  async tmpfile(caller: Caller, parent: number, mode: number, flags: number): Promise<OpenedFile> {
+    const node = this.#born(caller, this.#dir(parent), { type: 'file', mode })
+    node.nlink = 0
+    node.isTmp = true
+    return this.open(caller, node.ino, flags)
   }
 
   async open(caller: Caller, ino: number, flags: number): Promise<OpenedFile> {
@@ -475,6 +483,7 @@ export class MemoryVfs implements VfsContract {
       uid: caller.uid,
       gid: caller.gid,
       nlink: 1,
+      isTmp: false,
       parent: created.type === 'directory' ? parent : 0,
       atime: now,
       mtime: now,
@@ -491,9 +500,14 @@ export class MemoryVfs implements VfsContract {
     const dir = this.#dir(parent)
     if (dir.nlink === 0) throw new PosixError('ENOENT')
     if (this.#entry(dir, name) !== undefined) throw new PosixError('EEXIST')
-    const node = this.#newNode(caller, parent, created)
-    inherit(dir, node, caller.umask ?? 0)
+    const node = this.#born(caller, dir, created)
     this.#addEntry(dir, name, node)
+    return node
+  }
+
+  #born(caller: Caller, dir: Node, created: Created): Node {
+    const node = this.#newNode(caller, dir.ino, created)
+    inherit(dir, node, caller.umask ?? 0)
     // A set-group-ID directory hands its group down, and to directories the bit itself (inode(7)).
     if ((dir.mode & S_ISGID) !== 0) {
       node.gid = dir.gid

@@ -70,6 +70,7 @@ export const OPCODES: readonly Opcode[] = [
   op(46, 'lseek', 24, 0, 'killed'),
   op(47, 'copyFileRange', 56),
   op(50, 'syncfs', 8),
+  op(51, 'tmpfile', 16, 1),
   op(52, 'statx', 24, 0, 'killed'),
 ]
 

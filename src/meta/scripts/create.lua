@@ -1,4 +1,4 @@
--- include: inode locks mutate newinode acl
+-- include: inode locks mutate newinode acl birth
 -- KEYS: 9 names of the parent, 10 ACLs
 -- ARGV: 7 parent, 8 name, 9 hash, 10 type, 11 mode, 12 uid, 13 gid, 14 tail kind, 15 tail, 16 exclusive, 17 open, 18 partitions,
 -- 19 umask
@@ -19,20 +19,10 @@ if old then
   if held then return held end
   return after({0, 0, old, redis.call('HGET', KEYS[1], old)})
 end
-local type, gid = tonumber(ARGV[10]), tonumber(ARGV[13])
-if math.floor(dir.mode / 1024) % 2 == 1 then gid = dir.gid end
--- acl(5), object creation: a default ACL takes the umask's place. Symlinks have neither.
-local mode, access = tonumber(ARGV[11]), nil
-local default = dir.xa == 1 and type ~= SYMLINK and redis.call('HGET', KEYS[10], 'd' .. ARGV[7])
-if default then mode, access = inheritacl(default, mode)
-elseif type ~= SYMLINK then mode = bit.band(mode, bit.bnot(tonumber(ARGV[19]))) end
-local ino, n, rec = newinode(type, mode, tonumber(ARGV[12]), gid, tonumber(ARGV[14]), ARGV[15], partitions,
-  parent % partitions)
-if access then
-  redis.call('HSET', KEYS[10], 'a' .. ino, access)
-  n.xa = 1
-  rec = save(ino, n)
-end
+local type = tonumber(ARGV[10])
+local new = {type = type, mode = tonumber(ARGV[11]), uid = tonumber(ARGV[12]), gid = tonumber(ARGV[13]),
+  tk = tonumber(ARGV[14]), tail = ARGV[15], umask = tonumber(ARGV[19])}
+local ino, _, rec = birth(parent, dir, new, KEYS[10], partitions)
 redis.call('ZADD', KEYS[9], ARGV[9], member(ARGV[8], ino, type))
 touchdir(parent, dir, 0, ARGV[8])
 if ARGV[17] == '1' then addopener(ino) end

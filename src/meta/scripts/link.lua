@@ -5,7 +5,7 @@ local known = before()
 if known then return known end
 local parent, ino = tonumber(ARGV[7]), tonumber(ARGV[10])
 local dir, n = load(parent), load(ino)
-if not dir or not n or n.nlink == 0 then return {ENOENT} end
+if not dir or not n or (n.nlink == 0 and n.tmp == 0) then return {ENOENT} end
 if dir.type ~= DIR then return {ENOTDIR} end
 if n.type == DIR then return {-1} end
 local held = blocked(nil, 'd' .. ARGV[7] .. '/' .. ARGV[8], 'i' .. ARGV[7], 'i' .. ARGV[10])

@@ -20,7 +20,8 @@ for k, part in ipairs(t[5]) do
     end
   else
     redis.call('HDEL', KEYS[2], fieldof(part))
-    if ARGV[8] == 'C' then applypart(part, KEYS[8 + k]) end
+    if ARGV[8] == 'C' then applypart(part, KEYS[8 + k])
+    elseif part[1] == 'N' then sweep(tonumber(part[2])) end
   end
 end
 redis.call('HDEL', KEYS[2], 't' .. tx)

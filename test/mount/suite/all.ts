@@ -12,6 +12,7 @@ import { programs } from './programs.js'
 import { ranges } from './ranges.js'
 import type { Suite } from './suite.js'
 import { times } from './times.js'
+import { tmpfiles } from './tmpfiles.js'
 
 const TEST_TIMEOUT_MS = 120_000
 
@@ -22,6 +23,7 @@ const SUITES: readonly Suite[] = [
   ...exchanges,
   ...attributes,
   ...times,
+  ...tmpfiles,
   ...acls,
   ...ranges,
 ]

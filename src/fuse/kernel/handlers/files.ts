@@ -2,7 +2,7 @@
 import { PosixError } from '../../../base/errno.js'
 import { messageOf } from '../../../base/errors.js'
 import type { Log } from '../../../base/log.js'
-import type { Attr, VfsContract } from '../../../vfs/contract.js'
+import type { Attr, Caller, OpenedFile, VfsContract } from '../../../vfs/contract.js'
 import { encodeCount, encodeEntry, encodeOpen } from '../wire.js'
 import { dropSetid } from './attributes.js'
 import { ownerAt } from './locks.js'
@@ -39,7 +39,13 @@ export class FileHandlers {
 
   readonly table: HandlerTable = {
     open: (request) => this.#openFile(request),
-    create: (request) => this.#create(request),
+    create: (request) =>
+      this.#make(request, (caller, mode, flags) =>
+        this.#vfs.create(caller, request.node, nameAt(request.names, 0), mode, flags),
+      ),
+    // The name that comes along is none: a slash.
+    tmpfile: (request) =>
+      this.#make(request, (caller, mode, flags) => this.#vfs.tmpfile(caller, request.node, mode, flags)),
     read: ({ body }) => this.#vfs.read(handleOf(body), offsetAt(body, 8), body.readUInt32LE(16)),
     write: (request) => this.#write(request),
     flush: async ({ body }) => {
@@ -91,12 +97,16 @@ export class FileHandlers {
     return false
   }
 
-  async #create(request: Request): Promise<Answer> {
-    const { node, body, names } = request
+  /** CREATE and TMPFILE: struct fuse_create_in. */
+  async #make(
+    request: Request,
+    open: (caller: Caller, mode: number, flags: number) => Promise<OpenedFile>,
+  ): Promise<Answer> {
+    const { body } = request
     const mode = body.readUInt32LE(4) & 0o7777
     const keeping = callerKeeping(request, (body.readUInt32LE(12) & OPEN_KILL) === 0)
     const caller = { ...keeping, umask: body.readUInt32LE(8) & UMASK_BITS }
-    const { attr, handle } = await this.#vfs.create(caller, node, nameAt(names, 0), mode, body.readUInt32LE(0))
+    const { attr, handle } = await open(caller, mode, body.readUInt32LE(0))
     this.#open.add(handle)
     return [encodeEntry(attr), encodeOpen(handle, this.#keepsCache(attr) ? KEEP_CACHE : 0)]
   }

@@ -83,6 +83,7 @@ end
 -- nlink changes by delta; at 0 the inode goes, at once or when its last opener closes it. Answers the record left.
 local function relink(ino, n, delta)
   n.nlink = n.nlink + delta
+  if delta > 0 then n.tmp = 0 end
   n.cs, n.cn = sec, nsec
   emit(1, ino)
   if n.nlink > 0 or redis.call('HEXISTS', KEYS[6], ino) == 1 then return save(ino, n) end
@@ -108,6 +109,14 @@ local function addopener(ino)
   redis.call('HSET', KEYS[6], ino, list .. me)
 end
 
+-- An inode that has neither a name nor an opener goes. Not while a transaction has prepared to give it a name: who ends
+-- that one sweeps, too.
+local function sweep(ino)
+  if redis.call('HEXISTS', KEYS[2], 'i' .. ino) == 1 or redis.call('HEXISTS', KEYS[6], ino) == 1 then return end
+  local n = load(ino)
+  if n and n.nlink == 0 then purge(ino, n) end
+end
+
 -- The session has it open no more; a file without a name goes with its last opener.
 local function dropopener(ino, session)
   local list = redis.call('HGET', KEYS[6], ino)
@@ -122,6 +131,5 @@ local function dropopener(ino, session)
     return
   end
   redis.call('HDEL', KEYS[6], ino)
-  local n = load(ino)
-  if n and n.nlink == 0 then purge(ino, n) end
+  sweep(ino)
 end

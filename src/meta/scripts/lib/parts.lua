@@ -49,7 +49,7 @@ local function checkpart(part, names)
   local n = load(part[2])
   if not n then return {ENOENT} end
   if part[1] == 'N' then
-    if n.nlink == 0 and tonumber(part[3]) > 0 then return {ENOENT} end
+    if n.nlink == 0 and n.tmp == 0 and tonumber(part[3]) > 0 then return {ENOENT} end
     if n.nlink + tonumber(part[3]) > LINK_MAX then return {EMLINK} end
   else
     if n.type ~= DIR then return {ENOTDIR} end
