@@ -1,0 +1,359 @@
+/**
+ * File locks of MetaStore where more than one thing happens at once.
+ *
+ * Fault model: replies and requests take their time and overtake each other, a client hears nothing for a while, is cut off
+ * until it is taken for dead, Redis has no memory left, or is killed and comes back with its append-only file.
+ */
+import t, { type Test } from 'tap'
+import { LOCK_END, type MetaStore } from '../../src/meta/contract.js'
+import type { RedisStore } from '../../src/cluster/contract.js'
+import { CountingRedis } from '../helpers/counting-redis.js'
+import { Waiting, record, trying, whole } from '../helpers/locks.js'
+import { LossyRedis, randomFrom } from '../helpers/lossy-redis.js'
+import { ROOT, claim, makeDirIn, outcome, pause, touch, until, volumesOn, type MetaVolume } from '../helpers/meta.js'
+import { propertyRun } from '../helpers/property.js'
+import { startRedis } from '../helpers/redis.js'
+
+const LONG_TTL = { sessionTtlMs: 3_600_000 }
+const SHORT_TTL = { sessionTtlMs: 600 }
+const MOMENT_MS = 200
+
+const redis = await startRedis(t, { masters: 3 })
+const open = volumesOn(t, redis)
+
+async function clients(volume: MetaVolume, count: number, options = {}): Promise<MetaStore[]> {
+  const all = await Promise.all(Array.from({ length: count }, () => volume.client(options)))
+  await until('all are coherent', () => all.every((one) => one.coherent))
+  return all
+}
+
+/** Files in so many partitions. */
+async function files(meta: MetaStore, count: number): Promise<number[]> {
+  const inos: number[] = []
+  for (let i = 0; i < count; i++) {
+    const dir = await makeDirIn(meta, ROOT, `dir${i}`, { partition: i + 1 })
+    inos.push((await touch(meta, dir.ino, 'file')).ino)
+  }
+  return inos
+}
+
+function at<T>(list: readonly T[], i: number): T {
+  const item = list[i]
+  if (item === undefined) throw new Error(`there is no ${i}`)
+  return item
+}
+
+claim(t, open, 'whoever waits asks nothing of Redis until it is told', async (t) => {
+  const stores: CountingRedis[] = []
+  const wrap = (store: RedisStore): RedisStore => at(stores, stores.push(new CountingRedis(store)) - 1)
+  const volume = await volumesOn(t, redis, wrap)()
+  const [a, b] = await clients(volume, 2, { ...LONG_TTL, random: () => 0.6 })
+  if (a === undefined || b === undefined) throw new Error('there are two')
+  const { ino } = await touch(a, ROOT, 'file')
+  t.equal(await trying(a, ino, record('write', '1')), 'ok')
+  const waiting = new Waiting(b, ino, record('write', '1'))
+  await pause(MOMENT_MS)
+  const counting = at(stores, 1)
+  t.equal(await counting.during(() => pause(3_000)), 0)
+  await a.unlock(ino, record('write', '1'))
+  t.equal(await waiting.done, 'ok')
+  await b.unlock(ino, record('write', '1'))
+})
+
+claim(t, open, 'a lock, an unlock and an unlock that lets another in are one round trip each', async (t) => {
+  const stores: CountingRedis[] = []
+  const wrap = (store: RedisStore): RedisStore => at(stores, stores.push(new CountingRedis(store)) - 1)
+  const volume = await volumesOn(t, redis, wrap)()
+  const [a, b] = await clients(volume, 2, { ...LONG_TTL, random: () => 0.6 })
+  if (a === undefined || b === undefined) throw new Error('there are two')
+  const { ino } = await touch(a, ROOT, 'file')
+  const counting = at(stores, 0)
+  t.equal(await counting.during(() => trying(a, ino, record('write', '1'))), 1)
+  t.equal(await counting.during(() => a.unlock(ino, record('write', '1'))), 1)
+  t.equal(await counting.during(() => trying(a, ino, record('write', '1'))), 1)
+  const waiting = new Waiting(b, ino, record('write', '1'))
+  await pause(MOMENT_MS)
+  t.equal(await counting.during(() => a.unlock(ino, record('write', '1'))), 1)
+  t.equal(await waiting.done, 'ok')
+  await b.unlock(ino, record('write', '1'))
+})
+
+claim(
+  t,
+  open,
+  'a circle of five over five partitions and three clients is found, and one of them is told',
+  async (t, volume) => {
+    const all = await clients(volume, 3)
+    const inos = await files(at(all, 0), 5)
+    const who = inos.map((_, i) => ({ meta: at(all, i % 3), owner: `o${i}` }))
+    for (const [i, ino] of inos.entries()) t.equal(await trying(at(who, i).meta, ino, record('write', `o${i}`)), 'ok')
+    const waits = who.map(({ meta, owner }, i) => new Waiting(meta, at(inos, (i + 1) % 5), record('write', owner)))
+    await until('somebody is told', () => waits.some((wait) => wait.result !== undefined))
+    await pause(MOMENT_MS)
+    t.ok(waits.filter((wait) => wait.result === 'EDEADLK').length >= 1)
+    t.equal(waits.filter((wait) => wait.result === 'ok').length, 0)
+    // Who was told gives up what he has; the others follow.
+    for (let round = 0; round < 5; round++) {
+      for (const [i, wait] of waits.entries()) {
+        if (wait.result === undefined) continue
+        const { meta, owner } = at(who, i)
+        for (const ino of inos) await meta.unlock(ino, record('write', owner))
+      }
+      await pause(50)
+    }
+    for (const wait of waits) t.match(await wait.done, /ok|EDEADLK/)
+  },
+)
+
+claim(t, open, 'a circle that closes only when another holder goes is found then', async (t, volume) => {
+  const [a, b, c] = await clients(volume, 3)
+  if (a === undefined || b === undefined || c === undefined) throw new Error('there are three')
+  const [x = 0, y = 0] = await files(a, 2)
+  t.equal(await trying(b, x, record('read', 'b')), 'ok')
+  t.equal(await trying(c, x, record('read', 'c')), 'ok')
+  t.equal(await trying(a, y, record('write', 'a')), 'ok')
+  const first = new Waiting(a, x, record('write', 'a'))
+  await pause(MOMENT_MS)
+  const second = new Waiting(c, y, record('write', 'c'))
+  await pause(MOMENT_MS)
+  await b.unlock(x, record('read', 'b'))
+  await until('one is told', () => first.result !== undefined || second.result !== undefined)
+  t.strictSame([first.result, second.result].filter(Boolean), ['EDEADLK'])
+  await (first.result === undefined ? c : a).unlock(
+    first.result === undefined ? x : y,
+    record('read', first.result === undefined ? 'c' : 'a'),
+  )
+  t.strictSame([await first.done, await second.done].sort(), ['EDEADLK', 'ok'])
+  for (const meta of [a, c])
+    for (const ino of [x, y]) for (const owner of ['a', 'c']) await meta.unlock(ino, record('read', owner))
+})
+
+claim(
+  t,
+  open,
+  'a thread that takes a lock while another of its process waits is seen by who looks for circles',
+  async (t, volume) => {
+    const [a, b] = await clients(volume, 2)
+    if (a === undefined || b === undefined) throw new Error('there are two')
+    const [x = 0, y = 0] = await files(a, 2)
+    t.equal(await trying(b, x, record('write', 'b')), 'ok')
+    // It holds nothing yet.
+    const first = new Waiting(a, x, record('write', 'a'))
+    await pause(MOMENT_MS)
+    t.equal(await trying(a, y, record('write', 'a')), 'ok')
+    await pause(MOMENT_MS)
+    t.equal(await new Waiting(b, y, record('write', 'b')).done, 'EDEADLK')
+    await b.unlock(x, record('write', 'b'))
+    t.equal(await first.done, 'ok')
+    for (const ino of [x, y]) await a.unlock(ino, record('write', 'a'))
+  },
+)
+
+claim(t, open, 'a writer is not passed over for ever by readers who come one after the other', async (t, volume) => {
+  const [a, b] = await clients(volume, 2)
+  if (a === undefined || b === undefined) throw new Error('there are two')
+  const { ino } = await touch(a, ROOT, 'file')
+  let isOver = false
+  const reader = async (meta: MetaStore, owner: string): Promise<void> => {
+    while (!isOver) {
+      await meta.setlk(ino, record('read', owner), { wait: true })
+      await pause(30)
+      await meta.unlock(ino, record('read', owner))
+    }
+  }
+  const readers = ['r1', 'r2', 'r3', 'r4'].map((owner, i) => reader(i % 2 === 0 ? a : b, owner))
+  await pause(MOMENT_MS)
+  const writer = new Waiting(b, ino, record('write', 'w'))
+  await until('the writer has it', () => writer.result === 'ok', 20_000)
+  isOver = true
+  await b.unlock(ino, record('write', 'w'))
+  await Promise.all(readers)
+  t.equal(writer.result, 'ok')
+})
+
+claim(
+  t,
+  open,
+  'who could have a lock on a local disk has it after a moment, whoever waits before him',
+  async (t, volume) => {
+    const [a, b] = await clients(volume, 2)
+    if (a === undefined || b === undefined) throw new Error('there are two')
+    const { ino } = await touch(a, ROOT, 'file')
+    t.equal(await trying(a, ino, whole('read', '1')), 'ok')
+    const writer = new Waiting(b, ino, whole('write', '1'))
+    await pause(MOMENT_MS)
+    t.equal(await new Waiting(a, ino, whole('read', '2')).done, 'ok')
+    t.equal(writer.result, undefined)
+    for (const owner of ['1', '2']) await a.unlock(ino, whole('read', owner))
+    t.equal(await writer.done, 'ok')
+    await b.unlock(ino, whole('write', '1'))
+  },
+)
+
+claim(t, open, 'a grant that nobody heard of is found when the messages come again', async (t, volume) => {
+  const [a, b] = await clients(volume, 2, LONG_TTL)
+  if (a === undefined || b === undefined) throw new Error('there are two')
+  const { ino } = await touch(a, ROOT, 'file')
+  t.equal(await trying(a, ino, record('write', '1')), 'ok')
+  const granted = new Waiting(b, ino, record('write', 'granted', [0n, 10n]))
+  const still = new Waiting(b, ino, record('write', 'still', [20n, 30n]))
+  await pause(MOMENT_MS)
+  volume.cut(b)
+  await a.unlock(ino, record('write', '1', [0n, 10n]))
+  await pause(MOMENT_MS)
+  t.equal(granted.result, undefined)
+  volume.mend(b)
+  t.equal(await granted.done, 'ok')
+  await pause(MOMENT_MS)
+  t.equal(still.result, undefined)
+  await a.unlock(ino, record('write', '1'))
+  t.equal(await still.done, 'ok')
+  for (const owner of ['granted', 'still']) await b.unlock(ino, record('write', owner))
+})
+
+claim(
+  t,
+  open,
+  'a waiter whose session was taken for dead gets EIO, and its client is told that its locks are lost',
+  async (t, volume) => {
+    const [a, b] = await clients(volume, 2, SHORT_TTL)
+    if (a === undefined || b === undefined) throw new Error('there are two')
+    const { ino } = await touch(a, ROOT, 'file')
+    t.equal(await trying(a, ino, record('write', '1', [0n, 1n])), 'ok')
+    t.equal(await trying(b, ino, record('write', '1', [5n, 6n])), 'ok')
+    const kinds: string[] = []
+    b.onEvent(({ kind }) => kinds.push(kind))
+    const waiting = new Waiting(b, ino, record('write', '1', [0n, 1n]))
+    await pause(MOMENT_MS)
+    volume.cut(b)
+    const successor = new Waiting(a, ino, record('write', '2', [5n, 6n]))
+    t.equal(await successor.done, 'ok')
+    volume.mend(b)
+    t.equal(await waiting.done, 'EIO')
+    await until('it is back', () => kinds.includes('back'))
+    t.ok(kinds.indexOf('locksLost') >= 0 && kinds.indexOf('locksLost') < kinds.lastIndexOf('back'))
+    t.equal(await trying(b, ino, record('write', '1', [5n, 6n])), 'EAGAIN')
+    for (const owner of ['1', '2']) await a.unlock(ino, record('write', owner))
+  },
+)
+
+claim(t, open, 'out of memory is ENOLCK, and unlocking and giving up still work', async (t, volume) => {
+  const [a, b] = await clients(volume, 2)
+  if (a === undefined || b === undefined) throw new Error('there are two')
+  const { ino } = await touch(a, ROOT, 'file')
+  t.equal(await trying(a, ino, record('write', '1')), 'ok')
+  const [first, second] = [new Waiting(b, ino, record('write', '1')), new Waiting(b, ino, record('write', '2'))]
+  await pause(MOMENT_MS)
+  const limit = (bytes: string): Promise<unknown> =>
+    Promise.all([0, 1, 2].map((server) => redis.command(server, 'CONFIG', 'SET', 'maxmemory', bytes)))
+  await limit('1')
+  try {
+    t.equal(await trying(b, ino, whole('write', '3')), 'ENOLCK')
+    second.interrupt()
+    t.equal(await second.done, 'EINTR')
+    await a.unlock(ino, record('write', '1'))
+    t.equal(await first.done, 'ok')
+    await b.unlock(ino, record('write', '1'))
+  } finally {
+    await limit('0')
+  }
+})
+
+claim(
+  t,
+  open,
+  'locks and their queue survive the death of a Redis',
+  async (t, volume) => {
+    const [a, b] = await clients(volume, 2, LONG_TTL)
+    if (a === undefined || b === undefined) throw new Error('there are two')
+    const inos = await files(a, 3)
+    for (const ino of inos) t.equal(await trying(a, ino, record('write', '1')), 'ok')
+    const waiting = inos.map((ino) => new Waiting(b, ino, record('write', '1')))
+    await pause(MOMENT_MS)
+    for (const server of [0, 1, 2]) {
+      await redis.kill(server)
+      await redis.restart(server)
+    }
+    for (const ino of inos) await a.unlock(ino, record('write', '1'))
+    for (const wait of waiting) t.equal(await wait.done, 'ok')
+    for (const ino of inos) await b.unlock(ino, record('write', '1'))
+  },
+  120_000,
+)
+
+/**
+ * Many owners on three clients take two locks at a time, always in the same order, so that no circle can come about: none may
+ * be told of one, no two may hold what conflicts, and all come to their end. Some give up waiting.
+ */
+async function crowd(t: Test, volume: MetaVolume, seed: number): Promise<void> {
+  const all = await clients(volume, 3)
+  const inos = await files(at(all, 0), 3)
+  const random = randomFrom(seed)
+  const held = new Map<string, { writers: number; readers: number }>()
+  let overlaps = 0
+  let taken = 0
+  const enter = (key: string, isWriter: boolean): void => {
+    const now = held.get(key) ?? { writers: 0, readers: 0 }
+    if (isWriter ? now.writers + now.readers > 0 : now.writers > 0) overlaps++
+    if (isWriter) now.writers++
+    else now.readers++
+    taken++
+    held.set(key, now)
+  }
+  const leave = (key: string, isWriter: boolean): void => {
+    const now = held.get(key)
+    if (now === undefined) return
+    if (isWriter) now.writers--
+    else now.readers--
+  }
+  const one = async (meta: MetaStore, owner: string): Promise<void> => {
+    for (let round = 0; round < 8; round++) {
+      const first = Math.floor(random() * 2)
+      const order = [first, first + 1 + Math.floor(random() * (2 - first))]
+      const mine: { ino: number; isWriter: boolean }[] = []
+      for (const index of order) {
+        const ino = at(inos, index)
+        const isWriter = random() < 0.6
+        const lock = record(isWriter ? 'write' : 'read', owner, [10n, random() < 0.5 ? 20n : LOCK_END])
+        const waiting = new Waiting(meta, ino, lock)
+        if (random() < 0.15) setTimeout(() => waiting.interrupt(), random() * 60)
+        const result = await waiting.done
+        if (result !== 'ok' && result !== 'EINTR') t.fail(`${owner} was told ${result}`)
+        if (result !== 'ok') break
+        enter(String(ino), isWriter)
+        mine.push({ ino, isWriter })
+      }
+      await pause(random() * 15)
+      for (const { ino, isWriter } of mine) {
+        leave(String(ino), isWriter)
+        await meta.unlock(ino, record('read', owner))
+      }
+    }
+  }
+  await Promise.all(Array.from({ length: 9 }, (_, i) => one(at(all, i % 3), `o${i}`)))
+  t.equal(overlaps, 0)
+  t.ok(taken > 50, `${taken} locks`)
+}
+
+const { seed } = propertyRun(t, 1)
+claim(t, open, 'a crowd that cannot lock itself out', (t, volume) => crowd(t, volume, seed), 120_000)
+const slow = volumesOn(t, redis, (store) => new LossyRedis(store, { mode: 'slow', seed, delayMaxMs: 20 }))
+claim(t, slow, 'the same when all that is sent takes its time', (t, volume) => crowd(t, volume, seed + 1), 120_000)
+const twice = volumesOn(t, redis, (store) => new LossyRedis(store, { mode: 'twice', seed, delayMaxMs: 20 }))
+claim(t, twice, 'the same when every reply is lost once', (t, volume) => crowd(t, volume, seed + 2), 120_000)
+const late = volumesOn(t, redis, (store) => new LossyRedis(store, { mode: 'late', seed, delayMaxMs: 20 }))
+claim(t, late, 'the same when a copy of each request comes late', (t, volume) => crowd(t, volume, seed + 3), 120_000)
+
+claim(t, open, 'more waiters than a file may have are ENOLCK', async (t, volume) => {
+  const [a] = await clients(volume, 1)
+  if (a === undefined) throw new Error('there is one')
+  const { ino } = await touch(a, ROOT, 'file')
+  t.equal(await trying(a, ino, whole('write', '0')), 'ok')
+  const most = 1024
+  const waiting = Array.from({ length: most }, (_, i) => new Waiting(a, ino, whole('write', `w${i}`)))
+  await pause(MOMENT_MS)
+  t.equal(await new Waiting(a, ino, whole('write', 'more')).done, 'ENOLCK')
+  for (const wait of waiting) wait.interrupt()
+  for (const wait of waiting) await wait.done
+  t.equal(await outcome(a.unlock(ino, whole('write', '0'))), 'ok')
+})
