@@ -104,7 +104,12 @@ export function attributeClaims(t: Test, open: OpenVolume): void {
       await step('rename', 'mtime ctime / ctime', () => meta.rename(dir.ino, bytes('file'), dir.ino, bytes('f'), {}))
       await step('lookup', ' / ', () => meta.lookup(dir.ino, bytes('f')))
       await step('readdir', ' / ', () => meta.readdir(dir.ino, null, 10, true))
-      await step('commit', ' / mtime ctime', () => writeAt(meta, ino, 0, 10))
+      // The time of the write, not of its commit: what its writer has shown since.
+      await step('commit', ' / mtime', () => writeAt(meta, ino, 0, 10))
+      const mtime = { sec: 4_000_000_000, nsec: 5 }
+      const later = { extents: [], mode: 'at', allocatedDeltaBytes: 0, mtime } as const
+      await step('later commit', ' / mtime ctime', () => meta.commit(ino, later))
+      t.same((await meta.getattr(ino)).ctime, mtime)
       await step('truncate', ' / mtime ctime', () => meta.setattr(ino, { sizeBytes: 5 }))
     })
   }
