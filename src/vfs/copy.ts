@@ -5,7 +5,7 @@
  * Another client's change of either makes the clone fail; it is tried again a few times, then the caller copies the bytes.
  */
 import { PosixError } from '../base/errno.js'
-import { FILE_MAX_BYTES, GIB, LEAF_BYTES, WINDOW_BYTES } from '../base/limits.js'
+import { FILE_MAX_BYTES, GIB, WINDOW_BYTES } from '../base/limits.js'
 import type { Attr, ClonedExtent, Extent } from '../meta/contract.js'
 import type { VfsContext } from './context.js'
 import { ExtentMap, allocatedDelta } from './extent-map.js'
@@ -13,8 +13,6 @@ import type { FileHandle } from './handles.js'
 import type { InodeState } from './inode-state.js'
 import { checkRange } from './names.js'
 
-/** For fewer bytes a name of a chunk costs more than the bytes. */
-const LEAST_BYTES = LEAF_BYTES
 /** In one call: as many windows are looked at, and as many extents committed by one script. */
 const MOST_BYTES = GIB
 const EXTENTS_MAX = 4096
@@ -44,7 +42,7 @@ export class Copier {
   }
 
   async copy(source: number, from: number, target: number, to: number, lengthBytes: number): Promise<number> {
-    const { handles } = this.#context
+    const { handles, limits } = this.#context
     const [input, output] = [handles.file(source), handles.file(target)]
     check(input, output, from, to, lengthBytes)
     if (lengthBytes === 0) return 0
@@ -56,7 +54,7 @@ export class Copier {
       lengthBytes: Math.min(lengthBytes, MOST_BYTES, FILE_MAX_BYTES - to),
       clearSuid: output.clearSuid,
     }
-    if (job.lengthBytes < LEAST_BYTES) throw new PosixError('EOPNOTSUPP', 'too little to be worth a clone')
+    if (job.lengthBytes < limits.cloneBytes) throw new PosixError('EOPNOTSUPP', 'too little to be worth a clone')
     return await hold(input.state, output.state, async () => {
       await input.state.writer.flush()
       return await output.state.writer.barrier(() => this.#tries(job))
@@ -74,11 +72,11 @@ export class Copier {
 
   /** null: somebody changed one of the files. */
   async #attempt(job: Job): Promise<number | null> {
-    const { meta } = this.#context
+    const { meta, limits } = this.#context
     const attr = await meta.getattr(job.source)
     const length = Math.min(job.lengthBytes, attr.sizeBytes - job.from)
     if (length <= 0) return 0
-    if (length < LEAST_BYTES) throw new PosixError('EOPNOTSUPP', 'too little to be worth a clone')
+    if (length < limits.cloneBytes) throw new PosixError('EOPNOTSUPP', 'too little to be worth a clone')
     const [source, target] = await Promise.all([
       this.#snapshot(job.source, job.from, job.from + length),
       this.#snapshot(job.target, job.to, job.to + length),

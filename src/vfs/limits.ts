@@ -22,6 +22,8 @@ export interface VfsLimits {
   readonly chunkReads: number
   /** Longest single read. */
   readonly readBytes: number
+  /** copy_file_range of fewer bytes is left to the kernel: a name of a chunk would cost more than they do. */
+  readonly cloneBytes: number
   /** Entries of the caches of attributes, of names, and of pieces of extent maps. */
   readonly attrs: number
   readonly dentries: number
@@ -45,6 +47,7 @@ export const DEFAULT_LIMITS: VfsLimits = {
   readAheadBytes: 16 * MIB,
   chunkReads: 32,
   readBytes: 64 * MIB,
+  cloneBytes: LEAF_BYTES,
   attrs: 100_000,
   dentries: 100_000,
   extentPieces: 500_000,

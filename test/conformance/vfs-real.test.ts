@@ -57,7 +57,9 @@ t.test('the VFS over Redis Cluster and chunk nodes', async (st) => {
     await formatVolume(admin, name, { partitions: 8, chunkBytes })
     const one = await openSession(name)
     const two = await openSession(name)
-    const vfses = [one, two].map(({ meta }) => createVfs({ meta, chunks: cluster.client, log: silentLog }))
+    const vfses = [one, two].map(({ meta }) =>
+      createVfs({ meta, chunks: cluster.client, log: silentLog, limits: { cloneBytes: 1 } }),
+    )
     const [a, b] = vfses
     if (a === undefined || b === undefined) throw new Error('two clients')
     return {

@@ -5,6 +5,7 @@ import * as fs from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { within } from './deadline.js'
+import { FALLOC, FLAGS, type FileCalls } from './file-calls.js'
 import { errnoName } from './fs-ops.js'
 
 const OPERATION_TIMEOUT_MS = 30_000
@@ -13,7 +14,7 @@ const EBUSY_TRIES = 20
 
 /** Few names, so that operations meet: files and folders, two levels. */
 const NAMES = ['a', 'b', 'd', 'd/a', 'd/b', 'd/e', 'd/e/a', 'ü']
-const FLAGS = ['r', 'r+', 'w', 'w+', 'wx', 'a', 'a+', 'ax'] as const
+const OPEN_FLAGS = ['r', 'r+', 'w', 'w+', 'wx', 'a', 'a+', 'ax'] as const
 
 const path = fc.constantFrom(...NAMES)
 const slot = fc.nat(SLOTS - 1)
@@ -42,7 +43,7 @@ export const operation = fc.oneof(
   { weight: 1, arbitrary: fc.record({ op: fc.constant('utimes'), path, atimeMs: timeMs, mtimeMs: timeMs }) },
   { weight: 3, arbitrary: fc.record({ op: fc.constant('stat'), path }) },
   { weight: 2, arbitrary: fc.record({ op: fc.constant('readdir'), path }) },
-  { weight: 4, arbitrary: fc.record({ op: fc.constant('open'), path, slot, flags: fc.constantFrom(...FLAGS) }) },
+  { weight: 4, arbitrary: fc.record({ op: fc.constant('open'), path, slot, flags: fc.constantFrom(...OPEN_FLAGS) }) },
   { weight: 2, arbitrary: fc.record({ op: fc.constant('close'), slot }) },
   { weight: 4, arbitrary: fc.record({ op: fc.constant('pwrite'), slot, offset, length, fill }) },
   { weight: 3, arbitrary: fc.record({ op: fc.constant('pread'), slot, offset, length }) },
@@ -52,7 +53,26 @@ export const operation = fc.oneof(
   { weight: 1, arbitrary: fc.record({ op: fc.constant('fsync'), slot }) },
 )
 
-export type Operation = typeof operation extends fc.Arbitrary<infer O> ? O : never
+/** Parts of files: only where the driver has them. */
+export const rangeOperation = fc.oneof(
+  { weight: 6, arbitrary: operation },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      op: fc.constant('fallocate'),
+      path,
+      mode: fc.constantFrom(0, FALLOC.keepSize, FALLOC.punch),
+      offset,
+      length,
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({ op: fc.constant('copy'), path, to: path, offset, toOffset: offset, length: offset }),
+  },
+)
+
+export type Operation = typeof rangeOperation extends fc.Arbitrary<infer O> ? O : never
 
 /** What every run begins with, so that there is something to work on. */
 export const PRELUDE: readonly Operation[] = [
@@ -70,8 +90,12 @@ export class Side {
   readonly #root: string
   readonly #slots = new Map<number, fs.FileHandle>()
 
-  constructor(root: string) {
+  readonly #calls: FileCalls | undefined
+
+  /** `calls`: makes the operations on parts of files. */
+  constructor(root: string, calls?: FileCalls) {
     this.#root = root
+    this.#calls = calls
   }
 
   /** What the operation answered, or its errno, in a form that can be compared. */
@@ -116,6 +140,14 @@ export class Side {
         const file = this.#slots.get(operation.slot)
         return file === undefined ? 'nothing open' : onHandle(file, operation)
       }
+      case 'fallocate': {
+        const { path, mode, offset, length } = operation
+        return this.#ranged(path, path, 'fallocate', 0, mode, offset, length)
+      }
+      case 'copy': {
+        const { path, to, offset, toOffset, length } = operation
+        return this.#ranged(path, to, 'copy', 0, offset, 1, toOffset, length)
+      }
       case 'rmdir':
       case 'rename':
         // Documented for fuse-native: a folder cannot go while a removed file of it is open.
@@ -124,6 +156,19 @@ export class Side {
       default:
         return this.#onPath(operation)
     }
+  }
+
+  /** Opens both as 0 and 1 for the call. */
+  async #ranged(path: string, to: string, ...call: readonly (string | number)[]): Promise<unknown> {
+    const calls = this.#calls
+    if (calls === undefined) throw new Error('nobody is there to make the call')
+    const opened = [
+      await calls.call('open', 0, this.#at(path), FLAGS.rdwr),
+      await calls.call('open', 1, this.#at(to), FLAGS.rdwr),
+    ]
+    const outcome = opened.every((one) => one === 0) ? await calls.call(...call) : opened
+    for (const [at, one] of opened.entries()) if (one === 0) await calls.call('close', at)
+    return outcome
   }
 
   async #close(slot: number): Promise<string> {

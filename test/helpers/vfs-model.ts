@@ -1,6 +1,7 @@
 /** Random operations on several handles of one file, seen by two clients, against a Buffer. */
 import fc from 'fast-check'
 import { setImmediate as turn } from 'node:timers/promises'
+import { PosixError } from '../../src/base/errno.js'
 import { ROOT_INO, WINDOW_BYTES } from '../../src/base/limits.js'
 import type { VfsContract } from '../../src/vfs/contract.js'
 
@@ -12,11 +13,23 @@ const O_APPEND = 0o2000
 const BASE = WINDOW_BYTES - 24_000
 const SPAN = 48_000
 
+const FALLOCATE = { punch: 3, zero: 16, allocate: 0 } as const
+const SEEK_DATA = 3
+const SEEK_HOLE = 4
+
 export type Op =
   | { readonly op: 'write' | 'read'; readonly handle: number; readonly offset: number; readonly length: number }
   | { readonly op: 'append'; readonly length: number }
   | { readonly op: 'truncate'; readonly size: number }
   | { readonly op: 'flush' | 'fsync' | 'reopen'; readonly handle: number }
+  | {
+      readonly op: 'punch' | 'zero' | 'allocate'
+      readonly handle: number
+      readonly offset: number
+      readonly length: number
+    }
+  | { readonly op: 'copy'; readonly from: number; readonly to: number; readonly length: number }
+  | { readonly op: 'data' | 'hole'; readonly handle: number; readonly offset: number }
   | { readonly op: 'stat' | 'idle' | 'other' | 'lose' }
 
 const handle = fc.nat(1)
@@ -33,6 +46,17 @@ export const anyOp: fc.Arbitrary<Op> = fc.oneof(
     arbitrary: fc.record({ op: fc.constant('append' as const), length: fc.integer({ min: 1, max: 3_000 }) }),
   },
   { weight: 4, arbitrary: fc.record({ op: fc.constant('read' as const), handle, offset, length }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      op: fc.constantFrom('punch' as const, 'zero' as const, 'allocate' as const),
+      handle,
+      offset,
+      length,
+    }),
+  },
+  { weight: 3, arbitrary: fc.record({ op: fc.constant('copy' as const), from: offset, to: offset, length }) },
+  { weight: 2, arbitrary: fc.record({ op: fc.constantFrom('data' as const, 'hole' as const), handle, offset }) },
   { weight: 2, arbitrary: fc.record({ op: fc.constant('truncate' as const), size: fc.nat(SPAN - 9_000) }) },
   {
     weight: 2,
@@ -53,6 +77,11 @@ export function randomOf(seed: number): () => number {
     mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
   }
+}
+
+function codeOf(error: unknown): string {
+  if (error instanceof PosixError) return error.code
+  throw error
 }
 
 export class Play {
@@ -114,6 +143,15 @@ export class Play {
         this.#model.fill(0, op.size)
         this.#size = op.size
         return
+      case 'punch':
+      case 'zero':
+      case 'allocate':
+        return await this.#fallocate(op.op, this.#handle(op.handle), op.offset, op.length)
+      case 'copy':
+        return await this.#copy(op.from, op.to, op.length)
+      case 'data':
+      case 'hole':
+        return await this.#seek(op.op, this.#handle(op.handle), op.offset)
       case 'read':
         return await this.#check(this.#vfs, this.#handle(op.handle), op.offset, op.length)
       case 'flush':
@@ -134,6 +172,35 @@ export class Play {
       case 'other':
         return await this.#checkElsewhere()
     }
+  }
+
+  async #fallocate(kind: keyof typeof FALLOCATE, handle: number, offset: number, length: number): Promise<void> {
+    await this.#vfs.fallocate(handle, FALLOCATE[kind], BASE + offset, length)
+    if (kind !== 'allocate') this.#model.fill(0, offset, offset + length)
+    if (kind !== 'punch') this.#size = Math.max(this.#size, offset + length)
+  }
+
+  async #copy(from: number, to: number, length: number): Promise<void> {
+    const [source, target] = [this.#handle(0), this.#handle(1)]
+    const expected = Math.max(0, Math.min(length, this.#size - from))
+    const overlaps = from < to + length && to < from + length
+    const outcome = await this.#vfs.copyRange(source, BASE + from, target, BASE + to, length).catch(codeOf)
+    if (outcome !== (overlaps ? 'EINVAL' : expected)) throw new Error(`copied ${outcome}, not ${expected}`)
+    if (!overlaps && expected > 0) this.#put(to, Buffer.from(this.#model.subarray(from, from + expected)))
+  }
+
+  /** Where a hole ends or begins is the store's to say, but all that it takes for a hole must be zeros. */
+  async #seek(kind: 'data' | 'hole', handle: number, offset: number): Promise<void> {
+    const found = await this.#vfs.seek(handle, BASE + offset, kind === 'data' ? SEEK_DATA : SEEK_HOLE).catch(codeOf)
+    const end = typeof found === 'number' ? found - BASE : this.#size
+    if (typeof found !== 'number') {
+      const isRight = found === 'ENXIO' && (kind === 'data' || offset >= this.#size)
+      if (!isRight) throw new Error(`${kind} from ${offset} of ${this.#size}: ${found}`)
+    } else if (end < offset || end > this.#size) throw new Error(`${kind} from ${offset} of ${this.#size} is at ${end}`)
+    const hole =
+      kind === 'data' ? this.#model.subarray(offset, end) : this.#model.subarray(end, Math.min(end + 1, this.#size))
+    if (hole.some((byte) => byte !== 0))
+      throw new Error(`${kind} from ${offset} is at ${end}: there are bytes in the hole`)
   }
 
   #put(at: number, data: Buffer): void {

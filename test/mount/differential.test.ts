@@ -3,11 +3,12 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import { FileCalls } from '../helpers/file-calls.js'
 import { describeTree } from '../helpers/fs-ops.js'
 import { mountTest, type TestMount } from '../helpers/mount.js'
 import { startRedis } from '../helpers/redis.js'
 import { type PropertyRun, propertyRun } from '../helpers/property.js'
-import { type Operation, operation, PRELUDE, Side } from '../helpers/random-ops.js'
+import { type Operation, operation, PRELUDE, rangeOperation, Side } from '../helpers/random-ops.js'
 
 const OPERATIONS_MAX = 60
 const RUNS = 25
@@ -16,9 +17,14 @@ const TIMEOUT_MS = 120_000
 t.setTimeout(8 * TIMEOUT_MS)
 
 /** A local folder is the oracle. */
-async function compare(local: string, mounted: string, operations: readonly Operation[]): Promise<void> {
+async function compare(
+  local: string,
+  mounted: string,
+  operations: readonly Operation[],
+  calls: FileCalls,
+): Promise<void> {
   await Promise.all([mkdir(local), mkdir(mounted)])
-  const [expected, actual] = [new Side(local), new Side(mounted)]
+  const [expected, actual] = [new Side(local, calls), new Side(mounted, calls)]
   try {
     for (const [index, next] of [...PRELUDE, ...operations].entries()) {
       const results = [JSON.stringify(await expected.apply(next)), JSON.stringify(await actual.apply(next))]
@@ -33,13 +39,15 @@ async function compare(local: string, mounted: string, operations: readonly Oper
   }
 }
 
-async function checkProperty(t: Test, mountpoint: string, run: PropertyRun): Promise<void> {
+async function checkProperty(t: Test, mountpoint: string, run: PropertyRun, hasRanges: boolean): Promise<void> {
   const local = await mkdtemp(join(tmpdir(), 'ringfs-oracle-'))
   t.teardown(() => rm(local, { recursive: true }))
   let folder = 0
-  const property = fc.asyncProperty(fc.array(operation, { maxLength: OPERATIONS_MAX, size: 'max' }), async (list) => {
+  const calls = await FileCalls.start(t)
+  const one: fc.Arbitrary<Operation> = hasRanges ? rangeOperation : operation
+  const property = fc.asyncProperty(fc.array(one, { maxLength: OPERATIONS_MAX, size: 'max' }), async (list) => {
     const name = String(folder++)
-    await compare(join(local, name), join(mountpoint, name), list)
+    await compare(join(local, name), join(mountpoint, name), list, calls)
   })
   await fc.assert(property, { ...run, interruptAfterTimeLimit: TIMEOUT_MS })
 }
@@ -61,12 +69,12 @@ const MOUNTS: readonly Matrix[] = [
 for (const { runs, ...mount } of MOUNTS) {
   t.test(`random operations do on the mount what they do on a local disk: ${JSON.stringify(mount)}`, async (t) => {
     const { mountpoint } = await mountTest(t, mount)
-    await checkProperty(t, mountpoint, propertyRun(t, runs))
+    await checkProperty(t, mountpoint, propertyRun(t, runs), mount.driver === 'kernel')
   })
 }
 
 t.test('and with metadata in Redis', async (t) => {
   const redis = await startRedis(t)
   const { mountpoint } = await mountTest(t, { driver: 'kernel', backend: redis.urlText('mounted') })
-  await checkProperty(t, mountpoint, propertyRun(t, RUNS))
+  await checkProperty(t, mountpoint, propertyRun(t, RUNS), true)
 })

@@ -36,6 +36,7 @@ async function play(ops: readonly Op[], seed: number): Promise<void> {
     uploads: 3,
     uploadsPerInode: 2,
     uploadDeadlineMs: 1e9,
+    cloneBytes: 1,
   }
   const metas = [volume.open(), volume.open()] as const
   metas[0].before = wait
