@@ -39,6 +39,11 @@ export interface OpenedFile {
   readonly atimeDue?: boolean
 }
 
+export interface CreatedFile extends OpenedFile {
+  /** false: the name existed. Nobody has checked the caller's rights to that file. */
+  readonly created: boolean
+}
+
 /** Which reads change the access time: access-times.ts. */
 export type AtimePolicy = 'relatime' | 'noatime' | 'strictatime'
 
@@ -79,7 +84,7 @@ export interface VfsContract {
     flags: RenameFlags,
   ): Promise<void>
 
-  create(caller: Caller, parent: number, name: Buffer, mode: number, flags: OpenFlags): Promise<OpenedFile>
+  create(caller: Caller, parent: number, name: Buffer, mode: number, flags: OpenFlags): Promise<CreatedFile>
   /** open(2) with O_TMPFILE in a directory: a file without a name, which `link` may give one. */
   tmpfile(caller: Caller, parent: number, mode: number, flags: OpenFlags): Promise<OpenedFile>
   /** Sees everything that any client closed or synced before. O_TRUNC is honoured. */

@@ -3,7 +3,7 @@ import { FILE_MAX_BYTES } from '../base/limits.js'
 import { PosixError } from '../base/errno.js'
 import type { Attr, OpenReply } from '../meta/contract.js'
 import type { Attributes } from './attributes.js'
-import type { Caller, Durability } from './contract.js'
+import type { Caller, CreatedFile, Durability } from './contract.js'
 import type { VfsContext } from './context.js'
 import { MODE_BITS, O_ACCMODE, O_EXCL, O_TRUNC } from './flags.js'
 import { FileHandle } from './handles.js'
@@ -43,7 +43,7 @@ export class Files {
   }
 
   /** One round trip for a new file. An existing one is opened, unless O_EXCL says otherwise. */
-  async create(caller: Caller, parent: number, name: Buffer, mode: number, flags: number): Promise<Opened> {
+  async create(caller: Caller, parent: number, name: Buffer, mode: number, flags: number): Promise<CreatedFile> {
     this.#checkOpen(flags)
     checkEntry(name, 'EISDIR', 'EISDIR')
     const { meta, dentries, attrs, extents, fresh, states } = this.#context
@@ -69,7 +69,7 @@ export class Files {
     try {
       const cut = !created && (flags & O_TRUNC) !== 0
       const now = cut ? await this.#attributes.set(caller, attr.ino, { sizeBytes: 0 }) : attr
-      return await this.#opened(state, now, flags, caller)
+      return { ...(await this.#opened(state, now, flags, caller)), created }
     } catch (error) {
       meta.close(attr.ino)
       states.leave(state)

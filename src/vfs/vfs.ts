@@ -18,6 +18,7 @@ import type {
   Attr,
   AttrChange,
   Caller,
+  CreatedFile,
   DirEntry,
   Durability,
   FileLock,
@@ -121,7 +122,7 @@ class Vfs implements VfsContract {
     return this.#change('names', () => this.#names.rename(parent, name, newParent, newName, flags))
   }
 
-  create(caller: Caller, parent: number, name: Buffer, mode: number, flags: OpenFlags): Promise<Opened> {
+  create(caller: Caller, parent: number, name: Buffer, mode: number, flags: OpenFlags): Promise<CreatedFile> {
     return this.#change('names', () => this.#files.create(caller, parent, name, mode, flags))
   }
   tmpfile(caller: Caller, parent: number, mode: number, flags: OpenFlags): Promise<Opened> {

@@ -22,6 +22,7 @@ import type {
   FileLock,
   LockChange,
   LockConflict,
+  CreatedFile,
   OpenedFile,
   RenameFlags,
   StatFs,
@@ -223,14 +224,14 @@ export class MemoryVfs implements VfsContract {
     }
   }
 
-  async create(caller: Caller, parent: number, name: Buffer, mode: number, flags: number): Promise<OpenedFile> {
+  async create(caller: Caller, parent: number, name: Buffer, mode: number, flags: number): Promise<CreatedFile> {
     const existing = this.#entry(this.#dir(parent), name)
     if (existing !== undefined) {
       if ((flags & O_EXCL) !== 0) throw new PosixError('EEXIST')
-      return this.open(caller, existing.ino, flags)
+      return { ...(await this.open(caller, existing.ino, flags)), created: false }
     }
     const node = this.#create(caller, parent, name, { type: 'file', mode })
-    return this.open(caller, node.ino, flags & ~O_TRUNC)
+    return { ...(await this.open(caller, node.ino, flags & ~O_TRUNC)), created: true }
   }
 
   async tmpfile(caller: Caller, parent: number, mode: number, flags: number): Promise<OpenedFile> {

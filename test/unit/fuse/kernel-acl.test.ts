@@ -14,6 +14,8 @@ const SETXATTR_EXT = 1 << 29
 const KILL_SGID = 1
 const ENODATA = -61
 const EOPNOTSUPP = -95
+const ESTALE = -116
+const EEXIST = -17
 const NAMED = aclOf('u::rwx,u:1000:rw-,g::r-x,m::rwx,o::r--')
 
 function setxattr(name: string, value: Buffer, flags = 0): Buffer[] {
@@ -105,4 +107,26 @@ t.test('set-id bits go where the kernel says so, whoever calls', async (t) => {
   const setattr = (valid: number): Buffer[] => [words(valid, 0, 0, 0, 9, 0), Buffer.alloc(64)]
   t.equal(await modeAfter('setattr', setattr(8 | 2048), 0), 0o755)
   t.equal(await modeAfter('setattr', setattr(8), 0), 0o6755)
+})
+
+t.test('CREATE of a name that another client took opens only what the mode lets the caller have', async (t) => {
+  const { peer, vfs } = await ready()
+  const owner = { uid: 5, gid: 5, pid: 1 }
+  const { attr, handle } = await vfs.create(owner, ROOT, Buffer.from('f'), 0o666, 1)
+  await vfs.write(handle, 0, Buffer.from('theirs'))
+  await vfs.release(handle)
+  const create = async (uid: number, flags: number): Promise<number> =>
+    (await peer.ask('create', ROOT, [words(flags, 0o100600, 0, 0), cString('f')], { uid, gid: uid })).error
+  const [rdwr, truncating, exclusive] = [2, 0o1001, 0o201]
+  t.equal(await create(6, rdwr), ESTALE, 'a stranger, whatever the mode says: groups and ACLs are not known here')
+  t.equal(await create(6, truncating), ESTALE)
+  t.equal(await create(6, exclusive), EEXIST)
+  t.equal((await vfs.getattr(owner, attr.ino)).sizeBytes, 6, 'nothing was cut')
+  t.equal(vfs.openHandles, 0, 'nor left open')
+  t.equal(await create(5, rdwr), 0)
+  await vfs.setattr(owner, attr.ino, { mode: 0o466 })
+  t.equal(await create(5, rdwr), ESTALE, 'the owner without the right to write')
+  t.equal(await create(5, 0), 0)
+  t.equal(await create(0, truncating), 0)
+  t.equal((await vfs.getattr(owner, attr.ino)).sizeBytes, 0)
 })

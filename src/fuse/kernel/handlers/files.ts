@@ -5,6 +5,7 @@ import type { Log } from '../../../base/log.js'
 import type { Attr, Caller, OpenedFile, VfsContract } from '../../../vfs/contract.js'
 import { encodeCount, encodeEntry, encodeOpen } from '../wire.js'
 import { dropSetid } from './attributes.js'
+import { createFile } from './create.js'
 import { ownerAt } from './locks.js'
 import {
   UMASK_BITS,
@@ -41,7 +42,7 @@ export class FileHandlers {
     open: (request) => this.#openFile(request),
     create: (request) =>
       this.#make(request, (caller, mode, flags) =>
-        this.#vfs.create(caller, request.node, nameAt(request.names, 0), mode, flags),
+        createFile(this.#vfs, caller, request.node, nameAt(request.names, 0), mode, flags),
       ),
     // The name that comes along is none: a slash.
     tmpfile: (request) =>

@@ -1,0 +1,78 @@
+/** Rights on two mounts of one volume: what is changed on one counts on the other, and no race gets anybody past them. */
+import { chmod, mkdir, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { until } from '../helpers/meta.js'
+import { mountTest, sh } from '../helpers/mount.js'
+import { startRedis } from '../helpers/redis.js'
+
+t.setTimeout(180_000)
+
+const RACES = 150
+const FIRST = 1000
+const SECOND = 1001
+
+async function twoMounts(t: Test): Promise<readonly [string, string]> {
+  const redis = await startRedis(t)
+  const mount = async (): Promise<string> => {
+    const { mountpoint } = await mountTest(t, { driver: 'kernel', backend: redis.urlText('mounted') })
+    return mountpoint
+  }
+  return [await mount(), await mount()]
+}
+
+/** Answers what the script said; its failure is not one of the test. Files may be opened only: each mount has its own chunks. */
+function as(uid: number, folder: string, script: string): Promise<string> {
+  const user = [
+    'setpriv',
+    `--reuid=${uid}`,
+    `--regid=${uid}`,
+    '--clear-groups',
+    'sh',
+    '-c',
+    `{ ${script}; } 2>&1 || true`,
+  ]
+  return sh('sh', '-c', 'cd "$0" && exec "$@"', folder, ...user)
+}
+
+t.test('rights given and taken on one mount count on the other', async (t) => {
+  const [one, two] = await twoMounts(t)
+  await mkdir(join(one, 'd'), { mode: 0o755 })
+  await writeFile(join(one, 'd/file'), 'secret', { mode: 0o600 })
+  const reads = (): Promise<string> => as(FIRST, join(two, 'd'), 'true < file && echo open')
+  const isDenied = async (): Promise<boolean> => /Permission denied/.test(await reads())
+  t.ok(await isDenied())
+  for (let i = 0; i < 3; i++) {
+    await sh('setfacl', '-m', 'u:1000:r', join(one, 'd/file'))
+    await until('the right is known', async () => (await reads()) === 'open')
+    await sh('setfacl', '-b', join(one, 'd/file'))
+    await until('it is gone', isDenied)
+  }
+  await sh('setfacl', '-d', '-m', 'u:1000:rw', join(one, 'd'))
+  await until('the default ACL is known', async () =>
+    /default:user:1000/.test(await sh('getfacl', '-n', join(two, 'd'))),
+  )
+  await sh('sh', '-c', 'umask 077; true > "$0"', join(two, 'd/new'))
+  t.equal(await as(FIRST, join(one, 'd'), 'true >> new && echo open'), 'open')
+})
+
+t.test('of two users who make the same file on two mounts, one has it and the other is denied', async (t) => {
+  const [one, two] = await twoMounts(t)
+  const folder = join(one, 'd')
+  await mkdir(folder)
+  await chmod(folder, 0o777)
+  const script = (name: string): string =>
+    `umask 077; i=0; while [ $i -lt ${RACES} ]; do true >> f$i && echo ${name} has $i; i=$((i+1)); done`
+  const said = await Promise.all([as(FIRST, folder, script('first')), as(SECOND, join(two, 'd'), script('second'))])
+  const lines = said.flatMap((text) => text.split('\n'))
+  const [had, denied] = [lines.filter((line) => line.includes(' has ')), lines.filter((line) => /denied/.test(line))]
+  t.same([had.length, denied.length, lines.length], [RACES, RACES, 2 * RACES])
+  const uids = new Map([
+    ['first', FIRST],
+    ['second', SECOND],
+  ])
+  for (const line of had) {
+    const [name = '', , index] = line.split(' ')
+    t.equal((await stat(join(folder, `f${index}`))).uid, uids.get(name), line)
+  }
+})
