@@ -1,7 +1,7 @@
 /** Extended attributes, and POSIX ACLs, which come as such. Limits as in linux/limits.h and base/limits.ts. */
 import { PosixError } from '../base/errno.js'
 import { XATTRS_MAX_BYTES, XATTR_NAMES_MAX_BYTES, XATTR_NAME_MAX_BYTES, XATTR_VALUE_MAX_BYTES } from '../base/limits.js'
-import { aclKind, aclName, parseAcl, type Acl, type AclKind } from './acl.js'
+import { aclKind, aclName, parseAcl, type Acl, type AclKind } from '../base/acl.js'
 import type { XattrMode } from './contract.js'
 import type { Core } from './core.js'
 import { SCRIPTS } from './scripts.js'

@@ -6,7 +6,7 @@
  * change of an attribute, here or at another client, drops or replaces it (an attr event, a mutation of ours that settles).
  */
 import { PosixError } from '../base/errno.js'
-import { aclKind } from '../meta/acl.js'
+import { aclKind } from '../base/acl.js'
 import type { Attr } from '../meta/contract.js'
 import type { VfsContext } from './context.js'
 import { Lru } from './lru.js'

@@ -1,5 +1,5 @@
 /** POSIX ACLs as acl(5) has them, for doubles of the store: the same as scripts/lib/acl.lua, written another way. */
-import { ACL_TAG, aclKind, aclName, decodeAcl, encodeAcl, parseAcl, type AclEntry } from '../../src/meta/acl.js'
+import { ACL_TAG, aclKind, aclName, decodeAcl, encodeAcl, parseAcl, type AclEntry } from '../../src/base/acl.js'
 import { PosixError } from '../../src/base/errno.js'
 import type { InodeType } from '../../src/meta/contract.js'
 

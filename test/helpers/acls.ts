@@ -1,6 +1,6 @@
 /** ACLs for tests, written as setfacl(1) has them: `u::rwx,u:1000:r-x,g::r-x,m::rwx,o::---`. */
 import fc from 'fast-check'
-import { ACL_TAG, aclName, decodeAcl, encodeAcl, type AclEntry } from '../../src/meta/acl.js'
+import { ACL_TAG, aclName, decodeAcl, encodeAcl, type AclEntry } from '../../src/base/acl.js'
 
 export const ACCESS = aclName('access')
 export const DEFAULT = aclName('default')

@@ -7,7 +7,7 @@
 import { WINDOW_BYTES } from '../../src/base/limits.js'
 import { compareTime, systemClock, type Clock } from '../../src/base/clock.js'
 import { PosixError } from '../../src/base/errno.js'
-import { aclKind } from '../../src/meta/acl.js'
+import { aclKind } from '../../src/base/acl.js'
 import type { VolumeSettings } from '../../src/cluster/contract.js'
 import type {
   AccessTime,

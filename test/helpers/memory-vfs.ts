@@ -12,7 +12,7 @@ import {
   XATTR_NAME_MAX_BYTES,
   XATTR_VALUE_MAX_BYTES,
 } from '../../src/base/limits.js'
-import { aclKind } from '../../src/meta/acl.js'
+import { aclKind } from '../../src/base/acl.js'
 import { changeMode, dropPrivileges, inherit, setAcl } from './acl-model.js'
 import { LOCK_END, type InodeType, type LockRange } from '../../src/meta/contract.js'
 import type {

@@ -2,7 +2,7 @@
 import type { RedisValue } from '../../src/cluster/contract.js'
 import { WINDOW_BYTES } from '../../src/base/limits.js'
 import type { Attr, DirEntry, MetaStore } from '../../src/meta/contract.js'
-import { parseAcl } from '../../src/meta/acl.js'
+import { parseAcl } from '../../src/base/acl.js'
 import { VolumeKeys, type PartitionKeys } from '../../src/meta/keys.js'
 import type { MetaVolume } from './meta.js'
 

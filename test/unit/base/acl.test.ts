@@ -2,7 +2,7 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { PosixError } from '../../../src/base/errno.js'
-import { aclKind, aclName, parseAcl } from '../../../src/meta/acl.js'
+import { aclKind, aclName, parseAcl } from '../../../src/base/acl.js'
 import { aclOf, anyAcl, textOf } from '../../helpers/acls.js'
 
 t.test('an ACL is read as the mode that it stands for', (t) => {

@@ -3,8 +3,8 @@
  * entries of u16 tag, u16 permissions, u32 id. The store keeps these bytes. An access ACL and the mode of its inode tell
  * the same of the owner, of others and of the group class, so both are changed in one script only (scripts/lib/acl.lua).
  */
-import { PosixError } from '../base/errno.js'
-import { ACL_MAX_BYTES } from '../base/limits.js'
+import { PosixError } from './errno.js'
+import { ACL_MAX_BYTES } from './limits.js'
 
 export type AclKind = 'access' | 'default'
 
