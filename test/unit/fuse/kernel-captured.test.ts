@@ -65,7 +65,7 @@ t.test('what a kernel asked is answered as it was answered then', { timeout: 60_
     vfs,
     log: silentLog,
     send: (parts) => answers.push(Buffer.concat(parts)),
-    onRefused: () => void t.fail("refused"),
+    onRefused: () => void t.fail('refused'),
   })
   for (const [at, { name, request, answer }] of all.entries()) {
     answers.length = 0
