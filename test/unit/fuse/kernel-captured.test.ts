@@ -59,10 +59,10 @@ async function captured(): Promise<Captured[]> {
 
 t.test('what a kernel asked is answered as it was answered then', { timeout: 60_000 }, async (t) => {
   const all = await captured()
-  const { vfs, close } = await openBackend('vfs', silentLog)
+  const backend = await openBackend('vfs', silentLog)
   const answers: Buffer[] = []
   const server = new FuseServer({
-    vfs,
+    vfs: backend.vfs,
     log: silentLog,
     send: (parts) => answers.push(Buffer.concat(parts)),
     onRefused: () => void t.fail('refused'),
@@ -83,7 +83,7 @@ t.test('what a kernel asked is answered as it was answered then', { timeout: 60_
     if (EXACT.has(name)) t.same(got, answer, `${label}: bytes`)
   }
   await server.end()
-  t.match(await close(), /^0 open handles/)
+  t.match(await backend.close(), /^0 open handles/)
 })
 
 t.test('every opcode of the table was captured, but for a few that one program cannot cause', async (t) => {
