@@ -5,14 +5,10 @@
  * Reading: uv_poll wakes us when there is a request; after one, an idle handle keeps the loop from sleeping for spin_ns,
  * and the descriptor is read again in each turn: waking an idle core costs more than the request itself. Nothing runs when
  * nothing comes.
- *
- * The few functions of libuv used are declared here, since its header is not part of node-api-headers; they and the
- * numbers of the handle types are part of libuv's stable ABI (1.x).
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <node_api.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -22,21 +18,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
-
-struct uv_loop_s;
-typedef struct { void *data; } handle_t; /* every libuv handle begins with its data pointer */
-typedef void (*poll_cb)(handle_t *, int, int);
-typedef void (*idle_cb)(handle_t *);
-extern size_t uv_handle_size(int type);
-extern int uv_poll_init(struct uv_loop_s *, handle_t *, int fd);
-extern int uv_poll_start(handle_t *, int events, poll_cb);
-extern int uv_poll_stop(handle_t *);
-extern int uv_idle_init(struct uv_loop_s *, handle_t *);
-extern int uv_idle_start(handle_t *, idle_cb);
-extern int uv_idle_stop(handle_t *);
-extern void uv_close(handle_t *, idle_cb);
-extern uint64_t uv_hrtime(void);
-enum { HANDLE_IDLE = 6, HANDLE_POLL = 8, POLL_READABLE = 1 };
+#include "addon.h"
 
 /* Requests handled in one turn of the loop before others get theirs. */
 enum { BURST = 32 };
@@ -59,7 +41,7 @@ typedef struct reader {
   uint64_t last_ns;
 } reader_t;
 
-static napi_value fail(napi_env env, int error, const char *what) {
+napi_value fail(napi_env env, int error, const char *what) {
   char text[160];
   snprintf(text, sizeof text, "%s: %s", what, strerror(error));
   napi_value message, code, err;
@@ -291,6 +273,7 @@ NAPI_MODULE_INIT() {
     {"socketPair", NULL, js_socket_pair, NULL, NULL, NULL, napi_enumerable, NULL},
     {"receiveDescriptor", NULL, js_receive, NULL, NULL, NULL, napi_enumerable, NULL},
     {"read", NULL, js_read, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"notifier", NULL, js_notifier, NULL, NULL, NULL, napi_enumerable, NULL},
   };
   napi_define_properties(env, exports, sizeof functions / sizeof *functions, functions);
   return exports;

@@ -10,14 +10,16 @@ import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { say, secondsSince, SetupError } from './say.mjs'
 
-const SOURCE = 'native/fuse_device.c'
+const SOURCES = ['native/fuse_device.c', 'native/notifier.c']
+const HEADER = 'native/addon.h'
 const TARGET = 'native/build/Release/fuse_device.node'
 const PREBUILT = `native/prebuilds/${process.platform}-${process.arch}`
 const STAMP = 'native/build/.stamp'
-const FLAGS = ['-O2', '-Wall', '-Wextra', '-Werror', '-shared', '-fPIC']
+const FLAGS = ['-O2', '-Wall', '-Wextra', '-Werror', '-shared', '-fPIC', '-pthread']
 
 function fingerprint() {
-  const hash = createHash('sha256').update(readFileSync(SOURCE))
+  const hash = createHash('sha256')
+  for (const path of [...SOURCES, HEADER]) hash.update(readFileSync(path))
   return hash.update([process.arch, process.versions.modules, ...FLAGS].join('\0')).digest('hex')
 }
 
@@ -30,7 +32,7 @@ export function ensureNative() {
   mkdirSync(dirname(TARGET), { recursive: true })
   const partial = `${TARGET}.${process.pid}`
   const headers = createRequire(join(process.cwd(), 'package.json'))('node-api-headers').include_dir
-  const result = spawnSync(process.env.CC ?? 'cc', [...FLAGS, '-I', headers, '-o', partial, SOURCE], {
+  const result = spawnSync(process.env.CC ?? 'cc', [...FLAGS, '-I', headers, '-o', partial, ...SOURCES], {
     encoding: 'utf8',
   })
   if (result.status !== 0) {

@@ -263,6 +263,7 @@ export interface MetaStore {
   readonly settings: VolumeSettings
   readonly sessionId: number
 
+  /** ESTALE: the directory itself is gone, so what was there by its name may be in another one by now. */
   lookup(parent: number, name: Buffer): Promise<Attr>
   getattr(ino: number): Promise<Attr>
   setattr(ino: number, change: AttrChange): Promise<Attr>
@@ -366,6 +367,13 @@ export interface MetaStore {
   onEvent(listener: (event: MetaEvent) => void): void
   /** true while pushed invalidation works and the lease is good: only then may anything be cached. */
   readonly coherent: boolean
+  /**
+   * How long from now, in milliseconds, what is cached may be kept by somebody who cannot be told that it became false: a
+   * kernel while this process is stopped. What is left of the lease: others do not wait for us beyond it. 0: not coherent.
+   */
+  readonly coherentMs: number
+  /** Resolves when the listener has had every event of a change that ended before this call, or has been told `lost`. */
+  caughtUp(): Promise<void>
   /** Ends the session: releases what it holds. */
   shutdown(): Promise<void>
 }

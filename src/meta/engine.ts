@@ -162,6 +162,14 @@ class RedisMeta implements MetaStore {
     return this.#isSubscribed && this.#session.isLive
   }
 
+  get coherentMs(): number {
+    return this.#isSubscribed ? this.#session.leaseLeftMs : 0
+  }
+
+  async caughtUp(): Promise<void> {
+    await this.#subscription?.caughtUp()
+  }
+
   onEvent(listener: (event: MetaEvent) => void): void {
     this.#listener = listener
   }

@@ -66,14 +66,24 @@ export class Namespace {
   async lookup(parent: number, name: Buffer): Promise<Attr> {
     const entry = entryOf(parent, name)
     return untilDone(this.#core, async () => {
-      const found = await this.#find(entry)
+      const found = await this.#ask(entry)
       if (found.record !== null) return decodeInode(found.ino, found.record).attr
       // Gone between the two round trips: the name is, too, or it names another inode by now (a rename over it).
       return restartIfGone(this.#getattr(found.ino))
     })
   }
 
+  /** A directory that is gone has no names, for all but lookup. */
   async #find(entry: Entry): Promise<Found> {
+    try {
+      return await this.#ask(entry)
+    } catch (error) {
+      if (!(error instanceof PosixError) || error.code !== 'ESTALE') throw error
+      throw new PosixError('ENOENT', 'the directory is gone', { cause: error })
+    }
+  }
+
+  async #ask(entry: Entry): Promise<Found> {
     const { keys, partitions } = this.#core
     const reply = await this.#core.read(
       SCRIPTS.lookup,

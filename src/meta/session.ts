@@ -66,6 +66,11 @@ export class Session {
     return this.#options.clock.monotonicMs() < this.#validUntilMs
   }
 
+  /** How long it is good from now; 0 if it is not. */
+  get leaseLeftMs(): number {
+    return Math.max(0, this.#validUntilMs - this.#options.clock.monotonicMs())
+  }
+
   /** How long the lease has been good without a gap; 0 if it is not. */
   get liveForMs(): number {
     return this.isLive ? this.#options.clock.monotonicMs() - this.#liveSinceMs : 0

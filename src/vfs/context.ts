@@ -9,6 +9,7 @@ import { ChunkCache } from './chunk-cache.js'
 import type { AtimePolicy } from './contract.js'
 import { Compactor } from './compactor.js'
 import { Committer } from './committer.js'
+import { Coherence } from './coherence.js'
 import { ExtentCache } from './extent-cache.js'
 import { Freshness } from './freshness.js'
 import { Handles } from './handles.js'
@@ -65,6 +66,7 @@ export class VfsContext {
   readonly reader: Reader
   readonly locks: FileLocks
   readonly atimes: AccessTimes
+  readonly coherence: Coherence
 
   constructor(options: VfsOptions) {
     const { meta, chunks, clock = systemClock, log = silentLog, durability = 'quorum' } = options
@@ -102,6 +104,7 @@ export class VfsContext {
     const policy = this.readOnly ? 'noatime' : (options.atime ?? 'relatime')
     const skipsDirectories = options.nodiratime ?? false
     this.atimes = new AccessTimes({ meta, attrs, fresh, clock, log, policy, skipsDirectories })
+    this.coherence = new Coherence(this)
     meta.onEvent((event) => this.#onEvent(event))
   }
 
@@ -124,8 +127,13 @@ export class VfsContext {
     this.attrs.clear()
   }
 
-  /** Drops exactly what the event names. */
+  /** Drops exactly what the event names, here first, then in the kernel: a question that comes between must not find it. */
   #onEvent(event: MetaEvent): void {
+    this.#drop(event)
+    this.coherence.onEvent(event)
+  }
+
+  #drop(event: MetaEvent): void {
     switch (event.kind) {
       case 'attr':
         this.attrs.drop(event.ino)

@@ -62,7 +62,38 @@ export interface LockChange extends LockRange {
   readonly pid: number
 }
 
+/** What became false of answers given before. */
+export type Invalidation =
+  | { readonly kind: 'attr'; readonly ino: number }
+  /** Contents and attributes. */
+  | { readonly kind: 'data'; readonly ino: number }
+  /** What a name means, or that there is none. */
+  | { readonly kind: 'entry'; readonly parent: number; readonly name: Buffer }
+  | { readonly kind: 'all' }
+
+/**
+ * For a driver whose kernel keeps answers. It may give a lifetime to what `attr` and `entry` answer in the very turn in
+ * which it encodes the reply: they answer only what is known to be true now, and all that becomes false later is told
+ * by onInvalidate. What the kernel itself changed through this driver is not told: it knows.
+ */
+export interface VfsCoherence {
+  /** How long from now anything may be kept, in milliseconds; 0: nothing may. */
+  lifetimeMs(): number
+  /** Attributes as getattr would answer them; undefined when it would have to ask. */
+  attr(ino: number): Attr | undefined
+  /** The inode of a name; 0: there is none; undefined when lookup would have to ask. */
+  entry(parent: number, name: Buffer): number | undefined
+  /** Resolves when the listener has heard of every change that ended before this call. */
+  caughtUp(): Promise<void>
+  /** One listener. */
+  onInvalidate(listener: (what: Invalidation) => void): void
+  /** Tells the listener: for other users of the same VFS in this process, whose changes the kernel does not know of. */
+  invalidate(what: Invalidation): void
+}
+
 export interface VfsContract {
+  readonly coherence: VfsCoherence
+
   lookup(caller: Caller, parent: number, name: Buffer): Promise<Attr>
   /** With what is buffered here and not committed yet. */
   getattr(caller: Caller, ino: number): Promise<Attr>

@@ -16,6 +16,10 @@ export class InodeState {
     this.writer = new InodeWriter(ino, deps)
   }
 
+  get isSettled(): boolean {
+    return this.#gate === null
+  }
+
   /** Resolves when no change of size is under way: reads and writes see the file before it or after it. */
   async settled(): Promise<void> {
     while (this.#gate !== null) await this.#gate

@@ -28,7 +28,7 @@ export class Namespace {
     }
     const { meta, dentries, attrs, fresh } = this.#context
     const mark = fresh.mark()
-    const attr = await orMissing(meta.lookup(parent, name))
+    const attr = await ofDirectory(orMissing(meta.lookup(parent, name)))
     dentries.put(parent, name, attr?.ino ?? NEGATIVE, mark)
     if (attr === null) throw new PosixError('ENOENT')
     attrs.put(attr, mark)
@@ -160,5 +160,15 @@ export class Namespace {
   #forget(ino: number | undefined): void {
     if (ino === undefined) this.#context.forgetAttrs()
     else if (ino !== NEGATIVE) this.#context.attrs.drop(ino)
+  }
+}
+
+/** A name that is missing because its directory is gone: not kept as missing, for the directory is not there to be told of. */
+async function ofDirectory<T>(question: Promise<T>): Promise<T> {
+  try {
+    return await question
+  } catch (error) {
+    if (!(error instanceof PosixError) || error.code !== 'ESTALE') throw error
+    throw new PosixError('ENOENT', 'the directory is gone', { cause: error })
   }
 }

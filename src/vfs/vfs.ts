@@ -27,6 +27,7 @@ import type {
   OpenFlags,
   RenameFlags,
   StatFs,
+  VfsCoherence,
   VfsContract,
   VfsDirEntry,
 } from './contract.js'
@@ -50,6 +51,7 @@ export function createVfs(options: VfsOptions): VfsContract {
 }
 
 class Vfs implements VfsContract {
+  readonly coherence: VfsCoherence
   readonly #context: VfsContext
   readonly #attributes: Attributes
   readonly #names: Namespace
@@ -62,6 +64,7 @@ class Vfs implements VfsContract {
 
   constructor(context: VfsContext) {
     this.#context = context
+    this.coherence = context.coherence
     this.#attributes = new Attributes(context)
     this.#names = new Namespace(context, this.#attributes)
     this.#files = new Files(context, this.#attributes)

@@ -98,7 +98,7 @@ export function nameClaims(t: Test, open: OpenVolume): void {
     const expected: readonly (readonly [string, string, () => Promise<unknown>])[] = [
       ['lookup of no name', 'ENOENT', () => meta.lookup(ROOT, bytes('none'))],
       ['lookup in a file', 'ENOTDIR', () => meta.lookup(file.ino, bytes('x'))],
-      ['lookup in nothing', 'ENOENT', () => meta.lookup(gone, bytes('x'))],
+      ['lookup in nothing', 'ESTALE', () => meta.lookup(gone, bytes('x'))],
       ['getattr of nothing', 'ENOENT', () => meta.getattr(gone)],
       ['create of a name that is there', 'EEXIST', () => meta.create(ROOT, bytes('file'), newFile(), EXCLUSIVE)],
       ['create of a directory that is there', 'EEXIST', () => meta.create(ROOT, bytes('dir'), newFile(), EXCLUSIVE)],

@@ -59,7 +59,7 @@ export class CuttableRedis implements RedisStore {
     onState: (healthy: boolean) => void,
   ): Promise<Subscription> {
     this.#states.push(onState)
-    return this.#store.subscribe(
+    const subscription = await this.#store.subscribe(
       channels,
       (channel, message) => {
         if (!this.#isCut) onMessage(channel, message)
@@ -68,6 +68,11 @@ export class CuttableRedis implements RedisStore {
         if (!this.#isCut) onState(healthy)
       },
     )
+    const caughtUp = async (): Promise<void> => {
+      await this.#gate()
+      await subscription.caughtUp()
+    }
+    return { caughtUp, close: () => subscription.close() }
   }
 
   waitReplicas(keys: readonly string[], replicas: number, timeoutMs: number): Promise<number> {

@@ -193,6 +193,13 @@ export class MemoryMeta implements MetaStore {
     return this.#coherent
   }
 
+  /** What is left of the lease, for tests that let it run out. */
+  leaseMs = 30_000
+
+  get coherentMs(): number {
+    return this.#coherent ? this.leaseMs : 0
+  }
+
   /** The subscription is lost, or back. */
   setCoherent(coherent: boolean): void {
     this.#coherent = coherent
@@ -247,6 +254,10 @@ export class MemoryMeta implements MetaStore {
     })
   }
 
+  caughtUp(): Promise<void> {
+    return this.#inbox
+  }
+
   /** Resolves when every event sent so far was delivered. */
   async delivered(): Promise<void> {
     await this.#inbox
@@ -254,6 +265,7 @@ export class MemoryMeta implements MetaStore {
 
   lookup(parent: number, name: Buffer): Promise<Attr> {
     return this.#call('lookup', () => {
+      if (!this.#volume.inodes.has(parent)) throw new PosixError('ESTALE')
       const ino = this.#directory(parent).names.get(key(name))
       if (ino === undefined) throw new PosixError('ENOENT')
       return { ...this.#inode(ino).attr }

@@ -13,6 +13,7 @@ import {
   XATTR_VALUE_MAX_BYTES,
 } from '../../src/base/limits.js'
 import { aclKind } from '../../src/base/acl.js'
+import { NOTHING_KEPT } from '../../src/vfs/coherence.js'
 import { changeMode, dropPrivileges, inherit, setAcl } from './acl-model.js'
 import { LOCK_END, type InodeType, type LockRange } from '../../src/meta/contract.js'
 import type {
@@ -83,6 +84,7 @@ interface Place {
 }
 
 export class MemoryVfs implements VfsContract {
+  readonly coherence = NOTHING_KEPT
   readonly #clock: Clock
   readonly #nodes = new Map<number, Node>()
   readonly #files = new Map<number, OpenFile>()

@@ -2,6 +2,7 @@
 import { fileURLToPath } from 'node:url'
 import loadFrom from 'node-gyp-build'
 import { RingfsError, messageOf } from '../../base/errors.js'
+import type { NotifierThreads } from './notifier.js'
 
 export interface FuseAddon {
   /** mount(2). Throws an Error with `errno`. */
@@ -15,6 +16,12 @@ export interface FuseAddon {
    * next one: the same if it kept nothing of it. A length below 0 is a negative errno: the last call (ENODEV: unmounted).
    */
   read(fd: number, buffer: Buffer, spinMicroseconds: number, onRequest: (length: number) => Buffer): () => void
+  /**
+   * Threads that write what is sent into `fd`, each write as a whole: it may wait in the kernel, and `send` does not. `onDone`
+   * is called on the main loop when it is written, with 0 or a positive errno. After `close` nothing is written any more
+   * and nothing told; a thread that waits in the kernel ends when it is let go.
+   */
+  notifier(fd: number, threads: number, onDone: (id: number, errno: number) => void): NotifierThreads
 }
 
 // Seen from dist/src/fuse/kernel, in a checkout and when installed.
@@ -35,5 +42,5 @@ export function loadAddon(folder: string = FOLDER): FuseAddon {
 
 function isAddon(value: unknown): value is FuseAddon {
   if (typeof value !== 'object' || value === null) return false
-  return ['mount', 'socketPair', 'receiveDescriptor', 'read'].every((name) => name in value)
+  return ['mount', 'socketPair', 'receiveDescriptor', 'read', 'notifier'].every((name) => name in value)
 }

@@ -1,12 +1,16 @@
 /** Directory entries as READDIR and READDIRPLUS answer them: struct fuse_dirent and fuse_direntplus. */
-import type { VfsDirEntry } from '../../vfs/contract.js'
-import { ENTRY_BYTES, writeEntry, writeU64 } from './wire.js'
+import type { Attr, VfsDirEntry } from '../../vfs/contract.js'
+import { ENTRY_BYTES, writeEntry, writeU64, type Lifetimes } from './wire.js'
 
 const DIRENT_BYTES = 24
 const ALIGN = 8
 
-/** As many as fit. The kernel asks for the rest from the offset of the last. */
-export function encodeEntries(entries: readonly VfsDirEntry[], room: number, plus: boolean): Buffer {
+/** What the kernel is to be told of an entry: kernel-cache.ts. */
+export type Describe = (name: Buffer, attr: Attr) => Lifetimes & { readonly attr: Attr }
+
+/** As many as fit. The kernel asks for the rest from the offset of the last. With `describe`: READDIRPLUS. */
+export function encodeEntries(entries: readonly VfsDirEntry[], room: number, describe: Describe | null): Buffer {
+  const plus = describe !== null
   const out = Buffer.allocUnsafe(
     Math.min(
       room,
@@ -17,7 +21,7 @@ export function encodeEntries(entries: readonly VfsDirEntry[], room: number, plu
   for (const entry of entries) {
     const bytes = entryBytes(entry, plus)
     if (at + bytes > room) break
-    if (plus) at += writePlus(out, at, entry)
+    if (plus) at += writePlus(out, at, entry, describe)
     at += writeDirent(out, at, entry)
   }
   return out.subarray(0, at)
@@ -28,10 +32,13 @@ export function entryBytes(entry: VfsDirEntry, plus: boolean): number {
 }
 
 /** An entry without attributes (and . and ..) has node id 0: the kernel looks it up when it needs it. */
-function writePlus(out: Buffer, at: number, entry: VfsDirEntry): number {
+function writePlus(out: Buffer, at: number, entry: VfsDirEntry, describe: Describe): number {
   const isDots = entry.name.length <= 2 && entry.name.every((byte) => byte === 0x2e)
   if (entry.attr === undefined || isDots) out.fill(0, at, at + ENTRY_BYTES)
-  else writeEntry(out, at, entry.attr)
+  else {
+    const { attr, ...lifetimes } = describe(entry.name, entry.attr)
+    writeEntry(out, at, attr, lifetimes)
+  }
   return ENTRY_BYTES
 }
 

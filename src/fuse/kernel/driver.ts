@@ -35,6 +35,7 @@ export class KernelDriver implements FuseDriver {
         log.error('the kernel speaks an older FUSE protocol than 7.31: use --driver fuse-native')
         device.close()
       },
+      startThreads: (threads, onDone) => addon.notifier(fd, threads, onDone),
       onReady: () => void raiseReadAhead(mountpoint, log),
     })
     const device: FuseDevice = new FuseDevice(addon, fd, (bytes) => server.handle(bytes), log)

@@ -8,6 +8,7 @@ import { LockHandlers } from './handlers/locks.js'
 import { NameHandlers } from './handlers/names.js'
 import { RangeHandlers } from './handlers/ranges.js'
 import { nothing, type Answer, type DropTable, type HandlerTable, type Request } from './handlers/request.js'
+import type { KernelCache } from './kernel-cache.js'
 import { XattrHandlers } from './handlers/xattrs.js'
 
 export type { Answer, Handler, Request } from './handlers/request.js'
@@ -18,17 +19,17 @@ export class Handlers {
   readonly table: HandlerTable
   readonly #dropTable: DropTable
 
-  constructor(vfs: VfsContract) {
-    this.#files = new FileHandlers(vfs)
-    this.#directories = new DirectoryHandlers(vfs)
+  constructor(vfs: VfsContract, cache: KernelCache) {
+    this.#files = new FileHandlers(vfs, cache)
+    this.#directories = new DirectoryHandlers(vfs, cache)
     this.table = {
-      ...new NameHandlers(vfs).table,
-      ...new AttributeHandlers(vfs).table,
+      ...new NameHandlers(vfs, cache).table,
+      ...new AttributeHandlers(vfs, cache).table,
       ...new XattrHandlers(vfs).table,
       ...this.#files.table,
       ...this.#directories.table,
       ...new RangeHandlers(vfs).table,
-      ...new LockHandlers(vfs).table,
+      ...new LockHandlers(vfs, cache).table,
       destroy: nothing,
     }
     this.#dropTable = { ...this.#files.dropTable, ...this.#directories.dropTable }

@@ -23,6 +23,7 @@ const BIG_WRITES = 1 << 5
 /** The umask is for us to apply, who know of default ACLs. */
 const DONT_MASK = 1 << 6
 const FLOCK_LOCKS = 1 << 10
+/** A read of cached pages looks at the attributes first: kernel-cache.ts says why this stays on. */
 const AUTO_INVAL_DATA = 1 << 12
 const DO_READDIRPLUS = 1 << 13
 const READDIRPLUS_AUTO = 1 << 14

@@ -4,6 +4,7 @@
  *
  * Invariant: every request that wants an answer gets exactly one, whatever its handler does; none gets two.
  */
+import { systemClock, type Clock } from '../../base/clock.js'
 import { ERRNO, PosixError, errnoOf } from '../../base/errno.js'
 import { messageOf } from '../../base/errors.js'
 import { invariant } from '../../base/invariant.js'
@@ -12,7 +13,12 @@ import type { Log } from '../../base/log.js'
 import type { VfsContract } from '../../vfs/contract.js'
 import { isDying } from './dying.js'
 import { Handlers, type Answer, type Handler, type Request } from './handlers.js'
+import { InUse, askedNodes, heldNodes } from './in-use.js'
 import { agreedFlags, negotiate } from './init.js'
+import { KernelCache } from './kernel-cache.js'
+import { Notifier, type StartThreads } from './notifier.js'
+import { EPOCH_MINOR } from './notify.js'
+import { isStale, staleInstead } from './stale.js'
 import { BY_CODE, OPCODES, type Opcode } from './opcodes.js'
 import { RunningRequests, type InterruptMode, type RunningOptions, type RunningRequest } from './running.js'
 import { HIGH, IN_HEADER_BYTES, decodeHeader, encodeHeader, readName, readU64, type RequestHeader } from './wire.js'
@@ -26,6 +32,9 @@ export interface ServerOptions {
   readonly onRefused: () => void
   /** The mount is ready for requests. */
   readonly onReady?: () => void
+  /** Threads that write notifications; without them the kernel keeps nothing. */
+  readonly startThreads?: StartThreads
+  readonly clock?: Clock
   /** For tests: running.ts. */
   readonly running?: Partial<RunningOptions>
 }
@@ -46,6 +55,11 @@ export class FuseServer {
   readonly #handlers: Handlers
   readonly #table: Readonly<Record<string, Handler>>
   readonly #requests: RunningRequests
+  readonly #inUse = new InUse((node) => this.#notifier?.free(node))
+  readonly #asked = new InUse()
+  readonly #notifier: Notifier | null
+  /** What the kernel keeps of this mount. */
+  readonly cache: KernelCache
   #isReady = false
   #agreed = 0
   #running = 0
@@ -53,11 +67,26 @@ export class FuseServer {
 
   constructor(options: ServerOptions) {
     this.#options = options
-    this.#handlers = new Handlers(options.vfs)
+    const { vfs, clock = systemClock } = options
+    this.#notifier = this.#startNotifier(clock)
+    const isAsked = (node: number): boolean => this.#asked.has(node)
+    this.cache = new KernelCache({ coherence: vfs.coherence, clock, notifier: this.#notifier, isAsked })
+    this.#handlers = new Handlers(vfs, this.cache)
     this.#table = this.#handlers.table
     this.#requests = new RunningRequests({ isDying, recheckMs: RECHECK_MS, ...options.running })
     for (const { name } of OPCODES) {
       invariant(OWN.has(name) || this.#table[name] !== undefined, `opcode ${name} has a handler`)
+    }
+  }
+
+  #startNotifier(clock: Clock): Notifier | null {
+    const { startThreads, log } = this.#options
+    if (startThreads === undefined) return null
+    try {
+      return new Notifier({ start: startThreads, clock, log, isInUse: (node) => this.#inUse.has(node) })
+    } catch (error) {
+      log.warn({ error: messageOf(error) }, 'no threads for notifications: the kernel caches nothing')
+      return null
     }
   }
 
@@ -91,6 +120,7 @@ export class FuseServer {
   /** The kernel has let go. Waits for what is under way (not for what was abandoned: it may hang for ever), then closes what it did not close itself. */
   async end(): Promise<void> {
     this.#requests.abortWaiting()
+    this.cache.close()
     if (this.#running > 0) {
       await new Promise<void>((resolve) => {
         this.#idle = resolve
@@ -106,6 +136,7 @@ export class FuseServer {
       this.#options.onRefused()
       return
     }
+    this.cache.hasEpoch = body.readUInt32LE(4) >= EPOCH_MINOR
     this.#isReady = true
     this.#agreed = agreedFlags(reply)
     this.#options.send([encodeHeader(header, 0, reply.length), reply])
@@ -114,6 +145,10 @@ export class FuseServer {
 
   async #run(header: RequestHeader, opcode: Opcode, body: Buffer): Promise<void> {
     this.#running++
+    const held = heldNodes(header, opcode, body)
+    const asked = askedNodes(header, opcode)
+    this.#inUse.begin(held)
+    this.#asked.begin(asked)
     const unique = header.uniqueLow + header.uniqueHigh * HIGH
     const running = this.#requests.begin(unique, header.pid, interruptMode(opcode, body), () => {
       this.#fail(header, ERRNO.EINTR)
@@ -127,10 +162,15 @@ export class FuseServer {
       const answer = await handler(request)
       if (running.isAbandoned) await this.#handlers.drop(opcode.name, request, answer)
       else if (opcode.replies) this.#answer(header, answer)
-    } catch (error) {
+    } catch (thrown) {
+      const error = await staleInstead(thrown, this.#options.vfs, opcode.name, header, header.node)
+      // The kernel walks the path again: an open at its end is the second.
+      if (opcode.name !== 'open' && isStale(error)) this.cache.retries.begin(header.pid)
       this.#report(opcode, error)
       if (opcode.replies && !running.isAbandoned) this.#fail(header, errnoFor(opcode, error))
     } finally {
+      this.#inUse.end(held)
+      this.#asked.end(asked)
       this.#requests.end(unique, running)
       if (!running.isAbandoned) this.#done()
     }

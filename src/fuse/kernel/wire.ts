@@ -89,21 +89,45 @@ export function writeAttr(out: Buffer, at: number, attr: Attr): void {
   out.writeUInt32LE(0, at + 84)
 }
 
-/** struct fuse_entry_out with no lifetime: the kernel asks again each time. */
-export function writeEntry(out: Buffer, at: number, attr: Attr): void {
-  out.fill(0, at, at + ENTRY_BYTES - ATTR_BYTES)
-  writeU64(out, attr.ino, at)
+/** How long the kernel may go by an answer, in milliseconds; 0: it asks again each time. */
+export interface Lifetimes {
+  readonly entryMs: number
+  readonly attrMs: number
+}
+
+/** struct fuse_entry_out. */
+export function writeEntry(out: Buffer, at: number, attr: Attr, { entryMs, attrMs }: Lifetimes): void {
+  writeEntryHead(out, at, attr.ino, entryMs, attrMs)
   writeAttr(out, at + ENTRY_BYTES - ATTR_BYTES, attr)
 }
 
-export function encodeEntry(attr: Attr): Buffer {
+function writeEntryHead(out: Buffer, at: number, node: number, entryMs: number, attrMs: number): void {
+  writeU64(out, node, at)
+  writeU64(out, 0, at + 8) // generation: a number is never used twice
+  writeU64(out, seconds(entryMs), at + 16)
+  writeU64(out, seconds(attrMs), at + 24)
+  out.writeUInt32LE(nanoseconds(entryMs), at + 32)
+  out.writeUInt32LE(nanoseconds(attrMs), at + 36)
+}
+
+export function encodeEntry(attr: Attr, lifetimes: Lifetimes): Buffer {
   const out = Buffer.allocUnsafe(ENTRY_BYTES)
-  writeEntry(out, 0, attr)
+  writeEntry(out, 0, attr, lifetimes)
   return out
 }
 
-export function encodeAttr(attr: Attr): Buffer {
+/** There is no such name, and the kernel need not ask again for so long. */
+export function encodeNoEntry(entryMs: number): Buffer {
+  const out = Buffer.alloc(ENTRY_BYTES)
+  writeEntryHead(out, 0, 0, entryMs, 0)
+  return out
+}
+
+/** struct fuse_attr_out. */
+export function encodeAttr(attr: Attr, attrMs: number): Buffer {
   const out = Buffer.alloc(ATTR_OUT_BYTES)
+  writeU64(out, seconds(attrMs), 0)
+  out.writeUInt32LE(nanoseconds(attrMs), 8)
   writeAttr(out, ATTR_OUT_BYTES - ATTR_BYTES, attr)
   return out
 }
@@ -114,8 +138,10 @@ const STATX_OUT_BYTES = 288
 const STATX_AT = 32
 
 /** struct fuse_statx_out: the attributes with the time of birth. */
-export function encodeStatx(attr: Attr): Buffer {
+export function encodeStatx(attr: Attr, attrMs: number): Buffer {
   const out = Buffer.alloc(STATX_OUT_BYTES)
+  writeU64(out, seconds(attrMs), 0)
+  out.writeUInt32LE(nanoseconds(attrMs), 8)
   out.writeUInt32LE(STATX_MASK, STATX_AT)
   out.writeUInt32LE(IO_BYTES, STATX_AT + 4)
   out.writeUInt32LE(attr.nlink, STATX_AT + 16)
@@ -133,6 +159,14 @@ export function encodeStatx(attr: Attr): Buffer {
   out.writeUInt32LE((attr.rdev & 0xfff00) >>> 8, STATX_AT + 128)
   out.writeUInt32LE((attr.rdev & 0xff) | ((attr.rdev >>> 12) & 0xfff00), STATX_AT + 132)
   return out
+}
+
+function seconds(ms: number): number {
+  return Math.floor(ms / 1000)
+}
+
+function nanoseconds(ms: number): number {
+  return Math.floor((ms % 1000) * 1e6)
 }
 
 /** struct fuse_open_out. */

@@ -1,4 +1,5 @@
 -- include: inode locks read
+-- ESTALE: there is no such directory
 -- KEYS: 3 names of the parent. ARGV: 2 parent, 3 name, 4 hash, 5 partitions
 -- 0, ino, type, record (or false: it lives in another partition)
 local parent = tonumber(ARGV[2])
@@ -7,7 +8,8 @@ if held then return held end
 local _, ino, type = find(KEYS[3], ARGV[3], ARGV[4])
 if not ino then
   local dir = load(parent)
-  if dir and dir.type ~= DIR then return {ENOTDIR} end
+  if not dir then return {ESTALE} end
+  if dir.type ~= DIR then return {ENOTDIR} end
   return {ENOENT}
 end
 local partitions = tonumber(ARGV[5])

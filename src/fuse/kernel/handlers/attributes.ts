@@ -1,5 +1,6 @@
 /** Attributes of inodes and of the volume. */
-import type { AttrChange, Caller, TimeSpec, VfsContract } from '../../../vfs/contract.js'
+import type { Attr, AttrChange, Caller, TimeSpec, VfsContract } from '../../../vfs/contract.js'
+import type { KernelCache } from '../kernel-cache.js'
 import { encodeAttr, encodeStatx, readU64, writeU64 } from '../wire.js'
 import { callerKeeping, nothing, offsetAt, type Answer, type HandlerTable, type Request } from './request.js'
 
@@ -21,14 +22,16 @@ const STATFS_BYTES = 80
 
 export class AttributeHandlers {
   readonly #vfs: VfsContract
+  readonly #cache: KernelCache
 
-  constructor(vfs: VfsContract) {
+  constructor(vfs: VfsContract, cache: KernelCache) {
     this.#vfs = vfs
+    this.#cache = cache
   }
 
   readonly table: HandlerTable = {
-    getattr: async ({ caller, node }) => encodeAttr(await this.#vfs.getattr(caller, node)),
-    statx: async ({ caller, node }) => encodeStatx(await this.#vfs.getattr(caller, node)),
+    getattr: async ({ caller, node }) => this.#attr(await this.#vfs.getattr(caller, node)),
+    statx: async ({ caller, node }) => this.#statx(await this.#vfs.getattr(caller, node)),
     setattr: (request) => this.#setattr(request),
     statfs: () => this.#statfs(),
     syncfs: async () => {
@@ -52,7 +55,17 @@ export class AttributeHandlers {
     const isChown = Object.keys(wanted).length === 0 && caller.uid !== 0
     const kills = (valid & FATTR.kill) !== 0 || isChown
     const change = { ...wanted, ...(kills ? { dropPrivileges: true } : {}) }
-    return encodeAttr(await this.#vfs.setattr(callerKeeping(request, !kills), node, change, handle))
+    return this.#attr(await this.#vfs.setattr(callerKeeping(request, !kills), node, change, handle))
+  }
+
+  #attr(given: Attr): Buffer {
+    const { attr, attrMs } = this.#cache.attr(given)
+    return encodeAttr(attr, attrMs)
+  }
+
+  #statx(given: Attr): Buffer {
+    const { attr, attrMs } = this.#cache.attr(given)
+    return encodeStatx(attr, attrMs)
   }
 
   async #statfs(): Promise<Answer> {
@@ -70,11 +83,13 @@ export class AttributeHandlers {
   }
 }
 
-/** Takes from a file, before it is written to, the set-id bits that an unprivileged write takes away. */
-export async function dropSetid(vfs: VfsContract, caller: Caller, node: number): Promise<void> {
+/** Takes from a file, before it is written to, the set-id bits that an unprivileged write takes away. Answers whether it had any. */
+export async function dropSetid(vfs: VfsContract, caller: Caller, node: number): Promise<boolean> {
   const { mode, type } = await vfs.getattr(caller, node)
   const isSetid = (mode & SUID) !== 0 || (mode & SGID_AND_EXEC) === SGID_AND_EXEC
-  if (type === 'file' && isSetid) await vfs.setattr(caller, node, { dropPrivileges: true })
+  if (type !== 'file' || !isSetid) return false
+  await vfs.setattr(caller, node, { dropPrivileges: true })
+  return true
 }
 
 function readChange(body: Buffer, valid: number): AttrChange {

@@ -1,6 +1,7 @@
 /** Open directories. */
 import type { VfsContract } from '../../../vfs/contract.js'
 import { encodeEntries } from '../dirents.js'
+import type { KernelCache } from '../kernel-cache.js'
 import { encodeOpen } from '../wire.js'
 import { handleIn, handleOf, type Answer, type DropTable, type HandlerTable, type Request } from './request.js'
 
@@ -10,10 +11,12 @@ const DIRENTPLUS_LEAST_BYTES = 160
 
 export class DirectoryHandlers {
   readonly #vfs: VfsContract
+  readonly #cache: KernelCache
   readonly #open = new Set<number>()
 
-  constructor(vfs: VfsContract) {
+  constructor(vfs: VfsContract, cache: KernelCache) {
     this.#vfs = vfs
+    this.#cache = cache
   }
 
   readonly table: HandlerTable = {
@@ -48,10 +51,10 @@ export class DirectoryHandlers {
     for (const handle of this.#open) this.#vfs.releasedir(handle)
   }
 
-  async #readdir({ body }: Request, plus: boolean): Promise<Answer> {
+  async #readdir({ node, body }: Request, plus: boolean): Promise<Answer> {
     const room = body.readUInt32LE(16)
     const limit = Math.max(1, Math.ceil(room / (plus ? DIRENTPLUS_LEAST_BYTES : DIRENT_LEAST_BYTES)))
     const entries = await this.#vfs.readdir(handleOf(body), body.readBigUInt64LE(8), limit, plus)
-    return encodeEntries(entries, room, plus)
+    return encodeEntries(entries, room, plus ? (name, attr) => this.#cache.entry(node, name, attr) : null)
   }
 }

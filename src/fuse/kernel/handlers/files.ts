@@ -2,7 +2,8 @@
 import { PosixError } from '../../../base/errno.js'
 import { messageOf } from '../../../base/errors.js'
 import type { Log } from '../../../base/log.js'
-import type { Attr, Caller, OpenedFile, VfsContract } from '../../../vfs/contract.js'
+import type { Caller, OpenedFile, VfsContract } from '../../../vfs/contract.js'
+import type { KernelCache } from '../kernel-cache.js'
 import { encodeCount, encodeEntry, encodeOpen } from '../wire.js'
 import { dropSetid } from './attributes.js'
 import { createFile } from './create.js'
@@ -26,16 +27,16 @@ const WRITE_CACHE = 1
 const WRITE_KILL = 4
 const OPEN_KILL = 1
 const KEEP_CACHE = 2
-const VERSIONS_MAX = 65_536
+const O_TRUNC = 0o1000
 
 export class FileHandlers {
   readonly #vfs: VfsContract
-  /** Data version of what the kernel's page cache holds of a file, as far as it was opened here. */
-  readonly #versions = new Map<number, number>()
+  readonly #cache: KernelCache
   readonly #open = new Set<number>()
 
-  constructor(vfs: VfsContract) {
+  constructor(vfs: VfsContract, cache: KernelCache) {
     this.#vfs = vfs
+    this.#cache = cache
   }
 
   readonly table: HandlerTable = {
@@ -65,9 +66,7 @@ export class FileHandlers {
   }
 
   readonly dropTable: DropTable = {
-    open: async ({ node }, answer) => {
-      // The page cache was not told of this version.
-      this.#versions.delete(node)
+    open: async (_request, answer) => {
       this.#open.delete(handleIn(answer))
       await this.#vfs.release(handleIn(answer))
     },
@@ -82,20 +81,37 @@ export class FileHandlers {
 
   async #openFile(request: Request): Promise<Answer> {
     const { node, body } = request
-    const caller = callerKeeping(request, (body.readUInt32LE(4) & OPEN_KILL) === 0)
-    const { attr, handle, atimeDue } = await this.#vfs.open(caller, node, body.readUInt32LE(0))
+    const flags = body.readUInt32LE(0)
+    const kills = (body.readUInt32LE(4) & OPEN_KILL) !== 0
+    const { attr, handle, atimeDue } = await this.#openTrue(callerKeeping(request, !kills), node, flags)
     this.#open.add(handle)
+    if ((flags & O_TRUNC) !== 0) {
+      this.#cache.cut(attr)
+      if (kills) this.#cache.changed(node)
+      return encodeOpen(handle, 0)
+    }
+    const keeps = await this.#cache.opened(attr)
     // A read that is to change the access time must come here.
-    return encodeOpen(handle, this.#keepsCache(attr) && atimeDue !== true ? KEEP_CACHE : 0)
+    return encodeOpen(handle, keeps && atimeDue !== true ? KEEP_CACHE : 0)
   }
 
-  /** The page cache stays only if it holds this very version: another client's change makes another version. */
-  #keepsCache({ ino, dataVersion }: Attr): boolean {
-    const known = this.#versions.get(ino)
-    if (known === dataVersion) return true
-    if (this.#versions.size >= VERSIONS_MAX) this.#versions.clear()
-    this.#versions.set(ino, dataVersion)
-    return false
+  /** Throws ESTALE when the kernel may have come here by a name of yesterday: it walks the path again, once (doubts.ts). */
+  async #openTrue(caller: Caller, node: number, flags: number): ReturnType<VfsContract['open']> {
+    const { retries } = this.#cache
+    const isSecond = retries.take(caller.pid)
+    const cuts = (flags & O_TRUNC) !== 0
+    const isTrue = isSecond || this.#cache.isPathTrue(node)
+    try {
+      // Before a file is cut it must be certain that it is the one that was meant.
+      if (cuts && !(await isTrue) && caller.pid !== 0) throw staleName()
+      const opened = await this.#vfs.open(caller, node, flags)
+      if ((await isTrue) || caller.pid === 0) return opened
+      await this.#vfs.release(opened.handle)
+      throw staleName()
+    } catch (error) {
+      if (!isSecond && error instanceof PosixError && error.code === 'ESTALE') retries.begin(caller.pid)
+      throw error
+    }
   }
 
   /** CREATE and TMPFILE: struct fuse_create_in. */
@@ -103,24 +119,32 @@ export class FileHandlers {
     request: Request,
     open: (caller: Caller, mode: number, flags: number) => Promise<OpenedFile>,
   ): Promise<Answer> {
-    const { body } = request
+    const { node, body, names } = request
     const mode = body.readUInt32LE(4) & 0o7777
     const keeping = callerKeeping(request, (body.readUInt32LE(12) & OPEN_KILL) === 0)
     const caller = { ...keeping, umask: body.readUInt32LE(8) & UMASK_BITS }
-    const { attr, handle } = await open(caller, mode, body.readUInt32LE(0))
+    const { attr: made, handle } = await open(caller, mode, body.readUInt32LE(0))
     this.#open.add(handle)
-    return [encodeEntry(attr), encodeOpen(handle, this.#keepsCache(attr) ? KEEP_CACHE : 0)]
+    const keeps = await this.#cache.opened(made)
+    const { attr, ...lifetimes } = this.#cache.entry(node, nameAt(names, 0), made)
+    return [encodeEntry(attr, lifetimes), encodeOpen(handle, keeps ? KEEP_CACHE : 0)]
   }
 
   async #write({ caller, node, body, rest }: Request): Promise<Answer> {
     const bytes = body.readUInt32LE(16)
     const data = body.subarray(rest)
     if (data.length !== bytes) throw new PosixError('EINVAL', 'a write without all of its bytes')
-    if ((body.readUInt32LE(20) & WRITE_KILL) !== 0) await dropSetid(this.#vfs, caller, node)
+    const kills = (body.readUInt32LE(20) & WRITE_KILL) !== 0
+    // The kernel leaves it to us and does not look again.
+    if (kills && (await dropSetid(this.#vfs, caller, node))) this.#cache.changed(node)
     const isCached = (body.readUInt32LE(20) & WRITE_CACHE) !== 0
     const [handle, offset] = [handleOf(body), offsetAt(body, 8)]
     return encodeCount(
       await (isCached ? this.#vfs.writeBack(handle, offset, data) : this.#vfs.write(handle, offset, data)),
     )
   }
+}
+
+function staleName(): PosixError {
+  return new PosixError('ESTALE', 'the name may mean another file by now')
 }

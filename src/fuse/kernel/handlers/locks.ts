@@ -8,6 +8,7 @@
  */
 import { PosixError } from '../../../base/errno.js'
 import type { FileLock, LockConflict, VfsContract } from '../../../vfs/contract.js'
+import type { KernelCache } from '../kernel-cache.js'
 import { handleOf, type Answer, type HandlerTable, type Request } from './request.js'
 
 const F_RDLCK = 0
@@ -18,9 +19,11 @@ const LK_OUT_BYTES = 24
 
 export class LockHandlers {
   readonly #vfs: VfsContract
+  readonly #cache: KernelCache
 
-  constructor(vfs: VfsContract) {
+  constructor(vfs: VfsContract, cache: KernelCache) {
     this.#vfs = vfs
+    this.#cache = cache
   }
 
   readonly table: HandlerTable = {
@@ -36,11 +39,13 @@ export class LockHandlers {
     return encodeConflict(await this.#vfs.getlk(handleOf(body), lock))
   }
 
-  async #setlk({ body, signal }: Request, wait: boolean): Promise<Answer> {
+  async #setlk({ node, body, signal }: Request, wait: boolean): Promise<Answer> {
     const code = body.readUInt32LE(32)
     const type = code === F_UNLCK ? 'unlock' : typeOf(code)
     const change = { ...rangeOf(body), type, pid: body.readUInt32LE(36) } as const
     await this.#vfs.setlk(handleOf(body), change, wait, wait ? signal : undefined)
+    // The VFS has heard of all that others did before: the kernel must have, too.
+    if (type !== 'unlock') await this.#cache.caughtUp(node)
     return undefined
   }
 }

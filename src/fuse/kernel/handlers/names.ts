@@ -1,7 +1,8 @@
 /** Names: lookup, make, move and remove. */
 import { PosixError } from '../../../base/errno.js'
-import type { VfsContract } from '../../../vfs/contract.js'
-import { encodeEntry, readU64 } from '../wire.js'
+import type { Attr, VfsContract } from '../../../vfs/contract.js'
+import type { KernelCache } from '../kernel-cache.js'
+import { encodeEntry, encodeNoEntry, readU64 } from '../wire.js'
 import { UMASK_BITS, nameAt, type Answer, type HandlerTable, type Request } from './request.js'
 
 const RENAME_NOREPLACE = 1
@@ -11,20 +12,23 @@ const S_IFMT = 0o170000
 
 export class NameHandlers {
   readonly #vfs: VfsContract
+  readonly #cache: KernelCache
 
-  constructor(vfs: VfsContract) {
+  constructor(vfs: VfsContract, cache: KernelCache) {
     this.#vfs = vfs
+    this.#cache = cache
   }
 
   readonly table: HandlerTable = {
-    lookup: async ({ caller, node, names }) => encodeEntry(await this.#vfs.lookup(caller, node, nameAt(names, 0))),
+    lookup: (request) => this.#lookup(request),
     readlink: ({ caller, node }) => this.#vfs.readlink(caller, node),
     symlink: async ({ caller, node, names }) =>
-      encodeEntry(await this.#vfs.symlink(caller, node, nameAt(names, 0), nameAt(names, 1))),
+      this.#entry(node, nameAt(names, 0), await this.#vfs.symlink(caller, node, nameAt(names, 0), nameAt(names, 1))),
     mknod: (request) => this.#mknod(request),
     mkdir: async ({ caller, node, body, names }) => {
+      const name = nameAt(names, 0)
       const made = { ...caller, umask: body.readUInt32LE(4) & UMASK_BITS }
-      return encodeEntry(await this.#vfs.mkdir(made, node, nameAt(names, 0), body.readUInt32LE(0) & 0o7777))
+      return this.#entry(node, name, await this.#vfs.mkdir(made, node, name, body.readUInt32LE(0) & 0o7777))
     },
     unlink: async ({ caller, node, names }) => {
       await this.#vfs.unlink(caller, node, nameAt(names, 0))
@@ -37,14 +41,33 @@ export class NameHandlers {
     rename: (request) => this.#rename(request, 0),
     rename2: (request) => this.#rename(request, request.body.readUInt32LE(8)),
     link: async ({ caller, node, body, names }) =>
-      encodeEntry(await this.#vfs.link(caller, readU64(body, 0), node, nameAt(names, 0))),
+      this.#entry(node, nameAt(names, 0), await this.#vfs.link(caller, readU64(body, 0), node, nameAt(names, 0))),
+  }
+
+  #entry(parent: number, name: Buffer, given: Attr): Buffer {
+    const { attr, ...lifetimes } = this.#cache.entry(parent, name, given)
+    return encodeEntry(attr, lifetimes)
+  }
+
+  /** That there is no such name is an answer which the kernel may keep, too: an entry without an inode. */
+  async #lookup({ caller, node, names }: Request): Promise<Answer> {
+    const name = nameAt(names, 0)
+    try {
+      return this.#entry(node, name, await this.#vfs.lookup(caller, node, name))
+    } catch (error) {
+      this.#cache.retries.forget(caller.pid)
+      const entryMs = error instanceof PosixError && error.code === 'ENOENT' ? this.#cache.noEntryMs(node, name) : 0
+      if (entryMs === 0) throw error
+      return encodeNoEntry(entryMs)
+    }
   }
 
   async #mknod({ caller, node, body, names }: Request): Promise<Answer> {
     const mode = body.readUInt32LE(0)
     if ((mode & S_IFMT) === S_IFDIR) throw new PosixError('EINVAL', 'mknod makes no directories')
+    const name = nameAt(names, 0)
     const made = { ...caller, umask: body.readUInt32LE(8) & UMASK_BITS }
-    return encodeEntry(await this.#vfs.mknod(made, node, nameAt(names, 0), mode, body.readUInt32LE(4)))
+    return this.#entry(node, name, await this.#vfs.mknod(made, node, name, mode, body.readUInt32LE(4)))
   }
 
   async #rename({ caller, node, body, names }: Request, flags: number): Promise<Answer> {

@@ -1,0 +1,221 @@
+/**
+ * From what became false to what the kernel is told, and when.
+ *
+ * A notification about an inode makes the kernel ignore every answer about its attributes that is on its way: rightly, but a
+ * read() or lseek(SEEK_END) that asked for the size then goes by the old one. So what nobody waits for is not written while
+ * such a question is under way, nor in the moment after its answer, in which the process that asked comes to take it. It need
+ * not: the answer itself tells what is true, or has no lifetime (kernel-cache.ts).
+ *
+ *   changed --kernel holds nothing of it--> nothing to tell
+ *           --asked for just now--> waits --moment over, or too long--> notifier.ts
+ *           --else-------------------------------------------------->
+ *
+ * An inode that the kernel does not know (ENOENT) although it was described in an answer a moment ago is one that it is about
+ * to know: it is notified once more a little later. Names have the same rule.
+ */
+import type { Clock } from '../../base/clock.js'
+import type { Attr, Invalidation } from '../../vfs/contract.js'
+import { Doubts } from './doubts.js'
+import { Handed, type Given } from './handed.js'
+import type { Notifier } from './notifier.js'
+import { encodeIncEpoch, encodeInvalAttr, encodeInvalData, encodeInvalEntry } from './notify.js'
+
+/** However long a lease may be. */
+export const LIFETIME_MAX_MS = 60_000
+/** In which whoever asked comes to take the answer, and how long he is waited for at most. */
+const GRACE_MS = 2
+const GRACE_MAX_MS = 20
+/** What was handed out less than this ago and is not known is notified again after each of these. */
+const RECENT_MS = 1_000
+const AGAIN_MS: readonly number[] = [10, 100, 1_000]
+const ENOENT = 2
+const EPOCH = 'epoch'
+
+interface GivenAttr extends Given {
+  readonly attr: Attr
+  /** The kernel goes by it without asking. */
+  holds: boolean
+}
+
+interface GivenEntry extends Given {
+  /** 0: there is none. */
+  readonly ino: number
+  readonly isDirectory: boolean
+  holds: boolean
+}
+
+interface Waiting {
+  readonly sinceMs: number
+  withData: boolean
+}
+
+export interface InvalidationOptions {
+  readonly clock: Clock
+  readonly notifier: Notifier
+  /** Whether the kernel may have pages of the file. */
+  readonly hasPages: (ino: number) => boolean
+  readonly withPages: () => Iterable<number>
+  /** Whether a question about the inode's attributes is under way. */
+  readonly isAsked: (ino: number) => boolean
+}
+
+export class Invalidations {
+  readonly #options: InvalidationOptions
+  readonly #attrs = new Handed<number, GivenAttr>(LIFETIME_MAX_MS)
+  readonly #entries = new Handed<string, GivenEntry>(LIFETIME_MAX_MS)
+  readonly #waiting = new Map<number, Waiting>()
+  readonly #doubts = new Doubts()
+  /** The kernel knows INC_EPOCH. */
+  hasEpoch = false
+  #isClosed = false
+
+  constructor(options: InvalidationOptions) {
+    this.#options = options
+  }
+
+  /** An answer about the inode goes out. false: it must have no lifetime, since there is no room to remember it. */
+  answered(attr: Attr, holds: boolean): boolean {
+    return this.#attrs.add(attr.ino, { atMs: this.#nowMs(), attr, holds })
+  }
+
+  /** The name goes out with a lifetime; null: that there is none. */
+  named(parent: number, name: Buffer, attr: Attr | null): boolean {
+    const what = { ino: attr?.ino ?? 0, isDirectory: attr?.type === 'directory' }
+    return this.#entries.add(entryKey(parent, name), { atMs: this.#nowMs(), holds: true, ...what })
+  }
+
+  /** Whether somebody may have come to the inode by a name that means something else now. */
+  isDoubtful(ino: number): boolean {
+    return this.#doubts.has(ino, this.#nowMs())
+  }
+
+  /** What the kernel goes by without asking, if anything. */
+  held(ino: number): Attr | undefined {
+    const given = this.#attrs.last(ino, this.#nowMs())
+    return given?.holds === true ? given.attr : undefined
+  }
+
+  add(what: Invalidation): void {
+    switch (what.kind) {
+      case 'attr':
+        if (this.held(what.ino) !== undefined) this.#whenTaken(what.ino, false)
+        return
+      case 'data':
+        if (this.#options.hasPages(what.ino)) this.#whenTaken(what.ino, true)
+        else if (this.held(what.ino) !== undefined) this.#whenTaken(what.ino, false)
+        return
+      case 'entry':
+        this.#dropEntry(what.parent, what.name)
+        return
+      case 'all':
+        this.#dropAll()
+    }
+  }
+
+  /** Now, whoever is asking: somebody waits for it. */
+  drop(ino: number, alsoData: boolean): void {
+    const { notifier } = this.#options
+    const withData = alsoData || this.#waiting.get(ino)?.withData === true
+    this.#waiting.delete(ino)
+    const given = this.#attrs.last(ino, this.#nowMs())
+    const wasRecent = given !== undefined && given.holds && this.#nowMs() - given.atMs < RECENT_MS
+    if (given !== undefined) given.holds = false
+    const onDone = wasRecent ? this.#again(() => this.#dropAgain(ino)) : undefined
+    notifier.post('attr', ino, ino, encodeInvalAttr(ino), onDone)
+    if (withData) notifier.post('data', ino, ino, encodeInvalData(ino))
+  }
+
+  /** What waits for who is asking waits no longer. */
+  dropWaiting(ino: number): void {
+    if (this.#waiting.has(ino)) this.drop(ino, false)
+  }
+
+  close(): void {
+    this.#isClosed = true
+  }
+
+  #nowMs(): number {
+    return this.#options.clock.monotonicMs()
+  }
+
+  #whenTaken(ino: number, withData: boolean): void {
+    const waiting = this.#waiting.get(ino)
+    if (waiting !== undefined) {
+      waiting.withData ||= withData
+      return
+    }
+    // Only a change of contents has another size with it.
+    const graceMs = withData ? this.#graceMs(ino) : 0
+    if (graceMs <= 0) {
+      this.drop(ino, withData)
+      return
+    }
+    const entry = { sinceMs: this.#nowMs(), withData }
+    this.#waiting.set(ino, entry)
+    void this.#wait(ino, entry, graceMs)
+  }
+
+  async #wait(ino: number, entry: Waiting, firstMs: number): Promise<void> {
+    for (let ms = firstMs; ms > 0 && this.#nowMs() - entry.sinceMs < GRACE_MAX_MS; ms = this.#graceMs(ino)) {
+      await this.#options.clock.sleep(Math.ceil(ms))
+    }
+    // Dropped meanwhile, for somebody who could not wait.
+    if (this.#waiting.get(ino) !== entry || this.#isClosed) return
+    this.drop(ino, entry.withData)
+  }
+
+  #graceMs(ino: number): number {
+    if (this.#options.isAsked(ino)) return GRACE_MS
+    const given = this.#attrs.last(ino, this.#nowMs())
+    return given === undefined ? 0 : given.atMs + GRACE_MS - this.#nowMs()
+  }
+
+  #dropAgain(ino: number): void {
+    this.#options.notifier.post('attr', ino, ino, encodeInvalAttr(ino))
+  }
+
+  #dropEntry(parent: number, name: Buffer): void {
+    const key = entryKey(parent, name)
+    const given = this.#entries.last(key, this.#nowMs())
+    if (given?.holds !== true) return
+    given.holds = false
+    this.#doubts.add(given, this.#nowMs())
+    const bytes = encodeInvalEntry(parent, name)
+    const post = (): void => {
+      this.#options.notifier.post('entry', key, parent, bytes)
+    }
+    const isRecent = this.#nowMs() - given.atMs < RECENT_MS
+    this.#options.notifier.post('entry', key, parent, bytes, isRecent ? this.#again(post) : undefined)
+  }
+
+  #dropAll(): void {
+    const { notifier, withPages } = this.#options
+    const nowMs = this.#nowMs()
+    if (this.hasEpoch) notifier.post('attr', EPOCH, 0, encodeIncEpoch())
+    for (const ino of this.#attrs.keys(nowMs)) this.drop(ino, false)
+    if (!this.hasEpoch) for (const key of this.#entries.keys(nowMs)) this.#dropKey(key)
+    for (const ino of withPages()) notifier.post('data', ino, ino, encodeInvalData(ino))
+  }
+
+  #dropKey(key: string): void {
+    const slash = key.indexOf('/')
+    this.#dropEntry(Number(key.slice(0, slash)), Buffer.from(key.slice(slash + 1), 'latin1'))
+  }
+
+  /** For a notice of what was handed out a moment ago. */
+  #again(post: () => void): (errno: number) => void {
+    return (errno) => {
+      if (errno !== ENOENT) return
+      for (const ms of AGAIN_MS) {
+        void this.#options.clock.sleep(ms).then(() => {
+          if (!this.#isClosed) post()
+        })
+      }
+    }
+  }
+}
+
+/** latin1 keeps every byte of the name apart. */
+function entryKey(parent: number, name: Buffer): string {
+  return `${parent}/${name.toString('latin1')}`
+}

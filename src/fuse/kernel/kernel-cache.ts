@@ -1,0 +1,156 @@
+/**
+ * What the kernel caches of this mount: lifetimes in answers, and notifications that end them early (invalidations.ts).
+ *
+ * Rules, and what each is for:
+ * - A lifetime is given only to what the VFS holds in its own caches in the turn in which the answer is encoded: an answer that
+ *   was overtaken while it was on its way is in none (vfs/coherence.ts).
+ * - No lifetime is longer than what is left of the session's lease: a kernel whose mount process is stopped believes nothing
+ *   beyond the time for which others wait for us.
+ * - An event may come when the answer is written and the process that asked has not yet run to take it. The kernel orders
+ *   these two by itself for attributes of inodes that it knows (attr_version), for names (the directory's lock, or the
+ *   entry being dropped and not just expired), and for pages (their locks). The rest is in invalidations.ts.
+ * - AUTO_INVAL_DATA stays on (init.ts): a read of cached pages first looks at the attributes. So these guard the pages, too,
+ *   when a data notification has to wait, and in a mount process that is stopped.
+ * - An open asks the store. Attributes and pages that are not as the store says now are dropped before the open is answered:
+ *   a second opener must not find them because the first has not yet come to drop them.
+ */
+import { compareTime, type Clock } from '../../base/clock.js'
+import type { Attr, VfsCoherence } from '../../vfs/contract.js'
+import { Retries } from './doubts.js'
+import { Invalidations, LIFETIME_MAX_MS } from './invalidations.js'
+import type { Notifier } from './notifier.js'
+import type { Lifetimes } from './wire.js'
+
+/** Files whose pages' versions are known. */
+const PAGES_MAX = 100_000
+
+export interface KernelCacheOptions {
+  readonly coherence: VfsCoherence
+  readonly clock: Clock
+  /** null: the kernel cannot be told anything, so it may keep nothing. */
+  readonly notifier: Notifier | null
+  /** Whether a question about the inode's attributes is under way. */
+  readonly isAsked: (ino: number) => boolean
+}
+
+export class KernelCache {
+  /** Who was sent back to walk a path again. */
+  readonly retries: Retries
+  readonly #coherence: VfsCoherence
+  readonly #notifier: Notifier | null
+  readonly #told: Invalidations | null
+  /** Data version of what the page cache holds of a file, if it holds anything. */
+  readonly #pages = new Map<number, number>()
+  /** Files that are not in #pages may have pages all the same. */
+  #forgotPages = false
+
+  constructor({ coherence, clock, notifier, isAsked }: KernelCacheOptions) {
+    this.retries = new Retries(clock)
+    this.#coherence = coherence
+    this.#notifier = notifier
+    const hasPages = (ino: number): boolean => this.#forgotPages || this.#pages.has(ino)
+    const withPages = (): Iterable<number> => this.#pages.keys()
+    this.#told = notifier && new Invalidations({ clock, notifier, hasPages, withPages, isAsked })
+    coherence.onInvalidate((what) => this.#told?.add(what))
+  }
+
+  /** What is to be encoded of an inode now: the newest attributes that are known, and for how long they hold. */
+  attr(given: Attr): { readonly attr: Attr; readonly attrMs: number } {
+    const lifetimeMs = this.#lifetimeMs()
+    const known = lifetimeMs === 0 ? undefined : this.#coherence.attr(given.ino)
+    const attr = known ?? given
+    const isKept = this.#told?.answered(attr, known !== undefined) === true
+    return { attr, attrMs: isKept && known !== undefined ? lifetimeMs : 0 }
+  }
+
+  entry(parent: number, name: Buffer, given: Attr): Lifetimes & { readonly attr: Attr } {
+    return { ...this.attr(given), entryMs: this.#entryMs(parent, name, given) }
+  }
+
+  /** How long the kernel may believe that there is no such name. */
+  noEntryMs(parent: number, name: Buffer): number {
+    return this.#entryMs(parent, name, null)
+  }
+
+  #entryMs(parent: number, name: Buffer, attr: Attr | null): number {
+    const lifetimeMs = this.#lifetimeMs()
+    if (lifetimeMs === 0 || this.#coherence.entry(parent, name) !== (attr?.ino ?? 0)) return 0
+    return this.#told?.named(parent, name, attr) === true ? lifetimeMs : 0
+  }
+
+  /** Whether the way to an inode that is to be opened was walked by true names. Resolves when all changes until now are known. */
+  async isPathTrue(ino: number): Promise<boolean> {
+    if (this.#told === null) return true
+    await this.#coherence.caughtUp()
+    return !this.#told.isDoubtful(ino)
+  }
+
+  /**
+   * For an open that is to be answered: the kernel forgets what is not as the store said just now, although the event may not
+   * have come yet. Resolves when that is done, to whether the pages may stay.
+   */
+  async opened(attr: Attr): Promise<boolean> {
+    const { ino, dataVersion } = attr
+    const known = this.#pages.get(ino)
+    const hasOtherPages = known === undefined ? this.#forgotPages : known !== dataVersion
+    if (this.#told !== null) {
+      if (hasOtherPages || this.#holdsOther(attr)) this.#told.drop(ino, hasOtherPages)
+      await this.settled(ino)
+    }
+    this.#setPages(ino, dataVersion)
+    return this.#told !== null || !hasOtherPages
+  }
+
+  /** For an open that cut the file: the kernel drops all pages itself. */
+  cut({ ino, dataVersion }: Attr): void {
+    this.#setPages(ino, dataVersion)
+  }
+
+  /** Resolves when the kernel has been told all that is known of the inode, whoever is asking about it just now. */
+  async caughtUp(ino: number): Promise<void> {
+    this.#told?.dropWaiting(ino)
+    await this.settled(ino)
+  }
+
+  /** Resolves when the kernel has been told what is known about the inode's attributes and pages. */
+  async settled(ino: number): Promise<void> {
+    const notifier = this.#notifier
+    if (notifier === null) return
+    if (!notifier.isSettled('attr', ino)) await notifier.settled('attr', ino)
+    if (!notifier.isSettled('data', ino)) await notifier.settled('data', ino)
+  }
+
+  /** A change of ours that the kernel did not see in its request: what it knows of the inode's attributes is wrong. */
+  changed(ino: number): void {
+    this.#told?.drop(ino, false)
+  }
+
+  /** Minor version of the kernel's protocol. */
+  set hasEpoch(hasEpoch: boolean) {
+    if (this.#told !== null) this.#told.hasEpoch = hasEpoch
+  }
+
+  close(): void {
+    this.#told?.close()
+    this.#notifier?.close()
+  }
+
+  #lifetimeMs(): number {
+    return this.#told === null ? 0 : Math.min(this.#coherence.lifetimeMs(), LIFETIME_MAX_MS)
+  }
+
+  #holdsOther(attr: Attr): boolean {
+    const held = this.#told?.held(attr.ino)
+    if (held === undefined) return false
+    return held.dataVersion !== attr.dataVersion || compareTime(held.ctime, attr.ctime) !== 0
+  }
+
+  #setPages(ino: number, version: number): void {
+    this.#pages.delete(ino)
+    this.#pages.set(ino, version)
+    if (this.#pages.size <= PAGES_MAX) return
+    const oldest = this.#pages.keys().next()
+    if (oldest.done !== true) this.#pages.delete(oldest.value)
+    this.#forgotPages = true
+  }
+}

@@ -1,0 +1,79 @@
+/** What the kernel may keep of this VFS's answers, and what it is told when that is not true any more. */
+import type { MetaEvent } from '../meta/contract.js'
+import type { VfsContext } from './context.js'
+import type { Attr, Invalidation, VfsCoherence } from './contract.js'
+
+type Known = Pick<VfsContext, 'meta' | 'attrs' | 'atimes' | 'dentries' | 'states'>
+
+/**
+ * Invariant: what `attr` and `entry` answer is held by this process's own caches at that moment, and these drop it before
+ * the listener hears of it (context.ts): a reply that was overtaken while it was on its way is in no cache (freshness.ts), so
+ * it gets no lifetime.
+ */
+export class Coherence implements VfsCoherence {
+  readonly #known: Known
+  #listener: (what: Invalidation) => void = () => undefined
+
+  constructor(known: Known) {
+    this.#known = known
+  }
+
+  lifetimeMs(): number {
+    return this.#known.meta.coherentMs
+  }
+
+  /** Not while something of the file is unwritten: its commit changes what the store counts as allocated. */
+  attr(ino: number): Attr | undefined {
+    const { attrs, atimes, states } = this.#known
+    const state = states.peek(ino)
+    if (state !== undefined && (!state.isSettled || state.writer.isDirty)) return undefined
+    const attr = attrs.peek(ino)
+    return attr && atimes.overlay(attr)
+  }
+
+  entry(parent: number, name: Buffer): number | undefined {
+    return this.#known.dentries.peek(parent, name)
+  }
+
+  /** Nothing is kept while nothing would be heard. */
+  async caughtUp(): Promise<void> {
+    if (this.#known.meta.coherent) await this.#known.meta.caughtUp()
+  }
+
+  onInvalidate(listener: (what: Invalidation) => void): void {
+    this.#listener = listener
+  }
+
+  invalidate(what: Invalidation): void {
+    this.#listener(what)
+  }
+
+  onEvent(event: MetaEvent): void {
+    switch (event.kind) {
+      case 'lost':
+        this.#listener({ kind: 'all' })
+        return
+      case 'entry':
+        this.#listener(event)
+        this.#listener({ kind: 'attr', ino: event.parent })
+        return
+      case 'attr':
+      case 'data':
+        this.#listener(event)
+        return
+      case 'back':
+      // Nothing is kept that was not dropped when it was lost: lifetimes were 0.
+      case 'locksLost':
+    }
+  }
+}
+
+/** For a VFS that cannot tell what became false. */
+export const NOTHING_KEPT: VfsCoherence = {
+  lifetimeMs: () => 0,
+  attr: () => undefined,
+  entry: () => undefined,
+  caughtUp: () => Promise.resolve(),
+  onInvalidate: () => undefined,
+  invalidate: () => undefined,
+}

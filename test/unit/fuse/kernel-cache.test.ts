@@ -1,0 +1,294 @@
+/** What the kernel may keep, and what it is told: the driver on the real VFS, two clients, without a kernel. */
+import { setImmediate as turn } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import { ROOT_INO } from '../../../src/base/limits.js'
+import { CachePeer, readEntry } from '../../helpers/cache-peer.js'
+import { ManualClock } from '../../helpers/manual-clock.js'
+import { CALLER, Gate, fixture, make, settle, type Fixture, type Mounted } from '../../helpers/vfs-fixture.js'
+
+const KEEP_CACHE = 2
+const ESTALE = -116
+const ENOENT = -2
+const O_TRUNC = 0o1000
+/** A read that changes the access time has to come here each time. */
+const O_NOATIME = 0o1000000
+const ATTR_CHANGE = { mode: 0o600 }
+
+interface Two extends Fixture {
+  readonly peer: CachePeer
+  readonly clock: ManualClock
+  readonly other: Mounted
+  /** A file with some bytes in it, made by the other client; its number. */
+  readonly file: number
+}
+
+async function two(t: Test, kernelMinor?: number): Promise<Two> {
+  const one = fixture(t)
+  const clock = new ManualClock()
+  const peer = new CachePeer(one.vfs, clock, kernelMinor)
+  const other = one.another()
+  const { ino, handle } = await make(other.vfs, 'file')
+  await other.vfs.write(handle, 0, Buffer.from('before'))
+  await other.vfs.release(handle)
+  await settle()
+  return { ...one, peer, clock, other, file: ino }
+}
+
+const named = Buffer.from('file')
+
+async function rewrite({ vfs }: Mounted, ino: number, text: string): Promise<void> {
+  const { handle } = await vfs.open(CALLER, ino, 1 | O_TRUNC)
+  await vfs.write(handle, 0, Buffer.from(text))
+  await vfs.release(handle)
+}
+
+t.test('names, absent names and attributes get what is left of the lease', async (t) => {
+  const { peer, meta, file } = await two(t)
+  meta.leaseMs = 12_345
+  t.match(await peer.lookup(ROOT_INO, 'file'), { ino: file, entryMs: 12_345, attrMs: 12_345, sizeBytes: 6 })
+  t.match(await peer.lookup(ROOT_INO, 'none'), { error: 0, ino: 0, entryMs: 12_345 })
+  meta.leaseMs = 1.5
+  t.match(await peer.getattr(file), { attrMs: 1.5 })
+  meta.leaseMs = 1e9
+  t.match(await peer.getattr(file), { attrMs: 60_000 }, 'however long the lease')
+})
+
+t.test('nothing has a lifetime while changes of others are not heard of', async (t) => {
+  const { peer, meta, file } = await two(t)
+  await peer.lookup(ROOT_INO, 'file')
+  meta.setCoherent(false)
+  t.match(await peer.lookup(ROOT_INO, 'file'), { ino: file, entryMs: 0, attrMs: 0 })
+  t.match(await peer.lookup(ROOT_INO, 'none'), { error: ENOENT })
+  t.match(await peer.getattr(file), { attrMs: 0 })
+  meta.setCoherent(true)
+  t.match(await peer.lookup(ROOT_INO, 'file'), { entryMs: 30_000, attrMs: 30_000 })
+})
+
+t.test('an answer that was overtaken by a change has no lifetime', async (t) => {
+  const { peer, meta, other, file } = await two(t)
+  const gate = new Gate()
+  meta.after = async (call) => {
+    if (call === 'lookup') await gate.passed
+  }
+  const reply = peer.lookup(ROOT_INO, 'file')
+  await turn()
+  await other.vfs.rename(CALLER, ROOT_INO, named, ROOT_INO, Buffer.from('elsewhere'), {})
+  await other.vfs.setattr(CALLER, file, ATTR_CHANGE)
+  await settle()
+  gate.open()
+  t.match(await reply, { ino: file, entryMs: 0, attrMs: 0 })
+  meta.after = () => undefined
+  t.match(await peer.lookup(ROOT_INO, 'file'), { error: 0, ino: 0 })
+})
+
+t.test('what was made here has a lifetime at once, and its directory is asked for again', async (t) => {
+  const { peer } = await two(t)
+  const body = Buffer.concat([Buffer.alloc(16), Buffer.from('made\0')])
+  const { body: made } = await peer.ask('create', ROOT_INO, body)
+  t.match(readEntry(made), { entryMs: 30_000, attrMs: 30_000 })
+  const mkdir = Buffer.concat([Buffer.alloc(8), Buffer.from('folder\0')])
+  t.match(readEntry((await peer.ask('mkdir', ROOT_INO, mkdir)).body), { entryMs: 30_000, attrMs: 30_000 })
+})
+
+t.test('a listing with attributes gives lifetimes to what is known', async (t) => {
+  const { peer, file } = await two(t)
+  const { body: opened } = await peer.ask('opendir', ROOT_INO, Buffer.alloc(8))
+  const request = Buffer.alloc(40)
+  opened.copy(request, 0, 0, 8)
+  request.writeUInt32LE(4096, 16)
+  const { body } = await peer.ask('readdirplus', ROOT_INO, request)
+  // `.` and `..` come first, each with an empty entry and a name of up to 8 bytes.
+  const third = 2 * (128 + 32)
+  t.match(readEntry(body, third), { ino: file, entryMs: 30_000, attrMs: 30_000 })
+  t.match(readEntry(body, 0), { ino: 0, entryMs: 0 })
+})
+
+t.test('the attributes of a file with unwritten data have no lifetime', async (t) => {
+  const { peer, vfs, file } = await two(t)
+  const { handle } = await vfs.open(CALLER, file, 2)
+  await vfs.write(handle, 0, Buffer.from('more than before'))
+  t.match(await peer.getattr(file), { attrMs: 0 })
+  await vfs.flush(handle)
+  t.match(await peer.getattr(file), { attrMs: 30_000 })
+  await vfs.release(handle)
+})
+
+t.test('the kernel is told of what it holds and of nothing else', async (t) => {
+  const { peer, other, file } = await two(t)
+  await peer.lookup(ROOT_INO, 'file')
+  peer.threads.take()
+  await make(other.vfs, 'unknown')
+  await settle()
+  t.same(peer.threads.take(), [], 'neither the new name nor the root were given out')
+  await other.vfs.setattr(CALLER, file, ATTR_CHANGE)
+  await settle()
+  t.same(peer.threads.take(), [`attr ${file}`])
+  await other.vfs.setattr(CALLER, file, { mode: 0o644 })
+  await settle()
+  t.same(peer.threads.take(), [], 'it has to ask anyway')
+  await other.vfs.rename(CALLER, ROOT_INO, named, ROOT_INO, Buffer.from('new'), {})
+  await settle()
+  t.same(peer.threads.take(), ['entry 1/file'])
+})
+
+t.test('a name that is known to be absent is told when somebody makes it', async (t) => {
+  const { peer, other } = await two(t)
+  await peer.lookup(ROOT_INO, 'none')
+  await make(other.vfs, 'none')
+  await settle()
+  t.same(peer.threads.take(), ['entry 1/none'])
+  t.match(await peer.lookup(ROOT_INO, 'none'), { error: 0, entryMs: 30_000 })
+})
+
+t.test('an inode that was about to become known when it was changed is notified again', async (t) => {
+  const { peer, other, clock, file } = await two(t)
+  await peer.lookup(ROOT_INO, 'file')
+  peer.threads.isQuick = false
+  await other.vfs.setattr(CALLER, file, ATTR_CHANGE)
+  await settle()
+  peer.threads.take()
+  peer.threads.end(`attr ${file}`, 2)
+  await clock.pass(10)
+  t.same(peer.threads.take(), [`attr ${file}`])
+  await clock.pass(5_000)
+  peer.threads.end(`attr ${file}`, 0)
+})
+
+t.test('a change of contents waits until who asked for the size has taken the answer', async (t) => {
+  const { peer, other, clock, file } = await two(t)
+  await peer.open(file)
+  await peer.getattr(file)
+  await other.vfs.setattr(CALLER, file, { sizeBytes: 3 })
+  await settle()
+  t.same(peer.threads.take(), [])
+  await clock.pass(2)
+  t.same(peer.threads.take(), [`attr ${file}`, `data ${file}`])
+})
+
+t.test('when everything is in doubt, all names and all that was given out is told', async (t) => {
+  const { peer, meta, file } = await two(t)
+  await peer.lookup(ROOT_INO, 'file')
+  await peer.getattr(ROOT_INO)
+  await peer.open(file)
+  peer.threads.take()
+  meta.setCoherent(false)
+  await settle()
+  t.same(peer.threads.take().sort(), ['attr 1', `attr ${file}`, `data ${file}`, 'epoch'])
+})
+
+t.test('a kernel without epochs is told each name', async (t) => {
+  const { peer, meta, file } = await two(t, 38)
+  await peer.lookup(ROOT_INO, 'file')
+  await peer.lookup(ROOT_INO, 'none')
+  meta.setCoherent(false)
+  await settle()
+  t.same(peer.threads.take().sort(), [`attr ${file}`, 'entry 1/file', 'entry 1/none'])
+})
+
+t.test('pages stay over an open of the version that they have; others are dropped before its answer', async (t) => {
+  const { peer, other, file } = await two(t)
+  t.match(await peer.open(file, O_NOATIME), { error: 0, flags: KEEP_CACHE }, 'there are none')
+  t.match(await peer.open(file, O_NOATIME), { flags: KEEP_CACHE })
+  t.same(peer.threads.take(), [])
+  peer.threads.isQuick = false
+  await rewrite(other, file, 'after')
+  const open = peer.open(file, O_NOATIME)
+  let isOpen = false
+  void open.then(() => (isOpen = true))
+  await settle()
+  t.same(peer.threads.take(), [`attr ${file}`, `data ${file}`], 'the event came')
+  peer.threads.end(`attr ${file}`)
+  peer.threads.end(`data ${file}`)
+  t.same(peer.threads.take(), [`attr ${file}`, `data ${file}`], 'and then the open')
+  peer.threads.end(`attr ${file}`)
+  await settle()
+  t.equal(isOpen, false, 'not before the pages are gone')
+  peer.threads.end(`data ${file}`)
+  t.match(await open, { error: 0, flags: KEEP_CACHE })
+})
+
+t.test('an open whose event has not come yet has the kernel forget what it holds', async (t) => {
+  const { peer, meta, other, file } = await two(t)
+  await peer.getattr(file)
+  // Events are late, and the fence does not wait for them.
+  const late = t.capture(meta, 'receive', () => undefined)
+  await rewrite(other, file, 'after')
+  t.match(await peer.open(file), { error: 0 })
+  t.same(peer.threads.take(), [`attr ${file}`])
+  t.ok(late().length > 0)
+})
+
+t.test('an open by a name that means another file now is sent back once, and then served', async (t) => {
+  const { peer, other, file } = await two(t)
+  await peer.lookup(ROOT_INO, 'file')
+  await other.vfs.rename(CALLER, ROOT_INO, named, ROOT_INO, Buffer.from('aside'), {})
+  await make(other.vfs, 'file')
+  t.match(await peer.open(file, 0, 50), { error: ESTALE })
+  t.match(await peer.open(file, 0, 51), { error: ESTALE }, 'another thread walked by the same name')
+  t.match(await peer.open(file, 0, 50), { error: 0 }, 'it asked for the name again, and this is what it means')
+  t.match(await peer.open(file, 0, 0), { error: 0 }, 'who cannot be told apart is not sent back')
+})
+
+t.test('a file is not cut by a name that means another file now', async (t) => {
+  const { peer, other, vfs, file } = await two(t)
+  await peer.lookup(ROOT_INO, 'file')
+  await other.vfs.rename(CALLER, ROOT_INO, named, ROOT_INO, Buffer.from('aside'), {})
+  t.match(await peer.open(file, 1 | O_TRUNC), { error: ESTALE })
+  t.match(await vfs.getattr(CALLER, file), { sizeBytes: 6 })
+})
+
+t.test('whatever lies below a directory that was moved away is sent back', async (t) => {
+  const { peer, other } = await two(t)
+  const folder = await other.vfs.mkdir(CALLER, ROOT_INO, Buffer.from('folder'), 0o755)
+  const below = await other.vfs.mknod(CALLER, folder.ino, named, 0o100644, 0)
+  await settle()
+  await peer.lookup(ROOT_INO, 'folder')
+  await peer.lookup(folder.ino, 'file')
+  await other.vfs.rename(CALLER, ROOT_INO, Buffer.from('folder'), ROOT_INO, Buffer.from('old'), {})
+  t.match(await peer.open(below.ino), { error: ESTALE })
+})
+
+t.test(
+  'an inode that is gone is ESTALE, so that the kernel asks for its name; a name that is gone is ENOENT',
+  async (t) => {
+    const { peer, other, file } = await two(t)
+    const folder = await other.vfs.mkdir(CALLER, ROOT_INO, Buffer.from('folder'), 0o755)
+    await settle()
+    await peer.lookup(ROOT_INO, 'file')
+    await other.vfs.unlink(CALLER, ROOT_INO, named)
+    await other.vfs.rmdir(CALLER, ROOT_INO, Buffer.from('folder'))
+    await settle()
+    t.match(await peer.getattr(file), { error: ESTALE })
+    t.match(await peer.lookup(folder.ino, 'any'), { error: ESTALE })
+    t.match(await peer.ask('unlink', ROOT_INO, Buffer.from('file\0')), { error: ENOENT })
+  },
+)
+
+t.test('a lock is answered when the kernel has been told what others did before', async (t) => {
+  const { peer, other, file } = await two(t)
+  const { body: opened } = await peer.ask('open', file, Buffer.alloc(8))
+  await peer.getattr(file)
+  peer.threads.isQuick = false
+  peer.threads.take()
+  await rewrite(other, file, 'after')
+  const lock = Buffer.alloc(48)
+  opened.copy(lock, 0, 0, 8)
+  lock.writeBigUInt64LE(2n ** 63n - 1n, 24)
+  lock.writeUInt32LE(1, 32)
+  let isLocked = false
+  const locked = peer.ask('setlk', file, lock).then(() => (isLocked = true))
+  await settle()
+  t.same(peer.threads.take(), [`attr ${file}`, `data ${file}`])
+  t.equal(isLocked, false)
+  peer.threads.end(`attr ${file}`)
+  peer.threads.end(`data ${file}`)
+  await locked
+})
+
+t.test('a change by another user of the same VFS is told by him', async (t) => {
+  const { peer, vfs, file } = await two(t)
+  await peer.getattr(file)
+  vfs.coherence.invalidate({ kind: 'attr', ino: file })
+  await settle()
+  t.same(peer.threads.take(), [`attr ${file}`])
+})

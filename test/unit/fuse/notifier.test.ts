@@ -1,0 +1,122 @@
+/** The way of notifications, with threads that a test plays. */
+import { setImmediate as turn } from 'node:timers/promises'
+import t from 'tap'
+import { silentLog } from '../../../src/base/log.js'
+import { Notifier } from '../../../src/fuse/kernel/notifier.js'
+import { encodeIncEpoch, encodeInvalAttr, encodeInvalData, encodeInvalEntry } from '../../../src/fuse/kernel/notify.js'
+import { FakeThreads } from '../../helpers/cache-peer.js'
+import { ManualClock } from '../../helpers/manual-clock.js'
+
+function setUp(): { threads: FakeThreads; notifier: Notifier; clock: ManualClock; inUse: Set<number> } {
+  const threads = new FakeThreads()
+  threads.isQuick = false
+  const clock = new ManualClock()
+  const inUse = new Set<number>()
+  const options = { start: threads.start, clock, log: silentLog, isInUse: (node: number) => inUse.has(node) }
+  return { threads, clock, inUse, notifier: new Notifier(options) }
+}
+
+const postAttr = (notifier: Notifier, ino: number): void => {
+  notifier.post('attr', ino, ino, encodeInvalAttr(ino))
+}
+const postData = (notifier: Notifier, ino: number): void => {
+  notifier.post('data', ino, ino, encodeInvalData(ino))
+}
+
+t.test('a notification has no request, its code in place of the error, and the body of linux/fuse.h', async (t) => {
+  const hex = (bytes: Buffer): string => bytes.toString('hex')
+  const number = '0000000000000000'
+  t.equal(hex(encodeInvalAttr(0x102)), `2800000002000000${number}0201000000000000ffffffffffffffff${number}`)
+  t.equal(hex(encodeInvalData(5)), `2800000002000000${number}0500000000000000${number}${number}`)
+  t.equal(
+    hex(encodeInvalEntry(1, Buffer.from([0xff, 0x2e]))),
+    `2300000003000000${number}0100000000000000` + '0200000000000000ff2e00',
+  )
+  t.equal(hex(encodeIncEpoch()), `1000000008000000${number}`)
+})
+
+t.test('the same notice is queued once while no thread has it, and written once more when one had it', async (t) => {
+  const { threads, notifier } = setUp()
+  for (let ino = 0; ino < 256; ino++) postAttr(notifier, 1_000 + ino)
+  postAttr(notifier, 5)
+  postAttr(notifier, 5)
+  threads.take()
+  threads.end('attr 1000')
+  t.same(threads.take(), ['attr 5'], 'no more at once than a window')
+  postAttr(notifier, 5)
+  postAttr(notifier, 5)
+  threads.end('attr 5')
+  t.same(threads.take(), ['attr 5'], 'what was posted while it was written is not lost')
+  threads.end('attr 5')
+  t.same(threads.take(), [])
+  t.ok(notifier.isSettled('attr', 5))
+})
+
+t.test('a directory in use is spared until it is free, but not for long', async (t) => {
+  const { threads, notifier, clock, inUse } = setUp()
+  const post = (): void => {
+    notifier.post('entry', '9/a', 9, encodeInvalEntry(9, Buffer.from('a')))
+  }
+  inUse.add(9)
+  post()
+  t.same(threads.take(), [])
+  inUse.delete(9)
+  notifier.free(9)
+  t.same(threads.take(), ['entry 9/a'])
+  threads.end('entry 9/a')
+  inUse.add(9)
+  post()
+  await clock.pass(9)
+  t.same(threads.take(), [])
+  await clock.pass(2)
+  t.same(threads.take(), ['entry 9/a'])
+})
+
+t.test('attributes are never held back, whoever uses the inode', async (t) => {
+  const { threads, notifier, inUse } = setUp()
+  inUse.add(9)
+  postAttr(notifier, 9)
+  t.same(threads.take(), ['attr 9'])
+})
+
+t.test('who waits for a notice has it sent at once and hears when it is written, even if it failed', async (t) => {
+  const { threads, notifier, inUse } = setUp()
+  inUse.add(9)
+  postData(notifier, 9)
+  t.same(threads.take(), [])
+  let isDone = false
+  const done = notifier.settled('data', 9).then(() => (isDone = true))
+  t.same(threads.take(), ['data 9'])
+  await turn()
+  t.equal(isDone, false)
+  threads.end('data 9', 2)
+  await done
+  t.ok(notifier.isSettled('data', 9))
+  await notifier.settled('data', 9)
+})
+
+t.test('one thread that waits in the kernel holds up no other notice', async (t) => {
+  const { threads, notifier } = setUp()
+  postData(notifier, 1)
+  postData(notifier, 2)
+  postAttr(notifier, 1)
+  t.same(threads.take(), ['data 1', 'data 2', 'attr 1'])
+  threads.end('data 2')
+  threads.end('attr 1')
+  t.ok(notifier.isSettled('data', 2))
+  t.notOk(notifier.isSettled('data', 1))
+})
+
+t.test('the end of the mount lets go of who waits, and nothing is written after it', async (t) => {
+  const { threads, notifier } = setUp()
+  postData(notifier, 1)
+  const waits = notifier.settled('data', 1)
+  notifier.close()
+  await waits
+  t.ok(threads.isClosed)
+  threads.take()
+  postData(notifier, 2)
+  t.same(threads.take(), [])
+  threads.end('data 1', 19)
+  await notifier.settled('data', 1)
+})
