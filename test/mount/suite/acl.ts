@@ -121,6 +121,12 @@ export const acls: readonly Suite[] = [
       t.equal(await left(() => inside(root, ': > file')), '6777')
       t.equal(await left(() => inside(root, 'chown 7:7 file')), '777')
       await chown(file, 1000, 1000)
+      t.equal(
+        await left(() => as(1000, 1000, root, `perl -e 'chown -1, -1, "file" or die'`)),
+        '777',
+        'chown to nobody new',
+      )
+      t.equal(await left(() => as(1000, 1000, root, 'fallocate -l 100000 file')), '777')
       t.equal(await left(() => as(1000, 1000, root, 'dd if=/dev/zero of=file bs=4096 count=1 oflag=direct')), '777')
     },
   },

@@ -107,6 +107,8 @@ t.test('set-id bits go where the kernel says so, whoever calls', async (t) => {
   const setattr = (valid: number): Buffer[] => [words(valid, 0, 0, 0, 9, 0), Buffer.alloc(64)]
   t.equal(await modeAfter('setattr', setattr(8 | 2048), 0), 0o755)
   t.equal(await modeAfter('setattr', setattr(8), 0), 0o6755)
+  t.equal(await modeAfter('setattr', setattr(0), 7), 0o755, 'no change but these, by a user')
+  t.equal(await modeAfter('setattr', setattr(0), 0), 0o6755, 'of root it says nothing')
 })
 
 t.test('CREATE of a name that another client took opens only what the mode lets the caller have', async (t) => {
