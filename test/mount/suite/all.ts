@@ -5,6 +5,7 @@ import type { DriverName } from '../../../src/fuse/driver.js'
 import { within } from '../../helpers/deadline.js'
 import { acls } from './acl.js'
 import { attributes } from './attributes.js'
+import { rawBytes } from './bytes.js'
 import { data } from './data.js'
 import { exchanges } from './exchanges.js'
 import { names } from './names.js'
@@ -20,6 +21,7 @@ const SUITES: readonly Suite[] = [
   ...programs,
   ...data,
   ...names,
+  ...rawBytes,
   ...exchanges,
   ...attributes,
   ...times,
