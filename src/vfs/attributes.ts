@@ -16,6 +16,16 @@ export class Attributes {
   }
 
   async get(ino: number): Promise<Attr> {
+    try {
+      return await this.#get(ino)
+    } catch (error) {
+      const removed = isMissing(error) ? this.#context.directories.removed(ino) : undefined
+      if (removed === undefined) throw error
+      return removed
+    }
+  }
+
+  async #get(ino: number): Promise<Attr> {
     const { attrs, states } = this.#context
     const state = states.peek(ino)
     if (state === undefined) return this.#context.atimes.overlay(await attrs.get(ino))
@@ -51,6 +61,17 @@ export class Attributes {
   }
 
   async set(caller: Caller, ino: number, change: AttrChange): Promise<Attr> {
+    try {
+      return await this.#set(caller, ino, change)
+    } catch (error) {
+      const { directories, clock } = this.#context
+      const removed = isMissing(error) ? directories.changeRemoved(ino, change, clock.now()) : undefined
+      if (removed === undefined) throw error
+      return removed
+    }
+  }
+
+  async #set(caller: Caller, ino: number, change: AttrChange): Promise<Attr> {
     const { states } = this.#context
     if (change.mode !== undefined) change = { ...change, mode: change.mode & MODE_BITS }
     if (change.atime !== undefined) await this.#context.atimes.overrule(ino)
@@ -92,6 +113,10 @@ export class Attributes {
     states.peek(ino)?.writer.forgetTimes()
     return attr
   }
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof PosixError && error.code === 'ENOENT'
 }
 
 function overlay(attr: Attr, view: DirtyView | null): Attr {

@@ -13,6 +13,7 @@ import { Coherence } from './coherence.js'
 import { ExtentCache } from './extent-cache.js'
 import { Freshness } from './freshness.js'
 import { Handles } from './handles.js'
+import { OpenDirectories } from './open-directories.js'
 import { InodeStates } from './inode-state.js'
 import { FileLocks } from './locks.js'
 import { resolveLimits, type VfsLimits } from './limits.js'
@@ -63,6 +64,7 @@ export class VfsContext {
   readonly compactor: Compactor
   readonly states: InodeStates
   readonly handles: Handles
+  readonly directories = new OpenDirectories()
   readonly reader: Reader
   readonly locks: FileLocks
   readonly atimes: AccessTimes

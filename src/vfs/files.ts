@@ -194,7 +194,7 @@ export class Files {
 
   async #opened(state: InodeState, attr: Attr, flags: number, caller: Caller): Promise<Opened> {
     const shown = await this.#attributes.complete(attr)
-    const file = new FileHandle(state, flags, caller.uid)
+    const file = new FileHandle(state, flags, clearsByItself(caller))
     const atimeDue = file.readable && !file.noAtime && this.#context.atimes.isDue(shown)
     return { attr: shown, handle: this.#context.handles.addFile(file), atimeDue }
   }
@@ -252,6 +252,11 @@ function fitting(offset: number, data: Uint8Array): Uint8Array {
   const room = FILE_MAX_BYTES - offset
   if (room === 0) throw new PosixError('EFBIG', `beyond ${FILE_MAX_BYTES} bytes`)
   return data.length > room ? data.subarray(0, room) : data
+}
+
+/** A driver that tells of CAP_FSETID says itself which write takes set-id bits away: the writer need not be who opened. */
+function clearsByItself({ uid, keepsSetid }: Caller): boolean {
+  return keepsSetid === undefined && uid !== 0
 }
 
 /** What open(2) answers for what is no regular file and reaches a filesystem anyway. */

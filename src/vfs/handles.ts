@@ -14,7 +14,7 @@ export class FileHandle {
   readonly noAtime: boolean
   /** O_SYNC or O_DSYNC: each write is followed by an fsync. */
   readonly sync: boolean
-  /** The writer has no CAP_FSETID. */
+  /** Its writes take set-id bits away. */
   readonly clearSuid: boolean
   readonly readAhead = new ReadAhead()
   /** Locks on its inode were lost while it was open: locks.ts. */
@@ -23,7 +23,7 @@ export class FileHandle {
   reported: number
   reportedByWrite: number
 
-  constructor(state: InodeState, flags: number, uid: number) {
+  constructor(state: InodeState, flags: number, clearSuid: boolean) {
     const access = flags & O_ACCMODE
     this.state = state
     this.readable = access === O_RDONLY || access === O_RDWR
@@ -31,7 +31,7 @@ export class FileHandle {
     this.noAtime = (flags & O_NOATIME) !== 0
     this.append = (flags & O_APPEND) !== 0
     this.sync = (flags & O_DSYNC) !== 0
-    this.clearSuid = uid !== 0
+    this.clearSuid = clearSuid
     this.reported = this.reportedByWrite = state.writer.failures
   }
 

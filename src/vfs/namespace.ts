@@ -85,6 +85,7 @@ export class Namespace {
   async rmdir(parent: number, name: Buffer): Promise<void> {
     checkEntry(name, 'EINVAL', 'ENOTEMPTY')
     const known = this.#context.dentries.peek(parent, name)
+    await this.#seeOpenDirectory(known)
     await this.#changed(
       parent,
       name,
@@ -100,6 +101,7 @@ export class Namespace {
     const { meta, dentries } = this.#context
     const moved = dentries.peek(parent, name)
     const replaced = dentries.peek(newParent, newName)
+    await this.#seeOpenDirectory(replaced)
     // Renaming one hard link of a file over another does nothing: both names stay.
     const certain = moved !== undefined && replaced !== undefined && moved !== replaced
     await this.#changed(
@@ -154,6 +156,13 @@ export class Namespace {
       dentries.settle(entry, ino)
       attrs.drop(parent)
     }
+  }
+
+  /** It may be gone in a moment: open-directories.ts. */
+  async #seeOpenDirectory(ino: number | undefined): Promise<void> {
+    if (ino === undefined || !this.#context.directories.has(ino)) return
+    const attr = await orMissing(this.#context.attrs.get(ino))
+    if (attr !== null) this.#context.directories.saw(attr)
   }
 
   /** An inode changed whose new attributes did not come along. */

@@ -195,6 +195,7 @@ class Vfs implements VfsContract {
       this.#context.handles.checkRoom()
       const attr = await this.#context.attrs.get(ino)
       if (attr.type !== 'directory') throw new PosixError('ENOTDIR')
+      this.#context.directories.opened(attr)
       return this.#context.handles.addDirectory(this.#stream(ino))
     })
   }
@@ -208,7 +209,7 @@ class Vfs implements VfsContract {
     })
   }
   releasedir(handle: number): void {
-    this.#context.handles.directory(handle)
+    this.#context.directories.closed(this.#context.handles.directory(handle).ino)
     this.#context.handles.remove(handle)
   }
   fsyncdir(handle: number): Promise<void> {

@@ -12,6 +12,7 @@ import { names } from './names.js'
 import { programs } from './programs.js'
 import { ranges } from './ranges.js'
 import type { Suite } from './suite.js'
+import { syscalls } from './syscalls.js'
 import { times } from './times.js'
 import { tmpfiles } from './tmpfiles.js'
 
@@ -28,6 +29,7 @@ const SUITES: readonly Suite[] = [
   ...tmpfiles,
   ...acls,
   ...ranges,
+  ...syscalls,
 ]
 
 /** Runs every claim in a folder of its own. */

@@ -200,3 +200,21 @@ t.test('bytes that are no request are dropped', async (t) => {
   )
   t.equal(peer.answers.length, before)
 })
+
+t.test(
+  'an inode that is gone is ESTALE, so that the kernel looks its name up again; a name that is missing ENOENT',
+  async (t) => {
+    const peer = await new Peer().init()
+    const [gone, stale, missing] = [12345, -116, -2]
+    for (const [name, body] of [
+      ['getattr', 16],
+      ['setattr', 88],
+      ['readlink', 0],
+      ['open', 8],
+      ['opendir', 8],
+    ] as const) {
+      t.equal((await peer.ask(name, gone, Buffer.alloc(body))).error, stale, name)
+    }
+    t.equal((await peer.ask('lookup', 1, Buffer.from('none\0'))).error, missing)
+  },
+)
