@@ -13,6 +13,15 @@ import type {
   VerifyTask,
   Verdict,
 } from '../src/chunk/node/tasks.js'
+import {
+  createJournal,
+  replayJournal,
+  settleFiles,
+  writeJournal,
+  type JournalTask,
+  type JournalWriteTask,
+  type Replayed,
+} from '../src/chunk/node/journal-file.js'
 import { attempt, type Outcome } from '../src/chunk/outcome.js'
 
 export function store(task: StoreTask): Outcome<StoreResult> {
@@ -38,4 +47,21 @@ export function sync(task: SyncTask): Outcome<readonly SyncResult[]> {
 
 export function count(task: CountTask): Outcome<number> {
   return attempt(() => countChunks(task.folder))
+}
+
+export function createJournalLogs(task: JournalTask): Outcome<void> {
+  return attempt(() => createJournal(task))
+}
+
+export function appendJournal(task: JournalWriteTask): Outcome<readonly boolean[]> {
+  return attempt(() => writeJournal(task))
+}
+
+export function replay(task: JournalTask): Outcome<Replayed> {
+  return attempt(() => replayJournal(task))
+}
+
+/** Chunk files of chunks that are in the journal; not yet on disk. */
+export function settle(tasks: readonly StoreTask[]): Outcome<readonly boolean[]> {
+  return attempt(() => settleFiles(tasks))
 }

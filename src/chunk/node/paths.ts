@@ -3,6 +3,7 @@
  *
  *     ringfs-node.json          identity (identity.ts)
  *     chunks/a3/7/0000000000002a   chunk 42: the folders are the top 12 bits of its ring position, the name its id in hex
+ *     journal/0, journal/1      small chunks that had to be on disk at once: journal-file.ts
  *     tmp/                      being written; emptied at start
  *     quarantine/               bad copies, kept for whoever wants to know why; never read
  *

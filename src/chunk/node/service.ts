@@ -115,18 +115,12 @@ export class ChunkService implements ChunkNodeApi {
     const { id, root, leaves, origin, sync } = request
     const { disk, log } = this.#options
     try {
-      await disk.put({ id, root, leaves, origin }, data)
-      if (sync) await this.#syncOne(id)
+      await disk.put({ id, root, leaves, origin }, data, sync)
       return null
     } catch (error) {
       log.debug({ chunk: id, err: messageOf(error) }, 'chunk not stored here')
       return toChunkError(error)
     }
-  }
-
-  async #syncOne(id: number): Promise<void> {
-    const missing = await this.#options.disk.sync([id])
-    if (missing.length > 0) throw new RingfsError('CHUNK_MISSING', `chunk ${id} was removed while it was stored`)
   }
 
   async #passOn(

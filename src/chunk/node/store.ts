@@ -12,11 +12,12 @@ import { mkdirSync, readdirSync, renameSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Clock } from '../../base/clock.js'
 import { PosixError } from '../../base/errno.js'
-import { CHUNK_MAX_BYTES, HASH_INLINE_MAX_BYTES } from '../../base/limits.js'
+import { RingfsError } from '../../base/errors.js'
+import { CHUNK_MAX_BYTES, HASH_BYTES, HASH_INLINE_MAX_BYTES } from '../../base/limits.js'
 import type { Log } from '../../base/log.js'
 import type { ChunkOrigin } from '../contract.js'
-import { encodePrefix, type ChunkHeader } from '../format.js'
-import { sumBytes } from '../hash.js'
+import { decodePrefix, encodePrefix, type ChunkHeader } from '../format.js'
+import { firstBadLeaf, rootOf, sumBytes } from '../hash.js'
 import { asBuffer, compact } from '../jobs.js'
 import { codeOf, toChunkError } from '../outcome.js'
 import type { Job, WorkerPool } from '../pool.js'
@@ -25,6 +26,8 @@ import { DirectChoice } from './direct-choice.js'
 import { DIRECT_MIN_BYTES, canBeDirect } from './direct-file.js'
 import { leafSpan, readRange, storeChunkFile } from './chunk-file.js'
 import { InlineGate } from './inline-gate.js'
+import { storeTaskOf, syncTaskOf } from './journal-file.js'
+import { Journal, type JournalChunk } from './journal.js'
 import { KeyedLock } from './keyed-lock.js'
 import { LayoutCache } from './layout-cache.js'
 import { ChunkPaths } from './paths.js'
@@ -37,6 +40,8 @@ import type {
   ReadTask,
   StoreResult,
   StoreTask,
+  SyncResult,
+  SyncTask,
   Verdict,
   VerifyTask,
 } from './tasks.js'
@@ -46,7 +51,10 @@ const READ_JOB: Job<ReadTask, ReadResult> = { file: 'disk', name: 'read' }
 const VERIFY_JOB: Job<VerifyTask, Verdict> = { file: 'disk', name: 'verify' }
 const REMOVE_JOB: Job<FilesTask, readonly boolean[]> = { file: 'disk', name: 'remove' }
 const COUNT_JOB: Job<CountTask, number> = { file: 'disk', name: 'count' }
+const SETTLE_JOB: Job<readonly StoreTask[], readonly boolean[]> = { file: 'disk', name: 'settle' }
+const SYNC_JOB: Job<SyncTask, readonly SyncResult[]> = { file: 'disk', name: 'sync' }
 const REMOVE_BATCH_MAX = 1000
+const SETTLE_BATCH_MAX = 64
 
 export interface ChunkStoreOptions {
   /** Exists, and is this process's alone: openDataFolder in identity.ts. */
@@ -83,8 +91,8 @@ export interface StoredRange {
 
 /** What ChunkService needs of a disk. Errors of all: RingfsError, PosixError. */
 export interface ChunkDisk {
-  /** Verifies and stores; not yet on disk. Errors: CHUNK_CORRUPT, CHUNK_CONFLICT, ENOSPC, EINVAL, EIO. */
-  put(chunk: StoredChunk, data: readonly Uint8Array[]): Promise<void>
+  /** Verifies and stores; on disk if `sync`. Errors: CHUNK_CORRUPT, CHUNK_CONFLICT, CHUNK_MISSING, ENOSPC, EINVAL, EIO. */
+  put(chunk: StoredChunk, data: readonly Uint8Array[], sync?: boolean): Promise<void>
   /** fdatasync; answers the ids that are not here. Errors: EIO (such a copy is set aside: it cannot be trusted). */
   sync(ids: readonly number[]): Promise<readonly number[]>
   /** Not verified. Errors: CHUNK_MISSING, CHUNK_CORRUPT. */
@@ -107,6 +115,7 @@ export class ChunkStore implements ChunkDisk {
   readonly #gauge: SpaceGauge
   readonly #syncs: SyncGroup
   readonly #direct = new DirectChoice()
+  readonly #journal: Journal
   #chunks = 0
 
   private constructor(options: ChunkStoreOptions) {
@@ -115,6 +124,7 @@ export class ChunkStore implements ChunkDisk {
     this.#gate = new InlineGate(options.clock, options.inlineMaxBytes ?? HASH_INLINE_MAX_BYTES)
     this.#gauge = new SpaceGauge(options.folder, options.clock, options.reserveBytes)
     this.#syncs = new SyncGroup(options.pool, this.#paths)
+    this.#journal = new Journal({ ...options, settle: (ids) => this.#settle(ids) })
   }
 
   /** Makes the folders, removes what a crash left half-written, counts the chunks. */
@@ -123,6 +133,7 @@ export class ChunkStore implements ChunkDisk {
     const { chunks, temporary, quarantine } = store.#paths
     for (const folder of [chunks, temporary, quarantine]) mkdirSync(folder, { recursive: true, mode: 0o700 })
     for (const name of readdirSync(temporary)) unlinkSync(join(temporary, name))
+    await store.#journal.replay()
     store.#chunks = await options.pool.run(COUNT_JOB, { folder: chunks })
     return store
   }
@@ -135,20 +146,74 @@ export class ChunkStore implements ChunkDisk {
     return this.#gauge.space()
   }
 
-  async put(chunk: StoredChunk, data: readonly Uint8Array[]): Promise<void> {
+  /** Every chunk that is here now has a file of its own afterwards, also those that went into the journal. */
+  async settle(): Promise<void> {
+    await this.#journal.settleAll()
+  }
+
+  async put(chunk: StoredChunk, data: readonly Uint8Array[], sync = false): Promise<void> {
+    if ((await this.#put(chunk, data, sync)) === 'on disk' || !sync) return
+    const missing = await this.sync([chunk.id])
+    if (missing.length > 0) throw new RingfsError('CHUNK_MISSING', `chunk ${chunk.id} was removed while it was stored`)
+  }
+
+  async #put(chunk: StoredChunk, data: readonly Uint8Array[], sync: boolean): Promise<'stored' | 'on disk'> {
     const { volume } = this.#options
     const lengthBytes = sumBytes(data)
     const header: ChunkHeader = { volume, id: chunk.id, lengthBytes, root: chunk.root, origin: chunk.origin }
     const prefix = encodePrefix(header, chunk.leaves)
     this.#gauge.claim(prefix.length + lengthBytes)
-    await this.#locks.run(chunk.id, async () => {
+    return await this.#locks.run(chunk.id, async () => {
+      if (await this.#putInJournal(chunk, prefix, data, sync)) return 'on disk'
       const result = await this.#store(this.#storeTask(chunk, prefix, data), lengthBytes)
       const leaves = compact(chunk.leaves)
       this.#layouts.set(chunk.id, { lengthBytes, dataOffset: prefix.length, leaves })
       if (result.created && !result.replacedBad) this.#chunks++
       // A copy that was here keeps its own header, and with other extents its data begins elsewhere.
       if (!result.created) this.#layouts.delete(chunk.id)
+      return 'stored'
     })
+  }
+
+  /** true: it is there, or was. The caller holds the id's lock. Errors: CHUNK_CORRUPT, CHUNK_CONFLICT, EIO, ENOSPC. */
+  async #putInJournal(
+    chunk: StoredChunk,
+    prefix: Buffer,
+    data: readonly Uint8Array[],
+    sync: boolean,
+  ): Promise<boolean> {
+    const { id, root } = chunk
+    const known = this.#journal.get(id)
+    if (known !== undefined) {
+      if (known.root.equals(root)) return true
+      throw new RingfsError('CHUNK_CONFLICT', `chunk ${id} exists already with other contents`)
+    }
+    if (!sync || chunk.leaves.length > HASH_BYTES) return false
+    // A copy: nobody changes it while it is verified and written.
+    const file = Buffer.concat([prefix, ...data])
+    const bytes = file.subarray(prefix.length)
+    if (!rootOf(chunk.leaves).equals(root) || firstBadLeaf([bytes], chunk.leaves, 0) >= 0) {
+      throw new RingfsError('CHUNK_CORRUPT', `chunk ${id}: the data do not match the hashes`)
+    }
+    const layout = { lengthBytes: bytes.length, dataOffset: prefix.length, leaves: compact(chunk.leaves) }
+    const taken = await this.#journal.append({ id, root: Buffer.from(root), layout, file }, this.#paths.fileOf(id))
+    if (taken) this.#chunks++
+    return taken
+  }
+
+  /** Chunks of the journal get files of their own, on disk. Errors: what the disk says. */
+  async #settle(ids: readonly number[]): Promise<void> {
+    const { pool, volume } = this.#options
+    for (let at = 0; at < ids.length; at += SETTLE_BATCH_MAX) {
+      const batch = ids.slice(at, at + SETTLE_BATCH_MAX)
+      await this.#locks.runAll(batch, async () => {
+        const here = batch.flatMap((id) => this.#journal.get(id) ?? [])
+        const tasks = here.map(({ id, file }) => storeTaskOf(this.#paths, volume, id, file))
+        await pool.run(SETTLE_JOB, tasks)
+      })
+    }
+    const results = await pool.run(SYNC_JOB, syncTaskOf(this.#paths, ids))
+    if (results.includes('failed')) throw new PosixError('EIO', 'the disk could not write chunks of the journal')
   }
 
   #storeTask(chunk: StoredChunk, prefix: Buffer, data: readonly Uint8Array[]): StoreTask {
@@ -198,14 +263,20 @@ export class ChunkStore implements ChunkDisk {
   }
 
   async sync(ids: readonly number[]): Promise<readonly number[]> {
-    const results = await Promise.all(ids.map((id) => this.#syncs.request(id)))
+    const results = await Promise.all(ids.map((id) => this.#syncOne(id)))
     const failed = ids.filter((_, index) => results[index] === 'failed')
     for (const id of failed) await this.#setAside(id)
     if (failed.length > 0) throw new PosixError('EIO', `the disk could not write ${failed.length} chunks`)
     return ids.filter((_, index) => results[index] === 'missing')
   }
 
+  #syncOne(id: number): Promise<SyncResult> {
+    return this.#journal.get(id) === undefined ? this.#syncs.request(id) : Promise.resolve('synced')
+  }
+
   async read(id: number, offset: number, lengthBytes: number, withOrigin = false): Promise<StoredRange> {
+    const kept = this.#journal.get(id)
+    if (kept !== undefined) return rangeOf(kept, withOrigin)
     const layout = this.#layouts.get(id)
     const { volume, buffers } = this.#options
     const { from, to } = leafSpan(offset, lengthBytes, layout?.lengthBytes ?? CHUNK_MAX_BYTES)
@@ -243,6 +314,9 @@ export class ChunkStore implements ChunkDisk {
 
   async verify(id: number): Promise<Verdict> {
     const { pool, volume } = this.#options
+    const kept = this.#journal.get(id)
+    // It was verified when it was put there, and is on disk in the journal.
+    if (kept !== undefined) return { state: 'good', root: kept.root }
     return await pool.run(VERIFY_JOB, { file: this.#paths.fileOf(id), volume, id })
   }
 
@@ -283,9 +357,23 @@ export class ChunkStore implements ChunkDisk {
 
   async #removeBatch(ids: readonly number[]): Promise<void> {
     for (const id of ids) this.#layouts.delete(id)
+    const inJournal = await this.#journal.remove(ids)
     const files = ids.map((id) => this.#paths.fileOf(id))
     const removed = await this.#options.pool.run(REMOVE_JOB, { files })
-    this.#chunks -= removed.filter(Boolean).length
+    // A chunk of the journal may have its file by now.
+    this.#chunks -= ids.filter((id, index) => removed[index] === true || inJournal.has(id)).length
     this.#gauge.refresh()
+  }
+}
+
+/** Of a chunk in the journal: all of it, from memory. */
+function rangeOf({ layout, file }: JournalChunk, withOrigin: boolean): StoredRange {
+  return {
+    chunkLengthBytes: layout.lengthBytes,
+    leaves: asBuffer(layout.leaves),
+    firstLeaf: 0,
+    data: file.subarray(layout.dataOffset),
+    release: () => undefined,
+    origin: withOrigin ? decodePrefix(file).header.origin : null,
   }
 }

@@ -1,0 +1,324 @@
+/**
+ * Small chunks that must be on disk at once go into the journal (journal-file.ts) and are answered from memory until they have
+ * files of their own.
+ *
+ *     log:  idle --first record--> active --full, or FILES_AFTER_MS old--> settling --every chunk has its file--> idle
+ *
+ * Invariants:
+ * - append() resolves only when the record is on disk, in a batch that began after the call.
+ * - A chunk is in #chunks from then until its file is on disk and its log is marked settled, or until it was removed.
+ * - A log is used again only when it is settled; a removal is written into the log that holds the chunk, so that a replay does
+ *   not bring it back. (Without room for it there it is not: then a crash brings back a chunk that nothing names.)
+ * - Memory is bounded by the length of the logs. When both are full, append() answers false, and the caller does without.
+ */
+import type { Clock } from '../../base/clock.js'
+import { hasCode, messageOf } from '../../base/errors.js'
+import { invariant } from '../../base/invariant.js'
+import type { Log } from '../../base/log.js'
+import { toChunkError } from '../outcome.js'
+import type { Job, WorkerPool } from '../pool.js'
+import {
+  JOURNAL_BYTES,
+  JOURNAL_LOGS,
+  JOURNAL_START,
+  encodeIds,
+  encodeLogHead,
+  encodeRecord,
+  logFile,
+  type JournalPiece,
+  type JournalTask,
+  type JournalWriteTask,
+  type RecordKind,
+  type Replayed,
+} from './journal-file.js'
+import type { ChunkLayout } from './tasks.js'
+
+const CREATE_JOB: Job<JournalTask, void> = { file: 'disk', name: 'createJournalLogs' }
+const WRITE_JOB: Job<JournalWriteTask, readonly boolean[]> = { file: 'disk', name: 'appendJournal' }
+const REPLAY_JOB: Job<JournalTask, Replayed> = { file: 'disk', name: 'replay' }
+
+const BATCH_MAX = 256
+/** Chunks of a log have files after at most about this time. */
+const FILES_AFTER_MS = 5_000
+const RETRY_MS = 2_000
+const NOTHING = (): void => undefined
+/** Of a log, kept for removals. */
+const REMOVALS_BYTES = 256 * 1024
+
+/** A chunk in the journal. */
+export interface JournalChunk {
+  readonly id: number
+  /** 32 bytes. */
+  readonly root: Buffer
+  readonly layout: ChunkLayout
+  /** All that will be in its file. */
+  readonly file: Buffer
+}
+
+interface JournalLog {
+  readonly index: number
+  generation: number
+  state: 'idle' | 'active' | 'settling'
+  /** Where the next record goes. */
+  end: number
+  /** The batch that is being written into it; never rejects. */
+  writing: Promise<void>
+  /** Settles when the log is idle again, or the pool was closed. */
+  settled: Promise<void>
+}
+
+interface Waiting {
+  readonly kind: RecordKind
+  readonly body: readonly Uint8Array[]
+  readonly bound: number
+  /** It is not written, and not taken, if this file exists. */
+  readonly unless: string | undefined
+  /** The log that it must go to, or null: the active one. */
+  readonly log: JournalLog | null
+  /** Called in the tick in which it is known to be on disk. */
+  readonly onWritten: (log: JournalLog) => void
+  /** null: it was not written. */
+  done(log: JournalLog | null): void
+  fail(error: unknown): void
+}
+
+export interface JournalOptions {
+  readonly folder: string
+  readonly volume: string
+  readonly pool: WorkerPool
+  readonly clock: Clock
+  readonly log: Log
+  /** Gives each of these chunks that is still in the journal its file, on disk. */
+  readonly settle: (ids: readonly number[]) => Promise<void>
+}
+
+export class Journal {
+  readonly #options: JournalOptions
+  readonly #logs: readonly JournalLog[]
+  readonly #chunks = new Map<number, { readonly chunk: JournalChunk; readonly log: JournalLog }>()
+  #generation = 0
+  #active: JournalLog | null = null
+  #ready: 'no' | 'making' | 'yes' = 'no'
+  #queue: Waiting[] = []
+  #running = false
+  #timer: NodeJS.Timeout | null = null
+
+  constructor(options: JournalOptions) {
+    this.#options = options
+    this.#logs = Array.from({ length: JOURNAL_LOGS }, (_, index) => ({
+      ...{ index, generation: 0, state: 'idle', end: JOURNAL_START },
+      ...{ writing: Promise.resolve(), settled: Promise.resolve() },
+    }))
+  }
+
+  /** Before anything else: gives what a crash left in the journal its files. Errors: what the disk says. */
+  async replay(): Promise<void> {
+    const { folder, volume, pool, log } = this.#options
+    const { restored, generation } = await pool.run(REPLAY_JOB, { folder, volume })
+    this.#generation = generation
+    if (restored > 0) log.info({ chunks: restored }, 'small chunks restored from the journal')
+  }
+
+  get(id: number): JournalChunk | undefined {
+    return this.#chunks.get(id)?.chunk
+  }
+
+  /** How many chunks have no file yet. */
+  get size(): number {
+    return this.#chunks.size
+  }
+
+  /** true: the chunk is on disk. false: not taken, as there is no room or `path` exists. Errors: what the disk says. */
+  async append(chunk: JournalChunk, path: string): Promise<boolean> {
+    if (this.#ready !== 'yes') {
+      void this.#make()
+      return false
+    }
+    const log = await this.#record({
+      ...{ kind: 'chunk', body: [chunk.file], bound: chunk.layout.dataOffset, log: null, unless: path },
+      onWritten: (log) => this.#chunks.set(chunk.id, { chunk, log }),
+    })
+    if (log !== null) this.#armTimer()
+    return log !== null
+  }
+
+  /** Answers which of them were here. The caller holds their locks. */
+  async remove(ids: readonly number[]): Promise<ReadonlySet<number>> {
+    const byLog = new Map<JournalLog, number[]>()
+    for (const id of ids) {
+      const log = this.#chunks.get(id)?.log
+      if (log === undefined) continue
+      byLog.set(log, [...(byLog.get(log) ?? []), id])
+    }
+    const removed = new Set<number>()
+    for (const [log, mine] of byLog) {
+      const body = encodeIds(mine)
+      await this.#record({
+        kind: 'removed',
+        body: [body],
+        bound: body.length,
+        log,
+        unless: undefined,
+        onWritten: NOTHING,
+      })
+      for (const id of mine) if (this.#chunks.delete(id)) removed.add(id)
+    }
+    return removed
+  }
+
+  /** Every chunk that is here now gets its file. */
+  async settleAll(): Promise<void> {
+    if (this.#active !== null) this.#retire(this.#active)
+    await Promise.all(this.#logs.map(({ settled }) => settled))
+  }
+
+  /** Where there is no room for it, there is none: small chunks are files from the start then. */
+  async #make(): Promise<void> {
+    if (this.#ready !== 'no') return
+    this.#ready = 'making'
+    const { pool, folder, volume, log } = this.#options
+    try {
+      await pool.run(CREATE_JOB, { folder, volume })
+      this.#ready = 'yes'
+    } catch (error) {
+      log.warn({ err: messageOf(error) }, 'no journal: small chunks are slower')
+    }
+  }
+
+  #record(record: Omit<Waiting, 'done' | 'fail'>): Promise<JournalLog | null> {
+    return new Promise((resolve, reject) => {
+      this.#queue.push({ ...record, done: resolve, fail: reject })
+      if (!this.#running) void this.#run()
+    })
+  }
+
+  async #run(): Promise<void> {
+    this.#running = true
+    // One turn later, so that records of the same turn go together.
+    await Promise.resolve()
+    for (let first = this.#queue[0]; first !== undefined; first = this.#queue[0]) {
+      await this.#write(first.log ?? this.#writable())
+    }
+    this.#running = false
+  }
+
+  /** Writes what is queued for this log, as far as it fits. null: there is none. */
+  async #write(log: JournalLog | null): Promise<void> {
+    const batch: { readonly waiting: Waiting; readonly record: Buffer }[] = []
+    let end = log?.end ?? 0
+    for (let next = this.#queue[0]; next !== undefined && batch.length < BATCH_MAX; next = this.#queue[0]) {
+      // Of a log that is settled nothing is replayed.
+      if (log === null || log.state === 'idle' || (next.log ?? this.#active) !== log) break
+      const record = encodeRecord(next.kind, log.generation, next.body, next.bound)
+      end += record.length
+      if (end > JOURNAL_BYTES - (next.kind === 'chunk' ? REMOVALS_BYTES : 0)) break
+      this.#queue.shift()
+      batch.push({ waiting: next, record })
+    }
+    if (log === null || batch.length === 0) this.#refuse(log)
+    else await (log.writing = this.#append(log, batch))
+  }
+
+  /** The first in line cannot be written to this log. */
+  #refuse(log: JournalLog | null): void {
+    const next = this.#queue[0]
+    if (next?.kind === 'chunk' && log !== null && log === this.#active) {
+      this.#retire(log)
+      if (this.#writable() !== null) return
+    }
+    this.#queue.shift()
+    next?.done(null)
+  }
+
+  async #append(
+    log: JournalLog,
+    batch: readonly { readonly waiting: Waiting; readonly record: Buffer }[],
+  ): Promise<void> {
+    const { pool, folder } = this.#options
+    const records: JournalPiece[] = batch.map(({ waiting: { unless }, record }) => ({
+      bytes: record,
+      ...(unless === undefined ? {} : { unless }),
+    }))
+    const task = { file: logFile(folder, log.index), position: log.end, pieces: records }
+    try {
+      const first = log.end === JOURNAL_START
+      const written = first ? await this.#writeFirst(log, records) : await pool.run(WRITE_JOB, task)
+      for (const [index, { waiting, record }] of batch.entries()) {
+        if (written[index] !== true) {
+          waiting.done(null)
+          continue
+        }
+        log.end += record.length
+        waiting.onWritten(log)
+        waiting.done(log)
+      }
+    } catch (error) {
+      // What of it is on disk is not known. Nothing may be written behind it: a replay would not come so far.
+      log.end = JOURNAL_BYTES
+      if (log === this.#active) this.#retire(log)
+      for (const { waiting } of batch) waiting.fail(toChunkError(error))
+    }
+  }
+
+  /** Opens the log with the same write. */
+  async #writeFirst(log: JournalLog, records: readonly JournalPiece[]): Promise<readonly boolean[]> {
+    const { pool, folder } = this.#options
+    const head = Buffer.alloc(JOURNAL_START)
+    encodeLogHead('open', log.generation).copy(head)
+    const pieces = [{ bytes: head }, ...records]
+    return (await pool.run(WRITE_JOB, { file: logFile(folder, log.index), position: 0, pieces })).slice(1)
+  }
+
+  /** The active log, or one that becomes it; null: all are full. */
+  #writable(): JournalLog | null {
+    if (this.#active !== null) return this.#active
+    const idle = this.#logs.find(({ state }) => state === 'idle')
+    if (idle === undefined) return null
+    this.#generation++
+    Object.assign(idle, { state: 'active', generation: this.#generation, end: JOURNAL_START })
+    this.#active = idle
+    return idle
+  }
+
+  #retire(log: JournalLog): void {
+    invariant(this.#active === log, 'one log is active at a time')
+    this.#active = null
+    log.state = 'settling'
+    log.settled = this.#settleUntilDone(log)
+  }
+
+  /** The only one who settles this log: a second would mark it as settled when it is in use again. */
+  async #settleUntilDone(log: JournalLog): Promise<void> {
+    while (log.state === 'settling') {
+      try {
+        await this.#settle(log)
+      } catch (error) {
+        // The pool was closed: the next start does the rest.
+        if (hasCode(error, 'CANCELLED')) return
+        this.#options.log.warn({ err: messageOf(error) }, 'small chunks stay in the journal for now')
+        await this.#options.clock.sleep(RETRY_MS)
+      }
+    }
+  }
+
+  async #settle(log: JournalLog): Promise<void> {
+    const { settle, pool, folder } = this.#options
+    // What was being written when the log was retired is in #chunks afterwards, and no more chunks come.
+    await log.writing
+    const ids = [...this.#chunks.values()].filter((one) => one.log === log).map(({ chunk }) => chunk.id)
+    await settle(ids)
+    const pieces = [{ bytes: encodeLogHead('settled', log.generation) }]
+    await pool.run(WRITE_JOB, { file: logFile(folder, log.index), position: 0, pieces })
+    for (const id of ids) if (this.#chunks.get(id)?.log === log) this.#chunks.delete(id)
+    log.state = 'idle'
+  }
+
+  /** Only while there is something to do. */
+  #armTimer(): void {
+    if (this.#timer !== null) return
+    this.#timer = setTimeout(() => {
+      this.#timer = null
+      if (this.#active !== null && this.#active.end > JOURNAL_START) this.#retire(this.#active)
+    }, FILES_AFTER_MS).unref()
+  }
+}
