@@ -114,12 +114,15 @@ export class FileLocks {
     // From here: what was asked for before it is not kept.
     fresh.touchInode(ino)
     const mark = fresh.mark()
-    const either = signal === undefined ? this.#shutdown.signal : AbortSignal.any([signal, this.#shutdown.signal])
-    const attr = await meta.setlk(ino, lock, { wait, signal: either })
+    const attr = await meta.setlk(ino, lock, wait ? { wait, signal: this.#untilShutdown(signal) } : { wait })
     this.#note(ino, lock, handle)
     // It was granted in the next session: this lock is ours, but earlier ones are not.
     await this.confirm(file)
     this.#refresh(attr, mark)
+  }
+
+  #untilShutdown(signal: AbortSignal | undefined): AbortSignal {
+    return signal === undefined ? this.#shutdown.signal : AbortSignal.any([signal, this.#shutdown.signal])
   }
 
   async #unlock(ino: number, range: LockRange): Promise<void> {
