@@ -304,6 +304,25 @@ t.test('appends of two clients at a window border all stay, and what does not cr
   await vfs.release(reader)
 })
 
+t.test('an append across a window border stays whole among the appends of another client', async (st) => {
+  const { vfs, another } = fixture(st, SMALL)
+  const other = another()
+  const { ino, handle } = await make(vfs, 'f', O_RDWR | O_APPEND)
+  const { handle: far } = await other.vfs.open(CALLER, ino, O_RDWR | O_APPEND)
+  for (let border = 1; border <= 8; border++) {
+    const start = border * WINDOW_BYTES - 1000
+    await vfs.setattr(CALLER, ino, { sizeBytes: start })
+    const appends = [1, 2].flatMap(() => [
+      vfs.write(handle, 0, Buffer.alloc(700, 'a')).then(() => vfs.flush(handle)),
+      other.vfs.write(far, 0, Buffer.alloc(700, 'b')).then(() => other.vfs.flush(far)),
+    ])
+    await within(5_000, Promise.all(appends), 'the appends')
+    const data = (await vfs.read(handle, start, 10_000)).toString()
+    st.match(data, /^(a{700}|b{700}){4}$/, `border ${border}`)
+  }
+  await Promise.all([vfs.release(handle), other.vfs.release(far)])
+})
+
 t.test('a truncate while an upload is under way waits for its commit or makes it void', async (st) => {
   const { vfs, chunks, volume } = fixture(st, SMALL)
   const { ino, handle } = await make(vfs, 'f')
