@@ -30,7 +30,7 @@ class Peer {
     const handler = this.#table[name]
     if (handler === undefined) throw new Error(`no handler ${name}`)
     const request = { node: 0, caller: CALLER, body: Buffer.concat([fixed, data]), names: [], rest: fixed.length }
-    return await handler(request)
+    return await handler({ ...request, agreed: 0, signal: new AbortController().signal })
   }
 
   async number(name: string, words: readonly (number | bigint)[]): Promise<number> {
