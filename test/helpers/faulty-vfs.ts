@@ -9,7 +9,7 @@ export const FAULT_THROWS = 'fault-throws'
 /** Making a folder of this name rejects with an error of an operation. */
 export const FAULT_REJECTS = 'fault-rejects'
 
-/** A file that is made with this name is read for ever. */
+/** A file that is made with a name that begins so is read for ever. */
 export const FAULT_READ_HANGS = 'fault-read-hangs'
 /** This name is looked up for ever. */
 export const FAULT_LOOKUP_HANGS = 'fault-lookup-hangs'
@@ -20,16 +20,16 @@ export function withFaults(vfs: VfsContract): VfsContract {
     if (name.toString() === FAULT_REJECTS) return Promise.reject(new RingfsError('NO_QUORUM', 'rejected for a test'))
     return vfs.mkdir(caller, parent, name, mode)
   }
-  let hangingIno = 0
+  const hangingInos = new Set<number>()
   const hanging = new Set<number>()
   const create: VfsContract['create'] = async (caller, parent, name, mode, flags) => {
     const made = await vfs.create(caller, parent, name, mode, flags)
-    if (name.toString() === FAULT_READ_HANGS) hangingIno = made.attr.ino
+    if (name.toString().startsWith(FAULT_READ_HANGS)) hangingInos.add(made.attr.ino)
     return made
   }
   const open: VfsContract['open'] = async (caller, ino, flags) => {
     const opened = await vfs.open(caller, ino, flags)
-    if (ino === hangingIno) hanging.add(opened.handle)
+    if (hangingInos.has(ino)) hanging.add(opened.handle)
     return opened
   }
   const read: VfsContract['read'] = (handle, offset, lengthBytes) =>

@@ -41,17 +41,18 @@ class Waiting {
 
 t.test('a process that waits for a mount whose store hangs can be killed, and then the mount unmounts', async (t) => {
   const mount = await mountTest(t, { driver: 'kernel', backend: 'memory' })
-  const file = join(mount.mountpoint, FAULT_READ_HANGS)
-  await writeFile(file, '')
-  // What it holds was never read, so no page cache has it.
-  await truncate(file, MIB)
+  // A file for each: while a page of a file is being read, its next open waits to drop the page, and nothing ends that.
+  const fileFor = (signal: string): string => join(mount.mountpoint, `${FAULT_READ_HANGS}-${signal}`)
   const calls = {
-    'looks a name up': `(lstat('${join(mount.mountpoint, FAULT_LOOKUP_HANGS)}'))[1]`,
-    'reads a file': `sysopen(F, '${file}', O_RDWR) && sysread(F, $bytes, 10)`,
+    'looks a name up': () => `(lstat('${join(mount.mountpoint, FAULT_LOOKUP_HANGS)}'))[1]`,
+    'reads a file': (signal: string) => `sysopen(F, '${fileFor(signal)}', O_RDWR) && sysread(F, $bytes, 10)`,
   }
   for (const [what, call] of Object.entries(calls)) {
     for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
-      const waiting = new Waiting(t, call)
+      await writeFile(fileFor(signal), '')
+      // What it holds was never read, so no page cache has it.
+      await truncate(fileFor(signal), MIB)
+      const waiting = new Waiting(t, call(signal))
       await waiting.begun()
       if (signal === 'SIGKILL') waiting.kill('SIGUSR1')
       await sleep(400)
