@@ -9,6 +9,7 @@
  *   the last leaf in it was evicted; until then it stays whole, so that up to one read more is allocated than is counted.
  */
 import { KIB, LEAF_BYTES, MIB } from '../base/limits.js'
+import { allDone } from '../base/all-done.js'
 import { invariant } from '../base/invariant.js'
 import type { ChunkClient, ChunkRef, LentBytes } from '../chunk/contract.js'
 import { Budget } from './budget.js'
@@ -63,7 +64,7 @@ export class ChunkCache {
     return this.#bytes
   }
 
-  /** Copies [from, to) of the chunk to `target` at `at`. If it rejects, it may still write there. */
+  /** Copies [from, to) of the chunk to `target` at `at`. When it settles, also when it rejects, it writes there no more. */
   async copy(ref: ChunkRef, from: number, to: number, target: Buffer, at: number): Promise<void> {
     const { first, last } = leavesOf(from, to)
     // What is at hand is taken at once: it may be evicted while the rest is fetched.
@@ -75,7 +76,7 @@ export class ChunkCache {
       else copyLeaf(kept.data, leaf, from, to, target, at)
     }
     if (missing.length === 0) return
-    await Promise.all(
+    await allDone(
       this.#fetch(ref, chunk, missing, (leaf, data) => {
         if (leaf >= first && leaf <= last) copyLeaf(data, leaf, from, to, target, at)
       }),

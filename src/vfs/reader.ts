@@ -4,6 +4,7 @@
  * Invariant: the unwritten data is copied first and the extents are asked for afterwards. A batch that is committed in
  * between is in both; the other order could find it in neither.
  */
+import { allDone } from '../base/all-done.js'
 import { WINDOW_BYTES } from '../base/limits.js'
 import { PosixError } from '../base/errno.js'
 import { hasCode, messageOf } from '../base/errors.js'
@@ -78,7 +79,10 @@ export class Reader {
     await Promise.all(parts)
   }
 
-  /** A chunk that is missing may have been replaced by a compaction: the window is asked for once more. */
+  /**
+   * A chunk that is missing may have been replaced by a compaction: the window is asked for once more, when nothing that the
+   * old map named can still be on its way to `target`: it would overwrite what the new one says, or, later, another read.
+   */
   async #fillWindow(ino: number, part: WindowPart, target: Buffer, at: number): Promise<void> {
     try {
       await this.#copy(await this.#deps.extents.get(ino, part.window), part, target, at)
@@ -105,7 +109,7 @@ export class Reader {
       target.fill(0, to, to + end - start)
       return Promise.resolve()
     })
-    await Promise.all(copies)
+    await allDone(copies)
   }
 
   #readAhead(file: FileHandle, start: number, end: number, size: number): void {
