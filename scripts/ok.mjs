@@ -55,7 +55,7 @@ async function runTests() {
 }
 
 async function everything(bad) {
-  if (!run('build', ['scripts/setup.mjs'])) bad.push('build')
+  if (!run('build', ['scripts/setup.mjs', '--tests'])) bad.push('build')
   const tests = bad.includes('build') ? { ok: false, passed: 0, failed: 0, skipped: '' } : await runTests()
   if (bad.length > 0) console.log(`failed: ${bad.join(', ')}`)
   console.log(`${tests.passed} passed, ${tests.failed + bad.length} failed${tests.skipped}`)

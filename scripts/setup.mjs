@@ -3,6 +3,7 @@
 // before anything else is there. What is in place already costs a fraction of a second.
 //
 //   node scripts/setup.mjs             everything
+//   node scripts/setup.mjs --tests     and what the tests run
 //   node scripts/setup.mjs --no-build  without the build (for a linter, which needs only the packages)
 import { existsSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -24,7 +25,7 @@ function checkNode() {
 function setUp(words) {
   process.chdir(join(dirname(fileURLToPath(import.meta.url)), '..'))
   checkNode()
-  ensureDebianPackages()
+  ensureDebianPackages({ tests: words.includes('--tests') })
   ensureNodeModules()
   if (!words.includes('--no-build')) {
     ensureNative()

@@ -79,9 +79,9 @@ function manualCommand(needs) {
   return `sudo apt-get update && sudo apt-get install -y --no-install-recommends ${names}`
 }
 
-/** Installs what is missing. Throws SetupError that names the command to run when it cannot. */
-export function ensureDebianPackages() {
-  const needs = missingNeeds()
+/** Installs what is missing, `tests`: also for the tests. Throws SetupError that names the command to run when it cannot. */
+export function ensureDebianPackages(options) {
+  const needs = missingNeeds(options)
   if (needs.length === 0) return
   const missing = needs.map((need) => need.what).join(', ')
   if (!hasProgram('apt-get')) {
@@ -91,10 +91,10 @@ export function ensureDebianPackages() {
   if (prefix === null) {
     throw new SetupError(`missing: ${missing}. No rights to install them; please run:\n  ${manualCommand(needs)}`)
   }
-  install(prefix, needs)
+  install(prefix, needs, options)
 }
 
-function install(prefix, needs) {
+function install(prefix, needs, options) {
   const startMs = performance.now()
   say('apt-get update')
   mustRun(prefix, aptGet('update'))
@@ -102,7 +102,7 @@ function install(prefix, needs) {
   say(`apt-get install ${names.join(' ')}`)
   withoutServices(prefix, () => mustRun(prefix, aptGet('install', '--no-install-recommends', ...names)))
   if (names.includes('redis-server')) disableRedisService(prefix)
-  const still = missingNeeds()
+  const still = missingNeeds(options)
   if (still.length > 0)
     throw new SetupError(`still missing after the installation: ${still.map((n) => n.what).join(', ')}`)
   say(`Debian packages installed (${secondsSince(startMs)})`)

@@ -35,13 +35,20 @@ const NEEDS = [
   { what: 'a C++ compiler', packages: ['g++'], there: () => hasProgram('g++') },
   { what: 'make', packages: ['make'], there: () => hasProgram('make') },
   { what: 'python3', packages: ['python3'], there: () => hasProgram('python3') },
-  { what: 'setfacl', packages: ['acl'], there: () => hasProgram('setfacl') },
-  { what: 'setfattr', packages: ['attr'], there: () => hasProgram('setfattr') },
 ]
 
-/** The needs that are not met. */
-export function missingNeeds() {
-  return NEEDS.filter((need) => !need.there())
+/** For the tests: what people run on a mount. Who only runs ringfs needs none of it. */
+const TEST_NEEDS = [
+  ['setfattr', 'attr'],
+  ['setfacl', 'acl'],
+  ['git', 'git'],
+  ['rsync', 'rsync'],
+  ['sqlite3', 'sqlite3'],
+].map(([program, name]) => ({ what: program, packages: [name], there: () => hasProgram(program) }))
+
+/** The needs that are not met; `tests`: those of the tests, too. */
+export function missingNeeds({ tests }) {
+  return [...NEEDS, ...(tests ? TEST_NEEDS : [])].filter((need) => !need.there())
 }
 
 export { hasProgram }
