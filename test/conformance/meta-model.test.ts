@@ -12,8 +12,8 @@ const CLIENTS = 2
 /** As few as 2 partitions mix local changes with those across partitions. */
 const PARTITIONS = [1, 2, 8]
 
-/** What a change of a name may say; not EIO or ETIMEDOUT. */
-const ERRNOS = new Set(['ok', 'ENOENT', 'EEXIST', 'ENOTDIR', 'EISDIR', 'ENOTEMPTY', 'EINVAL', 'EPERM'])
+/** What a change of a name may say; not EIO or ETIMEDOUT. ESTALE: the way led through a directory that another has just removed. */
+const ERRNOS = new Set(['ok', 'ENOENT', 'ESTALE', 'EEXIST', 'ENOTDIR', 'EISDIR', 'ENOTEMPTY', 'EINVAL', 'EPERM'])
 
 const path = fc.array(fc.constantFrom('a', 'b', 'c'), { minLength: 1, maxLength: 3 })
 const who = fc.nat({ max: CLIENTS - 1 })
