@@ -8,9 +8,12 @@ const TROUBLE_MIN_MS = 500
 const TROUBLE_MAX_MS = 10_000
 /** Weight of the newest latency in the moving average. */
 const EWMA_SHARE = 0.2
+/** Of a node never asked. */
+const UNKNOWN_MS = 0.05
 
 interface Seen {
   ewmaMs: number
+  inFlight: number
   failures: number
   troubledUntilMs: number
 }
@@ -42,15 +45,28 @@ export class NodeHealth {
     return this.#of(nodeId).troubledUntilMs > this.#clock.monotonicMs()
   }
 
-  /** Moving average in milliseconds; 0 for a node never asked, so that it gets its chance. */
-  latencyMs(nodeId: string): number {
-    return this.#of(nodeId).ewmaMs
+  /** A call to the node begins; call what it answers once, when it has ended. */
+  began(nodeId: string): () => void {
+    const seen = this.#of(nodeId)
+    seen.inFlight++
+    return () => {
+      seen.inFlight--
+    }
+  }
+
+  /**
+   * Milliseconds that one more call would take, as far as is known: the moving average for each that is under way already.
+   * So many calls at once spread over equal nodes, and a node never asked gets its chance.
+   */
+  expectedMs(nodeId: string): number {
+    const { ewmaMs, inFlight } = this.#of(nodeId)
+    return Math.max(ewmaMs, UNKNOWN_MS) * (1 + inFlight)
   }
 
   #of(nodeId: string): Seen {
     let seen = this.#seen.get(nodeId)
     if (seen === undefined) {
-      seen = { ewmaMs: 0, failures: 0, troubledUntilMs: 0 }
+      seen = { ewmaMs: 0, inFlight: 0, failures: 0, troubledUntilMs: 0 }
       this.#seen.set(nodeId, seen)
     }
     return seen

@@ -1,6 +1,8 @@
 /** The chunk nodes of a volume by their id: the one in this process directly, all others over RPC, one channel each. */
 import { RingfsError } from '../base/errors.js'
 import type { ChunkNodeApi } from '../chunk/contract.js'
+import type { ChunkFiles } from '../chunk/node/chunk-files.js'
+import { nearbyChunkNode } from '../chunk/node/nearby.js'
 import { remoteChunkNode } from '../chunk/remote.js'
 import type { SharedBuffers } from '../chunk/shared-buffer.js'
 import type { ClusterWatcher } from '../cluster/watcher.js'
@@ -16,6 +18,7 @@ export class Peers {
   readonly #buffers: SharedBuffers
   readonly #key: Buffer | undefined
   readonly #peers = new Map<string, Peer>()
+  readonly #nearby = new Map<string, (node: ChunkNodeApi) => ChunkNodeApi>()
   readonly #unwatch: () => void
   #local: { readonly id: string; readonly node: ChunkNodeApi } | undefined
 
@@ -31,6 +34,11 @@ export class Peers {
     this.#local = { id, node }
   }
 
+  /** A node of another process on this machine, whose chunks can be read from its folder. Before it is asked for. */
+  setNearby(id: string, files: ChunkFiles, volume: string): void {
+    this.#nearby.set(id, (node) => nearbyChunkNode(files, volume, node))
+  }
+
   /** Errors: RingfsError NODE_UNREACHABLE when no address is known. */
   get(id: string): ChunkNodeApi {
     if (id === this.#local?.id) return this.#local.node
@@ -44,7 +52,8 @@ export class Peers {
 
   #open(id: string, address: string): ChunkNodeApi {
     const channel = new RpcChannel(address, { ...(this.#key && { key: this.#key }) })
-    const node = remoteChunkNode(channel, this.#buffers)
+    const remote = remoteChunkNode(channel, this.#buffers)
+    const node = this.#nearby.get(id)?.(remote) ?? remote
     this.#peers.set(id, { channel, node })
     return node
   }

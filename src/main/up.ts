@@ -8,8 +8,11 @@
  */
 import { mkdirSync, readdirSync } from 'node:fs'
 import { basename, dirname, resolve } from 'node:path'
+import { systemClock } from '../base/clock.js'
 import { RingfsError, hasCode, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
+import { ChunkFiles } from '../chunk/node/chunk-files.js'
+import { readIdentity } from '../chunk/node/identity.js'
 import type { RedisStore, VolumeSettings } from '../cluster/contract.js'
 import { lockFolder } from '../cluster/folder-lock.js'
 import { startPrivateRedis } from '../cluster/private-redis.js'
@@ -192,7 +195,10 @@ async function startNodes(
   }
   const volume = await openVolume(url, { log })
   closer.add(() => volume.close())
-  if (count > 1) return { volume, node: undefined }
+  if (count > 1) {
+    readNearby(volume, folders, count)
+    return { volume, node: undefined }
+  }
   const node = await startNode(volume, {
     folder: folders.node(1),
     zone: '',
@@ -202,6 +208,18 @@ async function startNodes(
   })
   closer.add(() => node.stop())
   return { volume, node }
+}
+
+/** The nodes are on this machine, with folders of this user: their chunks are read without them. */
+function readNearby(volume: Volume, folders: DataFolders, count: number): void {
+  const { pool, buffers, settings, peers } = volume
+  for (let number = 1; number <= count; number++) {
+    const folder = folders.node(number)
+    const id = readIdentity(folder, settings.uuid)
+    if (id === undefined) continue
+    const files = new ChunkFiles({ folder, volume: settings.uuid, pool, buffers, clock: systemClock })
+    peers.setNearby(id, files, settings.uuid)
+  }
 }
 
 /** The URL holds a password: it goes through the environment, which other users cannot read. */

@@ -31,12 +31,29 @@ class Window {
   }
 }
 
+/** So many reads pay for one that is asked twice; so many may be saved up. */
+const READS_PER_HEDGE = 10
+const HEDGES_SAVED_MAX = 8
+
+/**
+ * Also how often: when everything is slow, asking everything twice makes it slower. Reads earn a share of a hedge each, and a
+ * hedge costs a whole one.
+ */
 export class HedgeTimer {
+  #saved = HEDGES_SAVED_MAX
   readonly #small = new Window()
   readonly #large = new Window()
 
   note(lengthBytes: number, ms: number): void {
+    this.#saved = Math.min(HEDGES_SAVED_MAX, this.#saved + 1 / READS_PER_HEDGE)
     this.#window(lengthBytes).note(ms)
+  }
+
+  /** true: a second node may be asked; it is paid for. */
+  spend(): boolean {
+    if (this.#saved < 1) return false
+    this.#saved--
+    return true
   }
 
   hedgeMs(lengthBytes: number): number {

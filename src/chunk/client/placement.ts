@@ -59,7 +59,7 @@ export function writeOrder(candidates: readonly Candidate[], localNode: string |
   return [...candidates].sort((a, b) => place(a, localNode) - place(b, localNode))
 }
 
-/** To read: the local owner, owners that work by latency, owners that may, then everyone else. */
+/** To read: the local owner, owners that work by what they would take, owners that may, then everyone else. */
 export function readOrder(
   candidates: readonly Candidate[],
   localNode: string | undefined,
@@ -69,5 +69,5 @@ export function readOrder(
 }
 
 function latencyOrder(a: Candidate, b: Candidate, health: NodeHealth): number {
-  return a.owner && b.owner ? health.latencyMs(a.id) - health.latencyMs(b.id) : 0
+  return a.owner && b.owner ? health.expectedMs(a.id) - health.expectedMs(b.id) : 0
 }

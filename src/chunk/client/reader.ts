@@ -18,6 +18,8 @@ import { retryMs, type ClientParts } from './options.js'
 import { candidatesOf, readOrder, type Candidate, type Placement } from './placement.js'
 
 const REPORT_DEADLINE_MS = 30_000
+/** Who waits so long is asked beside, whatever it costs. */
+const HEDGE_FREE_MS = 250
 
 export interface ReadParts extends ClientParts {
   readonly leafCache: LeafCache
@@ -85,6 +87,16 @@ export class ChunkRead {
         stop.abort()
         resolve(data)
       }
+      const startMs = this.#parts.clock.monotonicMs()
+      const watch = (): void => {
+        timer = setTimeout(overdue, hedgeMs)
+        hedgeMs *= 2
+      }
+      const overdue = (): void => {
+        const waitedMs = this.#parts.clock.monotonicMs() - startMs
+        if (waitedMs >= HEDGE_FREE_MS || this.#parts.hedge.spend()) launch()
+        else watch()
+      }
       const launch = (): void => {
         clearTimeout(timer)
         const candidate = order[next++]
@@ -93,8 +105,7 @@ export class ChunkRead {
           return
         }
         running++
-        timer = setTimeout(launch, hedgeMs)
-        hedgeMs *= 2
+        watch()
         void this.#ask(candidate, attemptMs, stop.signal).then((data) => {
           running--
           if (stop.signal.aborted) {
@@ -115,6 +126,7 @@ export class ChunkRead {
     const request = { volume, id: this.#ref.id, offset: this.#offset, lengthBytes: this.#lengthBytes }
     const startMs = clock.monotonicMs()
     const deadlineMs = Math.max(1, Math.min(attemptMs, this.#leftMs()))
+    const ended = health.began(candidate.id)
     try {
       const reply = await lentWithDeadline(
         deadlineMs,
@@ -129,6 +141,8 @@ export class ChunkRead {
     } catch (error) {
       if (!stop.aborted) this.#noteFailure(candidate.id, error)
       return null
+    } finally {
+      ended()
     }
   }
 

@@ -142,30 +142,28 @@ function unlinkQuietly(path: string): void {
  * Errors: RingfsError CHUNK_MISSING, CHUNK_CORRUPT (header bad, file too short), or what the disk says.
  */
 export function readRange(task: ReadTask): ReadResult {
-  return readPastCache(task) ?? readThroughCache(task)
+  const { layout, withOrigin } = task
+  if (layout !== null && !withOrigin) {
+    return readPastCache(task, layout) ?? withFile(task, (fd) => readLeaves(fd, task, layout, null))
+  }
+  return withFile(task, (fd) => {
+    const start = readStart(fd)
+    const { header, leaves, dataOffset } = checkedPrefix(task, start)
+    const found = { lengthBytes: header.lengthBytes, dataOffset, leaves }
+    const result = readPastCache(task, found) ?? readLeaves(fd, task, found, start)
+    return withOrigin ? { ...result, origin: header.origin } : result
+  })
 }
 
 /** null: not asked for, or it cannot be done. */
-function readPastCache(task: ReadTask): ReadResult | null {
-  const { layout, direct, withOrigin } = task
-  if (!direct || layout === null || withOrigin) return null
+function readPastCache(task: ReadTask, layout: ChunkLayout): ReadResult | null {
+  if (!task.direct) return null
   const { firstLeaf, from, to } = leafSpan(task.offset, task.lengthBytes, layout.lengthBytes)
   const into = task.into.subarray(0, to - from)
   const got = missingIs(task, () => readDirect(task.file, layout.dataOffset + from, into))
   if (got === null) return null
   if (got < into.length) throw new RingfsError('CHUNK_CORRUPT', `chunk ${task.id}: the file is too short`)
   return { layout, firstLeaf, dataBytes: into.length, direct: true, origin: null }
-}
-
-function readThroughCache(task: ReadTask): ReadResult {
-  return withFile(task, (fd) => {
-    if (task.layout !== null && !task.withOrigin) return readLeaves(fd, task, task.layout, null)
-    const start = readStart(fd)
-    const prefix = checkedPrefix(task, start)
-    const layout = { lengthBytes: prefix.header.lengthBytes, dataOffset: prefix.dataOffset, leaves: prefix.leaves }
-    const result = readLeaves(fd, task, layout, start)
-    return task.withOrigin ? { ...result, origin: prefix.header.origin } : result
-  })
 }
 
 function withFile<T>(task: VerifyTask, work: (fd: number) => T): T {

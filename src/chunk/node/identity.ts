@@ -73,7 +73,11 @@ function refuseForeign(folder: string, entries: readonly string[]): void {
   )
 }
 
-function readIdentity(folder: string, volume: string): string | undefined {
+/**
+ * Whose data folder it is, without opening it; undefined: nobody's yet.
+ * Errors: RingfsError NODE_WRONG_VOLUME, VOLUME_NEWER, VOLUME_CORRUPT.
+ */
+export function readIdentity(folder: string, volume: string): string | undefined {
   const text = readIdentityFile(folder)
   if (text === undefined) return undefined
   const identity = parseIdentity(folder, text)

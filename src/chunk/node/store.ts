@@ -13,7 +13,7 @@ import { join } from 'node:path'
 import type { Clock } from '../../base/clock.js'
 import { PosixError } from '../../base/errno.js'
 import { RingfsError } from '../../base/errors.js'
-import { CHUNK_MAX_BYTES, HASH_BYTES, HASH_INLINE_MAX_BYTES } from '../../base/limits.js'
+import { HASH_BYTES, HASH_INLINE_MAX_BYTES } from '../../base/limits.js'
 import type { Log } from '../../base/log.js'
 import type { ChunkOrigin } from '../contract.js'
 import { decodePrefix, encodePrefix, type ChunkHeader } from '../format.js'
@@ -24,20 +24,18 @@ import type { Job, WorkerPool } from '../pool.js'
 import { sharePieces, type SharedBuffers } from '../shared-buffer.js'
 import { DirectChoice } from './direct-choice.js'
 import { DIRECT_MIN_BYTES, canBeDirect } from './direct-file.js'
-import { leafSpan, readRange, storeChunkFile } from './chunk-file.js'
+import { storeChunkFile } from './chunk-file.js'
+import { ChunkFiles, type StoredRange } from './chunk-files.js'
 import { InlineGate } from './inline-gate.js'
 import { storeTaskOf, syncTaskOf } from './journal-file.js'
 import { Journal, type JournalChunk } from './journal.js'
 import { KeyedLock } from './keyed-lock.js'
-import { LayoutCache } from './layout-cache.js'
 import { ChunkPaths } from './paths.js'
 import { SpaceGauge, type Space } from './space.js'
 import { SyncGroup } from './sync-group.js'
 import type {
   CountTask,
   FilesTask,
-  ReadResult,
-  ReadTask,
   StoreResult,
   StoreTask,
   SyncResult,
@@ -47,7 +45,6 @@ import type {
 } from './tasks.js'
 
 const STORE_JOB: Job<StoreTask, StoreResult> = { file: 'disk', name: 'store' }
-const READ_JOB: Job<ReadTask, ReadResult> = { file: 'disk', name: 'read' }
 const VERIFY_JOB: Job<VerifyTask, Verdict> = { file: 'disk', name: 'verify' }
 const REMOVE_JOB: Job<FilesTask, readonly boolean[]> = { file: 'disk', name: 'remove' }
 const COUNT_JOB: Job<CountTask, number> = { file: 'disk', name: 'count' }
@@ -79,16 +76,6 @@ export interface StoredChunk {
   readonly origin: ChunkOrigin
 }
 
-export interface StoredRange {
-  readonly chunkLengthBytes: number
-  readonly leaves: Buffer
-  readonly firstLeaf: number
-  /** Lent. */
-  readonly data: Buffer
-  readonly release: () => void
-  readonly origin: ChunkOrigin | null
-}
-
 /** What ChunkService needs of a disk. Errors of all: RingfsError, PosixError. */
 export interface ChunkDisk {
   /** Verifies and stores; on disk if `sync`. Errors: CHUNK_CORRUPT, CHUNK_CONFLICT, CHUNK_MISSING, ENOSPC, EINVAL, EIO. */
@@ -106,15 +93,17 @@ export interface ChunkDisk {
   readonly chunks: number
 }
 
+export type { StoredRange } from './chunk-files.js'
+
 export class ChunkStore implements ChunkDisk {
   readonly #options: ChunkStoreOptions
   readonly #paths: ChunkPaths
   readonly #locks = new KeyedLock()
-  readonly #layouts = new LayoutCache()
   readonly #gate: InlineGate
   readonly #gauge: SpaceGauge
   readonly #syncs: SyncGroup
   readonly #direct = new DirectChoice()
+  readonly #files: ChunkFiles
   readonly #journal: Journal
   #chunks = 0
 
@@ -122,6 +111,7 @@ export class ChunkStore implements ChunkDisk {
     this.#options = options
     this.#paths = new ChunkPaths(options.folder)
     this.#gate = new InlineGate(options.clock, options.inlineMaxBytes ?? HASH_INLINE_MAX_BYTES)
+    this.#files = new ChunkFiles({ ...options, gate: this.#gate, direct: this.#direct })
     this.#gauge = new SpaceGauge(options.folder, options.clock, options.reserveBytes)
     this.#syncs = new SyncGroup(options.pool, this.#paths)
     this.#journal = new Journal({ ...options, settle: (ids) => this.#settle(ids) })
@@ -167,10 +157,10 @@ export class ChunkStore implements ChunkDisk {
       if (await this.#putInJournal(chunk, prefix, data, sync)) return 'on disk'
       const result = await this.#store(this.#storeTask(chunk, prefix, data), lengthBytes)
       const leaves = compact(chunk.leaves)
-      this.#layouts.set(chunk.id, { lengthBytes, dataOffset: prefix.length, leaves })
+      this.#files.know(chunk.id, { lengthBytes, dataOffset: prefix.length, leaves })
       if (result.created && !result.replacedBad) this.#chunks++
       // A copy that was here keeps its own header, and with other extents its data begins elsewhere.
-      if (!result.created) this.#layouts.delete(chunk.id)
+      if (!result.created) this.#files.forget(chunk.id)
       return 'stored'
     })
   }
@@ -277,39 +267,7 @@ export class ChunkStore implements ChunkDisk {
   async read(id: number, offset: number, lengthBytes: number, withOrigin = false): Promise<StoredRange> {
     const kept = this.#journal.get(id)
     if (kept !== undefined) return rangeOf(kept, withOrigin)
-    const layout = this.#layouts.get(id)
-    const { volume, buffers } = this.#options
-    const { from, to } = leafSpan(offset, lengthBytes, layout?.lengthBytes ?? CHUNK_MAX_BYTES)
-    const { bytes, release } = buffers.take(to - from)
-    const direct = to - from >= DIRECT_MIN_BYTES && layout !== null && this.#direct.forRead(id, offset)
-    const range = { volume, id, offset, lengthBytes, withOrigin, direct }
-    try {
-      const result = await this.#read({ ...range, file: this.#paths.fileOf(id), layout, into: bytes })
-      if (direct && !result.direct) this.#direct.refused()
-      if (layout === null) this.#layouts.set(id, { ...result.layout, leaves: compact(result.layout.leaves) })
-      return {
-        chunkLengthBytes: result.layout.lengthBytes,
-        leaves: asBuffer(result.layout.leaves),
-        firstLeaf: result.firstLeaf,
-        data: bytes.subarray(0, result.dataBytes),
-        release,
-        origin: result.origin,
-      }
-    } catch (error) {
-      release()
-      throw error
-    }
-  }
-
-  /** Inline only where the layout is known: then the chunk was used lately and is probably in the page cache. */
-  async #read(task: ReadTask): Promise<ReadResult> {
-    try {
-      if (task.layout !== null && this.#gate.allows(task.into.length)) return this.#gate.run(() => readRange(task))
-      return await this.#options.pool.run(READ_JOB, task)
-    } catch (error) {
-      this.#layouts.delete(task.id)
-      throw toChunkError(error)
-    }
+    return await this.#files.read(id, offset, lengthBytes, withOrigin)
   }
 
   async verify(id: number): Promise<Verdict> {
@@ -322,7 +280,7 @@ export class ChunkStore implements ChunkDisk {
 
   async quarantine(id: number): Promise<Verdict> {
     return await this.#locks.run(id, async () => {
-      this.#layouts.delete(id)
+      this.#files.forget(id)
       const verdict = await this.verify(id)
       if (verdict.state === 'bad') this.#moveAside(id, verdict.why)
       return verdict
@@ -337,7 +295,7 @@ export class ChunkStore implements ChunkDisk {
 
   /** The caller holds the id's lock. */
   #moveAside(id: number, why: string): void {
-    this.#layouts.delete(id)
+    this.#files.forget(id)
     try {
       renameSync(this.#paths.fileOf(id), this.#paths.newQuarantine(id))
     } catch (error) {
@@ -356,7 +314,7 @@ export class ChunkStore implements ChunkDisk {
   }
 
   async #removeBatch(ids: readonly number[]): Promise<void> {
-    for (const id of ids) this.#layouts.delete(id)
+    for (const id of ids) this.#files.forget(id)
     const inJournal = await this.#journal.remove(ids)
     const files = ids.map((id) => this.#paths.fileOf(id))
     const removed = await this.#options.pool.run(REMOVE_JOB, { files })

@@ -97,8 +97,12 @@ t.test('a node in trouble is one for a while, longer each time, until it answers
   health.succeeded('a', 10)
   t.notOk(health.isTroubled('a'))
   health.succeeded('a', 20)
-  t.equal(health.latencyMs('a'), 12)
-  t.equal(health.latencyMs('b'), 0)
+  t.equal(health.expectedMs('a'), 12)
+  t.ok(health.expectedMs('b') < 1, 'one never asked gets its chance')
+  const ends = [health.began('a'), health.began('a')]
+  t.equal(health.expectedMs('a'), 36, 'what is under way comes first')
+  for (const end of ends) end()
+  t.equal(health.expectedMs('a'), 12)
 })
 
 t.test('a stall closes the inline gate for a second', async (t) => {
@@ -124,6 +128,17 @@ t.test('the hedge waits as long as slow reads of that size take, within bounds',
   t.ok(hedge.hedgeMs(CHUNK_MAX_BYTES) > 100)
   for (let run = 0; run < 128; run++) hedge.note(1, 1e6)
   t.equal(hedge.hedgeMs(1), 1000)
+})
+
+t.test('hedges are paid for by reads: eight at once at most, and one for ten reads', (t) => {
+  const hedge = new HedgeTimer()
+  const spend = (): number => Array.from({ length: 50 }, () => hedge.spend()).filter(Boolean).length
+  t.equal(spend(), 8)
+  for (let run = 0; run < 35; run++) hedge.note(1, 1)
+  t.equal(spend(), 3)
+  for (let run = 0; run < 1000; run++) hedge.note(1, 1)
+  t.equal(spend(), 8)
+  t.end()
 })
 
 t.test('the leaf cache gives a table only for its own root, and forgets the oldest', async (t) => {

@@ -1,0 +1,105 @@
+/**
+ * Reading the chunk files of a data folder: of this process's own node, or of a node beside it (nearby.ts). It changes nothing,
+ * and needs no lock: a file is immutable under its name, and an open file outlives its name.
+ */
+import type { Clock } from '../../base/clock.js'
+import { CHUNK_MAX_BYTES, HASH_INLINE_MAX_BYTES } from '../../base/limits.js'
+import type { ChunkOrigin } from '../contract.js'
+import { asBuffer, compact } from '../jobs.js'
+import { toChunkError } from '../outcome.js'
+import type { Job, WorkerPool } from '../pool.js'
+import type { SharedBuffers } from '../shared-buffer.js'
+import { leafSpan, readRange } from './chunk-file.js'
+import { DirectChoice } from './direct-choice.js'
+import { DIRECT_MIN_BYTES } from './direct-file.js'
+import { InlineGate } from './inline-gate.js'
+import { LayoutCache } from './layout-cache.js'
+import { ChunkPaths } from './paths.js'
+import type { ChunkLayout, ReadResult, ReadTask } from './tasks.js'
+
+const READ_JOB: Job<ReadTask, ReadResult> = { file: 'disk', name: 'read' }
+
+export interface StoredRange {
+  readonly chunkLengthBytes: number
+  readonly leaves: Buffer
+  readonly firstLeaf: number
+  /** Lent. */
+  readonly data: Buffer
+  readonly release: () => void
+  readonly origin: ChunkOrigin | null
+}
+
+export interface ChunkFilesOptions {
+  /** The node's data folder. */
+  readonly folder: string
+  /** Volume uuid. */
+  readonly volume: string
+  readonly pool: WorkerPool
+  readonly buffers: SharedBuffers
+  readonly clock: Clock
+  /** Shared with who writes there, if it is this process. */
+  readonly gate?: InlineGate
+  readonly direct?: DirectChoice
+}
+
+export class ChunkFiles {
+  readonly #options: ChunkFilesOptions
+  readonly #paths: ChunkPaths
+  readonly #layouts = new LayoutCache()
+  readonly #gate: InlineGate
+  readonly #direct: DirectChoice
+
+  constructor(options: ChunkFilesOptions) {
+    this.#options = options
+    this.#paths = new ChunkPaths(options.folder)
+    this.#gate = options.gate ?? new InlineGate(options.clock, HASH_INLINE_MAX_BYTES)
+    this.#direct = options.direct ?? new DirectChoice()
+  }
+
+  /** The file of the chunk is known to begin so: reading it is one pread. */
+  know(id: number, layout: ChunkLayout): void {
+    this.#layouts.set(id, layout)
+  }
+
+  /** Its file may be another one by now. */
+  forget(id: number): void {
+    this.#layouts.delete(id)
+  }
+
+  /** Not verified. Errors: CHUNK_MISSING, CHUNK_CORRUPT, what the disk says. */
+  async read(id: number, offset: number, lengthBytes: number, withOrigin: boolean): Promise<StoredRange> {
+    const layout = this.#layouts.get(id)
+    const { volume, buffers } = this.#options
+    const { from, to } = leafSpan(offset, lengthBytes, layout?.lengthBytes ?? CHUNK_MAX_BYTES)
+    const { bytes, release } = buffers.take(to - from)
+    const direct = to - from >= DIRECT_MIN_BYTES && this.#direct.forRead(id, offset)
+    const range = { volume, id, offset, lengthBytes, withOrigin, direct }
+    try {
+      const result = await this.#read({ ...range, file: this.#paths.fileOf(id), layout, into: bytes })
+      if (direct && !result.direct && result.dataBytes >= DIRECT_MIN_BYTES) this.#direct.refused()
+      if (layout === null) this.#layouts.set(id, { ...result.layout, leaves: compact(result.layout.leaves) })
+      return {
+        chunkLengthBytes: result.layout.lengthBytes,
+        leaves: asBuffer(result.layout.leaves),
+        firstLeaf: result.firstLeaf,
+        data: bytes.subarray(0, result.dataBytes),
+        release,
+        origin: result.origin,
+      }
+    } catch (error) {
+      release()
+      throw error
+    }
+  }
+
+  /** Inline only where the layout is known: then the chunk was used lately and is probably in the page cache. */
+  async #read(task: ReadTask): Promise<ReadResult> {
+    try {
+      if (task.layout !== null && this.#gate.allows(task.into.length)) return this.#gate.run(() => readRange(task))
+      return await this.#options.pool.run(READ_JOB, task)
+    } catch (error) {
+      this.#layouts.delete(task.id)
+      throw toChunkError(error)
+    }
+  }
+}

@@ -1,0 +1,71 @@
+/** Chunks of a node beside this process are read from its files; everything else is asked of the node. */
+import t from 'tap'
+import { systemClock } from '../../../src/base/clock.js'
+import { KIB, LEAF_BYTES, MIB } from '../../../src/base/limits.js'
+import type { ChunkNodeApi } from '../../../src/chunk/contract.js'
+import { ChunkFiles } from '../../../src/chunk/node/chunk-files.js'
+import { nearbyChunkNode } from '../../../src/chunk/node/nearby.js'
+import { SharedBuffers } from '../../../src/chunk/shared-buffer.js'
+import { CALL, VOLUME, failureOf, putRequest, randomChunk, startCluster, type TestChunk } from '../../helpers/chunks.js'
+
+t.setTimeout(60_000)
+
+async function ground(t: Parameters<typeof startCluster>[0]) {
+  const cluster = await startCluster(t, { nodes: 1, replicas: 1, writeQuorum: 1 })
+  const node = cluster.node('node-0')
+  const options = { folder: node.folder, volume: VOLUME, pool: cluster.pool, buffers: new SharedBuffers() }
+  const files = new ChunkFiles({ ...options, clock: systemClock })
+  return { cluster, node, api: nearbyChunkNode(files, VOLUME, node.api) }
+}
+
+async function isRight(api: ChunkNodeApi, { id, bytes, leaves }: TestChunk): Promise<boolean> {
+  const all = await api.get({ volume: VOLUME, id, offset: 0, lengthBytes: 4 * MIB }, CALL)
+  const same = all.data.equals(bytes) && all.leaves.equals(leaves) && all.chunkLengthBytes === bytes.length
+  all.release()
+  return same
+}
+
+t.test('chunks are read without the node, whatever their length, and also with the node gone', async (t) => {
+  const { node, api } = await ground(t)
+  const chunks = [100, LEAF_BYTES, 300 * KIB + 7, 4 * MIB].map((lengthBytes, id) => randomChunk(id, lengthBytes))
+  for (const chunk of chunks) await api.put(putRequest(chunk), chunk.data, CALL)
+  node.calls.length = 0
+  node.faults.killed = true
+  for (let round = 0; round < 3; round++) for (const chunk of chunks) t.ok(await isRight(api, chunk))
+  const part = await api.get({ volume: VOLUME, id: 3, offset: 100_000, lengthBytes: 10, withOrigin: true }, CALL)
+  t.equal(part.firstLeaf, 1)
+  t.strictSame(part.origin, chunks[3]?.origin)
+  part.release()
+  t.strictSame(node.calls, [])
+})
+
+t.test('what is not in a file is asked of the node, which has the last word', async (t) => {
+  const { node, api } = await ground(t)
+  const small = randomChunk(1, 500)
+  for (let i = 0; i < 40; i++) {
+    const one = randomChunk(100 + i, 500)
+    await api.put(putRequest(one, { sync: true }), one.data, CALL)
+  }
+  await api.put(putRequest(small, { sync: true }), small.data, CALL)
+  t.ok(await isRight(api, small), 'wherever the node has it')
+  t.equal(await failureOf(api.get({ volume: VOLUME, id: 77, offset: 0, lengthBytes: 1 }, CALL)), 'CHUNK_MISSING')
+  t.equal(await failureOf(api.get({ volume: 'other', id: 1, offset: 0, lengthBytes: 1 }, CALL)), 'NODE_WRONG_VOLUME')
+  t.equal(await failureOf(api.get({ volume: VOLUME, id: -1, offset: 0, lengthBytes: 1 }, CALL)), 'EINVAL')
+  await api.remove(VOLUME, [1], CALL)
+  t.equal(await failureOf(api.get({ volume: VOLUME, id: 1, offset: 0, lengthBytes: 1 }, CALL)), 'CHUNK_MISSING')
+  t.ok(node.calls.includes('get'))
+})
+
+t.test('a copy that was replaced by one that begins elsewhere is read again after it was reported', async (t) => {
+  const { node, api } = await ground(t)
+  const chunk = randomChunk(5, MIB)
+  const extents = Array.from({ length: 400 }, (_, i) => ({ fileOffset: i * 8192, chunkOffset: i, lengthBytes: 1 }))
+  const other = { ...chunk, origin: { ...chunk.origin, extents } }
+  await api.put(putRequest(chunk), chunk.data, CALL)
+  t.ok(await isRight(api, chunk))
+  await node.store.remove([5])
+  await node.store.put(other, other.data)
+  t.notOk(await isRight(api, chunk), 'the reader finds bytes that do not match, and says so')
+  await api.reportBad(VOLUME, 5, CALL)
+  t.ok(await isRight(api, chunk))
+})
