@@ -97,7 +97,7 @@ export class Locks {
       while (attr === null) attr = await this.#hear(waiter)
       return attr
     } catch (error) {
-      if (!isCertain(error)) this.#owe(ino, lock, () => this.#abandon(waiter))
+      if (!isCertain(error, waiter)) this.#owe(ino, lock, () => this.#abandon(waiter))
       throw error
     } finally {
       signal?.removeEventListener('abort', onAbort)
@@ -151,7 +151,10 @@ export class Locks {
       // Out of memory.
       throw error instanceof PosixError && error.code === 'ENOSPC' ? new PosixError('ENOLCK', error.message) : error
     })
-    if (reply.status === STATUS_WAITING) return this.#follow(waiter, reply.buffer(1).toString(), heard)
+    if (reply.status === STATUS_WAITING) {
+      waiter.wasQueued = true
+      return this.#follow(waiter, reply.buffer(1).toString(), heard)
+    }
     this.#took(waiter)
     await this.#deps.caughtUp()
     return decodeInode(ino, reply.buffer(1)).attr
@@ -269,8 +272,10 @@ function check({ owner, start, end }: LockRange): void {
   if (start < 0n || end <= start || end > LOCK_END) throw new PosixError('EINVAL', 'no such range of a file')
 }
 
-function isCertain(error: unknown): boolean {
-  return error instanceof PosixError && CERTAIN.has(error.code)
+function isCertain(error: unknown, { wasQueued }: Waiter): boolean {
+  if (!(error instanceof PosixError)) return false
+  // No memory, or too many locks, for one who asked again: he stands in the queue still.
+  return CERTAIN.has(error.code) && !(wasQueued && error.code === 'ENOLCK')
 }
 
 function owedKey(ino: number, { kind, owner }: LockRange): string {

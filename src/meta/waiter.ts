@@ -31,6 +31,8 @@ export class Waiter {
   /** How often a message told the holder: a reply that was on its way meanwhile is older. */
   heard = 0
   hasEdge = false
+  /** It was told to wait: from then on it may stand in the queue, also when it is refused as it asks again. */
+  wasQueued = false
   readonly #news = new Set<WaiterNews>()
   #wake: (() => void) | undefined
 

@@ -289,6 +289,35 @@ claim(t, open, 'out of memory is ENOLCK, and unlocking and giving up still work'
   }
 })
 
+claim(t, open, 'who is refused when he asks again has no lock afterwards', async (t, volume) => {
+  const [a, b] = await clients(volume, 2)
+  if (a === undefined || b === undefined) throw new Error('there are two')
+  const { ino } = await touch(a, ROOT, 'file')
+  t.equal(await trying(a, ino, record('write', '1', [0n, 1n])), 'ok')
+  const first = new Waiting(b, ino, record('write', '1', [0n, 2n]))
+  await pause(MOMENT_MS)
+  // Held back by the first out of courtesy: it asks again.
+  const second = new Waiting(b, ino, record('write', '2', [1n, 2n]))
+  await pause(MOMENT_MS)
+  const limit = (bytes: string): Promise<unknown> =>
+    Promise.all([0, 1, 2].map((server) => redis.command(server, 'CONFIG', 'SET', 'maxmemory', bytes)))
+  await limit('1')
+  try {
+    t.equal(await second.done, 'ENOLCK')
+  } finally {
+    await limit('0')
+  }
+  first.interrupt()
+  t.equal(await first.done, 'EINTR')
+  let last = ''
+  for (let i = 0; i < 50 && last !== 'ok'; i++) {
+    await pause(MOMENT_MS)
+    last = await trying(a, ino, record('write', '1', [1n, 2n]))
+  }
+  t.equal(last, 'ok')
+  await a.unlock(ino, record('write', '1'))
+})
+
 claim(
   t,
   open,
