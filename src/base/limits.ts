@@ -23,6 +23,9 @@ export const SYMLINK_MAX_BYTES = PATH_MAX_BYTES - 1
 /** Largest file: the exact integers of a double. Above it: EFBIG. */
 export const FILE_MAX_BYTES = Number.MAX_SAFE_INTEGER
 export const LINK_MAX = 65_000
+/** Seconds of file times, before and after 1970: what 40 bits hold. Others become the nearest, as on local disks. */
+export const TIME_MAX_S = 2 ** 39 - 1
+export const TIME_MIN_S = -(2 ** 39)
 /** linux/limits.h XATTR_NAME_MAX, XATTR_SIZE_MAX, XATTR_LIST_MAX. */
 export const XATTR_NAME_MAX_BYTES = 255
 export const XATTR_VALUE_MAX_BYTES = 64 * KIB

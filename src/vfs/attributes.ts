@@ -1,6 +1,7 @@
 /** Attributes as this process must show them: the store's, with what is written here and not committed yet on top. */
-import { compareTime } from '../base/clock.js'
+import { compareTime, type TimeSpec } from '../base/clock.js'
 import { PosixError } from '../base/errno.js'
+import { TIME_MAX_S, TIME_MIN_S } from '../base/limits.js'
 import type { Attr, AttrChange } from '../meta/contract.js'
 import type { VfsContext } from './context.js'
 import type { Caller } from './contract.js'
@@ -71,8 +72,9 @@ export class Attributes {
     }
   }
 
-  async #set(caller: Caller, ino: number, change: AttrChange): Promise<Attr> {
+  async #set(caller: Caller, ino: number, asked: AttrChange): Promise<Attr> {
     const { states } = this.#context
+    let change = withinTime(asked)
     if (change.mode !== undefined) change = { ...change, mode: change.mode & MODE_BITS }
     if (change.atime !== undefined) await this.#context.atimes.overrule(ino)
     if (change.sizeBytes !== undefined) return await this.#resize(caller, ino, change, change.sizeBytes)
@@ -117,6 +119,20 @@ export class Attributes {
 
 function isMissing(error: unknown): boolean {
   return error instanceof PosixError && error.code === 'ENOENT'
+}
+
+function withinTime(change: AttrChange): AttrChange {
+  const { atime, mtime } = change
+  return {
+    ...change,
+    ...(atime === undefined ? {} : { atime: nearest(atime) }),
+    ...(mtime === undefined ? {} : { mtime: nearest(mtime) }),
+  }
+}
+
+function nearest(time: TimeSpec | 'now'): TimeSpec | 'now' {
+  if (time === 'now' || (time.sec <= TIME_MAX_S && time.sec >= TIME_MIN_S)) return time
+  return { sec: time.sec > 0 ? TIME_MAX_S : TIME_MIN_S, nsec: 0 }
 }
 
 function overlay(attr: Attr, view: DirtyView | null): Attr {

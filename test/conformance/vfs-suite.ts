@@ -3,7 +3,7 @@
  * each with its own session; `settle` waits until every event sent so far was delivered.
  */
 import type { Test } from 'tap'
-import { FILE_MAX_BYTES, KIB, MIB, ROOT_INO, WINDOW_BYTES } from '../../src/base/limits.js'
+import { FILE_MAX_BYTES, KIB, MIB, ROOT_INO, TIME_MAX_S, TIME_MIN_S, WINDOW_BYTES } from '../../src/base/limits.js'
 import { PosixError } from '../../src/base/errno.js'
 import type { Caller, VfsContract, VfsDirEntry } from '../../src/vfs/contract.js'
 import { ACL_CLAIMS } from './vfs-suite-acl.js'
@@ -344,6 +344,24 @@ const DATA: readonly (readonly [string, Claim])[] = [
       await a.close(handle)
       const attr = await b.vfs.getattr(ROOT_CALLER, ino)
       t.same([attr.mtime, attr.atime, attr.mode], [mtime, mtime, 0o600])
+    },
+  ],
+  [
+    'a time that cannot be kept becomes the nearest that can, as on local disks',
+    async (t, a, b) => {
+      const { ino, handle } = await a.create('f')
+      await a.vfs.setattr(ROOT_CALLER, ino, { mtime: { sec: 2 ** 40, nsec: 5 }, atime: { sec: -(2 ** 62), nsec: 5 } })
+      await a.close(handle)
+      for (const { vfs } of [a, b]) {
+        const { mtime, atime } = await vfs.getattr(ROOT_CALLER, ino)
+        t.same(
+          [mtime, atime],
+          [
+            { sec: TIME_MAX_S, nsec: 0 },
+            { sec: TIME_MIN_S, nsec: 0 },
+          ],
+        )
+      }
     },
   ],
   [
