@@ -99,7 +99,9 @@ export class VfsContext {
     this.extents = extents
     this.uploader = uploader
     this.compactor = compactor
-    this.states = new InodeStates({ clock, log, limits, chunkBytes, memory, uploader, committer })
+    // The kernel has it in its pages, and the store's version and times do not tell.
+    const onLost = (ino: number): void => this.coherence.invalidate({ kind: 'data', ino })
+    this.states = new InodeStates({ clock, log, limits, chunkBytes, memory, uploader, committer, onLost })
     this.handles = new Handles(limits.handles)
     this.reader = new Reader({ attrs, extents, data, fresh, log, readAheadBytes })
     this.locks = new FileLocks(this)

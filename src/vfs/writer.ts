@@ -37,6 +37,8 @@ export interface WriterDeps {
   readonly memory: DirtyMemory
   readonly uploader: Uploader
   readonly committer: Committer
+  /** What was written and shown is not what the file has. */
+  readonly onLost: (ino: number) => void
 }
 
 interface QueuedBatch {
@@ -197,6 +199,7 @@ export class InodeWriter {
     this.#deps.log.error({ ino: this.ino, error: failure.message }, 'written data was given up')
     for (const entry of [...this.#queue]) if (entry.kind === 'batch' && !entry.committing) this.#drop(entry)
     for (const [key, batch] of [...this.#active]) this.#dropActive(key, batch)
+    this.#deps.onLost(this.ino)
   }
 
   /** Copies the positional bytes of [start, end) to `target`, oldest first, and tells of each where it lies. */
@@ -398,6 +401,7 @@ export class InodeWriter {
     this.#deps.log.error({ ino: this.ino, error: messageOf(error) }, 'written data was lost')
     for (const entry of [...this.#queue]) if (entry.kind === 'batch') this.#drop(entry)
     for (const [key, batch] of [...this.#active]) this.#dropActive(key, batch)
+    this.#deps.onLost(this.ino)
   }
 
   /**

@@ -42,6 +42,13 @@ interface GivenEntry extends Given {
   readonly ino: number
   readonly isDirectory: boolean
   holds: boolean
+  /** Moved there by this kernel. */
+  movedTo?: Name | undefined
+}
+
+export interface Name {
+  readonly parent: number
+  readonly name: Buffer
 }
 
 interface Waiting {
@@ -73,14 +80,24 @@ export class Invalidations {
     this.#options = options
   }
 
-  /** An answer about the inode goes out. false: it must have no lifetime, since there is no room to remember it. */
+  /**
+   * An answer about the inode goes out. false: it must have no lifetime, since there is no room to remember it. One without a
+   * lifetime does not end that of another before it: the kernel ignores an answer that was overtaken (by a write, which
+   * makes it ask for size and times, and leaves mode and owner as they were), and goes on by what it had.
+   */
   answered(attr: Attr, holds: boolean): boolean {
-    return this.#attrs.add(attr.ino, { atMs: this.#nowMs(), attr, holds })
+    const before = holds ? undefined : this.held(attr.ino)
+    return this.#attrs.add(attr.ino, {
+      atMs: this.#nowMs(),
+      attr: before ?? attr,
+      holds: holds || before !== undefined,
+    })
   }
 
   /** The name goes out with a lifetime; null: that there is none. */
   named(parent: number, name: Buffer, attr: Attr | null): boolean {
-    const what = { ino: attr?.ino ?? 0, isDirectory: attr?.type === 'directory' }
+    const movedTo = this.#lastEntry({ parent, name })?.movedTo
+    const what = { ino: attr?.ino ?? 0, isDirectory: attr?.type === 'directory', movedTo }
     return this.#entries.add(entryKey(parent, name), { atMs: this.#nowMs(), holds: true, ...what })
   }
 
@@ -123,6 +140,39 @@ export class Invalidations {
     const onDone = wasRecent ? this.#again(() => this.#dropAgain(ino)) : undefined
     notifier.post('attr', ino, ino, encodeInvalAttr(ino), onDone)
     if (withData) notifier.post('data', ino, ino, encodeInvalData(ino))
+  }
+
+  /** For a change that the kernel makes known to itself without a new version: an answer from before may still be on its way. */
+  dropRecent(ino: number): void {
+    const given = this.#attrs.last(ino, this.#nowMs())
+    if (given?.holds === true && this.#nowMs() - given.atMs < RECENT_MS) this.drop(ino, false)
+  }
+
+  /**
+   * A name is about to move here, and the kernel lets the new one live for as long as the old one was to. It does so by what it
+   * knew of the old name: what becomes known to be false of that is false of the new one.
+   */
+  moving(from: Name, to: Name, isExchange: boolean): void {
+    const [given, other] = [this.#lastEntry(from), this.#lastEntry(to)]
+    this.#move(from, given, to, other)
+    if (isExchange) this.#move(to, other, from, given)
+  }
+
+  #move(from: Name, given: GivenEntry | undefined, to: Name, other: GivenEntry | undefined): void {
+    if (given === undefined) return
+    const { notifier } = this.#options
+    const isDropped = !given.holds && !notifier.isSettled('entry', entryKey(from.parent, from.name))
+    const { ino, isDirectory } = given
+    const moved = { ino, isDirectory, atMs: this.#nowMs(), holds: true, movedTo: other?.movedTo }
+    const isKept = this.#entries.add(entryKey(to.parent, to.name), moved)
+    const left = this.#lastEntry(from)
+    if (left !== undefined) left.movedTo = to
+    // Written when the directory is unlocked, so after the move.
+    if (!isKept || isDropped) this.#postEntry(to)
+  }
+
+  #lastEntry({ parent, name }: Name): GivenEntry | undefined {
+    return this.#entries.last(entryKey(parent, name), this.#nowMs())
   }
 
   /** What waits for who is asking waits no longer. */
@@ -177,6 +227,11 @@ export class Invalidations {
   #dropEntry(parent: number, name: Buffer): void {
     const key = entryKey(parent, name)
     const given = this.#entries.last(key, this.#nowMs())
+    const moved = given?.movedTo
+    if (given !== undefined && moved !== undefined) {
+      given.movedTo = undefined
+      this.#dropEntry(moved.parent, moved.name)
+    }
     if (given?.holds !== true) return
     given.holds = false
     this.#doubts.add(given, this.#nowMs())
@@ -186,6 +241,10 @@ export class Invalidations {
     }
     const isRecent = this.#nowMs() - given.atMs < RECENT_MS
     this.#options.notifier.post('entry', key, parent, bytes, isRecent ? this.#again(post) : undefined)
+  }
+
+  #postEntry({ parent, name }: Name): void {
+    this.#options.notifier.post('entry', entryKey(parent, name), parent, encodeInvalEntry(parent, name))
   }
 
   #dropAll(): void {

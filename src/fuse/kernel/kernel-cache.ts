@@ -9,6 +9,8 @@
  * - An event may come when the answer is written and the process that asked has not yet run to take it. The kernel orders
  *   these two by itself for attributes of inodes that it knows (attr_version), for names (the directory's lock, or the
  *   entry being dropped and not just expired), and for pages (their locks). The rest is in invalidations.ts.
+ * - Answers to SETATTR and LINK, and to CREATE of a file that was there, the kernel takes whatever came in between: they
+ *   have no lifetime for the attributes.
  * - AUTO_INVAL_DATA stays on (init.ts): a read of cached pages first looks at the attributes. So these guard the pages, too,
  *   when a data notification has to wait, and in a mount process that is stopped.
  * - An open asks the store. Attributes and pages that are not as the store says now are dropped before the open is answered:
@@ -17,7 +19,7 @@
 import { compareTime, type Clock } from '../../base/clock.js'
 import type { Attr, VfsCoherence } from '../../vfs/contract.js'
 import { Retries } from './doubts.js'
-import { Invalidations, LIFETIME_MAX_MS } from './invalidations.js'
+import { Invalidations, LIFETIME_MAX_MS, type Name } from './invalidations.js'
 import type { Notifier } from './notifier.js'
 import type { Lifetimes } from './wire.js'
 
@@ -123,6 +125,19 @@ export class KernelCache {
   /** A change of ours that the kernel did not see in its request: what it knows of the inode's attributes is wrong. */
   changed(ino: number): void {
     this.#told?.drop(ino, false)
+  }
+
+  /**
+   * A change of ours by which the kernel marks the inode's attributes as old without giving them a new version: an answer
+   * that was given just before, and is taken after, would count. This gives them one.
+   */
+  overtook(ino: number): void {
+    this.#told?.dropRecent(ino)
+  }
+
+  /** A rename is about to be done. It may fail: nothing is lost by that. */
+  moving(from: Name, to: Name, isExchange: boolean): void {
+    this.#told?.moving(from, to, isExchange)
   }
 
   /** Minor version of the kernel's protocol. */

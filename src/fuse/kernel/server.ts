@@ -44,6 +44,9 @@ const O_TRUNC = 0o1000
 /** Handled by the server itself. */
 const OWN: ReadonlySet<string> = new Set(['init', 'interrupt'])
 
+/** After these the kernel asks anew, but takes an answer to an earlier question all the same: kernel-cache.ts. */
+const OVERTAKING: ReadonlySet<string> = new Set(['setxattr', 'removexattr'])
+
 /** Requests about an inode and no name in it; without an attribute of that name they answer ENODATA. */
 const BY_NUMBER: ReadonlySet<string> = new Set([
   ...['getattr', 'statx', 'setattr', 'readlink', 'open', 'opendir'],
@@ -160,6 +163,7 @@ export class FuseServer {
       invariant(handler !== undefined, 'checked at the start')
       const request = parse(header, opcode, body, this.#agreed, running)
       const answer = await handler(request)
+      if (OVERTAKING.has(opcode.name)) this.cache.overtook(header.node)
       if (running.isAbandoned) await this.#handlers.drop(opcode.name, request, answer)
       else if (opcode.replies) this.#answer(header, answer)
     } catch (thrown) {

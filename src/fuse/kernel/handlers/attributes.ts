@@ -55,7 +55,9 @@ export class AttributeHandlers {
     const isChown = Object.keys(wanted).length === 0 && caller.uid !== 0
     const kills = (valid & FATTR.kill) !== 0 || isChown
     const change = { ...wanted, ...(kills ? { dropPrivileges: true } : {}) }
-    return this.#attr(await this.#vfs.setattr(callerKeeping(request, !kills), node, change, handle))
+    const attr = await this.#vfs.setattr(callerKeeping(request, !kills), node, change, handle)
+    // The kernel does not compare it with notifications that came meanwhile: kernel-cache.ts.
+    return encodeAttr(this.#cache.attr(attr).attr, 0)
   }
 
   #attr(given: Attr): Buffer {

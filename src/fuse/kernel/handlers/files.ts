@@ -2,7 +2,7 @@
 import { PosixError } from '../../../base/errno.js'
 import { messageOf } from '../../../base/errors.js'
 import type { Log } from '../../../base/log.js'
-import type { Caller, OpenedFile, VfsContract } from '../../../vfs/contract.js'
+import type { Caller, CreatedFile, VfsContract } from '../../../vfs/contract.js'
 import type { KernelCache } from '../kernel-cache.js'
 import { encodeCount, encodeEntry, encodeOpen } from '../wire.js'
 import { dropSetid } from './attributes.js'
@@ -47,7 +47,10 @@ export class FileHandlers {
       ),
     // The name that comes along is none: a slash.
     tmpfile: (request) =>
-      this.#make(request, (caller, mode, flags) => this.#vfs.tmpfile(caller, request.node, mode, flags)),
+      this.#make(request, async (caller, mode, flags) => ({
+        ...(await this.#vfs.tmpfile(caller, request.node, mode, flags)),
+        created: true,
+      })),
     read: ({ body }) => this.#vfs.read(handleOf(body), offsetAt(body, 8), body.readUInt32LE(16)),
     write: (request) => this.#write(request),
     flush: async ({ body }) => {
@@ -117,17 +120,19 @@ export class FileHandlers {
   /** CREATE and TMPFILE: struct fuse_create_in. */
   async #make(
     request: Request,
-    open: (caller: Caller, mode: number, flags: number) => Promise<OpenedFile>,
+    open: (caller: Caller, mode: number, flags: number) => Promise<CreatedFile>,
   ): Promise<Answer> {
     const { node, body, names } = request
     const mode = body.readUInt32LE(4) & 0o7777
     const keeping = callerKeeping(request, (body.readUInt32LE(12) & OPEN_KILL) === 0)
     const caller = { ...keeping, umask: body.readUInt32LE(8) & UMASK_BITS }
-    const { attr: made, handle } = await open(caller, mode, body.readUInt32LE(0))
+    const { attr: made, handle, created } = await open(caller, mode, body.readUInt32LE(0))
     this.#open.add(handle)
     const keeps = await this.#cache.opened(made)
     const { attr, ...lifetimes } = this.#cache.entry(node, nameAt(names, 0), made)
-    return [encodeEntry(attr, lifetimes), encodeOpen(handle, keeps ? KEEP_CACHE : 0)]
+    // Of a file that was there the kernel does not compare them with notifications that came meanwhile: kernel-cache.ts.
+    const lasting = created ? lifetimes : { ...lifetimes, attrMs: 0 }
+    return [encodeEntry(attr, lasting), encodeOpen(handle, keeps ? KEEP_CACHE : 0)]
   }
 
   async #write({ caller, node, body, rest }: Request): Promise<Answer> {

@@ -40,8 +40,12 @@ export class NameHandlers {
     },
     rename: (request) => this.#rename(request, 0),
     rename2: (request) => this.#rename(request, request.body.readUInt32LE(8)),
-    link: async ({ caller, node, body, names }) =>
-      this.#entry(node, nameAt(names, 0), await this.#vfs.link(caller, readU64(body, 0), node, nameAt(names, 0))),
+    link: async ({ caller, node, body, names }) => {
+      const name = nameAt(names, 0)
+      const linked = await this.#vfs.link(caller, readU64(body, 0), node, name)
+      const { attr, entryMs } = this.#cache.entry(node, name, linked)
+      return encodeEntry(attr, { entryMs, attrMs: 0 })
+    },
   }
 
   #entry(parent: number, name: Buffer, given: Attr): Buffer {
@@ -75,7 +79,10 @@ export class NameHandlers {
     if ((flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE)) !== 0) throw new PosixError('EINVAL', 'no such rename flags')
     const noReplace = (flags & RENAME_NOREPLACE) !== 0
     const exchange = (flags & RENAME_EXCHANGE) !== 0
-    await this.#vfs.rename(caller, node, nameAt(names, 0), readU64(body, 0), nameAt(names, 1), { noReplace, exchange })
+    const from = { parent: node, name: nameAt(names, 0) }
+    const to = { parent: readU64(body, 0), name: nameAt(names, 1) }
+    this.#cache.moving(from, to, exchange)
+    await this.#vfs.rename(caller, from.parent, from.name, to.parent, to.name, { noReplace, exchange })
     return undefined
   }
 }

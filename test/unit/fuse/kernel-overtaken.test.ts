@@ -1,0 +1,140 @@
+/** What the kernel takes in another order than it was told, and what it does with answers by itself: without a kernel. */
+import t, { type Test } from 'tap'
+import { PosixError } from '../../../src/base/errno.js'
+import { ROOT_INO } from '../../../src/base/limits.js'
+import type { MetaEvent } from '../../../src/meta/contract.js'
+import { CachePeer, readEntry } from '../../helpers/cache-peer.js'
+import { ManualClock } from '../../helpers/manual-clock.js'
+import { CALLER, codeOf, fixture, make, settle, type Fixture, type Mounted } from '../../helpers/vfs-fixture.js'
+
+const ATTR_CHANGE = { mode: 0o600 }
+const named = Buffer.from('file')
+
+interface Two extends Fixture {
+  readonly peer: CachePeer
+  readonly other: Mounted
+  /** A file with some bytes in it, made by the other client; its number. */
+  readonly file: number
+}
+
+async function two(t: Test): Promise<Two> {
+  const one = fixture(t)
+  const peer = new CachePeer(one.vfs, new ManualClock())
+  const other = one.another()
+  const { ino, handle } = await make(other.vfs, 'file')
+  await other.vfs.write(handle, 0, Buffer.from('before'))
+  await other.vfs.release(handle)
+  await settle()
+  return { ...one, peer, other, file: ino }
+}
+
+/** struct fuse_setattr_in that sets the mode. */
+function chmod(mode: number): Buffer {
+  const body = Buffer.alloc(88)
+  body.writeUInt32LE(1, 0)
+  body.writeUInt32LE(mode, 68)
+  return body
+}
+
+t.test('what the kernel takes whatever it was told meanwhile has no lifetime', async (t) => {
+  const { peer, file } = await two(t)
+  const { body: changed } = await peer.ask('setattr', file, chmod(0o640))
+  t.equal(changed.readBigUInt64LE(0), 0n, 'attributes set')
+  const link = Buffer.alloc(8)
+  link.writeUInt32LE(file, 0)
+  const { body: linked } = await peer.ask('link', ROOT_INO, Buffer.concat([link, Buffer.from('second\0')]))
+  t.match(readEntry(linked), { ino: file, entryMs: 30_000, attrMs: 0 })
+  const { body: made } = await peer.ask('create', ROOT_INO, Buffer.concat([Buffer.alloc(16), Buffer.from('file\0')]), 0)
+  t.match(readEntry(made), { ino: file, entryMs: 30_000, attrMs: 0 })
+})
+
+t.test('an answer without a lifetime, which the kernel may ignore, does not end that of the one before', async (t) => {
+  const { peer, vfs, other, file } = await two(t)
+  await peer.getattr(file)
+  const { handle } = await vfs.open(CALLER, file, 2)
+  await vfs.write(handle, 0, Buffer.from('more than before'))
+  t.match(await peer.getattr(file), { attrMs: 0 })
+  peer.threads.take()
+  await other.vfs.setattr(CALLER, file, ATTR_CHANGE)
+  await settle()
+  t.same(peer.threads.take(), [`attr ${file}`])
+  await vfs.release(handle)
+})
+
+function renameBody(to: string, from = 'file'): Buffer {
+  const parent = Buffer.alloc(8)
+  parent.writeUInt32LE(ROOT_INO, 0)
+  return Buffer.concat([parent, Buffer.from(`${from}\0${to}\0`)])
+}
+
+t.test('a name that was moved here lives as long as the old one was to, and is told', async (t) => {
+  const { peer, other } = await two(t)
+  await peer.lookup(ROOT_INO, 'file')
+  await peer.ask('rename', ROOT_INO, renameBody('moved'))
+  await settle()
+  t.same(peer.threads.take(), [])
+  await other.vfs.unlink(CALLER, ROOT_INO, Buffer.from('moved'))
+  await settle()
+  t.ok(peer.threads.take().includes('entry 1/moved'))
+})
+
+t.test('a name that was moved here by what the kernel knew wrongly is told under its new name', async (t) => {
+  const { peer, meta, other } = await two(t)
+  await peer.lookup(ROOT_INO, 'file')
+  const late: MetaEvent[] = []
+  meta.receive = (event) => late.push(event)
+  await make(other.vfs, 'next')
+  await other.vfs.rename(CALLER, ROOT_INO, Buffer.from('next'), ROOT_INO, named, {})
+  await peer.ask('rename', ROOT_INO, renameBody('moved'))
+  peer.threads.take()
+  Reflect.deleteProperty(meta, 'receive')
+  for (const event of late) meta.receive(event)
+  await settle()
+  t.ok(peer.threads.take().includes('entry 1/moved'), 'what the kernel moved is not what was moved')
+})
+
+t.test('both names of an exchange are told', async (t) => {
+  const { peer, other } = await two(t)
+  await make(other.vfs, 'second')
+  await settle()
+  await peer.lookup(ROOT_INO, 'file')
+  await peer.lookup(ROOT_INO, 'second')
+  const body = Buffer.alloc(16)
+  body.writeUInt32LE(ROOT_INO, 0)
+  body.writeUInt32LE(2, 8)
+  t.match(await peer.ask('rename2', ROOT_INO, Buffer.concat([body, Buffer.from('file\0second\0')])), { error: 0 })
+  await other.vfs.unlink(CALLER, ROOT_INO, Buffer.from('second'))
+  await settle()
+  t.same(
+    peer.threads
+      .take()
+      .filter((one) => one.startsWith('entry'))
+      .sort(),
+    ['entry 1/file', 'entry 1/second'],
+  )
+})
+
+t.test('an attribute that is set gives the inode a new version, also for an answer on its way', async (t) => {
+  const { peer, file } = await two(t)
+  await peer.getattr(file)
+  const head = Buffer.alloc(16)
+  head.writeUInt32LE(1, 0)
+  t.match(await peer.ask('setxattr', file, Buffer.concat([head, Buffer.from('user.a\0x')])), { error: 0 })
+  await settle()
+  t.same(peer.threads.take(), [`attr ${file}`])
+})
+
+t.test('pages of what was written and lost are dropped', async (t) => {
+  const { peer, vfs, chunks, file } = await two(t)
+  const { body } = await peer.ask('open', file, Buffer.alloc(8))
+  t.equal(body.length, 16)
+  const { handle } = await vfs.open(CALLER, file, 2)
+  chunks.before = (call) => {
+    if (call === 'write') throw new PosixError('ENOSPC')
+  }
+  await vfs.write(handle, 0, Buffer.from('AFTER!'))
+  peer.threads.take()
+  t.equal(await codeOf(vfs.release(handle)), 'ENOSPC')
+  await settle()
+  t.ok(peer.threads.take().includes(`data ${file}`))
+})
