@@ -339,6 +339,7 @@ export class MemoryVfs implements VfsContract {
   async opendir(_caller: Caller, ino: number): Promise<number> {
     const node = this.#dir(ino)
     const handle = ++this.#lastHandle
+    node.opens++
     this.#dirs.set(handle, { node, listing: [] })
     return handle
   }
@@ -351,8 +352,10 @@ export class MemoryVfs implements VfsContract {
   }
 
   releasedir(handle: number): void {
-    this.#openDir(handle)
+    const { node } = this.#openDir(handle)
     this.#dirs.delete(handle)
+    node.opens--
+    this.#forget(node)
   }
 
   async getlk(handle: number, lock: FileLock): Promise<LockConflict | null> {
