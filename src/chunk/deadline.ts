@@ -68,3 +68,11 @@ export async function settledWithin(done: Promise<unknown>, ms: number): Promise
   await Promise.race([quiet, over])
   clearTimeout(timer)
 }
+
+/** Opens once; waiting for it costs no timer. */
+export class Gate {
+  open: () => void = () => undefined
+  readonly opened = new Promise<void>((resolve) => {
+    this.open = resolve
+  })
+}

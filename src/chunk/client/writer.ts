@@ -9,8 +9,10 @@
  */
 import { PosixError } from '../../base/errno.js'
 import { RingfsError, messageOf } from '../../base/errors.js'
+import { KIB } from '../../base/limits.js'
 import type { ChunkOrigin, ChunkWriteOptions, PutReply, PutRequest } from '../contract.js'
-import { withDeadline } from '../deadline.js'
+import { Gate, settledWithin, withDeadline } from '../deadline.js'
+import { sumBytes } from '../hash.js'
 import { isNoAnswer } from '../node-health.js'
 import { codeOf } from '../outcome.js'
 import { retryMs, type ClientParts } from './options.js'
@@ -18,6 +20,11 @@ import { candidatesOf, writeOrder, type Candidate } from './placement.js'
 
 /** The data is safe by then: a deadline that has just passed must not make it a failure. */
 const QUEUE_MIN_MS = 2000
+/** Up to this length a chunk goes to every owner from here. */
+const FAN_OUT_MAX_BYTES = 64 * KIB
+/** Once enough have a small chunk, the rest may take this long before they are left to the queue. */
+const GRACE_MS = 250
+const TROUBLED_GRACE_MS = 20
 
 export interface HashedChunk {
   readonly id: number
@@ -79,47 +86,90 @@ export class ChunkWrite {
   /** Tries every node once, in order, until enough of them have the chunk. */
   async #round(candidates: readonly Candidate[], attemptMs: number): Promise<void> {
     const untried = new Set(candidates.filter(({ id }) => !this.#stored.has(id)))
+    if (this.#isSmall) await this.#fanOut(untried, candidates, attemptMs)
     for (const lead of candidates) {
       if (this.#isEnough(candidates) || this.#leftMs() <= 0) return
       if (!untried.delete(lead)) continue
       const forward = this.#forward([...untried], candidates)
-      const reply = await this.#attempt(lead, forward, candidates, attemptMs)
+      const reply = await this.#attempt(lead.id, this.#request(lead, forward, candidates), attemptMs)
       if (reply === null) continue
       // Who was passed the chunk and did not confirm has had its turn: it is queued.
       for (const other of forward) untried.delete(other)
     }
   }
 
+  get #isSmall(): boolean {
+    return this.#options.durability !== 'async' && sumBytes(this.#chunk.data) <= FAN_OUT_MAX_BYTES
+  }
+
+  /**
+   * A small chunk goes to its owners at once: passing it on would save a little of our network and cost two more hops. Ends when
+   * enough have it, and the rest had their grace. Takes those it asked out of `untried`.
+   */
+  async #fanOut(untried: Set<Candidate>, candidates: readonly Candidate[], attemptMs: number): Promise<void> {
+    const chosen = this.#forward([...untried], candidates, 0)
+    for (const one of chosen) untried.delete(one)
+    const pending = new Set(chosen)
+    const stop = new AbortController()
+    const enough = new Gate()
+    const note = (): void => {
+      if (pending.size === 0 || this.#isEnough(candidates)) enough.open()
+    }
+    const refusals: Error[] = []
+    const attempts = chosen.map(async (one) => {
+      try {
+        await this.#attempt(
+          one.id,
+          { ...this.#request(one, [], candidates), copies: 1, absent: [] },
+          attemptMs,
+          stop.signal,
+        )
+      } catch (error) {
+        refusals.push(error instanceof Error ? error : new Error(String(error)))
+      }
+      pending.delete(one)
+      note()
+    })
+    note()
+    await enough.opened
+    if (pending.size > 0) await settledWithin(Promise.all(attempts), this.#graceMs(pending))
+    // Who has not confirmed by now is queued. The data may change after that: a node that still receives them finds that they
+    // do not match their hashes.
+    stop.abort()
+    const [refusal] = refusals
+    if (refusal !== undefined) throw refusal
+  }
+
+  #graceMs(pending: ReadonlySet<Candidate>): number {
+    return [...pending].some(({ rank }) => rank === 0) ? GRACE_MS : TROUBLED_GRACE_MS
+  }
+
   /** Whom the lead passes the chunk on to: owners that may answer, and stand-ins where those are fewer than needed. */
-  #forward(untried: readonly Candidate[], candidates: readonly Candidate[]): readonly Candidate[] {
+  #forward(untried: readonly Candidate[], candidates: readonly Candidate[], leads = 1): readonly Candidate[] {
     if (this.#options.durability === 'async') return []
     const owners = untried.filter(({ owner, rank }) => owner && rank < 2)
-    const wanted = this.#required(candidates) - this.#stored.size - 1
+    const wanted = this.#required(candidates) - this.#stored.size - leads
     const standIns = untried.filter(({ owner, rank }) => !owner && rank === 0)
     return [...owners, ...standIns.slice(0, Math.max(0, wanted - owners.length))]
   }
 
-  async #attempt(
-    lead: Candidate,
-    forward: readonly Candidate[],
-    candidates: readonly Candidate[],
-    attemptMs: number,
-  ): Promise<PutReply | null> {
-    const request = this.#request(lead, forward, candidates)
+  /** Errors: refusals that every node would repeat. null: it was not stored there; why is in #failures. */
+  async #attempt(nodeId: string, request: PutRequest, attemptMs: number, stop?: AbortSignal): Promise<PutReply | null> {
     const { node, health, clock } = this.#parts
     const startMs = clock.monotonicMs()
     try {
       const deadlineMs = Math.max(1, Math.min(attemptMs, this.#leftMs()))
       const reply = await withDeadline(
         deadlineMs,
-        (signal) => node(lead.id).put(request, this.#chunk.data, { deadlineMs, signal }),
-        `put of chunk ${request.id} to node ${lead.id}`,
+        (signal) => node(nodeId).put(request, this.#chunk.data, { deadlineMs, signal }),
+        `put of chunk ${request.id} to node ${nodeId}`,
+        stop,
       )
-      health.succeeded(lead.id, clock.monotonicMs() - startMs)
+      health.succeeded(nodeId, clock.monotonicMs() - startMs)
       this.#note(reply)
       return reply
     } catch (error) {
-      this.#noteFailure(lead.id, error)
+      this.#noteFailure(nodeId, error)
       return null
     }
   }

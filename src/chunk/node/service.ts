@@ -12,7 +12,7 @@ import { RingfsError, messageOf } from '../../base/errors.js'
 import { CHUNK_MAX_BYTES } from '../../base/limits.js'
 import type { Log } from '../../base/log.js'
 import type { CallOptions, ChunkNodeApi, GetReply, GetRequest, NodeInfo, PutReply, PutRequest } from '../contract.js'
-import { settledWithin, withDeadline } from '../deadline.js'
+import { Gate, settledWithin, withDeadline } from '../deadline.js'
 import { sumBytes } from '../hash.js'
 import { NodeHealth, isNoAnswer } from '../node-health.js'
 import { codeOf, toChunkError } from '../outcome.js'
@@ -236,12 +236,4 @@ function isCount(value: number): boolean {
 function checkIds(ids: readonly number[]): void {
   const wrong = ids.find((id) => !isCount(id))
   if (wrong !== undefined) throw new PosixError('EINVAL', `${wrong} is no chunk id`)
-}
-
-/** Opens once; waiting for it costs no timer. */
-class Gate {
-  open: () => void = () => undefined
-  readonly opened = new Promise<void>((resolve) => {
-    this.open = resolve
-  })
 }
