@@ -211,7 +211,7 @@ function nameRows(paths: Paths, devices: boolean): readonly Row[] {
 function attributeRows(paths: Paths, features: ReadonlySet<Feature>): readonly Row[] {
   const any = (random: Random): string => paths.any(random)
   const mode = (random: Random): string =>
-    random.pick(['644', '666', '777', '777', '755', '0', '4755', '2755', '2745', '6777', '1777', '2777'])
+    random.pick(['644', '666', '777', '777', '755', '0', '4755', '2755', '6777', '1777', '2777'])
   const time = timeIn(features.has('nanoseconds'))
   // Not both -1 as root, which the kernel driver cannot tell from a write that takes away capabilities.
   const ids = (random: Random): string[] =>
@@ -240,7 +240,7 @@ function attributeRows(paths: Paths, features: ReadonlySet<Feature>): readonly R
       words: (random) => ['utimens', any(random), 'now', random.pick(['omit', 'now'])],
     },
     { weight: 10, needs: ['users'], words: (random) => asWords(random.pick(USERS)) },
-    { weight: 3, words: (random) => ['umask', random.pick(['0', '22', '27', '77'])] },
+    { weight: 3, words: (random) => ['umask', random.pick(['0', '22', '27', '67'])] },
   ]
 }
 

@@ -22,6 +22,8 @@ import { Pending } from './pending.js'
 const TOP = 'top'
 const BUSY_TRIES = 100
 const BUSY_SLEEP_MS = 20
+/** hidden.ts of fuse-native, and as much again. */
+const UNLINK_LATE_MS = 20
 const TIMED_PROBABILITY = 0.05
 
 /** One of the mounts, as its workers see it. */
@@ -195,9 +197,16 @@ export class Worker {
       if (reply === undefined || this.#mount?.crashing === true) return reply
       // The kernel tells of the last close after close(2) has returned: until then a folder may still be held.
       const isBusy = this.#mount?.driver === 'fuse-native' && reply.text === 'EBUSY'
-      if (!isBusy || left === 0) return reply
+      if (!isBusy || left === 0) return await this.#settled(words, reply)
       await sleep(BUSY_SLEEP_MS)
     }
+  }
+
+  /** Documented for fuse-native: other clients see the end of an open file a moment later; a crash may come before. */
+  async #settled(words: Words, reply: Reply): Promise<Reply> {
+    const isLate = this.#mount?.driver === 'fuse-native' && (words[0] === 'unlink' || words[0] === 'rename')
+    if (isLate && this.#pending.enabled) await sleep(UNLINK_LATE_MS)
+    return reply
   }
 
   /** A write may have happened in part, so its file may have more states. Any other change happened or not. */

@@ -392,9 +392,18 @@ static bool do_lock(void) {
 
 /* ---- attributes ---- */
 
+/*
+ * A set-gid bit of a file that the group may not execute has no effect. The kernel takes it away when somebody writes who is
+ * not in the group; a FUSE server that takes away set-id bits (FUSE_HANDLE_KILLPRIV_V2) does not learn the caller's groups.
+ */
+static mode_t shown_mode(mode_t mode) {
+  bool idle = S_ISREG(mode) && (mode & S_ISGID) && !(mode & S_IXGRP);
+  return (idle ? mode & ~(mode_t)S_ISGID : mode) & 07777;
+}
+
 /* The size of a directory is its file system's own affair. */
 static void put_stat(const struct stat *stat) {
-  printf("%s %o %d:%d links=%d", type_name(stat->st_mode), stat->st_mode & 07777, (int)stat->st_uid, (int)stat->st_gid,
+  printf("%s %o %d:%d links=%d", type_name(stat->st_mode), shown_mode(stat->st_mode), (int)stat->st_uid, (int)stat->st_gid,
          (int)stat->st_nlink);
   if (!S_ISDIR(stat->st_mode)) printf(" size=%" PRId64, (int64_t)stat->st_size);
   if (S_ISCHR(stat->st_mode) || S_ISBLK(stat->st_mode)) printf(" dev=%d:%d", major(stat->st_rdev), minor(stat->st_rdev));
