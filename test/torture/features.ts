@@ -25,7 +25,7 @@ export const FEATURES = [
 export type Feature = (typeof FEATURES)[number]
 
 const LACKS: Readonly<Record<DriverName, readonly Feature[]>> = {
-  kernel: ['tmpfile'],
+  kernel: [],
   // "who calls", "names that are not UTF-8", "times", "setting one time only", "fallocate, RENAME_NOREPLACE, …, ACLs".
   // And fusermount3 mounts with nodev.
   'fuse-native': [

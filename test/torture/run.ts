@@ -99,7 +99,12 @@ export class Run {
       const { onOperation } = options
       return new Worker({ program, name: `w${index}`, oracle, scratch, random: random.fork(100 + index), onOperation })
     })
-    const shared = new SharedArea(program, random.fork(50), options.onOperation)
+    const shared = new SharedArea(
+      program,
+      random.fork(50),
+      !options.drivers.includes('fuse-native'),
+      options.onOperation,
+    )
     cleanup.teardown(() => Promise.all([...workers.map((worker) => worker.detach()), shared.detach()]))
     return new Run(options, { stack, workers, shared, viewer, has })
   }

@@ -5,6 +5,8 @@
  * - a name that its only user made, moved between two folders or removed is where he left it, once;
  * - a line that was appended and closed is in the log, whole, once, in its writer's order;
  * - a counter read and written under a lock (a name made by link, which only one can make) misses no step;
+ * - a counter read and written under a record lock, of both mounts, misses no step either, and one more file tells so of flock
+ *   (where both drivers know locks);
  * - a file that is replaced by rename is always there and always one whole version.
  *
  * What was under way when a mount was killed has happened or has not.
@@ -15,6 +17,7 @@ import type { Random } from './random.js'
 import { Disagreement, Tail } from './tail.js'
 import type { MountView } from './worker.js'
 
+const LOCKS = ['posix', 'ofd', 'flock'] as const
 const FOLDERS = ['names1', 'names2'] as const
 const FOLDER = 'shared'
 const TEXT_BYTES_MAX = 1_000_000
@@ -27,16 +30,21 @@ export class SharedArea {
   readonly #program: string
   readonly #random: Random
   readonly #onOperation: (line: string) => void
+  readonly #locks: boolean
   #users: readonly SharedUser[] = []
 
-  constructor(program: string, random: Random, onOperation: (line: string) => void) {
+  /** `locks`: they hold between the mounts. */
+  constructor(program: string, random: Random, locks: boolean, onOperation: (line: string) => void) {
     this.#program = program
     this.#random = random
+    this.#locks = locks
     this.#onOperation = onOperation
   }
 
   async prepare(mounts: readonly MountView[]): Promise<void> {
-    this.#users = mounts.map((_, index) => new SharedUser(`s${index}`, this.#random.fork(index), this.#onOperation))
+    this.#users = mounts.map(
+      (_, index) => new SharedUser(`s${index}`, this.#random.fork(index), this.#locks, this.#onOperation),
+    )
     const agent = new SystemCalls(this.#program)
     await agent.must(['cd', mounts[0]?.mountpoint ?? '/'])
     await agent.must(['mkdir', FOLDER, '755'])
@@ -45,6 +53,7 @@ export class SharedArea {
     for (const user of this.#users) await make(agent, user.name, '')
     await make(agent, 'log', '')
     await make(agent, 'counter', '0')
+    for (const kind of LOCKS) await make(agent, `counted-${kind}`, padded(0))
     await make(agent, 'target', FIRST_VERSION)
     await agent.end()
   }
@@ -76,12 +85,35 @@ export class SharedArea {
     if (log !== '' && (!log.endsWith('\n') || log.split('\n').length - 1 !== lines)) {
       throw new Disagreement(`the log has broken lines:\n${log.slice(-2000)}`)
     }
+    for (const kind of LOCKS) this.#checkLocked(kind, Number(await textOf(viewer, `counted-${kind}`)))
     const steps = this.#users.reduce((sum, user) => sum + user.steps, 0)
     const open = this.#users.some((user) => user.isCounting)
     if (!open && Number(counter) !== steps) {
       throw new Disagreement(`the counter is ${counter} after ${steps} steps`)
     }
   }
+
+  /** A step whose close was under way may be there or not; afterwards it is known. */
+  #checkLocked(kind: LockKind, count: number): void {
+    const certain = this.#users.reduce((sum, user) => sum + user.locked[kind].certain, 0)
+    const maybe = this.#users.reduce((sum, user) => sum + user.locked[kind].maybe, 0)
+    if (count < certain || count > certain + maybe) {
+      throw new Disagreement(
+        `counted under ${kind}: ${count} after ${certain} steps, and ${maybe} under way at a crash`,
+      )
+    }
+    for (const user of this.#users) {
+      user.locked[kind].certain += user === this.#users[0] ? count - certain : 0
+      user.locked[kind].maybe = 0
+    }
+  }
+}
+
+type LockKind = (typeof LOCKS)[number]
+
+/** Of one length, so that a shorter one never leaves the end of a longer one. */
+function padded(count: number): string {
+  return String(count).padStart(9, '0')
 }
 
 async function make(agent: Agent, name: string, text: string): Promise<void> {
@@ -120,7 +152,14 @@ class Killed extends Error {}
 class SharedUser {
   readonly name: string
   readonly tail: Tail
+  /** Steps counted under locks of each kind. */
+  readonly locked = {
+    posix: { certain: 0, maybe: 0 },
+    ofd: { certain: 0, maybe: 0 },
+    flock: { certain: 0, maybe: 0 },
+  }
   readonly #random: Random
+  readonly #locks: boolean
   /** Where each of its names is. */
   readonly #names = new Map<string, string>()
   /** Where it may be instead, or '' for nowhere: its change was under way. */
@@ -135,9 +174,10 @@ class SharedUser {
   #mount: MountView | undefined
   #agent: Agent | undefined
 
-  constructor(name: string, random: Random, onOperation: (line: string) => void) {
+  constructor(name: string, random: Random, locks: boolean, onOperation: (line: string) => void) {
     this.name = name
     this.#random = random
+    this.#locks = locks
     this.tail = new Tail(name, onOperation)
   }
 
@@ -208,7 +248,8 @@ class SharedUser {
     if (pick < 45) return this.#move(random.pick(known))
     if (pick < 55) return this.#remove(random.pick(known))
     if (pick < 70) return this.#append()
-    if (pick < 82) return this.#count()
+    if (pick < 76) return this.#count()
+    if (pick < 82 && this.#locks) return this.#countLocked(random.pick(LOCKS))
     if (pick < 90) return this.#replace()
     return this.#look()
   }
@@ -288,6 +329,21 @@ class SharedUser {
     await this.#must(['unlink', 'lock'])
     this.#counting = undefined
     this.steps++
+  }
+
+  async #countLocked(kind: LockKind): Promise<void> {
+    const counts = this.locked[kind]
+    await this.#must(['open', '2', `counted-${kind}`, 'rw', '0'])
+    await this.#must(kind === 'flock' ? ['flock', '2', 'ex'] : ['lock', '2', kind, 'w', '0', '0', 'wait'])
+    const text = plain(await this.#must(['text', '2', '100']))
+    if (!/^\d{9}$/.test(text)) throw this.tail.disagreement(`what is counted under ${kind} is "${text}"`)
+    counts.maybe++
+    await this.#must(['append', '2', padded(Number(text) + 1)])
+    const isFreed = this.#random.chance(0.5)
+    if (isFreed) await this.#must(kind === 'flock' ? ['flock', '2', 'un'] : ['lock', '2', kind, 'un', '0', '0', 'try'])
+    await this.#must(['close', '2'])
+    counts.maybe--
+    counts.certain++
   }
 
   /** As a program would after a crash: the lock is ours if it is our file; then the step is done again, to the same value. */
