@@ -6,6 +6,7 @@ import type { DriverName, Mounted } from '../fuse/driver.js'
 import { pickDriver } from '../fuse/drivers.js'
 import type { MountOptionSet } from '../fuse/mount-options.js'
 import { prepareMountpoint } from '../fuse/mountpoint.js'
+import { BesideKernel } from '../vfs/beside-kernel.js'
 import { Closer } from './closer.js'
 import { serveFiles } from './file-server.js'
 import { driverOptions, filesOptions } from './mount-settings.js'
@@ -45,7 +46,7 @@ export async function startMount(volume: Volume, plan: MountPlan): Promise<Activ
     const { options, localNode } = plan
     const files = await openFiles(volume, { localNode, ...filesOptions(volume.settings, options) })
     closer.add(() => files.close())
-    const server = await serveFiles(files.vfs, plan.socket, log)
+    const server = await serveFiles(new BesideKernel(files.vfs), plan.socket, log)
     closer.add(() => server.stop())
     const driver = pickDriver(options.driver)
     const mounted = await driver.mount(files.vfs, driverOptions(volume.settings, mountpoint, driver, options), log)
