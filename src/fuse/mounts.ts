@@ -1,4 +1,5 @@
 /** The kernel's list of mounts, as this process sees it (proc_pid_mountinfo(5)). */
+import { readFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { invariant } from '../base/invariant.js'
 
@@ -26,6 +27,12 @@ export async function readMounts(): Promise<readonly MountEntry[]> {
 /** The mount on top of a folder, if it is a mount point. */
 export async function mountOn(path: string): Promise<MountEntry | undefined> {
   return (await readMounts()).findLast((entry) => entry.mountpoint === path)
+}
+
+/** At once, for who cannot wait: the list is short and made by the kernel. */
+export function hasMountBelow(mountpoint: string): boolean {
+  const entries = parseMountinfo(readFileSync('/proc/self/mountinfo', 'utf8'))
+  return entries.some((entry) => entry.mountpoint.startsWith(`${mountpoint}/`))
 }
 
 /** `36 35 98:0 /root /mount/point rw,noatime shared:1 - ext3 /dev/root rw`, any number of fields before the dash. */

@@ -4,6 +4,7 @@ import { messageOf } from '../../base/errors.js'
 import type { Log } from '../../base/log.js'
 import type { VfsContract } from '../../vfs/contract.js'
 import type { FuseDriver, Mounted, MountOptions } from '../driver.js'
+import { hasMountBelow } from '../mounts.js'
 import { prepareMountpoint } from '../mountpoint.js'
 import { mountOn } from '../mounts.js'
 import { isMountedOn, unmountPath } from '../unmount.js'
@@ -35,6 +36,7 @@ export class KernelDriver implements FuseDriver {
         log.error('the kernel speaks an older FUSE protocol than 7.31: use --driver fuse-native')
         device.close()
       },
+      hasNested: () => hasMountBelow(mountpoint),
       startThreads: (threads, onDone) => addon.notifier(fd, threads, onDone),
       onReady: () => void raiseReadAhead(mountpoint, log),
     })

@@ -1,7 +1,9 @@
 /**
  * Which inodes are held by requests under way: the kernel has locked a directory while it waits for an answer about a name in
- * it, and pages while they are read or written. A notification about them would wait until then (notifier.ts).
+ * it, and pages while they are read or written. A notification about them would wait until then (notifier.ts). One that was
+ * held a moment ago counts, too: others may stand in line for the lock, whose requests are still to come.
  */
+import type { Clock } from '../../base/clock.js'
 import type { Opcode } from './opcodes.js'
 import { readU64, type RequestHeader } from './wire.js'
 
@@ -24,16 +26,26 @@ export function askedNodes({ node }: RequestHeader, { name }: Opcode): readonly 
   return ASKING.has(name) ? [node] : NONE
 }
 
-export class InUse {
-  readonly #counts = new Map<number, number>()
-  readonly #onFree: (node: number) => void
+const QUIET_MS = 2
+const ENDED_MAX = 4_096
 
-  constructor(onFree: (node: number) => void = () => undefined) {
-    this.#onFree = onFree
+export class InUse {
+  readonly #clock: Clock
+  readonly #counts = new Map<number, number>()
+  /** When the last request of an inode ended, the oldest first. */
+  readonly #endedMs = new Map<number, number>()
+
+  constructor(clock: Clock) {
+    this.#clock = clock
   }
 
   has(node: number): boolean {
     return this.#counts.has(node)
+  }
+
+  /** Now, or a moment ago. */
+  hadLately(node: number): boolean {
+    return this.has(node) || this.#clock.monotonicMs() - (this.#endedMs.get(node) ?? -Infinity) < QUIET_MS
   }
 
   begin(nodes: readonly number[]): void {
@@ -43,12 +55,17 @@ export class InUse {
   end(nodes: readonly number[]): void {
     for (const node of nodes) {
       const left = (this.#counts.get(node) ?? 1) - 1
-      if (left > 0) {
-        this.#counts.set(node, left)
-        continue
-      }
-      this.#counts.delete(node)
-      this.#onFree(node)
+      if (left > 0) this.#counts.set(node, left)
+      else this.#ended(node)
     }
+  }
+
+  #ended(node: number): void {
+    this.#counts.delete(node)
+    this.#endedMs.delete(node)
+    this.#endedMs.set(node, this.#clock.monotonicMs())
+    if (this.#endedMs.size <= ENDED_MAX) return
+    const oldest = this.#endedMs.keys().next()
+    if (oldest.done !== true) this.#endedMs.delete(oldest.value)
   }
 }

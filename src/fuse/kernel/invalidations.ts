@@ -64,6 +64,8 @@ export interface InvalidationOptions {
   readonly withPages: () => Iterable<number>
   /** Whether a question about the inode's attributes is under way. */
   readonly isAsked: (ino: number) => boolean
+  /** Whether anything is mounted below this mount: INC_EPOCH would take it off. */
+  readonly hasNested: () => boolean
 }
 
 export class Invalidations {
@@ -78,6 +80,7 @@ export class Invalidations {
 
   constructor(options: InvalidationOptions) {
     this.#options = options
+    options.notifier.overdue = () => this.#dropNames()
   }
 
   /**
@@ -250,15 +253,24 @@ export class Invalidations {
   #dropAll(): void {
     const { notifier, withPages } = this.#options
     const nowMs = this.#nowMs()
-    if (this.hasEpoch) notifier.post('attr', EPOCH, 0, encodeIncEpoch())
+    const isDone = this.#dropNames()
     for (const ino of this.#attrs.keys(nowMs)) this.drop(ino, false)
-    if (!this.hasEpoch) for (const key of this.#entries.keys(nowMs)) this.#dropKey(key)
+    if (!isDone) for (const key of this.#entries.keys(nowMs)) this.#expire(key)
     for (const ino of withPages()) notifier.post('data', ino, ino, encodeInvalData(ino))
   }
 
-  #dropKey(key: string): void {
+  /** All names at once, without waiting for anybody. false: that cannot be. */
+  #dropNames(): boolean {
+    if (!this.hasEpoch || this.#options.hasNested()) return false
+    this.#options.notifier.post('attr', EPOCH, 0, encodeIncEpoch())
+    return true
+  }
+
+  #expire(key: string): void {
     const slash = key.indexOf('/')
-    this.#dropEntry(Number(key.slice(0, slash)), Buffer.from(key.slice(slash + 1), 'latin1'))
+    const parent = Number(key.slice(0, slash))
+    const name = Buffer.from(key.slice(slash + 1), 'latin1')
+    this.#options.notifier.post('entry', `${key}/`, parent, encodeInvalEntry(parent, name, true))
   }
 
   /** For a notice of what was handed out a moment ago. */

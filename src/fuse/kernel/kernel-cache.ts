@@ -33,6 +33,8 @@ export interface KernelCacheOptions {
   readonly notifier: Notifier | null
   /** Whether a question about the inode's attributes is under way. */
   readonly isAsked: (ino: number) => boolean
+  /** Whether anything is mounted below this mount. */
+  readonly hasNested: () => boolean
 }
 
 export class KernelCache {
@@ -46,13 +48,13 @@ export class KernelCache {
   /** Files that are not in #pages may have pages all the same. */
   #forgotPages = false
 
-  constructor({ coherence, clock, notifier, isAsked }: KernelCacheOptions) {
+  constructor({ coherence, clock, notifier, ...uses }: KernelCacheOptions) {
     this.retries = new Retries(clock)
     this.#coherence = coherence
     this.#notifier = notifier
     const hasPages = (ino: number): boolean => this.#forgotPages || this.#pages.has(ino)
     const withPages = (): Iterable<number> => this.#pages.keys()
-    this.#told = notifier && new Invalidations({ clock, notifier, hasPages, withPages, isAsked })
+    this.#told = notifier && new Invalidations({ clock, notifier, hasPages, withPages, ...uses })
     coherence.onInvalidate((what) => this.#told?.add(what))
   }
 
@@ -97,7 +99,8 @@ export class KernelCache {
     const hasOtherPages = known === undefined ? this.#forgotPages : known !== dataVersion
     if (this.#told !== null) {
       if (hasOtherPages || this.#holdsOther(attr)) this.#told.drop(ino, hasOtherPages)
-      await this.settled(ino)
+      // Pages that somebody is reading just now are left to the kernel to drop, for each opener until they are gone.
+      if (!(await this.#settled(ino)) && hasOtherPages) return false
     }
     this.#setPages(ino, dataVersion)
     return this.#told !== null || !hasOtherPages
@@ -111,15 +114,7 @@ export class KernelCache {
   /** Resolves when the kernel has been told all that is known of the inode, whoever is asking about it just now. */
   async caughtUp(ino: number): Promise<void> {
     this.#told?.dropWaiting(ino)
-    await this.settled(ino)
-  }
-
-  /** Resolves when the kernel has been told what is known about the inode's attributes and pages. */
-  async settled(ino: number): Promise<void> {
-    const notifier = this.#notifier
-    if (notifier === null) return
-    if (!notifier.isSettled('attr', ino)) await notifier.settled('attr', ino)
-    if (!notifier.isSettled('data', ino)) await notifier.settled('data', ino)
+    await this.#settled(ino)
   }
 
   /** A change of ours that the kernel did not see in its request: what it knows of the inode's attributes is wrong. */
@@ -148,6 +143,14 @@ export class KernelCache {
   close(): void {
     this.#told?.close()
     this.#notifier?.close()
+  }
+
+  /** false: only the attributes, for the pages are in use. */
+  async #settled(ino: number): Promise<boolean> {
+    const notifier = this.#notifier
+    if (notifier === null) return true
+    if (!notifier.isSettled('attr', ino)) await notifier.settled('attr', ino)
+    return notifier.isSettled('data', ino) || (await notifier.settled('data', ino))
   }
 
   #lifetimeMs(): number {

@@ -9,13 +9,14 @@
  *   data   waits while pages of the file are being read or written
  *
  *   post --node not in use--> ready -> with a thread --> done     posted again meanwhile: once more from the start
- *        --in use--> parked --node free, or patience over--> ready
+ *        --in use--> parked --quiet--> ready
+ *                           --patience over--> `overdue` has another way; else ready all the same
  *
- * Parking is no more than politeness: whoever holds such a lock in this mount has a request here, so that mostly no thread
- * ever waits. (Requests that are not read yet can still get in between.) A thread that waits would not even die with the
- * process: native/notifier.c.
+ * Who holds such a lock in this mount has a request here: parked until there is none, a notice does not wait in the kernel but
+ * for requests that are not read yet. That matters when this process is killed: a thread that waits there dies only when
+ * it gets the lock, and with it, until then, the whole mount hangs (native/notifier.c).
  *
- * Invariant: a notice that was posted is written once from its beginning after that, unless the mount is over.
+ * Invariant: a notice that was posted is written once from its beginning after that, or `overdue` took it, or the mount is over.
  */
 import type { Clock } from '../../base/clock.js'
 import type { Log } from '../../base/log.js'
@@ -32,7 +33,7 @@ export interface NotifierOptions {
   readonly start: StartThreads
   readonly clock: Clock
   readonly log: Log
-  /** Whether a request that may hold a lock of this inode is under way. */
+  /** Whether a request that may hold a lock of this inode is, or was a moment ago, under way. */
   readonly isInUse: (node: number) => boolean
 }
 
@@ -47,8 +48,10 @@ interface LaneSettings {
 const LANES: Readonly<Record<LaneName, LaneSettings>> = {
   attr: { threads: 1, patienceMs: 0 },
   entry: { threads: 4, patienceMs: 10 },
-  data: { threads: 3, patienceMs: 100 },
+  // Reads look at the attributes first, which were told by then (kernel-cache.ts).
+  data: { threads: 3, patienceMs: Infinity },
 }
+const PARKED_LOOK_MS = 2
 /** Notices of a lane with its threads at once: the rest waits here, where the same one twice is one. */
 const WINDOW = 256
 
@@ -75,15 +78,17 @@ export class Notifier {
     return !this.#lanes[lane].has(key)
   }
 
-  /** Resolves when what was posted under the key is written. It is not held back any more: somebody waits. */
-  settled(lane: LaneName, key: number | string): Promise<void> {
+  /**
+   * Resolves when what was posted under the key is written; false: it is held back, and will be written when its inode is
+   * not in use any more.
+   */
+  settled(lane: LaneName, key: number | string): Promise<boolean> {
     return this.#lanes[lane].settled(key)
   }
 
-  /** No request holds the node any more. */
-  free(node: number): void {
-    this.#lanes.entry.free(node)
-    this.#lanes.data.free(node)
+  /** What to do instead of letting a thread wait for a directory that is in use all the time; false: let it wait. */
+  set overdue(overdue: () => boolean) {
+    this.#lanes.entry.overdue = overdue
   }
 
   close(): void {
@@ -107,7 +112,9 @@ class Lane {
   readonly #patienceMs: number
   readonly #threads: NotifierThreads
   readonly #notices = new Map<number | string, Notice>()
-  readonly #parked = new Map<number, Set<Notice>>()
+  /** Since when, on the monotonic clock. */
+  readonly #parked = new Map<Notice, number>()
+  overdue: () => boolean = () => false
   readonly #ready = new Set<Notice>()
   readonly #sent = new Map<number, Notice>()
   #nextId = 1
@@ -138,16 +145,11 @@ class Lane {
     if (known.state === 'sent') known.isStale = true
   }
 
-  async settled(key: number | string): Promise<void> {
+  async settled(key: number | string): Promise<boolean> {
     const notice = this.#notices.get(key)
-    if (notice === undefined) return
-    const done = new Promise<void>((resolve) => notice.waiting.push(resolve))
-    if (notice.state === 'parked') this.#unpark(notice)
-    await done
-  }
-
-  free(node: number): void {
-    for (const notice of this.#parked.get(node) ?? []) this.#unpark(notice)
+    if (notice?.state === 'parked') return false
+    if (notice !== undefined) await new Promise<void>((resolve) => notice.waiting.push(resolve))
+    return true
   }
 
   close(): void {
@@ -161,26 +163,30 @@ class Lane {
   }
 
   #route(notice: Notice): void {
-    const isHeldBack = this.#patienceMs > 0 && notice.waiting.length === 0 && this.#options.isInUse(notice.node)
-    if (isHeldBack) this.#park(notice)
-    else this.#makeReady(notice)
-  }
-
-  #park(notice: Notice): void {
+    if (this.#patienceMs === 0 || !this.#options.isInUse(notice.node)) {
+      this.#makeReady(notice)
+      return
+    }
     notice.state = 'parked'
-    const others = this.#parked.get(notice.node)
-    if (others === undefined) this.#parked.set(notice.node, new Set([notice]))
-    else others.add(notice)
-    void this.#options.clock.sleep(this.#patienceMs).then(() => {
-      if (notice.state === 'parked') this.#unpark(notice)
-    })
+    this.#parked.set(notice, this.#options.clock.monotonicMs())
+    if (this.#parked.size === 1) void this.#watchParked()
+    // Whoever waits for it is not kept waiting for others.
+    for (const resolve of notice.waiting.splice(0)) resolve()
   }
 
-  #unpark(notice: Notice): void {
-    const others = this.#parked.get(notice.node)
-    others?.delete(notice)
-    if (others?.size === 0) this.#parked.delete(notice.node)
-    this.#makeReady(notice)
+  async #watchParked(): Promise<void> {
+    while (this.#parked.size > 0) {
+      await this.#options.clock.sleep(PARKED_LOOK_MS)
+      for (const [notice, sinceMs] of this.#parked) this.#look(notice, sinceMs)
+    }
+  }
+
+  #look(notice: Notice, sinceMs: number): void {
+    const isOverdue = this.#options.clock.monotonicMs() - sinceMs >= this.#patienceMs
+    if (!isOverdue && this.#options.isInUse(notice.node)) return
+    this.#parked.delete(notice)
+    if (isOverdue && this.overdue()) this.#end(notice, 0)
+    else this.#makeReady(notice)
   }
 
   #makeReady(notice: Notice): void {
@@ -208,11 +214,13 @@ class Lane {
     this.#sent.delete(id)
     if (errno !== 0 && !EXPECTED.has(errno)) this.#options.log.warn({ errno }, 'the kernel refused a notification')
     if (notice.isStale) this.#route(notice)
-    else {
-      this.#notices.delete(notice.key)
-      notice.onDone(errno)
-      for (const resolve of notice.waiting) resolve()
-    }
+    else this.#end(notice, errno)
     this.#pump()
+  }
+
+  #end(notice: Notice, errno: number): void {
+    this.#notices.delete(notice.key)
+    notice.onDone(errno)
+    for (const resolve of notice.waiting) resolve()
   }
 }

@@ -27,16 +27,23 @@ function encodeInode(ino: number, offset: bigint): Buffer {
   return out
 }
 
-/** What is known of a name, or that there is none. It waits for the directory's lock, that is, for our answers. */
-export function encodeInvalEntry(parent: number, name: Buffer): Buffer {
+/** From 7.38 on; older kernels ignore it. */
+const EXPIRE_ONLY = 1
+
+/**
+ * What is known of a name, or that there is none. It waits for the directory's lock, that is, for our answers. The name is
+ * dropped, with what is mounted below it; `expire`: it is asked for again, and stays if it means the same.
+ */
+export function encodeInvalEntry(parent: number, name: Buffer, expire = false): Buffer {
   const out = notification(INVAL_ENTRY, 16 + name.length + 1)
   writeU64(out, parent, OUT_HEADER_BYTES)
   out.writeUInt32LE(name.length, OUT_HEADER_BYTES + 8)
+  out.writeUInt32LE(expire ? EXPIRE_ONLY : 0, OUT_HEADER_BYTES + 12)
   name.copy(out, OUT_HEADER_BYTES + 16)
   return out
 }
 
-/** Every name of the mount. It waits for nobody: each is looked up anew when it is used next. */
+/** Every name of the mount. It waits for nobody: each is dropped when it is used next, with what is mounted below it. */
 export function encodeIncEpoch(): Buffer {
   return notification(INC_EPOCH, 0)
 }

@@ -35,6 +35,8 @@ export interface ServerOptions {
   /** Threads that write notifications; without them the kernel keeps nothing. */
   readonly startThreads?: StartThreads
   readonly clock?: Clock
+  /** Whether anything is mounted below this mount. */
+  readonly hasNested?: () => boolean
   /** For tests: running.ts. */
   readonly running?: Partial<RunningOptions>
 }
@@ -47,19 +49,13 @@ const OWN: ReadonlySet<string> = new Set(['init', 'interrupt'])
 /** After these the kernel asks anew, but takes an answer to an earlier question all the same: kernel-cache.ts. */
 const OVERTAKING: ReadonlySet<string> = new Set(['setxattr', 'removexattr'])
 
-/** Requests about an inode and no name in it; without an attribute of that name they answer ENODATA. */
-const BY_NUMBER: ReadonlySet<string> = new Set([
-  ...['getattr', 'statx', 'setattr', 'readlink', 'open', 'opendir'],
-  ...['getxattr', 'listxattr', 'setxattr', 'removexattr'],
-])
-
 export class FuseServer {
   readonly #options: ServerOptions
   readonly #handlers: Handlers
   readonly #table: Readonly<Record<string, Handler>>
   readonly #requests: RunningRequests
-  readonly #inUse = new InUse((node) => this.#notifier?.free(node))
-  readonly #asked = new InUse()
+  readonly #inUse: InUse
+  readonly #asked: InUse
   readonly #notifier: Notifier | null
   /** What the kernel keeps of this mount. */
   readonly cache: KernelCache
@@ -71,9 +67,12 @@ export class FuseServer {
   constructor(options: ServerOptions) {
     this.#options = options
     const { vfs, clock = systemClock } = options
+    this.#inUse = new InUse(clock)
+    this.#asked = new InUse(clock)
     this.#notifier = this.#startNotifier(clock)
+    const { hasNested = () => false } = options
     const isAsked = (node: number): boolean => this.#asked.has(node)
-    this.cache = new KernelCache({ coherence: vfs.coherence, clock, notifier: this.#notifier, isAsked })
+    this.cache = new KernelCache({ coherence: vfs.coherence, clock, notifier: this.#notifier, isAsked, hasNested })
     this.#handlers = new Handlers(vfs, this.cache)
     this.#table = this.#handlers.table
     this.#requests = new RunningRequests({ isDying, recheckMs: RECHECK_MS, ...options.running })
@@ -86,7 +85,7 @@ export class FuseServer {
     const { startThreads, log } = this.#options
     if (startThreads === undefined) return null
     try {
-      return new Notifier({ start: startThreads, clock, log, isInUse: (node) => this.#inUse.has(node) })
+      return new Notifier({ start: startThreads, clock, log, isInUse: (node) => this.#inUse.hadLately(node) })
     } catch (error) {
       log.warn({ error: messageOf(error) }, 'no threads for notifications: the kernel caches nothing')
       return null
@@ -171,7 +170,7 @@ export class FuseServer {
       // The kernel walks the path again: an open at its end is the second.
       if (opcode.name !== 'open' && isStale(error)) this.cache.retries.begin(header.pid)
       this.#report(opcode, error)
-      if (opcode.replies && !running.isAbandoned) this.#fail(header, errnoFor(opcode, error))
+      if (opcode.replies && !running.isAbandoned) this.#fail(header, errnoOf(error))
     } finally {
       this.#inUse.end(held)
       this.#asked.end(asked)
@@ -200,15 +199,6 @@ export class FuseServer {
     if (error instanceof PosixError && error.code !== 'EIO') return
     this.#options.log.error({ operation: opcode.name, error: messageOf(error) }, 'a request failed')
   }
-}
-
-/**
- * A request by number whose inode is gone: the name that led to it was replaced or removed by another client a moment ago.
- * ESTALE has the kernel walk the path again; ENOENT would be the caller's answer for a name that is there all the time.
- */
-function errnoFor({ name }: Opcode, error: unknown): number {
-  const errno = errnoOf(error)
-  return errno === ERRNO.ENOENT && BY_NUMBER.has(name) ? ERRNO.ESTALE : errno
 }
 
 /** An open that cuts the file changes it. */

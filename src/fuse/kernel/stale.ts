@@ -14,6 +14,7 @@ const OF_INODE: ReadonlySet<string> = new Set([
     'statx',
     'setattr',
     'readlink',
+    'open',
     'opendir',
     'getxattr',
     'listxattr',

@@ -36,6 +36,9 @@ async function two(t: Test, kernelMinor?: number): Promise<Two> {
 
 const named = Buffer.from('file')
 
+/** What was asked is over for long enough that nobody can still hold a lock in the kernel. */
+const QUIET_MS = 20
+
 async function rewrite({ vfs }: Mounted, ino: number, text: string): Promise<void> {
   const { handle } = await vfs.open(CALLER, ino, 1 | O_TRUNC)
   await vfs.write(handle, 0, Buffer.from(text))
@@ -114,8 +117,9 @@ t.test('the attributes of a file with unwritten data have no lifetime', async (t
 })
 
 t.test('the kernel is told of what it holds and of nothing else', async (t) => {
-  const { peer, other, file } = await two(t)
+  const { clock, peer, other, file } = await two(t)
   await peer.lookup(ROOT_INO, 'file')
+  await clock.pass(QUIET_MS)
   peer.threads.take()
   await make(other.vfs, 'unknown')
   await settle()
@@ -132,8 +136,9 @@ t.test('the kernel is told of what it holds and of nothing else', async (t) => {
 })
 
 t.test('a name that is known to be absent is told when somebody makes it', async (t) => {
-  const { peer, other } = await two(t)
+  const { clock, peer, other } = await two(t)
   await peer.lookup(ROOT_INO, 'none')
+  await clock.pass(QUIET_MS)
   await make(other.vfs, 'none')
   await settle()
   t.same(peer.threads.take(), ['entry 1/none'])
@@ -157,6 +162,7 @@ t.test('an inode that was about to become known when it was changed is notified 
 t.test('a change of contents waits until who asked for the size has taken the answer', async (t) => {
   const { peer, other, clock, file } = await two(t)
   await peer.open(file)
+  await clock.pass(QUIET_MS)
   await peer.getattr(file)
   await other.vfs.setattr(CALLER, file, { sizeBytes: 3 })
   await settle()
@@ -166,10 +172,11 @@ t.test('a change of contents waits until who asked for the size has taken the an
 })
 
 t.test('when everything is in doubt, all names and all that was given out is told', async (t) => {
-  const { peer, meta, file } = await two(t)
+  const { clock, peer, meta, file } = await two(t)
   await peer.lookup(ROOT_INO, 'file')
   await peer.getattr(ROOT_INO)
   await peer.open(file)
+  await clock.pass(QUIET_MS)
   peer.threads.take()
   meta.setCoherent(false)
   await settle()
@@ -177,19 +184,21 @@ t.test('when everything is in doubt, all names and all that was given out is tol
 })
 
 t.test('a kernel without epochs is told each name', async (t) => {
-  const { peer, meta, file } = await two(t, 38)
+  const { clock, peer, meta, file } = await two(t, 38)
   await peer.lookup(ROOT_INO, 'file')
   await peer.lookup(ROOT_INO, 'none')
+  await clock.pass(QUIET_MS)
   meta.setCoherent(false)
   await settle()
   t.same(peer.threads.take().sort(), [`attr ${file}`, 'entry 1/file', 'entry 1/none'])
 })
 
 t.test('pages stay over an open of the version that they have; others are dropped before its answer', async (t) => {
-  const { peer, other, file } = await two(t)
+  const { clock, peer, other, file } = await two(t)
   t.match(await peer.open(file, O_NOATIME), { error: 0, flags: KEEP_CACHE }, 'there are none')
   t.match(await peer.open(file, O_NOATIME), { flags: KEEP_CACHE })
   t.same(peer.threads.take(), [])
+  await clock.pass(QUIET_MS)
   peer.threads.isQuick = false
   await rewrite(other, file, 'after')
   const open = peer.open(file, O_NOATIME)
@@ -265,12 +274,13 @@ t.test(
 )
 
 t.test('a lock is answered when the kernel has been told what others did before', async (t) => {
-  const { peer, other, file } = await two(t)
+  const { clock, peer, other, file } = await two(t)
   const { body: opened } = await peer.ask('open', file, Buffer.alloc(8))
   await peer.getattr(file)
+  await clock.pass(QUIET_MS)
   peer.threads.isQuick = false
   peer.threads.take()
-  await rewrite(other, file, 'after')
+  await other.vfs.setattr(CALLER, file, { sizeBytes: 3 })
   const lock = Buffer.alloc(48)
   opened.copy(lock, 0, 0, 8)
   lock.writeBigUInt64LE(2n ** 63n - 1n, 24)

@@ -9,9 +9,12 @@ import { CALLER, codeOf, fixture, make, settle, type Fixture, type Mounted } fro
 
 const ATTR_CHANGE = { mode: 0o600 }
 const named = Buffer.from('file')
+/** What was asked is over for long enough that nobody can still hold a lock in the kernel. */
+const QUIET_MS = 20
 
 interface Two extends Fixture {
   readonly peer: CachePeer
+  readonly clock: ManualClock
   readonly other: Mounted
   /** A file with some bytes in it, made by the other client; its number. */
   readonly file: number
@@ -19,13 +22,14 @@ interface Two extends Fixture {
 
 async function two(t: Test): Promise<Two> {
   const one = fixture(t)
-  const peer = new CachePeer(one.vfs, new ManualClock())
+  const clock = new ManualClock()
+  const peer = new CachePeer(one.vfs, clock)
   const other = one.another()
   const { ino, handle } = await make(other.vfs, 'file')
   await other.vfs.write(handle, 0, Buffer.from('before'))
   await other.vfs.release(handle)
   await settle()
-  return { ...one, peer, other, file: ino }
+  return { ...one, peer, clock, other, file: ino }
 }
 
 /** struct fuse_setattr_in that sets the mode. */
@@ -68,9 +72,10 @@ function renameBody(to: string, from = 'file'): Buffer {
 }
 
 t.test('a name that was moved here lives as long as the old one was to, and is told', async (t) => {
-  const { peer, other } = await two(t)
+  const { clock, peer, other } = await two(t)
   await peer.lookup(ROOT_INO, 'file')
   await peer.ask('rename', ROOT_INO, renameBody('moved'))
+  await clock.pass(QUIET_MS)
   await settle()
   t.same(peer.threads.take(), [])
   await other.vfs.unlink(CALLER, ROOT_INO, Buffer.from('moved'))
@@ -79,13 +84,14 @@ t.test('a name that was moved here lives as long as the old one was to, and is t
 })
 
 t.test('a name that was moved here by what the kernel knew wrongly is told under its new name', async (t) => {
-  const { peer, meta, other } = await two(t)
+  const { clock, peer, meta, other } = await two(t)
   await peer.lookup(ROOT_INO, 'file')
   const late: MetaEvent[] = []
   meta.receive = (event) => late.push(event)
   await make(other.vfs, 'next')
   await other.vfs.rename(CALLER, ROOT_INO, Buffer.from('next'), ROOT_INO, named, {})
   await peer.ask('rename', ROOT_INO, renameBody('moved'))
+  await clock.pass(QUIET_MS)
   peer.threads.take()
   Reflect.deleteProperty(meta, 'receive')
   for (const event of late) meta.receive(event)
@@ -94,7 +100,7 @@ t.test('a name that was moved here by what the kernel knew wrongly is told under
 })
 
 t.test('both names of an exchange are told', async (t) => {
-  const { peer, other } = await two(t)
+  const { clock, peer, other } = await two(t)
   await make(other.vfs, 'second')
   await settle()
   await peer.lookup(ROOT_INO, 'file')
@@ -103,6 +109,7 @@ t.test('both names of an exchange are told', async (t) => {
   body.writeUInt32LE(ROOT_INO, 0)
   body.writeUInt32LE(2, 8)
   t.match(await peer.ask('rename2', ROOT_INO, Buffer.concat([body, Buffer.from('file\0second\0')])), { error: 0 })
+  await clock.pass(QUIET_MS)
   await other.vfs.unlink(CALLER, ROOT_INO, Buffer.from('second'))
   await settle()
   t.same(

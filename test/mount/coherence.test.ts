@@ -1,0 +1,178 @@
+/** Two mounts of one volume, caches on: nothing stale, whatever happens to one of them. */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import t, { type Test } from 'tap'
+import { twoMounts } from '../coherence/two-mounts.js'
+import { within } from '../helpers/deadline.js'
+import { pause } from '../helpers/meta.js'
+import { sh } from '../helpers/mount.js'
+
+t.setTimeout(400_000)
+
+const ROUNDS = 1_500
+const PLAY_DEADLINE_MS = 240_000
+const SESSION_TTL_MS = 2_000
+const COMMAND_DEADLINE_MS = 30_000
+
+/** Reads the same bytes of an open file again when another file has come. */
+const READER = `
+  const { existsSync, openSync, readSync } = require('node:fs')
+  const fd = openSync(process.argv[1], 'r')
+  const bytes = Buffer.alloc(6)
+  const read = () => process.stdout.write(bytes.subarray(0, readSync(fd, bytes, 0, 6, 0)))
+  read()
+  const timer = setInterval(() => {
+    if (!existsSync(process.argv[2])) return
+    clearInterval(timer)
+    read()
+  }, 50)`
+
+/** A program of its own, which may wait for the mount as long as it likes. Answers what it wrote until `deadline`. */
+class Program {
+  readonly #child
+  #output = ''
+
+  constructor(t: Pick<Test, 'teardown'>, program: string, ...words: readonly string[]) {
+    this.#child = spawn(program, words, { stdio: ['ignore', 'pipe', 'pipe'] })
+    this.#child.stdout.on('data', (data: Buffer) => (this.#output += data.toString('latin1')))
+    this.#child.stderr.on('data', (data: Buffer) => (this.#output += data.toString('latin1')))
+    t.teardown(() => this.#child.kill('SIGKILL'))
+  }
+
+  get output(): string {
+    return this.#output
+  }
+
+  get isOver(): boolean {
+    return this.#child.exitCode !== null
+  }
+
+  async end(deadlineMs = COMMAND_DEADLINE_MS): Promise<string> {
+    if (!this.isOver) await within(deadlineMs, once(this.#child, 'close'), 'the end of a program')
+    return this.#output
+  }
+}
+
+async function write(path: string, text: string): Promise<void> {
+  await sh('sh', '-c', `printf %s ${text} > ${path}`)
+}
+
+/** Until B sees it: what is cached may lag a little. */
+async function soon(t: Test, what: string, look: () => Promise<string>, wanted: string): Promise<void> {
+  for (const until = Date.now() + COMMAND_DEADLINE_MS; ;) {
+    const seen = await look().catch((error: unknown) => String(error))
+    if (seen === wanted) break
+    if (Date.now() > until) {
+      t.equal(seen, wanted, what)
+      return
+    }
+    await pause(10)
+  }
+  t.pass(what)
+}
+
+t.test('nothing that is opened on B is older than what A closed before, and what is cached follows', async (t) => {
+  const { a, b } = await twoMounts(t)
+  const player = fileURLToPath(new URL('../coherence/player.js', import.meta.url))
+  const seed = Date.now() % 2 ** 31
+  const words = [player, a.mountpoint, b.mountpoint, String(ROUNDS), String(seed)]
+  const output = await new Program(t, process.execPath, ...words).end(PLAY_DEADLINE_MS)
+  const told: unknown = JSON.parse(output.trim().split('\n').at(-1) ?? '')
+  t.match(told, { rounds: ROUNDS, stale: [] }, `seed ${seed}`)
+  t.comment(JSON.stringify(told))
+})
+
+t.test('a kernel whose mount process is stopped believes nothing beyond the lease', async (t) => {
+  const { a, b } = await twoMounts(t, { sessionTtlMs: SESSION_TTL_MS })
+  await write(join(a.mountpoint, 'file'), 'before')
+  await write(join(a.mountpoint, 'gone'), 'x')
+  const [onB, goneOnB] = [join(b.mountpoint, 'file'), join(b.mountpoint, 'gone')]
+  t.equal(await sh('cat', onB), 'before')
+  t.equal(await sh('stat', '-c', '%s %a', onB, goneOnB), '6 644\n1 644')
+  b.signal('SIGSTOP')
+  try {
+    await write(join(a.mountpoint, 'file'), 'after-all')
+    await sh('chmod', '600', join(a.mountpoint, 'file'))
+    await sh('rm', join(a.mountpoint, 'gone'))
+    await pause(SESSION_TTL_MS + 500)
+    const stat = new Program(t, 'stat', '-c', '%s %a', onB)
+    const cat = new Program(t, 'cat', onB)
+    const gone = new Program(t, 'stat', '-c', '%s', goneOnB)
+    await pause(500)
+    t.same([stat.output, cat.output, gone.output], ['', '', ''], 'nobody is answered from what was known')
+    b.signal('SIGCONT')
+    t.equal(await stat.end(), '9 600\n')
+    t.equal(await cat.end(), 'after-all')
+    t.match(await gone.end(), /No such file/)
+  } finally {
+    b.signal('SIGCONT')
+  }
+})
+
+t.test('a read through an open file sees the change, too, when its mount process was stopped', async (t) => {
+  const { a, b } = await twoMounts(t, { sessionTtlMs: SESSION_TTL_MS })
+  await write(join(a.mountpoint, 'file'), 'before')
+  const reader = new Program(t, process.execPath, '-e', READER, join(b.mountpoint, 'file'), join(a.mountpoint, 'go'))
+  await soon(t, 'it has read', () => Promise.resolve(reader.output), 'before')
+  b.signal('SIGSTOP')
+  try {
+    await write(join(a.mountpoint, 'file'), 'after!')
+    await pause(SESSION_TTL_MS + 500)
+    await write(join(a.mountpoint, 'go'), '1')
+    await pause(500)
+    t.equal(reader.output, 'before')
+  } finally {
+    b.signal('SIGCONT')
+  }
+  t.equal(await reader.end(), 'beforeafter!')
+})
+
+t.test('a subscription that was cut leaves nothing stale', async (t) => {
+  const { redis, a, b } = await twoMounts(t)
+  const file = join(a.mountpoint, 'file')
+  const onB = join(b.mountpoint, 'file')
+  for (let round = 0; round < 10; round++) {
+    await write(file, `${round}`.padStart(4))
+    t.equal(await sh('cat', onB), `${round}`.padStart(4).trim())
+    await sh('stat', onB)
+    await redis.command(0, 'CLIENT', 'KILL', 'TYPE', 'pubsub')
+    await write(file, `cut-${round}`)
+    t.equal(await sh('cat', onB), `cut-${round}`)
+    await sh('chmod', round % 2 === 0 ? '600' : '644', file)
+    await soon(t, 'the mode', () => sh('stat', '-c', '%a', onB), round % 2 === 0 ? '600' : '644')
+  }
+})
+
+t.test('a Redis that was killed and comes back leaves nothing stale', async (t) => {
+  const { redis, a, b } = await twoMounts(t)
+  const [file, onB] = [join(a.mountpoint, 'file'), join(b.mountpoint, 'file')]
+  await write(file, 'before')
+  t.equal(await sh('cat', onB), 'before')
+  await sh('stat', onB, join(b.mountpoint, '.'))
+  await redis.kill(0)
+  const writer = new Program(t, 'sh', '-c', `printf after > ${file}`)
+  await pause(300)
+  await redis.restart(0)
+  await writer.end()
+  t.equal(await sh('cat', onB), 'after')
+  await soon(t, 'the size', () => sh('stat', '-c', '%s', onB), '5')
+})
+
+t.test('a mount whose process is killed while a notification waits in the kernel is dead at once', async (t) => {
+  const { a, b } = await twoMounts(t, {}, { delayMs: 1_500 })
+  await sh('mkdir', join(a.mountpoint, 'd'))
+  const names = Array.from({ length: 8 }, (_, index) => `n${index}`)
+  for (const name of names) await write(join(a.mountpoint, 'd', name), 'x')
+  await sh('ls', '-l', join(b.mountpoint, 'd'))
+  const makers = names.map((name) => new Program(t, 'mkdir', join(b.mountpoint, 'd', `made-${name}`)))
+  await pause(200)
+  for (const name of names) await sh('rm', join(a.mountpoint, 'd', name))
+  await pause(200)
+  b.signal('SIGKILL')
+  await b.exited()
+  for (const maker of makers) t.match(await maker.end(), /abort|not connected|^$/i)
+  const dead = new Program(t, 'stat', b.mountpoint)
+  t.match(await dead.end(), /not connected/)
+})
