@@ -207,7 +207,8 @@ const KINDS: ReadonlyMap<string, Kind> = new Map<string, Kind>(
       const text = rounds.text()
       rounds.write(name, text)
       rounds.opened('rename away', name, text)
-      rounds.opened('renamed', 'aside', 'before')
+      // B may believe a little longer that there is no such name: then it asks nobody.
+      rounds.soon('renamed', () => readFileSync(rounds.b('aside'), 'latin1') === 'before')
       unlinkSync(rounds.a('aside'))
       rounds.soon('gone', () => !existsSync(rounds.b('aside')))
     },

@@ -51,7 +51,7 @@ const LANES: Readonly<Record<LaneName, LaneSettings>> = {
   // Reads look at the attributes first, which were told by then (kernel-cache.ts).
   data: { threads: 3, patienceMs: Infinity },
 }
-const PARKED_LOOK_MS = 2
+const PARKED_LOOK_MS = 1
 /** Notices of a lane with its threads at once: the rest waits here, where the same one twice is one. */
 const WINDOW = 256
 
@@ -84,6 +84,12 @@ export class Notifier {
    */
   settled(lane: LaneName, key: number | string): Promise<boolean> {
     return this.#lanes[lane].settled(key)
+  }
+
+  /** No request holds the node just now. */
+  free(node: number): void {
+    this.#lanes.entry.free(node)
+    this.#lanes.data.free(node)
   }
 
   /** What to do instead of letting a thread wait for a directory that is in use all the time; false: let it wait. */
@@ -150,6 +156,10 @@ class Lane {
     if (notice?.state === 'parked') return false
     if (notice !== undefined) await new Promise<void>((resolve) => notice.waiting.push(resolve))
     return true
+  }
+
+  free(node: number): void {
+    for (const [notice, sinceMs] of this.#parked) if (notice.node === node) this.#look(notice, sinceMs)
   }
 
   close(): void {

@@ -67,7 +67,7 @@ export class FuseServer {
   constructor(options: ServerOptions) {
     this.#options = options
     const { vfs, clock = systemClock } = options
-    this.#inUse = new InUse(clock)
+    this.#inUse = new InUse(clock, (node) => this.#notifier?.free(node))
     this.#asked = new InUse(clock)
     this.#notifier = this.#startNotifier(clock)
     const { hasNested = () => false } = options
