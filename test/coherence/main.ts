@@ -33,6 +33,7 @@ async function main(rounds: number, seed: number): Promise<number> {
   process.once('SIGINT', stop)
   process.once('SIGTERM', stop)
   await once(child, 'close')
+  if (child.signalCode !== null) process.stdout.write(`ended by ${child.signalCode}\n`)
   return child.exitCode ?? 130
 }
 
