@@ -108,7 +108,9 @@ function belongsTo(pid: number, folder: string): boolean {
   try {
     // One that has ended and waits for its parent has neither.
     if (readlinkSync(`/proc/${pid}/cwd`).startsWith(folder)) return true
-    return readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes(folder)
+    // A detached one works in / and was given relative paths: it has the folder in its environment.
+    const files = ['cmdline', 'environ'].map((name) => readFileSync(`/proc/${pid}/${name}`, 'latin1'))
+    return files.some((text) => text.includes(folder))
   } catch {
     return false
   }
