@@ -22,6 +22,7 @@ const FOLDERS = ['names1', 'names2'] as const
 const FOLDER = 'shared'
 const TEXT_BYTES_MAX = 1_000_000
 const VERSION_LINES = 2000
+const STALE_TRIES = 3
 const FIRST_VERSION = version('none 0')
 /** Operations of one user for each one of a worker: its operations are several calls. */
 const SHARE = 0.25
@@ -373,7 +374,11 @@ class SharedUser {
   }
 
   async #look(): Promise<void> {
-    const opened = await this.#call(['open', '3', 'target', 'r', '0'])
+    let opened = await this.#call(['open', '3', 'target', 'r', '0'])
+    // Documented: replaced twice within one open.
+    for (let left = STALE_TRIES; left > 0 && opened.text === 'ESTALE'; left--) {
+      opened = await this.#call(['open', '3', 'target', 'r', '0'])
+    }
     // Documented for fuse-native: ENOENT at the moment at which another process replaces the file.
     if (!opened.isOk && opened.text === 'ENOENT' && this.#mount?.driver === 'fuse-native') return
     if (!opened.isOk) throw this.tail.disagreement(`opening what is replaced by rename: ${opened.text}`)

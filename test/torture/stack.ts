@@ -39,6 +39,7 @@ export class Cleanup {
 class Daemon {
   readonly #words: readonly string[]
   readonly #env: NodeJS.ProcessEnv
+  #isOver = false
   #child: ChildProcess | undefined
   #closed: Promise<unknown> = Promise.resolve()
   #output = ''
@@ -53,6 +54,7 @@ class Daemon {
   }
 
   async start(ready: RegExp, extra: readonly string[] = []): Promise<void> {
+    if (this.#isOver) throw new Error('the run is over')
     const child = spawn(process.execPath, [PROGRAM, ...this.#words, ...extra], { env: this.#env, stdio: 'pipe' })
     this.#child = child
     this.#closed = once(child, 'close').catch(() => undefined)
@@ -72,6 +74,12 @@ class Daemon {
   async kill(): Promise<void> {
     this.#child?.kill('SIGKILL')
     await this.#closed
+  }
+
+  /** For good: also when the run, which is interrupted, is about to start it again. */
+  async end(): Promise<void> {
+    this.#isOver = true
+    await this.kill()
   }
 
   /** As told: everything is written. Throws when that did not end well. */
@@ -115,7 +123,7 @@ export class TortureMount implements MountView {
   }
 
   async takeAway(): Promise<void> {
-    await this.#daemon.kill()
+    await this.#daemon.end()
     for (let layers = 0; layers < 5; layers++) {
       const { exitCode } = await runCommand('umount', ['-l', '--no-canonicalize', this.mountpoint], COMMAND_TIMEOUT_MS)
       if (exitCode !== 0) break
@@ -138,7 +146,7 @@ export async function startStack(cleanup: Cleanup, folder: string, mounts: numbe
   const format = await runCommand(process.execPath, [PROGRAM, 'format', url], COMMAND_TIMEOUT_MS)
   if (format.exitCode !== 0) throw new Error(`ringfs format: ${format.output}`)
   const node = new Daemon(['node', '--meta', url, '--data', join(folder, 'node'), '--listen', '127.0.0.1:0'], env)
-  cleanup.teardown(() => node.kill())
+  cleanup.teardown(() => node.end())
   await node.start(/\S/)
   const made = Array.from({ length: mounts }, (_, index) => new TortureMount(join(folder, `mnt${index}`), url, env))
   for (const mount of made) {

@@ -1,5 +1,6 @@
 /** The last calls of somebody, for the message of a failure; each goes to the log, too. */
 const LINES = 25
+const CHARS_MAX = 600
 
 /** ringfs is wrong. */
 export class Disagreement extends Error {}
@@ -16,7 +17,8 @@ export class Tail {
   }
 
   note(words: readonly string[], answer: string): void {
-    const line = `${this.#name} ${++this.count} ${words.join(' ')} -> ${answer.replaceAll('\n', ' ')}`
+    const told = [words.join(' '), answer.replaceAll('\n', ' ')].map((text) => text.slice(0, CHARS_MAX))
+    const line = `${this.#name} ${++this.count} ${told.join(' -> ')}`
     this.#lines.push(line)
     if (this.#lines.length > LINES) this.#lines.shift()
     this.#onLine(line)
