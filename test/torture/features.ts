@@ -27,10 +27,11 @@ export type Feature = (typeof FEATURES)[number]
 const LACKS: Readonly<Record<DriverName, readonly Feature[]>> = {
   kernel: [],
   // "who calls", "names that are not UTF-8", "times", "setting one time only", "fallocate, RENAME_NOREPLACE, …, ACLs".
-  // And fusermount3 mounts with nodev.
+  // And fusermount3 mounts with nodev; and a mapping through O_APPEND.
   'fuse-native': [
     'devices',
     'users',
+    'mmap',
     'bytes',
     'nanoseconds',
     'one-time',

@@ -111,7 +111,9 @@ export class Pending {
     const [name = ''] = words
     const unsynced = this.files.get(slot.ino)
     if (unsynced !== undefined && underWay) unsynced.uncertain = true
-    if (!underWay && (slot.sync || words[5] === 'sync')) this.#promised(slot.ino)
+    // Both write out the pages of their own range: what a mapping changed elsewhere stays in the page cache.
+    const isSynced = (slot.sync || words[5] === 'sync') && unsynced?.mapped !== true
+    if (!underWay && isSynced) this.#promised(slot.ino)
     else if (name === 'ftruncate' && !underWay) this.#cut(slot.ino, Number(words[2]))
     else if (unsynced !== undefined) await this.#note(words, reply, slot, unsynced)
   }

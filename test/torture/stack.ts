@@ -20,14 +20,21 @@ const PROGRAM = fileURLToPath(new URL('../../src/main/ringfs.js', import.meta.ur
 /** Undone in the reverse order. */
 export class Cleanup {
   readonly #steps: (() => unknown)[] = []
+  #running = Promise.resolve()
 
   teardown(step: () => unknown): void {
     this.#steps.push(step)
   }
 
-  /** Goes on after a step that fails. */
-  async run(): Promise<void> {
-    for (const step of this.#steps.splice(0).reverse()) {
+  /** Goes on after a step that fails. Waits for what another caller has begun. */
+  run(): Promise<void> {
+    const steps = this.#steps.splice(0).reverse()
+    this.#running = this.#running.then(() => this.#undo(steps))
+    return this.#running
+  }
+
+  async #undo(steps: readonly (() => unknown)[]): Promise<void> {
+    for (const step of steps) {
       await Promise.resolve()
         .then(step)
         .catch((error: unknown) => process.stderr.write(`torture: clean-up: ${String(error)}\n`))
