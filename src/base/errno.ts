@@ -64,6 +64,10 @@ export function errnoName(errno: number): ErrnoName {
   return NAMES.get(errno) ?? 'EIO'
 }
 
+export function isErrno(error: unknown, code: ErrnoName): error is PosixError {
+  return error instanceof PosixError && error.code === code
+}
+
 /** The positive errno that a driver or RPC answers for any thrown value: EIO unless it says better. */
 export function errnoOf(error: unknown): number {
   return error instanceof PosixError ? error.errno : ERRNO.EIO

@@ -8,6 +8,7 @@
 import { invariant } from '../base/invariant.js'
 import { CHUNK_MAX_BYTES, KIB, MIB } from '../base/limits.js'
 import { pageAlignedMemory } from '../base/shared-memory.js'
+import { sizeClass } from '../base/size-class.js'
 
 /** Shared memory on loan. Nobody may use `bytes` after release(). */
 export interface SharedLease {
@@ -35,7 +36,7 @@ export class SharedBuffers {
   /** `lengthBytes` up to CHUNK_MAX_BYTES; contents are whatever was there before. */
   take(lengthBytes: number): SharedLease {
     invariant(lengthBytes > 0 && lengthBytes <= CHUNK_MAX_BYTES, 'a shared buffer holds at most a chunk')
-    const sizeBytes = sizeClass(lengthBytes)
+    const sizeBytes = sizeClass(lengthBytes, SMALLEST_BYTES)
     const memory = this.#free.get(sizeBytes)?.pop()
     if (memory !== undefined) this.#freeBytes -= sizeBytes
     return this.#lease(memory ?? newMemory(sizeBytes), lengthBytes)
@@ -64,13 +65,6 @@ export class SharedBuffers {
 /** Large ones begin on a page: chunks are read and written past the page cache. */
 function newMemory(sizeBytes: number): SharedArrayBuffer {
   return sizeBytes >= ALIGNED_MIN_BYTES ? pageAlignedMemory(sizeBytes) : new SharedArrayBuffer(sizeBytes)
-}
-
-/** Powers of two, so that a buffer serves many lengths. */
-function sizeClass(lengthBytes: number): number {
-  let sizeBytes = SMALLEST_BYTES
-  while (sizeBytes < lengthBytes) sizeBytes *= 2
-  return sizeBytes
 }
 
 export interface SharedPieces {

@@ -31,7 +31,7 @@
  */
 import { WINDOW_BYTES } from '../base/limits.js'
 import type { RedisArg } from '../cluster/contract.js'
-import { PosixError } from '../base/errno.js'
+import { isErrno } from '../base/errno.js'
 import type { Attr, CloneRequest, Extent } from './contract.js'
 import type { Core } from './core.js'
 import { decodeInode, encodeExtents, encodeHolder } from './records.js'
@@ -95,7 +95,7 @@ export class Cloner {
       const reply = await this.#core.read(SCRIPTS.getattr, this.#core.keys.home(ino), [], [ino])
       return decodeInode(ino, reply.buffer(1)).attr.dataVersion
     } catch (error) {
-      if (error instanceof PosixError && error.code === 'ENOENT') return undefined
+      if (isErrno(error, 'ENOENT')) return undefined
       throw error
     }
   }

@@ -19,7 +19,7 @@
  * Nobody is passed over for ever: who asks for a lock that somebody already waits for is held back, but only for a moment:
  * on a local disk he would not be, and he who waits may wait for something that he does.
  */
-import { PosixError } from '../base/errno.js'
+import { PosixError, isErrno } from '../base/errno.js'
 import { messageOf } from '../base/errors.js'
 import type { RedisArg } from '../cluster/contract.js'
 import { LOCK_END, type Attr, type FileLock, type LockConflict, type LockRange } from './contract.js'
@@ -149,7 +149,7 @@ export class Locks {
     const args = [...kindAndType(lock), ...bounds(lock), lock.owner, lock.pid, ticket, pushes ? 1 : 0]
     const reply = await this.#change(SCRIPTS.lock, ino, args).catch((error: unknown) => {
       // Out of memory.
-      throw error instanceof PosixError && error.code === 'ENOSPC' ? new PosixError('ENOLCK', error.message) : error
+      throw isErrno(error, 'ENOSPC') ? new PosixError('ENOLCK', error.message) : error
     })
     if (reply.status === STATUS_WAITING) {
       waiter.wasQueued = true

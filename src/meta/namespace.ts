@@ -1,5 +1,5 @@
 /** Names: lookup, create, mkdir, link, unlink, rmdir, rename. One script each where one partition has it all. */
-import { PosixError } from '../base/errno.js'
+import { PosixError, isErrno } from '../base/errno.js'
 import { messageOf } from '../base/errors.js'
 import { NAME_MAX_BYTES, SYMLINK_MAX_BYTES } from '../base/limits.js'
 import type { RedisArg } from '../cluster/contract.js'
@@ -78,7 +78,7 @@ export class Namespace {
     try {
       return await this.#ask(entry)
     } catch (error) {
-      if (!(error instanceof PosixError) || error.code !== 'ESTALE') throw error
+      if (!isErrno(error, 'ESTALE')) throw error
       throw new PosixError('ENOENT', 'the directory is gone', { cause: error })
     }
   }
@@ -98,7 +98,7 @@ export class Namespace {
     try {
       return await this.#find(entry)
     } catch (error) {
-      if (error instanceof PosixError && error.code === 'ENOENT') return null
+      if (isErrno(error, 'ENOENT')) return null
       throw error
     }
   }
@@ -374,7 +374,7 @@ async function restartIfExists(work: Promise<void>, flags: RenameFlags): Promise
   try {
     await work
   } catch (error) {
-    const isRace = error instanceof PosixError && error.code === 'EEXIST' && flags.noReplace !== true
+    const isRace = isErrno(error, 'EEXIST') && flags.noReplace !== true
     if (isRace) throw new Restart()
     throw error
   }

@@ -13,7 +13,7 @@
  * forgotten, so nothing of it may be prepared or committed under the session that its client begins next.
  */
 import { invariant } from '../base/invariant.js'
-import { PosixError } from '../base/errno.js'
+import { PosixError, isErrno } from '../base/errno.js'
 import { messageOf } from '../base/errors.js'
 import type { RedisArg, Script } from '../cluster/contract.js'
 import type { Core } from './core.js'
@@ -94,13 +94,13 @@ export async function restartIfGone<T>(work: Promise<T>): Promise<T> {
   try {
     return await work
   } catch (error) {
-    if (error instanceof PosixError && error.code === 'ENOENT') throw new Restart(true)
+    if (isErrno(error, 'ENOENT')) throw new Restart(true)
     throw error
   }
 }
 
 export function ignoreGone(error: unknown): void {
-  if (!(error instanceof PosixError) || error.code !== 'ENOENT') throw error
+  if (!isErrno(error, 'ENOENT')) throw error
 }
 
 export class Transaction {

@@ -1,5 +1,5 @@
 /** One page of a listing. */
-import { PosixError } from '../base/errno.js'
+import { PosixError, isErrno } from '../base/errno.js'
 import { CURSOR_BYTES, type FileType, type ListedEntry } from '../rpc/messages-file.js'
 import type { Caller, VfsContract, VfsDirEntry } from '../vfs/contract.js'
 
@@ -52,7 +52,7 @@ function withAttributes(
 }
 
 function nullIfGone(error: unknown): null {
-  if (error instanceof PosixError && (error.code === 'ENOENT' || error.code === 'ESTALE')) return null
+  if (isErrno(error, 'ENOENT') || isErrno(error, 'ESTALE')) return null
   throw error
 }
 

@@ -1,5 +1,5 @@
 /** Calls that make, remove and move names, with the errors that the kernel's VFS would give before asking (fs/namei.c). */
-import { PosixError } from '../base/errno.js'
+import { PosixError, isErrno } from '../base/errno.js'
 import { PATH_MAX_BYTES } from '../base/limits.js'
 import type { Attr, Caller, RenameFlags, VfsContract } from '../vfs/contract.js'
 import { resolve, resolveExisting, type Place } from './resolve.js'
@@ -36,7 +36,7 @@ export async function makeDirectories(vfs: VfsContract, caller: Caller, path: Bu
   }
   for (const prefix of missing.reverse()) {
     await makeDirectory(vfs, caller, prefix, mode).catch((error: unknown) => {
-      if (!(error instanceof PosixError && error.code === 'EEXIST')) throw error
+      if (!isErrno(error, 'EEXIST')) throw error
     })
   }
   const attr = await resolveExisting(vfs, caller, path, 'always')
@@ -48,7 +48,7 @@ async function existing(vfs: VfsContract, caller: Caller, path: Buffer): Promise
   try {
     return await resolveExisting(vfs, caller, path, 'always')
   } catch (error) {
-    if (error instanceof PosixError && error.code === 'ENOENT' && path.length > 0) return null
+    if (isErrno(error, 'ENOENT') && path.length > 0) return null
     throw error
   }
 }

@@ -1,5 +1,5 @@
 /** open(2) on a path: create, follow, truncate, and what may not be opened. */
-import { PosixError } from '../base/errno.js'
+import { PosixError, isErrno } from '../base/errno.js'
 import { OPEN_FLAG } from '../rpc/open-flags.js'
 import type { Attr, Caller, VfsContract } from '../vfs/contract.js'
 import type { OpenHandle } from './handles.js'
@@ -37,7 +37,7 @@ export async function openFile(
  * the name was looked up as is gone, look again.
  */
 function isRace(error: unknown): boolean {
-  return error instanceof LostRace || (error instanceof PosixError && error.code === 'ESTALE')
+  return error instanceof LostRace || isErrno(error, 'ESTALE')
 }
 
 class LostRace extends PosixError {
@@ -63,7 +63,7 @@ async function openOnce(
     const { attr, handle } = await vfs.open(caller, place.attr.ino, flags)
     return { attr, open: { kind: 'file', handle, ino: attr.ino, flags } }
   } catch (error) {
-    const gone = error instanceof PosixError && error.code === 'ENOENT' && wants(flags, 'O_CREAT')
+    const gone = isErrno(error, 'ENOENT') && wants(flags, 'O_CREAT')
     throw gone ? new LostRace(error) : error
   }
 }

@@ -2,7 +2,7 @@
  * Paths to inodes, as path_resolution(7) says, inside the volume: an absolute symlink starts at the volume's root.
  * The caller's rights are not checked: whoever may connect acts as the server.
  */
-import { PosixError } from '../base/errno.js'
+import { PosixError, isErrno } from '../base/errno.js'
 import { NAME_MAX_BYTES, PATH_MAX_BYTES, ROOT_INO } from '../base/limits.js'
 import type { Attr, Caller, VfsContract } from '../vfs/contract.js'
 
@@ -113,7 +113,7 @@ async function lookupOrNull(walk: Walk, parent: number, name: Buffer): Promise<A
   try {
     return await walk.vfs.lookup(walk.caller, parent, name)
   } catch (error) {
-    if (error instanceof PosixError && error.code === 'ENOENT') return null
+    if (isErrno(error, 'ENOENT')) return null
     throw error
   }
 }

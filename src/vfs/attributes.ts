@@ -1,6 +1,6 @@
 /** Attributes as this process must show them: the store's, with what is written here and not committed yet on top. */
 import { compareTime, type TimeSpec } from '../base/clock.js'
-import { PosixError } from '../base/errno.js'
+import { PosixError, isErrno } from '../base/errno.js'
 import { TIME_MAX_S, TIME_MIN_S } from '../base/limits.js'
 import type { Attr, AttrChange } from '../meta/contract.js'
 import type { VfsContext } from './context.js'
@@ -118,7 +118,7 @@ export class Attributes {
 }
 
 function isMissing(error: unknown): boolean {
-  return error instanceof PosixError && error.code === 'ENOENT'
+  return isErrno(error, 'ENOENT')
 }
 
 function withinTime(change: AttrChange): AttrChange {

@@ -6,6 +6,7 @@
  */
 import { KIB, MIB } from '../base/limits.js'
 import { pageAlignedMemory } from '../base/shared-memory.js'
+import { sizeClass } from '../base/size-class.js'
 
 export interface Block {
   readonly bytes: Buffer
@@ -23,7 +24,7 @@ export class BlockPool {
 
   take(lengthBytes: number): Block {
     if (lengthBytes < SHARED_BLOCK_BYTES) return { bytes: Buffer.allocUnsafeSlow(lengthBytes) }
-    const size = sizeClass(lengthBytes)
+    const size = sizeClass(lengthBytes, SHARED_BLOCK_BYTES)
     const kept = this.#free.get(size)?.pop()
     if (kept !== undefined) this.#freeBytes -= size
     const memory = kept ?? pageAlignedMemory(size)
@@ -37,11 +38,4 @@ export class BlockPool {
     else list.push(memory)
     this.#freeBytes += memory.byteLength
   }
-}
-
-/** Powers of two, so that a block serves many lengths. */
-function sizeClass(lengthBytes: number): number {
-  let size = SHARED_BLOCK_BYTES
-  while (size < lengthBytes) size *= 2
-  return size
 }

@@ -3,7 +3,7 @@
  * drops all, and a reply that was overtaken by an event or a change of our own is not kept (freshness.ts).
  */
 import { isDeepStrictEqual } from 'node:util'
-import { PosixError } from '../base/errno.js'
+import { isErrno } from '../base/errno.js'
 import type { Attr, MetaStore } from '../meta/contract.js'
 import type { Freshness, Mutation } from './freshness.js'
 import { Lru } from './lru.js'
@@ -135,7 +135,7 @@ export async function orMissing<T>(question: Promise<T>): Promise<T | null> {
   try {
     return await question
   } catch (error) {
-    if (error instanceof PosixError && error.code === 'ENOENT') return null
+    if (isErrno(error, 'ENOENT')) return null
     throw error
   }
 }

@@ -1,6 +1,6 @@
 /** Open files: open, create, read, write, flush, fsync, release. */
 import { FILE_MAX_BYTES } from '../base/limits.js'
-import { PosixError } from '../base/errno.js'
+import { PosixError, isErrno } from '../base/errno.js'
 import type { Attr, OpenReply } from '../meta/contract.js'
 import type { Attributes } from './attributes.js'
 import type { Caller, CreatedFile, Durability } from './contract.js'
@@ -216,7 +216,7 @@ export class Files {
       if (reply.attr.nlink > 0) return reply
       if (!dentries.dropNamesOf(ino) && wasOpen) return reply
     } catch (error) {
-      if (!(error instanceof PosixError) || error.code !== 'ENOENT') throw error
+      if (!isErrno(error, 'ENOENT')) throw error
       dentries.dropNamesOf(ino)
       throw new PosixError('ESTALE', 'the file is gone', { cause: error })
     }

@@ -1,5 +1,5 @@
 /** Names: lookup, making, linking, removing, renaming. Each change is one call of the store; the caches follow it. */
-import { PosixError } from '../base/errno.js'
+import { PosixError, isErrno } from '../base/errno.js'
 import type { Attr, NewInode, RenameFlags } from '../meta/contract.js'
 import type { Attributes } from './attributes.js'
 import { NEGATIVE, orMissing } from './cache.js'
@@ -177,7 +177,7 @@ async function ofDirectory<T>(question: Promise<T>): Promise<T> {
   try {
     return await question
   } catch (error) {
-    if (!(error instanceof PosixError) || error.code !== 'ESTALE') throw error
+    if (!isErrno(error, 'ESTALE')) throw error
     throw new PosixError('ENOENT', 'the directory is gone', { cause: error })
   }
 }

@@ -1,6 +1,7 @@
 /** Memory for what is read, used again when the reader gives it back (base/lent.ts). */
 import { KIB, MIB } from '../base/limits.js'
 import { lend } from '../base/lent.js'
+import { sizeClass } from '../base/size-class.js'
 
 /** Shorter ones cost less than they would here. */
 const POOLED_MIN_BYTES = 32 * KIB
@@ -17,7 +18,7 @@ export class TargetPool {
 
   take(lengthBytes: number): Buffer {
     if (lengthBytes < POOLED_MIN_BYTES || lengthBytes > POOLED_MAX_BYTES) return Buffer.allocUnsafe(lengthBytes)
-    const size = sizeClass(lengthBytes)
+    const size = sizeClass(lengthBytes, POOLED_MIN_BYTES)
     const kept = this.#free.get(size)?.pop()
     if (kept !== undefined) this.#freeBytes -= size
     return (kept ?? Buffer.allocUnsafeSlow(size)).subarray(0, lengthBytes)
@@ -26,7 +27,8 @@ export class TargetPool {
   /** What take() answered, or the start of it, for a receiver that may give it back. Nothing else may use it any more. */
   lend(target: Buffer): Buffer {
     const { buffer: memory } = target
-    if (memory.byteLength < POOLED_MIN_BYTES || memory.byteLength !== sizeClass(memory.byteLength)) return target
+    if (memory.byteLength < POOLED_MIN_BYTES || memory.byteLength !== sizeClass(memory.byteLength, POOLED_MIN_BYTES))
+      return target
     return lend(target, () => this.#give(Buffer.from(memory)))
   }
 
@@ -38,11 +40,4 @@ export class TargetPool {
     else list.push(memory)
     this.#freeBytes += size
   }
-}
-
-/** Powers of two, so that a buffer serves many lengths. */
-function sizeClass(lengthBytes: number): number {
-  let size = POOLED_MIN_BYTES
-  while (size < lengthBytes) size *= 2
-  return size
 }

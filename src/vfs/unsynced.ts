@@ -4,7 +4,7 @@
  * Invariant: a chunk leaves only when it is on disk, or when its file does not name it any more (overwritten, truncated,
  * deleted) and the store has freed it.
  */
-import { PosixError } from '../base/errno.js'
+import { isErrno } from '../base/errno.js'
 import { RingfsError, hasCode, messageOf } from '../base/errors.js'
 import { WINDOW_BYTES } from '../base/limits.js'
 import type { Log } from '../base/log.js'
@@ -96,7 +96,7 @@ export class UnsyncedChunks {
         for (const { extents } of some) for (const { chunk } of extents) if (chunk !== null) named.add(chunk.id)
       }
     } catch (error) {
-      if (!(error instanceof PosixError) || error.code !== 'ENOENT') throw error
+      if (!isErrno(error, 'ENOENT')) throw error
     }
     return named
   }

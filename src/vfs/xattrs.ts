@@ -5,7 +5,7 @@
  * Invariant: a value kept here belongs to one object of the attribute cache and is valid for as long as that is there. Every
  * change of an attribute, here or at another client, drops or replaces it (an attr event, a mutation of ours that settles).
  */
-import { PosixError } from '../base/errno.js'
+import { PosixError, isErrno } from '../base/errno.js'
 import { aclKind } from '../base/acl.js'
 import type { Attr } from '../meta/contract.js'
 import type { VfsContext } from './context.js'
@@ -93,7 +93,7 @@ export class Xattrs {
       value = await meta.getxattr(ino, name)
       return value
     } catch (error) {
-      if (!(error instanceof PosixError) || error.code !== 'ENODATA') attr = undefined
+      if (!isErrno(error, 'ENODATA')) attr = undefined
       throw error
     } finally {
       if (attr !== undefined && fresh.inodeIsFresh(ino, mark)) this.#keep(attr, name, value)

@@ -1,5 +1,5 @@
 import { InvalidArgumentError, type Command } from 'commander'
-import { PosixError } from '../../base/errno.js'
+import { PosixError, isErrno } from '../../base/errno.js'
 import type { CliContext, VolumeSelector } from '../context.js'
 import { inVolume, named, withVolume, type Session } from './session.js'
 
@@ -45,7 +45,7 @@ export async function mkdirs(session: Session, path: string, mode: number): Prom
     try {
       if ((await session.statOrNull(above, 'always')) === null) await mkdir(session, above, mode)
     } catch (error) {
-      if (!(error instanceof PosixError) || error.code !== 'EEXIST') throw error
+      if (!isErrno(error, 'EEXIST')) throw error
     }
   }
   if ((await session.stat(path, 'always')).type !== 'directory') {

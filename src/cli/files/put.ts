@@ -11,7 +11,7 @@ import { lstat, open, opendir, readlink, realpath, stat, type FileHandle } from 
 import { basename, join } from 'node:path'
 import type { BigIntStats } from 'node:fs'
 import type { Command } from 'commander'
-import { PosixError } from '../../base/errno.js'
+import { PosixError, isErrno } from '../../base/errno.js'
 import { RingfsError, messageOf } from '../../base/errors.js'
 import { MIB } from '../../base/limits.js'
 import type { Attr, TimeSpec } from '../../vfs/contract.js'
@@ -179,7 +179,7 @@ class Upload {
     try {
       return await vfs.lookup(caller, parent, name)
     } catch (error) {
-      if (error instanceof PosixError && error.code === 'ENOENT') return null
+      if (isErrno(error, 'ENOENT')) return null
       throw error
     }
   }

@@ -1,6 +1,6 @@
 /** What the file commands share: choosing the volume, paths in it, reading directories. */
 import { Option, type Command } from 'commander'
-import { PosixError } from '../../base/errno.js'
+import { PosixError, isErrno } from '../../base/errno.js'
 import { messageOf } from '../../base/errors.js'
 import { resolve, resolveExisting, type FollowLast } from '../../service/resolve.js'
 import type { Attr, Caller, VfsContract, VfsDirEntry } from '../../vfs/contract.js'
@@ -34,7 +34,7 @@ export class Session {
     try {
       return await this.stat(path, follow)
     } catch (error) {
-      if (error instanceof PosixError && error.code === 'ENOENT') return null
+      if (isErrno(error, 'ENOENT')) return null
       throw error
     }
   }
@@ -67,7 +67,7 @@ export class Session {
     try {
       return await this.vfs.lookup(this.caller, parent, entry.name)
     } catch (error) {
-      if (error instanceof PosixError && error.code === 'ENOENT') return null
+      if (isErrno(error, 'ENOENT')) return null
       throw error
     }
   }

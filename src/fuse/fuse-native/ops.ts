@@ -5,7 +5,7 @@
  * The library does not say who calls: what is made belongs to the user of this process.
  */
 import type { TimeSpec } from '../../base/clock.js'
-import { PosixError } from '../../base/errno.js'
+import { PosixError, isErrno } from '../../base/errno.js'
 import { type Log } from '../../base/log.js'
 import { messageOf } from '../../base/errors.js'
 import type { Attr, AttrChange, Caller, StatFs, VfsContract, VfsDirEntry } from '../../vfs/contract.js'
@@ -225,7 +225,7 @@ export class PathOps {
       await this.#vfs.unlink(this.#caller, parent, name)
     } catch (error) {
       // Too late to tell the caller. ENOENT: another client was quicker.
-      if (error instanceof PosixError && error.code === 'ENOENT') return
+      if (isErrno(error, 'ENOENT')) return
       this.#log.error({ path, error: messageOf(error) }, 'an open file could not be removed: it is still there')
     }
   }

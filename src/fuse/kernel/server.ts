@@ -5,7 +5,7 @@
  * Invariant: every request that wants an answer gets exactly one, whatever its handler does; none gets two.
  */
 import { systemClock, type Clock } from '../../base/clock.js'
-import { ERRNO, PosixError, errnoOf } from '../../base/errno.js'
+import { ERRNO, PosixError, errnoOf, isErrno } from '../../base/errno.js'
 import { messageOf } from '../../base/errors.js'
 import { invariant } from '../../base/invariant.js'
 import { giveBack } from '../../base/lent.js'
@@ -18,7 +18,7 @@ import { agreedFlags, negotiate } from './init.js'
 import { KernelCache } from './kernel-cache.js'
 import { Notifier, type StartThreads } from './notifier.js'
 import { EPOCH_MINOR } from './notify.js'
-import { isStale, staleInstead } from './stale.js'
+import { staleInstead } from './stale.js'
 import { BY_CODE, OPCODES, type Opcode } from './opcodes.js'
 import { RunningRequests, type InterruptMode, type RunningOptions, type RunningRequest } from './running.js'
 import { HIGH, IN_HEADER_BYTES, decodeHeader, encodeHeader, readName, readU64, type RequestHeader } from './wire.js'
@@ -168,7 +168,7 @@ export class FuseServer {
     } catch (thrown) {
       const error = await staleInstead(thrown, this.#options.vfs, opcode.name, header, header.node)
       // The kernel walks the path again: an open at its end is the second.
-      if (opcode.name !== 'open' && isStale(error)) this.cache.retries.begin(header.pid)
+      if (opcode.name !== 'open' && isErrno(error, 'ESTALE')) this.cache.retries.begin(header.pid)
       this.#report(opcode, error)
       if (opcode.replies && !running.isAbandoned) this.#fail(header, errnoOf(error))
     } finally {

@@ -4,7 +4,7 @@
  * what has the name now; ENOENT would go to the program, which would miss a file that was there all the time (a rename over
  * it), or a name in a directory that was replaced.
  */
-import { PosixError } from '../../base/errno.js'
+import { PosixError, isErrno } from '../../base/errno.js'
 import type { Caller, VfsContract } from '../../vfs/contract.js'
 
 /** The inode itself is asked for, and nothing else that could be missing. */
@@ -28,10 +28,6 @@ const OF_NAME: ReadonlySet<string> = new Set([
   ...['lookup', 'create', 'tmpfile', 'mknod', 'mkdir', 'symlink', 'link', 'unlink', 'rmdir', 'rename', 'rename2'],
 ])
 
-export function isStale(error: unknown): boolean {
-  return error instanceof PosixError && error.code === 'ESTALE'
-}
-
 /** What to answer in place of `error`. */
 export async function staleInstead(
   error: unknown,
@@ -40,7 +36,7 @@ export async function staleInstead(
   caller: Caller,
   node: number,
 ): Promise<unknown> {
-  if (!(error instanceof PosixError) || error.code !== 'ENOENT') return error
+  if (!isErrno(error, 'ENOENT')) return error
   const isOfInode = OF_INODE.has(opcode) || (OF_NAME.has(opcode) && (await isGone(vfs, caller, node)))
   return isOfInode ? new PosixError('ESTALE', 'the inode is gone', { cause: error }) : error
 }
@@ -51,6 +47,6 @@ async function isGone(vfs: VfsContract, caller: Caller, node: number): Promise<b
     await vfs.getattr(caller, node)
     return false
   } catch (error) {
-    return error instanceof PosixError && error.code === 'ENOENT'
+    return isErrno(error, 'ENOENT')
   }
 }

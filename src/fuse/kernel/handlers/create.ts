@@ -5,7 +5,7 @@
  * Invariant: a file that was there already is opened here only for whom the mode alone lets in for certain, its owner or
  * root. For anybody else the answer is ESTALE: the kernel then looks the name up anew, and opens the file with its checks.
  */
-import { PosixError } from '../../../base/errno.js'
+import { PosixError, isErrno } from '../../../base/errno.js'
 import type { Attr, Caller, CreatedFile, VfsContract } from '../../../vfs/contract.js'
 
 const O_ACCMODE = 3
@@ -38,7 +38,7 @@ export async function createFile(
 
 /** What is no file came to the name: it is not for us to open. */
 function lookAgain(error: unknown): never {
-  const isOther = error instanceof PosixError && (error.code === 'ELOOP' || error.code === 'ENXIO')
+  const isOther = isErrno(error, 'ELOOP') || isErrno(error, 'ENXIO')
   throw isOther ? new PosixError('ESTALE', 'the name came to something else', { cause: error }) : error
 }
 

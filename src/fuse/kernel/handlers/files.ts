@@ -1,5 +1,5 @@
 /** Open files. */
-import { PosixError } from '../../../base/errno.js'
+import { PosixError, isErrno } from '../../../base/errno.js'
 import { messageOf } from '../../../base/errors.js'
 import type { Log } from '../../../base/log.js'
 import type { Caller, CreatedFile, VfsContract } from '../../../vfs/contract.js'
@@ -112,7 +112,7 @@ export class FileHandlers {
       await this.#vfs.release(opened.handle)
       throw staleName()
     } catch (error) {
-      if (!isSecond && error instanceof PosixError && error.code === 'ESTALE') retries.begin(caller.pid)
+      if (!isSecond && isErrno(error, 'ESTALE')) retries.begin(caller.pid)
       throw error
     }
   }

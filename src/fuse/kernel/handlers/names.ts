@@ -1,5 +1,5 @@
 /** Names: lookup, make, move and remove. */
-import { PosixError } from '../../../base/errno.js'
+import { PosixError, isErrno } from '../../../base/errno.js'
 import type { Attr, VfsContract } from '../../../vfs/contract.js'
 import type { KernelCache } from '../kernel-cache.js'
 import { encodeEntry, encodeNoEntry, readU64 } from '../wire.js'
@@ -60,7 +60,7 @@ export class NameHandlers {
       return this.#entry(node, name, await this.#vfs.lookup(caller, node, name))
     } catch (error) {
       this.#cache.retries.forget(caller.pid)
-      const entryMs = error instanceof PosixError && error.code === 'ENOENT' ? this.#cache.noEntryMs(node, name) : 0
+      const entryMs = isErrno(error, 'ENOENT') ? this.#cache.noEntryMs(node, name) : 0
       if (entryMs === 0) throw error
       return encodeNoEntry(entryMs)
     }

@@ -1,5 +1,5 @@
 /** Extended attributes. ACLs are attributes, too: of `system`, where the VFS knows what else there is not. */
-import { PosixError } from '../../../base/errno.js'
+import { PosixError, isErrno } from '../../../base/errno.js'
 import type { VfsContract } from '../../../vfs/contract.js'
 import { SETXATTR_EXT } from '../init.js'
 import { nameAt, type Answer, type HandlerTable, type Request } from './request.js'
@@ -31,7 +31,7 @@ export class XattrHandlers {
     try {
       await this.#vfs.removexattr(node, name)
     } catch (error) {
-      const isNone = error instanceof PosixError && error.code === 'ENODATA'
+      const isNone = isErrno(error, 'ENODATA')
       if (!isNone || !startsWith(name, SYSTEM)) throw error
     }
     return undefined
