@@ -1,4 +1,5 @@
 /** Names: lookup, create, mkdir, link, unlink, rmdir, rename. One script each where one partition has it all. */
+import { isDots } from '../base/dots.js'
 import { PosixError, isErrno } from '../base/errno.js'
 import { messageOf } from '../base/errors.js'
 import { NAME_MAX_BYTES, SYMLINK_MAX_BYTES } from '../base/limits.js'
@@ -337,10 +338,6 @@ export function entryOf(parent: number, name: Buffer): Entry {
   // The caller walks these itself: as entries they would hide the real ones.
   if (isDots(name)) throw new PosixError('EINVAL', '. and .. are no names of entries')
   return { parent, name, hash: nameHash(name) }
-}
-
-function isDots(name: Buffer): boolean {
-  return name[0] === 0x2e && (name.length === 1 || (name.length === 2 && name[1] === 0x2e))
 }
 
 function tailOf(inode: NewInode): { kind: number; tail: Buffer } {

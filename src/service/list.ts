@@ -1,4 +1,5 @@
 /** One page of a listing. */
+import { isDots } from '../base/dots.js'
 import { PosixError, isErrno } from '../base/errno.js'
 import { CURSOR_BYTES, type FileType, type ListedEntry } from '../rpc/messages-file.js'
 import type { Caller, VfsContract, VfsDirEntry } from '../vfs/contract.js'
@@ -66,11 +67,6 @@ function encodeCursor(offset: bigint): Buffer {
   const cursor = Buffer.alloc(CURSOR_BYTES)
   cursor.writeBigUInt64BE(offset)
   return cursor
-}
-
-/** `.` or `..` */
-function isDots(name: Buffer): boolean {
-  return name.length <= 2 && name.every((byte) => byte === 0x2e)
 }
 
 /** d_type of dirent(3). */

@@ -2,6 +2,7 @@
  * Paths to inodes, as path_resolution(7) says, inside the volume: an absolute symlink starts at the volume's root.
  * The caller's rights are not checked: whoever may connect acts as the server.
  */
+import { isDot, isDotDot } from '../base/dots.js'
 import { PosixError, isErrno } from '../base/errno.js'
 import { NAME_MAX_BYTES, PATH_MAX_BYTES, ROOT_INO } from '../base/limits.js'
 import type { Attr, Caller, VfsContract } from '../vfs/contract.js'
@@ -9,7 +10,6 @@ import type { Attr, Caller, VfsContract } from '../vfs/contract.js'
 /** path_resolution(7); the kernel's MAXSYMLINKS. */
 const SYMLINKS_MAX = 40
 const SLASH = 0x2f
-const DOT = 0x2e
 
 /** When a symlink at the end of the path is followed: always, only before a trailing slash, or not even then. */
 export type FollowLast = 'always' | 'slash' | 'never'
@@ -82,8 +82,8 @@ async function takeStep(
   follow: FollowLast,
 ): Promise<{ dir: Dir } | { place: Place }> {
   const last = walk.todo.length === 0
-  if (isDots(name, 1)) return last ? { place: { kind: 'dot', ino: dir.ino } } : { dir }
-  if (isDots(name, 2)) return stepUp(walk, dir, last)
+  if (isDot(name)) return last ? { place: { kind: 'dot', ino: dir.ino } } : { dir }
+  if (isDotDot(name)) return stepUp(walk, dir, last)
   if (name.length > NAME_MAX_BYTES) throw new PosixError('ENAMETOOLONG')
   const attr = await lookupOrNull(walk, dir.ino, name)
   if (attr?.type === 'symlink' && (!last || follow === 'always' || (follow === 'slash' && walk.slash))) {
@@ -134,8 +134,4 @@ function components(path: Buffer): Buffer[] {
     at = end + 1
   }
   return names.reverse()
-}
-
-function isDots(name: Buffer, count: number): boolean {
-  return name.length === count && name.every((byte) => byte === DOT)
 }

@@ -9,6 +9,7 @@ import {
   XATTR_NAME_MAX_BYTES,
   XATTR_VALUE_MAX_BYTES,
 } from '../base/limits.js'
+import { isDot, isDotDot } from '../base/dots.js'
 import { PosixError, type ErrnoName } from '../base/errno.js'
 import type { NewInode } from '../meta/contract.js'
 import type { Caller } from './contract.js'
@@ -16,15 +17,6 @@ import { XATTR_CREATE, XATTR_REPLACE } from './flags.js'
 
 const NUL = 0x00
 const SLASH = 0x2f
-const DOT = 0x2e
-
-export function isDot(name: Buffer): boolean {
-  return name.length === 1 && name[0] === DOT
-}
-
-export function isDotDot(name: Buffer): boolean {
-  return name.length === 2 && name[0] === DOT && name[1] === DOT
-}
 
 /** ENOENT for an empty name, ENAMETOOLONG, EINVAL for bytes that no name has. */
 export function checkName(name: Buffer): void {

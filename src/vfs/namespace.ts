@@ -1,4 +1,5 @@
 /** Names: lookup, making, linking, removing, renaming. Each change is one call of the store; the caches follow it. */
+import { isDot, isDotDot } from '../base/dots.js'
 import { PosixError, isErrno } from '../base/errno.js'
 import type { Attr, NewInode, RenameFlags } from '../meta/contract.js'
 import type { Attributes } from './attributes.js'
@@ -6,7 +7,7 @@ import { NEGATIVE, orMissing } from './cache.js'
 import type { Caller } from './contract.js'
 import type { VfsContext } from './context.js'
 import { MODE_BITS, S_IFMT, typeOfBits } from './flags.js'
-import { checkEntry, checkName, checkTarget, isDot, isDotDot, ownerOf } from './names.js'
+import { checkEntry, checkName, checkTarget, ownerOf } from './names.js'
 
 export class Namespace {
   readonly #context: VfsContext

@@ -1,5 +1,6 @@
 /** What the file commands share: choosing the volume, paths in it, reading directories. */
 import { Option, type Command } from 'commander'
+import { isDots } from '../../base/dots.js'
 import { PosixError, isErrno } from '../../base/errno.js'
 import { messageOf } from '../../base/errors.js'
 import { resolve, resolveExisting, type FollowLast } from '../../service/resolve.js'
@@ -119,8 +120,4 @@ const MEANINGS: Readonly<Record<string, string>> = {
 
 function explain(error: PosixError): string {
   return MEANINGS[error.code] ?? messageOf(error)
-}
-
-export function isDots(name: Buffer): boolean {
-  return name.length <= 2 && name.every((byte) => byte === 0x2e)
 }

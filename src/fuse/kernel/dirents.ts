@@ -1,4 +1,5 @@
 /** Directory entries as READDIR and READDIRPLUS answer them: struct fuse_dirent and fuse_direntplus. */
+import { isDots } from '../../base/dots.js'
 import type { Attr, VfsDirEntry } from '../../vfs/contract.js'
 import { ENTRY_BYTES, writeEntry, writeU64, type Lifetimes } from './wire.js'
 
@@ -33,8 +34,7 @@ export function entryBytes(entry: VfsDirEntry, plus: boolean): number {
 
 /** An entry without attributes (and . and ..) has node id 0: the kernel looks it up when it needs it. */
 function writePlus(out: Buffer, at: number, entry: VfsDirEntry, describe: Describe): number {
-  const isDots = entry.name.length <= 2 && entry.name.every((byte) => byte === 0x2e)
-  if (entry.attr === undefined || isDots) out.fill(0, at, at + ENTRY_BYTES)
+  if (entry.attr === undefined || isDots(entry.name)) out.fill(0, at, at + ENTRY_BYTES)
   else {
     const { attr, ...lifetimes } = describe(entry.name, entry.attr)
     writeEntry(out, at, attr, lifetimes)
