@@ -9,6 +9,7 @@ import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, wri
 import { join } from 'node:path'
 import { z } from 'zod'
 import { RingfsError, messageOf } from '../base/errors.js'
+import { isThere, startOf } from '../base/processes.js'
 
 const schema = z.object({
   volume: z.string(),
@@ -87,29 +88,5 @@ function parse(file: string): RunFile | undefined {
 }
 
 export function isRunning({ pid, startedAt }: Pick<RunFile, 'pid' | 'startedAt'>): boolean {
-  return isAlive(pid) && (startedAt === null || startedAt === startOf(pid))
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch (error) {
-    // EPERM: it is there and belongs to someone else.
-    return error instanceof Error && 'code' in error && error.code === 'EPERM'
-  }
-}
-
-/**
- * Field 22 of proc_pid_stat(5), in clock ticks since boot; the second field may hold blanks and parentheses. null for one
- * that has ended and whose parent has not taken notice yet (state Z): it can be sent signals and does nothing.
- */
-function startOf(pid: number): string | null {
-  try {
-    const text = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
-    return fields[0] === 'Z' || fields[0] === 'X' ? null : (fields[19] ?? null)
-  } catch {
-    return null
-  }
+  return isThere(pid) && (startedAt === null || startedAt === startOf(pid))
 }

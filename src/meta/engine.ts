@@ -3,6 +3,7 @@ import { systemClock, type Clock } from '../base/clock.js'
 import { PosixError } from '../base/errno.js'
 import { messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
+import { systemProcesses, type Processes } from '../base/processes.js'
 import type { RedisStore, Subscription, VolumeSettings } from '../cluster/contract.js'
 import { touch } from './access-times.js'
 import type {
@@ -40,6 +41,7 @@ import { collectGarbage, type RemoveChunks } from './garbage.js'
 import { CHUNK_BLOCK, VolumeKeys } from './keys.js'
 import { Locks, type WaitOptions } from './locks.js'
 import { Namespace } from './namespace.js'
+import { Neighbours } from './neighbours.js'
 import { Openers } from './openers.js'
 import { Ranges } from './ranges.js'
 import { Reaper, allPartitions, each, releaseSession } from './recovery.js'
@@ -57,6 +59,8 @@ export interface MetaOptions {
   readonly clock?: Clock
   /** 0 to 1. */
   readonly random?: () => number
+  /** Default: those of this machine. */
+  readonly processes?: Processes
   /** How long a client may be silent before others clean up after it. Default 30,000. */
   readonly sessionTtlMs?: number
   /** Clean up after clients that died. Default true; false for a client that is to change nothing. */
@@ -89,6 +93,7 @@ class RedisMeta implements MetaStore {
   readonly #reaps: boolean
   readonly #xattrs: Xattrs
   readonly #locks: Locks
+  readonly #neighbours: Neighbours
   #reaper: Reaper | undefined
   #subscription: Subscription | undefined
   #isSubscribed = false
@@ -107,8 +112,9 @@ class RedisMeta implements MetaStore {
     const operationDeadlineMs = options.operationDeadlineMs ?? OPERATION_DEADLINE_MS
     const ttlMs = options.sessionTtlMs ?? SESSION_TTL_MS
     this.#reaps = options.reaps ?? true
+    const processes = options.processes ?? systemProcesses
     const shared = { store, keys, clock: this.#clock, log: options.log, operationDeadlineMs }
-    this.#session = new Session({ ...shared, ttlMs })
+    this.#session = new Session({ ...shared, processes, ttlMs })
     this.#core = new Core({
       ...shared,
       settings,
@@ -117,6 +123,7 @@ class RedisMeta implements MetaStore {
       intentTimeoutMs: options.intentTimeoutMs ?? INTENT_TIMEOUT_MS,
       ...(options.onStep === undefined ? {} : { onStep: options.onStep }),
     })
+    this.#neighbours = new Neighbours(this.#core, processes)
     this.#openers = new Openers(this.#core)
     this.#files = new Files(this.#core, this.#openers)
     this.#ranges = new Ranges(this.#core)
@@ -151,7 +158,9 @@ class RedisMeta implements MetaStore {
       },
     )
     const { ttlMs } = this.#session
-    if (this.#reaps) this.#reaper = new Reaper(this.#core, ttlMs / 2, ttlMs / 2)
+    if (!this.#reaps) return
+    this.#reaper = new Reaper(this.#core, ttlMs / 2, ttlMs / 2)
+    await this.#neighbours.start()
   }
 
   get sessionId(): number {
@@ -385,7 +394,7 @@ class RedisMeta implements MetaStore {
   }
 
   async shutdown(): Promise<void> {
-    await this.#reaper?.stop()
+    await Promise.all([this.#reaper?.stop(), this.#neighbours.stop()])
     this.#locks.ended()
     await this.#openers.flush()
     await this.#names.settle()

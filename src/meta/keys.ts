@@ -28,7 +28,7 @@
  *   {v}:m:settings   string  settings of the volume, JSON
  *   {v}:m:n          hash    counters: session, chunkBlock, token
  *   {v}:m:s          zset    session id -> end of its lease, ms of Redis time
- *   {v}:m:h          hash    session id -> who it is, JSON
+ *   {v}:m:h          hash    session id -> who it is, JSON (docs/format.md)
  *   {v}:m:dead       zset    sessions that ran out and are being cleaned up -> when that began
  *   {v}:m:lease      hash    the lease for moving directories: token, tx, cp (its commit partition), until;
  *                            gave: the tx that had it last

@@ -13,7 +13,7 @@
  */
 import { invariant } from '../base/invariant.js'
 import { messageOf } from '../base/errors.js'
-import type { Script } from '../cluster/contract.js'
+import type { RedisValue, Script } from '../cluster/contract.js'
 import type { Core } from './core.js'
 import { Reply } from './reply.js'
 import { SCRIPTS } from './scripts.js'
@@ -24,23 +24,31 @@ const LOCKED_BATCH = 16
 /** How long what a session sent may be on its way: a dead one may only be asleep, one that ended has its answers. */
 const DEAD_MARK_S = 7 * 86_400
 const ENDED_MARK_S = 600
+/** No lease ran out so long ago. */
+const NOBODY_MS = 2 ** 50
 
 /** Marks sessions dead whose lease ran out, and cleans up after all that are dead. Answers how many. */
 export async function reapSessions(core: Core, graceMs: number): Promise<number> {
   const { keys, session } = core
+  if (!session.isLive) return 0
   // After an outage of Redis every lease has run out: who comes back first must not take the others for dead.
-  if (session.liveForMs < session.ttlMs + graceMs) return 0
-  const dead = await core.run(SCRIPTS.sessionExpired, [keys.wide('s'), keys.wide('h'), keys.wide('dead')], [graceMs])
+  const agoMs = session.liveForMs < session.ttlMs + graceMs ? NOBODY_MS : graceMs
+  const dead = await core.run(SCRIPTS.sessionExpired, [keys.wide('s'), keys.wide('h'), keys.wide('dead')], [agoMs])
+  return releaseDead(core, dead, 'cleaning up after a session whose lease ran out')
+}
+
+/** Cleans up after sessions that are marked dead: ids as a script lists them. Answers how many. */
+export async function releaseDead(core: Core, dead: RedisValue, why: string): Promise<number> {
   invariant(Array.isArray(dead), 'sessions come as a list')
   for (const one of dead) {
     const id = Number(String(one))
-    core.options.log.info({ session: id }, 'cleaning up after a session whose lease ran out')
+    core.options.log.info({ session: id }, why)
     await releaseSession(core, id, true, allPartitions(core))
   }
   return dead.length
 }
 
-/** `isDead`: another client's session, whose lease ran out; else our own. */
+/** `isDead`: another client's session, which is marked dead; else our own. Several may do it at once for the same one. */
 export async function releaseSession(
   core: Core,
   id: number,

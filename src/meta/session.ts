@@ -14,6 +14,7 @@ import type { Clock } from '../base/clock.js'
 import { PosixError } from '../base/errno.js'
 import { messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
+import type { Processes } from '../base/processes.js'
 import type { RedisArg, RedisStore, Script } from '../cluster/contract.js'
 import { Reply, STATUS_DEAD_SESSION, STATUS_STALE } from './reply.js'
 import type { VolumeKeys } from './keys.js'
@@ -27,6 +28,7 @@ export interface SessionOptions {
   readonly keys: VolumeKeys
   readonly clock: Clock
   readonly log: Log
+  readonly processes: Processes
   readonly ttlMs: number
   readonly operationDeadlineMs: number
 }
@@ -36,6 +38,7 @@ export class Session {
   readonly #inFlight = new Set<number>()
   readonly #answered = new Map<number, number[]>()
   #id = 0
+  #newest = 0
   #sequence = 0
   #validUntilMs = 0
   #liveSinceMs = 0
@@ -56,6 +59,11 @@ export class Session {
 
   get id(): number {
     return this.#id
+  }
+
+  /** The newest session of the volume, of whomever, as the last renewal told. */
+  get newest(): number {
+    return this.#newest
   }
 
   get ttlMs(): number {
@@ -155,27 +163,37 @@ export class Session {
   }
 
   async #begin(): Promise<void> {
-    const { store, keys } = this.#options
-    const id = await store.call('HINCRBY', keys.wide('n'), 'session', 1)
+    const { store, keys, clock, ttlMs, processes } = this.#options
+    const askedMs = clock.monotonicMs()
+    const who = JSON.stringify({ host: hostname(), pid: process.pid, since: Date.now(), ...processes.self() })
+    // A reply that is lost leaves a session that holds nothing and lapses.
+    const id = await store.run(SCRIPTS.sessionBegin, [keys.wide('s'), keys.wide('h'), keys.wide('n')], [ttlMs, who], {
+      deadlineMs: ttlMs,
+    })
     this.#id = Number(id)
+    this.#newest = this.#id
     this.#answered.clear()
-    const who = JSON.stringify({ host: hostname(), pid: process.pid, since: Date.now() })
-    await this.#renew(who)
+    this.#liveFrom(askedMs)
   }
 
-  async #renew(who: string): Promise<boolean> {
+  async #renew(): Promise<boolean> {
     const { store, keys, clock, ttlMs } = this.#options
     const askedMs = clock.monotonicMs()
-    const reply = await store.run(
+    const newest = await store.run(
       SCRIPTS.sessionRenew,
-      [keys.wide('s'), keys.wide('h'), keys.wide('dead')],
-      [this.#id, ttlMs, who],
+      [keys.wide('s'), keys.wide('n'), keys.wide('dead')],
+      [this.#id, ttlMs],
       { deadlineMs: ttlMs },
     )
-    if (reply !== 1) return false
-    if (!this.isLive) this.#liveSinceMs = askedMs
-    this.#validUntilMs = askedMs + ttlMs
+    if (newest === 0) return false
+    this.#newest = Number(newest)
+    this.#liveFrom(askedMs)
     return true
+  }
+
+  #liveFrom(askedMs: number): void {
+    if (!this.isLive) this.#liveSinceMs = askedMs
+    this.#validUntilMs = askedMs + this.#options.ttlMs
   }
 
   #tellLive(): void {
@@ -198,7 +216,7 @@ export class Session {
   }
 
   async #renewOrReplace(): Promise<void> {
-    if (this.#isClosed || (await this.#renew(''))) return
+    if (this.#isClosed || (await this.#renew())) return
     this.#validUntilMs = 0
     this.#tellLive()
     this.#options.log.warn({ session: this.#id }, 'the session was ended by another client: beginning a new one')

@@ -4,6 +4,7 @@ import { mkdir } from 'node:fs/promises'
 import { createInterface } from 'node:readline'
 import { join } from 'node:path'
 import t from 'tap'
+import { z } from 'zod'
 import { Ringfs } from '../../helpers/ringfs.js'
 import { killUp } from '../../helpers/kill-up.js'
 import { needs, newFolder, script, up } from './programs.js'
@@ -38,6 +39,12 @@ async function insertUntilKilled(ringfs: Ringfs, folder: string): Promise<number
   return acknowledged
 }
 
+/** The processes that have a session of the volume now. */
+async function sessionPids(ringfs: Ringfs): Promise<readonly number[]> {
+  const status = z.object({ sessions: z.array(z.object({ pid: z.number() })) })
+  return status.parse(JSON.parse(await ringfs.ok('status', '--json'))).sessions.map(({ pid }) => pid)
+}
+
 for (const mode of ['DELETE', 'WAL']) {
   t.test(`SQLite with journal_mode=${mode} keeps every acknowledged commit through kill -9 of up`, async (t) => {
     needs({ program: 'sqlite3', debian: 'sqlite3' })
@@ -53,6 +60,8 @@ for (const mode of ['DELETE', 'WAL']) {
     const acknowledged = await insertUntilKilled(ringfs, folder)
     t.ok(acknowledged >= ACKNOWLEDGED, `${acknowledged} commits`)
     await up(ringfs)
+    t.strictSame(await sessionPids(ringfs), [ringfs.runFile()?.pid], 'the killed one holds nothing any more')
+    t.equal(await script(ringfs, folder, `sqlite3 db "BEGIN EXCLUSIVE; ROLLBACK; SELECT 'locked'"`), 'locked\n')
     t.equal(await script(ringfs, folder, 'sqlite3 db "PRAGMA integrity_check"'), 'ok\n')
     const [count = 0, max = 0] = (await script(ringfs, folder, 'sqlite3 db "SELECT count(*), max(id) FROM t"'))
       .split('|')
