@@ -28,9 +28,15 @@ export class SharedBuffers {
   readonly #keepBytes: number
   readonly #free = new Map<number, SharedArrayBuffer[]>()
   #freeBytes = 0
+  #lentBytes = 0
 
   constructor(keepBytes = KEEP_BYTES_DEFAULT) {
     this.#keepBytes = keepBytes
+  }
+
+  /** What was taken and not given back, as sizes of the memory. */
+  get lentBytes(): number {
+    return this.#lentBytes
   }
 
   /** `lengthBytes` up to CHUNK_MAX_BYTES; contents are whatever was there before. */
@@ -44,6 +50,7 @@ export class SharedBuffers {
 
   #lease(memory: SharedArrayBuffer, lengthBytes: number): SharedLease {
     let lent = true
+    this.#lentBytes += memory.byteLength
     const release = (): void => {
       if (!lent) return
       lent = false
@@ -54,6 +61,7 @@ export class SharedBuffers {
 
   #give(memory: SharedArrayBuffer): void {
     const sizeBytes = memory.byteLength
+    this.#lentBytes -= sizeBytes
     if (this.#freeBytes + sizeBytes > this.#keepBytes) return
     const list = this.#free.get(sizeBytes)
     if (list === undefined) this.#free.set(sizeBytes, [memory])

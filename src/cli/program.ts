@@ -8,6 +8,7 @@ import { installMountHelperCommand } from './install-mount-helper.js'
 import { mountCommand } from './mount.js'
 import { nodeCommand } from './node.js'
 import { openVfs } from './open-vfs.js'
+import { statsCommand } from './stats/index.js'
 import { statusCommand } from './status.js'
 import type { CommonOptions, Surroundings } from './surroundings.js'
 import { umountCommand } from './umount.js'
@@ -15,7 +16,7 @@ import { upCommand } from './up.js'
 
 const COMMANDS = [
   ...[upCommand, downCommand, formatCommand, nodeCommand, mountCommand, umountCommand, statusCommand],
-  installMountHelperCommand,
+  ...[statsCommand, installMountHelperCommand],
 ]
 
 const EXAMPLES = `

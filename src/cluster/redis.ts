@@ -8,6 +8,7 @@
 import { systemClock, type Clock } from '../base/clock.js'
 import { RingfsError, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
+import { Metrics } from '../base/metrics.js'
 import type { RedisArg, RedisStore, RedisValue, RunOptions, Script, Subscription } from './contract.js'
 import { findLocalAof, type LocalAof } from './aof.js'
 import { checkServers } from './redis-check.js'
@@ -22,6 +23,8 @@ import { formatHost, type MetaUrl } from './url.js'
 export interface ConnectOptions {
   readonly log: Log
   readonly clock?: Clock
+  /** Round trips by script or command. */
+  readonly metrics?: Metrics
   /** 0 to 1; for the jitter of retries. */
   readonly random?: () => number
   /** For the whole of connectRedis, and for each later connection to a node. Default 5,000. */
@@ -77,6 +80,8 @@ class ClusterStore implements RedisStore {
   readonly #topology: Topology
   /** WAIT holds up its connection, so it has its own. */
   readonly #waits: Topology
+  readonly #metrics: Metrics
+  #retries = 0
   readonly #subscriptions = new Set<ShardSubscription>()
   #aofs: readonly (LocalAof | undefined)[] = []
   #isClosed = false
@@ -86,6 +91,8 @@ class ClusterStore implements RedisStore {
     this.#log = options.log
     this.#clock = options.clock ?? systemClock
     this.#random = options.random ?? Math.random
+    this.#metrics = options.metrics ?? new Metrics()
+    this.#metrics.counter('redis.retries', () => this.#retries)
     this.#replyTimeoutMs = options.replyTimeoutMs ?? REPLY_TIMEOUT_MS
     const link = {
       log: options.log,
@@ -128,9 +135,11 @@ class ClusterStore implements RedisStore {
   }
 
   async #route(key: string, what: string, send: Send, options?: RunOptions, script?: Script): Promise<RedisValue> {
+    const timer = this.#metrics.timer('redis', what)
+    const startMs = this.#clock.monotonicMs()
     const slot = keySlot(key)
     const timeoutMs = options?.deadlineMs ?? DEADLINE_MS
-    const deadline = this.#clock.monotonicMs() + timeoutMs
+    const deadline = startMs + timeoutMs
     let target: Target | undefined
     let last: unknown
     for (let attempt = 0; ; attempt++) {
@@ -140,13 +149,20 @@ class ClusterStore implements RedisStore {
       let verdict: Verdict
       let failure: unknown
       try {
-        return await this.#attempt(slot, target, send, deadline)
+        const value = await this.#attempt(slot, target, send, deadline)
+        timer.record(this.#clock.monotonicMs() - startMs)
+        return value
       } catch (error) {
         if (error instanceof RingfsError) throw error
         verdict = classify(error)
         failure = error
       }
       const { kind } = verdict
+      // A script that the server does not know yet is no trouble.
+      if (kind !== 'noscript') {
+        timer.errors++
+        this.#retries++
+      }
       if (kind === 'full' || kind === 'auth' || kind === 'refused') throw finalError(kind, failure, address, what)
       if (this.#clock.monotonicMs() >= deadline) throw this.#unreachable(timeoutMs, telling(failure, last))
       last = failure

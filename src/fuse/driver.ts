@@ -1,5 +1,6 @@
 /** What a FUSE driver is to the rest: it mounts a VFS and answers the kernel until it is unmounted. */
 import type { Log } from '../base/log.js'
+import type { Metrics } from '../base/metrics.js'
 import type { VfsContract } from '../vfs/contract.js'
 
 export type DriverName = 'kernel' | 'fuse-native'
@@ -12,6 +13,8 @@ export interface MountOptions {
   readonly allowOther: boolean
   /** Further -o options in the usual form, passed through. */
   readonly extra: readonly string[]
+  /** Where requests are counted. */
+  readonly metrics?: Metrics
 }
 
 export interface Mounted {

@@ -46,13 +46,15 @@ export async function startMount(volume: Volume, plan: MountPlan): Promise<Activ
     const { options, localNode } = plan
     const files = await openFiles(volume, { localNode, ...filesOptions(volume.settings, options) })
     closer.add(() => files.close())
-    const server = await serveFiles(new BesideKernel(files.vfs), plan.socket, log)
+    const server = await serveFiles(new BesideKernel(files.vfs), plan.socket, volume.metrics, log)
     closer.add(() => server.stop())
     const driver = pickDriver(options.driver)
-    const mounted = await driver.mount(files.vfs, driverOptions(volume.settings, mountpoint, driver, options), log)
+    const { settings, metrics } = volume
+    const how = { ...driverOptions(settings, mountpoint, driver, options), metrics }
+    const mounted = await driver.mount(files.vfs, how, log)
     closer.add(() => unmount(mounted, mountpoint, log))
     const { dataDir, socket, runFolder } = plan
-    const what = { volume: volume.settings.name, metaUrl: formatMetaUrl(volume.url), dataDir, mountpoint, socket }
+    const what = { volume: settings.name, metaUrl: formatMetaUrl(volume.url), dataDir, mountpoint, socket }
     closer.add(writeRunFile(runFolder, { ...what, driver: driver.name, readOnly: options.readOnly }))
     return { mountpoint, driver: driver.name, ended: mounted.ended, stop: () => closer.close() }
   })

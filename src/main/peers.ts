@@ -1,6 +1,8 @@
 /** The chunk nodes of a volume by their id: the one in this process directly, all others over RPC, one channel each. */
 import { RingfsError } from '../base/errors.js'
+import { Metrics } from '../base/metrics.js'
 import type { ChunkNodeApi } from '../chunk/contract.js'
+import { meteredChunkNode } from '../chunk/metered.js'
 import type { ChunkFiles } from '../chunk/node/chunk-files.js'
 import { nearbyChunkNode } from '../chunk/node/nearby.js'
 import { remoteChunkNode } from '../chunk/remote.js'
@@ -17,21 +19,23 @@ export class Peers {
   readonly #watcher: ClusterWatcher
   readonly #buffers: SharedBuffers
   readonly #key: Buffer | undefined
+  readonly #metrics: Metrics
   readonly #peers = new Map<string, Peer>()
   readonly #nearby = new Map<string, (node: ChunkNodeApi) => ChunkNodeApi>()
   readonly #unwatch: () => void
   #local: { readonly id: string; readonly node: ChunkNodeApi } | undefined
 
   /** `buffers`: where what is read from them lands. */
-  constructor(watcher: ClusterWatcher, buffers: SharedBuffers, key: Buffer | undefined) {
+  constructor(watcher: ClusterWatcher, buffers: SharedBuffers, key: Buffer | undefined, metrics = new Metrics()) {
     this.#watcher = watcher
     this.#buffers = buffers
     this.#key = key
+    this.#metrics = metrics
     this.#unwatch = watcher.onChange(() => this.#dropOld())
   }
 
   setLocal(id: string, node: ChunkNodeApi): void {
-    this.#local = { id, node }
+    this.#local = { id, node: meteredChunkNode(node, id, this.#metrics) }
   }
 
   /** A node of another process on this machine, whose chunks can be read from its folder. Before it is asked for. */
@@ -53,7 +57,7 @@ export class Peers {
   #open(id: string, address: string): ChunkNodeApi {
     const channel = new RpcChannel(address, { ...(this.#key && { key: this.#key }) })
     const remote = remoteChunkNode(channel, this.#buffers)
-    const node = this.#nearby.get(id)?.(remote) ?? remote
+    const node = meteredChunkNode(this.#nearby.get(id)?.(remote) ?? remote, id, this.#metrics)
     this.#peers.set(id, { channel, node })
     return node
   }

@@ -5,6 +5,7 @@
 import { systemClock } from '../base/clock.js'
 import { messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
+import { Metrics } from '../base/metrics.js'
 import { ChunkClientImpl } from '../chunk/client/client.js'
 import type { Durability } from '../chunk/contract.js'
 import { WorkerPool } from '../chunk/pool.js'
@@ -39,6 +40,7 @@ export interface Volume {
   readonly queue: ReplicationQueue
   readonly pool: WorkerPool
   readonly buffers: SharedBuffers
+  readonly metrics: Metrics
   readonly log: Log
   close(): Promise<void>
 }
@@ -46,21 +48,23 @@ export interface Volume {
 /** Errors: those of connectRedis and loadVolume. */
 export async function openVolume(url: MetaUrl, options: VolumeOptions): Promise<Volume> {
   const { log, key, threads } = options
+  const metrics = new Metrics()
   const closer = new Closer()
   return closer.orClose(async () => {
-    const redis = await connectRedis(url, { log })
+    const redis = await connectRedis(url, { log, metrics })
     closer.add(() => redis.close())
     const settings = await loadVolume(redis, url.volume)
     const watcher = await watchView(redis, { volume: settings.name, log })
     closer.add(() => watcher.close())
     const buffers = new SharedBuffers()
-    const peers = new Peers(watcher, buffers, key)
+    metrics.gauge('buffers.lentBytes', () => buffers.lentBytes)
+    const peers = new Peers(watcher, buffers, key, metrics)
     closer.add(() => peers.close())
     const pool = new WorkerPool(threads === undefined ? {} : { threads })
     closer.add(() => pool.close())
     const queue = new ReplicationQueue(redis, { volume: settings.name, log })
     const shared = { url, settings, redis, watcher, peers, queue, pool, log }
-    return { ...shared, buffers, close: () => closer.close() }
+    return { ...shared, buffers, metrics, close: () => closer.close() }
   })
 }
 
@@ -84,7 +88,7 @@ export interface VolumeFiles {
 }
 
 export async function openFiles(volume: Volume, options: FilesOptions = {}): Promise<VolumeFiles> {
-  const { redis, settings, log, watcher, peers, pool, buffers, queue } = volume
+  const { redis, settings, log, watcher, peers, pool, buffers, queue, metrics } = volume
   const { localNode, durability, readOnly = false, durableChanges = 'none', limits = {}, sessionTtlMs } = options
   const ttl = sessionTtlMs === undefined ? {} : { sessionTtlMs }
   const meta = await openMeta(redis, settings, { log, reaps: !readOnly, ...ttl })
@@ -100,6 +104,7 @@ export async function openFiles(volume: Volume, options: FilesOptions = {}): Pro
     enqueue: (nodeId, tasks) => queue.enqueue(nodeId, tasks),
     clock: systemClock,
     log,
+    metrics,
   })
   const { atime = 'relatime', nodiratime = false } = options
   const mounted = {
@@ -110,7 +115,7 @@ export async function openFiles(volume: Volume, options: FilesOptions = {}): Pro
     limits,
     ...(durability === undefined ? {} : { durability }),
   }
-  const vfs = createVfs({ meta, chunks, clock: systemClock, log, ...mounted })
+  const vfs = createVfs({ meta, chunks, clock: systemClock, log, metrics, ...mounted })
   // Who is to change nothing leaves tidying up to others.
   const janitor = readOnly ? undefined : new Janitor(meta, chunks, log)
   const close = async (): Promise<void> => {

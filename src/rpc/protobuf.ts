@@ -15,7 +15,7 @@ Reflect.set(protobuf.util, 'Long', null)
 protobuf.configure()
 
 const PACKAGE = 'ringfs.v1'
-const FILES = ['common', 'chunk', 'file']
+const FILES = ['common', 'chunk', 'file', 'stats']
 
 /** The package has proto/ at its top; a build that was copied alone has dist/proto. */
 function protoFolder(): string {

@@ -12,6 +12,8 @@ export class AttrCache {
   readonly #meta: MetaStore
   readonly #fresh: Freshness
   readonly #attrs: Lru<number, Attr>
+  hits = 0
+  misses = 0
 
   constructor(meta: MetaStore, fresh: Freshness, max: number) {
     this.#meta = meta
@@ -26,7 +28,11 @@ export class AttrCache {
 
   async get(ino: number): Promise<Attr> {
     const known = this.peek(ino)
-    if (known !== undefined) return known
+    if (known !== undefined) {
+      this.hits++
+      return known
+    }
+    this.misses++
     const mark = this.#fresh.mark()
     const attr = await this.#meta.getattr(ino)
     this.put(attr, mark)
@@ -73,6 +79,9 @@ export interface EntryMutation {
 export class DentryCache {
   readonly #fresh: Freshness
   readonly #entries: Lru<string, number>
+  /** Of lookups. */
+  hits = 0
+  misses = 0
 
   constructor(fresh: Freshness, max: number) {
     this.#fresh = fresh

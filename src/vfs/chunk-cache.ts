@@ -53,6 +53,9 @@ export class ChunkCache {
   readonly #slots: Budget
   readonly #cached = new Map<number, CachedChunk>()
   #bytes = 0
+  /** Leaves. */
+  hits = 0
+  misses = 0
 
   constructor(chunks: ChunkClient, maxBytes: number, reads: number) {
     this.#chunks = chunks
@@ -75,6 +78,8 @@ export class ChunkCache {
       if (kept === undefined) missing.push(leaf)
       else copyLeaf(kept.data, leaf, from, to, target, at)
     }
+    this.hits += last - first + 1 - missing.length
+    this.misses += missing.length
     if (missing.length === 0) return
     await allDone(
       this.#fetch(ref, chunk, missing, (leaf, data) => {

@@ -1,6 +1,7 @@
 /** The parts of one VFS, put together once; what the services of files and names share. */
 import { systemClock, type Clock } from '../base/clock.js'
 import { silentLog, type Log } from '../base/log.js'
+import { Metrics } from '../base/metrics.js'
 import type { ChunkClient, Durability } from '../chunk/contract.js'
 import type { Attr, MetaEvent, MetaStore } from '../meta/contract.js'
 import { AccessTimes } from './access-times.js'
@@ -40,6 +41,7 @@ export interface VfsOptions {
   readonly atime?: AtimePolicy
   /** Reading a directory does not change its access time. Default false. */
   readonly nodiratime?: boolean
+  readonly metrics?: Metrics
 }
 
 export type DurableChanges = 'none' | 'names' | 'all'
@@ -69,6 +71,7 @@ export class VfsContext {
   readonly locks: FileLocks
   readonly atimes: AccessTimes
   readonly coherence: Coherence
+  #events = 0
 
   constructor(options: VfsOptions) {
     const { meta, chunks, clock = systemClock, log = silentLog, durability = 'quorum' } = options
@@ -110,6 +113,21 @@ export class VfsContext {
     this.atimes = new AccessTimes({ meta, attrs, fresh, clock, log, policy, skipsDirectories })
     this.coherence = new Coherence(this)
     meta.onEvent((event) => this.#onEvent(event))
+    this.#tell(options.metrics ?? new Metrics(), data, memory)
+  }
+
+  #tell(metrics: Metrics, data: ChunkCache, memory: DirtyMemory): void {
+    const caches = { attributes: this.attrs, names: this.dentries, data }
+    for (const [name, cache] of Object.entries(caches)) {
+      metrics.counter(`cache.${name}.hits`, () => cache.hits)
+      metrics.counter(`cache.${name}.misses`, () => cache.misses)
+    }
+    metrics.counter('events.received', () => this.#events)
+    metrics.gauge('buffers.dirtyBytes', () => memory.budget.used)
+    metrics.gauge('buffers.dirtyMaxBytes', () => memory.budget.limit)
+    metrics.gauge('buffers.readCacheBytes', () => data.usedBytes)
+    metrics.gauge('buffers.readCacheMaxBytes', () => this.limits.dataCacheBytes)
+    metrics.gauge('handles.open', () => this.handles.size)
   }
 
   /** Runs a change of an inode; its reply, if it is the newest word about it, is cached. */
@@ -133,6 +151,7 @@ export class VfsContext {
 
   /** Drops exactly what the event names, here first, then in the kernel: a question that comes between must not find it. */
   #onEvent(event: MetaEvent): void {
+    this.#events++
     this.#drop(event)
     this.coherence.onEvent(event)
   }

@@ -67,10 +67,13 @@ export class Handles {
     this.#max = max
   }
 
+  get size(): number {
+    return this.#files.size + this.#directories.size
+  }
+
   /** Throws EMFILE when there are too many: ask before the open is registered anywhere. */
   checkRoom(): void {
-    if (this.#files.size + this.#directories.size >= this.#max)
-      throw new PosixError('EMFILE', `${this.#max} handles are open`)
+    if (this.size >= this.#max) throw new PosixError('EMFILE', `${this.#max} handles are open`)
   }
 
   addFile(file: FileHandle): number {

@@ -22,12 +22,14 @@ export class Namespace {
     checkName(name)
     if (isDot(name) || isDotDot(name)) return await this.#lookupDots(parent, name)
     const known = this.#context.dentries.peek(parent, name)
+    const { meta, dentries, attrs, fresh } = this.#context
+    if (known !== undefined) dentries.hits++
+    else dentries.misses++
     if (known === NEGATIVE) throw new PosixError('ENOENT')
     if (known !== undefined) {
       const attr = await orMissing(this.#attributes.get(known))
       if (attr !== null) return attr
     }
-    const { meta, dentries, attrs, fresh } = this.#context
     const mark = fresh.mark()
     const attr = await ofDirectory(orMissing(meta.lookup(parent, name)))
     dentries.put(parent, name, attr?.ino ?? NEGATIVE, mark)

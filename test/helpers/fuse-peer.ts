@@ -1,5 +1,6 @@
 /** The kernel's side of the protocol for tests: requests as bytes, each answered once. */
 import { silentLog } from '../../src/base/log.js'
+import { Metrics } from '../../src/base/metrics.js'
 import { OPCODES } from '../../src/fuse/kernel/opcodes.js'
 import { FuseServer } from '../../src/fuse/kernel/server.js'
 import type { VfsContract } from '../../src/vfs/contract.js'
@@ -32,12 +33,14 @@ export function cString(text: string): Buffer {
 export class FusePeer {
   readonly #server: FuseServer
   readonly #answers: Buffer[] = []
+  readonly metrics = new Metrics()
   #unique = 0
 
   constructor(vfs: VfsContract) {
     this.#server = new FuseServer({
       vfs,
       log: silentLog,
+      metrics: this.metrics,
       send: (parts) => this.#answers.push(Buffer.concat(parts)),
       onRefused: () => undefined,
     })

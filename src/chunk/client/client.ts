@@ -3,6 +3,7 @@ import type { Clock } from '../../base/clock.js'
 import { PosixError } from '../../base/errno.js'
 import { CHUNK_MAX_BYTES, HASH_INLINE_MAX_BYTES, MIB } from '../../base/limits.js'
 import type { Log } from '../../base/log.js'
+import { Metrics } from '../../base/metrics.js'
 import {
   ORIGIN_EXTENTS_MAX,
   type ChunkClient,
@@ -23,6 +24,7 @@ import { ByteBudget } from './byte-budget.js'
 import { HedgeTimer } from './latency.js'
 import { LeafCache } from './leaf-cache.js'
 import type { PlacementSource } from './placement.js'
+import { ChunkCounts } from './options.js'
 import { ChunkRead, type ReadParts } from './reader.js'
 import { ChunkSync, removeChunks } from './upkeep.js'
 import { ChunkWrite } from './writer.js'
@@ -46,6 +48,7 @@ export interface ChunkClientOptions {
   readonly enqueue: Enqueue
   readonly clock: Clock
   readonly log: Log
+  readonly metrics?: Metrics
   /** Bytes being written at once; more wait. Default 64 MiB. */
   readonly maxInFlightBytes?: number
   /** How long one node may take before another is asked instead. Default 3000. */
@@ -79,7 +82,17 @@ export class ChunkClientImpl implements ChunkClient {
       deadlineMs: options.deadlineMs ?? DEADLINE_DEFAULT_MS,
       leafCache: new LeafCache(),
       hedge: new HedgeTimer(),
+      counts: new ChunkCounts(),
     }
+    this.#tell(options.metrics ?? new Metrics())
+  }
+
+  #tell(metrics: Metrics): void {
+    const { counts } = this.#parts
+    metrics.counter('chunk.hedges', () => counts.hedges)
+    metrics.counter('chunk.retries', () => counts.retries)
+    metrics.counter('chunk.failures', () => counts.failures)
+    metrics.counter('chunk.bad', () => counts.bad)
   }
 
   async write(

@@ -7,6 +7,18 @@ import type { NodeHealth } from '../node-health.js'
 import type { Enqueue } from '../replication.js'
 import type { PlacementSource } from './placement.js'
 
+/** Since the mount began. */
+export class ChunkCounts {
+  /** Second nodes that were asked because the first was slow. */
+  hedges = 0
+  /** Rounds through all nodes after the first. */
+  retries = 0
+  /** Nodes that were asked and gave nothing. */
+  failures = 0
+  /** Copies that were not what they should be. */
+  bad = 0
+}
+
 export interface ClientParts {
   /** Volume uuid. */
   readonly volume: string
@@ -21,6 +33,7 @@ export interface ClientParts {
   readonly health: NodeHealth
   readonly enqueue: Enqueue
   readonly clock: Clock
+  readonly counts: ChunkCounts
   readonly log: Log
   /** How long one node may take before the next is tried as well; doubles with each round. */
   readonly attemptMs: number

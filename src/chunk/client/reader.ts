@@ -58,6 +58,7 @@ export class ChunkRead {
       const changed = this.#parts.placement.current().view.epoch !== placement.view.epoch
       if (!changed) this.#checkConclusive(order)
       if (leftMs <= 0) throw this.#tooLate()
+      this.#parts.counts.retries++
       await this.#parts.clock.sleep(retryMs(round, leftMs))
     }
   }
@@ -94,8 +95,12 @@ export class ChunkRead {
       }
       const overdue = (): void => {
         const waitedMs = this.#parts.clock.monotonicMs() - startMs
-        if (waitedMs >= HEDGE_FREE_MS || this.#parts.hedge.spend()) launch()
-        else watch()
+        if (waitedMs < HEDGE_FREE_MS && !this.#parts.hedge.spend()) {
+          watch()
+          return
+        }
+        if (next < order.length) this.#parts.counts.hedges++
+        launch()
       }
       const launch = (): void => {
         clearTimeout(timer)
@@ -148,10 +153,13 @@ export class ChunkRead {
 
   #noteFailure(nodeId: string, error: unknown): void {
     const { health, log } = this.#parts
+    this.#parts.counts.failures++
     this.#failures.set(nodeId, error)
     log.debug({ chunk: this.#ref.id, node: nodeId, err: messageOf(error) }, 'chunk not read here')
     if (isNoAnswer(codeOf(error))) health.failed(nodeId)
-    if (hasCode(error, 'CHUNK_CORRUPT')) this.#report(nodeId)
+    if (!hasCode(error, 'CHUNK_CORRUPT')) return
+    this.#parts.counts.bad++
+    this.#report(nodeId)
   }
 
   /** Errors: RingfsError CHUNK_CORRUPT. */

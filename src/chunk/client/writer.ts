@@ -59,6 +59,7 @@ export class ChunkWrite {
       this.#checkHopeless(candidates)
       const leftMs = this.#leftMs()
       if (leftMs <= 0) throw this.#noQuorum(candidates)
+      this.#parts.counts.retries++
       await this.#parts.clock.sleep(retryMs(round, leftMs))
     }
   }
@@ -200,6 +201,7 @@ export class ChunkWrite {
     const code = codeOf(error)
     if (code === 'EINVAL' || code === 'CHUNK_CONFLICT') throw error
     if (isNoAnswer(code)) this.#parts.health.failed(nodeId)
+    this.#parts.counts.failures++
     this.#failures.set(nodeId, error)
     this.#parts.log.debug({ chunk: this.#chunk.id, node: nodeId, err: messageOf(error) }, 'chunk not written here')
   }

@@ -18,7 +18,7 @@ export class FuseNativeDriver implements FuseDriver {
     const { Session } = await loadSession()
     const mountpoint = await prepareMountpoint(options.mountpoint, log)
     const ops = new PathOps(vfs, currentUser(), log)
-    const session = new Session(mountpoint, fuseOptions({ ...options, mountpoint }), ops, log)
+    const session = new Session(mountpoint, fuseOptions({ ...options, mountpoint }), ops, log, options.metrics)
     const watch = await DeviceWatch.before()
     await start(session, mountpoint)
     return new NativeMount(mountpoint, (await mountOn(mountpoint))?.device, vfs, ops, session, watch, log)

@@ -16,6 +16,7 @@ import type { TimeSpec } from '../../base/clock.js'
 import { errnoOf, PosixError } from '../../base/errno.js'
 import { messageOf, RingfsError } from '../../base/errors.js'
 import type { Log } from '../../base/log.js'
+import { Metrics } from '../../base/metrics.js'
 import { decodeLossy } from './names.js'
 import type { PathOps } from './ops.js'
 import { timeFromMs, utimensTimes } from './record.js'
@@ -41,14 +42,16 @@ Fuse.unmount = (_mountpoint, done) => done(null)
 export class Session extends Fuse {
   readonly #ops: PathOps
   readonly #log: Log
+  readonly #metrics: Metrics
   readonly #options: string
   /** Both times of the utimens that is being taken in. */
   #times: readonly [TimeSpec, TimeSpec] | undefined
 
-  constructor(mountpoint: string, options: string, ops: PathOps, log: Log) {
+  constructor(mountpoint: string, options: string, ops: PathOps, log: Log, metrics = new Metrics()) {
     super(mountpoint, Object.fromEntries(OPERATIONS.map((name) => [name, true])), { timeout: false })
     this.#ops = ops
     this.#log = log
+    this.#metrics = metrics
     this.#options = options
     this.#takeTimes()
   }
@@ -220,14 +223,20 @@ export class Session extends Fuse {
 
   /** `onFailure`: what must come after the errno for this operation. */
   #answer(name: string, signal: Signal, onFailure: readonly unknown[], work: () => Promise<Reply>): void {
+    const timer = this.#metrics.timer('fuse', name)
+    const startMs = performance.now()
     const failed = (error: unknown): Reply => {
+      timer.errors++
       if (!(error instanceof PosixError))
         this.#log.error({ operation: name, error: messageOf(error) }, 'request failed')
       return [-errnoOf(error), ...onFailure]
     }
     void work()
       .catch(failed)
-      .then((reply) => signal(...reply))
+      .then((reply) => {
+        timer.record(performance.now() - startMs)
+        signal(...reply)
+      })
   }
 
   /** fuse-native.c gives the access time twice; the other one is read from its record of the request. */

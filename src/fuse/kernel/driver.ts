@@ -29,6 +29,7 @@ export class KernelDriver implements FuseDriver {
     const server: FuseServer = new FuseServer({
       vfs,
       log,
+      ...(options.metrics && { metrics: options.metrics }),
       send: (parts) => {
         device.send(parts)
       },

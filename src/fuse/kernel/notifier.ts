@@ -20,6 +20,7 @@
  */
 import type { Clock } from '../../base/clock.js'
 import type { Log } from '../../base/log.js'
+import { Metrics, type Timer } from '../../base/metrics.js'
 
 export interface NotifierThreads {
   /** Bytes of one notification; `onDone(id, errno)` when it is written, 0 for success. */
@@ -33,6 +34,8 @@ export interface NotifierOptions {
   readonly start: StartThreads
   readonly clock: Clock
   readonly log: Log
+  /** From when a notice is posted until it is written, by lane. */
+  readonly metrics?: Metrics
   /** Whether a request that may hold a lock of this inode is, or was a moment ago, under way. */
   readonly isInUse: (node: number) => boolean
 }
@@ -62,11 +65,9 @@ export class Notifier {
   readonly #lanes: Readonly<Record<LaneName, Lane>>
 
   constructor(options: NotifierOptions) {
-    this.#lanes = {
-      attr: new Lane(options, LANES.attr),
-      entry: new Lane(options, LANES.entry),
-      data: new Lane(options, LANES.data),
-    }
+    const { metrics = new Metrics() } = options
+    const lane = (name: LaneName): Lane => new Lane(options, LANES[name], metrics.timer('kernel', name))
+    this.#lanes = { attr: lane('attr'), entry: lane('entry'), data: lane('data') }
   }
 
   /** `bytes` are always the same for one `key` of a lane. `onDone`: with 0 or an errno, unless the mount ends. */
@@ -106,6 +107,7 @@ interface Notice {
   readonly key: number | string
   readonly node: number
   readonly bytes: Buffer
+  readonly sinceMs: number
   state: 'parked' | 'ready' | 'sent'
   /** Posted again while a thread had it. */
   isStale: boolean
@@ -116,6 +118,7 @@ interface Notice {
 class Lane {
   readonly #options: NotifierOptions
   readonly #patienceMs: number
+  readonly #timer: Timer
   readonly #threads: NotifierThreads
   readonly #notices = new Map<number | string, Notice>()
   /** Since when, on the monotonic clock. */
@@ -126,8 +129,9 @@ class Lane {
   #nextId = 1
   #isClosed = false
 
-  constructor(options: NotifierOptions, { threads, patienceMs }: LaneSettings) {
+  constructor(options: NotifierOptions, { threads, patienceMs }: LaneSettings, timer: Timer) {
     this.#options = options
+    this.#timer = timer
     this.#patienceMs = patienceMs
     this.#threads = options.start(threads, (id, errno) => {
       this.#done(id, errno)
@@ -142,7 +146,8 @@ class Lane {
     if (this.#isClosed) return
     const known = this.#notices.get(key)
     if (known === undefined) {
-      const notice: Notice = { key, node, bytes, state: 'ready', isStale: false, waiting: [], onDone }
+      const sinceMs = this.#options.clock.monotonicMs()
+      const notice: Notice = { key, node, bytes, sinceMs, state: 'ready', isStale: false, waiting: [], onDone }
       this.#notices.set(key, notice)
       this.#route(notice)
       return
@@ -230,6 +235,7 @@ class Lane {
 
   #end(notice: Notice, errno: number): void {
     this.#notices.delete(notice.key)
+    this.#timer.record(this.#options.clock.monotonicMs() - notice.sinceMs)
     notice.onDone(errno)
     for (const resolve of notice.waiting) resolve()
   }

@@ -10,6 +10,7 @@ import { messageOf } from '../../base/errors.js'
 import { invariant } from '../../base/invariant.js'
 import { giveBack } from '../../base/lent.js'
 import type { Log } from '../../base/log.js'
+import { Metrics, type Timer } from '../../base/metrics.js'
 import type { VfsContract } from '../../vfs/contract.js'
 import { isDying } from './dying.js'
 import { Handlers, type Answer, type Handler, type Request } from './handlers.js'
@@ -35,6 +36,7 @@ export interface ServerOptions {
   /** Threads that write notifications; without them the kernel keeps nothing. */
   readonly startThreads?: StartThreads
   readonly clock?: Clock
+  readonly metrics?: Metrics
   /** Whether anything is mounted below this mount. */
   readonly hasNested?: () => boolean
   /** For tests: running.ts. */
@@ -54,6 +56,8 @@ export class FuseServer {
   readonly #handlers: Handlers
   readonly #table: Readonly<Record<string, Handler>>
   readonly #requests: RunningRequests
+  /** By the number of the opcode. */
+  readonly #timers: readonly (Timer | undefined)[]
   readonly #inUse: InUse
   readonly #asked: InUse
   readonly #notifier: Notifier | null
@@ -66,10 +70,11 @@ export class FuseServer {
 
   constructor(options: ServerOptions) {
     this.#options = options
-    const { vfs, clock = systemClock } = options
+    const { vfs, clock = systemClock, metrics = new Metrics() } = options
+    this.#timers = timersOf(metrics)
     this.#inUse = new InUse(clock, (node) => this.#notifier?.free(node))
     this.#asked = new InUse(clock)
-    this.#notifier = this.#startNotifier(clock)
+    this.#notifier = this.#startNotifier(clock, metrics)
     const { hasNested = () => false } = options
     const isAsked = (node: number): boolean => this.#asked.has(node)
     this.cache = new KernelCache({ coherence: vfs.coherence, clock, notifier: this.#notifier, isAsked, hasNested })
@@ -81,11 +86,11 @@ export class FuseServer {
     }
   }
 
-  #startNotifier(clock: Clock): Notifier | null {
+  #startNotifier(clock: Clock, metrics: Metrics): Notifier | null {
     const { startThreads, log } = this.#options
     if (startThreads === undefined) return null
     try {
-      return new Notifier({ start: startThreads, clock, log, isInUse: (node) => this.#inUse.hadLately(node) })
+      return new Notifier({ start: startThreads, clock, log, metrics, isInUse: (node) => this.#inUse.hadLately(node) })
     } catch (error) {
       log.warn({ error: messageOf(error) }, 'no threads for notifications: the kernel caches nothing')
       return null
@@ -147,6 +152,7 @@ export class FuseServer {
 
   async #run(header: RequestHeader, opcode: Opcode, body: Buffer): Promise<void> {
     this.#running++
+    const startMs = performance.now()
     const held = heldNodes(header, opcode, body)
     const asked = askedNodes(header, opcode)
     this.#inUse.begin(held)
@@ -175,6 +181,7 @@ export class FuseServer {
       this.#inUse.end(held)
       this.#asked.end(asked)
       this.#requests.end(unique, running)
+      this.#timers[header.opcode]?.record(performance.now() - startMs)
       if (!running.isAbandoned) this.#done()
     }
   }
@@ -192,6 +199,8 @@ export class FuseServer {
   }
 
   #fail(header: RequestHeader, errno: number): void {
+    const timer = this.#timers[header.opcode]
+    if (timer !== undefined) timer.errors++
     this.#options.send([encodeHeader(header, errno, 0)])
   }
 
@@ -199,6 +208,12 @@ export class FuseServer {
     if (error instanceof PosixError && error.code !== 'EIO') return
     this.#options.log.error({ operation: opcode.name, error: messageOf(error) }, 'a request failed')
   }
+}
+
+function timersOf(metrics: Metrics): readonly (Timer | undefined)[] {
+  const timers: (Timer | undefined)[] = []
+  for (const { code, name } of OPCODES) timers[code] = metrics.timer('fuse', name)
+  return timers
 }
 
 /** An open that cuts the file changes it. */

@@ -10,6 +10,7 @@ import {
   FILE_STAT,
   FILE_WRITE,
 } from '../../../src/rpc/messages-file.js'
+import { STATS_METHODS } from '../../../src/rpc/messages-stats.js'
 import { PING } from '../../../src/rpc/method.js'
 import { enumValues, serviceCalls } from '../../../src/rpc/protobuf.js'
 
@@ -21,13 +22,14 @@ const attr = {
 }
 
 t.test('every method of the contract has one codec pair, of the messages that its service declares', async (t) => {
-  const all = [PING, ...CHUNK_METHODS, ...FILE_METHODS]
+  const all = [PING, ...CHUNK_METHODS, ...FILE_METHODS, ...STATS_METHODS]
   const numbers = new Map([...enumValues('Method')].filter(([, number]) => number !== 0))
   t.same(new Map(all.map(({ name, number }) => [name, number])), numbers)
   t.equal(new Set(numbers.values()).size, numbers.size, 'no number twice')
   for (const [service, methods] of [
     ['ChunkNode', CHUNK_METHODS],
     ['FileService', FILE_METHODS],
+    ['StatsService', STATS_METHODS],
   ] as const) {
     t.same(
       methods.map(({ request, reply }) => [request.type, reply.type]),
@@ -120,7 +122,7 @@ t.test('what is decoded is checked: lengths of hashes, ranges, missing parts', a
 })
 
 t.test('any bytes decode to a message or to FRAME_BAD', async (t) => {
-  const codecs = [...CHUNK_METHODS, ...FILE_METHODS].flatMap(({ request, reply }) => [request, reply])
+  const codecs = [...CHUNK_METHODS, ...FILE_METHODS, ...STATS_METHODS].flatMap(({ request, reply }) => [request, reply])
   fc.assert(
     fc.property(fc.constantFrom(...codecs), fc.uint8Array({ maxLength: 120 }), (codec, bytes) => {
       try {
