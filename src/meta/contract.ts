@@ -259,6 +259,9 @@ export type MetaEvent =
    */
   | { readonly kind: 'locksLost' }
 
+/** Told the attributes of a directory as a change of a name in it left them, where they came along with the reply. */
+export type SawDirectory = (attr: Attr) => void
+
 export interface MetaStore {
   readonly settings: VolumeSettings
   readonly sessionId: number
@@ -276,6 +279,7 @@ export interface MetaStore {
     name: Buffer,
     inode: NewInode,
     options: { readonly exclusive: boolean; readonly open: boolean },
+    saw?: SawDirectory,
   ): Promise<CreateReply>
   /**
    * A file without a name (O_TMPFILE), open in this session as after open(): it goes with its last opener. Until then
@@ -283,12 +287,28 @@ export interface MetaStore {
    */
   tmpfile(parent: number, inode: NewInode): Promise<Attr>
   /** `umask`: as in NewInode. A default ACL of the parent becomes the new directory's, too. */
-  mkdir(parent: number, name: Buffer, mode: number, uid: number, gid: number, umask?: number): Promise<Attr>
-  link(ino: number, parent: number, name: Buffer): Promise<Attr>
+  mkdir(
+    parent: number,
+    name: Buffer,
+    mode: number,
+    uid: number,
+    gid: number,
+    umask?: number,
+    saw?: SawDirectory,
+  ): Promise<Attr>
+  link(ino: number, parent: number, name: Buffer, saw?: SawDirectory): Promise<Attr>
   /** Not a directory (EISDIR). Answers the attributes that are left, nlink 0 for the last name. */
-  unlink(parent: number, name: Buffer): Promise<Attr>
-  rmdir(parent: number, name: Buffer): Promise<void>
-  rename(parent: number, name: Buffer, newParent: number, newName: Buffer, flags: RenameFlags): Promise<void>
+  unlink(parent: number, name: Buffer, saw?: SawDirectory): Promise<Attr>
+  /** `guess`: the inode that the name is believed to mean, which saves a question. */
+  rmdir(parent: number, name: Buffer, saw?: SawDirectory, guess?: number): Promise<void>
+  rename(
+    parent: number,
+    name: Buffer,
+    newParent: number,
+    newName: Buffer,
+    flags: RenameFlags,
+    saw?: SawDirectory,
+  ): Promise<void>
   readlink(ino: number): Promise<Buffer>
 
   /** Registers the inode as open in this session, so that it outlives its last name. Counted: close as often. */

@@ -3,6 +3,7 @@ import type { Clock } from '../base/clock.js'
 import { PosixError } from '../base/errno.js'
 import type { Log } from '../base/log.js'
 import type { RedisArg, RedisStore, Script, VolumeSettings } from '../cluster/contract.js'
+import { Background } from './background.js'
 import type { VolumeKeys } from './keys.js'
 import { Reply, STATUS_LOCKED } from './reply.js'
 import { SCRIPTS } from './scripts.js'
@@ -50,9 +51,11 @@ export class Core {
   readonly options: CoreOptions
   readonly keys: VolumeKeys
   readonly session: Session
+  readonly background: Background
 
   constructor(options: CoreOptions) {
     this.options = options
+    this.background = new Background(options)
     this.keys = options.keys
     this.session = options.session
   }

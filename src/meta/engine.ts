@@ -28,6 +28,7 @@ import type {
   PunchRequest,
   ReaddirReply,
   RenameFlags,
+  SawDirectory,
   Usage,
   WindowList,
   XattrMode,
@@ -225,10 +226,11 @@ class RedisMeta implements MetaStore {
     name: Buffer,
     inode: NewInode,
     options: { readonly exclusive: boolean; readonly open: boolean },
+    saw?: SawDirectory,
   ): Promise<CreateReply> {
     const wantsOpen = options.open && inode.type === 'file'
     return untilDone(this.#core, async () => {
-      const reply = await this.#names.create(parent, name, inode, options.exclusive, wantsOpen)
+      const reply = await this.#names.create(parent, name, inode, { ...options, open: wantsOpen }, saw)
       if (!wantsOpen) return reply
       if (reply.created) this.#openers.opened(reply.attr.ino)
       else if (reply.attr.type === 'file') {
@@ -246,24 +248,39 @@ class RedisMeta implements MetaStore {
     return attr
   }
 
-  mkdir(parent: number, name: Buffer, mode: number, uid: number, gid: number, umask = 0): Promise<Attr> {
-    return this.#names.mkdir(parent, name, { mode, uid, gid, umask })
+  mkdir(
+    parent: number,
+    name: Buffer,
+    mode: number,
+    uid: number,
+    gid: number,
+    umask = 0,
+    saw?: SawDirectory,
+  ): Promise<Attr> {
+    return this.#names.mkdir(parent, name, { mode, uid, gid, umask }, saw)
   }
 
-  link(ino: number, parent: number, name: Buffer): Promise<Attr> {
-    return this.#names.link(ino, parent, name)
+  link(ino: number, parent: number, name: Buffer, saw?: SawDirectory): Promise<Attr> {
+    return this.#names.link(ino, parent, name, saw)
   }
 
-  unlink(parent: number, name: Buffer): Promise<Attr> {
-    return this.#names.unlink(parent, name)
+  unlink(parent: number, name: Buffer, saw?: SawDirectory): Promise<Attr> {
+    return this.#names.unlink(parent, name, saw)
   }
 
-  rmdir(parent: number, name: Buffer): Promise<void> {
-    return this.#names.rmdir(parent, name)
+  rmdir(parent: number, name: Buffer, saw?: SawDirectory, guess?: number): Promise<void> {
+    return this.#names.rmdir(parent, name, saw, guess)
   }
 
-  rename(parent: number, name: Buffer, newParent: number, newName: Buffer, flags: RenameFlags): Promise<void> {
-    return this.#names.rename(parent, name, newParent, newName, flags)
+  rename(
+    parent: number,
+    name: Buffer,
+    newParent: number,
+    newName: Buffer,
+    flags: RenameFlags,
+    saw?: SawDirectory,
+  ): Promise<void> {
+    return this.#names.rename(parent, name, newParent, newName, flags, saw)
   }
 
   readlink(ino: number): Promise<Buffer> {
@@ -397,7 +414,7 @@ class RedisMeta implements MetaStore {
     await Promise.all([this.#reaper?.stop(), this.#neighbours.stop()])
     this.#locks.ended()
     await this.#openers.flush()
-    await this.#names.settle()
+    await this.#core.background.settle()
     await releaseSession(this.#core, this.#session.id, false, [...this.#session.partitionsTouched])
     await this.#session.stop()
     await this.#subscription?.close()

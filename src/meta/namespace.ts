@@ -1,10 +1,9 @@
 /** Names: lookup, create, mkdir, link, unlink, rmdir, rename. One script each where one partition has it all. */
 import { isDots } from '../base/dots.js'
 import { PosixError, isErrno } from '../base/errno.js'
-import { messageOf } from '../base/errors.js'
 import { NAME_MAX_BYTES, SYMLINK_MAX_BYTES } from '../base/limits.js'
 import type { RedisArg } from '../cluster/contract.js'
-import type { Attr, CreateReply, NewInode, RenameFlags } from './contract.js'
+import type { Attr, CreateReply, NewInode, RenameFlags, SawDirectory } from './contract.js'
 import type { Core } from './core.js'
 import { exchange } from './exchange.js'
 import { refuseLoop, withMoveLease } from './move-lease.js'
@@ -22,6 +21,7 @@ import {
   removeDirectory,
   removeEntry,
   restartIfGone,
+  seeDirectories,
   untilDone,
   type Entry,
 } from './transaction.js'
@@ -54,7 +54,6 @@ export class Namespace {
   readonly #inodes: Inodes
   readonly #getattr: (ino: number) => Promise<Attr>
   readonly #inheritances = new Inheritances()
-  readonly #background = new Set<Promise<void>>()
   #nextPartition: number
 
   constructor(core: Core, inodes: Inodes) {
@@ -117,7 +116,13 @@ export class Namespace {
   }
 
   /** `created: false` with an attr: the caller opens it himself. */
-  async create(parent: number, name: Buffer, inode: NewInode, exclusive: boolean, open: boolean): Promise<CreateReply> {
+  async create(
+    parent: number,
+    name: Buffer,
+    inode: NewInode,
+    { exclusive, open }: { readonly exclusive: boolean; readonly open: boolean },
+    saw?: SawDirectory,
+  ): Promise<CreateReply> {
     const entry = entryOf(parent, name)
     const { kind, tail } = tailOf(inode)
     return untilDone(this.#core, async () => {
@@ -137,6 +142,7 @@ export class Namespace {
       if (reply.status === STATUS_FAR) {
         return { created: false, attr: await restartIfGone(this.#getattr(reply.number(1))) }
       }
+      tell(saw, parent, reply.optionalBuffer(4))
       return { created: reply.number(1) === 1, attr: decodeInode(reply.number(2), reply.buffer(3)).attr }
     })
   }
@@ -153,7 +159,7 @@ export class Namespace {
    * Two round trips: the inode in its new partition, the entry in its parent's. What is inherited (group, default ACL) is
    * guessed; the commit, which sees the parent, refuses a wrong guess and says what is right.
    */
-  async mkdir(parent: number, name: Buffer, made: NewDirectory): Promise<Attr> {
+  async mkdir(parent: number, name: Buffer, made: NewDirectory, saw?: SawDirectory): Promise<Attr> {
     const entry = entryOf(parent, name)
     return untilDone(this.#core, async () => {
       const inherited = this.#inheritances.of(parent)
@@ -167,7 +173,8 @@ export class Namespace {
           throw new Restart()
         }
         this.#inheritances.keep(attr.ino, inherited)
-        this.#later(tx.finish())
+        if (saw !== undefined) seeDirectories(reply, saw)
+        this.#core.background.run(tx.finish())
         return attr
       } catch (error) {
         await tx.abort()
@@ -210,25 +217,12 @@ export class Namespace {
     return decodeInode(ino, reply.buffer(2)).attr
   }
 
-  #later(work: Promise<void>): void {
-    const kept: Promise<void> = work
-      .catch((error: unknown) => {
-        this.#core.options.log.warn({ error: messageOf(error) }, 'a transaction is left to be finished')
-      })
-      .finally(() => this.#background.delete(kept))
-    this.#background.add(kept)
-  }
-
-  /** Waits for what goes on behind acknowledged calls. */
-  async settle(): Promise<void> {
-    await Promise.all(this.#background)
-  }
-
-  async link(ino: number, parent: number, name: Buffer): Promise<Attr> {
+  async link(ino: number, parent: number, name: Buffer, saw?: SawDirectory): Promise<Attr> {
     const entry = entryOf(parent, name)
     const { keys } = this.#core
     if (keys.home(ino) === keys.home(parent)) {
       const reply = await this.#changeEntry(SCRIPTS.link, entry, [ino])
+      tell(saw, parent, reply.buffer(2))
       return decodeInode(ino, reply.buffer(1)).attr
     }
     const { type } = await this.#getattr(ino)
@@ -246,11 +240,14 @@ export class Namespace {
     return this.#getattr(ino)
   }
 
-  async unlink(parent: number, name: Buffer): Promise<Attr> {
+  async unlink(parent: number, name: Buffer, saw?: SawDirectory): Promise<Attr> {
     const entry = entryOf(parent, name)
     return untilDone(this.#core, async () => {
       const reply = await this.#changeEntry(SCRIPTS.unlink, entry, [this.#core.partitions])
-      if (reply.status !== STATUS_FAR) return decodeInode(reply.number(1), reply.buffer(2)).attr
+      if (reply.status !== STATUS_FAR) {
+        tell(saw, parent, reply.buffer(3))
+        return decodeInode(reply.number(1), reply.buffer(2)).attr
+      }
       const ino = reply.number(1)
       const before = await restartIfGone(this.#getattr(ino))
       const tx = new Transaction(this.#core, 'unlink', parent)
@@ -259,17 +256,42 @@ export class Namespace {
     })
   }
 
-  async rmdir(parent: number, name: Buffer): Promise<void> {
+  /** Two round trips with a guess of what the name means, which is tried once. */
+  async rmdir(parent: number, name: Buffer, saw?: SawDirectory, guess = 0): Promise<void> {
     const entry = entryOf(parent, name)
+    if (guess !== 0 && (await this.#rmdirGuessed(entry, guess, saw))) return
     await untilDone(this.#core, async () => {
       const found = await this.#find(entry)
       if (found.type !== DIRECTORY) throw new PosixError('ENOTDIR', 'not a directory')
-      const tx = new Transaction(this.#core, 'rmdir', parent)
-      await restartIfGone(tx.run([removeDirectory(found.ino), removeEntry(entry, found.ino, DIRECTORY, -1)]))
+      await restartIfGone(this.#rmdirOf(entry, found.ino, saw))
     })
   }
 
-  async rename(parent: number, name: Buffer, newParent: number, newName: Buffer, flags: RenameFlags): Promise<void> {
+  #rmdirOf(entry: Entry, ino: number, saw?: SawDirectory): Promise<void> {
+    const parts = [removeDirectory(ino), removeEntry(entry, ino, DIRECTORY, -1)]
+    return new Transaction(this.#core, 'rmdir', entry.parent).run(parts, saw)
+  }
+
+  /** false: nothing was done. A refusal may be about another directory than the one that has the name. */
+  async #rmdirGuessed(entry: Entry, ino: number, saw?: SawDirectory): Promise<boolean> {
+    try {
+      await this.#rmdirOf(entry, ino, saw)
+      return true
+    } catch (error) {
+      if (error instanceof Restart || isErrno(error, 'ENOENT') || isErrno(error, 'ENOTDIR')) return false
+      if (isErrno(error, 'ENOTEMPTY')) return false
+      throw error
+    }
+  }
+
+  async rename(
+    parent: number,
+    name: Buffer,
+    newParent: number,
+    newName: Buffer,
+    flags: RenameFlags,
+    saw?: SawDirectory,
+  ): Promise<void> {
     const from = entryOf(parent, name)
     const to = entryOf(newParent, newName)
     if (flags.exchange === true) {
@@ -279,13 +301,13 @@ export class Namespace {
     }
     const isLocal = this.#core.keys.home(parent) === this.#core.keys.home(newParent)
     await untilDone(this.#core, async () => {
-      if (isLocal && (await this.#renameLocal(from, to, flags))) return
-      await this.#renameFar(from, to, flags)
+      if (isLocal && (await this.#renameLocal(from, to, flags, saw))) return
+      await this.#renameFar(from, to, flags, saw)
     })
   }
 
   /** false: takes a transaction. */
-  async #renameLocal(from: Entry, to: Entry, flags: RenameFlags): Promise<boolean> {
+  async #renameLocal(from: Entry, to: Entry, flags: RenameFlags, saw?: SawDirectory): Promise<boolean> {
     const { keys, partitions } = this.#core
     const partition = keys.of(from.parent)
     const reply = await this.#core.change(
@@ -295,6 +317,8 @@ export class Namespace {
       [from.parent, from.name, from.hash, to.parent, to.name, to.hash, flags.noReplace === true ? 1 : 0, partitions],
     )
     if (reply.status === STATUS_FAR) return false
+    tell(saw, from.parent, reply.optionalBuffer(3))
+    tell(saw, to.parent, reply.optionalBuffer(4))
     if (reply.number(2) === 1) {
       // A directory renamed in its parent: its inode is elsewhere. Only its ctime is still missing.
       const ino = reply.number(1)
@@ -303,9 +327,8 @@ export class Namespace {
     return true
   }
 
-  async #renameFar(from: Entry, to: Entry, flags: RenameFlags): Promise<void> {
-    const source = await this.#find(from)
-    const target = await this.#findOrNull(to)
+  async #renameFar(from: Entry, to: Entry, flags: RenameFlags, saw?: SawDirectory): Promise<void> {
+    const [source, target] = await Promise.all([this.#find(from), this.#findOrNull(to)])
     if (target !== null) {
       if (flags.noReplace === true) throw new PosixError('EEXIST', 'the new name exists')
       if (target.ino === source.ino) return
@@ -322,13 +345,17 @@ export class Namespace {
       ...replaced,
     ]
     const tx = new Transaction(this.#core, 'rename', to.parent)
-    const run = (): Promise<void> => restartIfExists(tx.run(parts), flags)
+    const run = (): Promise<void> => restartIfExists(tx.run(parts, saw), flags)
     if (!moves) return run()
     await withMoveLease(this.#core, tx, async () => {
       await refuseLoop(this.#getattr, source.ino, to.parent)
       await run()
     })
   }
+}
+
+function tell(saw: SawDirectory | undefined, ino: number, record: Buffer | null): void {
+  if (saw !== undefined && record !== null) saw(decodeInode(ino, record).attr)
 }
 
 export function entryOf(parent: number, name: Buffer): Entry {

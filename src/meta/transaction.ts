@@ -16,7 +16,9 @@ import { invariant } from '../base/invariant.js'
 import { PosixError, isErrno } from '../base/errno.js'
 import { messageOf } from '../base/errors.js'
 import type { RedisArg, Script } from '../cluster/contract.js'
+import type { SawDirectory } from './contract.js'
 import type { Core } from './core.js'
+import { decodeInode } from './records.js'
 import { STATUS_ABORTED, STATUS_DONE, STATUS_LOCKED, STATUS_RETRY, type Reply } from './reply.js'
 import { SCRIPTS } from './scripts.js'
 
@@ -103,6 +105,11 @@ export function ignoreGone(error: unknown): void {
   if (!isErrno(error, 'ENOENT')) throw error
 }
 
+/** What a commit answers: 0, then the number and the record of each directory in which a name changed. */
+export function seeDirectories(reply: Reply, saw: SawDirectory): void {
+  for (let at = 1; at + 1 < reply.length; at += 2) saw(decodeInode(reply.number(at), reply.buffer(at + 1)).attr)
+}
+
 export class Transaction {
   readonly id: string
   readonly #core: Core
@@ -134,20 +141,24 @@ export class Transaction {
     return this.#commitPartition
   }
 
-  /** All of it: prepares, commits and finishes. Throws Restart or PosixError with nothing changed. */
-  async run(parts: readonly Part[]): Promise<void> {
+  /**
+   * Prepares and commits; the rest is done behind this call, for whoever meets a lock comes past it. Throws Restart or
+   * PosixError with nothing changed.
+   */
+  async run(parts: readonly Part[], saw?: SawDirectory): Promise<void> {
     const groups = this.#group(parts)
     const own = groups.get(this.#commitPartition) ?? []
     groups.delete(this.#commitPartition)
     invariant(own.length > 0, 'the commit point has a part')
     try {
       await this.#prepareAll(groups)
-      await this.commit(own)
+      const reply = await this.commit(own)
+      if (saw !== undefined) seeDirectories(reply, saw)
     } catch (error) {
       await this.abort()
       throw error
     }
-    await this.finish()
+    this.#core.background.run(this.finish())
   }
 
   #group(parts: readonly Part[]): Map<number, Part[]> {
@@ -240,7 +251,9 @@ export class Transaction {
       }
       // The A that refuses a late commit stays until the session ends.
       const isNeeded = outcome === 'A' && this.#isCommitUnknown
-      if (this.#prepared.size > 0 && !isNeeded) await this.#core.forget(this.id, this.#commitPartition)
+      if (this.#prepared.size > 0 && !isNeeded) {
+        this.#core.background.remove(this.#core.keys.partition(this.#commitPartition).decisions, this.id)
+      }
     } catch (error) {
       // The outcome stands. Others come past these locks through the commit point.
       log.warn({ tx: this.id, outcome, error: messageOf(error) }, 'a transaction is left to be finished')

@@ -5,6 +5,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import { isErrno } from '../base/errno.js'
 import type { Attr, MetaStore } from '../meta/contract.js'
+import type { CompleteDirectories } from './complete.js'
 import type { Freshness, Mutation } from './freshness.js'
 import { Lru } from './lru.js'
 
@@ -72,6 +73,7 @@ export class AttrCache {
 export const NEGATIVE = 0
 
 export interface EntryMutation {
+  readonly parent: number
   readonly key: string
   readonly mark: number
 }
@@ -82,41 +84,51 @@ export class DentryCache {
   /** Of lookups. */
   hits = 0
   misses = 0
+  readonly #complete: CompleteDirectories
 
-  constructor(fresh: Freshness, max: number) {
+  constructor(fresh: Freshness, complete: CompleteDirectories, max: number) {
     this.#fresh = fresh
-    this.#entries = new Lru(max)
+    this.#complete = complete
+    this.#entries = new Lru(max, (key) => complete.forget(parentOf(key)))
   }
 
   /** The inode, NEGATIVE, or undefined when it is not known. */
   peek(parent: number, name: Buffer): number | undefined {
-    return this.#fresh.coherent ? this.#entries.get(entryKey(parent, name)) : undefined
+    if (!this.#fresh.coherent) return undefined
+    return this.#entries.get(entryKey(parent, name)) ?? (this.#complete.has(parent) ? NEGATIVE : undefined)
   }
 
   put(parent: number, name: Buffer, ino: number, mark: number): void {
     const key = entryKey(parent, name)
     if (this.#fresh.entryIsFresh(key, mark)) this.#entries.set(key, ino)
+    else if (!this.#entries.has(key)) this.#complete.forget(parent)
   }
 
+  /** Another client changed it. */
   drop(parent: number, name: Buffer): void {
     const key = entryKey(parent, name)
     this.#fresh.touchEntry(key)
     this.#entries.delete(key)
+    this.#complete.doubt(parent)
   }
 
   /** A change of ours begins. */
   begin(parent: number, name: Buffer): EntryMutation {
     const key = entryKey(parent, name)
     this.#fresh.touchEntry(key)
-    return { key, mark: this.#fresh.mark() }
+    return { parent, key, mark: this.#fresh.mark() }
   }
 
   /** It ended and the name now means `ino`; undefined: not known. */
-  settle({ key, mark }: EntryMutation, ino: number | undefined): void {
+  settle({ parent, key, mark }: EntryMutation, ino: number | undefined): void {
     const newest = this.#fresh.entryIsFresh(key, mark)
     this.#fresh.touchEntry(key)
-    if (newest && ino !== undefined) this.#entries.set(key, ino)
-    else this.#entries.delete(key)
+    if (newest && ino !== undefined) {
+      this.#entries.set(key, ino)
+      return
+    }
+    this.#entries.delete(key)
+    this.#complete.doubt(parent)
   }
 
   /** The inode has no name any more, though events of it may still be on their way: true if one was cached. Looks at all. */
@@ -125,18 +137,24 @@ export class DentryCache {
     for (const key of stale) {
       this.#fresh.touchEntry(key)
       this.#entries.delete(key)
+      this.#complete.doubt(parentOf(key))
     }
     return stale.length > 0
   }
 
   clear(): void {
     this.#entries.clear()
+    this.#complete.clear()
   }
 }
 
 /** latin1 keeps every byte of the name apart. */
 function entryKey(parent: number, name: Buffer): string {
   return `${parent}/${name.toString('latin1')}`
+}
+
+function parentOf(key: string): number {
+  return Number(key.slice(0, key.indexOf('/')))
 }
 
 /** Runs a question to the store whose ENOENT is an answer too. */

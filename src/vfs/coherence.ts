@@ -3,7 +3,7 @@ import type { MetaEvent } from '../meta/contract.js'
 import type { VfsContext } from './context.js'
 import type { Attr, Invalidation, VfsCoherence } from './contract.js'
 
-type Known = Pick<VfsContext, 'meta' | 'attrs' | 'atimes' | 'dentries' | 'states'>
+type Known = Pick<VfsContext, 'meta' | 'attrs' | 'atimes' | 'dentries' | 'fresh' | 'states'>
 
 /**
  * Invariant: what `attr` and `entry` answer is held by this process's own caches at that moment, and these drop it before
@@ -22,9 +22,13 @@ export class Coherence implements VfsCoherence {
     return this.#known.meta.coherentMs
   }
 
-  /** Not while something of the file is unwritten: its commit changes what the store counts as allocated. */
+  /**
+   * Not while something of the file is unwritten: its commit changes what the store counts as allocated. Nor while a change of
+   * ours is under way: who asked may take the answer after the change has ended.
+   */
   attr(ino: number): Attr | undefined {
-    const { attrs, atimes, states } = this.#known
+    const { attrs, atimes, fresh, states } = this.#known
+    if (fresh.isChanging(ino)) return undefined
     const state = states.peek(ino)
     if (state !== undefined && (!state.isSettled || state.writer.isDirty)) return undefined
     const attr = attrs.peek(ino)

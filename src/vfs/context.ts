@@ -9,6 +9,7 @@ import { AttrCache, DentryCache } from './cache.js'
 import { ChunkCache } from './chunk-cache.js'
 import type { AtimePolicy } from './contract.js'
 import { Compactor } from './compactor.js'
+import { CompleteDirectories } from './complete.js'
 import { Committer } from './committer.js'
 import { Coherence } from './coherence.js'
 import { ExtentCache } from './extent-cache.js'
@@ -61,6 +62,7 @@ export class VfsContext {
   readonly fresh: Freshness
   readonly attrs: AttrCache
   readonly dentries: DentryCache
+  readonly complete: CompleteDirectories
   readonly extents: ExtentCache
   readonly uploader: Uploader
   readonly compactor: Compactor
@@ -98,7 +100,8 @@ export class VfsContext {
     this.durableChanges = options.durableChanges ?? 'none'
     this.fresh = fresh
     this.attrs = attrs
-    this.dentries = new DentryCache(fresh, limits.dentries)
+    this.complete = new CompleteDirectories(clock)
+    this.dentries = new DentryCache(fresh, this.complete, limits.dentries)
     this.extents = extents
     this.uploader = uploader
     this.compactor = compactor
@@ -160,6 +163,8 @@ export class VfsContext {
     switch (event.kind) {
       case 'attr':
         this.attrs.drop(event.ino)
+        // It may be a directory that was removed.
+        this.complete.doubt(event.ino)
         return
       case 'data':
         this.attrs.drop(event.ino)

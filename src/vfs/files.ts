@@ -8,6 +8,7 @@ import type { VfsContext } from './context.js'
 import { MODE_BITS, O_ACCMODE, O_EXCL, O_TRUNC } from './flags.js'
 import { FileHandle } from './handles.js'
 import type { InodeState } from './inode-state.js'
+import { changeNames } from './name-change.js'
 import { checkEntry, checkRange, keepsSetid, ownerOf } from './names.js'
 
 export interface Opened {
@@ -46,22 +47,16 @@ export class Files {
   async create(caller: Caller, parent: number, name: Buffer, mode: number, flags: number): Promise<CreatedFile> {
     this.#checkOpen(flags)
     checkEntry(name, 'EISDIR', 'EISDIR')
-    const { meta, dentries, attrs, extents, fresh, states } = this.#context
-    const entry = dentries.begin(parent, name)
-    attrs.drop(parent)
+    const { meta, attrs, extents, fresh, states } = this.#context
     const inode = { type: 'file', mode: mode & MODE_BITS, ...ownerOf(caller) } as const
+    const options = { exclusive: (flags & O_EXCL) !== 0, open: true }
     const mark = fresh.mark()
-    let reply
-    try {
-      reply = await meta.create(parent, name, inode, { exclusive: (flags & O_EXCL) !== 0, open: true })
-    } catch (error) {
-      dentries.settle(entry, undefined)
-      throw error
-    } finally {
-      attrs.drop(parent)
-    }
-    const { attr, created } = reply
-    dentries.settle(entry, attr.ino)
+    const { attr, created } = await changeNames(
+      this.#context,
+      [{ parent, name }],
+      (saw) => meta.create(parent, name, inode, options, saw),
+      (reply) => [reply.attr.ino],
+    )
     if (attr.type !== 'file') throw notAFile(attr)
     attrs.put(attr, mark)
     extents.atVersion(attr, mark)

@@ -54,6 +54,11 @@ export class Freshness {
     return this.#since(mark, this.#entries[hash(key)])
   }
 
+  /** A change of the inode by this process is under way. */
+  isChanging(ino: number): boolean {
+    return this.#inFlight.has(ino)
+  }
+
   /** A change of the inode by this process begins. */
   begin(ino: number): Mutation {
     this.touchInode(ino)

@@ -2,9 +2,11 @@
 export class Lru<K, V> {
   readonly #entries = new Map<K, V>()
   readonly #max: number
+  readonly #onForget: (key: K) => void
 
-  constructor(max: number) {
+  constructor(max: number, onForget: (key: K) => void = () => undefined) {
     this.#max = max
+    this.#onForget = onForget
   }
 
   get size(): number {
@@ -25,7 +27,13 @@ export class Lru<K, V> {
     this.#entries.set(key, value)
     if (this.#entries.size <= this.#max) return
     const oldest = this.#entries.keys().next()
-    if (oldest.done !== true) this.#entries.delete(oldest.value)
+    if (oldest.done === true) return
+    this.#entries.delete(oldest.value)
+    this.#onForget(oldest.value)
+  }
+
+  has(key: K): boolean {
+    return this.#entries.has(key)
   }
 
   delete(key: K): void {

@@ -1,12 +1,13 @@
 /** Names: lookup, making, linking, removing, renaming. Each change is one call of the store; the caches follow it. */
 import { isDot, isDotDot } from '../base/dots.js'
 import { PosixError, isErrno } from '../base/errno.js'
-import type { Attr, NewInode, RenameFlags } from '../meta/contract.js'
+import type { Attr, NewInode, RenameFlags, SawDirectory } from '../meta/contract.js'
 import type { Attributes } from './attributes.js'
 import { NEGATIVE, orMissing } from './cache.js'
 import type { Caller } from './contract.js'
 import type { VfsContext } from './context.js'
 import { MODE_BITS, S_IFMT, typeOfBits } from './flags.js'
+import { changeNames } from './name-change.js'
 import { checkEntry, checkName, checkTarget, ownerOf } from './names.js'
 
 export class Namespace {
@@ -60,14 +61,20 @@ export class Namespace {
   async mkdir(caller: Caller, parent: number, name: Buffer, mode: number): Promise<Attr> {
     checkEntry(name, 'EEXIST', 'EEXIST')
     const { uid, gid, umask } = ownerOf(caller)
-    const make = (): Promise<Attr> => this.#context.meta.mkdir(parent, name, mode & MODE_BITS, uid, gid, umask)
-    return await this.#added(parent, name, make)
+    const { meta, fresh, complete } = this.#context
+    const make = (saw: SawDirectory): Promise<Attr> => meta.mkdir(parent, name, mode & MODE_BITS, uid, gid, umask, saw)
+    const [mark, doubts] = [fresh.mark(), complete.mark()]
+    const attr = await this.#added(parent, name, make)
+    // Nobody else has done anything in it yet.
+    if (fresh.inodeIsFresh(attr.ino, mark)) complete.add(attr.ino, doubts)
+    return attr
   }
 
   async link(ino: number, parent: number, name: Buffer): Promise<Attr> {
     checkEntry(name, 'EEXIST', 'EEXIST')
     const { meta } = this.#context
-    const link = (): Promise<Attr> => this.#context.mutate(ino, () => meta.link(ino, parent, name))
+    const link = (saw: SawDirectory): Promise<Attr> =>
+      this.#context.mutate(ino, () => meta.link(ino, parent, name, saw))
     const attr = await this.#changed(parent, name, link, (reply) => reply.ino)
     return await this.#attributes.complete(attr)
   }
@@ -77,7 +84,7 @@ export class Namespace {
     const attr = await this.#changed(
       parent,
       name,
-      () => this.#context.meta.unlink(parent, name),
+      (saw) => this.#context.meta.unlink(parent, name, saw),
       () => NEGATIVE,
     )
     this.#context.attrs.drop(attr.ino)
@@ -92,10 +99,11 @@ export class Namespace {
     await this.#changed(
       parent,
       name,
-      () => this.#context.meta.rmdir(parent, name),
+      (saw) => this.#context.meta.rmdir(parent, name, saw, known),
       () => NEGATIVE,
     )
     this.#forget(known)
+    if (known !== undefined) this.#context.complete.forget(known)
   }
 
   async rename(parent: number, name: Buffer, newParent: number, newName: Buffer, flags: RenameFlags): Promise<void> {
@@ -107,17 +115,14 @@ export class Namespace {
     await this.#seeOpenDirectory(replaced)
     // Renaming one hard link of a file over another does nothing: both names stay.
     const certain = moved !== undefined && replaced !== undefined && moved !== replaced
-    await this.#changed(
-      newParent,
-      newName,
-      () =>
-        this.#changed(
-          parent,
-          name,
-          () => meta.rename(parent, name, newParent, newName, flags),
-          () => (certain ? (flags.exchange === true ? replaced : NEGATIVE) : undefined),
-        ),
-      () => (certain ? moved : undefined),
+    await changeNames(
+      this.#context,
+      [
+        { parent, name },
+        { parent: newParent, name: newName },
+      ],
+      (saw) => meta.rename(parent, name, newParent, newName, flags, saw),
+      () => (certain ? [flags.exchange === true ? replaced : NEGATIVE, moved] : []),
     )
     this.#forget(moved)
     this.#forget(replaced)
@@ -129,36 +134,25 @@ export class Namespace {
     return await this.#added(
       parent,
       name,
-      async () => (await meta.create(parent, name, inode, { exclusive: true, open: false })).attr,
+      async (saw) => (await meta.create(parent, name, inode, { exclusive: true, open: false }, saw)).attr,
     )
   }
 
-  async #added(parent: number, name: Buffer, make: () => Promise<Attr>): Promise<Attr> {
+  async #added(parent: number, name: Buffer, make: (saw: SawDirectory) => Promise<Attr>): Promise<Attr> {
     const mark = this.#context.fresh.mark()
     const attr = await this.#changed(parent, name, make, (reply) => reply.ino)
     this.#context.attrs.put(attr, mark)
     return attr
   }
 
-  /** Runs a change of a name; `means` tells what the name means afterwards, undefined if that is not known. */
+  /** Runs a change of a name; `means` tells what the name means afterwards. */
   async #changed<T>(
     parent: number,
     name: Buffer,
-    change: () => Promise<T>,
-    means: (reply: T) => number | undefined,
+    change: (saw: SawDirectory) => Promise<T>,
+    means: (reply: T) => number,
   ): Promise<T> {
-    const { dentries, attrs } = this.#context
-    const entry = dentries.begin(parent, name)
-    attrs.drop(parent)
-    let ino: number | undefined
-    try {
-      const reply = await change()
-      ino = means(reply)
-      return reply
-    } finally {
-      dentries.settle(entry, ino)
-      attrs.drop(parent)
-    }
+    return await changeNames(this.#context, [{ parent, name }], change, (reply) => [means(reply)])
   }
 
   /** It may be gone in a moment: open-directories.ts. */

@@ -297,22 +297,28 @@ class Vfs implements VfsContract {
   }
 
   #stream(ino: number): DirectoryStream {
-    const { meta, limits, fresh } = this.#context
+    const { meta, limits, fresh, attrs, complete } = this.#context
     return new DirectoryStream(ino, {
       meta,
       batch: limits.readdirBatch,
       mark: () => fresh.mark(),
-      attr: (dir) => this.#context.attrs.get(dir),
+      attr: (dir) => attrs.get(dir),
       overlay: (attr) => this.#attributes.overlayNow(attr),
+      known: (entry) => {
+        const attr = attrs.peek(entry)
+        return attr && this.#attributes.overlayNow(attr)
+      },
       onEntries: (parent, entries, mark) => this.#keepEntries(parent, entries, mark),
+      begin: () => complete.mark(),
+      listed: (directory, mark) => complete.add(directory, mark),
+      completeMax: Math.floor(limits.dentries / 4),
     })
   }
 
   #keepEntries(parent: number, entries: readonly DirEntry[], mark: number): void {
-    for (const { name, attr } of entries) {
-      if (attr === undefined) continue
-      this.#context.attrs.put(attr, mark)
-      this.#context.dentries.put(parent, name, attr.ino, mark)
+    for (const { name, ino, attr } of entries) {
+      if (attr !== undefined) this.#context.attrs.put(attr, mark)
+      this.#context.dentries.put(parent, name, ino, mark)
     }
   }
 

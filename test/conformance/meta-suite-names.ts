@@ -1,7 +1,7 @@
 /** MetaStore: files come, get further names and go. */
 import type { Test } from 'tap'
 import { NAME_MAX_BYTES, SYMLINK_MAX_BYTES } from '../../src/base/limits.js'
-import type { InodeType } from '../../src/meta/contract.js'
+import type { Attr, InodeType } from '../../src/meta/contract.js'
 import {
   ROOT,
   bytes,
@@ -35,6 +35,51 @@ export function nameClaims(t: Test, open: OpenVolume): void {
     const link = await meta.lookup(ROOT, bytes('symlink'))
     t.same(await meta.readlink(link.ino), bytes('to/\xff'))
     t.equal(link.sizeBytes, bytes('to/\xff').length)
+  })
+
+  claim(t, open, 'a change of a name tells the attributes of its directory', async (t, volume) => {
+    const meta = await volume.client()
+    const near = await makeDirIn(meta, ROOT, 'near', { partition: 2 })
+    const other = await makeDirIn(meta, ROOT, 'other', { partition: 2 })
+    const far = await makeDirIn(meta, ROOT, 'far', { partition: 3 })
+    const file = await touch(meta, near.ino, 'file')
+    const seen = new Map<number, Attr>()
+    const saw = (attr: Attr): void => void seen.set(attr.ino, attr)
+    const same = async (what: string, ...inos: readonly number[]): Promise<void> => {
+      t.strictSame([...seen.keys()].sort(), [...inos].sort(), what)
+      for (const ino of inos) t.same(seen.get(ino), await meta.getattr(ino), what)
+      seen.clear()
+    }
+    await meta.create(near.ino, bytes('new'), newFile(), EXCLUSIVE, saw)
+    await same('create', near.ino)
+    await meta.link(file.ino, other.ino, bytes('link'), saw)
+    await same('link', other.ino)
+    await meta.link(file.ino, far.ino, bytes('link'), saw)
+    await meta.rename(near.ino, bytes('new'), near.ino, bytes('old'), {}, saw)
+    seen.delete(far.ino)
+    await same('rename', near.ino)
+    await meta.rename(near.ino, bytes('old'), other.ino, bytes('old'), {}, saw)
+    await same('rename to a directory of the same partition', near.ino, other.ino)
+    await meta.mkdir(near.ino, bytes('dir'), 0o755, 0, 0, 0, saw)
+    await same('mkdir', near.ino)
+    await meta.rmdir(near.ino, bytes('dir'), saw)
+    await same('rmdir', near.ino)
+    await meta.unlink(other.ino, bytes('old'), saw)
+    await same('unlink', other.ino)
+  })
+
+  claim(t, open, 'rmdir with a guess of the inode does what it does without', async (t, volume) => {
+    const meta = await volume.client()
+    const [gone, full, right] = [await makeDir(meta, ROOT, 'gone'), await makeDir(meta, ROOT, 'full'), 'right']
+    await meta.rmdir(ROOT, bytes('gone'))
+    await touch(meta, full.ino, 'file')
+    for (const guess of [gone.ino, full.ino, ROOT, 0]) {
+      await makeDir(meta, ROOT, right)
+      t.equal(await outcome(meta.rmdir(ROOT, bytes(right), undefined, guess)), 'ok', `${guess}`)
+      t.equal(await outcome(meta.rmdir(ROOT, bytes('none'), undefined, guess)), 'ENOENT')
+      t.equal(await outcome(meta.rmdir(ROOT, bytes('full'), undefined, guess)), 'ENOTEMPTY')
+    }
+    t.strictSame(await names(meta, ROOT), ['full'])
   })
 
   claim(t, open, 'names are bytes up to 255, and nothing is decoded', async (t, volume) => {

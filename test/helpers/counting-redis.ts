@@ -53,7 +53,8 @@ export class CountingRedis implements RedisStore {
         quiet = 0
         await new Promise((resolve) => setTimeout(resolve, 1))
       }
-      await new Promise((resolve) => setImmediate(resolve))
+      // What is gathered for a moment before it is sent: src/meta/background.ts.
+      await new Promise((resolve) => setTimeout(resolve, 10))
     }
   }
 

@@ -32,6 +32,7 @@ import type {
   PunchRequest,
   ReaddirReply,
   RenameFlags,
+  SawDirectory,
   Usage,
   WindowList,
   XattrMode,
@@ -311,6 +312,7 @@ export class MemoryMeta implements MetaStore {
     name: Buffer,
     inode: NewInode,
     options: { readonly exclusive: boolean; readonly open: boolean },
+    saw?: SawDirectory,
   ): Promise<CreateReply> {
     return this.#call('create', () => {
       const directory = this.#directory(parent)
@@ -323,6 +325,7 @@ export class MemoryMeta implements MetaStore {
       }
       const gid = (directory.attr.mode & SETGID) !== 0 ? directory.attr.gid : inode.gid
       const attr = this.#add(parent, name, { ...inode, gid })
+      saw?.({ ...directory.attr })
       if (options.open) this.#register(attr.ino)
       return { attr, created: true }
     })
@@ -340,7 +343,15 @@ export class MemoryMeta implements MetaStore {
     })
   }
 
-  mkdir(parent: number, name: Buffer, mode: number, uid: number, gid: number, umask = 0): Promise<Attr> {
+  mkdir(
+    parent: number,
+    name: Buffer,
+    mode: number,
+    uid: number,
+    gid: number,
+    umask = 0,
+    saw?: SawDirectory,
+  ): Promise<Attr> {
     return this.#call('mkdir', () => {
       const directory = this.#directory(parent)
       if (directory.names.has(key(name))) throw new PosixError('EEXIST')
@@ -354,11 +365,12 @@ export class MemoryMeta implements MetaStore {
         gid: inherits ? directory.attr.gid : gid,
       })
       directory.attr.nlink++
+      saw?.({ ...directory.attr })
       return attr
     })
   }
 
-  link(ino: number, parent: number, name: Buffer): Promise<Attr> {
+  link(ino: number, parent: number, name: Buffer, saw?: SawDirectory): Promise<Attr> {
     return this.#call('link', () => {
       const directory = this.#directory(parent)
       const inode = this.#inode(ino)
@@ -371,22 +383,24 @@ export class MemoryMeta implements MetaStore {
       inode.attr.ctime = this.#volume.clock.now()
       this.#emit({ kind: 'attr', ino })
       this.#touch(parent, name)
+      saw?.({ ...directory.attr })
       return { ...inode.attr }
     })
   }
 
-  unlink(parent: number, name: Buffer): Promise<Attr> {
+  unlink(parent: number, name: Buffer, saw?: SawDirectory): Promise<Attr> {
     return this.#call('unlink', () => {
       const ino = this.#directory(parent).names.get(key(name))
       if (ino === undefined) throw new PosixError('ENOENT')
       const inode = this.#inode(ino)
       if (inode.attr.type === 'directory') throw new PosixError('EISDIR')
       this.#removeName(parent, name)
+      saw?.({ ...this.#directory(parent).attr })
       return { ...inode.attr }
     })
   }
 
-  rmdir(parent: number, name: Buffer): Promise<void> {
+  rmdir(parent: number, name: Buffer, saw?: SawDirectory): Promise<void> {
     return this.#call('rmdir', () => {
       const ino = this.#directory(parent).names.get(key(name))
       if (ino === undefined) throw new PosixError('ENOENT')
@@ -394,10 +408,18 @@ export class MemoryMeta implements MetaStore {
       if (inode.attr.type !== 'directory') throw new PosixError('ENOTDIR')
       if (inode.names.size > 0) throw new PosixError('ENOTEMPTY')
       this.#removeName(parent, name)
+      saw?.({ ...this.#directory(parent).attr })
     })
   }
 
-  rename(parent: number, name: Buffer, newParent: number, newName: Buffer, flags: RenameFlags): Promise<void> {
+  rename(
+    parent: number,
+    name: Buffer,
+    newParent: number,
+    newName: Buffer,
+    flags: RenameFlags,
+    saw?: SawDirectory,
+  ): Promise<void> {
     return this.#call('rename', () => {
       const ino = this.#directory(parent).names.get(key(name))
       const target = this.#directory(newParent).names.get(key(newName))
@@ -426,6 +448,7 @@ export class MemoryMeta implements MetaStore {
       this.#emit({ kind: 'attr', ino })
       this.#touch(parent, name)
       this.#touch(newParent, newName)
+      for (const changed of [parent, newParent]) saw?.({ ...this.#directory(changed).attr })
     })
   }
 

@@ -108,8 +108,8 @@ export const OPERATIONS: readonly Operation[] = [
   },
   {
     name: 'rename, far directory',
-    // Both names; prepare, commit, finish, forget.
-    roundTrips: 6,
+    // Both names, at once; prepare, commit.
+    roundTrips: 4,
     before: makeFile,
     run: ({ meta, near, far }, i) => meta.rename(near, made(i), far, bytes(`moved${i}`), {}),
   },
@@ -122,10 +122,18 @@ export const OPERATIONS: readonly Operation[] = [
   { name: 'mkdir', roundTrips: 2, run: ({ meta, near }, i) => meta.mkdir(near, bytes(`dir${i}`), 0o755, 0, 0) },
   {
     name: 'rmdir',
-    // The name; prepare, commit, finish, forget. One partition has it all: the name and commit.
-    roundTrips: 5,
-    before: ({ meta, near }, i) => meta.mkdir(near, bytes(`made${i}`), 0o755, 0, 0),
+    // The name; prepare, commit.
+    roundTrips: 3,
+    before: ({ meta, near }, i) => makeDirIn(meta, near, `made${i}`, { not: 2 }),
     run: ({ meta, near }, i) => meta.rmdir(near, made(i)),
+  },
+  {
+    name: 'rmdir of what the name is known to mean',
+    roundTrips: 2,
+    before: async ({ meta, near, made: inos }, i) => {
+      inos.set(i, (await makeDirIn(meta, near, `known${i}`, { not: 2 })).ino)
+    },
+    run: ({ meta, near, made: inos }, i) => meta.rmdir(near, bytes(`known${i}`), undefined, inos.get(i)),
   },
   {
     name: 'create, default ACL',

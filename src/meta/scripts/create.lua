@@ -2,7 +2,7 @@
 -- KEYS: 9 names of the parent, 10 ACLs
 -- ARGV: 7 parent, 8 name, 9 hash, 10 type, 11 mode, 12 uid, 13 gid, 14 tail kind, 15 tail, 16 exclusive, 17 open, 18 partitions,
 -- 19 umask
--- 0, created, ino, record | 2, ino, type (it exists, in another partition)
+-- 0, created, ino, record, record of the parent (if created) | 2, ino, type (it exists, in another partition)
 local known = before()
 if known then return known end
 local parent, partitions = tonumber(ARGV[7]), tonumber(ARGV[18])
@@ -24,6 +24,6 @@ local new = {type = type, mode = tonumber(ARGV[11]), uid = tonumber(ARGV[12]), g
   tk = tonumber(ARGV[14]), tail = ARGV[15], umask = tonumber(ARGV[19])}
 local ino, _, rec = birth(parent, dir, new, KEYS[10], partitions)
 redis.call('ZADD', KEYS[9], ARGV[9], member(ARGV[8], ino, type))
-touchdir(parent, dir, 0, ARGV[8])
+local dirrec = touchdir(parent, dir, 0, ARGV[8])
 if ARGV[17] == '1' then addopener(ino) end
-return after({0, 1, ino, rec})
+return after({0, 1, ino, rec, dirrec})

@@ -1,6 +1,6 @@
 -- include: inode locks mutate
 -- Only where inode and directory share the partition. KEYS: 9 names. ARGV: 7 parent, 8 name, 9 hash, 10 ino
--- 0, record
+-- 0, record, record of the parent
 local known = before()
 if known then return known end
 local parent, ino = tonumber(ARGV[7]), tonumber(ARGV[10])
@@ -13,5 +13,5 @@ if held then return held end
 if find(KEYS[9], ARGV[8], ARGV[9]) then return {EEXIST} end
 if n.nlink >= LINK_MAX then return {EMLINK} end
 redis.call('ZADD', KEYS[9], ARGV[9], member(ARGV[8], ino, n.type))
-touchdir(parent, dir, 0, ARGV[8])
-return after({0, relink(ino, n, 1)})
+local dirrec = touchdir(parent, dir, 0, ARGV[8])
+return after({0, relink(ino, n, 1), dirrec})

@@ -1,7 +1,7 @@
 -- include: inode locks mutate
 -- Both directories in this partition. KEYS: 9 names of the old parent, 10 of the new one
 -- ARGV: 7 parent, 8 name, 9 hash, 10 new parent, 11 new name, 12 new hash, 13 noReplace, 14 partitions
--- 0, moved ino, 1 if its ctime is still to be set (a directory of another partition)
+-- 0, moved ino, 1 if its ctime is still to be set (a directory of another partition), records of both parents (if changed)
 -- 2, ino, type, replaced ino, its type: takes a transaction
 local known = before()
 if known then return known end
@@ -35,9 +35,9 @@ end
 redis.call('ZREM', KEYS[9], m)
 if old then redis.call('ZREM', KEYS[10], oldm) end
 redis.call('ZADD', KEYS[10], ARGV[12], member(ARGV[11], ino, type))
-touchdir(p1, d1, 0, ARGV[8])
+local rec1 = touchdir(p1, d1, 0, ARGV[8])
 if p1 == p2 then d2 = d1 end
-touchdir(p2, d2, 0, ARGV[11])
+local rec2 = touchdir(p2, d2, 0, ARGV[11])
 if not far then relink(ino, load(ino), 0) end
 if old then relink(old, load(old), -1) end
-return after({0, ino, far and 1 or 0})
+return after({0, ino, far and 1 or 0, rec1, rec2})

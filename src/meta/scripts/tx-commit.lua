@@ -4,7 +4,7 @@
 -- KEYS: 9 decisions, 10… names of each part, then, if 9 is not -1, ACLs
 -- ARGV: 7 tx, 8 1 if others take part, 9 what a new directory inherits: -1 nobody asks; else the gid of its set-gid parent
 -- or 'none', a slash, and the parent's default ACL or nothing; 10… parts
--- 0 | 8 aborted by somebody | 9, what it inherits instead, in the same form
+-- 0, number and record of each directory in which a name changed | 8 aborted by somebody | 9, what it inherits instead, in the same form
 local known = before()
 if known then return known end
 local tx, parts = ARGV[7], readparts(10)
@@ -23,6 +23,13 @@ if ARGV[9] ~= '-1' then
   local inherits = group .. '/' .. default
   if inherits ~= ARGV[9] then return {9, inherits} end
 end
-for k, part in ipairs(parts) do applypart(part, KEYS[9 + k]) end
+local reply = {0}
+for k, part in ipairs(parts) do
+  local record = applypart(part, KEYS[9 + k])
+  if record then
+    reply[#reply + 1] = tonumber(part[2])
+    reply[#reply + 1] = record
+  end
+end
 if ARGV[8] == '1' then redis.call('HSET', KEYS[9], tx, 'C') end
-return after({0})
+return after(reply)

@@ -1,7 +1,7 @@
 -- include: inode locks mutate
 -- oom: allowed
 -- KEYS: 9 names of the parent. ARGV: 7 parent, 8 name, 9 hash, 10 partitions
--- 0, ino, record left | 2, ino, type (in another partition)
+-- 0, ino, record left, record of the parent | 2, ino, type (in another partition)
 local known = before()
 if known then return known end
 local parent, partitions = tonumber(ARGV[7]), tonumber(ARGV[10])
@@ -17,5 +17,5 @@ if ino % partitions ~= parent % partitions then return {2, ino, type} end
 held = blocked(nil, 'i' .. ino)
 if held then return held end
 redis.call('ZREM', KEYS[9], m)
-touchdir(parent, dir, 0, ARGV[8])
-return after({0, ino, relink(ino, load(ino), -1)})
+local dirrec = touchdir(parent, dir, 0, ARGV[8])
+return after({0, ino, relink(ino, load(ino), -1), dirrec})

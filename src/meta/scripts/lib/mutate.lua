@@ -91,12 +91,12 @@ local function relink(ino, n, delta)
   return encode(n)
 end
 
--- A name came or went in directory ino.
+-- A name came or went in directory ino. Answers its record.
 local function touchdir(ino, n, nlinks, name)
   n.ms, n.mn, n.cs, n.cn = sec, nsec, sec, nsec
   n.nlink = n.nlink + nlinks
-  save(ino, n)
   emit(3, ino, name)
+  return save(ino, n)
 end
 
 -- The session has the inode open (4 bytes each in the list of openers).

@@ -62,15 +62,16 @@ local function checkpart(part, names)
   return blocked(nil, fieldof(part))
 end
 
+-- Answers the record of a directory in which a name changed.
 local function applypart(part, names)
   local kind, ino = part[1], tonumber(part[2])
   if kind == 'R' then
     redis.call('ZREM', names, member(part[3], tonumber(part[5]), tonumber(part[6])))
-    touchdir(ino, load(ino), tonumber(part[7]), part[3])
+    return touchdir(ino, load(ino), tonumber(part[7]), part[3])
   elseif kind == 'P' then
     if part[8] ~= '0' then redis.call('ZREM', names, member(part[3], tonumber(part[8]), tonumber(part[9]))) end
     redis.call('ZADD', names, part[4], member(part[3], tonumber(part[5]), tonumber(part[6])))
-    touchdir(ino, load(ino), tonumber(part[7]), part[3])
+    return touchdir(ino, load(ino), tonumber(part[7]), part[3])
   elseif kind == 'N' then
     local n = load(ino)
     if part[4] ~= '0' then n.tail = struct.pack('<I7', tonumber(part[4])) end

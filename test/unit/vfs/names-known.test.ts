@@ -1,0 +1,266 @@
+/** What is known of directories without asking: their attributes after changes of ours, and all that is not in them. */
+import t from 'tap'
+import { ROOT_INO } from '../../../src/base/limits.js'
+import { CompleteDirectories } from '../../../src/vfs/complete.js'
+import type { VfsContract, VfsDirEntry } from '../../../src/vfs/contract.js'
+import { ManualClock } from '../../helpers/manual-clock.js'
+import type { MemoryMeta } from '../../helpers/memory-meta.js'
+import { CALLER, Gate, codeOf, fixture, make, settle } from '../../helpers/vfs-fixture.js'
+
+const name = (text: string): Buffer => Buffer.from(text)
+
+async function mkdir(vfs: VfsContract, text: string): Promise<number> {
+  return (await vfs.mkdir(CALLER, ROOT_INO, name(text), 0o755)).ino
+}
+
+async function list(vfs: VfsContract, ino: number, limit = 1_000, plus = true): Promise<VfsDirEntry[]> {
+  const handle = await vfs.opendir(CALLER, ino)
+  const all: VfsDirEntry[] = []
+  for (let at = 0n; ;) {
+    const page = await vfs.readdir(handle, at, limit, plus)
+    all.push(...page)
+    const last = page.at(-1)
+    if (last === undefined) break
+    at = last.offset
+  }
+  vfs.releasedir(handle)
+  return all
+}
+
+function asked(meta: MemoryMeta): Record<string, number> {
+  const calls = Object.fromEntries(meta.calls)
+  meta.calls.clear()
+  return calls
+}
+
+/** The errno of a lookup, and how many questions it took. */
+async function absent(vfs: VfsContract, meta: MemoryMeta, parent: number, text: string): Promise<[string, number]> {
+  meta.calls.clear()
+  const code = await codeOf(vfs.lookup(CALLER, parent, name(text)))
+  return [code, meta.calls.get('lookup') ?? 0]
+}
+
+t.test('a change of a name leaves the attributes of its directories known, as the store has them', async (st) => {
+  const { vfs, meta } = fixture(st)
+  const [a, b] = [await mkdir(vfs, 'a'), await mkdir(vfs, 'b')]
+  const { ino } = await make(vfs, 'f')
+  const changes: readonly [string, readonly number[], () => Promise<unknown>][] = [
+    ['create', [a], () => vfs.create(CALLER, a, name('x'), 0o644, 0)],
+    ['mknod', [a], () => vfs.mknod(CALLER, a, name('y'), 0o644, 0)],
+    ['symlink', [a], () => vfs.symlink(CALLER, a, name('s'), name('to'))],
+    ['link', [b], () => vfs.link(CALLER, ino, b, name('l'))],
+    ['mkdir', [a], () => vfs.mkdir(CALLER, a, name('d'), 0o755)],
+    ['rename', [a], () => vfs.rename(CALLER, a, name('y'), a, name('z'), {})],
+    ['rename elsewhere', [a, b], () => vfs.rename(CALLER, a, name('z'), b, name('z'), {})],
+    ['unlink', [a], () => vfs.unlink(CALLER, a, name('x'))],
+    ['rmdir', [a], () => vfs.rmdir(CALLER, a, name('d'))],
+  ]
+  for (const [what, directories, change] of changes) {
+    await change()
+    meta.calls.clear()
+    for (const directory of directories) {
+      const attr = await vfs.getattr(CALLER, directory)
+      st.same(asked(meta), {}, `${what}: nobody is asked`)
+      st.same(attr, await meta.getattr(directory), what)
+      meta.calls.clear()
+    }
+  }
+})
+
+t.test('of two changes in one directory at once neither leaves attributes that the other made old', async (st) => {
+  const { vfs, meta } = fixture(st)
+  const a = await mkdir(vfs, 'a')
+  const gate = new Gate()
+  meta.after = (call) => (call === 'mkdir' ? gate.passed : undefined)
+  const slow = vfs.mkdir(CALLER, a, name('d'), 0o755)
+  await settle()
+  await vfs.mknod(CALLER, a, name('y'), 0o644, 0)
+  gate.open()
+  await slow
+  const attr = await vfs.getattr(CALLER, a)
+  st.same(attr, await meta.getattr(a))
+  st.equal(attr.nlink, 3)
+})
+
+t.test('attributes of a directory have no lifetime while a change in it is under way', async (st) => {
+  const { vfs, meta } = fixture(st)
+  const a = await mkdir(vfs, 'a')
+  await vfs.getattr(CALLER, a)
+  st.ok(vfs.coherence.attr(a))
+  const gate = new Gate()
+  meta.after = (call) => (call === 'mkdir' ? gate.passed : undefined)
+  const change = vfs.mkdir(CALLER, a, name('d'), 0o755)
+  await settle()
+  st.equal(vfs.coherence.attr(a), undefined, 'who asks now may take the answer when the change has ended')
+  gate.open()
+  await change
+  st.equal(vfs.coherence.attr(a)?.nlink, 3)
+})
+
+t.test('a change by somebody else that came with ours leaves the attributes to be asked for', async (st) => {
+  const { vfs, meta, another } = fixture(st)
+  const other = another()
+  const a = await mkdir(vfs, 'a')
+  const gate = new Gate()
+  meta.after = (call) => (call === 'mkdir' ? gate.passed : undefined)
+  const ours = vfs.mkdir(CALLER, a, name('d'), 0o755)
+  await settle()
+  await other.vfs.mkdir(CALLER, a, name('e'), 0o755)
+  await meta.delivered()
+  gate.open()
+  await ours
+  st.equal((await vfs.getattr(CALLER, a)).nlink, 4)
+})
+
+t.test('what is not in a directory that was made here is known without asking', async (st) => {
+  const { vfs, meta } = fixture(st)
+  const a = await mkdir(vfs, 'a')
+  st.same(await absent(vfs, meta, a, 'x'), ['ENOENT', 0])
+  await vfs.mknod(CALLER, a, name('x'), 0o644, 0)
+  st.same(await absent(vfs, meta, a, 'x'), ['ok', 0])
+  await vfs.rename(CALLER, a, name('x'), a, name('y'), {})
+  st.same(await absent(vfs, meta, a, 'x'), ['ENOENT', 0])
+  st.same(await absent(vfs, meta, a, 'y'), ['ok', 0])
+  await vfs.unlink(CALLER, a, name('y'))
+  st.same(await absent(vfs, meta, a, 'y'), ['ENOENT', 0])
+  meta.setCoherent(false)
+  st.same(await absent(vfs, meta, a, 'x'), ['ENOENT', 1], 'not while nothing would be heard')
+  meta.setCoherent(true)
+  st.same(await absent(vfs, meta, a, 'z'), ['ENOENT', 1], 'nor afterwards, for it was not heard')
+})
+
+t.test('a name that came from elsewhere shows in a directory that was made here', async (st) => {
+  const { vfs, meta, another } = fixture(st)
+  const other = another()
+  const a = await mkdir(vfs, 'a')
+  await other.vfs.mknod(CALLER, a, name('x'), 0o644, 0)
+  await meta.delivered()
+  st.same(await absent(vfs, meta, a, 'x'), ['ok', 1])
+  st.same(await absent(vfs, meta, a, 'y'), ['ENOENT', 1], 'and the directory is asked about from now on')
+  await list(vfs, a)
+  st.same(await absent(vfs, meta, a, 'z'), ['ENOENT', 1], 'also when it was listed just after')
+})
+
+t.test('a name that came from elsewhere before we knew that the directory is made shows', async (st) => {
+  const { vfs, meta, another } = fixture(st)
+  const other = another()
+  const gate = new Gate()
+  meta.after = (call) => (call === 'mkdir' ? gate.passed : undefined)
+  const making = mkdir(vfs, 'a')
+  await settle()
+  const { ino } = await other.vfs.lookup(CALLER, ROOT_INO, name('a'))
+  await other.vfs.mknod(CALLER, ino, name('x'), 0o644, 0)
+  await meta.delivered()
+  gate.open()
+  st.equal(await making, ino)
+  st.same(await absent(vfs, meta, ino, 'x'), ['ok', 1])
+})
+
+t.test('a directory that was removed elsewhere is asked about', async (st) => {
+  const { vfs, meta, another } = fixture(st)
+  const other = another()
+  const a = await mkdir(vfs, 'a')
+  await other.vfs.rmdir(CALLER, ROOT_INO, name('a'))
+  await meta.delivered()
+  st.same(await absent(vfs, meta, a, 'x'), ['ENOENT', 1])
+})
+
+for (const [how, limit, plus] of [
+  ['at once', 1_000, true],
+  ['in pages', 3, true],
+  ['without attributes', 5, false],
+] as const) {
+  t.test(`what is not in a directory that was listed ${how} is known without asking`, async (st) => {
+    const { vfs, another } = fixture(st, { limits: { readdirBatch: 4 } })
+    const a = await mkdir(vfs, 'a')
+    for (let i = 0; i < 10; i++) await vfs.mknod(CALLER, a, name(`f${i}`), 0o644, 0)
+    const { vfs: other, meta } = another()
+    await settle()
+    st.same(await absent(other, meta, a, 'x'), ['ENOENT', 1], 'not before')
+    st.equal((await list(other, a, limit, plus)).length, 12)
+    st.same(await absent(other, meta, a, 'y'), ['ENOENT', 0])
+    st.same(await absent(other, meta, a, 'f7'), ['ok', 0])
+  })
+}
+
+t.test(
+  'a listing that another client changed under way, or that left something out, says nothing of other names',
+  async (st) => {
+    const { vfs, another } = fixture(st, { limits: { readdirBatch: 4 } })
+    const a = await mkdir(vfs, 'a')
+    for (let i = 0; i < 10; i++) await vfs.mknod(CALLER, a, name(`f${i}`), 0o644, 0)
+    const { vfs: changed, meta } = another()
+    const handle = await changed.opendir(CALLER, a)
+    let page = await changed.readdir(handle, 0n, 6, true)
+    await vfs.mknod(CALLER, a, name('late'), 0o644, 0)
+    await meta.delivered()
+    while (page.length > 0) page = await changed.readdir(handle, page.at(-1)?.offset ?? 0n, 6, true)
+    changed.releasedir(handle)
+    st.same(await absent(changed, meta, a, 'x'), ['ENOENT', 1])
+    const { vfs: part, meta: partMeta } = another()
+    await settle()
+    const whole = await list(vfs, a)
+    const seeking = await part.opendir(CALLER, a)
+    const first = await part.readdir(seeking, 0n, 4, true)
+    st.ok(first.length > 0)
+    for (let last = whole[8]; last !== undefined;) last = (await part.readdir(seeking, last.offset, 6, true)).at(-1)
+    st.same(await absent(part, partMeta, a, 'y'), ['ENOENT', 1], 'names were passed over by seekdir')
+  },
+)
+
+t.test('a directory of which a name was forgotten is asked about', async (st) => {
+  const { vfs, meta } = fixture(st, { limits: { dentries: 8 } })
+  const a = await mkdir(vfs, 'a')
+  await vfs.mknod(CALLER, a, name('x'), 0o644, 0)
+  st.same(await absent(vfs, meta, a, 'y'), ['ENOENT', 0])
+  for (let i = 0; i < 8; i++) await vfs.mknod(CALLER, ROOT_INO, name(`f${i}`), 0o644, 0)
+  st.same(await absent(vfs, meta, a, 'x'), ['ok', 1])
+  st.same(await absent(vfs, meta, a, 'z'), ['ENOENT', 1])
+})
+
+t.test('after a change whose outcome is not known the directory is asked about', async (st) => {
+  const { vfs, meta } = fixture(st)
+  const a = await mkdir(vfs, 'a')
+  meta.after = (call) => (call === 'create' ? Promise.reject(new Error('the answer is lost')) : undefined)
+  st.equal(await codeOf(vfs.mknod(CALLER, a, name('x'), 0o644, 0)), 'EIO')
+  meta.after = () => undefined
+  st.same(await absent(vfs, meta, a, 'x'), ['ok', 1])
+  st.same(await absent(vfs, meta, a, 'y'), ['ENOENT', 1])
+})
+
+t.test('attributes of a page that was fetched for an earlier read are given only as they are known now', async (st) => {
+  const { vfs, meta, another } = fixture(st, { limits: { readdirBatch: 100 } })
+  const a = await mkdir(vfs, 'a')
+  for (let i = 0; i < 10; i++) await vfs.mknod(CALLER, a, name(`f${i}`), 0o644, 0)
+  const { vfs: reader, meta: readerMeta } = another()
+  await settle()
+  const handle = await reader.opendir(CALLER, a)
+  const first = await reader.readdir(handle, 0n, 4, true)
+  st.ok(first.slice(2).every(({ attr }) => attr?.mode === 0o644))
+  const rest = (await list(vfs, a)).slice(4)
+  const changed = rest[0]?.ino ?? 0
+  await vfs.setattr(CALLER, changed, { mode: 0o600 })
+  await readerMeta.delivered()
+  const second = await reader.readdir(handle, first.at(-1)?.offset ?? 0n, 20, true)
+  st.equal(second.length, 8)
+  for (const { ino, attr } of second) st.equal(attr?.mode, ino === changed ? undefined : 0o644)
+  reader.releasedir(handle)
+  st.ok(meta)
+})
+
+t.test('a directory that others change is not taken for complete until it was left alone for a while', async (st) => {
+  const clock = new ManualClock()
+  const complete = new CompleteDirectories(clock)
+  complete.add(7, complete.mark())
+  st.ok(complete.has(7))
+  complete.doubt(7)
+  complete.add(7, complete.mark())
+  st.notOk(complete.has(7))
+  await clock.pass(61_000)
+  complete.add(7, complete.mark())
+  st.ok(complete.has(7))
+  const mark = complete.mark()
+  complete.clear()
+  complete.add(7, mark)
+  st.notOk(complete.has(7), 'a listing that began before everything was in doubt')
+})
