@@ -6,6 +6,8 @@
  * 2^24, plus a counter). Its root hash is SHA-256 over the SHA-256 of each 64 KiB leaf.
  */
 
+import type { CancelSignal } from '../base/cancel.js'
+
 /** How many owners must have the data before a write is acknowledged. */
 export type Durability = 'all' | 'quorum' | 'async'
 
@@ -140,13 +142,18 @@ export interface NodeInfo {
 
 export interface CallOptions {
   readonly deadlineMs: number
-  readonly signal?: AbortSignal
+  readonly signal?: CancelSignal | undefined
 }
 
 /** Every failure is a PosixError (ENOSPC, EIO, EROFS) or a RingfsError (NODE_WRONG_VOLUME, CHUNK_MISSING, CHUNK_CORRUPT, …). */
 export interface ChunkNodeApi {
   put(request: PutRequest, data: readonly Uint8Array[], options: CallOptions): Promise<PutReply>
   get(request: GetRequest, options: CallOptions): Promise<GetReply>
+  /**
+   * As get, in this tick, where that can be done without making anybody wait: null if not, or if anything is wrong, which
+   * get tells. Absent where it never can.
+   */
+  getNow?(request: GetRequest): GetReply | null
   /** fdatasync chunks already stored; answers the ids that it does not have. */
   sync(volume: string, ids: readonly number[], options: CallOptions): Promise<{ readonly missing: readonly number[] }>
   remove(volume: string, ids: readonly number[], options: CallOptions): Promise<void>

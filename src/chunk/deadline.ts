@@ -1,49 +1,61 @@
 /** Waiting no longer than allowed, without leaving timers behind. */
-import { RingfsError } from '../base/errors.js'
+import { Cancellation, type CancelSignal } from '../base/cancel.js'
+import { RingfsError, messageOf } from '../base/errors.js'
 
 /**
- * Runs `work` with a signal that is aborted when the time is over, when `outer` is aborted, or when the work has ended.
+ * Runs `work` with a signal that is aborted when the time is over or `outer` is aborted.
  * Errors: what the work throws; RingfsError DEADLINE, CANCELLED. The work may still be running then: it must be safe to
  * leave it behind.
  */
-export async function withDeadline<T>(
+export function withDeadline<T>(
   deadlineMs: number,
-  work: (signal: AbortSignal) => Promise<T>,
+  work: (signal: CancelSignal) => Promise<T>,
   what: string,
-  outer?: AbortSignal,
+  outer?: CancelSignal,
 ): Promise<T> {
-  const controller = new AbortController()
-  let stop: (reason: RingfsError) => void = () => undefined
-  const stopped = new Promise<never>((_, reject) => {
-    stop = (reason) => {
-      reject(reason)
-      controller.abort(reason)
+  return new Promise((resolve, reject) => {
+    const cancellation = new Cancellation()
+    const end = (): void => {
+      clearTimeout(timer)
+      outer?.removeEventListener('abort', cancel)
     }
+    const giveUp = (reason: RingfsError): void => {
+      end()
+      reject(reason)
+      cancellation.cancel()
+    }
+    const cancel = (): void => giveUp(new RingfsError('CANCELLED', `${what}: cancelled`))
+    const expire = (): void => giveUp(new RingfsError('DEADLINE', `${what}: no answer in ${Math.round(deadlineMs)} ms`))
+    const timer = setTimeout(expire, Math.max(0, deadlineMs))
+    if (outer?.aborted === true) cancel()
+    else outer?.addEventListener('abort', cancel, { once: true })
+    begun(work, cancellation).then(
+      (value) => {
+        end()
+        resolve(value)
+      },
+      (error: unknown) => {
+        end()
+        reject(error instanceof Error ? error : new Error(messageOf(error)))
+      },
+    )
   })
-  stopped.catch(() => undefined)
-  const cancel = (): void => stop(new RingfsError('CANCELLED', `${what}: cancelled`))
-  const expire = (): void => stop(new RingfsError('DEADLINE', `${what}: no answer in ${Math.round(deadlineMs)} ms`))
-  const timer = setTimeout(expire, Math.max(0, deadlineMs))
-  if (outer?.aborted === true) cancel()
-  outer?.addEventListener('abort', cancel, { once: true })
-  try {
-    return await Promise.race([work(controller.signal), stopped])
-  } finally {
-    clearTimeout(timer)
-    outer?.removeEventListener('abort', cancel)
-    controller.abort(new RingfsError('CANCELLED', `${what}: ended`))
-  }
+}
+
+/** What it throws before it answers a promise is a failure like any other. */
+async function begun<T>(work: (signal: CancelSignal) => Promise<T>, signal: CancelSignal): Promise<T> {
+  return await work(signal)
 }
 
 /** As withDeadline, for work that answers something lent: what comes too late is given back. */
 export async function lentWithDeadline<T extends { readonly release: () => void }>(
   deadlineMs: number,
-  work: (signal: AbortSignal) => Promise<T>,
+  work: (signal: CancelSignal) => Promise<T>,
   what: string,
-  outer?: AbortSignal,
+  outer?: CancelSignal,
 ): Promise<T> {
   let late: Promise<T> | undefined
-  const begin = (signal: AbortSignal): Promise<T> => (late = work(signal))
+  const begin = (signal: CancelSignal): Promise<T> => (late = work(signal))
   try {
     return await withDeadline(deadlineMs, begin, what, outer)
   } catch (error) {

@@ -21,14 +21,18 @@ export class ByteBudget {
     return this.#usedBytes
   }
 
-  /** Waits until `bytes` (at most the whole budget counts) are free. Errors: the signal's reason, CANCELLED when it closes. */
-  async take(bytes: number, signal: AbortSignal): Promise<void> {
+  /**
+   * Waits until `bytes` (at most the whole budget counts) are free; `signalOf` is asked only if it has to. Errors: the signal's reason, CANCELLED when it
+   * closes.
+   */
+  async take(bytes: number, signalOf: () => AbortSignal): Promise<void> {
     const wanted = this.#clamp(bytes)
     if (this.#closed) throw cancelled()
     if (this.#waiters.size === 0 && this.#usedBytes + wanted <= this.#limitBytes) {
       this.#usedBytes += wanted
       return
     }
+    const signal = signalOf()
     signal.throwIfAborted()
     await this.#wait(wanted, signal)
   }

@@ -8,6 +8,7 @@
  * - With nothing outstanding there are no timers.
  */
 import type { Socket } from 'node:net'
+import type { CancelSignal } from '../base/cancel.js'
 import { RingfsError } from '../base/errors.js'
 import { invariant } from '../base/invariant.js'
 import {
@@ -31,7 +32,7 @@ export interface RpcCallOptions {
   /** Milliseconds from now until the call fails with DEADLINE; above 0. */
   readonly deadlineMs: number
   /** Aborted: the call fails with CANCELLED, and the server is told. */
-  readonly signal?: AbortSignal
+  readonly signal?: CancelSignal | undefined
   /** Where a long payload of the reply may land. Then the caller calls the reply's `release` when it is done with it. */
   readonly memory?: PayloadMemory
 }

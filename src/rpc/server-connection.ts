@@ -241,7 +241,7 @@ class ServerCall implements CallContext {
   }
 
   async reserve(bytes: number): Promise<void> {
-    await this.connection.replies.take(bytes, this.signal)
+    await this.connection.replies.take(bytes, () => this.signal)
     this.reservedBytes = bytes
   }
 

@@ -132,6 +132,7 @@ export interface TestCluster {
   placement(): Placement
   clientWith(options: {
     readonly localNode?: string
+    readonly node?: (id: string) => ChunkNodeApi
     readonly attemptMs?: number
     readonly deadlineMs?: number
   }): ChunkClientImpl

@@ -25,7 +25,7 @@ import { HedgeTimer } from './latency.js'
 import { LeafCache } from './leaf-cache.js'
 import type { PlacementSource } from './placement.js'
 import { ChunkCounts } from './options.js'
-import { ChunkRead, type ReadParts } from './reader.js'
+import { ChunkRead, readNow, type ReadParts } from './reader.js'
 import { ChunkSync, removeChunks } from './upkeep.js'
 import { ChunkWrite } from './writer.js'
 
@@ -159,7 +159,8 @@ export class ChunkClientImpl implements ChunkClient {
       throw new PosixError('EINVAL', `chunk ${ref.id}: ${lengthBytes} bytes from ${offset} lie outside it`)
     }
     if (lengthBytes === 0) return { bytes: Buffer.alloc(0), release: () => undefined }
-    return await new ChunkRead(this.#parts, ref, offset, lengthBytes, options).run()
+    const now = readNow(this.#parts, ref, offset, lengthBytes)
+    return now ?? (await new ChunkRead(this.#parts, ref, offset, lengthBytes, options).run())
   }
 
   async sync(ids: readonly number[]): Promise<void> {

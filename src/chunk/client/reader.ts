@@ -4,12 +4,13 @@
  * Invariant: every byte answered belongs to a leaf that matched its hash in a table that matched ref.root, in this process.
  * Nodes, disks and wires are not trusted with that.
  */
+import { Cancellation, type CancelSignal } from '../../base/cancel.js'
 import { RingfsError, hasCode, messageOf } from '../../base/errors.js'
-import { HASH_BYTES, LEAF_BYTES } from '../../base/limits.js'
-import type { ChunkReadOptions, ChunkRef, GetReply, LentBytes } from '../contract.js'
+import { HASH_BYTES, HASH_INLINE_MAX_BYTES, LEAF_BYTES } from '../../base/limits.js'
+import type { ChunkReadOptions, ChunkRef, GetReply, GetRequest, LentBytes } from '../contract.js'
 import { lentWithDeadline, withDeadline } from '../deadline.js'
 import { leafCount } from '../format.js'
-import { rootOf } from '../hash.js'
+import { firstBadLeaf, rootOf } from '../hash.js'
 import { isNoAnswer } from '../node-health.js'
 import { codeOf } from '../outcome.js'
 import type { HedgeTimer } from './latency.js'
@@ -24,6 +25,68 @@ const HEDGE_FREE_MS = 250
 export interface ReadParts extends ClientParts {
   readonly leafCache: LeafCache
   readonly hedge: HedgeTimer
+}
+
+/**
+ * Bytes that a node of this machine has at hand, in this tick: without a promise, a timer or another thread. The first owner
+ * that can do so is asked, always the same, so that its copy alone takes room in the page cache. null: whatever is wrong, ChunkRead finds out.
+ */
+export function readNow(parts: ReadParts, ref: ChunkRef, offset: number, lengthBytes: number): LentBytes | null {
+  if (lengthBytes > HASH_INLINE_MAX_BYTES) return null
+  const request = { volume: parts.volume, id: ref.id, offset, lengthBytes }
+  for (const owner of parts.placement.current().ring.owners(ref.id, parts.replicas)) {
+    const reply = replyNow(parts, owner, request)
+    if (reply === null) continue
+    const bytes = verifiedNow(parts.leafCache, ref, request, reply)
+    if (bytes !== null) return { bytes, release: reply.release }
+    reply.release()
+    return null
+  }
+  return null
+}
+
+function replyNow({ node }: ReadParts, owner: string, request: GetRequest): GetReply | null {
+  try {
+    return node(owner).getNow?.(request) ?? null
+  } catch {
+    // Its address is not known.
+    return null
+  }
+}
+
+function verifiedNow(
+  leafCache: LeafCache,
+  ref: ChunkRef,
+  { offset, lengthBytes }: GetRequest,
+  reply: GetReply,
+): Buffer | null {
+  const { firstLeaf, from, to } = leavesOver(ref, offset, lengthBytes)
+  const { data } = reply
+  if (reply.chunkLengthBytes !== ref.lengthBytes || reply.firstLeaf !== firstLeaf || data.length !== to - from)
+    return null
+  const leaves = leafTable(leafCache, ref, reply.leaves)
+  if (leaves === null || firstBadLeaf([data], leaves, firstLeaf) >= 0) return null
+  return data.subarray(offset - from, offset + lengthBytes - from)
+}
+
+/** Whole leaves over a range that is inside the chunk. */
+function leavesOver(
+  ref: ChunkRef,
+  offset: number,
+  lengthBytes: number,
+): { firstLeaf: number; from: number; to: number } {
+  const firstLeaf = Math.floor(offset / LEAF_BYTES)
+  const to = Math.min(Math.ceil((offset + lengthBytes) / LEAF_BYTES) * LEAF_BYTES, ref.lengthBytes)
+  return { firstLeaf, from: firstLeaf * LEAF_BYTES, to }
+}
+
+/** The chunk's leaf table, once it has matched its root; null if `offered` does not. */
+function leafTable(leafCache: LeafCache, { id, root, lengthBytes }: ChunkRef, offered: Buffer): Buffer | null {
+  const known = leafCache.get(id, root)
+  if (known !== undefined) return known
+  if (offered.length !== leafCount(lengthBytes) * HASH_BYTES || !rootOf(offered).equals(root)) return null
+  leafCache.set(id, root, offered)
+  return offered
 }
 
 export class ChunkRead {
@@ -78,14 +141,14 @@ export class ChunkRead {
    */
   #round(order: readonly Candidate[], attemptMs: number): Promise<LentBytes | null> {
     return new Promise((resolve) => {
-      const stop = new AbortController()
+      const stop = new Cancellation()
       let next = 0
       let running = 0
       let hedgeMs = this.#parts.hedge.hedgeMs(this.#lengthBytes)
       let timer: NodeJS.Timeout | undefined
       const finish = (data: LentBytes | null): void => {
         clearTimeout(timer)
-        stop.abort()
+        stop.cancel()
         resolve(data)
       }
       const startMs = this.#parts.clock.monotonicMs()
@@ -111,9 +174,9 @@ export class ChunkRead {
         }
         running++
         watch()
-        void this.#ask(candidate, attemptMs, stop.signal).then((data) => {
+        void this.#ask(candidate, attemptMs, stop).then((data) => {
           running--
-          if (stop.signal.aborted) {
+          if (stop.aborted) {
             data?.release()
             return
           }
@@ -126,7 +189,7 @@ export class ChunkRead {
   }
 
   /** null: this node did not give a good copy; why is in #failures. */
-  async #ask(candidate: Candidate, attemptMs: number, stop: AbortSignal): Promise<LentBytes | null> {
+  async #ask(candidate: Candidate, attemptMs: number, stop: CancelSignal): Promise<LentBytes | null> {
     const { volume, node, health, clock, hedge } = this.#parts
     const request = { volume, id: this.#ref.id, offset: this.#offset, lengthBytes: this.#lengthBytes }
     const startMs = clock.monotonicMs()
@@ -175,28 +238,19 @@ export class ChunkRead {
   /** Errors: RingfsError CHUNK_CORRUPT. */
   async #checked(reply: GetReply): Promise<Buffer> {
     const leaves = this.#verifiedLeaves(reply)
-    const firstLeaf = Math.floor(this.#offset / LEAF_BYTES)
-    const from = firstLeaf * LEAF_BYTES
-    const end = this.#offset + this.#lengthBytes
-    const to = Math.min(Math.ceil(end / LEAF_BYTES) * LEAF_BYTES, this.#ref.lengthBytes)
+    const { firstLeaf, from, to } = leavesOver(this.#ref, this.#offset, this.#lengthBytes)
     if (reply.firstLeaf !== firstLeaf || reply.data.length !== to - from)
       throw this.#corrupt('other bytes than asked for')
     const bad = await this.#parts.hasher.check([reply.data], leaves, firstLeaf)
     if (bad >= 0) throw this.#corrupt(`leaf ${bad} does not match its hash`)
-    return reply.data.subarray(this.#offset - from, end - from)
+    return reply.data.subarray(this.#offset - from, this.#offset + this.#lengthBytes - from)
   }
 
   #verifiedLeaves(reply: GetReply): Buffer {
-    const { id, root, lengthBytes } = this.#ref
-    const { leafCache } = this.#parts
+    const { lengthBytes } = this.#ref
     if (reply.chunkLengthBytes !== lengthBytes) throw this.#corrupt(`${reply.chunkLengthBytes} bytes long`)
-    const known = leafCache.get(id, root)
-    if (known !== undefined) return known
-    const { leaves } = reply
-    if (leaves.length !== leafCount(lengthBytes) * HASH_BYTES || !rootOf(leaves).equals(root)) {
-      throw this.#corrupt('leaf table does not match the root hash')
-    }
-    leafCache.set(id, root, leaves)
+    const leaves = leafTable(this.#parts.leafCache, this.#ref, reply.leaves)
+    if (leaves === null) throw this.#corrupt('leaf table does not match the root hash')
     return leaves
   }
 

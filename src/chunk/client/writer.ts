@@ -7,6 +7,7 @@
  *   did not is in the replication queue, with a node that has it as its source.
  * - A write that fails may leave copies behind: whoever gives up the id removes it.
  */
+import { Cancellation, type CancelSignal } from '../../base/cancel.js'
 import { PosixError } from '../../base/errno.js'
 import { RingfsError, messageOf } from '../../base/errors.js'
 import { KIB } from '../../base/limits.js'
@@ -111,7 +112,7 @@ export class ChunkWrite {
     const chosen = this.#forward([...untried], candidates, 0)
     for (const one of chosen) untried.delete(one)
     const pending = new Set(chosen)
-    const stop = new AbortController()
+    const stop = new Cancellation()
     const enough = new Gate()
     const note = (): void => {
       if (pending.size === 0 || this.#isEnough(candidates)) enough.open()
@@ -119,12 +120,7 @@ export class ChunkWrite {
     const refusals: Error[] = []
     const attempts = chosen.map(async (one) => {
       try {
-        await this.#attempt(
-          one.id,
-          { ...this.#request(one, [], candidates), copies: 1, absent: [] },
-          attemptMs,
-          stop.signal,
-        )
+        await this.#attempt(one.id, { ...this.#request(one, [], candidates), copies: 1, absent: [] }, attemptMs, stop)
       } catch (error) {
         refusals.push(error instanceof Error ? error : new Error(String(error)))
       }
@@ -136,7 +132,7 @@ export class ChunkWrite {
     if (pending.size > 0) await settledWithin(Promise.all(attempts), this.#graceMs(pending))
     // Who has not confirmed by now is queued. The data may change after that: a node that still receives them finds that they
     // do not match their hashes.
-    stop.abort()
+    stop.cancel()
     const [refusal] = refusals
     if (refusal !== undefined) throw refusal
   }
@@ -155,7 +151,12 @@ export class ChunkWrite {
   }
 
   /** Errors: refusals that every node would repeat. null: it was not stored there; why is in #failures. */
-  async #attempt(nodeId: string, request: PutRequest, attemptMs: number, stop?: AbortSignal): Promise<PutReply | null> {
+  async #attempt(
+    nodeId: string,
+    request: PutRequest,
+    attemptMs: number,
+    stop?: CancelSignal,
+  ): Promise<PutReply | null> {
     const { node, health, clock } = this.#parts
     const startMs = clock.monotonicMs()
     try {

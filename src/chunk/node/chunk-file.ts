@@ -201,7 +201,13 @@ function checkedPrefix(task: VerifyTask, start: Buffer): ChunkPrefix {
   return prefix
 }
 
-function readLeaves(fd: number, task: ReadTask, layout: ChunkLayout, start: Buffer | null): ReadResult {
+/** `start`: what was read of the file already. Errors: RingfsError CHUNK_CORRUPT, or what the disk says. */
+export function readLeaves(
+  fd: number,
+  task: Pick<ReadTask, 'id' | 'offset' | 'lengthBytes' | 'into'>,
+  layout: ChunkLayout,
+  start: Buffer | null,
+): ReadResult {
   const { firstLeaf, from, to } = leafSpan(task.offset, task.lengthBytes, layout.lengthBytes)
   const into = task.into.subarray(0, to - from)
   invariant(into.length === to - from, 'the leaves of the range fit')

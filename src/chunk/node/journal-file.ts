@@ -163,17 +163,22 @@ function createLog(file: string): void {
 }
 
 /** On disk when it returns. Answers of each piece whether it was written. */
-export function writeJournal({ file, position, pieces }: JournalWriteTask): readonly boolean[] {
-  const written = pieces.map(({ unless }) => unless === undefined || !existsSync(unless))
-  const bytes = pieces.filter((_, index) => written[index]).map((piece) => piece.bytes)
-  const fd = openSync(file, 'r+')
+export function writeJournal(task: JournalWriteTask): readonly boolean[] {
+  const fd = openSync(task.file, 'r+')
   try {
-    const wanted = bytes.reduce((sum, piece) => sum + piece.length, 0)
-    if (wanted > 0 && writevSync(fd, bytes, position) !== wanted) throw new Error(`a short write into ${file}`)
-    fdatasyncSync(fd)
+    return writePieces(fd, task)
   } finally {
     closeSync(fd)
   }
+}
+
+/** As writeJournal, into the file that is open already. */
+export function writePieces(fd: number, { file, position, pieces }: JournalWriteTask): readonly boolean[] {
+  const written = pieces.map(({ unless }) => unless === undefined || !existsSync(unless))
+  const bytes = pieces.filter((_, index) => written[index]).map((piece) => piece.bytes)
+  const wanted = bytes.reduce((sum, piece) => sum + piece.length, 0)
+  if (wanted > 0 && writevSync(fd, bytes, position) !== wanted) throw new Error(`a short write into ${file}`)
+  fdatasyncSync(fd)
   return written
 }
 

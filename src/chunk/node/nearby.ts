@@ -21,6 +21,10 @@ export function nearbyChunkNode(files: ChunkFiles, volume: string, node: ChunkNo
         return await node.get(request, options)
       }
     },
+    getNow(request) {
+      if (request.volume !== volume || request.withOrigin === true || !isRange(request)) return null
+      return files.readNow(request.id, request.offset, request.lengthBytes)
+    },
     async reportBad(of, id, options) {
       // The copy that replaces it may begin elsewhere in its file.
       files.forget(id)
@@ -28,7 +32,11 @@ export function nearbyChunkNode(files: ChunkFiles, volume: string, node: ChunkNo
     },
     put: (request, data, options) => node.put(request, data, options),
     sync: (of, ids, options) => node.sync(of, ids, options),
-    remove: (of, ids, options) => node.remove(of, ids, options),
+    async remove(of, ids, options) {
+      // Not to keep room that is to be freed.
+      for (const id of ids) files.forget(id)
+      await node.remove(of, ids, options)
+    },
     info: (options) => node.info(options),
   }
 }

@@ -43,6 +43,12 @@ function replyBytes(offset: number, lengthBytes: number): number {
   return Math.min(CHUNK_MAX_BYTES, end - Math.floor(offset / LEAF_BYTES) * LEAF_BYTES)
 }
 
+/** Most calls never ask for the signal, which is made only then. */
 function optionsOf(context: CallContext): CallOptions {
-  return { deadlineMs: context.deadlineMs === 0 ? DEADLINE_DEFAULT_MS : context.deadlineMs, signal: context.signal }
+  return {
+    deadlineMs: context.deadlineMs === 0 ? DEADLINE_DEFAULT_MS : context.deadlineMs,
+    get signal() {
+      return context.signal
+    },
+  }
 }

@@ -6,6 +6,7 @@
  * - Before the reply goes out, every owner asked for is stored, queued (the queue has acknowledged it) or named in `missing`.
  * - A put may be repeated in whole or in part, here or at another owner, at any time.
  */
+import { Cancellation, type CancelSignal } from '../../base/cancel.js'
 import type { Clock } from '../../base/clock.js'
 import { PosixError } from '../../base/errno.js'
 import { RingfsError, messageOf } from '../../base/errors.js'
@@ -75,6 +76,7 @@ export class ChunkService implements ChunkNodeApi {
     if (local !== null && stored.size < request.copies) throw local
     const { nodeId } = this.#options
     const lacking = new Set([...request.forward, ...request.absent, nodeId].filter((id) => !stored.has(id)))
+    if (lacking.size === 0) return { stored: [...stored], queued: [], missing: [] }
     const queued = await this.#enqueue(request, lacking, [...stored], options.deadlineMs * ENQUEUE_SHARE)
     return { stored: [...stored], queued, missing: [...lacking].filter((id) => !queued.includes(id)) }
   }
@@ -87,15 +89,22 @@ export class ChunkService implements ChunkNodeApi {
     stored: Set<string>,
   ): Promise<RingfsError | PosixError | null> {
     const { nodeId } = this.#options
-    const stop = new AbortController()
     const pending = new Set<string>(request.forward)
     pending.delete(nodeId)
+    if (pending.size === 0) {
+      const failure = await this.#storeHere(request, data)
+      if (failure === null) stored.add(nodeId)
+      return failure
+    }
+    const stop = new Cancellation()
+    const cancel = (): void => stop.cancel()
+    options.signal?.addEventListener('abort', cancel, { once: true })
     const enough = new Gate()
     const note = (): void => {
       if (stored.size >= request.copies || pending.size === 0) enough.open()
     }
     const passedOn = [...pending].map(async (peerId) => {
-      const done = await this.#passOn(peerId, request, data, options, stop.signal)
+      const done = await this.#passOn(peerId, request, data, options, stop)
       pending.delete(peerId)
       if (done) stored.add(peerId)
       note()
@@ -107,7 +116,8 @@ export class ChunkService implements ChunkNodeApi {
     await settledWithin(Promise.all(passedOn), this.#graceMs(pending))
     // Whoever has not confirmed by now gets it through the queue. The data may change after the reply: a peer that still
     // receives it finds that it does not match its hashes, and stores nothing.
-    stop.abort()
+    options.signal?.removeEventListener('abort', cancel)
+    stop.cancel()
     return failure
   }
 
@@ -128,9 +138,8 @@ export class ChunkService implements ChunkNodeApi {
     request: PutRequest,
     data: readonly Uint8Array[],
     options: CallOptions,
-    stop: AbortSignal,
+    stop: CancelSignal,
   ): Promise<boolean> {
-    const signals = options.signal === undefined ? [stop] : [stop, options.signal]
     const single: PutRequest = { ...request, forward: [], absent: [], copies: 1 }
     const startMs = this.#options.clock.monotonicMs()
     const deadlineMs = options.deadlineMs * PASS_ON_SHARE
@@ -139,7 +148,7 @@ export class ChunkService implements ChunkNodeApi {
         deadlineMs,
         (signal) => this.#options.peer(peerId).put(single, data, { deadlineMs, signal }),
         `put of chunk ${request.id} to node ${peerId}`,
-        AbortSignal.any(signals),
+        stop,
       )
       this.#health.succeeded(peerId, this.#options.clock.monotonicMs() - startMs)
       return true
@@ -180,10 +189,16 @@ export class ChunkService implements ChunkNodeApi {
     return queued
   }
 
+  getNow(request: GetRequest): GetReply | null {
+    const { volume, id, offset, lengthBytes, withOrigin = false } = request
+    if (volume !== this.#options.volume || withOrigin || !isRange(request)) return null
+    return this.#options.disk.readNow(id, offset, Math.min(lengthBytes, CHUNK_MAX_BYTES))
+  }
+
   async get(request: GetRequest): Promise<GetReply> {
     this.#checkVolume(request.volume)
     const { id, offset, lengthBytes, withOrigin = false } = request
-    if (!isCount(id) || !isCount(offset) || !isCount(lengthBytes) || offset >= CHUNK_MAX_BYTES) {
+    if (!isRange(request)) {
       throw new PosixError('EINVAL', `chunk ${id}: no such range`)
     }
     const range = await this.#options.disk.read(id, offset, Math.min(lengthBytes, CHUNK_MAX_BYTES), withOrigin)
@@ -231,6 +246,10 @@ export class ChunkService implements ChunkNodeApi {
 
 function isCount(value: number): boolean {
   return Number.isSafeInteger(value) && value >= 0
+}
+
+function isRange({ id, offset, lengthBytes }: GetRequest): boolean {
+  return isCount(id) && isCount(offset) && isCount(lengthBytes) && offset < CHUNK_MAX_BYTES
 }
 
 function checkIds(ids: readonly number[]): void {

@@ -25,8 +25,8 @@ import { sharePieces, type SharedBuffers } from '../shared-buffer.js'
 import { DirectChoice } from './direct-choice.js'
 import { DIRECT_MIN_BYTES, canBeDirect } from './direct-file.js'
 import { storeChunkFile } from './chunk-file.js'
-import { ChunkFiles, type StoredRange } from './chunk-files.js'
-import { InlineGate } from './inline-gate.js'
+import { ChunkFiles, type PlainRange, type StoredRange } from './chunk-files.js'
+import { InlineGate } from '../../base/inline-gate.js'
 import { storeTaskOf, syncTaskOf } from './journal-file.js'
 import { Journal, type JournalChunk } from './journal.js'
 import { KeyedLock } from './keyed-lock.js'
@@ -84,6 +84,8 @@ export interface ChunkDisk {
   sync(ids: readonly number[]): Promise<readonly number[]>
   /** Not verified. Errors: CHUNK_MISSING, CHUNK_CORRUPT. */
   read(id: number, offset: number, lengthBytes: number, withOrigin?: boolean): Promise<StoredRange>
+  /** As read, in this tick; null where that would make anybody wait, or does not succeed. */
+  readNow(id: number, offset: number, lengthBytes: number): PlainRange | null
   verify(id: number): Promise<Verdict>
   /** Sets a bad copy aside; nothing if it is gone or good by now. */
   quarantine(id: number): Promise<Verdict>
@@ -264,9 +266,16 @@ export class ChunkStore implements ChunkDisk {
     return this.#journal.get(id) === undefined ? this.#syncs.request(id) : Promise.resolve('synced')
   }
 
+  readNow(id: number, offset: number, lengthBytes: number): PlainRange | null {
+    const kept = this.#journal.get(id)
+    return kept === undefined ? this.#files.readNow(id, offset, lengthBytes) : rangeOf(kept)
+  }
+
   async read(id: number, offset: number, lengthBytes: number, withOrigin = false): Promise<StoredRange> {
     const kept = this.#journal.get(id)
-    if (kept !== undefined) return rangeOf(kept, withOrigin)
+    if (kept !== undefined) {
+      return { ...rangeOf(kept), origin: withOrigin ? decodePrefix(kept.file).header.origin : null }
+    }
     return await this.#files.read(id, offset, lengthBytes, withOrigin)
   }
 
@@ -325,13 +334,12 @@ export class ChunkStore implements ChunkDisk {
 }
 
 /** Of a chunk in the journal: all of it, from memory. */
-function rangeOf({ layout, file }: JournalChunk, withOrigin: boolean): StoredRange {
+function rangeOf({ layout, file }: JournalChunk): PlainRange {
   return {
     chunkLengthBytes: layout.lengthBytes,
     leaves: asBuffer(layout.leaves),
     firstLeaf: 0,
     data: file.subarray(layout.dataOffset),
     release: () => undefined,
-    origin: withOrigin ? decodePrefix(file).header.origin : null,
   }
 }

@@ -1,12 +1,22 @@
 /** Chunks of a node beside this process are read from its files; everything else is asked of the node. */
 import t from 'tap'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { systemClock } from '../../../src/base/clock.js'
 import { KIB, LEAF_BYTES, MIB } from '../../../src/base/limits.js'
 import type { ChunkNodeApi } from '../../../src/chunk/contract.js'
 import { ChunkFiles } from '../../../src/chunk/node/chunk-files.js'
 import { nearbyChunkNode } from '../../../src/chunk/node/nearby.js'
 import { SharedBuffers } from '../../../src/chunk/shared-buffer.js'
-import { CALL, VOLUME, failureOf, putRequest, randomChunk, startCluster, type TestChunk } from '../../helpers/chunks.js'
+import {
+  CALL,
+  VOLUME,
+  chunkFile,
+  failureOf,
+  putRequest,
+  randomChunk,
+  startCluster,
+  type TestChunk,
+} from '../../helpers/chunks.js'
 
 t.setTimeout(60_000)
 
@@ -69,3 +79,37 @@ t.test('a copy that was replaced by one that begins elsewhere is read again afte
   await api.reportBad(VOLUME, 5, CALL)
   t.ok(await isRight(api, chunk))
 })
+
+t.test(
+  'what was used lately is answered in the same tick, and only if it is right does a reader take it',
+  async (t) => {
+    const { cluster, node, api } = await ground(t)
+    const chunk = randomChunk(9, 5 * LEAF_BYTES + 1)
+    await api.put(putRequest(chunk), chunk.data, CALL)
+    const request = { volume: VOLUME, id: 9, offset: LEAF_BYTES + 5, lengthBytes: 100 }
+    t.equal(api.getNow?.(request), null, 'nothing is known of it yet')
+    t.ok(await isRight(api, chunk))
+    const now = api.getNow?.(request)
+    t.ok(now?.data.equals(chunk.bytes.subarray(LEAF_BYTES, 2 * LEAF_BYTES)))
+    now?.release()
+    t.equal(api.getNow?.({ ...request, volume: 'other' }), null)
+    t.equal(api.getNow?.({ ...request, offset: -1 }), null)
+    t.equal(api.getNow?.({ ...request, lengthBytes: 4 * MIB }), null, 'a long one is left to a worker')
+
+    const client = cluster.clientWith({ node: () => api })
+    const ref = { id: 9, lengthBytes: chunk.bytes.length, root: chunk.root }
+    node.calls.length = 0
+    t.ok((await client.read(ref, 100, 1000)).equals(chunk.bytes.subarray(100, 1100)))
+    t.strictSame(node.calls, [], 'the node has nothing to do with it')
+    const file = chunkFile(node.folder, 9)
+    const bytes = readFileSync(file)
+    bytes[bytes.length - 1] = 1 + (bytes.at(-1) ?? 0)
+    // In place: the file that may be open.
+    writeFileSync(file, bytes)
+    t.ok((await client.read(ref, 100, 1000)).equals(chunk.bytes.subarray(100, 1100)), 'other leaves are good')
+    const last = client.read(ref, 5 * LEAF_BYTES, 1)
+    t.equal(await failureOf(last), 'CHUNK_CORRUPT', 'one copy, and that one is bad')
+    await api.remove(VOLUME, [9], CALL)
+    t.equal(api.getNow?.(request), null, 'a removed one is not kept open')
+  },
+)

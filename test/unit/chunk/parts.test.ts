@@ -7,8 +7,9 @@ import { ByteBudget } from '../../../src/chunk/client/byte-budget.js'
 import { HedgeTimer } from '../../../src/chunk/client/latency.js'
 import { LeafCache } from '../../../src/chunk/client/leaf-cache.js'
 import { candidatesOf, readOrder, writeOrder, type Placement } from '../../../src/chunk/client/placement.js'
+import type { CancelSignal } from '../../../src/base/cancel.js'
 import { settledWithin, withDeadline } from '../../../src/chunk/deadline.js'
-import { InlineGate } from '../../../src/chunk/node/inline-gate.js'
+import { InlineGate } from '../../../src/base/inline-gate.js'
 import { KeyedLock } from '../../../src/chunk/node/keyed-lock.js'
 import { NodeHealth } from '../../../src/chunk/node-health.js'
 import { attempt, toChunkError, unwrap } from '../../../src/chunk/outcome.js'
@@ -66,7 +67,7 @@ t.test('a keyed lock is held by one at a time, and sets of keys do not deadlock'
 
 t.test('a deadline ends the wait, aborts the work and leaves no timer; an outer signal cancels', async (t) => {
   let aborted = false
-  const hang = (signal: AbortSignal): Promise<never> => {
+  const hang = (signal: CancelSignal): Promise<never> => {
     signal.addEventListener('abort', () => (aborted = true))
     return new Promise(() => undefined)
   }
@@ -105,7 +106,7 @@ t.test('a node in trouble is one for a while, longer each time, until it answers
   t.equal(health.expectedMs('a'), 12)
 })
 
-t.test('a stall closes the inline gate for a second', async (t) => {
+t.test('a stall closes the inline gate, a long one for long', async (t) => {
   const time = { ms: 0 }
   const gate = new InlineGate(clockAt(time), 100)
   t.ok(gate.allows(100))
@@ -113,9 +114,18 @@ t.test('a stall closes the inline gate for a second', async (t) => {
   gate.run(() => (time.ms += 0.5))
   t.ok(gate.allows(1))
   gate.run(() => (time.ms += 20))
+  time.ms += 399
   t.notOk(gate.allows(1))
-  time.ms += 1001
+  time.ms += 2
   t.ok(gate.allows(1))
+  gate.run(() => (time.ms += 500))
+  time.ms += 9999
+  t.notOk(gate.allows(1))
+  time.ms += 2
+  for (let run = 0; run < 7; run++) gate.run(() => (time.ms += 1))
+  t.ok(gate.allows(1), 'a few slow ones may be bad luck')
+  for (let run = 0; run < 7; run++) gate.run(() => (time.ms += 1))
+  t.notOk(gate.allows(1), 'more of them are a slow disk')
 })
 
 t.test('the hedge waits as long as slow reads of that size take, within bounds', async (t) => {

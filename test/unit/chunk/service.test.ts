@@ -74,6 +74,7 @@ function fullDisk(store: ChunkStore, full: Error): ChunkDisk {
     put: () => Promise.reject(full),
     sync: (ids) => store.sync(ids),
     read: (id, offset, lengthBytes) => store.read(id, offset, lengthBytes),
+    readNow: () => null,
     verify: (id) => store.verify(id),
     quarantine: (id) => store.quarantine(id),
     remove: (ids) => store.remove(ids),

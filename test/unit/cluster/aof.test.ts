@@ -1,4 +1,6 @@
 import t from 'tap'
+import { appendFileSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
 import { LocalAof, type AofDisk } from '../../../src/cluster/aof.js'
 
 /** A folder with an append-only file; says of each file what was on disk when a sync of it ended. */
@@ -113,4 +115,39 @@ t.test('the sync of every second leaves a file alone that has not grown', async 
 t.test('a folder that cannot be read is an error', async (t) => {
   const aof = new LocalAof('/nowhere/at/all')
   await t.rejects(aof.sync(), { code: 'METADATA_NOT_SYNCED' })
+})
+
+t.test(
+  'the syncs of one turn of the event loop share one; a failure is told to all of them, and to them alone',
+  async (t) => {
+    const disk = new Disk()
+    const aof = new LocalAof('/redis', disk)
+    disk.write(FIRST, 4)
+    await Promise.all([aof.sync(), aof.sync(), Promise.resolve().then(() => aof.sync())])
+    t.equal(disk.syncs, 1)
+    t.equal(disk.synced.get(FIRST), 4)
+    await Promise.all([aof.syncGrown(), aof.sync(), aof.syncGrown()])
+    t.equal(disk.opened, 1, 'two at once do not open the files twice')
+    disk.fail = true
+    const failed = [aof.sync(), aof.sync()]
+    for (const one of failed) await t.rejects(one, { code: 'METADATA_NOT_SYNCED' })
+    disk.fail = false
+    disk.manifest = 'rewritten'
+    await aof.sync()
+    await aof.close()
+    t.equal(disk.opened, 0)
+  },
+)
+
+t.test('real files: what has grown by little or by much is synced, and a file that is gone is an error', async (t) => {
+  const folder = t.testdir({ appendonlydir: { 'appendonly.aof.manifest': 'x', [FIRST]: 'some' } })
+  const file = join(folder, 'appendonlydir', FIRST)
+  const aof = new LocalAof(folder)
+  for (const bytes of [0, 10, 3_000_000, 10]) {
+    appendFileSync(file, Buffer.alloc(bytes))
+    await aof.sync()
+  }
+  rmSync(join(folder, 'appendonlydir', 'appendonly.aof.manifest'))
+  await t.rejects(aof.sync(), { code: 'METADATA_NOT_SYNCED' })
+  await aof.close()
 })
