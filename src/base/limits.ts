@@ -10,8 +10,10 @@ export const GIB = 1024 * MIB
 
 /** A chunk is at most this long; a volume may choose less at format. */
 export const CHUNK_MAX_BYTES = 4 * MIB
-/** The unit of verification inside a chunk: SHA-256 of each leaf. */
-export const LEAF_BYTES = 64 * KIB
+/** The unit of verification inside a chunk: SHA-256 of each leaf. docs/decisions/2026-11-21-leaves-of-16-kib.md */
+export const LEAF_BYTES = 16 * KIB
+/** Chunks up to this length go to every owner at once, and into a node's journal; no volume has shorter ones by choice. */
+export const SMALL_CHUNK_BYTES = 64 * KIB
 /** An extent map covers this much of a file; a chunk never holds data of two windows. */
 export const WINDOW_BYTES = 64 * MIB
 export const HASH_BYTES = 32
@@ -52,5 +54,6 @@ export const FRAME_PAYLOAD_MAX_BYTES = CHUNK_MAX_BYTES + 1 * MIB
 export const HASH_INLINE_MAX_BYTES = 128 * KIB
 
 invariant(CHUNK_MAX_BYTES % LEAF_BYTES === 0, 'a chunk is a whole number of leaves')
+invariant(SMALL_CHUNK_BYTES % LEAF_BYTES === 0, 'a small chunk may be whole leaves')
 invariant(WINDOW_BYTES % CHUNK_MAX_BYTES === 0, 'a window is a whole number of chunks')
 invariant(FRAME_PAYLOAD_MAX_BYTES > CHUNK_MAX_BYTES, 'a chunk fits into a frame')

@@ -3,7 +3,7 @@
  * reached over RPC (remote.ts) or lives in the same process (node/service.ts).
  *
  * A chunk is an immutable blob. Its id is unique in the volume for ever and below 2^53 (the session's id block times
- * 2^24, plus a counter). Its root hash is SHA-256 over the SHA-256 of each 64 KiB leaf.
+ * 2^24, plus a counter). Its root hash is SHA-256 over the SHA-256 of each 16 KiB leaf.
  */
 
 import type { CancelSignal } from '../base/cancel.js'

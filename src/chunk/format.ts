@@ -4,7 +4,7 @@
  *
  *     offset  bytes
  *          0      8  magic "RINGCHNK"
- *          8      4  format version, 1
+ *          8      4  format version, 2 (1 had leaves of 64 KiB)
  *         12      4  header length H = 96 + 16 * extents + 32
  *         16     16  volume uuid
  *         32      8  chunk id
@@ -23,7 +23,7 @@
  * the file gives everything. A larger chunk has its data on a page boundary: leaf k is at P + k * LEAF_BYTES, any run of
  * leaves is one pread of whole pages, and P follows from the header (which the store keeps in memory).
  */
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { PosixError } from '../base/errno.js'
 import { RingfsError } from '../base/errors.js'
 import { invariant } from '../base/invariant.js'
@@ -32,7 +32,7 @@ import { ORIGIN_EXTENTS_MAX, type ChunkOrigin, type ChunkOriginExtent } from './
 import { rootOf } from './hash.js'
 
 const MAGIC = Buffer.from('RINGCHNK', 'latin1')
-export const CHUNK_FORMAT_VERSION = 1
+export const CHUNK_FORMAT_VERSION = 2
 const FIXED_BYTES = 96
 const EXTENT_BYTES = 16
 const PAGE_BYTES = 4096
@@ -48,7 +48,7 @@ export const PREFIX_MAX_BYTES =
   (CHUNK_MAX_BYTES / LEAF_BYTES) * HASH_BYTES +
   PAGE_BYTES
 /** Enough for the prefix of nearly every chunk, and for all of a small one. */
-export const PREFIX_PROBE_BYTES = PAGE_BYTES
+export const PREFIX_PROBE_BYTES = 3 * PAGE_BYTES
 
 export interface ChunkHeader {
   /** Volume uuid, lower case with dashes. */
@@ -122,7 +122,7 @@ function readU64(from: Buffer, at: number): number {
 }
 
 function sha256(bytes: Uint8Array): Buffer {
-  return createHash('sha256').update(bytes).digest()
+  return hash('sha256', bytes, 'buffer')
 }
 
 function corrupt(why: string): RingfsError {
@@ -179,10 +179,10 @@ export function prefixBytesOf(start: Buffer): number {
   if (start.length < FIXED_BYTES) throw corrupt('it is shorter than a header')
   if (!start.subarray(0, 8).equals(MAGIC)) throw corrupt('no chunk magic')
   const version = start.readUInt32LE(8)
-  if (version > CHUNK_FORMAT_VERSION) {
+  // An older one is no bad copy, either.
+  if (version !== CHUNK_FORMAT_VERSION) {
     throw new RingfsError('VOLUME_NEWER', `chunk file of format ${version}; this ringfs knows ${CHUNK_FORMAT_VERSION}`)
   }
-  if (version !== CHUNK_FORMAT_VERSION) throw corrupt(`format version ${version}`)
   const lengthBytes = start.readUInt32LE(40)
   const extents = start.readUInt32LE(44)
   if (lengthBytes === 0 || lengthBytes > CHUNK_MAX_BYTES) throw corrupt('data length out of bounds')

@@ -17,7 +17,7 @@ export interface SharedLease {
   readonly release: () => void
 }
 
-const SMALLEST_BYTES = 64 * KIB
+const SMALLEST_BYTES = 16 * KIB
 const ALIGNED_MIN_BYTES = 256 * KIB
 /** Kept for reuse; what is given back beyond it is dropped. */
 const KEEP_BYTES_DEFAULT = 64 * MIB

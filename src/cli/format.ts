@@ -1,5 +1,5 @@
 import { Command } from 'commander'
-import { LEAF_BYTES } from '../base/limits.js'
+import { SMALL_CHUNK_BYTES } from '../base/limits.js'
 import { connectRedis } from '../cluster/redis.js'
 import { formatVolume, type FormatOptions } from '../meta/format.js'
 import { byteSize, integer } from './arguments.js'
@@ -30,7 +30,7 @@ export function formatCommand(surroundings: Surroundings): Command {
     .option('--replicas <n>', 'copies of each chunk, on different nodes (default: 1)', integer(1))
     .option('--write-quorum <n>', 'copies that must be there before a write counts (default: the majority)', integer(1))
     .option('--partitions <n>', 'shares of the metadata, to spread over Redis masters (default: 256)', integer(1))
-    .option('--chunk-size <bytes>', `largest chunk, ${LEAF_BYTES / 1024}K to 4M (default: 4M)`, byteSize)
+    .option('--chunk-size <bytes>', `largest chunk, ${SMALL_CHUNK_BYTES / 1024}K to 4M (default: 4M)`, byteSize)
     .option('--meta-replicas <n>', 'Redis replicas that fsync waits for (default: 0)', integer(0))
     .addHelpText('after', EXAMPLES)
     .action(async (url: string, _options: Options, command: Command) => {

@@ -5,11 +5,11 @@ import { systemClock, type Clock } from '../base/clock.js'
 import { RingfsError } from '../base/errors.js'
 import {
   CHUNK_MAX_BYTES,
-  LEAF_BYTES,
   PARTITIONS_DEFAULT,
   PARTITIONS_MAX,
   REPLICAS_MAX,
   ROOT_INO,
+  SMALL_CHUNK_BYTES,
   WINDOW_BYTES,
 } from '../base/limits.js'
 import { FORMAT_VERSION, type RedisStore, type VolumeSettings } from '../cluster/contract.js'
@@ -22,7 +22,7 @@ const Settings = z
     uuid: z.uuid(),
     formatVersion: z.int().min(1),
     partitions: z.int().min(1).max(PARTITIONS_MAX),
-    chunkBytes: z.int().min(LEAF_BYTES).max(CHUNK_MAX_BYTES),
+    chunkBytes: z.int().min(SMALL_CHUNK_BYTES).max(CHUNK_MAX_BYTES),
     replicas: z.int().min(1).max(REPLICAS_MAX),
     writeQuorum: z.int().min(1),
     createdMs: z.int(),

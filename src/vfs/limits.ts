@@ -47,7 +47,7 @@ export const DEFAULT_LIMITS: VfsLimits = {
   readAheadBytes: 16 * MIB,
   chunkReads: 32,
   readBytes: 64 * MIB,
-  cloneBytes: LEAF_BYTES,
+  cloneBytes: 64 * KIB,
   attrs: 100_000,
   dentries: 100_000,
   extentPieces: 500_000,

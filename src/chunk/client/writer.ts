@@ -10,7 +10,7 @@
 import { Cancellation, type CancelSignal } from '../../base/cancel.js'
 import { PosixError } from '../../base/errno.js'
 import { RingfsError, messageOf } from '../../base/errors.js'
-import { KIB } from '../../base/limits.js'
+import { SMALL_CHUNK_BYTES } from '../../base/limits.js'
 import type { ChunkOrigin, ChunkWriteOptions, PutReply, PutRequest } from '../contract.js'
 import { Gate, settledWithin, withDeadline } from '../deadline.js'
 import { sumBytes } from '../hash.js'
@@ -21,8 +21,6 @@ import { candidatesOf, writeOrder, type Candidate } from './placement.js'
 
 /** The data is safe by then: a deadline that has just passed must not make it a failure. */
 const QUEUE_MIN_MS = 2000
-/** Up to this length a chunk goes to every owner from here. */
-const FAN_OUT_MAX_BYTES = 64 * KIB
 /** Once enough have a small chunk, the rest may take this long before they are left to the queue. */
 const GRACE_MS = 250
 const TROUBLED_GRACE_MS = 20
@@ -101,7 +99,7 @@ export class ChunkWrite {
   }
 
   get #isSmall(): boolean {
-    return this.#options.durability !== 'async' && sumBytes(this.#chunk.data) <= FAN_OUT_MAX_BYTES
+    return this.#options.durability !== 'async' && sumBytes(this.#chunk.data) <= SMALL_CHUNK_BYTES
   }
 
   /**

@@ -18,7 +18,7 @@ import {
   unlinkSync,
   writevSync,
 } from 'node:fs'
-import { HASH_BYTES, LEAF_BYTES } from '../../base/limits.js'
+import { LEAF_BYTES } from '../../base/limits.js'
 import { RingfsError, hasCode, messageOf } from '../../base/errors.js'
 import { invariant } from '../../base/invariant.js'
 import { PREFIX_PROBE_BYTES, decodePrefix, prefixBytesOf, type ChunkPrefix } from '../format.js'
@@ -29,6 +29,8 @@ import type { ChunkLayout, ReadResult, ReadTask, StoreResult, StoreTask, Verdict
 
 /** writev(2) takes at most IOV_MAX pieces. */
 const IOV_MAX = 1024
+/** Whole leaves that are read at once to be verified. */
+const VERIFY_BYTES = 8 * LEAF_BYTES
 
 /** Errors: RingfsError CHUNK_CORRUPT (data does not match its hashes), CHUNK_CONFLICT, or what the disk says. */
 export function storeChunkFile(task: StoreTask): StoreResult {
@@ -271,12 +273,13 @@ function verifyBody(fd: number, prefix: ChunkPrefix): Verdict {
   const bad = (why: string): Verdict => ({ state: 'bad', root: header.root, why })
   const { size } = fstatSync(fd)
   if (size !== dataOffset + header.lengthBytes) return bad(`the file has ${size} bytes`)
-  const memory = Buffer.allocUnsafe(Math.min(LEAF_BYTES, header.lengthBytes))
-  for (let leaf = 0; leaf * HASH_BYTES < leaves.length; leaf++) {
-    const from = leaf * LEAF_BYTES
+  const memory = Buffer.allocUnsafe(Math.min(VERIFY_BYTES, header.lengthBytes))
+  for (let from = 0; from < header.lengthBytes; from += VERIFY_BYTES) {
     const data = memory.subarray(0, header.lengthBytes - from)
     const got = readInto(fd, dataOffset + from, data)
-    if (firstBadLeaf([data.subarray(0, got)], leaves, leaf) >= 0) return bad(`leaf ${leaf} does not match its hash`)
+    if (got < data.length) return bad('the file became shorter')
+    const leaf = firstBadLeaf([data], leaves, from / LEAF_BYTES)
+    if (leaf >= 0) return bad(`leaf ${leaf} does not match its hash`)
   }
   return { state: 'good', root: header.root }
 }

@@ -13,7 +13,7 @@ import { join } from 'node:path'
 import type { Clock } from '../../base/clock.js'
 import { PosixError } from '../../base/errno.js'
 import { RingfsError } from '../../base/errors.js'
-import { HASH_BYTES, HASH_INLINE_MAX_BYTES } from '../../base/limits.js'
+import { HASH_INLINE_MAX_BYTES, SMALL_CHUNK_BYTES } from '../../base/limits.js'
 import type { Log } from '../../base/log.js'
 import type { ChunkOrigin } from '../contract.js'
 import { decodePrefix, encodePrefix, type ChunkHeader } from '../format.js'
@@ -24,7 +24,7 @@ import type { Job, WorkerPool } from '../pool.js'
 import { sharePieces, type SharedBuffers } from '../shared-buffer.js'
 import { DirectChoice } from './direct-choice.js'
 import { DIRECT_MIN_BYTES, canBeDirect } from './direct-file.js'
-import { storeChunkFile } from './chunk-file.js'
+import { leafSpan, storeChunkFile } from './chunk-file.js'
 import { ChunkFiles, type PlainRange, type StoredRange } from './chunk-files.js'
 import { InlineGate } from '../../base/inline-gate.js'
 import { storeTaskOf, syncTaskOf } from './journal-file.js'
@@ -180,7 +180,7 @@ export class ChunkStore implements ChunkDisk {
       if (known.root.equals(root)) return true
       throw new RingfsError('CHUNK_CONFLICT', `chunk ${id} exists already with other contents`)
     }
-    if (!sync || chunk.leaves.length > HASH_BYTES) return false
+    if (!sync || sumBytes(data) > SMALL_CHUNK_BYTES) return false
     // A copy: nobody changes it while it is verified and written.
     const file = Buffer.concat([prefix, ...data])
     const bytes = file.subarray(prefix.length)
@@ -268,13 +268,16 @@ export class ChunkStore implements ChunkDisk {
 
   readNow(id: number, offset: number, lengthBytes: number): PlainRange | null {
     const kept = this.#journal.get(id)
-    return kept === undefined ? this.#files.readNow(id, offset, lengthBytes) : rangeOf(kept)
+    return kept === undefined ? this.#files.readNow(id, offset, lengthBytes) : rangeOf(kept, offset, lengthBytes)
   }
 
   async read(id: number, offset: number, lengthBytes: number, withOrigin = false): Promise<StoredRange> {
     const kept = this.#journal.get(id)
     if (kept !== undefined) {
-      return { ...rangeOf(kept), origin: withOrigin ? decodePrefix(kept.file).header.origin : null }
+      return {
+        ...rangeOf(kept, offset, lengthBytes),
+        origin: withOrigin ? decodePrefix(kept.file).header.origin : null,
+      }
     }
     return await this.#files.read(id, offset, lengthBytes, withOrigin)
   }
@@ -333,13 +336,14 @@ export class ChunkStore implements ChunkDisk {
   }
 }
 
-/** Of a chunk in the journal: all of it, from memory. */
-function rangeOf({ layout, file }: JournalChunk): PlainRange {
+/** Of a chunk in the journal, from memory. */
+function rangeOf({ layout, file }: JournalChunk, offset: number, lengthBytes: number): PlainRange {
+  const { firstLeaf, from, to } = leafSpan(offset, lengthBytes, layout.lengthBytes)
   return {
     chunkLengthBytes: layout.lengthBytes,
     leaves: asBuffer(layout.leaves),
-    firstLeaf: 0,
-    data: file.subarray(layout.dataOffset),
+    firstLeaf,
+    data: file.subarray(layout.dataOffset + from, layout.dataOffset + to),
     release: () => undefined,
   }
 }

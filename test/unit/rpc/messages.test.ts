@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { RingfsError } from '../../../src/base/errors.js'
+import { CHUNK_MAX_BYTES, LEAF_BYTES } from '../../../src/base/limits.js'
 import { CHUNK_GET, CHUNK_METHODS, CHUNK_PUT, CHUNK_SYNC } from '../../../src/rpc/messages-chunk.js'
 import {
   FILE_METHODS,
@@ -107,7 +108,7 @@ t.test('what is decoded is checked: lengths of hashes, ranges, missing parts', a
   }
   for (const [part, bad] of [
     ['root', { ...good, root: Buffer.alloc(31) }],
-    ['leaves', { ...good, leaves: Buffer.alloc(64 * 32 + 1) }],
+    ['leaves', { ...good, leaves: Buffer.alloc((CHUNK_MAX_BYTES / LEAF_BYTES) * 32 + 1) }],
     ['volume', { ...good, volume: 'v'.repeat(200) }],
   ] as const) {
     t.throws(() => CHUNK_PUT.request.decode(CHUNK_PUT.request.encode(bad)), {
