@@ -1,6 +1,7 @@
 /** `ringfs`: all commands, and what they have in common. */
 import { Command, Option } from 'commander'
 import { VERSION } from '../main/version.js'
+import { benchCommand } from './bench/index.js'
 import { downCommand } from './down.js'
 import { registerFileCommands } from './files/index.js'
 import { formatCommand } from './format.js'
@@ -16,7 +17,7 @@ import { upCommand } from './up.js'
 
 const COMMANDS = [
   ...[upCommand, downCommand, formatCommand, nodeCommand, mountCommand, umountCommand, statusCommand],
-  ...[statsCommand, installMountHelperCommand],
+  ...[statsCommand, benchCommand, installMountHelperCommand],
 ]
 
 const EXAMPLES = `

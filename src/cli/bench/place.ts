@@ -1,0 +1,86 @@
+/** The folder that the bench works in: made in the folder that is measured, and removed whatever happens. */
+import { mkdtemp, realpath, rm, stat, statfs, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { RingfsError, messageOf } from '../../base/errors.js'
+import { runCommand } from '../../fuse/command.js'
+import { readMounts } from '../../fuse/mounts.js'
+import { humanBytes } from '../units.js'
+
+const PREFIX = 'ringfs-bench-'
+const DROP_CACHES = '/proc/sys/vm/drop_caches'
+/** proc_sys_vm(5): pages, names and attributes. */
+const DROP_ALL = '3'
+const SYNC_TIMEOUT_MS = 120_000
+
+export interface Place {
+  /** What was asked to be measured, by its real path. */
+  readonly measured: string
+  /** `ext4`, `fuse.ringfs`, … */
+  readonly fsType: string
+  /** Of the bench alone. */
+  readonly folder: string
+}
+
+/** Errors: RingfsError USAGE, saying what is wrong with the folder. */
+export async function makePlace(path: string, neededBytes: number, neededFiles: number): Promise<Place> {
+  const measured = await folderAt(path)
+  const { bavail, bsize, files, ffree } = await statfs(measured)
+  const freeBytes = bavail * bsize
+  if (freeBytes < neededBytes) {
+    const space = `${humanBytes(freeBytes)} are free there, ${humanBytes(neededBytes)} are needed`
+    throw new RingfsError('USAGE', `too little space on ${path} (${space}): give a smaller --size or fewer --files`)
+  }
+  // Some file systems do not say how many files there may be.
+  if (files > 0 && ffree < neededFiles) {
+    throw new RingfsError('USAGE', `${path} has room for ${ffree} more files: give fewer --files`)
+  }
+  try {
+    return { measured, fsType: await fsTypeOf(measured), folder: await mkdtemp(join(measured, PREFIX)) }
+  } catch (error) {
+    throw new RingfsError('USAGE', `nothing can be made in ${path}: ${because(error)}`, { cause: error })
+  }
+}
+
+async function folderAt(path: string): Promise<string> {
+  try {
+    const real = await realpath(path)
+    if ((await stat(real)).isDirectory()) return real
+  } catch (error) {
+    throw new RingfsError('USAGE', `${path} cannot be reached: ${messageOf(error)}`, { cause: error })
+  }
+  throw new RingfsError('USAGE', `${path} is not a folder`)
+}
+
+function because(error: unknown): string {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined
+  if (code === 'EROFS') return 'it is read-only'
+  if (code === 'EACCES' || code === 'EPERM') return 'you have no right to'
+  return messageOf(error)
+}
+
+/** The mount that a path lies on is the one with the longest path of those above it; the last one of several there. */
+async function fsTypeOf(path: string): Promise<string> {
+  const above = (await readMounts()).filter(
+    ({ mountpoint }) => mountpoint === '/' || path === mountpoint || path.startsWith(`${mountpoint}/`),
+  )
+  const nearest = Math.max(0, ...above.map(({ mountpoint }) => mountpoint.length))
+  return above.findLast(({ mountpoint }) => mountpoint.length === nearest)?.fsType ?? 'unknown'
+}
+
+export async function removePlace({ folder }: Place): Promise<void> {
+  await rm(folder, { recursive: true, force: true, maxRetries: 3 })
+}
+
+/**
+ * Makes the kernel forget everything that it caches, of this machine. Answers why that cannot be, or undefined. What is written
+ * first goes to its disk, for only what is there can be forgotten.
+ */
+export async function dropCaches({ folder }: Place): Promise<string | undefined> {
+  await runCommand('sync', ['--file-system', folder], SYNC_TIMEOUT_MS)
+  try {
+    await writeFile(DROP_CACHES, DROP_ALL)
+    return undefined
+  } catch {
+    return 'dropping the caches of the kernel needs root'
+  }
+}
