@@ -48,12 +48,15 @@ import { Ranges } from './ranges.js'
 import { Reaper, allPartitions, each, releaseSession } from './recovery.js'
 import { Session } from './session.js'
 import { restartIfGone, untilDone } from './transaction.js'
+import { UncertainChanges } from './uncertain.js'
 import { Xattrs } from './xattrs.js'
 
 const SESSION_TTL_MS = 30_000
 const INTENT_TIMEOUT_MS = 5_000
 const OPERATION_DEADLINE_MS = 30_000
 const SYNC_TIMEOUT_MS = 10_000
+/** No session has this number. */
+const NOBODY = -1
 
 export interface MetaOptions {
   readonly log: Log
@@ -95,6 +98,7 @@ class RedisMeta implements MetaStore {
   readonly #xattrs: Xattrs
   readonly #locks: Locks
   readonly #neighbours: Neighbours
+  readonly #uncertain = new UncertainChanges(() => this.caughtUp())
   #reaper: Reaper | undefined
   #subscription: Subscription | undefined
   #isSubscribed = false
@@ -146,12 +150,19 @@ class RedisMeta implements MetaStore {
       this.#listener({ kind: 'locksLost' })
     }
     this.#session.onDead = () => this.#reopen()
+    this.#session.onJudged = (p, low) => {
+      this.#uncertain.judged(p, low)
+    }
+    this.#session.onUncertain = (p, sequence) => {
+      this.#uncertain.failed(p, sequence)
+      this.#forgetAll()
+    }
     await this.#session.open()
-    const channels = allPartitions(this.#core).map((p) => this.#core.keys.partition(p).channel)
+    const channels = new Map(allPartitions(this.#core).map((p) => [this.#core.keys.partition(p).channel, p]))
     this.#subscription = await this.#store.subscribe(
-      channels,
-      (_channel, message) => {
-        this.#receive(message)
+      [...channels.keys()],
+      (channel, message) => {
+        this.#receive(channels.get(channel) ?? 0, message)
       },
       (healthy) => {
         this.#isSubscribed = healthy
@@ -184,9 +195,17 @@ class RedisMeta implements MetaStore {
     this.#listener = listener
   }
 
-  #receive(message: Buffer): void {
+  #receive(p: number, message: Buffer): void {
     this.#locks.receive(message)
-    for (const event of decodeEvents(message, this.#session.id, this.#log)) this.#listener(event)
+    const own = this.#uncertain.has(p) ? NOBODY : this.#session.id
+    for (const event of decodeEvents(message, own, this.#log)) this.#listener(event)
+  }
+
+  /** What is cached may be false, and nothing tells what of it. */
+  #forgetAll(): void {
+    if (!this.coherent) return
+    this.#listener({ kind: 'lost' })
+    this.#listener({ kind: 'back' })
   }
 
   #tellCoherence(): void {

@@ -11,6 +11,7 @@
  */
 import { hostname } from 'node:os'
 import type { Clock } from '../base/clock.js'
+import { leavesDoubt } from '../base/doubt.js'
 import { PosixError } from '../base/errno.js'
 import { messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
@@ -48,6 +49,10 @@ export class Session {
   #isClosed = false
   /** Called when the lease lapsed (false) and when it is good again (true). */
   onLive: (live: boolean) => void = () => undefined
+  /** Called when a change of a partition was sent, and whether it was made is not known. */
+  onUncertain: (p: number, sequence: number) => void = () => undefined
+  /** Called when a change was judged: what is below `low` in the partition is not wanted any more. */
+  onJudged: (p: number, low: number) => void = () => undefined
   /** Called when another client has marked this session dead, before anything is sent in the next. */
   onEnded: () => void = () => undefined
   /** Called when another client has marked this session dead and a new id was taken. */
@@ -129,8 +134,14 @@ export class Session {
         ),
       )
       // One of these two was not judged at all: what came with it is in the table still.
-      if (reply.status !== STATUS_DEAD_SESSION && reply.status !== STATUS_STALE) unacknowledged = [sequence]
+      if (reply.status !== STATUS_DEAD_SESSION && reply.status !== STATUS_STALE) {
+        unacknowledged = [sequence]
+        this.onJudged(p, low)
+      }
       return this.#judge(reply)
+    } catch (error) {
+      if (leavesDoubt(error)) this.onUncertain(p, sequence)
+      throw error
     } finally {
       this.#inFlight.delete(sequence)
       if (session === this.#id) this.#giveAnswered(p, unacknowledged)

@@ -51,7 +51,7 @@ export class BesideKernel implements VfsContract {
     return this.#changes(link, () => this.coherence.invalidate({ kind: 'attr', ino }))
   }
   unlink(caller: Caller, parent: number, name: Buffer): Promise<void> {
-    return this.#renames(parent, name, () => this.#vfs.unlink(caller, parent, name))
+    return this.#replaces(caller, parent, name, () => this.#vfs.unlink(caller, parent, name))
   }
   rmdir(caller: Caller, parent: number, name: Buffer): Promise<void> {
     return this.#renames(parent, name, () => this.#vfs.rmdir(caller, parent, name))
@@ -64,8 +64,10 @@ export class BesideKernel implements VfsContract {
     newName: Buffer,
     flags: RenameFlags,
   ): Promise<void> {
-    return this.#renames(parent, name, () =>
-      this.#renames(newParent, newName, () => this.#vfs.rename(caller, parent, name, newParent, newName, flags)),
+    return this.#replaces(caller, parent, name, () =>
+      this.#replaces(caller, newParent, newName, () =>
+        this.#vfs.rename(caller, parent, name, newParent, newName, flags),
+      ),
     )
   }
 
@@ -168,6 +170,15 @@ export class BesideKernel implements VfsContract {
   #opened<T extends OpenedFile>(file: T): T {
     this.#inos.set(file.handle, file.attr.ino)
     return file
+  }
+
+  /** The inode that a name means loses it, or gets another: the kernel may know it by other names. */
+  async #replaces<T>(caller: Caller, parent: number, name: Buffer, change: () => Promise<T>): Promise<T> {
+    // What is known already costs nothing; else it is asked for, so that it is known to #renames.
+    if (this.coherence.entry(parent, name) === undefined) {
+      await this.#vfs.lookup(caller, parent, name).catch(() => undefined)
+    }
+    return this.#renames(parent, name, change)
   }
 
   /** What a name means changes, with what it meant before, and its directory. */

@@ -55,6 +55,8 @@ export class Coherence implements VfsCoherence {
   onEvent(event: MetaEvent): void {
     switch (event.kind) {
       case 'lost':
+      // Pages may have come to the kernel meanwhile, without a lifetime, and what changed them was not heard.
+      case 'back':
         this.#listener({ kind: 'all' })
         return
       case 'entry':
@@ -65,8 +67,6 @@ export class Coherence implements VfsCoherence {
       case 'data':
         this.#listener(event)
         return
-      case 'back':
-      // Nothing is kept that was not dropped when it was lost: lifetimes were 0.
       case 'locksLost':
     }
   }

@@ -4,6 +4,7 @@
  * Invariant: while it is under way, no answer about the directories' attributes is cached or has a lifetime. Afterwards they are
  * known as the change itself left them, unless something else was said of them since it began.
  */
+import { leavesDoubt } from '../base/doubt.js'
 import type { Attr, SawDirectory } from '../meta/contract.js'
 import type { AttrCache, DentryCache } from './cache.js'
 import type { Freshness } from './freshness.js'
@@ -34,6 +35,13 @@ export async function changeNames<T>(
     const reply = await change((attr) => seen.set(attr.ino, attr))
     meanings = means(reply)
     return reply
+  } catch (error) {
+    // It may have been made all the same, and whatever the names meant have changed with it.
+    if (leavesDoubt(error)) {
+      fresh.lost()
+      attrs.clear()
+    }
+    throw error
   } finally {
     for (const [at, entry] of entries.entries()) dentries.settle(entry, meanings[at])
     for (const directory of directories) attrs.settle(directory, seen.get(directory.ino) ?? null)

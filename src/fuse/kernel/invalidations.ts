@@ -42,6 +42,8 @@ interface GivenEntry extends Given {
   readonly ino: number
   readonly isDirectory: boolean
   holds: boolean
+  /** What the name meant before this kernel moved `ino` there; 0: nothing, or that is not known. */
+  readonly replaced: number
   /** Moved there by this kernel. */
   movedTo?: Name | undefined
 }
@@ -100,7 +102,7 @@ export class Invalidations {
   /** The name goes out with a lifetime; null: that there is none. */
   named(parent: number, name: Buffer, attr: Attr | null): boolean {
     const movedTo = this.#lastEntry({ parent, name })?.movedTo
-    const what = { ino: attr?.ino ?? 0, isDirectory: attr?.type === 'directory', movedTo }
+    const what = { ino: attr?.ino ?? 0, isDirectory: attr?.type === 'directory', replaced: 0, movedTo }
     return this.#entries.add(entryKey(parent, name), { atMs: this.#nowMs(), holds: true, ...what })
   }
 
@@ -130,6 +132,13 @@ export class Invalidations {
       case 'all':
         this.#dropAll()
     }
+  }
+
+  /** What the name means may have changed, and with it what it meant before, and its directory. */
+  doubt({ parent, name }: Name): void {
+    const { ino = 0, replaced = 0 } = this.#lastEntry({ parent, name }) ?? {}
+    this.#dropEntry(parent, name)
+    for (const one of [parent, ino, replaced]) if (one !== 0) this.drop(one, false)
   }
 
   /** Now, whoever is asking: somebody waits for it. */
@@ -166,7 +175,8 @@ export class Invalidations {
     const { notifier } = this.#options
     const isDropped = !given.holds && !notifier.isSettled('entry', entryKey(from.parent, from.name))
     const { ino, isDirectory } = given
-    const moved = { ino, isDirectory, atMs: this.#nowMs(), holds: true, movedTo: other?.movedTo }
+    const replaced = other?.ino ?? 0
+    const moved = { ino, isDirectory, replaced, atMs: this.#nowMs(), holds: true, movedTo: other?.movedTo }
     const isKept = this.#entries.add(entryKey(to.parent, to.name), moved)
     const left = this.#lastEntry(from)
     if (left !== undefined) left.movedTo = to

@@ -21,6 +21,7 @@ import type { Attr, VfsCoherence } from '../../vfs/contract.js'
 import { Retries } from './doubts.js'
 import { Invalidations, LIFETIME_MAX_MS, type Name } from './invalidations.js'
 import type { Notifier } from './notifier.js'
+import type { Touched } from './touched.js'
 import type { Lifetimes } from './wire.js'
 
 /** Files whose pages' versions are known. */
@@ -128,6 +129,13 @@ export class KernelCache {
    */
   overtook(ino: number): void {
     this.#told?.dropRecent(ino)
+  }
+
+  /** Whether these were changed is not known: the kernel, which takes them for unchanged, must ask. */
+  doubt({ names, attrs, contents }: Touched): void {
+    for (const name of names) this.#told?.doubt(name)
+    for (const ino of attrs) this.#told?.drop(ino, false)
+    for (const ino of contents) this.#told?.drop(ino, this.#forgotPages || this.#pages.has(ino))
   }
 
   /** A rename is about to be done. It may fail: nothing is lost by that. */

@@ -10,7 +10,10 @@
  *
  *   post --node not in use--> ready -> with a thread --> done     posted again meanwhile: once more from the start
  *        --in use--> parked --quiet--> ready
- *                           --patience over--> `overdue` has another way; else ready all the same
+ *                           --patience over--> `overdue` has another way; else ready, if enough threads are left
+ *
+ * When all threads wait in the kernel, what is ready goes by `overdue`, too: so directories that hang hold up no others. Where
+ * there is no such way, some threads are kept for directories that are not in use.
  *
  * Who holds such a lock in this mount has a request here: parked until there is none, a notice does not wait in the kernel but
  * for requests that are not read yet. That matters when this process is killed: a thread that waits there dies only when
@@ -57,6 +60,14 @@ const LANES: Readonly<Record<LaneName, LaneSettings>> = {
 const PARKED_LOOK_MS = 1
 /** Notices of a lane with its threads at once: the rest waits here, where the same one twice is one. */
 const WINDOW = 256
+
+/** Of the threads of a lane: for directories that are not in use. */
+const SPARE_THREADS = 2
+/** No thread came back for so long, and how often that is looked at. */
+const CROWD_MS = 20
+const CROWD_LOOK_MS = 10
+
+const NEW = { state: 'ready', readyMs: 0, isPatient: false, isStale: false } as const
 
 /** ENOENT: not cached. ENOTDIR: nor its directory. EBADF, ENODEV, ECONNABORTED, ENOTCONN: the mount is going or gone. */
 const EXPECTED = new Set([2, 20, 9, 19, 103, 107])
@@ -109,6 +120,10 @@ interface Notice {
   readonly bytes: Buffer
   readonly sinceMs: number
   state: 'parked' | 'ready' | 'sent'
+  /** When it became ready, on the monotonic clock. */
+  readyMs: number
+  /** Its directory was in use when it became ready. */
+  isPatient: boolean
   /** Posted again while a thread had it. */
   isStale: boolean
   readonly waiting: (() => void)[]
@@ -120,12 +135,18 @@ class Lane {
   readonly #patienceMs: number
   readonly #timer: Timer
   readonly #threads: NotifierThreads
+  readonly #threadCount: number
   readonly #notices = new Map<number | string, Notice>()
   /** Since when, on the monotonic clock. */
   readonly #parked = new Map<Notice, number>()
   overdue: () => boolean = () => false
   readonly #ready = new Set<Notice>()
-  readonly #sent = new Map<number, Notice>()
+  /** Given to threads; null: `overdue` took it meanwhile. */
+  readonly #sent = new Map<number, Notice | null>()
+  /** Those ready or sent whose directory was in use. */
+  #patient = 0
+  #lastDoneMs = -Infinity
+  #isWatchingCrowd = false
   #nextId = 1
   #isClosed = false
 
@@ -133,6 +154,7 @@ class Lane {
     this.#options = options
     this.#timer = timer
     this.#patienceMs = patienceMs
+    this.#threadCount = threads
     this.#threads = options.start(threads, (id, errno) => {
       this.#done(id, errno)
     })
@@ -147,7 +169,7 @@ class Lane {
     const known = this.#notices.get(key)
     if (known === undefined) {
       const sinceMs = this.#options.clock.monotonicMs()
-      const notice: Notice = { key, node, bytes, sinceMs, state: 'ready', isStale: false, waiting: [], onDone }
+      const notice: Notice = { key, node, bytes, sinceMs, ...NEW, waiting: [], onDone }
       this.#notices.set(key, notice)
       this.#route(notice)
       return
@@ -199,16 +221,54 @@ class Lane {
   #look(notice: Notice, sinceMs: number): void {
     const isOverdue = this.#options.clock.monotonicMs() - sinceMs >= this.#patienceMs
     if (!isOverdue && this.#options.isInUse(notice.node)) return
+    if (isOverdue && this.overdue()) {
+      this.#parked.delete(notice)
+      this.#end(notice, 0)
+      return
+    }
+    const isInUse = isOverdue && this.#options.isInUse(notice.node)
+    if (isInUse && this.#patient >= this.#threadCount - SPARE_THREADS) return
     this.#parked.delete(notice)
-    if (isOverdue && this.overdue()) this.#end(notice, 0)
-    else this.#makeReady(notice)
+    notice.isPatient = isInUse
+    if (isInUse) this.#patient++
+    this.#makeReady(notice)
   }
 
   #makeReady(notice: Notice): void {
     if (this.#isClosed) return
     notice.state = 'ready'
+    notice.readyMs = this.#options.clock.monotonicMs()
     this.#ready.add(notice)
     this.#pump()
+    if (Number.isFinite(this.#patienceMs) && this.#isCrowded && !this.#isWatchingCrowd) void this.#watchCrowd()
+  }
+
+  /** Some wait for a thread. */
+  get #isCrowded(): boolean {
+    return this.#ready.size + this.#sent.size > this.#threadCount
+  }
+
+  async #watchCrowd(): Promise<void> {
+    this.#isWatchingCrowd = true
+    do {
+      await this.#options.clock.sleep(CROWD_LOOK_MS)
+      this.#coverStuck()
+    } while (this.#isCrowded && (this.#ready.size > 0 || [...this.#sent.values()].some((notice) => notice !== null)))
+    this.#isWatchingCrowd = false
+  }
+
+  /** All threads wait in the kernel: what they have, and what waits for them, goes another way. Written late it does no harm. */
+  #coverStuck(): void {
+    const beforeMs = this.#options.clock.monotonicMs() - CROWD_MS
+    if (this.#lastDoneMs > beforeMs) return
+    const isLate = [...this.#sent.values()].some((notice) => notice !== null && notice.readyMs <= beforeMs)
+    if (!isLate || !this.overdue()) return
+    for (const [id, notice] of this.#sent) {
+      if (notice !== null) this.#end(notice, 0)
+      this.#sent.set(id, null)
+    }
+    for (const notice of this.#ready) this.#end(notice, 0)
+    this.#ready.clear()
   }
 
   #pump(): void {
@@ -225,15 +285,25 @@ class Lane {
 
   #done(id: number, errno: number): void {
     const notice = this.#sent.get(id)
-    if (notice === undefined) return
-    this.#sent.delete(id)
-    if (errno !== 0 && !EXPECTED.has(errno)) this.#options.log.warn({ errno }, 'the kernel refused a notification')
-    if (notice.isStale) this.#route(notice)
-    else this.#end(notice, errno)
+    if (!this.#sent.delete(id)) return
+    this.#lastDoneMs = this.#options.clock.monotonicMs()
+    if (notice !== null && notice !== undefined) this.#written(notice, errno)
     this.#pump()
   }
 
+  #written(notice: Notice, errno: number): void {
+    if (errno !== 0 && !EXPECTED.has(errno)) this.#options.log.warn({ errno }, 'the kernel refused a notification')
+    if (!notice.isStale) {
+      this.#end(notice, errno)
+      return
+    }
+    if (notice.isPatient) this.#patient--
+    notice.isPatient = false
+    this.#route(notice)
+  }
+
   #end(notice: Notice, errno: number): void {
+    if (notice.isPatient) this.#patient--
     this.#notices.delete(notice.key)
     this.#timer.record(this.#options.clock.monotonicMs() - notice.sinceMs)
     notice.onDone(errno)

@@ -5,6 +5,7 @@
  * Invariant: every request that wants an answer gets exactly one, whatever its handler does; none gets two.
  */
 import { systemClock, type Clock } from '../../base/clock.js'
+import { leavesDoubt } from '../../base/doubt.js'
 import { ERRNO, PosixError, errnoOf, isErrno } from '../../base/errno.js'
 import { messageOf } from '../../base/errors.js'
 import { invariant } from '../../base/invariant.js'
@@ -20,6 +21,7 @@ import { KernelCache } from './kernel-cache.js'
 import { Notifier, type StartThreads } from './notifier.js'
 import { EPOCH_MINOR } from './notify.js'
 import { staleInstead } from './stale.js'
+import { touchedBy } from './touched.js'
 import { BY_CODE, OPCODES, type Opcode } from './opcodes.js'
 import { RunningRequests, type InterruptMode, type RunningOptions, type RunningRequest } from './running.js'
 import { HIGH, IN_HEADER_BYTES, decodeHeader, encodeHeader, readName, readU64, type RequestHeader } from './wire.js'
@@ -162,16 +164,18 @@ export class FuseServer {
       this.#fail(header, ERRNO.EINTR)
       this.#done()
     })
+    let request: Request | undefined
     try {
       if (!this.#isReady) throw new PosixError('EIO', 'a request before INIT')
       const handler = this.#table[opcode.name]
       invariant(handler !== undefined, 'checked at the start')
-      const request = parse(header, opcode, body, this.#agreed, running)
+      request = parse(header, opcode, body, this.#agreed, running)
       const answer = await handler(request)
       if (OVERTAKING.has(opcode.name)) this.cache.overtook(header.node)
       if (running.isAbandoned) await this.#handlers.drop(opcode.name, request, answer)
       else if (opcode.replies) this.#answer(header, answer)
     } catch (thrown) {
+      if (request !== undefined && leavesDoubt(thrown)) this.cache.doubt(touchedBy(opcode.name, request))
       const error = await staleInstead(thrown, this.#options.vfs, opcode.name, header, header.node)
       // The kernel walks the path again: an open at its end is the second.
       if (opcode.name !== 'open' && isErrno(error, 'ESTALE')) this.cache.retries.begin(header.pid)

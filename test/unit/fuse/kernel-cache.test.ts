@@ -1,6 +1,7 @@
 /** What the kernel may keep, and what it is told: the driver on the real VFS, two clients, without a kernel. */
 import { setImmediate as turn } from 'node:timers/promises'
 import t, { type Test } from 'tap'
+import { PosixError } from '../../../src/base/errno.js'
 import { ROOT_INO } from '../../../src/base/limits.js'
 import { CachePeer, readEntry } from '../../helpers/cache-peer.js'
 import { ManualClock } from '../../helpers/manual-clock.js'
@@ -9,6 +10,8 @@ import { CALLER, Gate, fixture, make, settle, type Fixture, type Mounted } from 
 const KEEP_CACHE = 2
 const ESTALE = -116
 const ENOENT = -2
+const EIO = -5
+const EEXIST = -17
 const O_TRUNC = 0o1000
 /** A read that changes the access time has to come here each time. */
 const O_NOATIME = 0o1000000
@@ -293,6 +296,65 @@ t.test('a lock is answered when the kernel has been told what others did before'
   peer.threads.end(`attr ${file}`)
   peer.threads.end(`data ${file}`)
   await locked
+})
+
+t.test(
+  'what was made, and not as durably as was asked, is asked for again although it was answered with EIO',
+  async (t) => {
+    const { vfs, meta } = fixture(t).another({ durableChanges: 'names' })
+    const clock = new ManualClock()
+    const peer = new CachePeer(vfs, clock)
+    await peer.lookup(ROOT_INO, 'made')
+    await clock.pass(QUIET_MS)
+    peer.threads.take()
+    meta.before = (call) => (call === 'sync' ? Promise.reject(new PosixError('EIO')) : undefined)
+    const made = await peer.ask('mkdir', ROOT_INO, Buffer.concat([Buffer.alloc(8), Buffer.from('made\0')]))
+    t.equal(made.error, EIO)
+    meta.before = () => undefined
+    await clock.pass(QUIET_MS)
+    t.same(peer.threads.take().sort(), ['attr 1', 'entry 1/made'])
+    t.match(await peer.lookup(ROOT_INO, 'made'), { error: 0, ino: /[1-9]/ })
+  },
+)
+
+t.test('of a rename whose end is not known, both names and what they meant are asked for again', async (t) => {
+  const { clock, peer, vfs, meta, file } = await two(t)
+  const { ino: other } = await make(vfs, 'other')
+  await peer.lookup(ROOT_INO, 'file')
+  await peer.lookup(ROOT_INO, 'other')
+  await clock.pass(QUIET_MS)
+  peer.threads.take()
+  meta.before = (call) => (call === 'rename' ? Promise.reject(new PosixError('ETIMEDOUT')) : undefined)
+  const body = Buffer.alloc(8)
+  body.writeBigUInt64LE(BigInt(ROOT_INO))
+  const renamed = await peer.ask('rename', ROOT_INO, Buffer.concat([body, Buffer.from('file\0other\0')]))
+  t.equal(renamed.error, -110)
+  await clock.pass(QUIET_MS)
+  const told = new Set(peer.threads.take())
+  t.same([...told].sort(), ['attr 1', `attr ${file}`, `attr ${other}`, 'entry 1/file', 'entry 1/other'].sort())
+})
+
+t.test('a change that was refused for certain tells the kernel nothing', async (t) => {
+  const { clock, peer } = await two(t)
+  await peer.lookup(ROOT_INO, 'file')
+  await clock.pass(QUIET_MS)
+  peer.threads.take()
+  const made = await peer.ask('mkdir', ROOT_INO, Buffer.concat([Buffer.alloc(8), Buffer.from('file\0')]))
+  t.equal(made.error, EEXIST)
+  await clock.pass(QUIET_MS)
+  t.same(peer.threads.take(), [])
+})
+
+t.test('pages that came while changes were not heard of are dropped when they are again', async (t) => {
+  const { clock, peer, meta, file } = await two(t)
+  meta.setCoherent(false)
+  await peer.open(file)
+  await settle()
+  await clock.pass(QUIET_MS)
+  peer.threads.take()
+  meta.setCoherent(true)
+  await settle()
+  t.ok(peer.threads.take().includes(`data ${file}`))
 })
 
 t.test('a change by another user of the same VFS is told by him', async (t) => {

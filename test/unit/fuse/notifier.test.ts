@@ -87,6 +87,73 @@ t.test(
   },
 )
 
+const postEntry = (notifier: Notifier, parent: number): void => {
+  notifier.post('entry', `${parent}/a`, parent, encodeInvalEntry(parent, Buffer.from('a')))
+}
+
+t.test('directories that hang one and all hold up no other: what no thread comes to goes another way', async (t) => {
+  const { threads, notifier, clock } = setUp()
+  let overdue = 0
+  notifier.overdue = () => {
+    overdue++
+    return true
+  }
+  for (const parent of [1, 2, 3, 4]) postEntry(notifier, parent)
+  await clock.pass(1_000)
+  t.equal(overdue, 0, 'nobody waits for them')
+  postEntry(notifier, 5)
+  t.notOk(notifier.isSettled('entry', '5/a'))
+  await clock.pass(40)
+  t.ok(notifier.isSettled('entry', '5/a'))
+  t.equal(overdue, 1)
+  await clock.pass(1_000)
+  t.equal(overdue, 1, 'once is enough')
+  postEntry(notifier, 6)
+  await clock.pass(40)
+  t.ok(notifier.isSettled('entry', '6/a'))
+  t.equal(overdue, 2)
+  for (const parent of [1, 2, 3, 4, 5, 6]) threads.end(`entry ${parent}/a`)
+  threads.take()
+  postEntry(notifier, 7)
+  await clock.pass(40)
+  t.same([threads.take(), overdue], [['entry 7/a'], 2], 'the threads are back')
+})
+
+t.test('threads that are only busy are waited for', async (t) => {
+  const { threads, notifier, clock } = setUp()
+  let overdue = 0
+  notifier.overdue = () => {
+    overdue++
+    return true
+  }
+  const parents = Array.from({ length: 40 }, (_, index) => index + 1)
+  for (const parent of parents) postEntry(notifier, parent)
+  for (const parent of parents) {
+    await clock.pass(5)
+    threads.end(`entry ${parent}/a`)
+  }
+  t.equal(overdue, 0)
+})
+
+t.test('where there is no other way, directories in use do not take all threads', async (t) => {
+  const { threads, notifier, clock, inUse } = setUp()
+  for (const parent of [1, 2, 3, 4, 5]) {
+    inUse.add(parent)
+    postEntry(notifier, parent)
+  }
+  await clock.pass(100)
+  t.same(threads.take(), ['entry 1/a', 'entry 2/a'])
+  postEntry(notifier, 9)
+  t.same(threads.take(), ['entry 9/a'])
+  threads.end('entry 9/a')
+  threads.end('entry 1/a')
+  await clock.pass(2)
+  t.same(threads.take(), ['entry 3/a'], 'one after the other')
+  inUse.delete(4)
+  await clock.pass(2)
+  t.same(threads.take(), ['entry 4/a'], 'and who is free at once')
+})
+
 t.test('attributes are never held back, whoever uses the inode', async (t) => {
   const { threads, notifier, inUse } = setUp()
   inUse.add(9)
