@@ -1,15 +1,21 @@
 /**
- * One connection to one Redis node. ioredis does the protocol; its queues, retries and reconnects are all turned off,
- * because a call that waits inside them has no deadline. Here a connection lives once: when it ends, or when a reply is
- * overdue, everything in flight fails with LinkLostError and the owner of the link makes a new one.
+ * One connection to one Redis node. ioredis makes it (AUTH, HELLO) and tells when it ends; its queues, retries and reconnects
+ * are all turned off, because a call that waits inside them has no deadline. Commands and replies go past it (resp.ts): all
+ * that is asked in one turn of the event loop leaves in one write. Here a connection lives once: when it ends, or when a reply
+ * is overdue, everything in flight fails with LinkLostError and the owner of the link makes a new one.
  *
  *   new -> connecting -> ready -> ended          (ended is final)
+ *
+ * Invariant: `#waiting` holds, in order, whoever waits for the replies to the commands that were added; a server answers in
+ * that order. A subscription under RESP3 is answered by a push in its turn.
  */
-import { Redis, Command } from 'ioredis'
+import { Redis } from 'ioredis'
 import type { Clock } from '../base/clock.js'
 import { messageOf } from '../base/errors.js'
 import type { RedisArg, RedisValue } from './contract.js'
 import { LinkLostError, authError, classify } from './redis-errors.js'
+import { connectorTo } from './redis-socket.js'
+import { CommandBuffer, NO_PREFIX, ReplyReader, type Prefix, type ReplyError } from './resp.js'
 import { parseHost } from './url.js'
 
 export interface LinkOptions {
@@ -21,34 +27,63 @@ export interface LinkOptions {
   readonly replyTimeoutMs: number
   /** Pub/sub needs 3: pushed messages then cannot be mistaken for replies. */
   readonly protocol: 2 | 3
+  /** The node's Unix socket, when it is on this machine: a call costs both sides less than over loopback. */
+  readonly socketPath?: string
 }
 
 /** ioredis's last step on close is to wait for the server's FIN, which a hanging server never sends. */
 const CLOSE_GRACE_MS = 100
-const BUFFERS = { replyEncoding: null } as const
+/** More than this does not wait for the end of the turn: the server has something to do meanwhile. */
+const HELD_COMMANDS_MAX = 8
+const HELD_BYTES_MAX = 32 * 1024
+/** Answered calls at the front of the queue are cut off when there are so many. */
+const QUEUE_CUT = 512
+
+/** Who waits for a reply. Neither function may throw. */
+interface Waiting {
+  readonly resolve: (value: RedisValue) => void
+  readonly reject: (error: Error) => void
+}
 
 export class RedisLink {
   readonly address: string
   readonly #redis: Redis
   readonly #options: LinkOptions
+  readonly #commands = new CommandBuffer()
+  readonly #replies = new ReplyReader({
+    onReply: (value) => this.#next()?.resolve(value),
+    onError: (error) => this.#refused(error),
+    onPush: (values) => this.#pushed(values),
+  })
+  #waiting: Waiting[] = []
+  /** Those before it have their replies. */
+  #first = 0
+  /** How many commands are added and not yet written. */
+  #held = 0
+  #willFlush = false
   #connecting: Promise<void> | undefined
   #watchdog: NodeJS.Timeout | undefined
   #isReady = false
   #isEnded = false
-  #inFlight = 0
-  /** When the last reply came, or when the first call in flight was sent after a rest. */
+  /** When something last came, or when the first call in flight was sent after a rest. */
   #progressMs = 0
   #watchedMs = 0
   #lastError: unknown
   #reason = 'the connection ended'
+  #onMessage: (channel: Buffer, message: Buffer) => void = () => undefined
+  #onMoved: () => void = () => undefined
 
   /** `address` as formatHost writes it. */
   constructor(address: string, options: LinkOptions) {
     this.address = address
     this.#options = options
     this.#redis = new Redis({
-      ...parseHost(address),
       ...(options.password === undefined ? {} : { password: options.password }),
+      Connector: connectorTo({
+        where: options.socketPath === undefined ? parseHost(address) : { path: options.socketPath },
+        closeGraceMs: CLOSE_GRACE_MS,
+        onBytes: (bytes) => this.#received(bytes),
+      }),
       protocol: options.protocol,
       lazyConnect: true,
       connectTimeout: options.connectTimeoutMs,
@@ -77,6 +112,10 @@ export class RedisLink {
     return this.#isReady && this.#inFlight === 0
   }
 
+  get #inFlight(): number {
+    return this.#waiting.length - this.#first
+  }
+
   /** Resolves when authenticated. Throws LinkLostError, or RingfsError REDIS_AUTH. All callers share one attempt. */
   connect(): Promise<void> {
     this.#connecting ??= this.#connect()
@@ -84,15 +123,13 @@ export class RedisLink {
   }
 
   async #connect(): Promise<void> {
-    const { connectTimeoutMs, replyTimeoutMs } = this.#options
+    const { connectTimeoutMs } = this.#options
     if (this.#isEnded) throw this.#lost()
     const timer = setTimeout(() => this.abort(`no answer within ${connectTimeoutMs} ms`), connectTimeoutMs)
     try {
       await this.#redis.connect()
       if (this.isEnded) throw this.#lost()
       this.#isReady = true
-      this.#watchedMs = this.#options.clock.monotonicMs()
-      this.#watchdog = setInterval(() => this.#watch(), Math.max(10, replyTimeoutMs / 4)).unref()
     } catch (error) {
       this.abort(messageOf(this.#lastError ?? error))
       const cause = this.#lastError
@@ -103,58 +140,131 @@ export class RedisLink {
     }
   }
 
-  /** Error replies are thrown as ioredis gives them (see classify); no reply is LinkLostError. */
+  /** Error replies are thrown as ReplyError (see classify); no reply is LinkLostError. */
   send(name: string, args: readonly RedisArg[]): Promise<RedisValue> {
-    if (!this.#isReady) return Promise.reject(this.#lost())
-    // In capitals, since ioredis reshapes the replies of some commands that it knows by their small letters.
-    return this.#send(new Command(name.toUpperCase(), [...args], BUFFERS))
+    return new Promise((resolve, reject) => this.enqueue(NO_PREFIX, [name], args, resolve, reject))
   }
 
-  /** SSUBSCRIBE by the name under which ioredis recognises it. */
+  /** As `send`, for the command that `prefix`, `first` and `second` make up. `resolve` and `reject` must not throw. */
+  enqueue(
+    prefix: Prefix,
+    first: readonly RedisArg[],
+    second: readonly RedisArg[],
+    resolve: (value: RedisValue) => void,
+    reject: (error: Error) => void,
+  ): void {
+    if (!this.#isReady) {
+      reject(this.#lost())
+      return
+    }
+    if (this.#inFlight === 0) this.#awoken()
+    this.#commands.add(prefix, first, second)
+    this.#waiting.push({ resolve, reject })
+    this.#held++
+    if (this.#held >= HELD_COMMANDS_MAX || this.#commands.length >= HELD_BYTES_MAX) this.#flush()
+    else this.#flushSoon()
+  }
+
   subscribe(channel: string): Promise<RedisValue> {
-    if (!this.#isReady) return Promise.reject(this.#lost())
-    return this.#send(new Command('ssubscribe', [channel], BUFFERS))
+    return this.send('SSUBSCRIBE', [channel])
   }
 
-  #send(command: Command): Promise<RedisValue> {
-    if (this.#inFlight++ === 0) this.#progressMs = this.#options.clock.monotonicMs()
-    this.#redis.sendCommand(command)
-    return command.promise.then(this.#onReply, this.#onError)
+  #flushSoon(): void {
+    if (this.#willFlush) return
+    this.#willFlush = true
+    setImmediate(this.#flushNow)
   }
 
-  readonly #onReply = (value: RedisValue): RedisValue => {
-    this.#inFlight--
+  readonly #flushNow = (): void => {
+    this.#willFlush = false
+    this.#flush()
+  }
+
+  #flush(): void {
+    if (this.#held === 0 || this.#isEnded) return
+    this.#held = 0
+    const { stream } = this.#redis
+    this.#commands.drain((bytes) => {
+      stream.write(bytes)
+      // Nearly always the kernel has taken it already.
+      return stream.writableLength === 0
+    })
+  }
+
+  /** false: before it is ready, ioredis reads. */
+  #received(bytes: Buffer): boolean {
+    if (!this.#isReady) return this.#isEnded
     this.#progressMs = this.#options.clock.monotonicMs()
-    return value
+    try {
+      this.#replies.push(bytes)
+    } catch (error) {
+      this.abort(messageOf(error))
+    }
+    return true
   }
 
-  readonly #onError = (error: unknown): never => {
-    this.#inFlight--
+  #next(): Waiting | undefined {
+    const waiting = this.#waiting[this.#first]
+    if (waiting === undefined) return undefined
+    this.#first++
+    if (this.#first === this.#waiting.length) {
+      this.#waiting.length = 0
+      this.#first = 0
+    } else if (this.#first >= QUEUE_CUT) {
+      this.#waiting.splice(0, this.#first)
+      this.#first = 0
+    }
+    return waiting
+  }
+
+  #refused(error: ReplyError): void {
+    this.#next()?.reject(error)
+  }
+
+  #pushed(values: readonly RedisValue[]): void {
+    const [kind, channel, message] = values
+    switch (String(kind)) {
+      case 'smessage':
+        if (Buffer.isBuffer(channel) && Buffer.isBuffer(message)) this.#onMessage(channel, message)
+        return
+      case 'ssubscribe':
+        this.#next()?.resolve(values)
+        return
+      case 'sunsubscribe':
+        this.#onMoved()
+    }
+  }
+
+  /** Something is in flight again: whether replies come is watched as long as that goes on. */
+  #awoken(): void {
     this.#progressMs = this.#options.clock.monotonicMs()
-    // An error reply carries the command; everything else ioredis throws is about the connection.
-    if (error instanceof Error && error.name === 'ReplyError' && !this.#isEnded) throw error
-    throw this.#lost()
+    if (this.#watchdog !== undefined) return
+    this.#watchedMs = this.#progressMs
+    this.#watchdog = setInterval(() => this.#watch(), Math.max(10, this.#options.replyTimeoutMs / 4)).unref()
   }
 
   #watch(): void {
+    if (this.#inFlight === 0) {
+      clearInterval(this.#watchdog)
+      this.#watchdog = undefined
+      return
+    }
     const nowMs = this.#options.clock.monotonicMs()
     const sinceWatchMs = nowMs - this.#watchedMs
     this.#watchedMs = nowMs
     // It was this process that hung (or slept with its machine): replies may be waiting to be read.
     if (sinceWatchMs > this.#options.replyTimeoutMs / 2) return
     const silentMs = nowMs - this.#progressMs
-    if (this.#inFlight > 0 && silentMs > this.#options.replyTimeoutMs) {
-      this.abort(`no reply for ${Math.round(silentMs)} ms`)
-    }
+    if (silentMs > this.#options.replyTimeoutMs) this.abort(`no reply for ${Math.round(silentMs)} ms`)
   }
 
   onMessage(listener: (channel: Buffer, message: Buffer) => void): void {
-    this.#redis.on('smessageBuffer', listener)
+    this.#onMessage = listener
   }
 
   /** The server ended a shard subscription by itself: the channel's slot went elsewhere. */
   onMoved(listener: () => void): void {
-    this.#redis.on('moved', listener)
+    this.#onMoved = listener
   }
 
   onEnd(listener: () => void): void {
@@ -175,6 +285,10 @@ export class RedisLink {
     this.#isReady = false
     this.#isEnded = true
     clearInterval(this.#watchdog)
+    this.#watchdog = undefined
+    const waiting = this.#waiting.splice(0).slice(this.#first)
+    this.#first = 0
+    for (const { reject } of waiting) reject(this.#lost())
   }
 
   #lost(): LinkLostError {

@@ -8,7 +8,7 @@
 import { systemClock, type Clock } from '../base/clock.js'
 import { RingfsError, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
-import { Metrics } from '../base/metrics.js'
+import { Metrics, type Timer } from '../base/metrics.js'
 import type { RedisArg, RedisStore, RedisValue, RunOptions, Script, Subscription } from './contract.js'
 import { findLocalAof, type LocalAof } from './aof.js'
 import { checkServers } from './redis-check.js'
@@ -17,6 +17,7 @@ import type { RedisLink } from './redis-link.js'
 import { ShardSubscription } from './redis-subscription.js'
 import { Topology } from './redis-topology.js'
 import { numberOf } from './reply.js'
+import { NO_PREFIX, encodePrefix, type Prefix } from './resp.js'
 import { keySlot } from './slot.js'
 import { formatHost, type MetaUrl } from './url.js'
 
@@ -63,7 +64,34 @@ function telling(failure: unknown, earlier: unknown): unknown {
   return failure instanceof LateError ? (earlier ?? failure) : failure
 }
 
+/** One command: the parts of its bytes. */
+interface Command {
+  readonly prefix: Prefix
+  readonly first: readonly RedisArg[]
+  readonly second: readonly RedisArg[]
+}
+
+/** What is carried out where a slot lives, and what it is named by in errors. */
+interface Call {
+  readonly slot: number
+  readonly what: string
+  readonly timer: Timer
+  readonly send: Send
+  readonly timeoutMs: number
+  readonly script?: Script
+}
+
+/** An attempt that went wrong, and where it had gone. */
+interface Failed {
+  readonly error: unknown
+  readonly address: string
+}
+
 type Send = (link: RedisLink) => Promise<RedisValue>
+
+function sending({ prefix, first, second }: Command): Send {
+  return (link) => new Promise((resolve, reject) => link.enqueue(prefix, first, second, resolve, reject))
+}
 
 /** Where the next attempt goes, when a redirection said so. */
 interface Target {
@@ -83,6 +111,8 @@ class ClusterStore implements RedisStore {
   readonly #metrics: Metrics
   #retries = 0
   readonly #subscriptions = new Set<ShardSubscription>()
+  /** By the SHA-1 of the script and how many keys it gets. */
+  readonly #prefixes = new Map<string, Prefix[]>()
   #aofs: readonly (LocalAof | undefined)[] = []
   #isClosed = false
 
@@ -126,54 +156,88 @@ class ClusterStore implements RedisStore {
   run(script: Script, keys: readonly string[], args: readonly RedisArg[], options?: RunOptions): Promise<RedisValue> {
     const [key] = keys
     if (key === undefined) return Promise.reject(new RingfsError('INTERNAL', `script ${script.name} was given no key`))
-    const evalArgs = [script.sha1, keys.length, ...keys, ...args]
-    return this.#route(key, script.name, (link) => link.send('EVALSHA', evalArgs), options, script)
+    const timeoutMs = options?.deadlineMs ?? DEADLINE_MS
+    const command = { prefix: this.#prefixOf(script, keys.length), first: keys, second: args }
+    const { name } = script
+    const timer = this.#timer(name)
+    return this.#start(command, { slot: keySlot(key), what: name, timer, send: sending(command), timeoutMs, script })
   }
 
   call(command: string, key: string, ...args: readonly RedisArg[]): Promise<RedisValue> {
-    return this.#route(key, command, (link) => link.send(command, [key, ...args]))
+    const whole = { prefix: NO_PREFIX, first: [command, key], second: args }
+    const [slot, timer, send] = [keySlot(key), this.#timer(command), sending(whole)]
+    const call = { slot, what: command, timer, send, timeoutMs: DEADLINE_MS }
+    return this.#start(whole, call)
   }
 
-  async #route(key: string, what: string, send: Send, options?: RunOptions, script?: Script): Promise<RedisValue> {
-    const timer = this.#metrics.timer('redis', what)
-    const startMs = this.#clock.monotonicMs()
-    const slot = keySlot(key)
-    const timeoutMs = options?.deadlineMs ?? DEADLINE_MS
-    const deadline = startMs + timeoutMs
+  #timer(what: string): Timer {
+    return this.#metrics.timer('redis', what)
+  }
+
+  /** EVALSHA, the script, and how many keys it gets. */
+  #prefixOf(script: Script, keys: number): Prefix {
+    let known = this.#prefixes.get(script.sha1)
+    if (known === undefined) this.#prefixes.set(script.sha1, (known = []))
+    return (known[keys] ??= encodePrefix('EVALSHA', script.sha1, keys))
+  }
+
+  /** The usual call: the link is there, its own timeouts end before the deadline, and it goes well. Else see #route. */
+  #start({ prefix, first, second }: Command, call: Call): Promise<RedisValue> {
+    const link = this.#isClosed ? undefined : this.#topology.readyLink(call.slot)
+    const startedMs = this.#clock.monotonicMs()
+    if (link === undefined || call.timeoutMs <= 2 * this.#replyTimeoutMs) return this.#route(call, startedMs)
+    return new Promise((resolve, reject) => {
+      const replied = (value: RedisValue): void => {
+        call.timer.record(this.#clock.monotonicMs() - startedMs)
+        resolve(value)
+      }
+      link.enqueue(prefix, first, second, replied, (error) => {
+        this.#route(call, startedMs, { error, address: link.address }).then(resolve, reject)
+      })
+    })
+  }
+
+  /** Tries until the deadline. `failed`: of the first attempt, if that was made already. */
+  async #route(call: Call, startedMs: number, failed?: Failed): Promise<RedisValue> {
+    const deadline = startedMs + call.timeoutMs
     let target: Target | undefined
     let last: unknown
+    let failure = failed
     for (let attempt = 0; ; attempt++) {
       if (this.#isClosed) throw new RingfsError('CANCELLED', 'the connection to Redis was closed')
-      // Read before anything is awaited: it is where this attempt goes, whatever the map says when it fails.
-      const address = target?.address ?? this.#topology.owner(slot) ?? this.#seeds.join(',')
-      let verdict: Verdict
-      let failure: unknown
-      try {
-        const value = await this.#attempt(slot, target, send, deadline)
-        timer.record(this.#clock.monotonicMs() - startMs)
-        return value
-      } catch (error) {
-        if (error instanceof RingfsError) throw error
-        verdict = classify(error)
-        failure = error
+      if (failure === undefined) {
+        // Read before anything is awaited: it is where this attempt goes, whatever the map says when it fails.
+        const address = target?.address ?? this.#topology.owner(call.slot) ?? this.#seeds.join(',')
+        try {
+          const value = await this.#attempt(call, target, deadline)
+          call.timer.record(this.#clock.monotonicMs() - startedMs)
+          return value
+        } catch (error) {
+          if (error instanceof RingfsError) throw error
+          failure = { error, address }
+        }
       }
+      const { error, address } = failure
+      failure = undefined
+      const verdict = classify(error)
       const { kind } = verdict
       // A script that the server does not know yet is no trouble.
       if (kind !== 'noscript') {
-        timer.errors++
+        call.timer.errors++
         this.#retries++
       }
-      if (kind === 'full' || kind === 'auth' || kind === 'refused') throw finalError(kind, failure, address, what)
-      if (this.#clock.monotonicMs() >= deadline) throw this.#unreachable(timeoutMs, telling(failure, last))
-      last = failure
-      target = await this.#recover(verdict, slot, target, script, attempt, deadline)
+      if (kind === 'full' || kind === 'auth' || kind === 'refused') throw finalError(kind, error, address, call.what)
+      if (this.#clock.monotonicMs() >= deadline) throw this.#unreachable(call.timeoutMs, telling(error, last))
+      last = error
+      target = await this.#recover(verdict, call.slot, target, call.script, attempt, deadline)
     }
   }
 
-  async #attempt(slot: number, target: Target | undefined, send: Send, deadline: number): Promise<RedisValue> {
-    const ready = target === undefined ? this.#topology.readyLink(slot) : undefined
+  async #attempt(call: Call, target: Target | undefined, deadline: number): Promise<RedisValue> {
+    const { send } = call
+    const ready = target === undefined ? this.#topology.readyLink(call.slot) : undefined
     if (ready !== undefined) return this.#before(deadline, send(ready))
-    const link = await this.#before(deadline, this.#connect(slot, target))
+    const link = await this.#before(deadline, this.#connect(call.slot, target))
     if (target?.asking !== true) return this.#before(deadline, send(link))
     // ASKING holds for the next command of the connection only: nothing may come between the two.
     const asking = link.send('ASKING', [])
@@ -314,17 +378,19 @@ class ClusterStore implements RedisStore {
   async #waitOne(key: string, replicas: number, timeoutMs: number): Promise<number> {
     // 0 would mean for ever.
     const waitMs = Math.max(1, Math.ceil(timeoutMs))
-    const deadlineMs = timeoutMs + this.#replyTimeoutMs
-    const reply = await this.#route(
-      key,
-      'WAIT',
-      async (main) => {
-        const link = await this.#waits.connect(main.address)
-        const [, count] = await Promise.all([link.send('EXISTS', [key]), link.send('WAIT', [replicas, waitMs])])
-        return count
-      },
-      { deadlineMs },
-    )
+    const send: Send = async (main) => {
+      const link = await this.#waits.connect(main.address)
+      const [, count] = await Promise.all([link.send('EXISTS', [key]), link.send('WAIT', [replicas, waitMs])])
+      return count
+    }
+    const call = {
+      slot: keySlot(key),
+      what: 'WAIT',
+      timer: this.#timer('WAIT'),
+      send,
+      timeoutMs: timeoutMs + this.#replyTimeoutMs,
+    }
+    const reply = await this.#route(call, this.#clock.monotonicMs())
     return numberOf(reply, 'WAIT')
   }
 

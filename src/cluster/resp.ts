@@ -1,0 +1,404 @@
+/**
+ * RESP, the protocol of Redis (redis.io: "Redis serialization protocol specification"), versions 2 and 3: commands are
+ * written behind each other into one buffer, replies are read from whatever pieces a socket brings.
+ *
+ * ioredis speaks it, too; but one of its commands costs a dozen objects and a system call of its own, and here a call of the
+ * file system is hardly more than one command (docs/performance.md).
+ */
+import type { RedisArg, RedisValue } from './contract.js'
+
+const CR = 13
+const LF = 10
+const ZERO = 48
+const MINUS = 45
+
+const FIRST_BYTES = 16 * 1024
+const KEPT_BYTES = 256 * 1024
+/** Longest header of an argument: `$` or `*`, digits, CR LF. */
+const HEADER_BYTES = 24
+/** Up to this length a text is written by the character, which is quicker than asking for its length in UTF-8 first. */
+const SHORT_CHARACTERS = 64
+
+const NONE: readonly RedisArg[] = []
+
+/** The first arguments of many commands, encoded once. */
+export interface Prefix {
+  readonly bytes: Buffer
+  readonly count: number
+}
+
+/** Of a command that is not one of many. */
+export const NO_PREFIX: Prefix = { bytes: Buffer.alloc(0), count: 0 }
+
+export function encodePrefix(...args: readonly RedisArg[]): Prefix {
+  const buffer = new CommandBuffer()
+  buffer.addArguments(args)
+  let bytes: Buffer = Buffer.alloc(0)
+  buffer.drain((all) => {
+    bytes = Buffer.from(all)
+    return true
+  })
+  return { bytes, count: args.length }
+}
+
+/** Commands in the order in which they are added, ready to be written to a socket. */
+export class CommandBuffer {
+  #bytes = Buffer.allocUnsafeSlow(FIRST_BYTES)
+  #length = 0
+
+  get length(): number {
+    return this.#length
+  }
+
+  /** The command that these make up, one behind the other. */
+  add(prefix: Prefix, first: readonly RedisArg[], second: readonly RedisArg[] = NONE): void {
+    this.#header(0x2a, prefix.count + first.length + second.length)
+    this.#raw(prefix.bytes)
+    for (const arg of first) this.#argument(arg)
+    for (const arg of second) this.#argument(arg)
+  }
+
+  /** Arguments without a command around them. */
+  addArguments(args: readonly RedisArg[]): void {
+    for (const arg of args) this.#argument(arg)
+  }
+
+  /** Gives `write` what was added since the last time. It answers whether it is done with the memory already. */
+  drain(write: (bytes: Buffer) => boolean): void {
+    const isDone = write(this.#bytes.subarray(0, this.#length))
+    this.#length = 0
+    // A buffer that grew for one large command is not kept.
+    if (!isDone || this.#bytes.length > KEPT_BYTES) this.#bytes = Buffer.allocUnsafeSlow(FIRST_BYTES)
+  }
+
+  #argument(arg: RedisArg): void {
+    if (typeof arg === 'number') this.#number(arg)
+    else if (typeof arg === 'string') this.#text(arg)
+    else this.#binary(arg)
+  }
+
+  #binary(arg: Buffer): void {
+    this.#header(0x24, arg.length)
+    this.#raw(arg)
+    this.#room(2)
+    this.#end()
+  }
+
+  #raw(bytes: Buffer): void {
+    this.#room(bytes.length)
+    this.#bytes.set(bytes, this.#length)
+    this.#length += bytes.length
+  }
+
+  #number(arg: number): void {
+    if (!Number.isInteger(arg) || arg < 0 || arg > Number.MAX_SAFE_INTEGER) {
+      this.#text(String(arg))
+      return
+    }
+    this.#header(0x24, digitsOf(arg))
+    this.#room(HEADER_BYTES)
+    this.#digits(arg)
+    this.#end()
+  }
+
+  #text(arg: string): void {
+    if (arg.length <= SHORT_CHARACTERS && this.#shortText(arg)) return
+    const bytes = Buffer.byteLength(arg)
+    this.#header(0x24, bytes)
+    this.#room(bytes + 2)
+    this.#length += this.#bytes.write(arg, this.#length)
+    this.#end()
+  }
+
+  /** false, and nothing is written: not all is ASCII. */
+  #shortText(arg: string): boolean {
+    const start = this.#length
+    this.#header(0x24, arg.length)
+    this.#room(arg.length + 2)
+    const bytes = this.#bytes
+    let at = this.#length
+    for (let i = 0; i < arg.length; i++) {
+      const code = arg.charCodeAt(i)
+      if (code > 0x7f) {
+        this.#length = start
+        return false
+      }
+      bytes[at++] = code
+    }
+    this.#length = at
+    this.#end()
+    return true
+  }
+
+  #header(type: number, count: number): void {
+    this.#room(HEADER_BYTES)
+    this.#bytes[this.#length++] = type
+    this.#digits(count)
+    this.#end()
+  }
+
+  #digits(value: number): void {
+    const bytes = this.#bytes
+    let at = this.#length + digitsOf(value)
+    this.#length = at
+    let left = value
+    do {
+      const next = Math.floor(left / 10)
+      bytes[--at] = ZERO + (left - next * 10)
+      left = next
+    } while (left > 0)
+  }
+
+  #end(): void {
+    this.#bytes[this.#length++] = CR
+    this.#bytes[this.#length++] = LF
+  }
+
+  #room(bytes: number): void {
+    const needed = this.#length + bytes
+    if (needed <= this.#bytes.length) return
+    const larger = Buffer.allocUnsafeSlow(Math.max(FIRST_BYTES, needed, 2 * this.#bytes.length))
+    larger.set(this.#bytes.subarray(0, this.#length))
+    this.#bytes = larger
+  }
+}
+
+function digitsOf(value: number): number {
+  let digits = 1
+  for (let limit = 10; value >= limit; limit *= 10) digits++
+  return digits
+}
+
+/** An error reply, as Redis wrote it: redis-errors.ts. */
+export class ReplyError extends Error {
+  override readonly name = 'ReplyError'
+}
+
+export interface ReplyListener {
+  onReply(value: RedisValue): void
+  /** An error in the place of a reply, or anywhere inside one. */
+  onError(error: ReplyError): void
+  /** Out of band (RESP3): what was published, and what became of subscriptions. */
+  onPush(values: readonly RedisValue[]): void
+}
+
+/** A list that is not complete yet. */
+interface Open {
+  readonly items: RedisValue[]
+  left: number
+  readonly isPush: boolean
+}
+
+/** No server sends so much in one reply; what says so is no RESP. */
+const BULK_MAX_BYTES = 512 * 1024 * 1024
+const ITEMS_MAX = 2 ** 27
+const DEPTH_MAX = 64
+
+/** What came is no RESP: nothing that follows on this connection can be understood. */
+export class ProtocolError extends Error {
+  override readonly name = 'ProtocolError'
+}
+
+/**
+ * Reads replies. Bulk strings are views of memory of their own, a piece's together: who keeps a small one for long copies it.
+ * Maps become lists of keys and values, true and false 1 and 0, doubles and big numbers their text.
+ */
+export class ReplyReader {
+  readonly #listener: ReplyListener
+  readonly #open: Open[] = []
+  #error: ReplyError | undefined
+  /** Bytes of a token that is not complete. */
+  #rest = Buffer.alloc(0)
+  #restLength = 0
+  /** How long the token is at least. */
+  #wanted = 0
+  #bytes = Buffer.alloc(0)
+  #length = 0
+  #at = 0
+
+  constructor(listener: ReplyListener) {
+    this.#listener = listener
+  }
+
+  /** The next bytes; they are not needed afterwards. Throws ProtocolError. */
+  push(piece: Buffer): void {
+    if (this.#restLength > 0) {
+      this.#append(piece)
+      if (this.#restLength < this.#wanted) return
+      this.#bytes = this.#rest
+      this.#length = this.#restLength
+      this.#rest = Buffer.alloc(0)
+    } else {
+      this.#bytes = Buffer.from(piece)
+      this.#length = piece.length
+    }
+    this.#restLength = 0
+    this.#at = 0
+    while (this.#at < this.#length) {
+      const start = this.#at
+      this.#wanted = 0
+      if (!this.#token()) {
+        this.#keep(start)
+        return
+      }
+    }
+  }
+
+  #append(piece: Buffer): void {
+    const needed = this.#restLength + piece.length
+    if (needed > this.#rest.length) {
+      const larger = Buffer.allocUnsafeSlow(Math.max(needed, this.#wanted, 2 * this.#rest.length))
+      larger.set(this.#rest.subarray(0, this.#restLength))
+      this.#rest = larger
+    }
+    this.#rest.set(piece, this.#restLength)
+    this.#restLength = needed
+  }
+
+  #keep(start: number): void {
+    this.#at = this.#length
+    this.#append(this.#bytes.subarray(start, this.#length))
+  }
+
+  /** One header with what belongs to it; false if it is not all there. */
+  #token(): boolean {
+    const bytes = this.#bytes
+    const end = this.#lineEnd()
+    if (end < 0) return false
+    const type = bytes[this.#at]
+    const from = this.#at + 1
+    switch (type) {
+      case 0x24: // $ bulk string
+      case 0x3d: // = verbatim string
+      case 0x21: // ! bulk error
+        return this.#bulk(type, from, end)
+      case 0x2a: // * array
+      case 0x7e: // ~ set
+      case 0x3e: // > push
+        this.#list(this.#count(from, end, ITEMS_MAX), type === 0x3e, end)
+        return true
+      case 0x25: // % map
+        this.#list(2 * this.#count(from, end, ITEMS_MAX), false, end)
+        return true
+      default:
+        this.#at = end + 2
+        this.#simple(type, from, end)
+        return true
+    }
+  }
+
+  #simple(type: number | undefined, from: number, end: number): void {
+    switch (type) {
+      case 0x3a: // : integer
+        this.#value(this.#integer(from, end))
+        return
+      case 0x2b: // + simple string
+      case 0x2c: // , double
+      case 0x28: // ( big number
+        this.#value(this.#bytes.subarray(from, end))
+        return
+      case 0x2d: // - error
+        this.#failed(this.#bytes.toString('utf8', from, end))
+        return
+      case 0x5f: // _ null
+        this.#value(null)
+        return
+      case 0x23: // # boolean
+        this.#value(this.#bytes[from] === 0x74 ? 1 : 0)
+        return
+      default:
+        throw new ProtocolError(`no type of RESP begins with byte ${type}`)
+    }
+  }
+
+  #bulk(type: number, from: number, end: number): boolean {
+    const length = this.#count(from, end, BULK_MAX_BYTES)
+    const start = end + 2
+    if (length < 0) {
+      this.#at = start
+      this.#value(null)
+      return true
+    }
+    if (start + length + 2 > this.#length) {
+      this.#wanted = start + length + 2 - this.#at
+      return false
+    }
+    this.#at = start + length + 2
+    // A verbatim string begins with three letters and a colon.
+    if (type === 0x21) this.#failed(this.#bytes.toString('utf8', start, start + length))
+    else this.#value(this.#bytes.subarray(type === 0x3d ? start + 4 : start, start + length))
+    return true
+  }
+
+  #list(count: number, isPush: boolean, end: number): void {
+    this.#at = end + 2
+    if (count < 0) this.#value(null)
+    else if (count === 0) this.#done([], isPush)
+    else if (this.#open.length >= DEPTH_MAX) throw new ProtocolError('lists in lists without end')
+    else this.#open.push({ items: [], left: count, isPush })
+  }
+
+  #value(value: RedisValue): void {
+    let whole = value
+    for (;;) {
+      const list = this.#open.at(-1)
+      if (list === undefined) {
+        this.#tell(whole)
+        return
+      }
+      list.items.push(whole)
+      if (--list.left > 0) return
+      this.#open.pop()
+      if (list.isPush) {
+        this.#listener.onPush(list.items)
+        return
+      }
+      whole = list.items
+    }
+  }
+
+  #done(items: readonly RedisValue[], isPush: boolean): void {
+    if (isPush) this.#listener.onPush(items)
+    else this.#value(items)
+  }
+
+  #failed(message: string): void {
+    this.#error ??= new ReplyError(message)
+    this.#value(null)
+  }
+
+  #tell(value: RedisValue): void {
+    const error = this.#error
+    this.#error = undefined
+    if (error === undefined) this.#listener.onReply(value)
+    else this.#listener.onError(error)
+  }
+
+  #lineEnd(): number {
+    const bytes = this.#bytes
+    for (let at = this.#at + 1; at + 1 < this.#length; at++) {
+      if (bytes[at] === CR && bytes[at + 1] === LF) return at
+    }
+    return -1
+  }
+
+  #count(from: number, end: number, max: number): number {
+    const count = this.#integer(from, end)
+    if (count < -1 || count > max) throw new ProtocolError(`a length of ${count}`)
+    return count
+  }
+
+  #integer(from: number, end: number): number {
+    const bytes = this.#bytes
+    const isNegative = bytes[from] === MINUS
+    let value = 0
+    const first = isNegative || bytes[from] === 0x2b ? from + 1 : from
+    if (first >= end) throw new ProtocolError('a number without digits')
+    for (let at = first; at < end; at++) {
+      const digit = (bytes[at] ?? 0) - ZERO
+      if (digit < 0 || digit > 9) throw new ProtocolError('a number of something else than digits')
+      value = value * 10 + digit
+    }
+    return isNegative ? -value : value
+  }
+}
