@@ -22,6 +22,8 @@
 
 /* Requests handled in one turn of the loop before others get theirs. */
 enum { BURST = 32 };
+/* Requests that are handed over before any of them goes on behind its first await: one run of the microtasks for all. */
+enum { BATCH = 8, BATCH_BYTES = 64 * 1024 };
 
 typedef struct reader {
   napi_env env;
@@ -131,15 +133,14 @@ static void set_buffer(reader_t *reader, napi_value buffer) {
   reader->length = length;
 }
 
+/* Calls JavaScript; within a callback scope. */
 static void tell(reader_t *reader, int64_t length) {
   napi_env env = reader->env;
-  napi_handle_scope scope;
-  napi_open_handle_scope(env, &scope);
   napi_value callback, global, argument, result;
   napi_get_reference_value(env, reader->callback, &callback);
   napi_get_global(env, &global);
   napi_create_int64(env, length, &argument);
-  napi_status status = napi_make_callback(env, reader->context, global, callback, 1, &argument, &result);
+  napi_status status = napi_call_function(env, global, callback, 1, &argument, &result);
   if (status == napi_pending_exception) {
     napi_value error;
     napi_get_and_clear_last_exception(env, &error);
@@ -147,7 +148,6 @@ static void tell(reader_t *reader, int64_t length) {
   } else if (status == napi_ok && length > 0) {
     set_buffer(reader, result);
   }
-  napi_close_handle_scope(env, scope);
 }
 
 static void freed(handle_t *handle) {
@@ -171,23 +171,47 @@ static void stop(reader_t *reader) {
   uv_close(reader->idle, freed);
 }
 
+/* Length of the next request, 0 if there is none, or a negative errno. */
+static ssize_t next(reader_t *reader) {
+  for (;;) {
+    ssize_t got = read(reader->fd, reader->data, reader->length);
+    if (got >= 0) return got;
+    if (errno == EAGAIN) return 0;
+    if (errno != EINTR && errno != ENOENT) return -errno; /* ENOENT: it was interrupted before we had it */
+  }
+}
+
+/* Hands over a few requests, the first of which has been read; answers how many. Promises go on when it returns. */
+static int batch(reader_t *reader, ssize_t got) {
+  napi_env env = reader->env;
+  napi_handle_scope handles;
+  napi_callback_scope scope;
+  napi_value resource;
+  napi_open_handle_scope(env, &handles);
+  napi_get_global(env, &resource);
+  napi_open_callback_scope(env, resource, reader->context, &scope);
+  int count = 0;
+  for (size_t bytes = 0; got != 0; got = next(reader)) {
+    if (got < 0) stop(reader); /* ENODEV: unmounted */
+    tell(reader, got);
+    count++;
+    bytes += got > 0 ? (size_t)got : 0;
+    if (reader->closed || count == BATCH || bytes >= BATCH_BYTES) break;
+  }
+  napi_close_callback_scope(env, scope);
+  napi_close_handle_scope(env, handles);
+  return count;
+}
+
 /* Reads what is there; true if there was something. */
 static bool drain(reader_t *reader) {
-  bool any = false;
-  for (int i = 0; i < BURST && !reader->closed; i++) {
-    ssize_t got = read(reader->fd, reader->data, reader->length);
-    if (got < 0) {
-      if (errno == EINTR || errno == ENOENT) continue; /* ENOENT: the request was interrupted before we had it */
-      if (errno == EAGAIN) return any;
-      int error = errno; /* ENODEV: unmounted */
-      stop(reader);
-      tell(reader, -error);
-      return any;
-    }
-    any = true;
-    tell(reader, got);
+  int count = 0;
+  while (count < BURST && !reader->closed) {
+    ssize_t got = next(reader);
+    if (got == 0) break;
+    count += batch(reader, got);
   }
-  return any;
+  return count > 0;
 }
 
 static void on_idle(handle_t *handle) {
@@ -205,8 +229,7 @@ static void on_readable(handle_t *handle, int status, int events) {
   (void)events;
   reader_t *reader = handle->data;
   if (status < 0) {
-    stop(reader);
-    tell(reader, status);
+    batch(reader, status);
     return;
   }
   if (!drain(reader) || reader->closed || reader->spin_ns == 0) return;
@@ -267,12 +290,66 @@ static napi_value js_read(napi_env env, napi_callback_info info) {
   return result;
 }
 
+typedef struct writer {
+  napi_ref head;
+  void *bytes;
+  size_t length;
+  int fd;
+} writer_t;
+
+static void free_writer(napi_env env, void *data, void *hint) {
+  (void)hint;
+  writer_t *writer = data;
+  if (writer->head) napi_delete_reference(env, writer->head);
+  free(writer);
+}
+
+/* write(length, body?) => 0 or errno: the first bytes of `head`, then the body */
+static napi_value js_write(napi_env env, napi_callback_info info) {
+  size_t argc = 2, body = 0;
+  napi_value argv[2], result;
+  void *data;
+  napi_get_cb_info(env, info, &argc, argv, NULL, &data);
+  writer_t *writer = data;
+  uint32_t length = 0;
+  napi_get_value_uint32(env, argv[0], &length);
+  struct iovec parts[2] = {{writer->bytes, length}, {NULL, 0}};
+  if (argc > 1 && napi_get_buffer_info(env, argv[1], &parts[1].iov_base, &body) == napi_ok) parts[1].iov_len = body;
+  ssize_t written = -1;
+  errno = EINVAL;
+  if (length <= writer->length) {
+    do written = body > 0 ? writev(writer->fd, parts, 2) : write(writer->fd, writer->bytes, length);
+    while (written < 0 && errno == EINTR);
+  }
+  napi_create_int32(env, written < 0 ? errno : 0, &result);
+  return result;
+}
+
+/* writer(fd, head) => write */
+static napi_value js_writer(napi_env env, napi_callback_info info) {
+  size_t argc = 2;
+  napi_value argv[2], result;
+  napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
+  writer_t *writer = calloc(1, sizeof *writer);
+  if (!writer) return fail(env, ENOMEM, "writer");
+  napi_get_value_int32(env, argv[0], &writer->fd);
+  if (napi_get_buffer_info(env, argv[1], &writer->bytes, &writer->length) != napi_ok) {
+    free(writer);
+    return fail(env, EINVAL, "writer");
+  }
+  napi_create_reference(env, argv[1], 1, &writer->head);
+  napi_create_function(env, "write", NAPI_AUTO_LENGTH, js_write, writer, &result);
+  napi_add_finalizer(env, result, writer, free_writer, NULL, NULL);
+  return result;
+}
+
 NAPI_MODULE_INIT() {
   napi_property_descriptor functions[] = {
     {"mount", NULL, js_mount, NULL, NULL, NULL, napi_enumerable, NULL},
     {"socketPair", NULL, js_socket_pair, NULL, NULL, NULL, napi_enumerable, NULL},
     {"receiveDescriptor", NULL, js_receive, NULL, NULL, NULL, napi_enumerable, NULL},
     {"read", NULL, js_read, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"writer", NULL, js_writer, NULL, NULL, NULL, napi_enumerable, NULL},
     {"notifier", NULL, js_notifier, NULL, NULL, NULL, napi_enumerable, NULL},
   };
   napi_define_properties(env, exports, sizeof functions / sizeof *functions, functions);

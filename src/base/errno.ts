@@ -45,6 +45,9 @@ export type ErrnoName = keyof typeof ERRNO
 
 const NAMES = new Map<number, ErrnoName>(Object.entries(ERRNO).map(([name, number]) => [number, name as ErrnoName]))
 
+/** Answers rather than failures: programs ask on purpose for what is not there. Taking a stack costs more than the rest of them. */
+const ANSWERS: ReadonlySet<ErrnoName> = new Set(['ENOENT', 'EEXIST', 'ENOTEMPTY', 'ENODATA', 'ESTALE'])
+
 export class PosixError extends Error {
   override readonly name = 'PosixError'
   /** As in Node's own file errors, so that callers can treat both alike. */
@@ -53,7 +56,10 @@ export class PosixError extends Error {
   readonly errno: number
 
   constructor(code: ErrnoName, detail = '', options?: ErrorOptions) {
+    const limit = Error.stackTraceLimit
+    if (ANSWERS.has(code)) Error.stackTraceLimit = 0
     super(detail === '' ? code : `${code}: ${detail}`, options)
+    Error.stackTraceLimit = limit
     this.code = code
     this.errno = ERRNO[code]
   }

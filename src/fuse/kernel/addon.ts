@@ -17,6 +17,11 @@ export interface FuseAddon {
    */
   read(fd: number, buffer: Buffer, spinMicroseconds: number, onRequest: (length: number) => Buffer): () => void
   /**
+   * A function that writes the first `length` bytes of `head`, and behind them `body`, in one write(2) or writev(2) to `fd`. It
+   * answers 0 or a positive errno.
+   */
+  writer(fd: number, head: Buffer): (length: number, body?: Buffer) => number
+  /**
    * Threads that write what is sent into `fd`, each write as a whole: it may wait in the kernel, and `send` does not. `onDone`
    * is called on the main loop when it is written, with 0 or a positive errno. After `close` nothing is written any more
    * and nothing told; a thread that waits in the kernel ends when it is let go.
@@ -42,5 +47,5 @@ export function loadAddon(folder: string = FOLDER): FuseAddon {
 
 function isAddon(value: unknown): value is FuseAddon {
   if (typeof value !== 'object' || value === null) return false
-  return ['mount', 'socketPair', 'receiveDescriptor', 'read', 'notifier'].every((name) => name in value)
+  return ['mount', 'socketPair', 'receiveDescriptor', 'read', 'writer', 'notifier'].every((name) => name in value)
 }

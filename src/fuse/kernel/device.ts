@@ -1,5 +1,6 @@
 /** /dev/fuse of one mount: reads requests into a few buffers, writes answers. */
 import { closeSync, writevSync } from 'node:fs'
+import { ERRNO } from '../../base/errno.js'
 import type { Log } from '../../base/log.js'
 import type { FuseAddon } from './addon.js'
 import { MAX_WRITE_BYTES } from './init.js'
@@ -9,6 +10,8 @@ const BUFFER_BYTES = MAX_WRITE_BYTES + 64 * 1024
 /** A request up to this length is copied, so that the buffer can be read into at once. */
 const COPY_MAX_BYTES = 16 * 1024
 const SPARE_BUFFERS = 8
+/** Answers up to this length are one piece. */
+const HEAD_BYTES = 4096
 /** How long the descriptor is read again before the loop sleeps: DESIGN section 9. */
 const SPIN_US = 50
 
@@ -16,6 +19,8 @@ export class FuseDevice {
   readonly #fd: number
   readonly #log: Log
   readonly #spare: Buffer[] = []
+  readonly #head = Buffer.allocUnsafeSlow(HEAD_BYTES)
+  readonly #write: (length: number, body?: Buffer) => number
   #isOpen = true
   /** Settles when the kernel has let go of the mount. */
   readonly ended: Promise<void>
@@ -24,6 +29,7 @@ export class FuseDevice {
   constructor(addon: FuseAddon, fd: number, handle: (bytes: Buffer) => Promise<void>, log: Log) {
     this.#fd = fd
     this.#log = log
+    this.#write = addon.writer(fd, this.#head)
     this.ended = new Promise((resolve) => {
       let current = this.#buffer()
       addon.read(fd, current, SPIN_US, (length) => {
@@ -53,15 +59,36 @@ export class FuseDevice {
     return this.#spare.pop() ?? Buffer.allocUnsafeSlow(BUFFER_BYTES)
   }
 
+  /** One answer. What is short is joined to its head: the kernel maps each part by itself. */
   send(parts: readonly Buffer[]): void {
     if (!this.#isOpen) return
+    let length = 0
+    for (let i = 0; i < parts.length; i++) {
+      const part = parts[i]
+      if (part === undefined) continue
+      if (length + part.length > HEAD_BYTES) {
+        if (i === parts.length - 1) this.#written(this.#write(length, part))
+        else this.#sendMany(parts)
+        return
+      }
+      this.#head.set(part, length)
+      length += part.length
+    }
+    this.#written(this.#write(length))
+  }
+
+  #sendMany(parts: readonly Buffer[]): void {
     try {
       writevSync(this.#fd, parts)
     } catch (error) {
-      // ENOENT: nobody waits for it any more. ENODEV: unmounted.
-      const code = error instanceof Error && 'code' in error ? error.code : undefined
-      if (code !== 'ENOENT' && code !== 'ENODEV') this.#log.error({ error }, 'an answer could not be written')
+      this.#written(error instanceof Error && 'errno' in error ? -Number(error.errno) : ERRNO.EIO)
     }
+  }
+
+  #written(errno: number): void {
+    // ENOENT: nobody waits for it any more. ENODEV: unmounted.
+    if (errno === 0 || errno === ERRNO.ENOENT || errno === ERRNO.ENODEV) return
+    this.#log.error({ errno }, 'an answer could not be written')
   }
 
   close(): void {

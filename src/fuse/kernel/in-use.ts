@@ -43,7 +43,7 @@ const ENDED_MAX = 4_096
 export class InUse {
   readonly #clock: Clock
   readonly #counts = new Map<number, number>()
-  /** When the last request that excluded others ended, the oldest first. */
+  /** When the last request that excluded others ended. Those that are quiet again are cleared away when there are many. */
   readonly #endedMs = new Map<number, number>()
 
   readonly #onFree: (node: number) => void
@@ -77,10 +77,9 @@ export class InUse {
   }
 
   #ended(node: number): void {
-    this.#endedMs.delete(node)
-    this.#endedMs.set(node, this.#clock.monotonicMs())
+    const nowMs = this.#clock.monotonicMs()
+    this.#endedMs.set(node, nowMs)
     if (this.#endedMs.size <= ENDED_MAX) return
-    const oldest = this.#endedMs.keys().next()
-    if (oldest.done !== true) this.#endedMs.delete(oldest.value)
+    for (const [one, atMs] of this.#endedMs) if (nowMs - atMs >= QUIET_MS) this.#endedMs.delete(one)
   }
 }

@@ -18,6 +18,7 @@
  */
 import { compareTime, type Clock } from '../../base/clock.js'
 import type { Attr, VfsCoherence } from '../../vfs/contract.js'
+import { Lru } from '../../vfs/lru.js'
 import { Retries } from './doubts.js'
 import { Invalidations, LIFETIME_MAX_MS, type Name } from './invalidations.js'
 import type { Notifier } from './notifier.js'
@@ -45,7 +46,9 @@ export class KernelCache {
   readonly #notifier: Notifier | null
   readonly #told: Invalidations | null
   /** Data version of what the page cache holds of a file, if it holds anything. */
-  readonly #pages = new Map<number, number>()
+  readonly #pages = new Lru<number, number>(PAGES_MAX, () => {
+    this.#forgotPages = true
+  })
   /** Files that are not in #pages may have pages all the same. */
   #forgotPages = false
 
@@ -172,11 +175,6 @@ export class KernelCache {
   }
 
   #setPages(ino: number, version: number): void {
-    this.#pages.delete(ino)
     this.#pages.set(ino, version)
-    if (this.#pages.size <= PAGES_MAX) return
-    const oldest = this.#pages.keys().next()
-    if (oldest.done !== true) this.#pages.delete(oldest.value)
-    this.#forgotPages = true
   }
 }

@@ -12,7 +12,7 @@ import { invariant } from '../../base/invariant.js'
 import { giveBack } from '../../base/lent.js'
 import type { Log } from '../../base/log.js'
 import { Metrics, type Timer } from '../../base/metrics.js'
-import type { VfsContract } from '../../vfs/contract.js'
+import type { Caller, VfsContract } from '../../vfs/contract.js'
 import { isDying } from './dying.js'
 import { Handlers, type Answer, type Handler, type Request } from './handlers.js'
 import { InUse, askedNodes, heldNodes } from './in-use.js'
@@ -196,10 +196,16 @@ export class FuseServer {
   }
 
   #answer(header: RequestHeader, answer: Answer): void {
-    const parts = answer === undefined ? [] : Buffer.isBuffer(answer) ? [answer] : answer
-    const bytes = parts.reduce((sum, part) => sum + part.length, 0)
-    this.#options.send([encodeHeader(header, 0, bytes), ...parts])
-    for (const part of parts) giveBack(part)
+    if (answer === undefined) {
+      this.#options.send([encodeHeader(header, 0, 0)])
+    } else if (Buffer.isBuffer(answer)) {
+      this.#options.send([encodeHeader(header, 0, answer.length), answer])
+      giveBack(answer)
+    } else {
+      const bytes = answer.reduce((sum, part) => sum + part.length, 0)
+      this.#options.send([encodeHeader(header, 0, bytes), ...answer])
+      for (const part of answer) giveBack(part)
+    }
   }
 
   #fail(header: RequestHeader, errno: number): void {
@@ -239,16 +245,36 @@ function parse(header: RequestHeader, opcode: Opcode, body: Buffer, agreed: numb
     names.push(one.name)
     rest = one.next
   }
-  const { node, uid, gid, pid } = header
-  return {
-    node,
-    caller: { uid, gid, pid },
-    body,
-    names,
-    rest,
-    agreed,
-    get signal() {
-      return running.signal
-    },
+  return new ParsedRequest(header, body, names, rest, agreed, running)
+}
+
+class ParsedRequest implements Request {
+  readonly node: number
+  readonly caller: Caller
+  readonly body: Buffer
+  readonly names: readonly Buffer[]
+  readonly rest: number
+  readonly agreed: number
+  readonly #running: RunningRequest
+
+  constructor(
+    { node, uid, gid, pid }: RequestHeader,
+    body: Buffer,
+    names: readonly Buffer[],
+    rest: number,
+    agreed: number,
+    running: RunningRequest,
+  ) {
+    this.node = node
+    this.caller = { uid, gid, pid }
+    this.body = body
+    this.names = names
+    this.rest = rest
+    this.agreed = agreed
+    this.#running = running
+  }
+
+  get signal(): AbortSignal {
+    return this.#running.signal
   }
 }

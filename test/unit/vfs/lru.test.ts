@@ -1,0 +1,59 @@
+import t from 'tap'
+import { Lru } from '../../../src/vfs/lru.js'
+
+t.test('what was used longest ago is forgotten first, by reading and by writing', (t) => {
+  const forgotten: string[] = []
+  const lru = new Lru<string, number>(3, (key) => forgotten.push(key))
+  for (const [key, value] of [
+    ['a', 1],
+    ['b', 2],
+    ['c', 3],
+  ] as const) {
+    lru.set(key, value)
+  }
+  t.equal(lru.get('a'), 1)
+  lru.set('b', 4)
+  t.ok(lru.has('c'))
+  lru.set('d', 5)
+  t.strictSame(forgotten, ['c'], 'has() is no use')
+  t.strictSame([...lru].sort(), [
+    ['a', 1],
+    ['b', 4],
+    ['d', 5],
+  ])
+  t.end()
+})
+
+t.test('it is as a list kept in order is', (t) => {
+  const max = 5
+  let last: number | undefined
+  const lru = new Lru<number, number>(max, (key) => (last = key))
+  let model: [number, number][] = []
+  let seed = 7
+  const next = (below: number): number => (seed = (seed * 48_271) % 2_147_483_647) % below
+  for (let step = 0; step < 20_000; step++) {
+    const key = next(9)
+    const kind = next(10)
+    const found = model.find(([one]) => one === key)
+    if (kind === 0) {
+      lru.delete(key)
+      model = model.filter(([one]) => one !== key)
+    } else if (kind < 5) {
+      if (lru.get(key) !== found?.[1]) t.fail(`step ${step}: not the value of ${key}`)
+      if (found !== undefined) model = [...model.filter((one) => one !== found), found]
+    } else {
+      const forgotten = found === undefined && model.length === max ? model.shift()?.[0] : undefined
+      last = undefined
+      lru.set(key, step)
+      if (last !== forgotten) t.fail(`step ${step} forgot another than ${forgotten}`)
+      model = [...model.filter(([one]) => one !== key), [key, step]]
+    }
+    if (step === 10_000) {
+      lru.clear()
+      model = []
+    }
+    if (lru.size !== model.length) t.fail(`step ${step}: ${lru.size} entries in place of ${model.length}`)
+  }
+  t.strictSame([...lru].sort(), [...model].sort())
+  t.end()
+})
