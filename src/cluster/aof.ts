@@ -96,15 +96,15 @@ class RealFile implements AofFile {
 }
 
 /**
- * Of a private Redis on this machine; undefined for any other, which syncs as its own configuration says. `info`: its
+ * The folder of a private Redis on this machine; undefined for any other, which syncs as its own configuration says. `info`: its
  * INFO. A folder that this user may not read counts as another's.
  */
-export async function findLocalAof(info: ReadonlyMap<string, string>): Promise<LocalAof | undefined> {
+export async function findLocalFolder(info: ReadonlyMap<string, string>): Promise<string | undefined> {
   const config = info.get('config_file') ?? ''
   if (config === '' || !(await isOurs(Number(info.get('process_id')), dirname(config)))) return undefined
   const folder = dirname(config)
   const state = await readFiles(folder).catch(() => undefined)
-  return state === undefined ? undefined : new LocalAof(folder)
+  return state === undefined ? undefined : folder
 }
 
 export class LocalAof {

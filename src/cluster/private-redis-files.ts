@@ -3,6 +3,7 @@
  *
  *   ringfs-redis.json   port and password, mode 0600: written once, again only when the port was taken
  *   redis.conf          mode 0600, written from the above before each start
+ *   redis.sock          what processes of this user on this machine connect to (socketPath)
  *   redis.pid redis.log nodes.conf appendonlydir/    Redis's own
  */
 import { randomBytes } from 'node:crypto'
@@ -21,6 +22,9 @@ const STATE_FILE = 'ringfs-redis.json'
 export const CONFIG_FILE = 'redis.conf'
 export const PID_FILE = 'redis.pid'
 export const LOG_FILE = 'redis.log'
+const SOCKET_FILE = 'redis.sock'
+/** unix(7): sun_path has 108 bytes with the NUL at its end; macOS has 104. */
+const SOCKET_PATH_MAX_BYTES = 100
 
 /** Below the ephemeral ports of Linux and macOS, so that outgoing connections do not take it while we are stopped. */
 const PORT_MIN = 20_000
@@ -94,12 +98,20 @@ export async function prepareStart(files: RedisFiles, random: () => number): Pro
   return chosen
 }
 
+/** undefined: the folder's path is too long for one, and there is none. */
+export function socketPath(folder: string): string | undefined {
+  const path = join(folder, SOCKET_FILE)
+  return Buffer.byteLength(path) <= SOCKET_PATH_MAX_BYTES ? path : undefined
+}
+
 function configText({ folder, port, password }: RedisFiles, busPort: number): string {
+  const socket = socketPath(folder)
   const lines = [
     '# Written by ringfs at each start: changes here are lost.',
     'bind 127.0.0.1',
     `port ${port}`,
     `cluster-port ${busPort}`,
+    ...(socket === undefined ? [] : [`unixsocket ${quote(socket)}`, 'unixsocketperm 600']),
     `requirepass ${quote(password)}`,
     'daemonize no',
     `dir ${quote(folder)}`,

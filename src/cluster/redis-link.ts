@@ -108,6 +108,11 @@ export class RedisLink {
     return this.#isEnded
   }
 
+  /** Over the server's Unix socket. */
+  get isLocal(): boolean {
+    return this.#options.socketPath !== undefined
+  }
+
   get isIdle(): boolean {
     return this.#isReady && this.#inFlight === 0
   }

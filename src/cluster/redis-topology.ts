@@ -37,6 +37,8 @@ export class Topology {
   readonly #options: TopologyOptions
   readonly #clock: Clock
   readonly #links = new Map<string, RedisLink>()
+  /** Unix sockets of servers on this machine. */
+  readonly #sockets = new Map<string, string>()
   readonly #owners: (string | undefined)[] = new Array<string | undefined>(SLOTS)
   #addresses: ReadonlySet<string> = new Set()
   #refreshing: Promise<void> | undefined
@@ -80,16 +82,39 @@ export class Topology {
     return link?.isReady === true ? link : undefined
   }
 
-  /** A ready link. Throws LinkLostError or RingfsError REDIS_AUTH, within the connect timeout. */
+  /** A ready link. Throws LinkLostError or RingfsError REDIS_AUTH, within the connect timeout (twice: by its socket, and by TCP). */
   async connect(address: string): Promise<RedisLink> {
-    if (this.#isClosed) throw new LinkLostError('closed')
+    this.#checkOpen()
     let link = this.#links.get(address)
-    if (link === undefined || link.isEnded) {
-      link = new RedisLink(address, this.#options)
-      this.#links.set(address, link)
+    if (link === undefined || link.isEnded) link = this.#make(address, this.#sockets.get(address))
+    try {
+      await link.connect()
+      return link
+    } catch (error) {
+      if (!link.isLocal || !(error instanceof LinkLostError)) throw error
     }
-    await link.connect()
+    this.#checkOpen()
+    const other = this.#links.get(address)
+    const direct = other === undefined || other === link ? this.#make(address) : other
+    await direct.connect()
+    return direct
+  }
+
+  #checkOpen(): void {
+    if (this.#isClosed) throw new LinkLostError('closed')
+  }
+
+  #make(address: string, socketPath?: string): RedisLink {
+    const link = new RedisLink(address, { ...this.#options, ...(socketPath === undefined ? {} : { socketPath }) })
+    this.#links.set(address, link)
     return link
+  }
+
+  /** From now on the server is connected to by its Unix socket, which costs both sides less than TCP. */
+  useSocket(address: string, path: string): void {
+    this.#sockets.set(address, path)
+    const link = this.#links.get(address)
+    if (link?.isIdle === true) this.#drop(address, link)
   }
 
   /** MOVED says it: believed at once for that slot, and the whole map is fetched behind. */
@@ -106,7 +131,10 @@ export class Topology {
 
   /** A connection of the caller's own. */
   newLink(address: string, protocol: 2 | 3): RedisLink {
-    return new RedisLink(address, { ...this.#options, protocol })
+    const known = this.#links.get(address)
+    // Only where that works just now: who makes a link for himself has no second way.
+    const path = known?.isLocal === true && known.isReady ? this.#sockets.get(address) : undefined
+    return new RedisLink(address, { ...this.#options, protocol, ...(path === undefined ? {} : { socketPath: path }) })
   }
 
   /** Fetches the slot map; concurrent callers share one fetch. Throws the failure of the last node to fail. */
@@ -153,7 +181,7 @@ export class Topology {
 
   #drop(address: string, link: RedisLink): void {
     this.#links.delete(address)
-    link.abort('no longer part of the cluster')
+    link.abort('not used any more')
   }
 
   close(): void {

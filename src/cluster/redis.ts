@@ -5,12 +5,14 @@
  * own and not ioredis's Cluster, because that waits without a deadline when no node answers, and adds a queue for each
  * call. What goes wrong is sorted by redis-errors.ts, and tried again here until the call's deadline.
  */
+import { existsSync } from 'node:fs'
 import { systemClock, type Clock } from '../base/clock.js'
 import { RingfsError, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { Metrics, type Timer } from '../base/metrics.js'
 import type { RedisArg, RedisStore, RedisValue, RunOptions, Script, Subscription } from './contract.js'
-import { findLocalAof, type LocalAof } from './aof.js'
+import { LocalAof, findLocalFolder } from './aof.js'
+import { socketPath } from './private-redis-files.js'
 import { checkServers } from './redis-check.js'
 import { LinkLostError, classify, finalError, type Verdict } from './redis-errors.js'
 import type { RedisLink } from './redis-link.js'
@@ -142,7 +144,9 @@ class ClusterStore implements RedisStore {
     for (let attempt = 0; ; attempt++) {
       try {
         const servers = await this.#before(deadline, checkServers(this.#topology, requirePersistence, this.#log))
-        this.#aofs = await Promise.all(servers.map(findLocalAof))
+        const folders = await Promise.all(servers.map(findLocalFolder))
+        this.#aofs = folders.map((folder) => (folder === undefined ? undefined : new LocalAof(folder)))
+        this.#useSockets(folders)
         return
       } catch (error) {
         const isFinal = error instanceof RingfsError || classify(error).kind === 'refused'
@@ -150,6 +154,15 @@ class ClusterStore implements RedisStore {
         last = telling(error, last)
         if (!(await this.#pause(attempt, deadline))) throw this.#unreachable(timeoutMs, last)
       }
+    }
+  }
+
+  /** `folders`: of the masters in their order, where they are private ones of this machine. */
+  #useSockets(folders: readonly (string | undefined)[]): void {
+    for (const [index, { address }] of this.#topology.masters().entries()) {
+      const folder = folders[index]
+      const path = folder === undefined ? undefined : socketPath(folder)
+      if (path !== undefined && existsSync(path)) this.#topology.useSocket(address, path)
     }
   }
 

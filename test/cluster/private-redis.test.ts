@@ -218,6 +218,19 @@ t.test('what cannot start says why', async (t) => {
   await t.rejects(startPrivateRedis({ folder: join(file, 'x'), log }))
 })
 
+t.test('who is on its machine speaks to it through its Unix socket, and through TCP when that is gone', async (t) => {
+  const folder = await temporaryFolder(t)
+  const redis = await start(t, folder)
+  const store = await connectRedis(redis.url('v'), { log })
+  t.teardown(() => store.close())
+  const info = async (): Promise<string> => String(await store.call('CLIENT', 'INFO'))
+  t.match(await info(), /addr=\S+redis\.sock:0/)
+  await rm(join(folder, 'redis.sock'))
+  t.match(await info(), /addr=\S+redis\.sock:0/, 'a connection that is there stays')
+  await store.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'no')
+  t.match(await info(), /addr=127\.0\.0\.1:/)
+})
+
 /** Has Redis begin a new append-only file. */
 async function rewriteAof(redis: PrivateRedis): Promise<void> {
   const url = redis.url('v')
