@@ -13,6 +13,8 @@ interface Options extends CommonOptions {
   readonly partitions?: number
   readonly chunkSize?: number
   readonly metaReplicas?: number
+  readonly inlineBytes?: number
+  readonly inlineBudget?: number
 }
 
 const EXAMPLES = `
@@ -32,6 +34,8 @@ export function formatCommand(surroundings: Surroundings): Command {
     .option('--partitions <n>', 'shares of the metadata, to spread over Redis masters (default: 256)', integer(1))
     .option('--chunk-size <bytes>', `largest chunk, ${SMALL_CHUNK_BYTES / 1024}K to 4M (default: 4M)`, byteSize)
     .option('--meta-replicas <n>', 'Redis replicas that fsync waits for (default: 0)', integer(0))
+    .option('--inline-bytes <bytes>', 'files up to this length are kept in Redis; 0: none (default: 16K)', byteSize)
+    .option('--inline-budget <bytes>', 'how much of them there may be, in all (default: 256M)', byteSize)
     .addHelpText('after', EXAMPLES)
     .action(async (url: string, _options: Options, command: Command) => {
       await format(surroundings, url, command.optsWithGlobals<Options>())
@@ -51,8 +55,11 @@ async function format(surroundings: Surroundings, text: string, options: Options
   }
 }
 
-function settingsOf({ replicas, writeQuorum, partitions, chunkSize, metaReplicas }: Options): FormatOptions {
+function settingsOf(options: Options): FormatOptions {
+  const { replicas, writeQuorum, partitions, chunkSize, metaReplicas, inlineBytes, inlineBudget } = options
   return {
+    ...(inlineBytes !== undefined && { inlineBytes }),
+    ...(inlineBudget !== undefined && { inlineBudgetBytes: inlineBudget }),
     ...(replicas !== undefined && { replicas }),
     ...(writeQuorum !== undefined && { writeQuorum }),
     ...(partitions !== undefined && { partitions }),

@@ -50,9 +50,14 @@ export interface VolumeSettings {
   readonly createdMs: number
   /** fsync waits until so many replicas of each Redis master have the metadata (WAIT). 0: the master alone. */
   readonly metaReplicas: number
+  /** Files up to this length are kept in the metadata; 0: none. */
+  readonly inlineBytes: number
+  /** How much of them all there may be, about, in bytes. */
+  readonly inlineBudgetBytes: number
 }
 
-export const FORMAT_VERSION = 1
+/** 2: files may have bodies in the metadata. */
+export const FORMAT_VERSION = 2
 
 // --- Redis ------------------------------------------------------------------------------------------------------
 

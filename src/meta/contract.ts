@@ -34,6 +34,10 @@ export interface Attr {
   readonly parent: number
   /** false: there are certainly neither extended attributes nor ACLs, so nobody needs to ask for any. */
   readonly hasXattrs: boolean
+  /** Regular files: some of the data is in chunks. */
+  readonly hasExtents: boolean
+  /** Regular files: some of the data is kept by the store itself. */
+  readonly hasBody: boolean
 }
 
 export interface NewInode {
@@ -79,6 +83,13 @@ export interface Extent {
   readonly chunkOffset: number
 }
 
+/** Bytes of a small file that the store keeps itself, verified; null: a hole. */
+export interface BodyPiece {
+  readonly fileOffset: number
+  readonly lengthBytes: number
+  readonly bytes: Buffer | null
+}
+
 /**
  * The extents of one window (WINDOW_BYTES) of a file, in commit order: where two overlap the later wins.
  * Append-only within a generation, so a reader asks only for what is new; compaction begins a new generation.
@@ -89,6 +100,8 @@ export interface ExtentWindow {
   /** The file's, at the same moment. */
   readonly dataVersion: number
   readonly extents: readonly Extent[]
+  /** Of window 0 of a file that has one: pieces in commit order, below all extents. */
+  readonly body?: readonly BodyPiece[]
 }
 
 export interface OpenReply {
@@ -124,6 +137,16 @@ export interface CommitRequest {
   readonly clearSuid?: boolean
   /** Size to grow to at least, for a commit whose last bytes are a hole; 'at' only. */
   readonly minSizeBytes?: number
+}
+
+export interface InlineCommitRequest {
+  /** Ordered by place, not overlapping. 'append': from 0 on, as in CommitRequest. */
+  readonly pieces: readonly { readonly fileOffset: number; readonly bytes: Buffer }[]
+  readonly mode: 'at' | 'append'
+  /** These three as in CommitRequest. */
+  readonly allocatedDeltaBytes: number
+  readonly mtime: TimeSpec
+  readonly clearSuid?: boolean
 }
 
 export interface CommitReply {
@@ -323,6 +346,18 @@ export interface MetaStore {
   extents(ino: number, window: number, have?: ExtentWindow): Promise<ExtentWindow>
   /** All extents lie in one window ('at') or follow each other from 0 ('append'). */
   commit(ino: number, request: CommitRequest): Promise<CommitReply>
+  /** Files up to this length are kept by the store itself, as long as they have no extents; 0: none now. */
+  readonly inlineBytes: number
+  /**
+   * A commit of bytes that the store keeps itself. null: nothing was done, they are for chunks: the file has extents, would
+   * be too long, or there is no room.
+   */
+  commitInline(ino: number, request: InlineCommitRequest): Promise<CommitReply | null>
+  /**
+   * The file's body goes, and these extents, which read the same and are on disk, come below those that it has. null:
+   * nothing was done, since the file has another data version than `version`, or no body.
+   */
+  spill(ino: number, version: number, extents: readonly Extent[]): Promise<Attr | null>
   /**
    * Replaces the extents of a window by fewer that read the same. `dropped`: extents whose chunks no extent uses any
    * more. false: the window was truncated or compacted meanwhile, nothing changed.
@@ -336,11 +371,12 @@ export interface MetaStore {
   ): Promise<boolean>
   /** Windows that have extents, from `from` on, at most `limit`. */
   windows(ino: number, from: number, limit: number): Promise<WindowList>
-  /** Frees what lies in the range and makes a hole of it. */
-  punch(ino: number, request: PunchRequest): Promise<Attr>
+  /** Frees what lies in the range and makes a hole of it. null: nothing was done; the file has a body, spill it first. */
+  punch(ino: number, request: PunchRequest): Promise<Attr | null>
   /**
    * Lets a file name chunks of another, or of another place of its own, as one change. null: nothing was done, because
-   * one of the files was changed, a chunk is being deleted, or has too many holders.
+   * one of the files was changed, a chunk is being deleted, or has too many holders, or the target has a body where
+   * extents are to lie.
    */
   clone(ino: number, request: CloneRequest): Promise<Attr | null>
   /** Ids for new chunks, unique in the volume for ever. */

@@ -6,6 +6,7 @@ import type { Log } from '../base/log.js'
 import { systemProcesses, type Processes } from '../base/processes.js'
 import type { RedisStore, Subscription, VolumeSettings } from '../cluster/contract.js'
 import { touch } from './access-times.js'
+import { Bodies } from './bodies.js'
 import type {
   AccessTime,
   Attr,
@@ -18,6 +19,7 @@ import type {
   Extent,
   ExtentWindow,
   FileLock,
+  InlineCommitRequest,
   LockConflict,
   LockRange,
   MetaEvent,
@@ -93,6 +95,7 @@ class RedisMeta implements MetaStore {
   readonly #openers: Openers
   readonly #files: Files
   readonly #ranges: Ranges
+  readonly #bodies: Bodies
   readonly #names: Namespace
   readonly #reaps: boolean
   readonly #xattrs: Xattrs
@@ -132,6 +135,7 @@ class RedisMeta implements MetaStore {
     this.#openers = new Openers(this.#core)
     this.#files = new Files(this.#core, this.#openers)
     this.#ranges = new Ranges(this.#core)
+    this.#bodies = new Bodies(this.#core)
     this.#names = new Namespace(this.#core, this.#files)
     this.#xattrs = new Xattrs(this.#core)
     this.#locks = new Locks(this.#core, {
@@ -326,6 +330,18 @@ class RedisMeta implements MetaStore {
     return this.#files.commit(ino, request)
   }
 
+  get inlineBytes(): number {
+    return this.#bodies.inlineBytes
+  }
+
+  commitInline(ino: number, request: InlineCommitRequest): Promise<CommitReply | null> {
+    return this.#bodies.commit(ino, request)
+  }
+
+  spill(ino: number, version: number, extents: readonly Extent[]): Promise<Attr | null> {
+    return this.#bodies.spill(ino, version, extents)
+  }
+
   compact(
     ino: number,
     old: ExtentWindow,
@@ -340,7 +356,7 @@ class RedisMeta implements MetaStore {
     return this.#ranges.windows(ino, from, limit)
   }
 
-  punch(ino: number, request: PunchRequest): Promise<Attr> {
+  punch(ino: number, request: PunchRequest): Promise<Attr | null> {
     return this.#ranges.punch(ino, request)
   }
 

@@ -1,6 +1,7 @@
 /** Attributes and contents of inodes: getattr, setattr, truncate, open, extents, commit, compact. */
 import { invariant } from '../base/invariant.js'
 import { PosixError } from '../base/errno.js'
+import { messageOf } from '../base/errors.js'
 import { FILE_MAX_BYTES, WINDOW_BYTES } from '../base/limits.js'
 import type { RedisArg } from '../cluster/contract.js'
 import type {
@@ -15,7 +16,7 @@ import type {
 } from './contract.js'
 import type { Core } from './core.js'
 import type { Openers } from './openers.js'
-import { EXTENT_BYTES, decodeExtents, decodeInode, encodeExtents } from './records.js'
+import { EXTENT_BYTES, decodeBody, decodeExtents, decodeInode, encodeExtents } from './records.js'
 import { STATUS_CUT, STATUS_KEYS, type Reply } from './reply.js'
 import { SCRIPTS } from './scripts.js'
 
@@ -123,7 +124,7 @@ export class Files {
     const extents = reply.optionalBuffer(3)
     if (extents === null) return { attr }
     const window0 = { window: 0, generation: 0, dataVersion: attr.dataVersion, extents: decodeExtents(extents, 0) }
-    return { attr, window0 }
+    return { attr, window0: { ...window0, ...this.#body(ino, reply, 4) } }
   }
 
   /** Generation 0: the window is in the inode record, or empty; it comes whole each time. */
@@ -138,7 +139,25 @@ export class Files {
     )
     const fresh = decodeExtents(reply.buffer(4), window)
     const kept = known !== undefined && reply.number(3) > 0 ? known.extents : []
-    return { window, generation: reply.number(2), dataVersion: reply.number(1), extents: [...kept, ...fresh] }
+    const extents = [...kept, ...fresh]
+    return {
+      window,
+      generation: reply.number(2),
+      dataVersion: reply.number(1),
+      extents,
+      ...this.#body(ino, reply, 5),
+    }
+  }
+
+  #body(ino: number, reply: Reply, at: number): Pick<ExtentWindow, 'body'> {
+    const body = reply.optionalBuffer(at)
+    if (body === null) return {}
+    try {
+      return { body: decodeBody(ino, body) }
+    } catch (error) {
+      this.#core.options.log.error({ ino, error: messageOf(error) }, 'data in the metadata is damaged')
+      throw error
+    }
   }
 
   async commit(ino: number, request: CommitRequest): Promise<CommitReply> {

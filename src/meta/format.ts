@@ -5,6 +5,10 @@ import { systemClock, type Clock } from '../base/clock.js'
 import { RingfsError } from '../base/errors.js'
 import {
   CHUNK_MAX_BYTES,
+  FILE_MAX_BYTES,
+  INLINE_BUDGET_DEFAULT_BYTES,
+  INLINE_DEFAULT_BYTES,
+  INLINE_MAX_BYTES,
   PARTITIONS_DEFAULT,
   PARTITIONS_MAX,
   REPLICAS_MAX,
@@ -27,6 +31,9 @@ const Settings = z
     writeQuorum: z.int().min(1),
     createdMs: z.int(),
     metaReplicas: z.int().min(0).max(REPLICAS_MAX),
+    // Volumes of format 1 have none.
+    inlineBytes: z.int().min(0).max(INLINE_MAX_BYTES).default(0),
+    inlineBudgetBytes: z.int().min(0).max(FILE_MAX_BYTES).default(0),
   })
   .refine((one) => one.writeQuorum <= one.replicas, 'the write quorum is at most the number of replicas')
   .refine((one) => WINDOW_BYTES % one.chunkBytes === 0, 'the chunk size divides 64 MiB')
@@ -38,6 +45,8 @@ export interface FormatOptions {
   /** Default: the majority of the replicas. */
   readonly writeQuorum?: number
   readonly metaReplicas?: number
+  readonly inlineBytes?: number
+  readonly inlineBudgetBytes?: number
   readonly clock?: Clock
 }
 
@@ -54,6 +63,8 @@ export async function formatVolume(redis: RedisStore, name: string, options: For
     writeQuorum: options.writeQuorum ?? Math.floor(replicas / 2) + 1,
     createdMs: Date.now(),
     metaReplicas: options.metaReplicas ?? 0,
+    inlineBytes: options.inlineBytes ?? INLINE_DEFAULT_BYTES,
+    inlineBudgetBytes: options.inlineBudgetBytes ?? INLINE_BUDGET_DEFAULT_BYTES,
   })
   const reply = await redis.run(SCRIPTS.format, [wideKey(name, 'settings')], [JSON.stringify(settings)])
   // The same text: our own write, whose reply was lost on the way.

@@ -2,7 +2,7 @@
  * The key schema of the metadata. Everything of one partition carries the hash tag `{<volume>.<p>}` and so lies in one
  * slot; what is volume-wide carries `{<volume>}`. ino % partitions is the partition of an inode for ever.
  *
- *   {v.p}:i          hash    ino -> inode record (records.ts)
+ *   {v.p}:i          hash    ino -> inode record; b<ino> -> body of a small file (both: records.ts)
  *   {v.p}:d:<ino>    zset    the names in directory ino: score = 52-bit hash of the name, member = name, 0, ino, type.
  *                            The score depends on the name alone, so a listing in score order meets every name that
  *                            stays exactly once, even when the name is replaced; equal scores are ordered by member.
@@ -11,7 +11,7 @@
  *   {v.p}:w:<ino>    zset    the windows that have a key :e:
  *   {v.p}:a:<ino>    hash    extended attributes: name -> value
  *   {v.p}:l          hash    POSIX ACLs as in their attributes: a<ino> access, if it says more than the mode; d<ino> default
- *   {v.p}:c          hash    counters: n (inode sequence), inodes, bytes
+ *   {v.p}:c          hash    counters: n (inode sequence), inodes, bytes, inline (bytes of bodies)
  *   {v.p}:o          hash    ino -> ids of the sessions that have it open, 4 bytes each
  *   {v.p}:z          hash    ino -> time of deletion, of inodes whose :e: :w: :a: keys and ACLs are still to be freed
  *   {v.p}:g          list    claims: what the janitor looks at after the grace period, u48 ms, u8 kind (0 the window names

@@ -7,6 +7,7 @@ import { Cloner } from './clone.js'
 import { PUNCH_WINDOWS_MAX, type Attr, type CloneRequest, type PunchRequest, type WindowList } from './contract.js'
 import type { Core } from './core.js'
 import { decodeInode } from './records.js'
+import { STATUS_BODY } from './reply.js'
 import { SCRIPTS } from './scripts.js'
 
 export class Ranges {
@@ -29,7 +30,7 @@ export class Ranges {
     return { attr: decodeInode(ino, reply.buffer(1)).attr, windows: reply.list(2).map(Number) }
   }
 
-  async punch(ino: number, request: PunchRequest): Promise<Attr> {
+  async punch(ino: number, request: PunchRequest): Promise<Attr | null> {
     const { offset, lengthBytes, windows } = request
     if (offset < 0 || lengthBytes <= 0) throw new PosixError('EINVAL', 'no such range')
     invariant(windows.length <= PUNCH_WINDOWS_MAX, 'a punch has a bounded number of windows')
@@ -51,7 +52,7 @@ export class Ranges {
       [partition.windows(ino), ...named, partition.xattrs(ino)],
       [ino, request.allocatedDeltaBytes, sec, nsec, request.clearSuid ? 1 : 0, request.minSizeBytes, ...parts],
     )
-    return decodeInode(ino, reply.buffer(1)).attr
+    return reply.status === STATUS_BODY ? null : decodeInode(ino, reply.buffer(1)).attr
   }
 
   clone(ino: number, request: CloneRequest): Promise<Attr | null> {

@@ -3,25 +3,31 @@
  *
  * Inode (version 1), 70 bytes and a tail:
  *   0  u8  version            1  u8  type | tail kind << 4 | windows flag << 6 | xattr flag << 7
- *   2  u16 mode, bit 12: see MODE_BITS  4  u32 uid       8 u32 gid      12 u32 nlink
+ *   2  u16 mode, bits 12 and 13: see MODE_BITS, HAS_BODY  4  u32 uid       8 u32 gid      12 u32 nlink
  *   16 u56 size in bytes     23  u56 allocated bytes          30 u32 data version
  *   34 atime, 43 mtime, 52 ctime, 61 btime: each i40 seconds and u32 nanoseconds
  *   70 tail: kind 0 nothing, 1 extents of window 0, 2 symlink target, 3 u56 (directory: parent ino; device: rdev)
  *
  * Extent, 53 bytes: u32 offset in the window, u32 length, u56 chunk id (0: a hole), u24 offset in the chunk,
  *   u24 length of the chunk, 32 bytes root hash.
+ *
+ * Body of a small file: pieces in commit order, the later wins, each u32 offset, u32 length, u32 checksum, bytes. With the
+ *   highest bit of the length set it is a hole, without bytes.
  */
+import { crc32 } from 'node:zlib'
 import type { TimeSpec } from '../base/clock.js'
 import { HASH_BYTES, WINDOW_BYTES } from '../base/limits.js'
 import { invariant } from '../base/invariant.js'
 import { PosixError } from '../base/errno.js'
-import type { Attr, Extent, InodeType } from './contract.js'
+import type { Attr, BodyPiece, Extent, InodeType } from './contract.js'
 
 export const INODE_VERSION = 1
 export const INODE_HEAD_BYTES = 70
 export const EXTENT_BYTES = 53
 /** The bit above them: a file made without a name that has had none yet. */
 const MODE_BITS = 0o7777
+/** Of the mode's word: the file has a body. */
+const HAS_BODY = 0x2000
 const DIRECTORY_SIZE_BYTES = 4096
 
 export const TAIL_NONE = 0
@@ -75,6 +81,8 @@ export function decodeInode(ino: number, record: Buffer): Inode {
     btime: readTime(record, 61),
     parent: type === 'directory' ? number : 0,
     hasXattrs: (flags & 0x80) !== 0,
+    hasExtents: type === 'file' && (tailKind === TAIL_EXTENTS || (flags & 0x40) !== 0),
+    hasBody: (record.readUInt16LE(2) & HAS_BODY) !== 0,
   }
   return { attr, tailKind, hasWindows: (flags & 0x40) !== 0, tail }
 }
@@ -134,6 +142,58 @@ export function decodeExtents(blob: Buffer, window: number): Extent[] {
     })
   }
   return extents
+}
+
+const PIECE_HEAD_BYTES = 12
+const HOLE_BIT = 0x8000_0000
+
+/** Pieces as commit-inline.lua takes them; it may shift them. */
+export function encodeBody(
+  ino: number,
+  pieces: readonly { readonly fileOffset: number; readonly bytes: Buffer }[],
+): Buffer {
+  const out = Buffer.allocUnsafe(pieces.reduce((sum, { bytes }) => sum + PIECE_HEAD_BYTES + bytes.length, 0))
+  let at = 0
+  for (const { fileOffset, bytes } of pieces) {
+    invariant(bytes.length > 0, 'a piece is not empty')
+    out.writeUInt32LE(fileOffset, at)
+    out.writeUInt32LE(bytes.length, at + 4)
+    out.writeUInt32LE(checksum(ino, bytes), at + 8)
+    at += PIECE_HEAD_BYTES + bytes.copy(out, at + PIECE_HEAD_BYTES)
+  }
+  return out
+}
+
+/** Errors: EIO when a piece is not what was written. */
+export function decodeBody(ino: number, body: Buffer): BodyPiece[] {
+  const pieces: BodyPiece[] = []
+  // A copy: what came from the connection may be a small part of a large block of memory.
+  const own = Buffer.from(body)
+  for (let at = 0; at < own.length;) {
+    if (own.length - at < PIECE_HEAD_BYTES) throw brokenBody(ino)
+    const fileOffset = own.readUInt32LE(at)
+    const length = own.readUInt32LE(at + 4)
+    const start = at + PIECE_HEAD_BYTES
+    if (length >= HOLE_BIT) {
+      pieces.push({ fileOffset, lengthBytes: length - HOLE_BIT, bytes: null })
+      at = start
+      continue
+    }
+    const bytes = own.subarray(start, start + length)
+    if (bytes.length < length || own.readUInt32LE(at + 8) !== checksum(ino, bytes)) throw brokenBody(ino)
+    pieces.push({ fileOffset, lengthBytes: length, bytes })
+    at = start + length
+  }
+  return pieces
+}
+
+function brokenBody(ino: number): PosixError {
+  return new PosixError('EIO', `data of inode ${ino} in its metadata does not match its checksum`)
+}
+
+/** CRC-32 that begins with the inode's number: the bytes of another file do not pass for this one's. */
+function checksum(ino: number, bytes: Buffer): number {
+  return crc32(bytes, (ino ^ Math.floor(ino / 0x1_0000_0000)) >>> 0)
 }
 
 /** A member of a directory's zset: the name, a NUL, u56 ino, u8 type. */

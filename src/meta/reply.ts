@@ -21,6 +21,11 @@ export const STATUS_INHERIT = 9
 /** A file lock is asked for; its ticket waits. */
 export const STATUS_WAITING = 10
 
+/** What was to be kept in the inode's body is for chunks. */
+export const STATUS_REFUSED = 11
+/** The file has a body, which has to become a chunk first. */
+export const STATUS_BODY = 12
+
 export class Reply {
   readonly #values: readonly RedisValue[]
 

@@ -37,6 +37,8 @@ export const SCRIPTS = {
   open: load('open'),
   close: load('close'),
   commit: load('commit'),
+  commitInline: load('commit-inline'),
+  spill: load('spill'),
   windows: load('windows'),
   punch: load('punch'),
   intend: load('intend'),

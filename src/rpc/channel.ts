@@ -176,6 +176,8 @@ function within<T>(promise: Promise<T>, options: RpcCallOptions, target: string)
       settle()
     }
     if (options.signal?.aborted === true) {
+      // Nobody else hears of its failure, and one that nobody hears of ends the process.
+      promise.catch(() => undefined)
       onAbort()
       return
     }

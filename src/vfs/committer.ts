@@ -4,10 +4,11 @@
  * Invariant: the caches learn of a commit in the same tick in which its reply is handled, so that the writer can stop
  * showing the data from memory in that tick and no reader finds it in neither place.
  */
+import { isErrno } from '../base/errno.js'
 import { compareTime, type TimeSpec } from '../base/clock.js'
 import { invariant } from '../base/invariant.js'
 import type { ChunkOriginExtent, ChunkRef } from '../chunk/contract.js'
-import type { CommitReply, CommitRequest, Extent, MetaStore } from '../meta/contract.js'
+import type { CommitReply, CommitRequest, Extent, InlineCommitRequest, MetaStore } from '../meta/contract.js'
 import type { AttrCache } from './cache.js'
 import type { ChunkCache } from './chunk-cache.js'
 import type { ExtentCache } from './extent-cache.js'
@@ -42,6 +43,57 @@ export class Committer {
 
   constructor(deps: CommitterDeps) {
     this.#deps = deps
+  }
+
+  /** The bytes may well be ones that the store keeps itself: nothing that is known of the file says otherwise. */
+  fitsInline(ino: number, { mode, end }: Batch): boolean {
+    const longest = this.#deps.meta.inlineBytes
+    if (end > longest) return false
+    const attr = this.#deps.attrs.peek(ino)
+    if (attr === undefined) return true
+    return !attr.hasExtents && (mode === 'at' || attr.sizeBytes + end <= longest)
+  }
+
+  /** A batch as one change, without a chunk. null: nothing was done, it needs one. */
+  async commitInline(ino: number, batch: Batch, notBefore: TimeSpec): Promise<TimeSpec | null> {
+    const mtime = compareTime(batch.mtime, notBefore) > 0 ? batch.mtime : notBefore
+    // A copy, which the caches keep: the blocks of the batch are used again.
+    const data = Buffer.concat(batch.seal().data)
+    const pieces = batch.extents.map(({ fileOffset, chunkOffset, lengthBytes }) => ({
+      fileOffset,
+      lengthBytes,
+      bytes: data.subarray(chunkOffset, chunkOffset + lengthBytes),
+    }))
+    const known = batch.mode === 'at' ? this.#deps.extents.peek(ino, 0) : undefined
+    const stored = pieces.reduce((sum, { fileOffset: at, lengthBytes }) => {
+      return sum + (known?.storedBytes(at, at + lengthBytes) ?? 0)
+    }, 0)
+    const clear = batch.clearSuid ? ({ clearSuid: true } as const) : {}
+    const allocatedDeltaBytes = sumOf(pieces) - stored
+    const request = { pieces, mode: batch.mode, allocatedDeltaBytes, mtime, ...clear }
+    const reply = await this.#inline(ino, request)
+    if (reply === null) return null
+    const placed = pieces.map((piece) => ({ ...piece, fileOffset: piece.fileOffset + reply.baseOffset }))
+    this.#deps.extents.committedInline(reply.attr, placed, reply.isNewest)
+    return mtime
+  }
+
+  async #inline(
+    ino: number,
+    request: InlineCommitRequest,
+  ): Promise<(CommitReply & { readonly isNewest: boolean }) | null> {
+    const mutation = this.#deps.fresh.begin(ino)
+    try {
+      const reply = await this.#deps.meta.commitInline(ino, request)
+      const isNewest = this.#deps.attrs.settle(mutation, reply?.attr ?? null)
+      return reply === null ? null : { ...reply, isNewest }
+    } catch (error) {
+      this.#deps.attrs.settle(mutation, null)
+      this.#deps.extents.drop(ino)
+      // Redis has no memory for it. For an extent it might.
+      if (isErrno(error, 'ENOSPC')) return null
+      throw error
+    }
   }
 
   /** Positional batches of one window, in write order, as one change. */
@@ -141,7 +193,7 @@ function toExtent({ fileOffset, chunkOffset, lengthBytes }: ChunkOriginExtent, c
   return { fileOffset, lengthBytes, chunk, chunkOffset }
 }
 
-function sumOf(extents: readonly Extent[]): number {
+function sumOf(extents: readonly { readonly lengthBytes: number }[]): number {
   return extents.reduce((sum, extent) => sum + extent.lengthBytes, 0)
 }
 

@@ -21,6 +21,7 @@ import { FileLocks } from './locks.js'
 import { resolveLimits, type VfsLimits } from './limits.js'
 import { DirtyMemory } from './memory.js'
 import { Reader } from './reader.js'
+import { Spiller } from './spiller.js'
 import { Uploader } from './uploader.js'
 
 export interface VfsOptions {
@@ -66,6 +67,7 @@ export class VfsContext {
   readonly extents: ExtentCache
   readonly uploader: Uploader
   readonly compactor: Compactor
+  readonly spiller: Spiller
   readonly states: InodeStates
   readonly handles: Handles
   readonly directories = new OpenDirectories()
@@ -105,6 +107,7 @@ export class VfsContext {
     this.extents = extents
     this.uploader = uploader
     this.compactor = compactor
+    this.spiller = new Spiller(this)
     // The kernel has it in its pages, and the store's version and times do not tell.
     const onLost = (ino: number): void => this.coherence.invalidate({ kind: 'data', ino })
     this.states = new InodeStates({ clock, log, limits, chunkBytes, memory, uploader, committer, onLost })
@@ -134,7 +137,7 @@ export class VfsContext {
   }
 
   /** Runs a change of an inode; its reply, if it is the newest word about it, is cached. */
-  async mutate(ino: number, change: () => Promise<Attr>): Promise<Attr> {
+  async mutate<T extends Attr | null>(ino: number, change: () => Promise<T>): Promise<T> {
     const mutation = this.fresh.begin(ino)
     try {
       const attr = await change()

@@ -31,6 +31,7 @@ interface Job {
 /** A file at one version. */
 interface Snapshot {
   readonly version: number
+  readonly hasBody: boolean
   readonly maps: ReadonlyMap<number, ExtentMap>
 }
 
@@ -82,6 +83,12 @@ export class Copier {
       this.#snapshot(job.target, job.to, job.to + length),
     ])
     if (source === null || target === null || source.version !== attr.dataVersion) return null
+    // Extents are what can be cloned, and what a hole can hide.
+    if (source.hasBody || target.hasBody) {
+      if (source.hasBody) await this.#context.spiller.spill(job.source)
+      if (target.hasBody && job.target !== job.source) await this.#context.spiller.spill(job.target)
+      return null
+    }
     const { extents, lengthBytes } = cloned(source, target, { ...job, lengthBytes: length })
     return (await this.#clone(job, source, target, extents, lengthBytes)) ? lengthBytes : null
   }
@@ -126,7 +133,8 @@ export class Copier {
     const windows = await Promise.all(Array.from({ length: count }, (_, i) => meta.extents(ino, first + i)))
     const version = windows[0]?.dataVersion ?? 0
     if (windows.some(({ dataVersion }) => dataVersion !== version)) return null
-    return { version, maps: new Map(windows.map(({ window, extents }) => [window, new ExtentMap(extents)])) }
+    const hasBody = windows.some(({ body }) => body !== undefined)
+    return { version, hasBody, maps: new Map(windows.map(({ window, extents }) => [window, new ExtentMap(extents)])) }
   }
 }
 

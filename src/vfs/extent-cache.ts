@@ -5,11 +5,14 @@
  * added to it only if its reply shows that it was the only change since `version`. With `complete` every window that is
  * not kept is known to be empty (a new or emptied file).
  */
-import type { Attr, Extent, ExtentWindow, MetaStore } from '../meta/contract.js'
+import type { Attr, BodyPiece, Extent, ExtentWindow, MetaStore } from '../meta/contract.js'
 import { CROWDED_CLOSED, CROWDED_IN_USE, ExtentMap } from './extent-map.js'
 import type { Freshness } from './freshness.js'
 import { Lru } from './lru.js'
-import { WINDOW_BYTES } from '../base/limits.js'
+import { MIB, WINDOW_BYTES } from '../base/limits.js'
+
+/** Of small files that came along with their inodes. */
+const BODY_BYTES_MAX = 32 * MIB
 
 interface FileExtents {
   version: number
@@ -28,6 +31,7 @@ export class ExtentCache {
   readonly #files: Lru<number, FileExtents>
   readonly #maxPieces: number
   #pieces = 0
+  #bodyBytes = 0
   readonly #fetches = new Map<string, Fetch>()
 
   readonly #onCrowded: (ino: number, window: number) => void
@@ -58,7 +62,8 @@ export class ExtentCache {
   /** Keeps a window that came with attributes of the same moment. */
   put(attr: Attr, window: ExtentWindow, mark: number): void {
     const file = this.#files.get(attr.ino)
-    if (file?.version === attr.dataVersion) this.#keep(attr.ino, window.window, new ExtentMap(window.extents), mark)
+    if (file?.version !== attr.dataVersion) return
+    this.#keep(attr.ino, window.window, new ExtentMap(window.extents, window.body), mark)
   }
 
   /** Known without asking, or undefined. */
@@ -104,6 +109,25 @@ export class ExtentCache {
     this.#bound()
   }
 
+  /** The same for bytes that the store keeps itself: a file that it takes them of has no extents. */
+  committedInline(attr: Attr, pieces: readonly BodyPiece[], current: boolean): void {
+    const file = this.#files.get(attr.ino)
+    if (file === undefined) return
+    if (!current || file.version + 1 !== attr.dataVersion) {
+      this.drop(attr.ino)
+      return
+    }
+    file.version = attr.dataVersion
+    const map = file.windows.get(0) ?? (file.complete ? new ExtentMap() : undefined)
+    if (map === undefined) return
+    const before = map.bodyBytes
+    map.addBody(pieces)
+    file.windows.set(0, map)
+    this.#pieces += pieces.length
+    this.#bodyBytes += map.bodyBytes - before
+    this.#bound()
+  }
+
   drop(ino: number): void {
     this.#files.delete(ino)
   }
@@ -111,6 +135,7 @@ export class ExtentCache {
   clear(): void {
     this.#files.clear()
     this.#pieces = 0
+    this.#bodyBytes = 0
   }
 
   #add(file: FileExtents, extent: Extent): void {
@@ -138,7 +163,7 @@ export class ExtentCache {
   async #fetch(ino: number, window: number): Promise<ExtentMap> {
     const mark = this.#fresh.mark()
     const reply = await this.#meta.extents(ino, window)
-    const map = new ExtentMap(reply.extents)
+    const map = new ExtentMap(reply.extents, reply.body)
     if (map.takeCrowded(CROWDED_IN_USE)) this.#onCrowded(ino, window)
     this.#keep(ino, window, map, mark)
     return map
@@ -149,11 +174,12 @@ export class ExtentCache {
     if (file === undefined || !this.#fresh.inodeIsFresh(ino, mark)) return
     file.windows.set(window, map)
     this.#pieces += map.pieces
+    this.#bodyBytes += map.bodyBytes
     this.#bound()
   }
 
-  /** The count only grows between clearings (dropped files are not subtracted): a bound that is sometimes early. */
+  /** The counts only grow between clearings (dropped files are not subtracted): a bound that is sometimes early. */
   #bound(): void {
-    if (this.#pieces > this.#maxPieces) this.clear()
+    if (this.#pieces > this.#maxPieces || this.#bodyBytes > BODY_BYTES_MAX) this.clear()
   }
 }

@@ -3,24 +3,45 @@
  * below it. Pure.
  */
 import type { ChunkRef } from '../chunk/contract.js'
-import type { Extent } from '../meta/contract.js'
+import type { BodyPiece, Extent } from '../meta/contract.js'
 import { IntervalMap } from './interval-map.js'
 
-/** A piece of a file; `chunk` null reads as zeros. */
+/** A piece of a file: in a chunk, in memory, or (both null) zeros. `chunkOffset`: where it begins in either. */
 export interface FilePiece {
   readonly start: number
   readonly end: number
   readonly chunk: ChunkRef | null
+  readonly bytes: Buffer | null
   readonly chunkOffset: number
 }
 
+export function isHole({ chunk, bytes }: FilePiece): boolean {
+  return chunk === null && bytes === null
+}
+
 export class ExtentMap {
-  readonly #pieces = new IntervalMap<ChunkRef>()
+  readonly #pieces = new IntervalMap<ChunkRef | Buffer>()
   /** Extents that the store holds, as far as known: against `pieces` it says how much of the window is dead. */
   #added = 0
+  #bodyBytes = 0
 
-  constructor(extents: readonly Extent[] = []) {
+  constructor(extents: readonly Extent[] = [], body: readonly BodyPiece[] = []) {
+    this.addBody(body)
     this.add(extents)
+  }
+
+  /** Adds what the store keeps itself, in commit order; before any extents. */
+  addBody(body: readonly BodyPiece[]): void {
+    for (const { fileOffset, lengthBytes, bytes } of body) {
+      if (bytes === null) this.#pieces.delete(fileOffset, fileOffset + lengthBytes)
+      else this.#pieces.set(fileOffset, fileOffset + lengthBytes, bytes, 0)
+      this.#bodyBytes += bytes?.length ?? 0
+    }
+  }
+
+  /** Memory that the body takes. */
+  get bodyBytes(): number {
+    return this.#bodyBytes
   }
 
   /** Adds extents in commit order. */
@@ -30,6 +51,11 @@ export class ExtentMap {
       if (chunk === null) this.#pieces.delete(fileOffset, fileOffset + lengthBytes)
       else this.#pieces.set(fileOffset, fileOffset + lengthBytes, chunk, chunkOffset)
     }
+  }
+
+  /** Of its last piece. */
+  get end(): number {
+    return this.#pieces.end
   }
 
   get pieces(): number {
@@ -48,11 +74,13 @@ export class ExtentMap {
     const pieces: FilePiece[] = []
     let from = start
     for (const item of this.#pieces.overlapping(start, end)) {
-      if (item.start > from) pieces.push({ start: from, end: item.start, chunk: null, chunkOffset: 0 })
-      pieces.push({ start: item.start, end: item.end, chunk: item.value, chunkOffset: item.at })
+      if (item.start > from) pieces.push(holeOf(from, item.start))
+      const { start: itemStart, end: itemEnd, value, at: chunkOffset } = item
+      const data = Buffer.isBuffer(value) ? { chunk: null, bytes: value } : { chunk: value, bytes: null }
+      pieces.push({ start: itemStart, end: itemEnd, ...data, chunkOffset })
       from = item.end
     }
-    if (from < end) pieces.push({ start: from, end, chunk: null, chunkOffset: 0 })
+    if (from < end) pieces.push(holeOf(from, end))
     return pieces
   }
 
@@ -60,6 +88,10 @@ export class ExtentMap {
   storedBytes(start: number, end: number): number {
     return this.#pieces.covered(start, end)
   }
+}
+
+function holeOf(start: number, end: number): FilePiece {
+  return { start, end, chunk: null, bytes: null, chunkOffset: 0 }
 }
 
 /** When a window is worth a compaction: so many extents at least, and so many for each piece that is seen. */

@@ -3,6 +3,7 @@ import { PosixError } from '../base/errno.js'
 import { FILE_MAX_BYTES, WINDOW_BYTES } from '../base/limits.js'
 import { PUNCH_WINDOWS_MAX, type Attr } from '../meta/contract.js'
 import type { VfsContext } from './context.js'
+import { isHole } from './extent-map.js'
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE, SEEK_DATA, SEEK_HOLE } from './flags.js'
 import type { FileHandle } from './handles.js'
 import type { IntervalMap } from './interval-map.js'
@@ -63,6 +64,7 @@ export class Ranges {
       const mark = fresh.mark()
       const { attr, windows } = await meta.windows(ino, Math.floor(from / WINDOW_BYTES), PUNCH_WINDOWS_MAX)
       extents.atVersion(attr, mark)
+      if (attr.hasBody && windows[0] === 0) await this.#context.spiller.spill(ino)
       const inside = windows.filter((window) => window * WINDOW_BYTES < end)
       const last = inside.at(-1)
       const isRest = last === undefined || inside.length < PUNCH_WINDOWS_MAX
@@ -78,17 +80,18 @@ export class Ranges {
         clearSuid: file.clearSuid,
         minSizeBytes,
       }
-      await this.#changed(ino, () => meta.punch(ino, request))
-      from = to
+      if (await this.#changed(ino, () => meta.punch(ino, request))) from = to
     }
   }
 
-  async #changed(ino: number, change: () => Promise<Attr>): Promise<void> {
+  /** false: nothing was done. */
+  async #changed(ino: number, change: () => Promise<Attr | null>): Promise<boolean> {
     const { extents, fresh } = this.#context
     try {
       const attr = await this.#context.mutate(ino, change)
       extents.drop(ino)
-      extents.atVersion(attr, fresh.mark())
+      if (attr !== null) extents.atVersion(attr, fresh.mark())
+      return attr !== null
     } catch (error) {
       extents.drop(ino)
       throw error
@@ -124,7 +127,7 @@ export class Ranges {
       const start = window * WINDOW_BYTES
       const map = await this.#context.extents.get(ino, window)
       const pieces = map.slice(Math.max(offset, start), Math.min(end, start + WINDOW_BYTES))
-      const first = pieces.find(({ chunk }) => chunk !== null)
+      const first = pieces.find((piece) => !isHole(piece))
       if (first !== undefined) return first.start
     }
     return unwritten?.start
@@ -140,7 +143,7 @@ export class Ranges {
       const end = Math.min(size, start + WINDOW_BYTES)
       const map = await this.#context.extents.get(ino, window)
       for (const piece of map.slice(Math.max(at, start), end)) {
-        const found = piece.chunk === null ? firstGap(dirty, piece.start, piece.end) : undefined
+        const found = isHole(piece) ? firstGap(dirty, piece.start, piece.end) : undefined
         if (found !== undefined) return found
       }
       at = end

@@ -103,10 +103,11 @@ export class Reader {
   }
 
   async #copy(map: ExtentMap, part: WindowPart, target: Buffer, at: number): Promise<void> {
-    const copies = map.slice(part.start, part.end).map(({ start, end, chunk, chunkOffset }) => {
+    const copies = map.slice(part.start, part.end).map(({ start, end, chunk, bytes, chunkOffset }) => {
       const to = at + start - part.start
       if (chunk !== null) return this.#deps.data.copy(chunk, chunkOffset, chunkOffset + end - start, target, to)
-      target.fill(0, to, to + end - start)
+      if (bytes === null) target.fill(0, to, to + end - start)
+      else bytes.copy(target, to, chunkOffset, chunkOffset + end - start)
       return Promise.resolve()
     })
     await allDone(copies)

@@ -49,6 +49,8 @@ interface QueuedBatch {
   /** Nobody wants it any more: failed together with an earlier one, or cut away. */
   dropped: boolean
   committing: boolean
+  /** To be tried without a chunk; its upload begins when the store refuses that. */
+  inline: boolean
   /** Settles when no upload reads the batch any more; never rejects. */
   uploaded: Promise<UploadResult>
   /** What `uploaded` settled to, once it did. */
@@ -70,6 +72,10 @@ export interface DirtyView {
   readonly mtime: TimeSpec
   readonly bytes: number
   sizeOver(size: number): number
+}
+
+function isInline(entry: QueuedBatch | Barrier): boolean {
+  return entry.kind === 'barrier' || entry.inline
 }
 
 /** Key of the active batch of appended data; windows count from 0. */
@@ -157,11 +163,14 @@ export class InodeWriter {
       sync: false,
       dropped: false,
       committing: false,
+      // Behind one that becomes extents it would be refused.
+      inline: this.#queue.every(isInline) && this.#deps.committer.fitsInline(this.ino, batch),
       uploaded: Promise.resolve({}),
       result: undefined,
     }
     this.#queue.push(entry)
-    entry.uploaded = this.#upload(entry)
+    if (entry.inline) entry.result = {}
+    else entry.uploaded = this.#upload(entry)
     void this.#drain()
   }
 
@@ -353,6 +362,12 @@ export class InodeWriter {
   }
 
   async #commitFrom(head: QueuedBatch): Promise<void> {
+    if (head.inline && !head.batch.isEmpty) {
+      if ((await this.#commitInline(head)) || head.dropped) return
+      head.inline = false
+      head.result = undefined
+      head.uploaded = this.#upload(head)
+    }
     const { chunk, error } = head.batch.isEmpty ? {} : await head.uploaded
     if (head.dropped) return
     if (head.batch.isEmpty) {
@@ -373,6 +388,23 @@ export class InodeWriter {
       for (const { entry } of group) this.#leave(entry)
       this.#fail(failure)
     }
+  }
+
+  /** false: the store wants a chunk of it. */
+  async #commitInline(entry: QueuedBatch): Promise<boolean> {
+    entry.committing = true
+    try {
+      const mtime = await this.#deps.committer.commitInline(this.ino, entry.batch, this.#mtimeFloor)
+      if (mtime === null) return false
+      this.#mtimeFloor = mtime
+      this.#leave(entry)
+    } catch (failure) {
+      this.#leave(entry)
+      this.#fail(failure)
+    } finally {
+      entry.committing = false
+    }
+    return true
   }
 
   /** The head and what follows it into the same window and is uploaded already: one commit. */

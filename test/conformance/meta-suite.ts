@@ -3,6 +3,7 @@ import type { Test } from 'tap'
 import type { OpenVolume } from '../helpers/meta.js'
 import { accessTimeClaims } from './meta-suite-access-times.js'
 import { attributeClaims } from './meta-suite-attributes.js'
+import { bodyClaims } from './meta-suite-bodies.js'
 import { contentClaims } from './meta-suite-contents.js'
 import { cursorClaims } from './meta-suite-cursors.js'
 import { dataClaims } from './meta-suite-data.js'
@@ -22,6 +23,7 @@ import { xattrClaims } from './meta-suite-xattrs.js'
 export function metaSuite(t: Test, open: OpenVolume, names = 5_000): void {
   accessTimeClaims(t, open)
   attributeClaims(t, open)
+  bodyClaims(t, open)
   contentClaims(t, open)
   cursorClaims(t, open)
   dataClaims(t, open)

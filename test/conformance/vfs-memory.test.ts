@@ -4,8 +4,8 @@ import { MemoryChunks } from '../helpers/memory-chunks.js'
 import { MemoryVolume } from '../helpers/memory-meta.js'
 import { vfsSuite, type VfsPair } from './vfs-suite.js'
 
-function makePair(coherent: boolean): Promise<VfsPair> {
-  const volume = new MemoryVolume()
+function makePair(coherent: boolean, inlineBytes = 0): Promise<VfsPair> {
+  const volume = new MemoryVolume({ settings: { inlineBytes } })
   const chunks = new MemoryChunks()
   const metas = [volume.open(), volume.open()] as const
   const [a, b] = [createVfs({ meta: metas[0], chunks }), createVfs({ meta: metas[1], chunks })]
@@ -25,4 +25,8 @@ function makePair(coherent: boolean): Promise<VfsPair> {
 }
 
 t.test('the VFS over coherent stores in memory', (st) => vfsSuite(st, () => makePair(true)))
+t.test('the VFS over stores that keep small files', (st) => vfsSuite(st, () => makePair(true, 4096)))
+t.test('the VFS over stores that keep small files and never tell what changed', (st) =>
+  vfsSuite(st, () => makePair(false, 4096)),
+)
 t.test('the VFS over stores that never tell what changed', (st) => vfsSuite(st, () => makePair(false)))

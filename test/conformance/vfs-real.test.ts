@@ -13,7 +13,7 @@ import { startCluster } from '../helpers/chunks.js'
 import { within } from '../helpers/deadline.js'
 import { propertyRun } from '../helpers/property.js'
 import { startRedis } from '../helpers/redis.js'
-import { Play, anyOp, type Op } from '../helpers/vfs-model.js'
+import { BORDER, Play, anyOp, type Op } from '../helpers/vfs-model.js'
 import { vfsSuite, type VfsPair } from './vfs-suite.js'
 
 const DEADLINE_MS = 20_000
@@ -51,10 +51,14 @@ t.test('the VFS over Redis Cluster and chunk nodes', async (st) => {
   const admin = await connectRedis(redis.url('any'), { log: silentLog })
   st.teardown(() => admin.close())
 
-  const makePair = async (claim: Test, chunkBytes: number): Promise<VfsPair> => {
+  const makePair = async (claim: Test, chunkBytes: number, inlineBytes?: number): Promise<VfsPair> => {
     const cluster = await startCluster(claim, { nodes: 2, replicas: 2, writeQuorum: 2 })
     const name = `vfs-${randomUUID()}`
-    await formatVolume(admin, name, { partitions: 8, chunkBytes })
+    await formatVolume(admin, name, {
+      partitions: 8,
+      chunkBytes,
+      ...(inlineBytes === undefined ? {} : { inlineBytes }),
+    })
     const one = await openSession(name)
     const two = await openSession(name)
     const vfses = [one, two].map(({ meta }) =>
@@ -79,19 +83,23 @@ t.test('the VFS over Redis Cluster and chunk nodes', async (st) => {
     }
   }
   await st.test('random operations read as a buffer does', async (claim) => {
-    const play = async (ops: readonly Op[]): Promise<void> => {
-      const pair = await makePair(claim, 64 * KIB)
-      const game = new Play(pair.a, pair.b, () => undefined)
+    const play = async (ops: readonly Op[], base: number, inlineBytes: number): Promise<void> => {
+      const pair = await makePair(claim, 64 * KIB, inlineBytes)
+      const game = new Play(pair.a, pair.b, () => undefined, base)
       await game.start()
       for (const op of ops) await game.run(op)
       await game.end()
       await pair.close()
     }
     await fc.assert(
-      fc.asyncProperty(fc.array(anyOp, { minLength: 60, maxLength: 150 }), (ops) =>
-        within(60_000, play(ops), 'one play'),
+      fc.asyncProperty(
+        fc.array(anyOp, { minLength: 60, maxLength: 150 }),
+        // At the beginning of a file is what the metadata keep.
+        fc.constantFrom(BORDER, 0),
+        fc.constantFrom(8 * KIB, 64 * KIB),
+        (ops, base, inlineBytes) => within(60_000, play(ops, base, inlineBytes), 'one play'),
       ),
-      { ...propertyRun(claim, 10), includeErrorInReport: true, endOnFailure: true },
+      { ...propertyRun(claim, 15), includeErrorInReport: true, endOnFailure: true },
     )
     claim.pass('every play')
   })

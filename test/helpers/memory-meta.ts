@@ -13,6 +13,7 @@ import type {
   AccessTime,
   Attr,
   AttrChange,
+  BodyPiece,
   CloneRequest,
   CommitReply,
   CommitRequest,
@@ -22,6 +23,7 @@ import type {
   Extent,
   ExtentWindow,
   FileLock,
+  InlineCommitRequest,
   LockConflict,
   LockRange,
   MetaEvent,
@@ -46,6 +48,7 @@ interface Inode {
   readonly attr: Mutable<Attr>
   readonly names: Map<string, number>
   readonly windows: Map<number, Extent[]>
+  body: BodyPiece[]
   readonly xattrs: Map<string, Buffer>
   target: Buffer
   opens: number
@@ -64,6 +67,8 @@ export const MEMORY_SETTINGS: VolumeSettings = {
   writeQuorum: 1,
   createdMs: 0,
   metaReplicas: 0,
+  inlineBytes: 0,
+  inlineBudgetBytes: 2 ** 20,
 }
 
 const SETGID = 0o2000
@@ -123,11 +128,14 @@ export class MemoryVolume {
       dataVersion: 1,
       parent: isDirectory ? parent : 0,
       hasXattrs: false,
+      hasExtents: false,
+      hasBody: false,
     }
     return {
       attr,
       names: new Map(),
       windows: new Map(),
+      body: [],
       xattrs: new Map(),
       target,
       opens: 0,
@@ -549,6 +557,47 @@ export class MemoryMeta implements MetaStore {
     })
   }
 
+  /** There is room for bodies. */
+  roomInline = true
+
+  get inlineBytes(): number {
+    return this.settings.inlineBytes
+  }
+
+  commitInline(ino: number, request: InlineCommitRequest): Promise<CommitReply | null> {
+    return this.#call('commitInline', () => {
+      const inode = this.#inode(ino)
+      const { attr } = inode
+      if (attr.type !== 'file') throw new PosixError('EINVAL')
+      const base = request.mode === 'append' ? attr.sizeBytes : 0
+      const end = request.pieces.reduce((at, { fileOffset, bytes }) => Math.max(at, fileOffset + bytes.length), 0)
+      if (attr.hasExtents || base + end > this.settings.inlineBytes || !this.roomInline) return null
+      for (const { fileOffset, bytes } of request.pieces) {
+        const piece = { fileOffset: base + fileOffset, lengthBytes: bytes.length, bytes: Buffer.from(bytes) }
+        inode.body.push(piece)
+      }
+      attr.hasBody = true
+      const { allocatedDeltaBytes, mtime, clearSuid = false } = request
+      const reply = this.#wrote(inode, { allocatedDeltaBytes, mtime, clearSuid, minSizeBytes: base + end })
+      return { attr: reply, baseOffset: base }
+    })
+  }
+
+  spill(ino: number, version: number, extents: readonly Extent[]): Promise<Attr | null> {
+    return this.#call('spill', () => {
+      const inode = this.#inode(ino)
+      const { attr } = inode
+      if (!attr.hasBody || attr.dataVersion !== version) return null
+      inode.body = []
+      attr.hasBody = false
+      if (extents.length > 0) inode.windows.set(0, [...extents, ...(inode.windows.get(0) ?? [])])
+      attr.hasExtents = inode.windows.size > 0
+      inode.generation = ++attr.dataVersion
+      this.#emit({ kind: 'data', ino })
+      return { ...attr }
+    })
+  }
+
   compact(
     ino: number,
     old: ExtentWindow,
@@ -573,15 +622,17 @@ export class MemoryMeta implements MetaStore {
     return this.#call('windows', () => {
       const { attr, windows } = this.#inode(ino)
       if (attr.type !== 'file') throw new PosixError('EINVAL')
-      const found = [...windows.keys()].filter((window) => window >= from).sort((a, b) => a - b)
+      const all = new Set([...(attr.hasBody ? [0] : []), ...windows.keys()])
+      const found = [...all].filter((window) => window >= from).sort((a, b) => a - b)
       return { attr: { ...attr }, windows: found.slice(0, limit) }
     })
   }
 
-  punch(ino: number, request: PunchRequest): Promise<Attr> {
+  punch(ino: number, request: PunchRequest): Promise<Attr | null> {
     return this.#call('punch', () => {
       const inode = this.#inode(ino)
       if (inode.attr.type !== 'file') throw new PosixError('EINVAL')
+      if (inode.attr.hasBody && request.windows.includes(0)) return null
       for (const window of request.windows) {
         const start = Math.max(request.offset, window * WINDOW_BYTES)
         const end = Math.min(request.offset + request.lengthBytes, (window + 1) * WINDOW_BYTES)
@@ -600,6 +651,7 @@ export class MemoryMeta implements MetaStore {
       if (inode.attr.type !== 'file') throw new PosixError('EINVAL')
       const source = this.#inode(request.source)
       if (inode.attr.dataVersion !== request.version || source.attr.dataVersion !== request.sourceVersion) return null
+      if (inode.attr.hasBody && request.extents.some(({ extent }) => extent.fileOffset < WINDOW_BYTES)) return null
       for (const { extent } of request.extents) this.#addExtent(inode, extent)
       return this.#wrote(inode, request)
     })
@@ -764,7 +816,8 @@ export class MemoryMeta implements MetaStore {
 
   #window(inode: Inode, window: number): ExtentWindow {
     const extents = [...(inode.windows.get(window) ?? [])]
-    return { window, generation: inode.generation, dataVersion: inode.attr.dataVersion, extents }
+    const body = window === 0 && inode.attr.hasBody ? { body: [...inode.body] } : {}
+    return { window, generation: inode.generation, dataVersion: inode.attr.dataVersion, extents, ...body }
   }
 
   #addExtent(inode: Inode, extent: Extent): void {
@@ -774,15 +827,20 @@ export class MemoryMeta implements MetaStore {
     const extents = inode.windows.get(window) ?? []
     extents.push(extent)
     inode.windows.set(window, extents)
+    inode.attr.hasExtents = true
   }
 
   #freeWindow(inode: Inode, window: number): void {
     for (const { chunk } of inode.windows.get(window) ?? []) if (chunk !== null) this.#volume.garbage.add(chunk.id)
     inode.windows.delete(window)
+    inode.attr.hasExtents = inode.windows.size > 0
     inode.generation++
   }
 
-  #wrote(inode: Inode, request: PunchRequest | CloneRequest): Attr {
+  #wrote(
+    inode: Inode,
+    request: Pick<CloneRequest, 'minSizeBytes' | 'allocatedDeltaBytes' | 'mtime' | 'clearSuid'>,
+  ): Attr {
     const { attr } = inode
     attr.sizeBytes = Math.max(attr.sizeBytes, request.minSizeBytes)
     attr.allocatedBytes = Math.max(0, attr.allocatedBytes + request.allocatedDeltaBytes)
@@ -806,6 +864,11 @@ export class MemoryMeta implements MetaStore {
         if (kept.length > 0) inode.windows.set(window, kept)
         else inode.windows.delete(window)
       }
+      inode.body = inode.body
+        .filter((piece) => piece.fileOffset < size)
+        .map((piece) => cutPiece(piece, size - piece.fileOffset))
+      attr.hasBody = inode.body.length > 0
+      attr.hasExtents = inode.windows.size > 0
       inode.generation++
       attr.allocatedBytes = Math.min(attr.allocatedBytes, size)
     }
@@ -814,6 +877,10 @@ export class MemoryMeta implements MetaStore {
     dropPrivileges(aclInode(inode), false)
     attr.mtime = attr.ctime = this.#volume.clock.now()
   }
+}
+
+function cutPiece({ fileOffset, lengthBytes, bytes }: BodyPiece, most: number): BodyPiece {
+  return { fileOffset, lengthBytes: Math.min(lengthBytes, most), bytes: bytes?.subarray(0, most) ?? null }
 }
 
 /** The inode as the ACL model sees it: the mode is that of the attributes. */

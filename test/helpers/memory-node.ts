@@ -59,7 +59,22 @@ export function attrOf(node: Node): Attr {
   const times = { atime, mtime, ctime, btime }
   const parent = type === 'directory' ? node.parent : 0
   const hasXattrs = node.xattrs.size > 0
-  return { ino, type, mode, uid, gid, nlink, rdev, ...times, dataVersion, parent, hasXattrs, ...sizesOf(node) }
+  const flags = { hasExtents: false, hasBody: false }
+  return {
+    ino,
+    type,
+    mode,
+    uid,
+    gid,
+    nlink,
+    rdev,
+    ...times,
+    dataVersion,
+    parent,
+    hasXattrs,
+    ...flags,
+    ...sizesOf(node),
+  }
 }
 
 function sizesOf(node: Node): { sizeBytes: number; allocatedBytes: number } {

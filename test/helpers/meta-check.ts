@@ -123,9 +123,11 @@ async function checkKeys(volume: MetaVolume, tree: Tree): Promise<string[]> {
   const keys = new VolumeKeys(volume.settings.name, volume.settings.partitions)
   for (let p = 0; p < keys.partitions; p++) {
     const partition = keys.partition(p)
-    for (const ino of texts(await volume.redis.call('HKEYS', partition.inodes))) {
+    const fields = texts(await volume.redis.call('HKEYS', partition.inodes))
+    for (const ino of fields.filter((field) => !field.startsWith('b'))) {
       if (!tree.attrs.has(Number(ino))) problems.push(`inode ${ino} is in Redis and has no name`)
     }
+    problems.push(...(await checkBodies(volume, partition, tree, fields)))
     for (const lock of texts(await volume.redis.call('HKEYS', partition.locks)))
       problems.push(`the lock ${lock} is left`)
     for (const ino of texts(await volume.redis.call('HKEYS', partition.fileLocks))) {
@@ -135,6 +137,29 @@ async function checkKeys(volume: MetaVolume, tree: Tree): Promise<string[]> {
     problems.push(...(await checkAcls(volume, partition, tree)))
   }
   for (const who of texts(await volume.redis.call('HKEYS', keys.wide('w')))) problems.push(`${who} waits still`)
+  return problems
+}
+
+/** A body is where the record says that there is one, and all of the partition are as long as its counter says. */
+async function checkBodies(
+  volume: MetaVolume,
+  partition: PartitionKeys,
+  tree: Tree,
+  fields: readonly string[],
+): Promise<string[]> {
+  const problems: string[] = []
+  const bodies = new Set(fields.filter((field) => field.startsWith('b')))
+  let sum = 0
+  for (const field of bodies) {
+    if (tree.attrs.get(Number(field.slice(1)))?.hasBody !== true) problems.push(`the body ${field} is nobody's`)
+    sum += Number(await volume.redis.call('HSTRLEN', partition.inodes, field))
+  }
+  for (const field of fields) {
+    const hasBody = tree.attrs.get(Number(field))?.hasBody === true
+    if (hasBody && !bodies.has(`b${field}`)) problems.push(`inode ${field} has lost its body`)
+  }
+  const counted = Number((await volume.redis.call('HGET', partition.counters, 'inline')) ?? 0)
+  if (counted !== sum) problems.push(`${counted} bytes of bodies are counted, not ${sum}`)
   return problems
 }
 

@@ -9,8 +9,8 @@ const CALLER = { uid: 0, gid: 0, pid: 1 }
 const O_RDWR = 2
 const O_CREAT = 0o100
 const O_APPEND = 0o2000
-/** The play takes place around a window border; what lies before is a hole. */
-const BASE = WINDOW_BYTES - 24_000
+/** A play takes place around a window border, if nothing else is said; what lies before is a hole. */
+export const BORDER = WINDOW_BYTES - 24_000
 const SPAN = 48_000
 
 const FALLOCATE = { punch: 3, zero: 16, allocate: 0 } as const
@@ -94,9 +94,11 @@ export class Play {
   readonly #other: VfsContract
   readonly #lose: () => void
   #ino = 0
+  readonly #base: number
 
-  /** `lose`: coherence is lost, or back. */
-  constructor(vfs: VfsContract, other: VfsContract, lose: () => void) {
+  /** `lose`: coherence is lost, or back. `base`: where in the file it takes place. */
+  constructor(vfs: VfsContract, other: VfsContract, lose: () => void, base = BORDER) {
+    this.#base = base
     this.#vfs = vfs
     this.#other = other
     this.#lose = lose
@@ -107,7 +109,7 @@ export class Play {
     this.#ino = first.attr.ino
     this.#handles = [first.handle, await this.#open(O_RDWR)]
     this.#appender = await this.#open(O_RDWR | O_APPEND)
-    await this.#vfs.setattr(CALLER, this.#ino, { sizeBytes: BASE })
+    await this.#vfs.setattr(CALLER, this.#ino, { sizeBytes: this.#base })
   }
 
   async #open(flags: number): Promise<number> {
@@ -126,7 +128,7 @@ export class Play {
     switch (op.op) {
       case 'write': {
         const data = this.#data(op.length)
-        await this.#vfs.write(this.#handle(op.handle), BASE + op.offset, data)
+        await this.#vfs.write(this.#handle(op.handle), this.#base + op.offset, data)
         this.#put(op.offset, data)
         data.fill(0xff)
         return
@@ -139,7 +141,7 @@ export class Play {
         return
       }
       case 'truncate':
-        await this.#vfs.setattr(CALLER, this.#ino, { sizeBytes: BASE + op.size })
+        await this.#vfs.setattr(CALLER, this.#ino, { sizeBytes: this.#base + op.size })
         this.#model.fill(0, op.size)
         this.#size = op.size
         return
@@ -175,7 +177,7 @@ export class Play {
   }
 
   async #fallocate(kind: keyof typeof FALLOCATE, handle: number, offset: number, length: number): Promise<void> {
-    await this.#vfs.fallocate(handle, FALLOCATE[kind], BASE + offset, length)
+    await this.#vfs.fallocate(handle, FALLOCATE[kind], this.#base + offset, length)
     if (kind !== 'allocate') this.#model.fill(0, offset, offset + length)
     if (kind !== 'punch') this.#size = Math.max(this.#size, offset + length)
   }
@@ -184,15 +186,17 @@ export class Play {
     const [source, target] = [this.#handle(0), this.#handle(1)]
     const expected = Math.max(0, Math.min(length, this.#size - from))
     const overlaps = from < to + length && to < from + length
-    const outcome = await this.#vfs.copyRange(source, BASE + from, target, BASE + to, length).catch(codeOf)
+    const outcome = await this.#vfs.copyRange(source, this.#base + from, target, this.#base + to, length).catch(codeOf)
     if (outcome !== (overlaps ? 'EINVAL' : expected)) throw new Error(`copied ${outcome}, not ${expected}`)
     if (!overlaps && expected > 0) this.#put(to, Buffer.from(this.#model.subarray(from, from + expected)))
   }
 
   /** Where a hole ends or begins is the store's to say, but all that it takes for a hole must be zeros. */
   async #seek(kind: 'data' | 'hole', handle: number, offset: number): Promise<void> {
-    const found = await this.#vfs.seek(handle, BASE + offset, kind === 'data' ? SEEK_DATA : SEEK_HOLE).catch(codeOf)
-    const end = typeof found === 'number' ? found - BASE : this.#size
+    const found = await this.#vfs
+      .seek(handle, this.#base + offset, kind === 'data' ? SEEK_DATA : SEEK_HOLE)
+      .catch(codeOf)
+    const end = typeof found === 'number' ? found - this.#base : this.#size
     if (typeof found !== 'number') {
       const isRight = found === 'ENXIO' && (kind === 'data' || offset >= this.#size)
       if (!isRight) throw new Error(`${kind} from ${offset} of ${this.#size}: ${found}`)
@@ -210,12 +214,13 @@ export class Play {
 
   async #stat(): Promise<void> {
     const attr = await this.#vfs.getattr(CALLER, this.#ino)
-    if (attr.sizeBytes !== BASE + this.#size) throw new Error(`size ${attr.sizeBytes - BASE}, not ${this.#size}`)
+    if (attr.sizeBytes !== this.#base + this.#size)
+      throw new Error(`size ${attr.sizeBytes - this.#base}, not ${this.#size}`)
   }
 
   async #check(vfs: VfsContract, handle: number, from: number, bytes: number): Promise<void> {
     const expected = this.#model.subarray(Math.min(from, this.#size), Math.min(from + bytes, this.#size))
-    const read = await vfs.read(handle, BASE + from, bytes)
+    const read = await vfs.read(handle, this.#base + from, bytes)
     if (read.equals(expected)) return
     const at = read.findIndex((byte, i) => byte !== expected[i])
     throw new Error(
@@ -227,8 +232,8 @@ export class Play {
   async #checkElsewhere(): Promise<void> {
     await this.#vfs.flush(this.#appender)
     const { handle, attr } = await this.#other.open(CALLER, this.#ino, 0)
-    if (attr.sizeBytes !== BASE + this.#size)
-      throw new Error(`elsewhere size ${attr.sizeBytes - BASE}, not ${this.#size}`)
+    if (attr.sizeBytes !== this.#base + this.#size)
+      throw new Error(`elsewhere size ${attr.sizeBytes - this.#base}, not ${this.#size}`)
     await this.#check(this.#other, handle, 0, SPAN + 40_000)
     await this.#other.release(handle)
   }

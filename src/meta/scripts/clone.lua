@@ -11,6 +11,10 @@ if not n then return {ENOENT} end
 if n.type ~= FILE then return {EINVAL} end
 if n.dv ~= tonumber(ARGV[8]) then return {3} end
 for at = 14, #ARGV, 2 do
+  -- A hole over a body would be lost with a compaction.
+  if ARGV[at] == '0' and n.body == 1 then return {3} end
+end
+for at = 14, #ARGV, 2 do
   addextents(n, tonumber(ARGV[at]), KEYS[10 + (at - 14) / 2], KEYS[9], ARGV[at + 1])
 end
 if tonumber(ARGV[13]) > n.size then n.size = tonumber(ARGV[13]) end

@@ -2,13 +2,16 @@
 -- oom: allowed
 -- Parts of windows become holes. KEYS: 9 windows, 10… extents of the windows in ARGV, at last xattrs
 -- ARGV: 7 ino, 8 allocated delta, 9 mtime sec, 10 nsec, 11 clear suid, 12 least size, 13… window, offset in it, length
--- 0, record. Work: the windows that are named.
+-- 0, record | 12 there is a body in the way. Work: the windows that are named.
 local known = before()
 if known then return known end
 local ino = tonumber(ARGV[7])
 local n = load(ino)
 if not n then return {ENOENT} end
 if n.type ~= FILE then return {EINVAL} end
+for at = 13, #ARGV, 3 do
+  if ARGV[at] == '0' and n.body == 1 then return {12} end
+end
 for at = 13, #ARGV, 3 do
   local window, off, len = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
   local key = KEYS[10 + (at - 13) / 3]

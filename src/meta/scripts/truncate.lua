@@ -1,4 +1,4 @@
--- include: inode locks mutate privileges extents
+-- include: inode locks mutate privileges extents body
 -- oom: allowed
 -- KEYS: 9 windows, 10 extents of the window in which the new size lies, 11 xattrs, 12… extents of the windows named in ARGV
 -- ARGV: 7 ino, 8 size, 9 1 to drop set-id bits, 10… windows to free, ascending
@@ -62,6 +62,7 @@ if size < n.size then
     if redis.call('EXISTS', KEYS[9]) == 0 then n.win = 0 end
   end
   if reached == size and edge == 0 and n.tk == 1 then cutinline() end
+  if reached == size and edge == 0 and n.body == 1 then cutbody(ino, n, size) end
   if n.alloc > reached then
     redis.call('HINCRBY', KEYS[3], 'bytes', string.format('%d', reached - n.alloc))
     n.alloc = reached

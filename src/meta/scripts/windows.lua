@@ -5,7 +5,7 @@ local n, rec = load(ARGV[2])
 if not n then return {ENOENT} end
 if n.type ~= FILE then return {EINVAL} end
 local from, limit, found = tonumber(ARGV[3]), tonumber(ARGV[4]), {}
-if n.tk == 1 and from == 0 then found[1] = 0 end
+if (n.tk == 1 or n.body == 1) and from == 0 then found[1], from = 0, 1 end
 if n.win == 1 then
   for _, w in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], from, '+inf', 'LIMIT', 0, limit - #found)) do
     found[#found + 1] = tonumber(w)

@@ -62,6 +62,8 @@ async function shell(t: Test): Promise<Shell> {
     writeQuorum: 1,
     createdMs: 0,
     metaReplicas: 0,
+    inlineBytes: 0,
+    inlineBudgetBytes: 0,
   }
   const self: Shell = {
     vfs,

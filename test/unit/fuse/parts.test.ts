@@ -26,6 +26,8 @@ const ATTR: Attr = {
   btime: TIME,
   dataVersion: 0,
   hasXattrs: false,
+  hasExtents: false,
+  hasBody: false,
   parent: 0,
 }
 

@@ -15,16 +15,28 @@ import { MemoryChunks } from '../../helpers/memory-chunks.js'
 import { MemoryVolume } from '../../helpers/memory-meta.js'
 import { propertyRun } from '../../helpers/property.js'
 import { FastClock } from '../../helpers/vfs-clock.js'
-import { Play, anyOp, randomOf, type Op } from '../../helpers/vfs-model.js'
+import { BORDER, Play, anyOp, randomOf, type Op } from '../../helpers/vfs-model.js'
 
 const CHUNK = 4096
 
-async function play(ops: readonly Op[], seed: number): Promise<void> {
+/** Where the play takes place, and how much of a file the store keeps itself. */
+interface Place {
+  readonly base: number
+  readonly inlineBytes: number
+}
+
+const PLACES: readonly Place[] = [
+  { base: BORDER, inlineBytes: 0 },
+  { base: 0, inlineBytes: 5_000 },
+  { base: 0, inlineBytes: 100_000 },
+]
+
+async function play(ops: readonly Op[], seed: number, { base, inlineBytes }: Place): Promise<void> {
   const random = randomOf(seed)
   const wait = async (): Promise<void> => {
     for (let i = Math.floor(random() * 6); i > 0; i--) await turn()
   }
-  const volume = new MemoryVolume({ settings: { chunkBytes: CHUNK } })
+  const volume = new MemoryVolume({ settings: { chunkBytes: CHUNK, inlineBytes } })
   const chunks = new MemoryChunks()
   chunks.before = async (call) => {
     await wait()
@@ -39,12 +51,15 @@ async function play(ops: readonly Op[], seed: number): Promise<void> {
     cloneBytes: 1,
   }
   const metas = [volume.open(), volume.open()] as const
-  metas[0].before = wait
+  metas[0].before = async (call) => {
+    await wait()
+    if (call === 'commitInline') metas[0].roomInline = random() < 0.8
+  }
   metas[0].after = wait
   const clock = new FastClock()
   const vfs = createVfs({ meta: metas[0], chunks, clock, limits })
   const other = createVfs({ meta: metas[1], chunks, clock, limits })
-  const game = new Play(vfs, other, () => metas[0].setCoherent(!metas[0].coherent))
+  const game = new Play(vfs, other, () => metas[0].setCoherent(!metas[0].coherent), base)
   await game.start()
   for (const op of ops) await game.run(op)
   await game.end()
@@ -56,10 +71,13 @@ async function play(ops: readonly Op[], seed: number): Promise<void> {
 
 t.test('random operations read as a buffer does, over slow and failing nodes', async (st) => {
   await fc.assert(
-    fc.asyncProperty(fc.array(anyOp, { minLength: 5, maxLength: 60 }), fc.integer(), (ops, seed) =>
-      within(20_000, play(ops, seed), 'one play'),
+    fc.asyncProperty(
+      fc.array(anyOp, { minLength: 5, maxLength: 60 }),
+      fc.integer(),
+      fc.constantFrom(...PLACES),
+      (ops, seed, place) => within(20_000, play(ops, seed, place), 'one play'),
     ),
-    { ...propertyRun(st, 150), includeErrorInReport: true },
+    { ...propertyRun(st, 300), includeErrorInReport: true },
   )
   st.pass('every play')
 })

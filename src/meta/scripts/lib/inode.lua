@@ -19,16 +19,19 @@ local function decode(rec)
   tf = (tf - n.tk) / 4
   n.win = tf % 2
   n.xa = (tf - n.win) / 2
+  -- The store has bytes of the file itself (lib/body.lua).
+  n.body = math.floor(n.mode / 8192) % 2
   -- A file made without a name that never had one: the only one that may get a name with none left.
-  n.tmp = math.floor(n.mode / 4096)
+  n.tmp = math.floor(n.mode / 4096) % 2
   n.mode = n.mode % 4096
   n.tail = string.sub(rec, HEAD + 1)
   return n
 end
 
 local function encode(n)
-  return struct.pack(FMT, 1, n.type + 16 * n.tk + 64 * n.win + 128 * n.xa, n.mode + 4096 * (n.tmp or 0), n.uid, n.gid,
-    n.nlink, n.size, n.alloc, n.dv % 4294967296, n.as, n.an, n.ms, n.mn, n.cs, n.cn, n.bs, n.bn) .. n.tail
+  local mode = n.mode + 4096 * (n.tmp or 0) + 8192 * (n.body or 0)
+  return struct.pack(FMT, 1, n.type + 16 * n.tk + 64 * n.win + 128 * n.xa, mode, n.uid, n.gid, n.nlink,
+    n.size, n.alloc, n.dv % 4294967296, n.as, n.an, n.ms, n.mn, n.cs, n.cn, n.bs, n.bn) .. n.tail
 end
 
 local function load(ino)

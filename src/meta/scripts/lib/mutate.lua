@@ -77,6 +77,10 @@ local function purge(ino, n)
   redis.call('HINCRBY', KEYS[3], 'inodes', -1)
   if n.alloc > 0 then redis.call('HINCRBY', KEYS[3], 'bytes', string.format('%d', -n.alloc)) end
   if n.tk == 1 then discard(ino, 0, n.tail) end
+  if n.body == 1 then
+    redis.call('HINCRBY', KEYS[3], 'inline', -redis.call('HSTRLEN', KEYS[1], 'b' .. ino))
+    redis.call('HDEL', KEYS[1], 'b' .. ino)
+  end
   if n.win == 1 or n.xa == 1 then redis.call('HSET', KEYS[8], ino, nowms()) end
 end
 
@@ -114,7 +118,11 @@ end
 local function sweep(ino)
   if redis.call('HEXISTS', KEYS[2], 'i' .. ino) == 1 or redis.call('HEXISTS', KEYS[6], ino) == 1 then return end
   local n = load(ino)
-  if n and n.nlink == 0 then purge(ino, n) end
+  if n and n.nlink == 0 then
+    -- Who has looked at it since its last name went has it cached.
+    emit(1, ino)
+    purge(ino, n)
+  end
 end
 
 -- The session has it open no more; a file without a name goes with its last opener.

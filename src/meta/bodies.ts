@@ -1,0 +1,112 @@
+/**
+ * Bodies: the bytes of small files, kept beside their inode records, as long as there is room for them.
+ *
+ * How much there may be is said for the volume, but a script sees one partition only. So each client keeps count: exactly of
+ * what its own changes answer, and of the rest by asking all partitions now and then. Clients may so overshoot together, each
+ * by what it writes between two questions.
+ */
+import { messageOf } from '../base/errors.js'
+import type { Attr, CommitReply, Extent, InlineCommitRequest } from './contract.js'
+import type { Core } from './core.js'
+import { decodeInode, encodeBody, encodeExtents } from './records.js'
+import { allPartitions, each } from './recovery.js'
+import { STATUS_REFUSED, STATUS_RETRY } from './reply.js'
+import { SCRIPTS } from './scripts.js'
+
+const COUNT_PERIOD_MS = 5_000
+/** Of the budget: after so much was written here it is counted again. */
+const COUNT_SHARE = 32
+
+export class Bodies {
+  readonly #core: Core
+  readonly #counts: number[]
+  #usedBytes = 0
+  #writtenBytes = 0
+  #countedMs = Number.NEGATIVE_INFINITY
+  #counting = false
+
+  constructor(core: Core) {
+    this.#core = core
+    this.#counts = allPartitions(core).map(() => 0)
+  }
+
+  get inlineBytes(): number {
+    const { inlineBytes, inlineBudgetBytes } = this.#core.options.settings
+    if (inlineBytes === 0) return 0
+    this.#keepCounted()
+    return this.#usedBytes < inlineBudgetBytes ? inlineBytes : 0
+  }
+
+  async commit(ino: number, request: InlineCommitRequest): Promise<CommitReply | null> {
+    const { keys, options } = this.#core
+    const p = keys.home(ino)
+    const pieces = encodeBody(ino, request.pieces)
+    const { sec, nsec } = request.mtime
+    const reply = await this.#core.change(
+      SCRIPTS.commitInline,
+      p,
+      [keys.of(ino).xattrs(ino)],
+      [
+        ino,
+        request.mode,
+        pieces,
+        request.allocatedDeltaBytes,
+        sec,
+        nsec,
+        request.clearSuid === true ? 1 : 0,
+        options.settings.inlineBytes,
+        this.#limitOf(p),
+      ],
+    )
+    if (reply.status === STATUS_REFUSED) return null
+    this.#writtenBytes += pieces.length
+    this.#counted(p, reply.number(3))
+    return { attr: decodeInode(ino, reply.buffer(1)).attr, baseOffset: reply.number(2) }
+  }
+
+  async spill(ino: number, version: number, extents: readonly Extent[]): Promise<Attr | null> {
+    const { keys } = this.#core
+    const partition = keys.of(ino)
+    const reply = await this.#core.change(
+      SCRIPTS.spill,
+      keys.home(ino),
+      [partition.extents(ino, 0), partition.windows(ino)],
+      [ino, version, encodeExtents(extents, 0)],
+    )
+    return reply.status === STATUS_RETRY ? null : decodeInode(ino, reply.buffer(1)).attr
+  }
+
+  /** Bytes of all bodies, asked now. */
+  async count(): Promise<number> {
+    const { store, clock } = this.#core.options
+    this.#countedMs = clock.monotonicMs()
+    this.#writtenBytes = 0
+    await each(allPartitions(this.#core), async (p) => {
+      const reply = await store.call('HGET', this.#core.keys.partition(p).counters, 'inline')
+      this.#counted(p, Number(reply ?? 0))
+    })
+    return this.#usedBytes
+  }
+
+  #counted(p: number, bytes: number): void {
+    this.#usedBytes += bytes - (this.#counts[p] ?? 0)
+    this.#counts[p] = bytes
+  }
+
+  #limitOf(p: number): number {
+    const { inlineBudgetBytes } = this.#core.options.settings
+    return (this.#counts[p] ?? 0) + Math.max(0, inlineBudgetBytes - this.#usedBytes)
+  }
+
+  #keepCounted(): void {
+    const { settings, clock, log } = this.#core.options
+    const isDue =
+      clock.monotonicMs() - this.#countedMs >= COUNT_PERIOD_MS ||
+      this.#writtenBytes * COUNT_SHARE > settings.inlineBudgetBytes
+    if (!isDue || this.#counting) return
+    this.#counting = true
+    this.count()
+      .catch((error: unknown) => log.debug({ error: messageOf(error) }, 'small files could not be counted'))
+      .finally(() => (this.#counting = false))
+  }
+}

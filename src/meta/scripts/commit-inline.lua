@@ -1,0 +1,37 @@
+-- include: inode locks mutate privileges extents body
+-- Bytes that are kept here, in the body of the file, as one change.
+-- KEYS: 9 xattrs. ARGV: 7 ino, 8 at|append, 9 pieces, 10 allocated delta, 11 mtime sec, 12 nsec, 13 clear suid, 14 longest
+-- file, 15 most bytes of all bodies of the partition
+-- 0, record, base offset, bytes of all bodies | 11: they are for chunks: the file has extents, gets too long, or there is no room
+local known = before()
+if known then return known end
+local ino, pieces, longest = tonumber(ARGV[7]), ARGV[9], tonumber(ARGV[14])
+local n = load(ino)
+if not n then return {ENOENT} end
+if n.type ~= FILE then return {EINVAL} end
+if n.win == 1 or n.tk == 1 then return {11} end
+local base = ARGV[8] == 'append' and n.size or 0
+local placed, last, at, first = {}, 0, 1, 0
+while at <= #pieces do
+  local off, len = struct.unpack('<I4I4', pieces, at)
+  off = off + base
+  if off + len > longest then return {11} end
+  if at == 1 then first = off end
+  if off + len > last then last = off + len end
+  placed[#placed + 1] = base == 0 and string.sub(pieces, at, at + PIECE + len - 1)
+    or struct.pack('<I4', off) .. string.sub(pieces, at + 4, at + PIECE + len - 1)
+  at = at + PIECE + len
+end
+local old = bodyof(ino, n)
+local new = table.concat(placed)
+-- One piece over all that there was takes its place.
+if #placed > 1 or first > 0 or last < n.size then new = old .. new end
+if #new > 2 * longest then return {11} end
+local used = tonumber(redis.call('HGET', KEYS[3], 'inline') or '0') + #new - #old
+if #new > #old and used > tonumber(ARGV[15]) then return {11} end
+setbody(ino, n, old, new)
+if last > n.size then n.size = last end
+account(n, tonumber(ARGV[10]))
+written(n, ARGV[11], ARGV[12], ARGV[13], KEYS[9])
+emit(2, ino)
+return after({0, save(ino, n), base, used})

@@ -1,0 +1,50 @@
+-- The body of a small file: field b<ino> of the inodes, pieces one behind the other (records.ts has the layout), of which
+-- the later wins. With lib/mutate.lua.
+-- Invariants: the flag in the record says whether there is one; nothing of it lies beyond the file's size; it is written
+-- only while the file has no extents, which lie above it. Counter `inline`: bytes of all bodies of the partition.
+local PIECE, HOLE, BODY_END = 12, 2147483648, 67108864
+
+local function bodyof(ino, n)
+  return n.body == 1 and redis.call('HGET', KEYS[1], 'b' .. ino) or ''
+end
+
+-- The record is saved by the caller.
+local function setbody(ino, n, old, new)
+  if new == '' then
+    redis.call('HDEL', KEYS[1], 'b' .. ino)
+    n.body = 0
+  else
+    redis.call('HSET', KEYS[1], 'b' .. ino, new)
+    n.body = 1
+  end
+  if #new ~= #old then redis.call('HINCRBY', KEYS[3], 'inline', #new - #old) end
+end
+
+-- Nothing is left from `size` on. Pieces stay whole, for their checksums, and get a hole above them; a hole to the end that
+-- is the last piece and begins below is enough, so that however often a file is cut its body does not grow.
+local function cutbody(ino, n, size)
+  local old = bodyof(ino, n)
+  local kept, hasdata, behind, last = {}, false, 0, nil
+  local at = 1
+  while at <= #old do
+    local off, len = struct.unpack('<I4I4', old, at)
+    local ishole = len >= HOLE
+    if ishole then len = len - HOLE end
+    local to = at + PIECE + (ishole and 0 or len)
+    if off < size then
+      kept[#kept + 1] = string.sub(old, at, to - 1)
+      if not ishole then
+        hasdata = true
+        if off + len > behind then behind = off + len end
+      end
+      last = ishole and off + len >= BODY_END
+    end
+    at = to
+  end
+  if not hasdata then
+    setbody(ino, n, old, '')
+    return
+  end
+  if behind > size and not last then kept[#kept + 1] = struct.pack('<I4I4I4', size, HOLE + BODY_END - size, 0) end
+  setbody(ino, n, old, table.concat(kept))
+end

@@ -1,0 +1,21 @@
+-- include: inode locks mutate extents body
+-- The body of a file goes: extents that read the same come in its place, below those that there are.
+-- KEYS: 9 extents of window 0, 10 windows. ARGV: 7 ino, 8 data version, 9 extents. 0, record | 3 the file was changed
+local known = before()
+if known then return known end
+local ino, extents = tonumber(ARGV[7]), ARGV[9]
+local n = load(ino)
+if not n then return {ENOENT} end
+if n.body == 0 or n.dv ~= tonumber(ARGV[8]) then return {3} end
+setbody(ino, n, bodyof(ino, n), '')
+local above = redis.call('GET', KEYS[9])
+if above then
+  -- As after a compaction: who has read the window before has nothing of this one.
+  redis.call('SET', KEYS[9], struct.pack('<I4', (n.dv + 1) % 4294967296) .. extents .. string.sub(above, 5))
+else
+  if n.tk == 1 then extents, n.tail, n.tk = extents .. n.tail, '', 0 end
+  addextents(n, 0, KEYS[9], KEYS[10], extents)
+end
+n.dv = n.dv + 1
+emit(2, ino)
+return after({0, save(ino, n)})

@@ -1,0 +1,229 @@
+/** MetaStore: bytes of small files that it keeps itself. */
+import type { Test } from 'tap'
+import { WINDOW_BYTES } from '../../src/base/limits.js'
+import type { CommitReply, MetaStore } from '../../src/meta/contract.js'
+import { ROOT, bytes, claim, extentOf, outcome, touch, writeAt, type OpenVolume } from '../helpers/meta.js'
+
+const MTIME = { sec: 1_700_000_000, nsec: 7 }
+
+async function put(
+  meta: MetaStore,
+  ino: number,
+  text: string,
+  where: number | 'append' = 0,
+): Promise<CommitReply | null> {
+  const at = where === 'append' ? 0 : where
+  return await meta.commitInline(ino, {
+    pieces: [{ fileOffset: at, bytes: Buffer.from(text, 'latin1') }],
+    mode: where === 'append' ? 'append' : 'at',
+    allocatedDeltaBytes: text.length,
+    mtime: MTIME,
+  })
+}
+
+/** What the body reads as, up to the size of the file; a zero is a dot. */
+async function body(meta: MetaStore, ino: number): Promise<string> {
+  const { sizeBytes } = await meta.getattr(ino)
+  const out = Buffer.alloc(sizeBytes, '.')
+  for (const { fileOffset, lengthBytes, bytes: data } of (await meta.extents(ino, 0)).body ?? []) {
+    if (data === null) out.fill('.', Math.min(fileOffset, sizeBytes), Math.min(fileOffset + lengthBytes, sizeBytes))
+    else data.copy(out, fileOffset)
+  }
+  return out.toString('latin1')
+}
+
+export function bodyClaims(t: Test, open: OpenVolume): void {
+  claim(t, open, 'bytes that the store keeps come back with open and with extents', async (t, volume) => {
+    const meta = await volume.client()
+    const before = await touch(meta, ROOT, 'file')
+    t.match(before, { hasBody: false, hasExtents: false })
+    const reply = await put(meta, before.ino, 'hello')
+    t.match(reply, { baseOffset: 0, attr: { sizeBytes: 5, allocatedBytes: 5, mtime: MTIME, hasBody: true } })
+    t.ok((reply?.attr.dataVersion ?? 0) > before.dataVersion)
+    const { window0 } = await meta.open(before.ino, { truncate: false })
+    t.same(window0?.body, [{ fileOffset: 0, lengthBytes: 5, bytes: bytes('hello') }])
+    t.same(window0?.extents, [])
+    t.same((await meta.windows(before.ino, 0, 9)).windows, [0])
+    meta.close(before.ino)
+  })
+
+  claim(
+    t,
+    open,
+    'later pieces hide earlier ones, between them are zeros, appended ones lie at the end',
+    async (t, v) => {
+      const meta = await v.client()
+      const { ino } = await touch(meta, ROOT, 'file')
+      await put(meta, ino, 'aaaa', 2)
+      await put(meta, ino, 'bb', 4)
+      await put(meta, ino, 'c', 8)
+      t.equal(await body(meta, ino), '..aabb..c')
+      t.match(await put(meta, ino, 'dd', 'append'), { baseOffset: 9 })
+      t.equal(await body(meta, ino), '..aabb..cdd')
+      await put(meta, ino, 'whole text.', 0)
+      t.equal((await meta.extents(ino, 0)).body?.length, 1, 'one over all takes the place of all')
+    },
+  )
+
+  claim(t, open, 'appends of many clients are all there, whole', async (t, volume) => {
+    const clients = await Promise.all([volume.client(), volume.client(), volume.client()])
+    const [meta] = clients
+    if (meta === undefined) throw new Error('clients')
+    const { ino } = await touch(meta, ROOT, 'file')
+    const lines = clients.flatMap((client, c) =>
+      Array.from({ length: 20 }, (_, i) => put(client, ino, `<${c}.${i}>`, 'append')),
+    )
+    await Promise.all(lines)
+    const found = (await body(meta, ino)).match(/<\d+\.\d+>/g) ?? []
+    t.equal(new Set(found).size, 60)
+    t.equal(found.join(''), await body(meta, ino))
+  })
+
+  claim(t, open, 'what is too long, and what comes to a file that has extents, is refused', async (t, volume) => {
+    const meta = await volume.client()
+    const longest = volume.settings.inlineBytes
+    t.equal(meta.inlineBytes, longest)
+    const small = await touch(meta, ROOT, 'small')
+    t.ok(await put(meta, small.ino, 'x'.repeat(longest)), 'up to the limit')
+    t.equal(await put(meta, small.ino, 'y', longest), null)
+    t.equal(await put(meta, small.ino, 'y', 'append'), null)
+    t.equal((await meta.getattr(small.ino)).sizeBytes, longest, 'nothing was done')
+    const large = await touch(meta, ROOT, 'large')
+    await writeAt(meta, large.ino, 0, 10)
+    t.equal(await put(meta, large.ino, 'x', 100), null)
+    const far = await touch(meta, ROOT, 'far')
+    await writeAt(meta, far.ino, WINDOW_BYTES, 10)
+    t.equal(await put(meta, far.ino, 'x', 0), null)
+    t.match(await meta.getattr(far.ino), { hasExtents: true, hasBody: false })
+  })
+
+  claim(t, open, 'a body does not grow however often it is written over or cut', async (t, volume) => {
+    const meta = await volume.client()
+    const { ino } = await touch(meta, ROOT, 'file')
+    const longest = volume.settings.inlineBytes
+    await put(meta, ino, 'x'.repeat(longest))
+    let refused = 0
+    for (let i = 0; i < 10; i++) if ((await put(meta, ino, 'y'.repeat(longest / 4), 5)) === null) refused++
+    t.ok(refused > 0 && refused < 10)
+    const length = async (): Promise<number> => (await meta.extents(ino, 0)).body?.length ?? 0
+    await meta.setattr(ino, { sizeBytes: 3 })
+    const pieces = await length()
+    for (const sizeBytes of [9, 2, 9, 3, 9, 2, 9, 2, 9, 1, 9]) await meta.setattr(ino, { sizeBytes })
+    t.ok((await length()) <= pieces)
+    t.equal(await body(meta, ino), 'x........')
+  })
+
+  claim(t, open, 'a cut takes from the body, and what was beyond does not come back', async (t, volume) => {
+    const meta = await volume.client()
+    const { ino } = await touch(meta, ROOT, 'file')
+    await put(meta, ino, 'abcdef')
+    await put(meta, ino, 'XY', 4)
+    t.match(await meta.setattr(ino, { sizeBytes: 5 }), { allocatedBytes: 5 })
+    await meta.setattr(ino, { sizeBytes: 8 })
+    t.equal(await body(meta, ino), 'abcdX...')
+    await put(meta, ino, 'z', 7)
+    t.equal(await body(meta, ino), 'abcdX..z')
+    await meta.setattr(ino, { sizeBytes: 2 })
+    await writeAt(meta, ino, 10, 5)
+    await meta.setattr(ino, { sizeBytes: 1 })
+    t.equal(await body(meta, ino), 'a')
+    t.match(await meta.setattr(ino, { sizeBytes: 0 }), { hasBody: false, hasExtents: false })
+    t.equal((await meta.extents(ino, 0)).body, undefined)
+  })
+
+  claim(t, open, 'extents come to lie above a body, which is seen where they are not', async (t, volume) => {
+    const meta = await volume.client()
+    const { ino } = await touch(meta, ROOT, 'file')
+    await put(meta, ino, 'hello')
+    for (let i = 0; i < 4; i++) {
+      const extent = await writeAt(meta, ino, 5 + 10 * i, 10)
+      const window = await meta.extents(ino, 0)
+      t.same(window.extents.at(-1), extent)
+      t.same(window.body, [{ fileOffset: 0, lengthBytes: 5, bytes: bytes('hello') }])
+    }
+    t.match(await meta.getattr(ino), { hasBody: true, hasExtents: true })
+    t.same((await meta.windows(ino, 0, 9)).windows, [0], 'the window is named once')
+  })
+
+  for (const above of [0, 1, 4]) {
+    claim(t, open, `a body is spilt below ${above} extents that came later`, async (t, volume) => {
+      const meta = await volume.client()
+      const { ino } = await touch(meta, ROOT, 'file')
+      await put(meta, ino, 'hello')
+      const late = []
+      for (let i = 0; i < above; i++) late.push(await writeAt(meta, ino, 3 + i, 10))
+      const before = await meta.extents(ino, 0)
+      const base = extentOf(await meta.chunkId(), 0, 5)
+      t.equal(await meta.spill(ino, before.dataVersion - 1, [base]), null, 'of another version: not')
+      const attr = await meta.spill(ino, before.dataVersion, [base])
+      t.match(attr, { hasBody: false, hasExtents: true, dataVersion: before.dataVersion + 1 })
+      t.same((await meta.extents(ino, 0)).extents, [base, ...late])
+      t.same((await meta.extents(ino, 0, before)).extents, [base, ...late], 'also for who has some of it')
+      t.equal((await meta.extents(ino, 0)).body, undefined)
+      t.equal(await meta.spill(ino, before.dataVersion + 1, [base]), null, 'there is no body any more')
+      t.equal(await put(meta, ino, 'x'), null)
+    })
+  }
+
+  claim(t, open, 'a hole is not punched into a body, nor cloned over one', async (t, volume) => {
+    const meta = await volume.client()
+    const { ino, dataVersion } = (await put(meta, (await touch(meta, ROOT, 'file')).ino, 'hello'))?.attr ?? {
+      ino: 0,
+      dataVersion: 0,
+    }
+    const request = { allocatedDeltaBytes: 0, mtime: MTIME, clearSuid: false, minSizeBytes: 0 }
+    t.equal(await meta.punch(ino, { ...request, offset: 0, lengthBytes: 3, windows: [0] }), null)
+    const hole = { extent: { fileOffset: 0, lengthBytes: 3, chunk: null, chunkOffset: 0 }, sourceWindow: 0 }
+    const clone = { ...request, source: ino, sourceVersion: dataVersion, version: dataVersion, extents: [hole] }
+    t.equal(await meta.clone(ino, clone), null)
+    t.equal(await body(meta, ino), 'hello')
+  })
+
+  claim(t, open, 'other clients are told of what is committed, and of a spill', async (t, volume) => {
+    const [one, two] = [await volume.client(), await volume.client()]
+    const { ino } = await touch(one, ROOT, 'file')
+    await two.caughtUp()
+    const heard: string[] = []
+    two.onEvent((event) => heard.push(`${event.kind} ${'ino' in event ? event.ino : ''}`))
+    const reply = await put(one, ino, 'hello')
+    await two.caughtUp()
+    t.same(heard, [`data ${ino}`])
+    await one.spill(ino, reply?.attr.dataVersion ?? 0, [extentOf(await one.chunkId(), 0, 5)])
+    await two.caughtUp()
+    t.same(heard, [`data ${ino}`, `data ${ino}`])
+  })
+
+  claim(
+    t,
+    open,
+    'a body goes with its file, at once or with the last opener, and with what it is replaced by',
+    async (t, v) => {
+      const meta = await v.client()
+      for (const name of ['one', 'two', 'three']) await put(meta, (await touch(meta, ROOT, name)).ino, name)
+      const { ino } = await meta.lookup(ROOT, bytes('one'))
+      await meta.open(ino, { truncate: false })
+      await meta.unlink(ROOT, bytes('one'))
+      t.equal(await body(meta, ino), 'one', 'it is open still')
+      meta.close(ino)
+      await meta.unlink(ROOT, bytes('two'))
+      await touch(meta, ROOT, 'four')
+      await meta.rename(ROOT, bytes('four'), ROOT, bytes('three'), {})
+      t.equal((await meta.lookup(ROOT, bytes('three'))).sizeBytes, 0)
+    },
+  )
+
+  claim(t, open, 'a write takes set-id bits away, and is for files', async (t, volume) => {
+    const meta = await volume.client()
+    const { ino } = await touch(meta, ROOT, 'file')
+    await meta.setattr(ino, { mode: 0o6755 })
+    const request = {
+      pieces: [{ fileOffset: 0, bytes: bytes('x') }],
+      mode: 'at',
+      allocatedDeltaBytes: 1,
+      mtime: MTIME,
+    } as const
+    t.match(await meta.commitInline(ino, { ...request, clearSuid: true }), { attr: { mode: 0o755 } })
+    t.equal(await outcome(meta.commitInline(ROOT, request)), 'EINVAL')
+    t.equal(await outcome(meta.commitInline(987_654, request)), 'ENOENT')
+  })
+}
