@@ -99,7 +99,7 @@ t.test('the VFS over Redis Cluster and chunk nodes', async (st) => {
         fc.constantFrom(8 * KIB, 64 * KIB),
         (ops, base, inlineBytes) => within(60_000, play(ops, base, inlineBytes), 'one play'),
       ),
-      { ...propertyRun(claim, 15), includeErrorInReport: true, endOnFailure: true },
+      { ...propertyRun(claim, 8), includeErrorInReport: true, endOnFailure: true },
     )
     claim.pass('every play')
   })
