@@ -1,5 +1,5 @@
 /** Runs in Piscina threads: synchronous disk work, one hop a job. */
-import { readRange, storeChunkFile, verifyChunkFile } from '../src/chunk/node/chunk-file.js'
+import { readChecked, storeChunkFile, verifyChunkFile } from '../src/chunk/node/chunk-file.js'
 import { countChunks, removeFiles, syncFiles } from '../src/chunk/node/files.js'
 import type {
   CountTask,
@@ -29,7 +29,7 @@ export function store(task: StoreTask): Outcome<StoreResult> {
 }
 
 export function read(task: ReadTask): Outcome<ReadResult> {
-  return attempt(() => readRange(task))
+  return attempt(() => readChecked(task))
 }
 
 export function verify(task: VerifyTask): Outcome<Verdict> {

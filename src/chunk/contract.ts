@@ -115,6 +115,8 @@ export interface GetRequest {
   readonly lengthBytes: number
   /** true: the reply carries the origin. A node that copies the chunk needs it for its own header. */
   readonly withOrigin?: boolean
+  /** Who reads the bytes in the caller's own process is to compare them with the leaf table at once. Not sent to others. */
+  readonly check?: boolean
 }
 
 export interface GetReply {
@@ -124,6 +126,8 @@ export interface GetReply {
   readonly firstLeaf: number
   /** Whole leaves (the last may be short) that cover the range. Not verified by the node: the reader does it. */
   readonly data: Buffer
+  /** `data` was compared with `leaves`, in this process, and matches. */
+  readonly matches?: true
   /** Gives the memory of `data` back, which nobody uses afterwards. To be called once whatever happens; idempotent. */
   readonly release: () => void
   /** Only if asked for. */

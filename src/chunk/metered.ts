@@ -1,6 +1,6 @@
 /** A chunk node whose calls are counted and timed, by what was asked and of whom. */
 import type { Metrics, Timer } from '../base/metrics.js'
-import type { CallOptions, ChunkNodeApi } from './contract.js'
+import type { CallOptions, ChunkNodeApi, GetReply, GetRequest } from './contract.js'
 
 export function meteredChunkNode(node: ChunkNodeApi, id: string, metrics: Metrics): ChunkNodeApi {
   const puts = metrics.timer('chunk.put', id)
@@ -10,6 +10,15 @@ export function meteredChunkNode(node: ChunkNodeApi, id: string, metrics: Metric
   let receivedBytes = 0
   metrics.counter(`chunk.sent.${id}`, () => sentBytes)
   metrics.counter(`chunk.received.${id}`, () => receivedBytes)
+  /** Counted where it was answered: else get follows. */
+  const now = (request: GetRequest): GetReply | null => {
+    const startMs = performance.now()
+    const reply = node.getNow?.(request) ?? null
+    if (reply === null) return null
+    gets.record(performance.now() - startMs)
+    receivedBytes += reply.data.length
+    return reply
+  }
   return {
     put: (request, data, options) => {
       for (const piece of data) sentBytes += piece.length
@@ -20,6 +29,7 @@ export function meteredChunkNode(node: ChunkNodeApi, id: string, metrics: Metric
       receivedBytes += reply.data.length
       return reply
     },
+    ...(node.getNow === undefined ? {} : { getNow: now }),
     sync: (volume, ids, options) => timed(syncs, options, () => node.sync(volume, ids, options)),
     remove: (volume, ids, options) => node.remove(volume, ids, options),
     reportBad: (volume, chunk, options) => node.reportBad(volume, chunk, options),

@@ -157,6 +157,15 @@ export function readRange(task: ReadTask): ReadResult {
   })
 }
 
+/** As readRange; with `check` the data match the leaf table: hashed while they are in the processor's cache. */
+export function readChecked(task: ReadTask): ReadResult {
+  const result = readRange(task)
+  if (!task.check) return result
+  const bad = firstBadLeaf([task.into.subarray(0, result.dataBytes)], result.layout.leaves, result.firstLeaf)
+  if (bad >= 0) throw new RingfsError('CHUNK_CORRUPT', `chunk ${task.id}: leaf ${bad} does not match its hash`)
+  return result
+}
+
 /** null: not asked for, or it cannot be done. */
 function readPastCache(task: ReadTask, layout: ChunkLayout): ReadResult | null {
   if (!task.direct) return null

@@ -27,6 +27,7 @@ export interface PlainRange {
   /** Lent. */
   readonly data: Buffer
   readonly release: () => void
+  readonly matches?: true
 }
 
 export interface StoredRange extends PlainRange {
@@ -98,7 +99,13 @@ export class ChunkFiles {
   }
 
   /** Not verified. Errors: CHUNK_MISSING, CHUNK_CORRUPT, what the disk says. */
-  async read(id: number, offset: number, lengthBytes: number, withOrigin: boolean): Promise<StoredRange> {
+  async read(
+    id: number,
+    offset: number,
+    lengthBytes: number,
+    withOrigin: boolean,
+    check = false,
+  ): Promise<StoredRange> {
     const now = withOrigin ? null : this.readNow(id, offset, lengthBytes)
     if (now !== null) return { ...now, origin: null }
     const layout = this.#layouts.get(id)
@@ -106,7 +113,7 @@ export class ChunkFiles {
     const { from, to } = leafSpan(offset, lengthBytes, layout?.lengthBytes ?? CHUNK_MAX_BYTES)
     const { bytes, release } = buffers.take(to - from)
     const direct = to - from >= DIRECT_MIN_BYTES && this.#direct.forRead(id, offset)
-    const range = { volume, id, offset, lengthBytes, withOrigin, direct }
+    const range = { volume, id, offset, lengthBytes, withOrigin, direct, check }
     try {
       const result = await this.#read({ ...range, file: this.#paths.fileOf(id), layout, into: bytes })
       if (direct && !result.direct && result.dataBytes >= DIRECT_MIN_BYTES) this.#direct.refused()
@@ -118,6 +125,7 @@ export class ChunkFiles {
         data: bytes.subarray(0, result.dataBytes),
         release,
         origin: result.origin,
+        ...(check ? { matches: true } : {}),
       }
     } catch (error) {
       release()

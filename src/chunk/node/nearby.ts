@@ -13,9 +13,9 @@ export function nearbyChunkNode(files: ChunkFiles, volume: string, node: ChunkNo
   return {
     async get(request, options) {
       if (request.volume !== volume || !isRange(request)) return await node.get(request, options)
-      const { id, offset, lengthBytes, withOrigin = false } = request
+      const { id, offset, lengthBytes, withOrigin = false, check } = request
       try {
-        const { origin, ...reply } = await files.read(id, offset, lengthBytes, withOrigin)
+        const { origin, ...reply } = await files.read(id, offset, lengthBytes, withOrigin, check)
         return origin === null ? reply : { ...reply, origin }
       } catch {
         return await node.get(request, options)

@@ -197,11 +197,11 @@ export class ChunkService implements ChunkNodeApi {
 
   async get(request: GetRequest): Promise<GetReply> {
     this.#checkVolume(request.volume)
-    const { id, offset, lengthBytes, withOrigin = false } = request
+    const { id, offset, lengthBytes, withOrigin = false, check } = request
     if (!isRange(request)) {
       throw new PosixError('EINVAL', `chunk ${id}: no such range`)
     }
-    const range = await this.#options.disk.read(id, offset, Math.min(lengthBytes, CHUNK_MAX_BYTES), withOrigin)
+    const range = await this.#options.disk.read(id, offset, Math.min(lengthBytes, CHUNK_MAX_BYTES), withOrigin, check)
     const { origin, ...reply } = range
     return origin === null ? reply : { ...reply, origin }
   }

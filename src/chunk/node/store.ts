@@ -82,8 +82,8 @@ export interface ChunkDisk {
   put(chunk: StoredChunk, data: readonly Uint8Array[], sync?: boolean): Promise<void>
   /** fdatasync; answers the ids that are not here. Errors: EIO (such a copy is set aside: it cannot be trusted). */
   sync(ids: readonly number[]): Promise<readonly number[]>
-  /** Not verified. Errors: CHUNK_MISSING, CHUNK_CORRUPT. */
-  read(id: number, offset: number, lengthBytes: number, withOrigin?: boolean): Promise<StoredRange>
+  /** Not verified, unless `check` and the answer says so. Errors: CHUNK_MISSING, CHUNK_CORRUPT. */
+  read(id: number, offset: number, lengthBytes: number, withOrigin?: boolean, check?: boolean): Promise<StoredRange>
   /** As read, in this tick; null where that would make anybody wait, or does not succeed. */
   readNow(id: number, offset: number, lengthBytes: number): PlainRange | null
   verify(id: number): Promise<Verdict>
@@ -271,7 +271,7 @@ export class ChunkStore implements ChunkDisk {
     return kept === undefined ? this.#files.readNow(id, offset, lengthBytes) : rangeOf(kept, offset, lengthBytes)
   }
 
-  async read(id: number, offset: number, lengthBytes: number, withOrigin = false): Promise<StoredRange> {
+  async read(id: number, offset: number, lengthBytes: number, withOrigin = false, check = false): Promise<StoredRange> {
     const kept = this.#journal.get(id)
     if (kept !== undefined) {
       return {
@@ -279,7 +279,7 @@ export class ChunkStore implements ChunkDisk {
         origin: withOrigin ? decodePrefix(kept.file).header.origin : null,
       }
     }
-    return await this.#files.read(id, offset, lengthBytes, withOrigin)
+    return await this.#files.read(id, offset, lengthBytes, withOrigin, check)
   }
 
   async verify(id: number): Promise<Verdict> {

@@ -49,6 +49,8 @@ export interface ReadTask {
   readonly withOrigin: boolean
   /** Past the page cache, if that can be done. */
   readonly direct: boolean
+  /** Errors: CHUNK_CORRUPT where they do not match the leaf table. */
+  readonly check: boolean
   /** Where the leaves go: whole leaves of the range fit. Seen by both threads. */
   readonly into: Uint8Array
 }

@@ -4,6 +4,8 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { systemClock } from '../../../src/base/clock.js'
 import { KIB, LEAF_BYTES, MIB } from '../../../src/base/limits.js'
 import type { ChunkNodeApi } from '../../../src/chunk/contract.js'
+import { Metrics } from '../../../src/base/metrics.js'
+import { meteredChunkNode } from '../../../src/chunk/metered.js'
 import { ChunkFiles } from '../../../src/chunk/node/chunk-files.js'
 import { nearbyChunkNode } from '../../../src/chunk/node/nearby.js'
 import { SharedBuffers } from '../../../src/chunk/shared-buffer.js'
@@ -111,5 +113,39 @@ t.test(
     t.equal(await failureOf(last), 'CHUNK_CORRUPT', 'one copy, and that one is bad')
     await api.remove(VOLUME, [9], CALL)
     t.equal(api.getNow?.(request), null, 'a removed one is not kept open')
+  },
+)
+
+t.test(
+  'what a worker has compared already is not hashed again, unless its table is another than the root names',
+  async (t) => {
+    const { cluster, node, api } = await ground(t)
+    const [chunk, other] = [randomChunk(3, MIB), randomChunk(3, MIB)]
+    await api.put(putRequest(chunk), chunk.data, CALL)
+    const range = { volume: VOLUME, id: 3, offset: 0, lengthBytes: MIB }
+    const plain = await api.get(range, CALL)
+    t.equal(plain.matches, undefined, 'only who asks for it has it compared')
+    plain.release()
+    const compared = await api.get({ ...range, check: true }, CALL)
+    t.equal(compared.matches, true)
+    compared.release()
+    const metered = meteredChunkNode(api, 'node-0', new Metrics())
+    t.ok(metered.getNow?.({ ...range, lengthBytes: 1 }), 'also when it is counted')
+    const client = cluster.clientWith({ node: () => metered })
+    const ref = { id: 3, lengthBytes: MIB, root: chunk.root }
+    t.ok((await client.read(ref, 0, MIB)).equals(chunk.bytes))
+    // A whole other chunk under this name: it matches its own table.
+    await node.store.remove([3])
+    await node.store.put(other, other.data)
+    await api.reportBad(VOLUME, 3, CALL)
+    t.equal((await api.get({ ...range, check: true }, CALL)).matches, true)
+    t.equal(await failureOf(client.read(ref, 0, MIB)), 'CHUNK_CORRUPT', 'with the table known')
+    t.equal(await failureOf(cluster.clientWith({ node: () => api }).read(ref, 0, MIB)), 'CHUNK_CORRUPT', 'and without')
+    t.equal(await failureOf(client.read(ref, 5, 10)), 'CHUNK_CORRUPT')
+    const file = chunkFile(node.folder, 3)
+    const bytes = readFileSync(file)
+    bytes[bytes.length - 1] = 1 + (bytes.at(-1) ?? 0)
+    writeFileSync(file, bytes)
+    t.equal(await failureOf(node.store.read(3, 0, MIB, false, true)), 'CHUNK_CORRUPT')
   },
 )
