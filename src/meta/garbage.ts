@@ -14,15 +14,23 @@ import { Reply } from './reply.js'
 import { SCRIPTS } from './scripts.js'
 
 const LEASE_MS = 60_000
+const RENEW_MS = LEASE_MS / 60
 const ENTRIES_MAX = 256
 const BATCH_BYTES = 1024 * 1024
 
 export type RemoveChunks = (chunkIds: readonly number[]) => Promise<void>
 
 export async function collectGarbage(core: Core, remove: RemoveChunks, graceMs: number): Promise<number> {
+  const { clock } = core.options
   let removed = 0
+  let renewedMs = -Infinity
   for (const p of allPartitions(core)) {
-    if (!(await isJanitor(core))) return removed
+    const nowMs = clock.monotonicMs()
+    // Mostly there is nothing to do in a partition, and all of them are done long before the lease is over.
+    if (nowMs - renewedMs > RENEW_MS) {
+      if (!(await isJanitor(core))) return removed
+      renewedMs = nowMs
+    }
     removed += await collectPartition(core, p, remove, graceMs)
   }
   return removed
