@@ -4,8 +4,9 @@ import { PosixError } from '../base/errno.js'
 import type { Log } from '../base/log.js'
 import type { RedisArg, RedisStore, Script, VolumeSettings } from '../cluster/contract.js'
 import { Background } from './background.js'
+import { Births } from './births.js'
 import type { VolumeKeys } from './keys.js'
-import { Reply, STATUS_LOCKED } from './reply.js'
+import { Reply, STATUS_LOCKED, STATUS_UNBORN } from './reply.js'
 import { SCRIPTS } from './scripts.js'
 import type { Session } from './session.js'
 
@@ -20,6 +21,8 @@ export interface CoreOptions {
   /** A transaction undecided for so long is aborted by whoever waits for it. */
   readonly intentTimeoutMs: number
   readonly operationDeadlineMs: number
+  /** Numbers for new directories that are reserved at once; so many in a row lie in one partition. */
+  readonly numbersAhead: number
   /** For crash tests: called between the steps of changes across partitions. */
   readonly onStep?: (step: string) => Promise<void>
 }
@@ -52,10 +55,14 @@ export class Core {
   readonly keys: VolumeKeys
   readonly session: Session
   readonly background: Background
+  readonly births: Births
 
   constructor(options: CoreOptions) {
     this.options = options
     this.background = new Background(options)
+    this.births = new Births({ ...options, background: this.background }, (p, keys, args) =>
+      this.change(SCRIPTS.reserve, p, keys, args),
+    )
     this.keys = options.keys
     this.session = options.session
   }
@@ -82,8 +89,10 @@ export class Core {
     const pending: string[] = []
     const patience = this.patience()
     for (;;) {
-      const reply = new Reply(
-        await this.run(script, [partition.inodes, partition.locks, ...keys], [pending.join(' '), ...args]),
+      const reply = await this.#behindBirths(
+        p,
+        async () =>
+          new Reply(await this.run(script, [partition.inodes, partition.locks, ...keys], [pending.join(' '), ...args])),
       )
       if (reply.status !== STATUS_LOCKED) return reply.check()
       if (await this.resolve(p, reply)) continue
@@ -97,10 +106,30 @@ export class Core {
   async change(script: Script, p: number, keys: readonly string[], args: readonly RedisArg[]): Promise<Reply> {
     const patience = this.patience()
     for (;;) {
-      const reply = await this.session.change(script, p, keys, args)
-      if (reply.status !== STATUS_LOCKED) return reply.check()
-      if (!(await this.resolve(p, reply))) await patience.wait()
+      const reply = await this.send(script, p, keys, args)
+      if (reply.status === STATUS_UNBORN) await this.bear(p, reply)
+      else if (reply.status !== STATUS_LOCKED) return reply.check()
+      else if (!(await this.resolve(p, reply))) await patience.wait()
     }
+  }
+
+  /** One change, whatever its answer is. */
+  send(script: Script, p: number, keys: readonly string[], args: readonly RedisArg[]): Promise<Reply> {
+    return this.#behindBirths(p, () => this.session.change(script, p, keys, args))
+  }
+
+  /** A refusal may come from where a directory of ours is still to be made: births.ts. */
+  async #behindBirths(p: number, ask: () => Promise<Reply>): Promise<Reply> {
+    const births = this.births.ahead(p)
+    const reply = await ask()
+    if (births === undefined || reply.status >= 0) return reply
+    await births
+    return await ask()
+  }
+
+  /** Has the directory made that an UNBORN reply of partition `p` names. */
+  bear(p: number, reply: Reply): Promise<void> {
+    return this.births.complete({ ino: reply.number(1), partition: p, birth: reply.buffer(2) })
   }
 
   /**

@@ -1,6 +1,7 @@
 /** Listing a directory: pages in the order of the names' hashes, each page one script. */
 import { invariant } from '../base/invariant.js'
 import type { DirCursor, DirEntry, ReaddirReply } from './contract.js'
+import { birthsIn } from './births.js'
 import type { Core } from './core.js'
 import { nameHash } from './name-hash.js'
 import { decodeDirent, decodeInode } from './records.js'
@@ -42,6 +43,8 @@ async function readPage(
     [keys.of(ino).names(ino)],
     [ino, score, limit, plus ? 1 : 0, partitions, offset],
   )
+  // Whoever is told of a directory finds it.
+  await Promise.all(birthsIn(reply.list(3), keys.home(ino)).map((birth) => core.births.complete(birth)))
   const records = reply.list(2)
   return reply.list(1).map((member, at) => {
     invariant(Buffer.isBuffer(member), 'a listing has strings')

@@ -59,6 +59,7 @@ const OPERATION_DEADLINE_MS = 30_000
 const SYNC_TIMEOUT_MS = 10_000
 /** No session has this number. */
 const NOBODY = -1
+const NUMBERS_AHEAD = 16
 
 export interface MetaOptions {
   readonly log: Log
@@ -75,6 +76,8 @@ export interface MetaOptions {
   readonly intentTimeoutMs?: number
   /** Default 30,000; then ETIMEDOUT or REDIS_UNREACHABLE. */
   readonly operationDeadlineMs?: number
+  /** Numbers for new directories that are reserved at once: so many in a row lie in one partition. Default 16. */
+  readonly numbersAhead?: number
   /** For crash tests: called between the steps of changes across partitions. */
   readonly onStep?: (step: string) => Promise<void>
 }
@@ -129,6 +132,7 @@ class RedisMeta implements MetaStore {
       session: this.#session,
       random: options.random ?? Math.random,
       intentTimeoutMs: options.intentTimeoutMs ?? INTENT_TIMEOUT_MS,
+      numbersAhead: options.numbersAhead ?? NUMBERS_AHEAD,
       ...(options.onStep === undefined ? {} : { onStep: options.onStep }),
     })
     this.#neighbours = new Neighbours(this.#core, processes)
@@ -449,6 +453,7 @@ class RedisMeta implements MetaStore {
     await Promise.all([this.#reaper?.stop(), this.#neighbours.stop()])
     this.#locks.ended()
     await this.#openers.flush()
+    await this.#core.births.settle()
     await this.#core.background.settle()
     await releaseSession(this.#core, this.#session.id, false, [...this.#session.partitionsTouched])
     await this.#session.stop()

@@ -5,7 +5,7 @@ import { refuseLoop, withMoveLease } from './move-lease.js'
 import { typeCode } from './records.js'
 import { STATUS_FAR } from './reply.js'
 import { SCRIPTS } from './scripts.js'
-import { Transaction, changeInode, ignoreGone, putEntry, restartIfGone, untilDone, type Entry } from './transaction.js'
+import { Transaction, changeInode, ignoreGone, putEntry, untilDone, type Entry } from './transaction.js'
 
 const DIRECTORY = typeCode('directory')
 
@@ -19,6 +19,8 @@ export interface ExchangeDeps {
   readonly getattr: (ino: number) => Promise<Attr>
   /** ENOENT if there is none. */
   readonly find: (entry: Entry) => Promise<Target>
+  /** What these names lead to may be missing because it is still to be made: Restart then, and for whatever is missing. */
+  readonly orBorn: (work: Promise<void>, found: readonly (readonly [Entry, number])[]) => Promise<void>
 }
 
 /** Errors: ENOENT if either is missing, EINVAL if one is a directory above the other. */
@@ -52,7 +54,7 @@ async function exchangeLocal(core: Core, a: Entry, b: Entry): Promise<boolean> {
  * Invariant: while the lease is held no directory gets another parent, so what is seen here of the ancestors is so at the
  * commit, too; and the commit takes place only if both names still mean what was looked at.
  */
-async function exchangeFar({ core, getattr, find }: ExchangeDeps, a: Entry, b: Entry): Promise<void> {
+async function exchangeFar({ core, getattr, find, orBorn }: ExchangeDeps, a: Entry, b: Entry): Promise<void> {
   const [first, second] = [await find(a), await find(b)]
   if (first.ino === second.ino) return
   const moves = a.parent !== b.parent
@@ -64,7 +66,11 @@ async function exchangeFar({ core, getattr, find }: ExchangeDeps, a: Entry, b: E
     changeInode(second.ino, 0, moves && isDirectory(second) === 1 ? a.parent : 0),
   ]
   const tx = new Transaction(core, 'exchange', b.parent)
-  const run = (): Promise<void> => restartIfGone(tx.run(parts))
+  const found = [
+    [a, first.ino],
+    [b, second.ino],
+  ] as const
+  const run = (): Promise<void> => orBorn(tx.run(parts), found)
   if (!moves || isDirectory(first) + isDirectory(second) === 0) return run()
   await withMoveLease(core, tx, async () => {
     if (isDirectory(first) === 1) await refuseLoop(getattr, first.ino, b.parent)

@@ -12,14 +12,15 @@
  *   {v.p}:a:<ino>    hash    extended attributes: name -> value
  *   {v.p}:l          hash    POSIX ACLs as in their attributes: a<ino> access, if it says more than the mode; d<ino> default
  *   {v.p}:c          hash    counters: n (inode sequence), inodes, bytes, inline (bytes of bodies)
+ *   {v.p}:n          hash    numbers reserved for directories that are still to be made -> session (births.ts)
  *   {v.p}:o          hash    ino -> ids of the sessions that have it open, 4 bytes each
  *   {v.p}:z          hash    ino -> time of deletion, of inodes whose :e: :w: :a: keys and ACLs are still to be freed
  *   {v.p}:g          list    claims: what the janitor looks at after the grace period, u48 ms, u8 kind (0 the window names
  *                            these chunks no more, 1 it may hold them in vain), u56 ino, u32 window, extents
  *   {v.p}:u          hash    chunk id -> its holders (clone.ts), of chunks that were ever cloned: u56 ino, u32 window, u32 data
  *                            version each; empty while the chunk is being deleted. p: the id's block number modulo P
- *   {v.p}:x          hash    locks of prepared transactions: i<ino> | d<ino>/<name> | n<ino> -> tx;
- *                            t<tx> -> what to do when it is decided
+ *   {v.p}:x          hash    locks of prepared transactions: i<ino> | d<ino>/<name> -> tx; t<tx> -> what to do when it is
+ *                            decided. b<ino> -> what makes the inode of a directory whose name is here (births.ts)
  *   {v.p}:k          hash    ino -> file locks held and awaited (scripts/lib/filelocks.lua)
  *   {v.p}:t          hash    tx -> C (committed) or A (aborted): the commit point of transactions
  *   {v.p}:r:<sid>    hash    last replies of a session: sequence -> reply; w: lowest sequence still in use; d: dead
@@ -92,6 +93,7 @@ export class PartitionKeys {
   readonly decisions: string
   readonly fileLocks: string
   readonly acls: string
+  readonly reserved: string
 
   constructor(tag: string) {
     this.#tag = tag
@@ -106,6 +108,7 @@ export class PartitionKeys {
     this.decisions = `${tag}:t`
     this.fileLocks = `${tag}:k`
     this.acls = `${tag}:l`
+    this.reserved = `${tag}:n`
   }
 
   names(ino: number): string {

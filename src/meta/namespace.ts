@@ -4,13 +4,13 @@ import { PosixError, isErrno } from '../base/errno.js'
 import { NAME_MAX_BYTES, SYMLINK_MAX_BYTES } from '../base/limits.js'
 import type { RedisArg } from '../cluster/contract.js'
 import type { Attr, CreateReply, NewInode, RenameFlags, SawDirectory } from './contract.js'
+import type { Reserved } from './births.js'
 import type { Core } from './core.js'
 import { exchange } from './exchange.js'
 import { refuseLoop, withMoveLease } from './move-lease.js'
-import { Inheritances, decodeInheritance, encodeInheritance, type Inheritance } from './inheritance.js'
 import { nameHash } from './name-hash.js'
 import { TAIL_NONE, TAIL_NUMBER, TAIL_TARGET, decodeInode, typeCode, writeU56 } from './records.js'
-import { STATUS_FAR, STATUS_INHERIT, type Reply } from './reply.js'
+import { STATUS_FAR, type Reply } from './reply.js'
 import { SCRIPTS } from './scripts.js'
 import {
   Restart,
@@ -21,13 +21,11 @@ import {
   removeDirectory,
   removeEntry,
   restartIfGone,
-  seeDirectories,
   untilDone,
   type Entry,
 } from './transaction.js'
 
 const DIRECTORY = typeCode('directory')
-const SETGID = 0o2000
 
 interface Found {
   readonly ino: number
@@ -53,14 +51,11 @@ export class Namespace {
   readonly #core: Core
   readonly #inodes: Inodes
   readonly #getattr: (ino: number) => Promise<Attr>
-  readonly #inheritances = new Inheritances()
-  #nextPartition: number
 
   constructor(core: Core, inodes: Inodes) {
     this.#core = core
     this.#inodes = inodes
     this.#getattr = (ino) => inodes.getattr(ino)
-    this.#nextPartition = Math.floor(core.options.random() * core.partitions)
   }
 
   async lookup(parent: number, name: Buffer): Promise<Attr> {
@@ -69,7 +64,7 @@ export class Namespace {
       const found = await this.#ask(entry)
       if (found.record !== null) return decodeInode(found.ino, found.record).attr
       // Gone between the two round trips: the name is, too, or it names another inode by now (a rename over it).
-      return restartIfGone(this.#getattr(found.ino))
+      return this.#orBorn(this.#getattr(found.ino), [[entry, found.ino]], 'restart')
     })
   }
 
@@ -140,7 +135,8 @@ export class Namespace {
       ])
       // Who finds a name and loses it to another client's unlink makes it: ENOENT would be no answer to O_CREAT.
       if (reply.status === STATUS_FAR) {
-        return { created: false, attr: await restartIfGone(this.#getattr(reply.number(1))) }
+        const ino = reply.number(1)
+        return { created: false, attr: await this.#orBorn(this.#getattr(ino), [[entry, ino]], 'restart') }
       }
       tell(saw, parent, reply.optionalBuffer(4))
       return { created: reply.number(1) === 1, attr: decodeInode(reply.number(2), reply.buffer(3)).attr }
@@ -155,66 +151,53 @@ export class Namespace {
     return decodeInode(reply.number(1), reply.buffer(2)).attr
   }
 
-  /**
-   * Two round trips: the inode in its new partition, the entry in its parent's. What is inherited (group, default ACL) is
-   * guessed; the commit, which sees the parent, refuses a wrong guess and says what is right.
-   */
+  /** One round trip: the name. The inode follows (births.ts). */
   async mkdir(parent: number, name: Buffer, made: NewDirectory, saw?: SawDirectory): Promise<Attr> {
     const entry = entryOf(parent, name)
-    return untilDone(this.#core, async () => {
-      const inherited = this.#inheritances.of(parent)
-      const tx = new Transaction(this.#core, 'mkdir', parent)
-      try {
-        const attr = await this.#newDirectory(tx, parent, made, inherited)
-        const put = putEntry(entry, attr.ino, DIRECTORY, 1, null)
-        const reply = await tx.commit([put], encodeInheritance(inherited))
-        if (reply.status === STATUS_INHERIT) {
-          this.#inheritances.keep(parent, decodeInheritance(reply.buffer(1)))
-          throw new Restart()
-        }
-        this.#inheritances.keep(attr.ino, inherited)
-        if (saw !== undefined) seeDirectories(reply, saw)
-        this.#core.background.run(tx.finish())
-        return attr
-      } catch (error) {
-        await tx.abort()
-        throw error
-      }
-    })
+    const { births, keys } = this.#core
+    const number = await births.number()
+    await this.#core.step('mkdir:reserved')
+    const reply = await this.#nameDirectory(entry, number, made)
+    await this.#core.step('mkdir:committed')
+    const birth = reply.buffer(3)
+    if (birth.length > 0) births.add(number.ino, keys.home(parent), birth)
+    tell(saw, parent, reply.buffer(2))
+    return decodeInode(number.ino, reply.buffer(1)).attr
   }
 
-  async #newDirectory(
-    tx: Transaction,
-    parent: number,
-    { mode, uid, gid, umask }: NewDirectory,
-    inherited: Inheritance,
-  ): Promise<Attr> {
-    const { keys, partitions } = this.#core
-    const home = this.#nextPartition
-    this.#nextPartition = (home + 1) % partitions
-    const bits = (mode & 0o7777) | (inherited.gid === null ? 0 : SETGID)
-    const reply = await tx.change(
-      SCRIPTS.txMkdir,
-      home,
-      [keys.partition(home).acls],
-      [
-        tx.id,
-        tx.commitPartition,
-        bits,
-        uid,
-        inherited.gid ?? gid,
-        parent,
-        partitions,
-        home,
-        umask,
-        inherited.defaultAcl,
-      ],
-    )
-    reply.check()
-    const ino = reply.number(1)
-    tx.prepared(home, [ino])
-    await this.#core.step('mkdir:prepared')
-    return decodeInode(ino, reply.buffer(2)).attr
+  async #nameDirectory(entry: Entry, number: Reserved, { mode, uid, gid, umask }: NewDirectory): Promise<Reply> {
+    const { keys, partitions, births } = this.#core
+    const { parent, name, hash } = entry
+    const partition = keys.of(parent)
+    try {
+      return await this.#core.change(
+        SCRIPTS.mkdir,
+        keys.home(parent),
+        [partition.names(parent), partition.acls, partition.reserved],
+        [parent, name, hash, number.ino, number.session, mode & 0o7777, uid, gid, umask, partitions],
+      )
+    } catch (error) {
+      // Of EIO nobody knows what was done before it.
+      if (error instanceof PosixError && error.code !== 'EIO') births.giveBack(number)
+      throw error
+    }
+  }
+
+  /** ENOENT of an inode that a name led to: it may be a directory that is still to be made. Else `otherwise` is done. */
+  async #orBorn<T>(
+    work: Promise<T>,
+    found: readonly (readonly [Entry, number])[],
+    otherwise: 'restart' | 'fail',
+  ): Promise<T> {
+    try {
+      return await work
+    } catch (error) {
+      if (!isErrno(error, 'ENOENT')) throw error
+      const { births } = this.#core
+      const made = await Promise.all(found.map(([entry, ino]) => births.mend(entry.parent, ino)))
+      if (made.includes(true)) throw new Restart()
+      throw otherwise === 'restart' ? new Restart(true) : error
+    }
   }
 
   async link(ino: number, parent: number, name: Buffer, saw?: SawDirectory): Promise<Attr> {
@@ -263,7 +246,7 @@ export class Namespace {
     await untilDone(this.#core, async () => {
       const found = await this.#find(entry)
       if (found.type !== DIRECTORY) throw new PosixError('ENOTDIR', 'not a directory')
-      await restartIfGone(this.#rmdirOf(entry, found.ino, saw))
+      await this.#orBorn(this.#rmdirOf(entry, found.ino, saw), [[entry, found.ino]], 'restart')
     })
   }
 
@@ -296,7 +279,13 @@ export class Namespace {
     const to = entryOf(newParent, newName)
     if (flags.exchange === true) {
       if (flags.noReplace === true) throw new PosixError('EINVAL', 'an exchange replaces both names')
-      const deps = { core: this.#core, getattr: this.#getattr, find: (entry: Entry) => this.#find(entry) }
+      const deps = {
+        core: this.#core,
+        getattr: this.#getattr,
+        find: (entry: Entry) => this.#find(entry),
+        orBorn: (work: Promise<void>, found: readonly (readonly [Entry, number])[]) =>
+          this.#orBorn(work, found, 'restart'),
+      }
       return await exchange(deps, from, to)
     }
     const isLocal = this.#core.keys.home(parent) === this.#core.keys.home(newParent)
@@ -345,7 +334,9 @@ export class Namespace {
       ...replaced,
     ]
     const tx = new Transaction(this.#core, 'rename', to.parent)
-    const run = (): Promise<void> => restartIfExists(tx.run(parts, saw), flags)
+    const found: [Entry, number][] = [[from, source.ino]]
+    if (target !== null) found.push([to, target.ino])
+    const run = (): Promise<void> => this.#orBorn(restartIfExists(tx.run(parts, saw), flags), found, 'fail')
     if (!moves) return run()
     await withMoveLease(this.#core, tx, async () => {
       await refuseLoop(this.#getattr, source.ino, to.parent)

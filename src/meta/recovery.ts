@@ -2,8 +2,9 @@
  * What a session leaves behind is taken over by any other client.
  *
  * In this order, each step for every partition before the next, so that it can be begun anew at any point:
- *   1. a mark refuses what the dead one may still send; its prepared transactions are listed
- *   2. those are decided (undecided ones aborted) and finished
+ *   1. a mark refuses what the dead one may still send; its prepared transactions are listed, and its directories that
+ *      are still to be made
+ *   2. the first are decided (undecided ones aborted) and finished, the second made; then it has no more numbers for others
  *   3. its file locks go, to those who wait for them: by now nothing that it wrote under them can be committed any more
  *   4. what it had open is closed: files without a name go
  *   5. its decisions and its name are forgotten
@@ -14,6 +15,7 @@
 import { invariant } from '../base/invariant.js'
 import { messageOf } from '../base/errors.js'
 import type { RedisValue, Script } from '../cluster/contract.js'
+import { birthsIn, type Birth } from './births.js'
 import type { Core } from './core.js'
 import { Reply } from './reply.js'
 import { SCRIPTS } from './scripts.js'
@@ -58,9 +60,11 @@ export async function releaseSession(
   const { keys } = core
   if (!isDead) await letGo(core, id, partitions)
   const left: { p: number; tx: string; cp: number; inos: number[] }[] = []
+  const births: Birth[] = []
   await each(partitions, async (p) => {
     const reply = await core.change(SCRIPTS.reap, p, [keys.partition(p).replies(id)], [id, isDead ? DEAD_MARK_S : 0])
-    for (let at = 1; at < reply.length; at++) {
+    births.push(...birthsIn(reply.list(1), p))
+    for (let at = 2; at < reply.length; at++) {
       const [tx, cp, ...inos] = reply.list(at)
       left.push({ p, tx: String(tx), cp: Number(cp), inos: inos.map(Number) })
     }
@@ -69,6 +73,8 @@ export async function releaseSession(
     const outcome = await core.decide(tx, cp, true)
     await core.finish(p, tx, outcome === 'C' ? 'C' : 'A', inos)
   })
+  await each(births, (birth) => core.births.complete(birth))
+  await each(partitions, (p) => core.run(SCRIPTS.unreserve, [keys.partition(p).reserved], [id]))
   if (isDead) await letGo(core, id, partitions)
   else await each(partitions, (p) => core.change(SCRIPTS.reap, p, [keys.partition(p).replies(id)], [id, ENDED_MARK_S]))
   await each(partitions, (p) => core.forget(String(id), p))

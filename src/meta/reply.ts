@@ -17,9 +17,10 @@ export const STATUS_CUT = 5
 export const STATUS_STALE = 6
 export const STATUS_DEAD_SESSION = 7
 export const STATUS_ABORTED = 8
-export const STATUS_INHERIT = 9
 /** A file lock is asked for; its ticket waits. */
 export const STATUS_WAITING = 10
+/** 14, ino, what makes it: a directory's inode is still to be made (births.ts). */
+export const STATUS_UNBORN = 14
 
 /** What was to be kept in the inode's body is for chunks. */
 export const STATUS_REFUSED = 11

@@ -19,7 +19,7 @@ import type { RedisArg, Script } from '../cluster/contract.js'
 import type { SawDirectory } from './contract.js'
 import type { Core } from './core.js'
 import { decodeInode } from './records.js'
-import { STATUS_ABORTED, STATUS_DONE, STATUS_LOCKED, STATUS_RETRY, type Reply } from './reply.js'
+import { STATUS_ABORTED, STATUS_LOCKED, STATUS_RETRY, STATUS_UNBORN, type Reply } from './reply.js'
 import { SCRIPTS } from './scripts.js'
 
 const PART_ARGS = 9
@@ -106,7 +106,7 @@ export function ignoreGone(error: unknown): void {
 }
 
 /** What a commit answers: 0, then the number and the record of each directory in which a name changed. */
-export function seeDirectories(reply: Reply, saw: SawDirectory): void {
+function seeDirectories(reply: Reply, saw: SawDirectory): void {
   for (let at = 1; at + 1 < reply.length; at += 2) saw(decodeInode(reply.number(at), reply.buffer(at + 1)).attr)
 }
 
@@ -130,11 +130,10 @@ export class Transaction {
   }
 
   /** A change of the session that the transaction began in, and of no later one. */
-  change(script: Script, p: number, keys: readonly string[], args: readonly RedisArg[]): Promise<Reply> {
-    const { session } = this.#core
-    if (session.id !== this.#session)
+  #change(script: Script, p: number, keys: readonly string[], args: readonly RedisArg[]): Promise<Reply> {
+    if (this.#core.session.id !== this.#session)
       return Promise.reject(new PosixError('EIO', 'the session was ended by another client'))
-    return session.change(script, p, keys, args)
+    return this.#core.send(script, p, keys, args)
   }
 
   get commitPartition(): number {
@@ -152,13 +151,13 @@ export class Transaction {
     invariant(own.length > 0, 'the commit point has a part')
     try {
       await this.#prepareAll(groups)
-      const reply = await this.commit(own)
+      const reply = await this.#commit(own)
       if (saw !== undefined) seeDirectories(reply, saw)
     } catch (error) {
-      await this.abort()
+      await this.#abort()
       throw error
     }
-    this.#core.background.run(this.finish())
+    this.#core.background.run(this.#end('C'))
   }
 
   #group(parts: readonly Part[]): Map<number, Part[]> {
@@ -184,35 +183,28 @@ export class Transaction {
 
   async #prepare(p: number, parts: readonly Part[]): Promise<void> {
     // From here on it may be prepared, whatever becomes of the reply.
-    this.prepared(
+    this.#prepared.set(
       p,
       parts.map((one) => one.ino),
     )
     const { keys } = this.#core
     const names = parts.map((one) => keys.partition(p).names(one.ino))
     const args = [this.id, this.#commitPartition, ...parts.flatMap((one) => one.args)]
-    const reply = await this.change(SCRIPTS.txPrepare, p, names, args)
+    const reply = await this.#change(SCRIPTS.txPrepare, p, names, args)
     await this.#judge(p, reply)
     await this.#core.step(`${this.#kind}:prepared:${p}`)
   }
 
-  /** Partition `p` has to be finished, too. */
-  prepared(p: number, inos: readonly number[]): void {
-    this.#prepared.set(p, inos)
-  }
-
-  /** `inherit`: see tx-commit.lua. Answers the reply when it is DONE or says what a directory inherits. */
-  async commit(parts: readonly Part[], inherit?: Buffer): Promise<Reply> {
+  async #commit(parts: readonly Part[]): Promise<Reply> {
     const { keys } = this.#core
     const partition = keys.partition(this.#commitPartition)
     const names = parts.map((one) => partition.names(one.ino))
-    const args = [this.id, this.#prepared.size > 0 ? 1 : 0, inherit ?? '-1', ...parts.flatMap((one) => one.args)]
-    const own = [partition.decisions, ...names, ...(inherit === undefined ? [] : [partition.acls])]
+    const args = [this.id, this.#prepared.size > 0 ? 1 : 0, ...parts.flatMap((one) => one.args)]
     this.#isCommitUnknown = true
-    const reply = await this.change(SCRIPTS.txCommit, this.#commitPartition, own, args)
+    const reply = await this.#change(SCRIPTS.txCommit, this.#commitPartition, [partition.decisions, ...names], args)
     this.#isCommitUnknown = false
     await this.#judge(this.#commitPartition, reply)
-    if (reply.status === STATUS_DONE) await this.#core.step(`${this.#kind}:committed`)
+    await this.#core.step(`${this.#kind}:committed`)
     return reply
   }
 
@@ -222,16 +214,15 @@ export class Transaction {
       await this.#core.resolve(p, reply)
       throw new Restart()
     }
+    if (reply.status === STATUS_UNBORN) {
+      await this.#core.bear(p, reply)
+      throw new Restart()
+    }
     if (reply.status === STATUS_RETRY || reply.status === STATUS_ABORTED) throw new Restart()
   }
 
-  /** After the commit. What fails here is finished by whoever meets it. */
-  async finish(): Promise<void> {
-    await this.#end('C')
-  }
-
   /** Before the commit, or when it was refused: gives back what was prepared. */
-  async abort(): Promise<void> {
+  async #abort(): Promise<void> {
     // A commit whose reply is unknown may have been done: then the decision says C, and else it becomes A for good.
     if (this.#prepared.size === 0) return
     try {
@@ -242,6 +233,7 @@ export class Transaction {
     }
   }
 
+  /** What fails here is finished by whoever meets it. */
   async #end(outcome: 'C' | 'A'): Promise<void> {
     const { log } = this.#core.options
     try {

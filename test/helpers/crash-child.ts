@@ -27,6 +27,7 @@ async function runCase(redis: RedisStore, one: Case, intentTimeoutMs: number): P
     intentTimeoutMs,
     // Always the same partition for a new directory: its inode number is known to the test.
     random: () => 0.6,
+    numbersAhead: 1,
     onStep: async () => {
       if (step++ !== one.haltAt) return
       tell({ kind: 'halted', id: one.id })

@@ -114,11 +114,11 @@ async function checkOnce(volume: MetaVolume, meta: MetaStore): Promise<string[]>
   const usage = await meta.usage()
   if (usage.inodes !== tree.attrs.size) problems.push(`usage says ${usage.inodes} inodes, not ${tree.attrs.size}`)
   if (usage.usedBytes !== used) problems.push(`usage says ${usage.usedBytes} bytes, not ${used}`)
-  problems.push(...(await checkKeys(volume, tree)), ...(await checkGarbage(meta, tree)))
+  problems.push(...(await checkKeys(volume, tree, meta.sessionId)), ...(await checkGarbage(meta, tree)))
   return problems
 }
 
-async function checkKeys(volume: MetaVolume, tree: Tree): Promise<string[]> {
+async function checkKeys(volume: MetaVolume, tree: Tree, reader: number): Promise<string[]> {
   const problems: string[] = []
   const keys = new VolumeKeys(volume.settings.name, volume.settings.partitions)
   for (let p = 0; p < keys.partitions; p++) {
@@ -130,6 +130,9 @@ async function checkKeys(volume: MetaVolume, tree: Tree): Promise<string[]> {
     problems.push(...(await checkBodies(volume, partition, tree, fields)))
     for (const lock of texts(await volume.redis.call('HKEYS', partition.locks)))
       problems.push(`the lock ${lock} is left`)
+    for (const [ino, session] of pairs(await volume.redis.call('HGETALL', partition.reserved))) {
+      if (Number(session) !== reader) problems.push(`the number ${ino} is reserved still`)
+    }
     for (const ino of texts(await volume.redis.call('HKEYS', partition.fileLocks))) {
       problems.push(`ino ${ino} is locked still`)
     }
@@ -178,6 +181,11 @@ async function checkAcls(volume: MetaVolume, partition: PartitionKeys, tree: Tre
       problems.push(`the ACL ${field} does not say what the mode ${attr.mode.toString(8)} says`)
   }
   return problems
+}
+
+function pairs(reply: RedisValue): [string, string][] {
+  const all = texts(reply)
+  return all.flatMap((field, at) => (at % 2 === 0 ? [[field, all[at + 1] ?? '']] : []))
 }
 
 function texts(reply: RedisValue): string[] {

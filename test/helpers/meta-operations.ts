@@ -119,6 +119,7 @@ export const OPERATIONS: readonly Operation[] = [
     before: makeFile,
     run: ({ meta, near }) => meta.readdir(near, null, 100, true),
   },
+  // With a number of its own each time: else one.
   { name: 'mkdir', roundTrips: 2, run: ({ meta, near }, i) => meta.mkdir(near, bytes(`dir${i}`), 0o755, 0, 0) },
   {
     name: 'rmdir',

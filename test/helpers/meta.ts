@@ -56,8 +56,9 @@ export function volumesOn(t: Pick<Test, 'teardown'>, redis: TestRedis, wrap: Wra
       redis: plain,
       close,
       async client(options = {}) {
+        // One number at a time: directories go through all partitions in turn, and their numbers are known.
         const store = new CuttableRedis(wrap(await connect()))
-        const client = await openMeta(store, settings, { log: silentLog, ...options })
+        const client = await openMeta(store, settings, { log: silentLog, numbersAhead: 1, ...options })
         clients.set(client, store)
         return client
       },

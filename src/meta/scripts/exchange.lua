@@ -1,4 +1,4 @@
--- include: inode locks mutate
+-- include: inode locks mutate unborn
 -- renameat2(2), RENAME_EXCHANGE: two names trade what they name. Both directories in this partition.
 -- KEYS: 9 names of the first parent, 10 of the second
 -- ARGV: 7 parent, 8 name, 9 hash, 10 second parent, 11 its name, 12 hash, 13 partitions
@@ -25,6 +25,8 @@ for i, ino in ipairs({ino1, ino2}) do
     if held then return held end
     near[#near + 1] = ino
   elseif (i == 1 and type1 or type2) == DIR then
+    local birth = unborn(ino)
+    if birth then return birth end
     reply[#reply + 1] = ino
   else
     return {2}

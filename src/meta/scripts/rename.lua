@@ -1,4 +1,4 @@
--- include: inode locks mutate
+-- include: inode locks mutate unborn
 -- Both directories in this partition. KEYS: 9 names of the old parent, 10 of the new one
 -- ARGV: 7 parent, 8 name, 9 hash, 10 new parent, 11 new name, 12 new hash, 13 noReplace, 14 partitions
 -- 0, moved ino, 1 if its ctime is still to be set (a directory of another partition), records of both parents (if changed)
@@ -24,6 +24,8 @@ local simple = not old and type == DIR and p1 == p2
 if (type == DIR and not simple) or (type ~= DIR and far) or (old and old % partitions ~= home) then
   return {2, ino, type, old or 0, oldtype or 0}
 end
+local birth = type == DIR and unborn(ino)
+if birth then return birth end
 if not far then
   held = blocked(nil, 'i' .. ino)
   if held then return held end

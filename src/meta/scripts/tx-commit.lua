@@ -1,13 +1,11 @@
--- include: inode locks mutate parts
+-- include: inode locks mutate unborn parts
 -- oom: allowed
 -- The commit point: all parts of this partition are checked and done, and the decision is written, or nothing is.
--- KEYS: 9 decisions, 10… names of each part, then, if 9 is not -1, ACLs
--- ARGV: 7 tx, 8 1 if others take part, 9 what a new directory inherits: -1 nobody asks; else the gid of its set-gid parent
--- or 'none', a slash, and the parent's default ACL or nothing; 10… parts
--- 0, number and record of each directory in which a name changed | 8 aborted by somebody | 9, what it inherits instead, in the same form
+-- KEYS: 9 decisions, 10… names of each part. ARGV: 7 tx, 8 1 if others take part, 9… parts
+-- 0, number and record of each directory in which a name changed | 8 aborted by somebody
 local known = before()
 if known then return known end
-local tx, parts = ARGV[7], readparts(10)
+local tx, parts = ARGV[7], readparts(9)
 if redis.call('HGET', KEYS[9], tx) == 'A' then return {8} end
 for k, part in ipairs(parts) do
   local no = checkpart(part, KEYS[9 + k])
@@ -15,13 +13,6 @@ for k, part in ipairs(parts) do
     if no == RETRY and part[1] == 'P' and part[8] == '0' then return {EEXIST} end
     return no
   end
-end
-if ARGV[9] ~= '-1' then
-  local dir = load(parts[1][2])
-  local group = math.floor(dir.mode / 1024) % 2 == 1 and string.format('%d', dir.gid) or 'none'
-  local default = dir.xa == 1 and redis.call('HGET', KEYS[10 + #parts], 'd' .. parts[1][2]) or ''
-  local inherits = group .. '/' .. default
-  if inherits ~= ARGV[9] then return {9, inherits} end
 end
 local reply = {0}
 for k, part in ipairs(parts) do

@@ -1,4 +1,4 @@
--- include: inode locks mutate parts
+-- include: inode locks mutate unborn parts
 -- oom: allowed
 -- What was prepared here is done (C) or dropped (A). Anybody may call it who asked the commit point; the second time it
 -- does nothing. KEYS: 9… names of each part. ARGV: 7 tx, 8 C|A. 0
@@ -12,17 +12,9 @@ sec, nsec = t[3], t[4]
 -- Whoever ends it, the change is its owner's: he who ends it for him has to be told like all others.
 publisher = tonumber(string.match(tx, '^%d+'))
 for k, part in ipairs(t[5]) do
-  if part[1] == 'M' then
-    redis.call('HDEL', KEYS[2], 'n' .. part[2])
-    if ARGV[8] == 'A' then
-      local n = load(part[2])
-      if n then purge(tonumber(part[2]), n) end
-    end
-  else
-    redis.call('HDEL', KEYS[2], fieldof(part))
-    if ARGV[8] == 'C' then applypart(part, KEYS[8 + k])
-    elseif part[1] == 'N' then sweep(tonumber(part[2])) end
-  end
+  redis.call('HDEL', KEYS[2], fieldof(part))
+  if ARGV[8] == 'C' then applypart(part, KEYS[8 + k])
+  elseif part[1] == 'N' then sweep(tonumber(part[2])) end
 end
 redis.call('HDEL', KEYS[2], 't' .. tx)
 return after({0})

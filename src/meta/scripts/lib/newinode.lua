@@ -1,14 +1,24 @@
--- A new inode in this partition: type, mode, uid, gid, tail kind, tail. partitions and home as numbers.
-local function newinode(type, mode, uid, gid, tk, tail, partitions, home)
-  local seq = redis.call('HINCRBY', KEYS[3], 'n', 1)
-  local ino = seq * partitions + home
-  -- Lua writes larger numbers with an exponent where it joins strings
-  if ino >= 100000000000000 then error('inode numbers are used up') end
-  redis.call('HINCRBY', KEYS[3], 'inodes', 1)
-  local n = {
+-- An inode as it begins: type, mode, uid, gid, tail kind, tail.
+local function blank(type, mode, uid, gid, tk, tail)
+  return {
     type = type, mode = mode, uid = uid, gid = gid, nlink = (type == DIR) and 2 or 1, size = 0, alloc = 0, dv = 0,
     as = sec, an = nsec, ms = sec, mn = nsec, cs = sec, cn = nsec, bs = sec, bn = nsec,
     tk = tk, win = 0, xa = 0, tail = tail,
   }
+end
+
+-- Takes `count` inode numbers of this partition; answers the first. partitions and home as numbers.
+local function newnumbers(count, partitions, home)
+  local seq = redis.call('HINCRBY', KEYS[3], 'n', count)
+  -- Lua writes larger numbers with an exponent where it joins strings
+  if seq * partitions + home >= 100000000000000 then error('inode numbers are used up') end
+  return (seq - count + 1) * partitions + home
+end
+
+-- A new inode in this partition.
+local function newinode(type, mode, uid, gid, tk, tail, partitions, home)
+  local ino = newnumbers(1, partitions, home)
+  redis.call('HINCRBY', KEYS[3], 'inodes', 1)
+  local n = blank(type, mode, uid, gid, tk, tail)
   return ino, n, save(ino, n)
 end

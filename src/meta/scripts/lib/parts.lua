@@ -41,6 +41,8 @@ local function checkentry(part, names)
   if part[1] == 'P' then wantino, wanttype = part[8], part[9] end
   if (ino or 0) ~= tonumber(wantino) then return RETRY end
   if ino and type ~= tonumber(wanttype) then return RETRY end
+  local birth = type == DIR and unborn(ino)
+  if birth then return birth end
   return blocked(nil, fieldof(part), 'i' .. part[2])
 end
 
