@@ -30,9 +30,12 @@ const RECENT_MS = 1_000
 const AGAIN_MS: readonly number[] = [10, 100, 1_000]
 const ENOENT = 2
 const EPOCH = 'epoch'
+const SEVERAL = 0
 
 interface GivenAttr extends Given {
   readonly attr: Attr
+  /** The only thread that was given it a moment ago; SEVERAL. */
+  readonly to: number
   /** The kernel goes by it without asking. */
   holds: boolean
 }
@@ -90,12 +93,16 @@ export class Invalidations {
    * lifetime does not end that of another before it: the kernel ignores an answer that was overtaken (by a write, which
    * makes it ask for size and times, and leaves mode and owner as they were), and goes on by what it had.
    */
-  answered(attr: Attr, holds: boolean): boolean {
-    const before = holds ? undefined : this.held(attr.ino)
+  answered(attr: Attr, holds: boolean, thread = SEVERAL): boolean {
+    const atMs = this.#nowMs()
+    const last = this.#attrs.last(attr.ino, atMs)
+    const held = last?.holds === true ? last : undefined
+    const isAlone = held === undefined || held.to === thread || atMs - held.atMs >= RECENT_MS
     return this.#attrs.add(attr.ino, {
-      atMs: this.#nowMs(),
-      attr: before ?? attr,
-      holds: holds || before !== undefined,
+      atMs,
+      attr: holds ? attr : (held?.attr ?? attr),
+      holds: holds || held !== undefined,
+      to: isAlone ? thread : SEVERAL,
     })
   }
 
@@ -158,6 +165,16 @@ export class Invalidations {
   dropRecent(ino: number): void {
     const given = this.#attrs.last(ino, this.#nowMs())
     if (given?.holds === true && this.#nowMs() - given.atMs < RECENT_MS) this.drop(ino, false)
+  }
+
+  /**
+   * The thread changed a directory, whose attributes the kernel marks as old by itself, without a new version. Its own
+   * earlier answers it has taken; those of other threads may be on their way still, and would count.
+   */
+  dropOfOthers(ino: number, thread: number): void {
+    const given = this.#attrs.last(ino, this.#nowMs())
+    if (given === undefined || (given.to === thread && thread !== SEVERAL)) return
+    this.dropRecent(ino)
   }
 
   /**

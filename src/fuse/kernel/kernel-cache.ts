@@ -62,17 +62,20 @@ export class KernelCache {
     coherence.onInvalidate((what) => this.#told?.add(what))
   }
 
-  /** What is to be encoded of an inode now: the newest attributes that are known, and for how long they hold. */
-  attr(given: Attr): { readonly attr: Attr; readonly attrMs: number } {
+  /**
+   * What is to be encoded of an inode now: the newest attributes that are known, and for how long they hold. `thread`: who
+   * asked, 0 if that is not known.
+   */
+  attr(given: Attr, thread = 0): { readonly attr: Attr; readonly attrMs: number } {
     const lifetimeMs = this.#lifetimeMs()
     const known = lifetimeMs === 0 ? undefined : this.#coherence.attr(given.ino)
     const attr = known ?? given
-    const isKept = this.#told?.answered(attr, known !== undefined) === true
+    const isKept = this.#told?.answered(attr, known !== undefined, thread) === true
     return { attr, attrMs: isKept && known !== undefined ? lifetimeMs : 0 }
   }
 
-  entry(parent: number, name: Buffer, given: Attr): Lifetimes & { readonly attr: Attr } {
-    return { ...this.attr(given), entryMs: this.#entryMs(parent, name, given) }
+  entry(parent: number, name: Buffer, given: Attr, thread = 0): Lifetimes & { readonly attr: Attr } {
+    return { ...this.attr(given, thread), entryMs: this.#entryMs(parent, name, given) }
   }
 
   /** How long the kernel may believe that there is no such name. */
@@ -139,6 +142,11 @@ export class KernelCache {
     for (const name of names) this.#told?.doubt(name)
     for (const ino of attrs) this.#told?.drop(ino, false)
     for (const ino of contents) this.#told?.drop(ino, this.#forgotPages || this.#pages.has(ino))
+  }
+
+  /** A thread changed names in a directory: the same for what other threads were answered about it. */
+  namesChanged(directory: number, thread: number): void {
+    this.#told?.dropOfOthers(directory, thread)
   }
 
   /** A rename is about to be done. It may fail: nothing is lost by that. */

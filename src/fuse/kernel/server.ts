@@ -52,6 +52,10 @@ const OWN: ReadonlySet<string> = new Set(['init', 'interrupt'])
 
 /** After these the kernel asks anew, but takes an answer to an earlier question all the same: kernel-cache.ts. */
 const OVERTAKING: ReadonlySet<string> = new Set(['setxattr', 'removexattr'])
+/** The same for the attributes of directories. */
+const NAMING: ReadonlySet<string> = new Set([
+  ...['create', 'mknod', 'mkdir', 'symlink', 'link', 'unlink', 'rmdir', 'rename', 'rename2'],
+])
 
 export class FuseServer {
   readonly #options: ServerOptions
@@ -172,6 +176,7 @@ export class FuseServer {
       request = parse(header, opcode, body, this.#agreed, running)
       const answer = await handler(request)
       if (OVERTAKING.has(opcode.name)) this.cache.overtook(header.node)
+      if (NAMING.has(opcode.name)) for (const node of held.nodes) this.cache.namesChanged(node, header.pid)
       if (running.isAbandoned) await this.#handlers.drop(opcode.name, request, answer)
       else if (opcode.replies) this.#answer(header, answer)
     } catch (thrown) {

@@ -145,3 +145,34 @@ t.test('pages of what was written and lost are dropped', async (t) => {
   await settle()
   t.ok(peer.threads.take().includes(`data ${file}`))
 })
+
+t.test(
+  'attributes of a directory that another thread was given just before it changes here do not count',
+  async (t) => {
+    const { clock, peer } = await two(t)
+    const mkdir = (name: string, pid: number): Promise<unknown> =>
+      peer.ask('mkdir', ROOT_INO, Buffer.concat([Buffer.alloc(8), Buffer.from(`${name}\0`)]), pid)
+    const getattr = async (pid: number): Promise<void> => {
+      const { body } = await peer.ask('getattr', ROOT_INO, Buffer.alloc(16), pid)
+      t.ok(body.readBigUInt64LE(0) > 0n, 'with a lifetime')
+    }
+    await getattr(7)
+    await mkdir('a', 7)
+    await settle()
+    t.same(peer.threads.take(), [], 'its own it has taken before it asked for the change')
+    await getattr(8)
+    await mkdir('b', 7)
+    await settle()
+    t.same(peer.threads.take(), [`attr ${ROOT_INO}`])
+    await getattr(8)
+    await getattr(7)
+    await mkdir('c', 7)
+    await settle()
+    t.same(peer.threads.take(), [`attr ${ROOT_INO}`], 'also when it asked, too')
+    await getattr(8)
+    await clock.pass(2_000)
+    await mkdir('d', 7)
+    await settle()
+    t.same(peer.threads.take(), [], 'by now it has been taken')
+  },
+)

@@ -30,8 +30,8 @@ export class AttributeHandlers {
   }
 
   readonly table: HandlerTable = {
-    getattr: async ({ caller, node }) => this.#attr(await this.#vfs.getattr(caller, node)),
-    statx: async ({ caller, node }) => this.#statx(await this.#vfs.getattr(caller, node)),
+    getattr: async ({ caller, node }) => this.#attr(await this.#vfs.getattr(caller, node), caller.pid),
+    statx: async ({ caller, node }) => this.#statx(await this.#vfs.getattr(caller, node), caller.pid),
     setattr: (request) => this.#setattr(request),
     statfs: () => this.#statfs(),
     syncfs: async () => {
@@ -60,13 +60,13 @@ export class AttributeHandlers {
     return encodeAttr(this.#cache.attr(attr).attr, 0)
   }
 
-  #attr(given: Attr): Buffer {
-    const { attr, attrMs } = this.#cache.attr(given)
+  #attr(given: Attr, thread: number): Buffer {
+    const { attr, attrMs } = this.#cache.attr(given, thread)
     return encodeAttr(attr, attrMs)
   }
 
-  #statx(given: Attr): Buffer {
-    const { attr, attrMs } = this.#cache.attr(given)
+  #statx(given: Attr, thread: number): Buffer {
+    const { attr, attrMs } = this.#cache.attr(given, thread)
     return encodeStatx(attr, attrMs)
   }
 

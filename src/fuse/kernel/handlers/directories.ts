@@ -51,10 +51,10 @@ export class DirectoryHandlers {
     for (const handle of this.#open) this.#vfs.releasedir(handle)
   }
 
-  async #readdir({ node, body }: Request, plus: boolean): Promise<Answer> {
+  async #readdir({ node, caller, body }: Request, plus: boolean): Promise<Answer> {
     const room = body.readUInt32LE(16)
     const limit = Math.max(1, Math.ceil(room / (plus ? DIRENTPLUS_LEAST_BYTES : DIRENT_LEAST_BYTES)))
     const entries = await this.#vfs.readdir(handleOf(body), body.readBigUInt64LE(8), limit, plus)
-    return encodeEntries(entries, room, plus ? (name, attr) => this.#cache.entry(node, name, attr) : null)
+    return encodeEntries(entries, room, plus ? (name, attr) => this.#cache.entry(node, name, attr, caller.pid) : null)
   }
 }

@@ -22,13 +22,17 @@ export class NameHandlers {
   readonly table: HandlerTable = {
     lookup: (request) => this.#lookup(request),
     readlink: ({ caller, node }) => this.#vfs.readlink(caller, node),
-    symlink: async ({ caller, node, names }) =>
-      this.#entry(node, nameAt(names, 0), await this.#vfs.symlink(caller, node, nameAt(names, 0), nameAt(names, 1))),
+    symlink: async (request) => {
+      const { caller, node, names } = request
+      const name = nameAt(names, 0)
+      return this.#entry(request, name, await this.#vfs.symlink(caller, node, name, nameAt(names, 1)))
+    },
     mknod: (request) => this.#mknod(request),
-    mkdir: async ({ caller, node, body, names }) => {
+    mkdir: async (request) => {
+      const { caller, node, body, names } = request
       const name = nameAt(names, 0)
       const made = { ...caller, umask: body.readUInt32LE(4) & UMASK_BITS }
-      return this.#entry(node, name, await this.#vfs.mkdir(made, node, name, body.readUInt32LE(0) & 0o7777))
+      return this.#entry(request, name, await this.#vfs.mkdir(made, node, name, body.readUInt32LE(0) & 0o7777))
     },
     unlink: async ({ caller, node, names }) => {
       await this.#vfs.unlink(caller, node, nameAt(names, 0))
@@ -48,16 +52,17 @@ export class NameHandlers {
     },
   }
 
-  #entry(parent: number, name: Buffer, given: Attr): Buffer {
-    const { attr, ...lifetimes } = this.#cache.entry(parent, name, given)
+  #entry({ node, caller }: Request, name: Buffer, given: Attr): Buffer {
+    const { attr, ...lifetimes } = this.#cache.entry(node, name, given, caller.pid)
     return encodeEntry(attr, lifetimes)
   }
 
   /** That there is no such name is an answer which the kernel may keep, too: an entry without an inode. */
-  async #lookup({ caller, node, names }: Request): Promise<Answer> {
+  async #lookup(request: Request): Promise<Answer> {
+    const { caller, node, names } = request
     const name = nameAt(names, 0)
     try {
-      return this.#entry(node, name, await this.#vfs.lookup(caller, node, name))
+      return this.#entry(request, name, await this.#vfs.lookup(caller, node, name))
     } catch (error) {
       this.#cache.retries.forget(caller.pid)
       const entryMs = isErrno(error, 'ENOENT') ? this.#cache.noEntryMs(node, name) : 0
@@ -66,12 +71,13 @@ export class NameHandlers {
     }
   }
 
-  async #mknod({ caller, node, body, names }: Request): Promise<Answer> {
+  async #mknod(request: Request): Promise<Answer> {
+    const { caller, node, body, names } = request
     const mode = body.readUInt32LE(0)
     if ((mode & S_IFMT) === S_IFDIR) throw new PosixError('EINVAL', 'mknod makes no directories')
     const name = nameAt(names, 0)
     const made = { ...caller, umask: body.readUInt32LE(8) & UMASK_BITS }
-    return this.#entry(node, name, await this.#vfs.mknod(made, node, name, mode, body.readUInt32LE(4)))
+    return this.#entry(request, name, await this.#vfs.mknod(made, node, name, mode, body.readUInt32LE(4)))
   }
 
   async #rename({ caller, node, body, names }: Request, flags: number): Promise<Answer> {
