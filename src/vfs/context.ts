@@ -18,6 +18,7 @@ import { Handles } from './handles.js'
 import { OpenDirectories } from './open-directories.js'
 import { InodeStates } from './inode-state.js'
 import { FileLocks } from './locks.js'
+import { Lru } from './lru.js'
 import { resolveLimits, type VfsLimits } from './limits.js'
 import { DirtyMemory } from './memory.js'
 import { Reader } from './reader.js'
@@ -48,6 +49,7 @@ export interface VfsOptions {
 
 export type DurableChanges = 'none' | 'names' | 'all'
 
+const LISTED_MAX = 1_024
 /** Files whose extent maps are kept. */
 const EXTENT_FILES_MAX = 10_000
 
@@ -64,6 +66,8 @@ export class VfsContext {
   readonly attrs: AttrCache
   readonly dentries: DentryCache
   readonly complete: CompleteDirectories
+  /** Directories that were listed a while ago. */
+  readonly listed = new Lru<number, true>(LISTED_MAX)
   readonly extents: ExtentCache
   readonly uploader: Uploader
   readonly compactor: Compactor

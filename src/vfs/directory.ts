@@ -45,6 +45,8 @@ export interface DirectoryDeps {
   readonly overlay: (attr: Attr) => Attr | undefined
   /** What is known of an inode now, without asking. */
   readonly known: (ino: number) => Attr | undefined
+  /** Has what can be known of these without attributes known. */
+  readonly learn: (entries: readonly DirEntry[]) => Promise<void>
   /** A listing begins; it came to its end, and all names were handed to onEntries. See complete.ts. */
   readonly begin: () => number
   readonly listed: (ino: number, mark: number) => void
@@ -58,6 +60,8 @@ export class DirectoryStream {
   #page: Page | null = null
   #listing: Listing | null = null
   #reads = 0
+  /** The first page, fetched when the directory was opened. */
+  #ahead: Promise<void> | null = null
   /** Names of one score in the order in which they were met, where there are several: offset of each -> cursor. */
   readonly #ties = new Map<number, Buffer[]>()
   #lastScore = -1
@@ -66,6 +70,14 @@ export class DirectoryStream {
   constructor(ino: number, deps: DirectoryDeps) {
     this.ino = ino
     this.#deps = deps
+  }
+
+  /** It is about to be read: the first page is fetched meanwhile. */
+  prefetch(): void {
+    this.#ahead = this.#fetch(AFTER_DOTDOT, true, 0).then(
+      () => undefined,
+      () => undefined,
+    )
   }
 
   async read(offset: bigint, limit: number, plus: boolean): Promise<VfsDirEntry[]> {
@@ -77,7 +89,9 @@ export class DirectoryStream {
     while (entries.length < limit && at >= AFTER_DOTDOT) {
       const page = await this.#pageAfter(at, plus, read)
       const index = page.from === at ? 0 : page.entries.findIndex((entry) => entry.offset === at) + 1
-      for (const { entry, offset: position } of page.entries.slice(index, index + limit - entries.length)) {
+      const next = page.entries.slice(index, index + limit - entries.length)
+      if (plus) await this.#deps.learn(next.map(({ entry }) => entry))
+      for (const { entry, offset: position } of next) {
         entries.push(this.#toVfs(entry, position, page.readIn === read))
         at = position
       }
@@ -94,8 +108,10 @@ export class DirectoryStream {
       dots.push({ name: Buffer.from(name), ino, dtype: dtypeOf('directory'), offset: position, ...(attr && { attr }) })
     }
     if (offset < AFTER_DOT) {
-      // A stream that begins anew must see what is there now.
-      this.#page = null
+      // A stream that begins anew must see what is there now; when it was opened is soon enough for the first time.
+      if (this.#ahead === null) this.#page = null
+      else await this.#ahead
+      this.#ahead = null
       add('.', this.ino, AFTER_DOT, plus ? self : undefined)
     }
     add('..', self.parent === 0 ? this.ino : self.parent, AFTER_DOTDOT, undefined)

@@ -44,6 +44,8 @@ export type { VfsOptions } from './context.js'
 export type { VfsLimits } from './limits.js'
 
 const BLOCK_BYTES = 4 * KIB
+/** Directories in a page whose attributes are asked for at once. */
+const LEARN_MAX = 256
 
 /** `shutdown` ends the VFS, not the metadata session and the chunk client: who made them closes them afterwards. */
 export function createVfs(options: VfsOptions): VfsContract {
@@ -196,7 +198,10 @@ class Vfs implements VfsContract {
       const attr = await this.#context.attrs.get(ino)
       if (attr.type !== 'directory') throw new PosixError('ENOTDIR')
       this.#context.directories.opened(attr)
-      return this.#context.handles.addDirectory(this.#stream(ino))
+      const stream = this.#stream(ino)
+      // Whoever walks a tree reads what he found in the directory above.
+      if (this.#context.fresh.coherent && this.#context.listed.get(attr.parent)) stream.prefetch()
+      return this.#context.handles.addDirectory(stream)
     })
   }
   readdir(handle: number, offset: bigint, limit: number, plus: boolean): Promise<readonly VfsDirEntry[]> {
@@ -310,9 +315,21 @@ class Vfs implements VfsContract {
       },
       onEntries: (parent, entries, mark) => this.#keepEntries(parent, entries, mark),
       begin: () => complete.mark(),
-      listed: (directory, mark) => complete.add(directory, mark),
+      learn: (entries) => this.#learn(entries),
+      listed: (directory, mark) => {
+        this.#context.listed.set(directory, true)
+        complete.add(directory, mark)
+      },
       completeMax: Math.floor(limits.dentries / 4),
     })
+  }
+
+  /** Directories lie elsewhere than their names: their attributes do not come along with these, and are asked for at once. */
+  async #learn(entries: readonly DirEntry[]): Promise<void> {
+    const { attrs, fresh } = this.#context
+    if (!fresh.coherent) return
+    const unknown = entries.filter(({ ino, type }) => type === 'directory' && attrs.peek(ino) === undefined)
+    await Promise.all(unknown.slice(0, LEARN_MAX).map(({ ino }) => attrs.get(ino).catch(() => undefined)))
   }
 
   #keepEntries(parent: number, entries: readonly DirEntry[], mark: number): void {

@@ -25,8 +25,8 @@ const DONT_MASK = 1 << 6
 const FLOCK_LOCKS = 1 << 10
 /** A read of cached pages looks at the attributes first: kernel-cache.ts says why this stays on. */
 const AUTO_INVAL_DATA = 1 << 12
+/** Always: with READDIRPLUS_AUTO only the first page of a listing has attributes, and the rest is looked up name by name. */
 const DO_READDIRPLUS = 1 << 13
-const READDIRPLUS_AUTO = 1 << 14
 const ASYNC_DIO = 1 << 15
 const PARALLEL_DIROPS = 1 << 18
 /** The kernel checks rights by the ACLs that it reads as attributes, and says who may not keep set-gid. */
@@ -47,7 +47,6 @@ const WANTED =
   FLOCK_LOCKS |
   AUTO_INVAL_DATA |
   DO_READDIRPLUS |
-  READDIRPLUS_AUTO |
   ASYNC_DIO |
   PARALLEL_DIROPS |
   POSIX_ACL |
