@@ -3,6 +3,7 @@ import type { RedisValue } from '../../src/cluster/contract.js'
 import { WINDOW_BYTES } from '../../src/base/limits.js'
 import type { Attr, DirEntry, MetaStore } from '../../src/meta/contract.js'
 import { parseAcl } from '../../src/base/acl.js'
+import { listSessions } from '../../src/meta/format.js'
 import { VolumeKeys, type PartitionKeys } from '../../src/meta/keys.js'
 import type { MetaVolume } from './meta.js'
 
@@ -114,13 +115,14 @@ async function checkOnce(volume: MetaVolume, meta: MetaStore): Promise<string[]>
   const usage = await meta.usage()
   if (usage.inodes !== tree.attrs.size) problems.push(`usage says ${usage.inodes} inodes, not ${tree.attrs.size}`)
   if (usage.usedBytes !== used) problems.push(`usage says ${usage.usedBytes} bytes, not ${used}`)
-  problems.push(...(await checkKeys(volume, tree, meta.sessionId)), ...(await checkGarbage(meta, tree)))
+  problems.push(...(await checkKeys(volume, tree)), ...(await checkGarbage(meta, tree)))
   return problems
 }
 
-async function checkKeys(volume: MetaVolume, tree: Tree, reader: number): Promise<string[]> {
+async function checkKeys(volume: MetaVolume, tree: Tree): Promise<string[]> {
   const problems: string[] = []
   const keys = new VolumeKeys(volume.settings.name, volume.settings.partitions)
+  const sessions = new Set((await listSessions(volume.redis, volume.settings.name)).map(({ id }) => id))
   for (let p = 0; p < keys.partitions; p++) {
     const partition = keys.partition(p)
     const fields = texts(await volume.redis.call('HKEYS', partition.inodes))
@@ -131,7 +133,7 @@ async function checkKeys(volume: MetaVolume, tree: Tree, reader: number): Promis
     for (const lock of texts(await volume.redis.call('HKEYS', partition.locks)))
       problems.push(`the lock ${lock} is left`)
     for (const [ino, session] of pairs(await volume.redis.call('HGETALL', partition.reserved))) {
-      if (Number(session) !== reader) problems.push(`the number ${ino} is reserved still`)
+      if (!sessions.has(Number(session))) problems.push(`the number ${ino} is reserved still`)
     }
     for (const ino of texts(await volume.redis.call('HKEYS', partition.fileLocks))) {
       problems.push(`ino ${ino} is locked still`)
