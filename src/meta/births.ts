@@ -24,7 +24,7 @@ import { invariant } from '../base/invariant.js'
 import type { RedisArg, RedisValue } from '../cluster/contract.js'
 import type { Background } from './background.js'
 import type { CoreOptions } from './core.js'
-import { Reply } from './reply.js'
+import type { Reply } from './reply.js'
 import { SCRIPTS } from './scripts.js'
 
 /** In which births of one partition are gathered, unless something is sent there. */
