@@ -1,0 +1,54 @@
+/** Bytes of small files on a real Redis: damage is found, and the budget holds. */
+import t from 'tap'
+import { silentLog } from '../../src/base/log.js'
+import { connectRedis } from '../../src/cluster/redis.js'
+import { openMeta } from '../../src/meta/engine.js'
+import { formatVolume } from '../../src/meta/format.js'
+import { VolumeKeys } from '../../src/meta/keys.js'
+import { within } from '../helpers/deadline.js'
+import { ROOT, outcome, touch } from '../helpers/meta.js'
+import { startRedis } from '../helpers/redis.js'
+
+const MTIME = { sec: 1_700_000_000, nsec: 7 }
+const BUDGET = 10_000
+
+t.test('small files in Redis', async (t) => {
+  const redis = await within(30_000, startRedis(t), 'redis-server')
+  const store = await connectRedis(redis.url('any'), { log: silentLog })
+  t.teardown(() => store.close())
+  const settings = await formatVolume(store, 'bodies', { partitions: 4, inlineBudgetBytes: BUDGET })
+  const meta = await openMeta(store, settings, { log: silentLog })
+  t.teardown(() => meta.shutdown())
+  const put = async (name: string, length: number): Promise<{ ino: number; isKept: boolean }> => {
+    const { ino } = await touch(meta, ROOT, name)
+    const pieces = [{ fileOffset: 0, bytes: Buffer.alloc(length, name) }]
+    const request = { pieces, mode: 'at', allocatedDeltaBytes: length, mtime: MTIME } as const
+    return { ino, isKept: (await meta.commitInline(ino, request)) !== null }
+  }
+
+  await t.test('a byte that is another than was written is never read: EIO', async (t) => {
+    const { ino } = await put('damaged', 100)
+    const { inodes } = new VolumeKeys(settings.name, settings.partitions).of(ino)
+    const body = await store.call('HGET', inodes, `b${ino}`)
+    if (!Buffer.isBuffer(body)) throw new Error('it has a body')
+    const damaged = Buffer.from(body)
+    damaged.writeUInt8(damaged.readUInt8(50) ^ 1, 50)
+    await store.call('HSET', inodes, `b${ino}`, damaged)
+    t.equal(await outcome(meta.extents(ino, 0)), 'EIO')
+    t.equal(await outcome(meta.open(ino, { truncate: false })), 'EIO')
+    const other = await put('other', 100)
+    const foreign = await store.call('HGET', inodes, `b${other.ino}`)
+    await store.call('HSET', inodes, `b${ino}`, Buffer.isBuffer(foreign) ? foreign : '')
+    t.equal(await outcome(meta.extents(ino, 0)), 'EIO', "nor are another file's")
+    await store.call('HSET', inodes, `b${ino}`, body)
+    t.equal((await meta.extents(ino, 0)).body?.[0]?.lengthBytes, 100)
+  })
+
+  await t.test('what goes beyond the budget is for chunks, and room that comes back is used', async (t) => {
+    t.equal((await put('most', BUDGET - 1_000)).isKept, true)
+    t.equal((await put('beyond', 2_000)).isKept, false)
+    t.equal((await put('little', 100)).isKept, true)
+    await meta.unlink(ROOT, Buffer.from('most'))
+    t.equal((await put('again', 2_000)).isKept, true)
+  })
+})

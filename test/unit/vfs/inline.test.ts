@@ -1,0 +1,92 @@
+/** Small files that the store keeps itself, as the VFS uses them. */
+import t from 'tap'
+import { CALLER, O_APPEND, O_RDWR, fixture, make } from '../../helpers/vfs-fixture.js'
+
+const INLINE = { settings: { inlineBytes: 100 }, limits: { cloneBytes: 1 } }
+const PUNCH = 3
+
+t.test('a small file is one change at its close, and asks no chunk node, then or when it is read', async (st) => {
+  const { vfs, meta, chunks, another } = fixture(st, INLINE)
+  let asked = 0
+  chunks.before = () => {
+    asked++
+  }
+  const { ino, handle } = await make(vfs, 'f')
+  await vfs.write(handle, 0, Buffer.from('hello '))
+  await vfs.write(handle, 6, Buffer.from('world'))
+  meta.calls.clear()
+  await vfs.flush(handle)
+  st.same([...meta.calls], [['commitInline', 1]])
+  await vfs.release(handle)
+  const other = another()
+  const opened = await other.vfs.open(CALLER, ino, O_RDWR)
+  other.meta.calls.clear()
+  st.equal((await other.vfs.read(opened.handle, 0, 100)).toString(), 'hello world')
+  st.same([...other.meta.calls], [], 'the open brought it along')
+  st.equal(asked, 0)
+  await other.vfs.release(opened.handle)
+})
+
+for (const [length, inline] of [
+  [99, true],
+  [100, true],
+  [101, false],
+] as const) {
+  t.test(`of ${length} bytes with a limit of 100 are ${inline ? 'no' : 'some'} chunks`, async (st) => {
+    const { vfs, chunks } = fixture(st, INLINE)
+    const { handle } = await make(vfs, 'f')
+    await vfs.write(handle, 0, Buffer.alloc(length, 'x'))
+    await vfs.flush(handle)
+    st.equal(chunks.stored.size === 0, inline)
+    st.equal((await vfs.read(handle, 0, 200)).toString(), 'x'.repeat(length))
+    await vfs.release(handle)
+  })
+}
+
+t.test('what the store refuses is uploaded, in its place among what was written', async (st) => {
+  const { vfs, meta, chunks } = fixture(st, INLINE)
+  const { handle } = await make(vfs, 'f')
+  meta.roomInline = false
+  await vfs.write(handle, 0, Buffer.from('aaaa'))
+  const first = vfs.flush(handle)
+  await vfs.write(handle, 2, Buffer.from('bb'))
+  await first
+  await vfs.flush(handle)
+  st.ok(chunks.stored.size > 0)
+  st.equal((await vfs.read(handle, 0, 9)).toString(), 'aabb')
+  await vfs.release(handle)
+})
+
+t.test('a file that grows beyond the limit keeps what it had, and is read whole elsewhere', async (st) => {
+  const { vfs, another } = fixture(st, INLINE)
+  const { ino, handle } = await make(vfs, 'f', O_RDWR | O_APPEND)
+  let text = ''
+  for (let i = 0; i < 30; i++) {
+    const line = `line ${i}\n`
+    await vfs.write(handle, 0, Buffer.from(line))
+    await vfs.flush(handle)
+    text += line
+  }
+  const other = another().vfs
+  const opened = await other.open(CALLER, ino, O_RDWR)
+  st.equal((await other.read(opened.handle, 0, 1000)).toString(), text)
+  await other.release(opened.handle)
+  await vfs.release(handle)
+})
+
+t.test('holes and clones move what the store keeps into a chunk first, which is on disk', async (st) => {
+  const { vfs, meta, volume } = fixture(st, INLINE)
+  const one = await make(vfs, 'one')
+  const two = await make(vfs, 'two')
+  await vfs.write(one.handle, 0, Buffer.from('0123456789'))
+  await vfs.flush(one.handle)
+  await vfs.fallocate(one.handle, PUNCH, 2, 3)
+  st.equal((await vfs.read(one.handle, 0, 20)).toString(), '01\0\0\x0056789')
+  st.match(volume.inodes.get(one.ino)?.attr, { hasBody: false, hasExtents: true })
+  await vfs.write(two.handle, 0, Buffer.from('abcdefghij'))
+  st.equal(await vfs.copyRange(two.handle, 0, one.handle, 4, 4), 4)
+  st.equal((await vfs.read(one.handle, 0, 20)).toString(), '01\0\0abcd89')
+  st.equal((await vfs.read(two.handle, 0, 20)).toString(), 'abcdefghij')
+  st.equal(meta.calls.get('spill'), 2)
+  for (const { handle } of [one, two]) await vfs.release(handle)
+})
