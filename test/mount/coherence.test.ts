@@ -12,6 +12,7 @@ import { sh } from '../helpers/mount.js'
 t.setTimeout(400_000)
 
 const ROUNDS = 1_500
+const PING_PONGS = 1_500
 const PLAY_DEADLINE_MS = 240_000
 const SESSION_TTL_MS = 2_000
 const COMMAND_DEADLINE_MS = 30_000
@@ -28,6 +29,52 @@ const READER = `
     clearInterval(timer)
     read()
   }, 50)`
+
+/** One changes a file on one mount and reads it on both, each time by an open of its own; says how many steps agreed. */
+const PING_PONG = `
+  const fs = require('node:fs')
+  const [steps, seed, ...mounts] = process.argv.slice(1)
+  let state = Number(seed)
+  const below = (n) => (state = (state * 48271) % 2147483647) % n
+  const paths = mounts.map((mount) => mount + '/ping-pong')
+  fs.writeFileSync(paths[0], '')
+  paths.forEach((path) => fs.openSync(path, 'r'))
+  let wanted = Buffer.alloc(0)
+  const put = (at, bytes) => {
+    const all = Buffer.alloc(Math.max(wanted.length, at + bytes.length))
+    wanted.copy(all)
+    bytes.copy(all, at)
+    wanted = all
+  }
+  const change = (path) => {
+    const kind = below(4)
+    const bytes = Buffer.alloc(1 + below(1500), 97 + below(26))
+    const fd = fs.openSync(path, kind === 0 ? 'a' : 'r+')
+    if (kind === 0) fs.writeSync(fd, bytes), put(wanted.length, bytes)
+    else if (kind === 1) {
+      const size = below(9000)
+      fs.ftruncateSync(fd, size)
+      wanted = Buffer.concat([wanted, Buffer.alloc(9000)]).subarray(0, size)
+    } else {
+      const at = below(9000)
+      fs.writeSync(fd, bytes, 0, bytes.length, at), put(at, bytes)
+    }
+    fs.closeSync(fd)
+  }
+  for (let step = 0; step < Number(steps); step++) {
+    const here = below(2)
+    change(paths[here])
+    for (const path of [paths[1 - here], paths[here]]) {
+      const fd = fs.openSync(path, 'r')
+      const seen = Buffer.alloc(20000)
+      const length = fs.readSync(fd, seen, 0, seen.length, 0)
+      fs.closeSync(fd)
+      if (seen.subarray(0, length).equals(wanted)) continue
+      console.log('step ' + step + ': ' + length + ' bytes, wanted ' + wanted.length)
+      process.exit(1)
+    }
+  }
+  console.log('all of ' + steps)`
 
 /** A program of its own, which may wait for the mount as long as it likes. Answers what it wrote until `deadline`. */
 class Program {
@@ -83,6 +130,17 @@ t.test('nothing that is opened on B is older than what A closed before, and what
   t.match(told, { rounds: ROUNDS, stale: [] }, `seed ${seed}`)
   t.comment(JSON.stringify(told))
 })
+
+t.test(
+  'who opens a file that changed a moment ago reads all of it, whatever the kernel took its size for',
+  async (t) => {
+    const { a, b } = await twoMounts(t)
+    const seed = 1 + (Date.now() % 2 ** 30)
+    const words = ['-e', PING_PONG, String(PING_PONGS), String(seed), a.mountpoint, b.mountpoint]
+    const output = await new Program(t, process.execPath, ...words).end(PLAY_DEADLINE_MS)
+    t.equal(output, `all of ${PING_PONGS}\n`, `seed ${seed}`)
+  },
+)
 
 t.test('a kernel whose mount process is stopped believes nothing beyond the lease', async (t) => {
   const { a, b } = await twoMounts(t, { sessionTtlMs: SESSION_TTL_MS })

@@ -55,8 +55,9 @@ const WANTED =
   SETXATTR_EXT |
   INIT_EXT
 
-/** Of the flags from bit 32 on, less 32. */
-const WANTED2 = 0
+/** Of the flags from bit 32 on, less 32: files that are read past the page cache can be mapped shared all the same. */
+export const DIRECT_IO_ALLOW_MMAP = 1 << 4
+const WANTED2 = DIRECT_IO_ALLOW_MMAP
 
 /** null: a kernel too old, or no init request. A newer major is answered with ours; the kernel then asks again. */
 export function negotiate(body: Buffer): Buffer | null {
@@ -82,6 +83,11 @@ export function negotiate(body: Buffer): Buffer | null {
 /** The first word of flags that a reply agrees to. */
 export function agreedFlags(reply: Buffer): number {
   return reply.readUInt32LE(12)
+}
+
+/** The second one. */
+export function agreedFlags2(reply: Buffer): number {
+  return reply.readUInt32LE(FLAGS2_OUT_AT)
 }
 
 /** The kernel's second word of flags is there only if the first says so. */

@@ -124,6 +124,11 @@ export class Invalidations {
     return given?.holds === true ? given.attr : undefined
   }
 
+  /** Whether the kernel was told to forget what it knew, and has got no answer since that it may go by. */
+  isDropped(ino: number): boolean {
+    return this.#attrs.last(ino, this.#nowMs())?.holds === false
+  }
+
   add(what: Invalidation): void {
     switch (what.kind) {
       case 'attr':

@@ -15,6 +15,8 @@
  *   when a data notification has to wait, and in a mount process that is stopped.
  * - An open asks the store. Attributes and pages that are not as the store says now are dropped before the open is answered:
  *   a second opener must not find them because the first has not yet come to drop them.
+ * - Dropping attributes does not change the size by which the kernel ends reads of cached pages: the next answer does, unless
+ *   another notification comes before that is taken. So who opens a file that had to be dropped reads past the cache.
  */
 import { compareTime, type Clock } from '../../base/clock.js'
 import type { Attr, VfsCoherence } from '../../vfs/contract.js'
@@ -39,7 +41,16 @@ export interface KernelCacheOptions {
   readonly hasNested: () => boolean
 }
 
+/** How the kernel is to read a file that was opened. */
+export interface OpenedAs {
+  readonly keepsPages: boolean
+  /** Past the page cache, whatever it believes the size to be. */
+  readonly isPast: boolean
+}
+
 export class KernelCache {
+  /** The kernel can map files shared that are read past its page cache (init.ts). */
+  canReadPast = false
   /** Who was sent back to walk a path again. */
   readonly retries: Retries
   readonly #coherence: VfsCoherence
@@ -98,19 +109,22 @@ export class KernelCache {
 
   /**
    * For an open that is to be answered: the kernel forgets what is not as the store said just now, although the event may not
-   * have come yet. Resolves when that is done, to whether the pages may stay.
+   * have come yet. Resolves when that is done.
    */
-  async opened(attr: Attr): Promise<boolean> {
+  async opened(attr: Attr): Promise<OpenedAs> {
     const { ino, dataVersion } = attr
     const known = this.#pages.get(ino)
     const hasOtherPages = known === undefined ? this.#forgotPages : known !== dataVersion
+    let isPast = false
     if (this.#told !== null) {
-      if (hasOtherPages || this.#holdsOther(attr)) this.#told.drop(ino, hasOtherPages)
+      const isOther = hasOtherPages || this.#holdsOther(attr)
+      isPast = this.canReadPast && (isOther || this.#told.isDropped(ino))
+      if (isOther) this.#told.drop(ino, hasOtherPages)
       // Pages that somebody is reading just now are left to the kernel to drop, for each opener until they are gone.
-      if (!(await this.#settled(ino)) && hasOtherPages) return false
+      if (!(await this.#settled(ino)) && hasOtherPages) return { keepsPages: false, isPast }
     }
     this.#setPages(ino, dataVersion)
-    return this.#told !== null || !hasOtherPages
+    return { keepsPages: this.#told !== null || !hasOtherPages, isPast }
   }
 
   /** For an open that cut the file: the kernel drops all pages itself. */

@@ -16,7 +16,7 @@ import type { Caller, VfsContract } from '../../vfs/contract.js'
 import { isDying } from './dying.js'
 import { Handlers, type Answer, type Handler, type Request } from './handlers.js'
 import { InUse, askedNodes, heldNodes } from './in-use.js'
-import { agreedFlags, negotiate } from './init.js'
+import { DIRECT_IO_ALLOW_MMAP, agreedFlags, agreedFlags2, negotiate } from './init.js'
 import { KernelCache } from './kernel-cache.js'
 import { Notifier, type StartThreads } from './notifier.js'
 import { EPOCH_MINOR } from './notify.js'
@@ -152,6 +152,7 @@ export class FuseServer {
     this.cache.hasEpoch = body.readUInt32LE(4) >= EPOCH_MINOR
     this.#isReady = true
     this.#agreed = agreedFlags(reply)
+    this.cache.canReadPast = (agreedFlags2(reply) & DIRECT_IO_ALLOW_MMAP) !== 0
     this.#options.send([encodeHeader(header, 0, reply.length), reply])
     this.#options.onReady?.()
   }

@@ -3,7 +3,7 @@ import { PosixError, isErrno } from '../../../base/errno.js'
 import { messageOf } from '../../../base/errors.js'
 import type { Log } from '../../../base/log.js'
 import type { Caller, CreatedFile, VfsContract } from '../../../vfs/contract.js'
-import type { KernelCache } from '../kernel-cache.js'
+import type { KernelCache, OpenedAs } from '../kernel-cache.js'
 import { encodeCount, encodeEntry, encodeOpen } from '../wire.js'
 import { dropSetid } from './attributes.js'
 import { createFile } from './create.js'
@@ -26,6 +26,7 @@ const FSYNC_DATA = 1
 const WRITE_CACHE = 1
 const WRITE_KILL = 4
 const OPEN_KILL = 1
+const DIRECT_IO = 1
 const KEEP_CACHE = 2
 const O_TRUNC = 0o1000
 
@@ -93,9 +94,9 @@ export class FileHandlers {
       if (kills) this.#cache.changed(node)
       return encodeOpen(handle, 0)
     }
-    const keeps = await this.#cache.opened(attr)
+    const opened = await this.#cache.opened(attr)
     // A read that is to change the access time must come here.
-    return encodeOpen(handle, keeps && atimeDue !== true ? KEEP_CACHE : 0)
+    return encodeOpen(handle, openFlags({ ...opened, keepsPages: opened.keepsPages && atimeDue !== true }))
   }
 
   /** Throws ESTALE when the kernel may have come here by a name of yesterday: it walks the path again, once (doubts.ts). */
@@ -128,11 +129,11 @@ export class FileHandlers {
     const caller = { ...keeping, umask: body.readUInt32LE(8) & UMASK_BITS }
     const { attr: made, handle, created } = await open(caller, mode, body.readUInt32LE(0))
     this.#open.add(handle)
-    const keeps = await this.#cache.opened(made)
+    const opened = await this.#cache.opened(made)
     const { attr, ...lifetimes } = this.#cache.entry(node, nameAt(names, 0), made)
     // Of a file that was there the kernel does not compare them with notifications that came meanwhile: kernel-cache.ts.
     const lasting = created ? lifetimes : { ...lifetimes, attrMs: 0 }
-    return [encodeEntry(attr, lasting), encodeOpen(handle, keeps ? KEEP_CACHE : 0)]
+    return [encodeEntry(attr, lasting), encodeOpen(handle, openFlags(opened))]
   }
 
   async #write({ caller, node, body, rest }: Request): Promise<Answer> {
@@ -148,6 +149,10 @@ export class FileHandlers {
       await (isCached ? this.#vfs.writeBack(handle, offset, data) : this.#vfs.write(handle, offset, data)),
     )
   }
+}
+
+function openFlags({ keepsPages, isPast }: OpenedAs): number {
+  return (keepsPages ? KEEP_CACHE : 0) | (isPast ? DIRECT_IO : 0)
 }
 
 function staleName(): PosixError {
