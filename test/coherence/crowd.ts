@@ -14,15 +14,12 @@ import { randomFrom } from '../helpers/lossy-redis.js'
 const EXPECTED = new Set(['ENOENT', 'ENOTEMPTY', 'EEXIST', 'EINVAL', 'ENOTDIR', 'EISDIR'])
 /** libuv has no name for it. */
 const ESTALE = -116
-/**
- * A divisor of a page: the kernel may send a write that lies across two pages as two, and another client's line may come between
- * (docs/posix.md).
- */
-const LINE_BYTES = 512
+const LINE_BYTES_MAX = 6_000
 
-/** Line `index` of `name`. */
+/** Line `index` of `name`: its length is in it, so that a torn one is seen. */
 export function lineOf(name: string, index: number): string {
-  return `${`${name} ${index} `.padEnd(LINE_BYTES - 2, 'x')}|\n`
+  const filler = 'x'.repeat((index * 977) % LINE_BYTES_MAX)
+  return `${name} ${index} ${filler.length} ${filler}|\n`
 }
 
 function append(folder: string, name: string, count: number): void {

@@ -29,6 +29,7 @@ const OPEN_KILL = 1
 const DIRECT_IO = 1
 const KEEP_CACHE = 2
 const O_TRUNC = 0o1000
+const O_APPEND = 0o2000
 
 export class FileHandlers {
   readonly #vfs: VfsContract
@@ -92,11 +93,20 @@ export class FileHandlers {
     if ((flags & O_TRUNC) !== 0) {
       this.#cache.cut(attr)
       if (kills) this.#cache.changed(node)
-      return encodeOpen(handle, 0)
+      return encodeOpen(handle, openFlags({ keepsPages: false, isPast: this.#appends(flags) }))
     }
     const opened = await this.#cache.opened(attr)
     // A read that is to change the access time must come here.
-    return encodeOpen(handle, openFlags({ ...opened, keepsPages: opened.keepsPages && atimeDue !== true }))
+    const keepsPages = opened.keepsPages && atimeDue !== true
+    return encodeOpen(handle, openFlags({ keepsPages, isPast: opened.isPast || this.#appends(flags) }))
+  }
+
+  /**
+   * What is appended goes past the page cache: the kernel would put it there where it takes the end of the file to be, which the
+   * store may see elsewhere, and send a write across a page as two, between which others may append.
+   */
+  #appends(flags: number): boolean {
+    return this.#cache.canReadPast && (flags & O_APPEND) !== 0
   }
 
   /** Throws ESTALE when the kernel may have come here by a name of yesterday: it walks the path again, once (doubts.ts). */
@@ -127,13 +137,17 @@ export class FileHandlers {
     const mode = body.readUInt32LE(4) & 0o7777
     const keeping = callerKeeping(request, (body.readUInt32LE(12) & OPEN_KILL) === 0)
     const caller = { ...keeping, umask: body.readUInt32LE(8) & UMASK_BITS }
-    const { attr: made, handle, created } = await open(caller, mode, body.readUInt32LE(0))
+    const flags = body.readUInt32LE(0)
+    const { attr: made, handle, created } = await open(caller, mode, flags)
     this.#open.add(handle)
     const opened = await this.#cache.opened(made)
     const { attr, ...lifetimes } = this.#cache.entry(node, nameAt(names, 0), made)
     // Of a file that was there the kernel does not compare them with notifications that came meanwhile: kernel-cache.ts.
     const lasting = created ? lifetimes : { ...lifetimes, attrMs: 0 }
-    return [encodeEntry(attr, lasting), encodeOpen(handle, openFlags(opened))]
+    return [
+      encodeEntry(attr, lasting),
+      encodeOpen(handle, openFlags({ ...opened, isPast: opened.isPast || this.#appends(flags) })),
+    ]
   }
 
   async #write({ caller, node, body, rest }: Request): Promise<Answer> {
