@@ -56,6 +56,10 @@ export function putEntry(
   return part(entry.parent, 'P', entry.parent, entry.name, entry.hash, ino, type, nlinks, old?.ino ?? 0, old?.type ?? 0)
 }
 
+function isOfName({ args: [kind] }: Part): boolean {
+  return kind === 'R' || kind === 'P'
+}
+
 export function changeInode(ino: number, nlinks: number, parent = 0): Part {
   return part(ino, 'N', ino, nlinks, parent)
 }
@@ -141,8 +145,9 @@ export class Transaction {
   }
 
   /**
-   * Prepares and commits; the rest is done behind this call, for whoever meets a lock comes past it. Throws Restart or
-   * PosixError with nothing changed.
+   * Prepares and commits. The rest is done behind this call, for whoever meets a lock comes past it; but no lock guards the
+   * attributes of a directory in which a name was prepared, so that is waited for: the caller is to see its new times
+   * and links. Throws Restart or PosixError with nothing changed.
    */
   async run(parts: readonly Part[], saw?: SawDirectory): Promise<void> {
     const groups = this.#group(parts)
@@ -157,7 +162,9 @@ export class Transaction {
       await this.#abort()
       throw error
     }
-    this.#core.background.run(this.#end('C'))
+    const ending = this.#end('C')
+    if ([...groups.values()].some((others) => others.some(isOfName))) await ending
+    else this.#core.background.run(ending)
   }
 
   #group(parts: readonly Part[]): Map<number, Part[]> {

@@ -13,7 +13,6 @@ import {
   ROOT,
   bytes,
   claim,
-  makeDir,
   makeDirIn,
   names,
   outcome,
@@ -22,6 +21,11 @@ import {
   type MetaVolume,
 } from '../helpers/meta.js'
 import { startRedis } from '../helpers/redis.js'
+
+/** Nothing is awaited but the name: the inode may be held back. */
+function nameDir(meta: MetaStore, parent: number, name: string): Promise<Attr> {
+  return meta.mkdir(parent, bytes(name), 0o755, 1000, 1000)
+}
 
 /** What one client sends of births and sweeps. */
 class Midwife {
@@ -84,10 +88,10 @@ async function unborn(volume: MetaVolume): Promise<Ground> {
   const far = await makeDirIn(maker, ROOT, 'far', { partition: 3 })
   await midwife.counting.settle()
   midwife.isAway = true
-  let x = await makeDir(maker, parent.ino, 'x')
+  let x = await nameDir(maker, parent.ino, 'x')
   while (x.ino % PARTITIONS === 2) {
     await maker.rename(parent.ino, bytes('x'), parent.ino, bytes(`near${x.ino}`), {})
-    x = await makeDir(maker, parent.ino, 'x')
+    x = await nameDir(maker, parent.ino, 'x')
   }
   return { volume, maker, midwife, other, parent, far, x }
 }
@@ -107,7 +111,7 @@ const USES: readonly { readonly what: string; readonly use: (t: Test, ground: Gr
   },
   {
     what: 'made again',
-    use: async (t, { other, parent }) => t.equal(await outcome(makeDir(other, parent.ino, 'x')), 'EEXIST'),
+    use: async (t, { other, parent }) => t.equal(await outcome(nameDir(other, parent.ino, 'x')), 'EEXIST'),
   },
   {
     what: 'made again as a file',
@@ -147,7 +151,7 @@ const USES: readonly { readonly what: string; readonly use: (t: Test, ground: Gr
   {
     what: 'replaced',
     use: async (t, { other, parent, far }) => {
-      const { ino } = await makeDir(other, far.ino, 'z')
+      const { ino } = await nameDir(other, far.ino, 'z')
       await other.rename(far.ino, bytes('z'), parent.ino, bytes('x'), {})
       t.equal((await other.lookup(parent.ino, bytes('x'))).ino, ino)
     },
@@ -207,7 +211,7 @@ claim(t, open, 'what a client has not made yet it makes before it ends', async (
 claim(t, open, 'of two who make one directory at once one does, and the other loses nothing', async (t, volume) => {
   const [one, two] = [await volume.client({ numbersAhead: 16 }), await volume.client({ numbersAhead: 16 })]
   for (let i = 0; i < 40; i++) {
-    const make = (meta: MetaStore): Promise<string> => outcome(makeDir(meta, ROOT, `d${i}`))
+    const make = (meta: MetaStore): Promise<string> => outcome(nameDir(meta, ROOT, `d${i}`))
     t.strictSame((await Promise.all([make(one), make(two)])).sort(), ['EEXIST', 'ok'])
   }
 })
@@ -215,9 +219,9 @@ claim(t, open, 'of two who make one directory at once one does, and the other lo
 claim(t, open, 'who makes a directory while its parent is removed makes it there or not at all', async (t, volume) => {
   const [one, two] = [await volume.client({ numbersAhead: 16 }), await volume.client()]
   for (let i = 0; i < 40; i++) {
-    const { ino } = await makeDir(one, ROOT, `d${i}`)
+    const { ino } = await nameDir(one, ROOT, `d${i}`)
     const [made, removed] = await Promise.all([
-      outcome(makeDir(one, ino, 'x')),
+      outcome(nameDir(one, ino, 'x')),
       outcome(two.rmdir(ROOT, bytes(`d${i}`), undefined, ino)),
     ])
     const expected = removed === 'ok' ? ['ENOENT', 'ok'] : ['ok', 'ENOTEMPTY']
@@ -229,7 +233,7 @@ claim(t, open, 'directories spread over all partitions', async (t, volume) => {
   const meta = await volume.client({ numbersAhead: 16 })
   const homes = Array.from({ length: PARTITIONS }, () => 0)
   for (let i = 0; i < 4 * 16 * PARTITIONS; i++) {
-    const { ino } = await makeDir(meta, ROOT, `d${i}`)
+    const { ino } = await nameDir(meta, ROOT, `d${i}`)
     homes[ino % PARTITIONS] = (homes[ino % PARTITIONS] ?? 0) + 1
   }
   t.strictSame(
@@ -245,12 +249,12 @@ t.test(
     const volume = await open()
     const midwife = new Midwife()
     const meta = await client(volume, midwife, 1_000)
-    const parent = await makeDir(meta, ROOT, 'parent')
+    const parent = await nameDir(meta, ROOT, 'parent')
     const { counting } = midwife
     for (let i = 0; i < 5; i++) {
-      t.equal(await counting.during(() => makeDir(meta, parent.ino, `d${i}`)), 1)
+      t.equal(await counting.during(() => nameDir(meta, parent.ino, `d${i}`)), 1)
       await counting.settle()
-      const { ino } = await makeDir(meta, parent.ino, `e${i}`)
+      const { ino } = await nameDir(meta, parent.ino, `e${i}`)
       t.equal(await outcome(touch(meta, ino, 'file')), 'ok', 'sent behind the birth')
     }
     await volume.close()

@@ -108,8 +108,8 @@ export const OPERATIONS: readonly Operation[] = [
   },
   {
     name: 'rename, far directory',
-    // Both names, at once; prepare, commit.
-    roundTrips: 4,
+    // Both names, at once; prepare, commit, finish: one directory's times change only with the last.
+    roundTrips: 5,
     before: makeFile,
     run: ({ meta, near, far }, i) => meta.rename(near, made(i), far, bytes(`moved${i}`), {}),
   },
