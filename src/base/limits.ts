@@ -42,8 +42,8 @@ export const ACL_MAX_BYTES = 4 * KIB
 /** Files up to the first are kept in the metadata, as long as all of them together are not more than the second. */
 export const INLINE_DEFAULT_BYTES = 16 * KIB
 export const INLINE_BUDGET_DEFAULT_BYTES = 256 * MIB
-/** The most a volume may choose: an open answers all of it. */
-export const INLINE_MAX_BYTES = 64 * KIB
+/** The most a volume may choose: an open answers all of it, and however scattered it is, one chunk takes all of its pieces. */
+export const INLINE_MAX_BYTES = 24 * KIB
 
 /** ino = sequence * partitions + partition; Lua 5.1 writes numbers of more than 14 digits with an exponent. */
 export const INO_MAX = 1e14 - 1

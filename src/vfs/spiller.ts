@@ -39,7 +39,8 @@ export class Spiller {
       ino,
       data: layout.data,
       extents: layout.extents,
-      durability,
+      // An fsync that promised more than this mount's own setting holds on.
+      durability: durability === 'async' ? 'quorum' : durability,
       wantSync: () => true,
       isCancelled: () => false,
     })

@@ -49,6 +49,8 @@ interface QueuedBatch {
   /** Nobody wants it any more: failed together with an earlier one, or cut away. */
   dropped: boolean
   committing: boolean
+  /** Given up while it was being committed: what was sent may be done, and nothing more is sent of it. */
+  abandoned: boolean
   /** To be tried without a chunk; its upload begins when the store refuses that. */
   inline: boolean
   /** Settles when no upload reads the batch any more; never rejects. */
@@ -163,6 +165,7 @@ export class InodeWriter {
       sync: false,
       dropped: false,
       committing: false,
+      abandoned: false,
       // Behind one that becomes extents it would be refused.
       inline: this.#queue.every(isInline) && this.#deps.committer.fitsInline(this.ino, batch),
       uploaded: Promise.resolve({}),
@@ -206,7 +209,11 @@ export class InodeWriter {
     this.#failures++
     this.#failure = failure
     this.#deps.log.error({ ino: this.ino, error: failure.message }, 'written data was given up')
-    for (const entry of [...this.#queue]) if (entry.kind === 'batch' && !entry.committing) this.#drop(entry)
+    for (const entry of [...this.#queue]) {
+      if (entry.kind !== 'batch') continue
+      entry.abandoned = true
+      if (!entry.committing) this.#drop(entry)
+    }
     for (const [key, batch] of [...this.#active]) this.#dropActive(key, batch)
     this.#deps.onLost(this.ino)
   }
@@ -364,6 +371,10 @@ export class InodeWriter {
   async #commitFrom(head: QueuedBatch): Promise<void> {
     if (head.inline && !head.batch.isEmpty) {
       if ((await this.#commitInline(head)) || head.dropped) return
+      if (head.abandoned) {
+        this.#drop(head)
+        return
+      }
       head.inline = false
       head.result = undefined
       head.uploaded = this.#upload(head)
