@@ -40,9 +40,10 @@ export function bodyClaims(t: Test, open: OpenVolume): void {
     const reply = await put(meta, before.ino, 'hello')
     t.match(reply, { baseOffset: 0, attr: { sizeBytes: 5, allocatedBytes: 5, mtime: MTIME, hasBody: true } })
     t.ok((reply?.attr.dataVersion ?? 0) > before.dataVersion)
-    const { window0 } = await meta.open(before.ino, { truncate: false })
-    t.same(window0?.body, [{ fileOffset: 0, lengthBytes: 5, bytes: bytes('hello') }])
-    t.same(window0?.extents, [])
+    // An answer that was lost comes again without them.
+    const { window0 = await meta.extents(before.ino, 0) } = await meta.open(before.ino, { truncate: false })
+    t.same(window0.body, [{ fileOffset: 0, lengthBytes: 5, bytes: bytes('hello') }])
+    t.same(window0.extents, [])
     t.same((await meta.windows(before.ino, 0, 9)).windows, [0])
     meta.close(before.ino)
   })

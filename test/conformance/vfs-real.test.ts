@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap'
 import fc from 'fast-check'
 import { randomUUID } from 'node:crypto'
-import { KIB, MIB, ROOT_INO } from '../../src/base/limits.js'
+import { INLINE_MAX_BYTES, KIB, MIB, ROOT_INO } from '../../src/base/limits.js'
 import { silentLog } from '../../src/base/log.js'
 import { connectRedis } from '../../src/cluster/redis.js'
 import { openMeta } from '../../src/meta/engine.js'
@@ -96,7 +96,7 @@ t.test('the VFS over Redis Cluster and chunk nodes', async (st) => {
         fc.array(anyOp, { minLength: 60, maxLength: 150 }),
         // At the beginning of a file is what the metadata keep.
         fc.constantFrom(BORDER, 0),
-        fc.constantFrom(8 * KIB, 64 * KIB),
+        fc.constantFrom(8 * KIB, INLINE_MAX_BYTES),
         (ops, base, inlineBytes) => within(60_000, play(ops, base, inlineBytes), 'one play'),
       ),
       { ...propertyRun(claim, 8), includeErrorInReport: true, endOnFailure: true },
