@@ -68,8 +68,8 @@ export class WaitGraph {
   async #setEdge(waiter: Waiter): Promise<Edge[]> {
     waiter.hasEdge = true
     const { keys } = this.#core
-    const args = [whoIs(waiter), waiter.ticket, waiter.ino, waiter.holder, STEPS_MAX]
-    const reply = new Reply(await this.#core.run(SCRIPTS.waitEdge, [keys.wide('w')], args))
+    const args = [whoIs(waiter), waiter.ticket, waiter.ino, waiter.holder, STEPS_MAX, waiter.session]
+    const reply = new Reply(await this.#core.run(SCRIPTS.waitEdge, [keys.wide('w'), keys.wide('h')], args))
     const edges: Edge[] = []
     for (let at = 0; at + EDGE_VALUES <= reply.length; at += EDGE_VALUES) {
       const [who, to] = [reply.buffer(at).toString(), reply.buffer(at + 3).toString()]

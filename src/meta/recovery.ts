@@ -79,6 +79,8 @@ export async function releaseSession(
   else await each(partitions, (p) => core.change(SCRIPTS.reap, p, [keys.partition(p).replies(id)], [id, ENDED_MARK_S]))
   await each(partitions, (p) => core.forget(String(id), p))
   await core.run(SCRIPTS.sessionEnd, [keys.wide('s'), keys.wide('h'), keys.wide('dead')], [id])
+  // What a late copy wrote meanwhile: from here none can.
+  await dropWaits(core, id)
 }
 
 async function letGo(core: Core, id: number, partitions: readonly number[]): Promise<void> {

@@ -7,6 +7,9 @@
 import t, { type Test } from 'tap'
 import { LOCK_END, type MetaStore } from '../../src/meta/contract.js'
 import type { RedisStore } from '../../src/cluster/contract.js'
+import { listSessions } from '../../src/meta/format.js'
+import { VolumeKeys } from '../../src/meta/keys.js'
+import { SCRIPTS } from '../../src/meta/scripts.js'
 import { CountingRedis } from '../helpers/counting-redis.js'
 import { Waiting, record, trying, whole } from '../helpers/locks.js'
 import { LossyRedis, randomFrom } from '../helpers/lossy-redis.js'
@@ -44,6 +47,26 @@ function at<T>(list: readonly T[], i: number): T {
   if (item === undefined) throw new Error(`there is no ${i}`)
   return item
 }
+
+claim(
+  t,
+  open,
+  'a session that has ended waits for nobody: a copy of its request that comes late leaves nothing',
+  async (t, volume) => {
+    const [a] = await clients(volume, 1)
+    const keys = new VolumeKeys(volume.settings.name, volume.settings.partitions)
+    const edge = (session: number): Promise<unknown> =>
+      volume.redis.run(SCRIPTS.waitEdge, [keys.wide('w'), keys.wide('h')], [`${session}.1`, 1, 5, '98.1', 10, session])
+    const count = (): Promise<unknown> => volume.redis.call('HLEN', keys.wide('w'))
+    await edge(99)
+    t.equal(await count(), 0)
+    const [one] = await listSessions(volume.redis, volume.settings.name)
+    await edge(one?.id ?? 0)
+    t.equal(await count(), 1, 'one that is there does')
+    await a?.shutdown()
+    t.equal(await count(), 0, 'until it ends')
+  },
+)
 
 claim(t, open, 'whoever waits asks nothing of Redis until it is told', async (t) => {
   const stores: CountingRedis[] = []

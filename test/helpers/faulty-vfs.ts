@@ -14,10 +14,14 @@ export const FAULT_READ_HANGS = 'fault-read-hangs'
 /** This name is looked up for ever. */
 export const FAULT_LOOKUP_HANGS = 'fault-lookup-hangs'
 
+/** Making a folder of this name takes for ever. */
+export const FAULT_MKDIR_HANGS = 'fault-mkdir-hangs'
+
 export function withFaults(vfs: VfsContract): VfsContract {
   const mkdir = (caller: Caller, parent: number, name: Buffer, mode: number): Promise<Attr> => {
     if (name.toString() === FAULT_THROWS) throw new InvariantError('thrown for a test')
     if (name.toString() === FAULT_REJECTS) return Promise.reject(new RingfsError('NO_QUORUM', 'rejected for a test'))
+    if (name.toString() === FAULT_MKDIR_HANGS) return new Promise(() => undefined)
     return vfs.mkdir(caller, parent, name, mode)
   }
   const hangingInos = new Set<number>()

@@ -24,6 +24,8 @@ export interface MountProcess {
   /** What it wrote to stdout and stderr so far. */
   output(): string
   signal(name: NodeJS.Signals): void
+  /** Into its standard input. */
+  send(text: string): void
   /** Its exit code, null after a signal. */
   exited(): Promise<number | null>
 }
@@ -127,6 +129,10 @@ class Child implements MountProcess {
 
   signal(name: NodeJS.Signals): void {
     this.#child.kill(name)
+  }
+
+  send(text: string): void {
+    this.#child.stdin?.write(text)
   }
 
   exited(): Promise<number | null> {

@@ -12,6 +12,7 @@ import { namespacesWith } from '../users.js'
 import { loadAddon } from './addon.js'
 import { attach } from './attach.js'
 import { FuseDevice } from './device.js'
+import { startGuard } from './guard.js'
 import { raiseReadAhead } from './read-ahead.js'
 import { FuseServer } from './server.js'
 
@@ -42,7 +43,10 @@ export class KernelDriver implements FuseDriver {
       onReady: () => void raiseReadAhead(mountpoint, log),
     })
     const device: FuseDevice = new FuseDevice(addon, fd, (bytes) => server.handle(bytes), log)
-    return new KernelMount(mountpoint, (await mountOn(mountpoint))?.device, vfs, server, device, log)
+    const number = (await mountOn(mountpoint))?.device
+    const guard = number === undefined ? undefined : startGuard(addon, number, log)
+    void device.ended.then(() => guard?.end())
+    return new KernelMount(mountpoint, number, vfs, server, device, log)
   }
 }
 

@@ -33,7 +33,7 @@ t.test('newer formats, damage, foreign folders and files are refused, and not to
   const folder = temporaryFolder(t)
   const identity = join(folder, 'ringfs-node.json')
   for (const [text, code] of [
-    ['{"format":2,"whatever":true}', 'VOLUME_NEWER'],
+    ['{"format":3,"whatever":true}', 'VOLUME_NEWER'],
     ['{"format":1}', 'VOLUME_CORRUPT'],
     ['not json', 'VOLUME_CORRUPT'],
     ['', 'VOLUME_CORRUPT'],

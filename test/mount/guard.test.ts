@@ -1,0 +1,71 @@
+/** A mount that is killed at the worst moment: a thread of its waits in the kernel behind one who waits for an answer. */
+import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import t, { type Test } from 'tap'
+import { within } from '../helpers/deadline.js'
+import { FAULT_MKDIR_HANGS } from '../helpers/faulty-vfs.js'
+import { pause, until } from '../helpers/meta.js'
+import { newMountpoint, sh, startMount, type MountProcess } from '../helpers/mount.js'
+
+const DEADLINE_MS = 20_000
+const MOMENT_MS = 300
+
+t.setTimeout(120_000)
+
+async function stuck(t: Test): Promise<MountProcess> {
+  const mountpoint = await newMountpoint(t)
+  const entry = fileURLToPath(new URL('../helpers/stuck-notifier.js', import.meta.url))
+  return startMount(t, { command: [process.execPath, entry, mountpoint], mountpoint, ready: /^mounted$/m })
+}
+
+function mkdir(t: Test, path: string): ChildProcess {
+  const child = spawn('mkdir', [path], { stdio: 'ignore' })
+  t.teardown(() => child.kill('SIGKILL'))
+  return child
+}
+
+async function end(child: ChildProcess): Promise<number | null> {
+  if (child.exitCode === null) await within(DEADLINE_MS, once(child, 'close'), 'the end of a mkdir')
+  return child.exitCode
+}
+
+t.test('a mount that is killed while it waits in the kernel is over at once', async (t) => {
+  const mount = await stuck(t)
+  // The first has the folder locked, and its request was read. The second stands in line for the lock, then the thread.
+  const first = mkdir(t, join(mount.mountpoint, FAULT_MKDIR_HANGS))
+  await pause(MOMENT_MS)
+  const second = mkdir(t, join(mount.mountpoint, 'second'))
+  await pause(MOMENT_MS)
+  mount.send('now\n')
+  await pause(MOMENT_MS)
+  t.match(mount.output(), /^writing$/m)
+  t.notMatch(mount.output(), /^written$/m, 'it waits')
+  mount.signal('SIGKILL')
+  t.equal(await mount.exited(), null)
+  t.equal(await end(first), 1)
+  t.equal(await end(second), 1)
+})
+
+/** Children of the process that are such shells. */
+async function guardsOf(pid: number): Promise<number[]> {
+  const pids = await sh('sh', '-c', `pgrep -P ${pid} -f ringfs-guard || true`)
+  return pids.split('\n').filter(Boolean).map(Number)
+}
+
+t.test('a guard goes with its mount, however that ends, and not before', async (t) => {
+  for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+    const mount = await stuck(t)
+    const [guard = 0, ...more] = await guardsOf(mount.pid)
+    t.ok(guard > 0)
+    t.same(more, [])
+    for (const harmless of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.kill(guard, harmless)
+    await pause(MOMENT_MS)
+    t.same(await guardsOf(mount.pid), [guard], 'who asks a whole service to end has it still')
+    mount.signal(signal)
+    await mount.exited()
+    await until('the guard has ended', () => !existsSync(`/proc/${guard}`))
+  }
+})
