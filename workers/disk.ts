@@ -1,9 +1,12 @@
 /** Runs in Piscina threads: synchronous disk work, one hop a job. */
 import { readChecked, storeChunkFile, verifyChunkFile } from '../src/chunk/node/chunk-file.js'
 import { countChunks, removeFiles, syncFiles } from '../src/chunk/node/files.js'
+import { listChunks } from '../src/chunk/node/list.js'
 import type {
   CountTask,
   FilesTask,
+  ListResult,
+  ListTask,
   ReadResult,
   ReadTask,
   StoreResult,
@@ -43,6 +46,10 @@ export function remove(task: FilesTask): Outcome<readonly boolean[]> {
 
 export function sync(task: SyncTask): Outcome<readonly SyncResult[]> {
   return attempt(() => syncFiles(task))
+}
+
+export function list(task: ListTask): Outcome<ListResult> {
+  return attempt(() => listChunks(task))
 }
 
 export function count(task: CountTask): Outcome<number> {

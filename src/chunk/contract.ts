@@ -134,6 +134,42 @@ export interface GetReply {
   readonly origin?: ChunkOrigin
 }
 
+/** The chunks of a node are in this many buckets, by the highest bits of their position on the ring: a folder on its disk each. */
+export const CHUNK_BUCKETS = 4096
+
+/** Chunks in buckets `fromBucket` up to `toBucket` (not included), of the first only those with ids from `fromId` on. */
+export interface ListRequest {
+  /** Volume uuid. */
+  readonly volume: string
+  readonly fromBucket: number
+  readonly toBucket: number
+  readonly fromId: number
+  /** At most so many; the node may answer fewer, also none, and say where to go on. */
+  readonly limit: number
+  /** true: with what their headers say. */
+  readonly headers: boolean
+}
+
+export interface ListedChunk {
+  readonly id: number
+  /** Only if asked for; absent where the file has no good header. */
+  readonly header?: ListedHeader
+}
+
+export interface ListedHeader {
+  readonly lengthBytes: number
+  /** 32 bytes. */
+  readonly root: Buffer
+  readonly origin: ChunkOrigin
+}
+
+/** In the order of bucket, id. Who lists page by page meets each chunk that stays once. */
+export interface ListReply {
+  readonly chunks: readonly ListedChunk[]
+  /** null: that was all. */
+  readonly next: { readonly bucket: number; readonly id: number } | null
+}
+
 export interface NodeInfo {
   readonly id: string
   readonly volume: string
@@ -163,5 +199,7 @@ export interface ChunkNodeApi {
   remove(volume: string, ids: readonly number[], options: CallOptions): Promise<void>
   /** A reader found this node's copy bad: verify it, set it aside, fetch a good one from another owner. */
   reportBad(volume: string, id: number, options: CallOptions): Promise<void>
+  /** What the node has, page by page: nothing is verified but the headers, if they are asked for. */
+  list(request: ListRequest, options: CallOptions): Promise<ListReply>
   info(options: CallOptions): Promise<NodeInfo>
 }

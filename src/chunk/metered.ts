@@ -33,6 +33,7 @@ export function meteredChunkNode(node: ChunkNodeApi, id: string, metrics: Metric
     sync: (volume, ids, options) => timed(syncs, options, () => node.sync(volume, ids, options)),
     remove: (volume, ids, options) => node.remove(volume, ids, options),
     reportBad: (volume, chunk, options) => node.reportBad(volume, chunk, options),
+    list: (request, options) => node.list(request, options),
     info: (options) => node.info(options),
   }
 }

@@ -1,7 +1,15 @@
 /** A chunk node on the other end of a channel. Nothing is retried here: where to go instead is the caller's knowledge. */
 import { join, type PayloadMemory } from '../rpc/frame.js'
 import type { RpcChannel } from '../rpc/channel.js'
-import { CHUNK_GET, CHUNK_INFO, CHUNK_PUT, CHUNK_REMOVE, CHUNK_REPORT_BAD, CHUNK_SYNC } from '../rpc/messages-chunk.js'
+import {
+  CHUNK_GET,
+  CHUNK_INFO,
+  CHUNK_LIST,
+  CHUNK_PUT,
+  CHUNK_REMOVE,
+  CHUNK_REPORT_BAD,
+  CHUNK_SYNC,
+} from '../rpc/messages-chunk.js'
 import type { CallOptions, ChunkNodeApi } from './contract.js'
 
 /** Far below FRAME_HEADER_MAX_BYTES: an id takes at most 8 bytes. */
@@ -35,6 +43,9 @@ export function remoteChunkNode(channel: RpcChannel, memory: PayloadMemory): Rem
     },
     async reportBad(volume, id, options) {
       await channel.call(CHUNK_REPORT_BAD, { volume, id }, [], options)
+    },
+    async list(request, options) {
+      return (await channel.call(CHUNK_LIST, request, [], options)).reply
     },
     async info(options) {
       return (await channel.call(CHUNK_INFO, {}, [], options)).reply

@@ -112,12 +112,72 @@ const nodeInfo = codec('NodeInfo', (fields) => ({
   version: fields.text('version', ID_MAX_LENGTH),
 }))
 
+interface ListRequest {
+  readonly volume: string
+  readonly fromBucket: number
+  readonly toBucket: number
+  readonly fromId: number
+  readonly limit: number
+  readonly headers: boolean
+}
+
+interface ListedChunk {
+  readonly id: number
+  readonly header?: { readonly lengthBytes: number; readonly root: Buffer; readonly origin: Origin }
+}
+
+interface ListReply {
+  readonly chunks: readonly ListedChunk[]
+  readonly next: { readonly bucket: number; readonly id: number } | null
+}
+
+const listRequest = codec<ListRequest>('ListRequest', (fields) => ({
+  volume: volumeOf(fields),
+  fromBucket: fields.uint('fromBucket'),
+  toBucket: fields.uint('toBucket'),
+  fromId: fields.uint('fromId'),
+  limit: fields.uint('limit'),
+  headers: fields.bool('headers'),
+}))
+
+const readListed = (fields: Fields): ListedChunk => {
+  const id = fields.uint('id')
+  if (!fields.has('origin')) return { id }
+  const lengthBytes = fields.uint('lengthBytes', CHUNK_MAX_BYTES)
+  const root = fields.bytes('root', HASH_BYTES, HASH_BYTES)
+  return { id, header: { lengthBytes, root, origin: readOrigin(fields.message('origin', 'Origin')) } }
+}
+
+const readNext = (fields: Fields): ListReply['next'] => {
+  if (!fields.has('next')) return null
+  const next = fields.message('next', 'ListReply.Position')
+  return { bucket: next.uint('bucket'), id: next.uint('id') }
+}
+
+const listReply = codec<ListReply>(
+  'ListReply',
+  (fields) => ({
+    chunks: [...fields.uints('ids').map((id) => ({ id })), ...fields.messages('chunks', 'ListedChunk').map(readListed)],
+    next: readNext(fields),
+  }),
+  ({ chunks, next }) => {
+    const rest = next === null ? {} : { next }
+    // Bare numbers are packed, which is much shorter.
+    if (chunks.every(({ header }) => header === undefined)) return { ids: chunks.map(({ id }) => id), ...rest }
+    return { chunks: chunks.map(({ id, header }) => ({ id, ...header })), ...rest }
+  },
+)
+
 export const CHUNK_PUT = defineMethod('CHUNK_PUT', putRequest, putReply)
 export const CHUNK_GET = defineMethod('CHUNK_GET', getRequest, getReply)
 export const CHUNK_SYNC = defineMethod('CHUNK_SYNC', chunkIds, syncReply)
 export const CHUNK_REMOVE = defineMethod('CHUNK_REMOVE', chunkIds, EMPTY_CODEC)
 export const CHUNK_REPORT_BAD = defineMethod('CHUNK_REPORT_BAD', badChunk, EMPTY_CODEC)
 export const CHUNK_INFO = defineMethod('CHUNK_INFO', EMPTY_CODEC, nodeInfo)
+export const CHUNK_LIST = defineMethod('CHUNK_LIST', listRequest, listReply)
 
 /** In the order of the service's declaration, which a test compares. */
-export const CHUNK_METHODS = [CHUNK_PUT, CHUNK_GET, CHUNK_SYNC, CHUNK_REMOVE, CHUNK_REPORT_BAD, CHUNK_INFO] as const
+export const CHUNK_METHODS = [
+  ...[CHUNK_PUT, CHUNK_GET, CHUNK_SYNC, CHUNK_REMOVE, CHUNK_REPORT_BAD, CHUNK_INFO],
+  CHUNK_LIST,
+] as const

@@ -2,9 +2,10 @@
 import { randomBytes } from 'node:crypto'
 import type { Test } from 'tap'
 import { CHUNK_MAX_BYTES, LEAF_BYTES } from '../../src/base/limits.js'
-import type { ChunkNodeApi } from '../../src/chunk/contract.js'
+import { CHUNK_BUCKETS, type ChunkNodeApi, type ListedChunk, type ListReply } from '../../src/chunk/contract.js'
 import { firstBadLeaf, rootOf } from '../../src/chunk/hash.js'
-import { CALL, VOLUME, failureOf, putRequest, randomChunk } from '../helpers/chunks.js'
+import { chunkPosition } from '../../src/cluster/ring.js'
+import { CALL, VOLUME, failureOf, originOf, putRequest, randomChunk } from '../helpers/chunks.js'
 
 const OTHER_VOLUME = '00000000-0000-4000-8000-000000000000'
 
@@ -89,4 +90,45 @@ export function chunkNodeSuite(
     const got = await api.get({ volume: VOLUME, id: 1, offset: 0, lengthBytes: 100_000 }, CALL)
     t.ok(got.data.equals(chunk.bytes))
   })
+
+  t.test('a listing has every chunk once, in the order of the ring, whatever the pages are', async (t) => {
+    const { api } = await start(t)
+    const ids = [5, 0, 2 ** 24 + 1, 2 ** 53 - 1, 77, 1234567]
+    for (const [at, id] of ids.entries()) {
+      const chunk = randomChunk(id, 100 + (id % 7))
+      // Some in the journal, as far as there is one by now, some in files.
+      await api.put(putRequest(chunk, { sync: at % 2 === 0 }), chunk.data, CALL)
+    }
+    const places = [...ids].sort((a, b) => chunkPosition(a) - chunkPosition(b))
+    for (const limit of [1, 2, 100]) {
+      for (const headers of [false, true]) {
+        const all = await listed(api, limit, headers)
+        t.strictSame(
+          all.map(({ id }) => id),
+          places,
+          `pages of ${limit}`,
+        )
+        for (const { id, header } of all) {
+          t.equal(header?.lengthBytes, headers ? 100 + (id % 7) : undefined)
+          t.strictSame(header?.origin, headers ? originOf(100 + (id % 7)) : undefined)
+        }
+      }
+    }
+    const range = { volume: VOLUME, fromBucket: 0, toBucket: CHUNK_BUCKETS, fromId: 0, limit: 100 }
+    t.equal(await failureOf(api.list({ ...range, headers: false, limit: 0 }, CALL)), 'EINVAL')
+    t.equal(await failureOf(api.list({ ...range, headers: false, toBucket: CHUNK_BUCKETS + 1 }, CALL)), 'EINVAL')
+    t.equal(await failureOf(api.list({ ...range, headers: false, volume: OTHER_VOLUME }, CALL)), 'NODE_WRONG_VOLUME')
+  })
+}
+
+async function listed(api: ChunkNodeApi, limit: number, headers: boolean): Promise<ListedChunk[]> {
+  const all: ListedChunk[] = []
+  let from: { readonly bucket: number; readonly id: number } | null = { bucket: 0, id: 0 }
+  while (from !== null) {
+    const request = { fromBucket: from.bucket, toBucket: CHUNK_BUCKETS, fromId: from.id, limit, headers }
+    const reply: ListReply = await api.list({ volume: VOLUME, ...request }, CALL)
+    all.push(...reply.chunks)
+    from = reply.next
+  }
+  return all
 }

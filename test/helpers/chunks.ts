@@ -272,6 +272,7 @@ function faulty(api: ChunkNodeApi, faults: Faults, calls: string[]): ChunkNodeAp
     sync: (volume, ids, options) => through('sync', options, () => api.sync(volume, ids, options)),
     remove: (volume, ids, options) => through('remove', options, () => api.remove(volume, ids, options)),
     reportBad: (volume, id, options) => through('reportBad', options, () => api.reportBad(volume, id, options)),
+    list: (request, options) => through('list', options, () => api.list(request, options)),
     info: (options) => through('info', options, () => api.info(options)),
   }
 }

@@ -21,7 +21,7 @@ import {
 import { LEAF_BYTES } from '../../base/limits.js'
 import { RingfsError, hasCode, messageOf } from '../../base/errors.js'
 import { invariant } from '../../base/invariant.js'
-import { PREFIX_PROBE_BYTES, decodePrefix, prefixBytesOf, type ChunkPrefix } from '../format.js'
+import { PREFIX_PROBE_BYTES, decodePrefix, prefixBytesOf, type ChunkHeader, type ChunkPrefix } from '../format.js'
 import { firstBadLeaf, rootOf } from '../hash.js'
 import { codeOf } from '../outcome.js'
 import { readDirect, writeDirect } from './direct-file.js'
@@ -257,6 +257,11 @@ function readInto(fd: number, position: number, out: Uint8Array): number {
     got += count
   }
   return got
+}
+
+/** Errors: RingfsError CHUNK_MISSING, CHUNK_CORRUPT, or what the disk says. */
+export function readHeader(task: VerifyTask): ChunkHeader {
+  return withFile(task, (fd) => checkedPrefix(task, readStart(fd)).header)
 }
 
 /** Reads and hashes all of it. Errors: only what the disk says; a bad copy is a verdict. */

@@ -135,6 +135,11 @@ export class Journal {
     return this.#chunks.get(id)?.chunk
   }
 
+  /** All that are here now. */
+  all(): JournalChunk[] {
+    return [...this.#chunks.values()].map(({ chunk }) => chunk)
+  }
+
   /** How many chunks have no file yet. */
   get size(): number {
     return this.#chunks.size

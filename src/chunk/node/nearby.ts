@@ -37,6 +37,7 @@ export function nearbyChunkNode(files: ChunkFiles, volume: string, node: ChunkNo
       for (const id of ids) files.forget(id)
       await node.remove(of, ids, options)
     },
+    list: (request, options) => node.list(request, options),
     info: (options) => node.info(options),
   }
 }

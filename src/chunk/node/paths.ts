@@ -14,6 +14,7 @@ import { join } from 'node:path'
 import { chunkPosition } from '../../cluster/ring.js'
 
 const ID_DIGITS = 14
+const FILE_NAME = /^[0-9a-f]{14}$/
 
 export class ChunkPaths {
   readonly chunks: string
@@ -36,6 +37,13 @@ export class ChunkPaths {
     return { outer, inner: join(outer, digits.slice(2, 3)) }
   }
 
+  /** The folders of a bucket: its inner one lies in the outer one, which it shares with 15 others. */
+  foldersOfBucket(bucket: number): { readonly outer: string; readonly inner: string } {
+    const digits = bucket.toString(16).padStart(3, '0')
+    const outer = join(this.chunks, digits.slice(0, 2))
+    return { outer, inner: join(outer, digits.slice(2)) }
+  }
+
   fileOf(id: number): string {
     return join(this.foldersOf(id).inner, fileName(id))
   }
@@ -52,6 +60,18 @@ export class ChunkPaths {
     this.#sequence++
     return `${this.#start}-${this.#sequence}`
   }
+}
+
+/** 0 to CHUNK_BUCKETS - 1: the folder in which a chunk lies, and its part of the ring. */
+export function bucketOf(id: number): number {
+  return chunkPosition(id) >>> 20
+}
+
+/** undefined: not the name of a chunk file. */
+export function idOfFile(name: string): number | undefined {
+  if (!FILE_NAME.test(name)) return undefined
+  const id = Number.parseInt(name, 16)
+  return Number.isSafeInteger(id) ? id : undefined
 }
 
 function fileName(id: number): string {

@@ -3,6 +3,7 @@ import { CHUNK_MAX_BYTES, LEAF_BYTES } from '../../base/limits.js'
 import {
   CHUNK_GET,
   CHUNK_INFO,
+  CHUNK_LIST,
   CHUNK_PUT,
   CHUNK_REMOVE,
   CHUNK_REPORT_BAD,
@@ -34,6 +35,9 @@ export function serveChunkNode(api: ChunkNodeApi, server: RpcServer): void {
     await api.reportBad(volume, id, optionsOf(context))
     return { reply: {} }
   })
+  server.handle(CHUNK_LIST, async (request, _payload, context) => ({
+    reply: await api.list(request, optionsOf(context)),
+  }))
   server.handle(CHUNK_INFO, async (_request, _payload, context) => ({ reply: await api.info(optionsOf(context)) }))
 }
 

@@ -12,7 +12,18 @@ import { PosixError } from '../../base/errno.js'
 import { RingfsError, messageOf } from '../../base/errors.js'
 import { CHUNK_MAX_BYTES } from '../../base/limits.js'
 import type { Log } from '../../base/log.js'
-import type { CallOptions, ChunkNodeApi, GetReply, GetRequest, NodeInfo, PutReply, PutRequest } from '../contract.js'
+import {
+  CHUNK_BUCKETS,
+  type CallOptions,
+  type ChunkNodeApi,
+  type GetReply,
+  type GetRequest,
+  type ListReply,
+  type ListRequest,
+  type NodeInfo,
+  type PutReply,
+  type PutRequest,
+} from '../contract.js'
 import { Gate, settledWithin, withDeadline } from '../deadline.js'
 import { sumBytes } from '../hash.js'
 import { NodeHealth, isNoAnswer } from '../node-health.js'
@@ -228,6 +239,14 @@ export class ChunkService implements ChunkNodeApi {
       log.warn({ chunk: id, err: messageOf(error) }, 'bad chunk copy not repaired yet')
       await enqueue(nodeId, [{ kind: 'copy', chunk: id, root: null, sources: [] }])
     }
+  }
+
+  async list(request: ListRequest): Promise<ListReply> {
+    this.#checkVolume(request.volume)
+    const { fromBucket, toBucket, fromId, limit } = request
+    const isRange = isCount(fromBucket) && isCount(toBucket) && toBucket <= CHUNK_BUCKETS && isCount(fromId)
+    if (!isRange || !isCount(limit) || limit === 0) throw new PosixError('EINVAL', 'no such range of chunks')
+    return await this.#options.disk.list(request)
   }
 
   async info(): Promise<NodeInfo> {

@@ -15,7 +15,7 @@ import { PosixError } from '../../base/errno.js'
 import { RingfsError } from '../../base/errors.js'
 import { HASH_INLINE_MAX_BYTES, SMALL_CHUNK_BYTES } from '../../base/limits.js'
 import type { Log } from '../../base/log.js'
-import type { ChunkOrigin } from '../contract.js'
+import type { ChunkOrigin, ListReply, ListRequest } from '../contract.js'
 import { decodePrefix, encodePrefix, type ChunkHeader } from '../format.js'
 import { firstBadLeaf, rootOf, sumBytes } from '../hash.js'
 import { asBuffer, compact } from '../jobs.js'
@@ -30,11 +30,14 @@ import { InlineGate } from '../../base/inline-gate.js'
 import { storeTaskOf, syncTaskOf } from './journal-file.js'
 import { Journal, type JournalChunk } from './journal.js'
 import { KeyedLock } from './keyed-lock.js'
+import { withKept } from './list.js'
 import { ChunkPaths } from './paths.js'
 import { SpaceGauge, type Space } from './space.js'
 import { SyncGroup } from './sync-group.js'
 import type {
   CountTask,
+  ListResult,
+  ListTask,
   FilesTask,
   StoreResult,
   StoreTask,
@@ -48,6 +51,7 @@ const STORE_JOB: Job<StoreTask, StoreResult> = { file: 'disk', name: 'store' }
 const VERIFY_JOB: Job<VerifyTask, Verdict> = { file: 'disk', name: 'verify' }
 const REMOVE_JOB: Job<FilesTask, readonly boolean[]> = { file: 'disk', name: 'remove' }
 const COUNT_JOB: Job<CountTask, number> = { file: 'disk', name: 'count' }
+const LIST_JOB: Job<ListTask, ListResult> = { file: 'disk', name: 'list' }
 const SETTLE_JOB: Job<readonly StoreTask[], readonly boolean[]> = { file: 'disk', name: 'settle' }
 const SYNC_JOB: Job<SyncTask, readonly SyncResult[]> = { file: 'disk', name: 'sync' }
 const REMOVE_BATCH_MAX = 1000
@@ -89,6 +93,8 @@ export interface ChunkDisk {
   verify(id: number): Promise<Verdict>
   /** Sets a bad copy aside; nothing if it is gone or good by now. */
   quarantine(id: number): Promise<Verdict>
+  /** One page of what is here. */
+  list(request: ListRequest): Promise<ListReply>
   /** Idempotent. */
   remove(ids: readonly number[]): Promise<void>
   space(): Space
@@ -297,6 +303,14 @@ export class ChunkStore implements ChunkDisk {
       if (verdict.state === 'bad') this.#moveAside(id, verdict.why)
       return verdict
     })
+  }
+
+  async list(request: ListRequest): Promise<ListReply> {
+    // First: what gets its file meanwhile is among the files, and counts once.
+    const kept = this.#journal.all()
+    const task = { ...request, folder: this.#options.folder }
+    const page = await this.#options.pool.run(LIST_JOB, task)
+    return withKept(page, request, kept)
   }
 
   #setAside(id: number): Promise<void> {

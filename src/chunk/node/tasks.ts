@@ -1,5 +1,5 @@
 /** What goes to the disk worker and comes back: plain values, for structured clone. */
-import type { ChunkOrigin } from '../contract.js'
+import type { ChunkOrigin, ListReply, ListRequest } from '../contract.js'
 
 export interface StoreTask {
   readonly volume: string
@@ -89,6 +89,13 @@ export interface SyncTask {
 
 /** 'failed': the disk could not write it: the copy in memory is all there is, and it may be gone at any time. */
 export type SyncResult = 'synced' | 'missing' | 'failed'
+
+export interface ListTask extends ListRequest {
+  /** The node's data folder. */
+  readonly folder: string
+}
+
+export type ListResult = ListReply
 
 export interface CountTask {
   readonly folder: string

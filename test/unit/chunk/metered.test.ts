@@ -13,7 +13,16 @@ const REPLY: GetReply = {
 
 function nodeThat(calls: Partial<ChunkNodeApi>): ChunkNodeApi {
   const refused = (): Promise<never> => Promise.reject(new RingfsError('CHUNK_MISSING', 'not here'))
-  return { put: refused, get: refused, sync: refused, remove: refused, reportBad: refused, info: refused, ...calls }
+  return {
+    put: refused,
+    get: refused,
+    sync: refused,
+    remove: refused,
+    reportBad: refused,
+    list: refused,
+    info: refused,
+    ...calls,
+  }
 }
 
 const get = { volume: 'v', id: 1, offset: 0, lengthBytes: 5 }

@@ -64,6 +64,12 @@ function recorder() {
     },
     remove: async (volume, ids) => told(volume, ids),
     reportBad: async (volume, id) => told(volume, id),
+    list: async (request) => {
+      told(request)
+      const header = { lengthBytes: 5, root: REQUEST.root, origin: REQUEST.origin }
+      const chunks = request.headers ? [{ id: ID, header }, { id: 3 }] : [{ id: ID }, { id: 3 }]
+      return { chunks, next: request.fromId === 0 ? { bucket: 4095, id: ID } : null }
+    },
     info: async () => {
       told('info')
       return { id: 'a', volume: 'v', pid: 7, totalBytes: ID, freeBytes: 0, chunks: 3, version: '0.1.0' }
@@ -98,6 +104,19 @@ t.test('a node answers over RPC as it does in the same process', async (t) => {
   t.same(asked.pop(), { ...get, withOrigin: false })
   t.same((await node.get({ ...get, withOrigin: true }, CALL)).origin, REQUEST.origin)
   t.equal(released(), 2, 'the node has the memory of what it sent back')
+  asked.pop()
+
+  const range = { volume: 'v', fromBucket: 1, toBucket: 4096, limit: 9 }
+  const header = { lengthBytes: 5, root: REQUEST.root, origin: REQUEST.origin }
+  t.strictSame(await node.list({ ...range, fromId: 0, headers: true }, CALL), {
+    chunks: [{ id: ID, header }, { id: 3 }],
+    next: { bucket: 4095, id: ID },
+  })
+  t.same(asked.pop(), { ...range, fromId: 0, headers: true })
+  t.strictSame(await node.list({ ...range, fromId: ID, headers: false }, CALL), {
+    chunks: [{ id: ID }, { id: 3 }],
+    next: null,
+  })
   asked.pop()
 
   t.same(await node.sync('v', [1, ID], CALL), { missing: [ID] })

@@ -76,6 +76,7 @@ function fullDisk(store: ChunkStore, full: Error): ChunkDisk {
     read: (id, offset, lengthBytes) => store.read(id, offset, lengthBytes),
     readNow: () => null,
     verify: (id) => store.verify(id),
+    list: async () => ({ chunks: [], next: null }),
     quarantine: (id) => store.quarantine(id),
     remove: (ids) => store.remove(ids),
     space: () => store.space(),

@@ -1,0 +1,144 @@
+/**
+ * What lies in the folders of a node, in the order of the ring. Synchronous: it runs in a worker.
+ *
+ * A page ends after so many chunks, bytes of headers or folders, so that no call takes long, however many chunks there are.
+ */
+import { readdirSync } from 'node:fs'
+import { KIB } from '../../base/limits.js'
+import type { ListedChunk, ListReply, ListRequest } from '../contract.js'
+import { decodePrefix, type ChunkHeader } from '../format.js'
+import { asBuffer } from '../jobs.js'
+import { codeOf } from '../outcome.js'
+import { readHeader } from './chunk-file.js'
+import type { JournalChunk } from './journal.js'
+import { ChunkPaths, bucketOf, idOfFile } from './paths.js'
+import type { ListResult, ListTask } from './tasks.js'
+
+const IDS_MAX = 16_384
+/** Each is a file that is opened and read. */
+const HEADERS_MAX = 256
+const HEADERS_MAX_BYTES = 384 * KIB
+const EXTENT_BYTES = 32
+const HEADER_BYTES = 96
+const FOLDERS_MAX = 512
+const INNER_FOLDERS = 16
+
+/** Errors: what the disk says; a file whose header is bad is listed without one. */
+export function listChunks(task: ListTask): ListResult {
+  const paths = new ChunkPaths(task.folder)
+  const page = new Page(task)
+  const end = Math.min(task.toBucket, task.fromBucket + FOLDERS_MAX)
+  for (let bucket = task.fromBucket; bucket < end; bucket++) {
+    const { outer, inner } = paths.foldersOfBucket(bucket)
+    const names = namesIn(inner)
+    if (names === null && bucket % INNER_FOLDERS === 0 && namesIn(outer) === null) {
+      bucket += INNER_FOLDERS - 1
+      continue
+    }
+    const from = bucket === task.fromBucket ? task.fromId : 0
+    for (const id of idsOf(names ?? []).filter((id) => id >= from)) {
+      if (page.isFull) return { chunks: page.chunks, next: { bucket, id } }
+      page.add(id, task.headers ? headerOf(task, paths, id) : undefined)
+    }
+  }
+  return { chunks: page.chunks, next: end < task.toBucket ? { bucket: end, id: 0 } : null }
+}
+
+class Page {
+  readonly chunks: ListedChunk[] = []
+  readonly #max: number
+  #bytes = 0
+
+  constructor({ headers, limit }: ListTask) {
+    this.#max = Math.min(limit, headers ? HEADERS_MAX : IDS_MAX)
+  }
+
+  get isFull(): boolean {
+    return this.chunks.length >= this.#max || this.#bytes >= HEADERS_MAX_BYTES
+  }
+
+  /** `header` null: the file is gone. */
+  add(id: number, header: ChunkHeader | 'bad' | null | undefined): void {
+    if (header === null) return
+    if (header === undefined || header === 'bad') this.chunks.push({ id })
+    else {
+      this.chunks.push(listed(id, header))
+      this.#bytes += bytesOf(header.origin.extents.length)
+    }
+  }
+}
+
+function listed(id: number, { lengthBytes, root, origin }: ChunkHeader): ListedChunk {
+  return { id, header: { lengthBytes, root, origin } }
+}
+
+/** null: there is no such folder. */
+function namesIn(folder: string): string[] | null {
+  try {
+    return readdirSync(folder)
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return null
+    throw error
+  }
+}
+
+function idsOf(names: readonly string[]): number[] {
+  return names.flatMap((name) => idOfFile(name) ?? []).sort((a, b) => a - b)
+}
+
+function headerOf({ volume }: ListTask, paths: ChunkPaths, id: number): ChunkHeader | 'bad' | null {
+  try {
+    return readHeader({ file: paths.fileOf(id), volume, id })
+  } catch (error) {
+    return codeOf(error) === 'CHUNK_MISSING' ? null : 'bad'
+  }
+}
+
+/** A page with the chunks that have no file yet, in their places. */
+export function withKept(page: ListReply, request: ListRequest, kept: readonly JournalChunk[]): ListReply {
+  const { fromBucket, toBucket, fromId, headers } = request
+  const from = { bucket: fromBucket, id: fromId }
+  const to = page.next ?? { bucket: toBucket, id: 0 }
+  const known = new Set(page.chunks.map(({ id }) => id))
+  const extra = kept
+    .filter(({ id }) => !known.has(id) && !isBefore(placeOf(id), from) && isBefore(placeOf(id), to))
+    .map(({ id, file }) => (headers ? listed(id, decodePrefix(file).header) : { id }))
+  const all = [...page.chunks.map(withBuffer), ...extra].map((chunk) => ({ chunk, place: placeOf(chunk.id) }))
+  if (extra.length > 0) all.sort((a, b) => (isBefore(a.place, b.place) ? -1 : 1))
+  const full = cutOf(all.map(({ chunk }) => chunk))
+  const cut = full < 0 ? all.length : full
+  return { chunks: all.slice(0, cut).map(({ chunk }) => chunk), next: all[cut]?.place ?? page.next }
+}
+
+/** How many of them make a page that fits into a frame; -1: all. */
+function cutOf(chunks: readonly ListedChunk[]): number {
+  let bytes = 0
+  return chunks.findIndex(({ header }) => {
+    const isFull = bytes >= HEADERS_MAX_BYTES
+    if (header !== undefined) bytes += bytesOf(header.origin.extents.length)
+    return isFull
+  })
+}
+
+function bytesOf(extents: number): number {
+  return HEADER_BYTES + EXTENT_BYTES * extents
+}
+
+interface Place {
+  readonly bucket: number
+  readonly id: number
+}
+
+function placeOf(id: number): Place {
+  return { bucket: bucketOf(id), id }
+}
+
+function isBefore(a: Place, b: Place): boolean {
+  return a.bucket < b.bucket || (a.bucket === b.bucket && a.id < b.id)
+}
+
+/** What comes from a worker has lost that it is a Buffer. */
+function withBuffer(chunk: ListedChunk): ListedChunk {
+  const { id, header } = chunk
+  return header === undefined ? chunk : { id, header: { ...header, root: asBuffer(header.root) } }
+}
