@@ -360,7 +360,8 @@ export interface MetaStore {
   spill(ino: number, version: number, extents: readonly Extent[]): Promise<Attr | null>
   /**
    * Replaces the extents of a window by fewer that read the same. `dropped`: extents whose chunks no extent uses any
-   * more. false: the window was truncated or compacted meanwhile, nothing changed.
+   * more. The data version that this makes, as any change does; null: the window was truncated or compacted meanwhile,
+   * nothing changed.
    */
   compact(
     ino: number,
@@ -368,7 +369,7 @@ export interface MetaStore {
     extents: readonly Extent[],
     dropped: readonly Extent[],
     allocatedDeltaBytes: number,
-  ): Promise<boolean>
+  ): Promise<number | null>
   /** Windows that have extents, from `from` on, at most `limit`. */
   windows(ino: number, from: number, limit: number): Promise<WindowList>
   /** Frees what lies in the range and makes a hole of it. null: nothing was done; the file has a body, spill it first. */

@@ -352,7 +352,7 @@ class RedisMeta implements MetaStore {
     extents: readonly Extent[],
     dropped: readonly Extent[],
     allocatedDeltaBytes: number,
-  ): Promise<boolean> {
+  ): Promise<number | null> {
     return this.#files.compact(ino, old, extents, dropped, allocatedDeltaBytes)
   }
 

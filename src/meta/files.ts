@@ -221,8 +221,8 @@ export class Files {
     extents: readonly Extent[],
     dropped: readonly Extent[],
     allocatedDeltaBytes: number,
-  ): Promise<boolean> {
-    if (old.generation === 0) return false
+  ): Promise<number | null> {
+    if (old.generation === 0) return null
     const { keys } = this.#core
     const reply = await this.#core.change(
       SCRIPTS.compact,
@@ -241,7 +241,7 @@ export class Files {
         old.window,
       ],
     )
-    return reply.number(1) === 1
+    return reply.number(1) === 1 ? reply.number(2) : null
   }
 }
 

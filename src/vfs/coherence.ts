@@ -13,6 +13,7 @@ type Known = Pick<VfsContext, 'meta' | 'attrs' | 'atimes' | 'dentries' | 'fresh'
 export class Coherence implements VfsCoherence {
   readonly #known: Known
   #listener: (what: Invalidation) => void = () => undefined
+  #onCommitted: (ino: number, dataVersion: number) => void = () => undefined
 
   constructor(known: Known) {
     this.#known = known
@@ -48,6 +49,14 @@ export class Coherence implements VfsCoherence {
     this.#listener = listener
   }
 
+  onCommitted(listener: (ino: number, dataVersion: number) => void): void {
+    this.#onCommitted = listener
+  }
+
+  committed(ino: number, dataVersion: number): void {
+    this.#onCommitted(ino, dataVersion)
+  }
+
   invalidate(what: Invalidation): void {
     this.#listener(what)
   }
@@ -79,5 +88,6 @@ export const NOTHING_KEPT: VfsCoherence = {
   entry: () => undefined,
   caughtUp: () => Promise.resolve(),
   onInvalidate: () => undefined,
+  onCommitted: () => undefined,
   invalidate: () => undefined,
 }

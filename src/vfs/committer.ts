@@ -36,6 +36,8 @@ export interface CommitterDeps {
   readonly extents: ExtentCache
   readonly uploader: Uploader
   readonly data: ChunkCache
+  /** Of each commit, with the data version that it made. */
+  readonly onCommitted: (ino: number, dataVersion: number) => void
 }
 
 export class Committer {
@@ -86,7 +88,9 @@ export class Committer {
     try {
       const reply = await this.#deps.meta.commitInline(ino, request)
       const isNewest = this.#deps.attrs.settle(mutation, reply?.attr ?? null)
-      return reply === null ? null : { ...reply, isNewest }
+      if (reply === null) return null
+      this.#deps.onCommitted(ino, reply.attr.dataVersion)
+      return { ...reply, isNewest }
     } catch (error) {
       this.#deps.attrs.settle(mutation, null)
       this.#deps.extents.drop(ino)
@@ -182,6 +186,7 @@ export class Committer {
     }
     const newest = this.#deps.attrs.settle(mutation, reply.attr)
     if (reply.cutAfterBytes === undefined) {
+      this.#deps.onCommitted(ino, reply.attr.dataVersion)
       const shifted = request.extents.map((extent) => ({ ...extent, fileOffset: extent.fileOffset + reply.baseOffset }))
       this.#deps.extents.committed(reply.attr, request.mode === 'append' ? shifted : request.extents, newest)
     }

@@ -17,7 +17,11 @@ export class Compactor {
   /** One at a time: it is housekeeping. */
   #running: Promise<void> | undefined
 
-  constructor(meta: MetaStore, log: Log) {
+  readonly #onDone: (ino: number, dataVersion: number) => void
+
+  /** `onDone`: of each, with the version that it made of contents that read the same. */
+  constructor(meta: MetaStore, log: Log, onDone: (ino: number, dataVersion: number) => void) {
+    this.#onDone = onDone
     this.#meta = meta
     this.#log = log
   }
@@ -39,7 +43,9 @@ export class Compactor {
     const map = new ExtentMap(old.extents)
     if (!isCrowded(old.extents.length, map.pieces, CROWDED_CLOSED)) return
     const extents = seenExtents(map, window)
-    const done = await this.#meta.compact(ino, old, extents, unusedChunks(old.extents, extents), 0)
+    const version = await this.#meta.compact(ino, old, extents, unusedChunks(old.extents, extents), 0)
+    if (version !== null) this.#onDone(ino, version)
+    const done = version !== null
     this.#log.debug({ ino, window, before: old.extents.length, after: extents.length, done }, 'extents compacted')
   }
 }

@@ -87,13 +87,15 @@ export class VfsContext {
     const limits = resolveLimits(options.limits ?? {}, chunkBytes)
     const fresh = new Freshness(() => meta.coherent)
     const attrs = new AttrCache(meta, fresh, limits.attrs)
-    const compactor = new Compactor(meta, log)
+    // The part that tells the kernel comes into being last.
+    const onCommitted = (ino: number, version: number): void => this.coherence.committed(ino, version)
+    const compactor = new Compactor(meta, log, onCommitted)
     const extents = new ExtentCache(meta, fresh, EXTENT_FILES_MAX, limits.extentPieces, (ino, window) => {
       if (!this.readOnly) compactor.offer(ino, window)
     })
     const data = new ChunkCache(chunks, limits.dataCacheBytes, limits.chunkReads)
     const uploader = new Uploader({ meta, chunks, clock, log, limits })
-    const committer = new Committer({ meta, fresh, attrs, extents, uploader, data })
+    const committer = new Committer({ meta, fresh, attrs, extents, uploader, data, onCommitted })
     const memory = new DirtyMemory(limits.dirtyBytes, limits.flushAfterMs, clock)
     const readAheadBytes = Math.min(limits.readAheadBytes, Math.floor(limits.dataCacheBytes / 2))
     this.meta = meta

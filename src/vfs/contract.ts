@@ -87,6 +87,11 @@ export interface VfsCoherence {
   caughtUp(): Promise<void>
   /** One listener. */
   onInvalidate(listener: (what: Invalidation) => void): void
+  /**
+   * One listener. What was written through this VFS has become the store's, or was tidied up there, and that alone made
+   * `dataVersion` of the one before. Called before anything that waits for it goes on.
+   */
+  onCommitted(listener: (ino: number, dataVersion: number) => void): void
   /** Tells the listener: for other users of the same VFS in this process, whose changes the kernel does not know of. */
   invalidate(what: Invalidation): void
 }

@@ -187,7 +187,9 @@ function lives(t: Test, open: OpenVolume): void {
       await meta.clone(ino, { ...request, allocatedDeltaBytes: 10, mtime: MTIME, clearSuid: false, minSizeBytes: 110 }),
     )
     const kept = old.extents.slice(-1)
-    t.equal(await meta.compact(ino, old, kept, old.extents.slice(0, -1), 0), true)
+    const compacted = await meta.compact(ino, old, kept, old.extents.slice(0, -1), 0)
+    t.equal(compacted, (await meta.getattr(ino)).dataVersion)
+    t.equal(await meta.compact(ino, old, kept, old.extents.slice(0, -1), 0), null, 'that was another window')
     const gone = old.extents.slice(1, -1).map(({ chunk }) => chunk?.id)
     t.same(await collected(janitor), gone)
     t.same((await meta.extents(ino, 0)).extents, [...kept, extent])

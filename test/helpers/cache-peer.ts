@@ -97,6 +97,7 @@ export class CachePeer {
     init.writeUInt32LE(7, 0)
     init.writeUInt32LE(kernelMinor, 4)
     init.writeUInt32LE(0xffffffff, 12)
+    init.writeUInt32LE(0xffffffff, 16)
     void this.server.handle(request(26, 0, 1, 0, init))
   }
 

@@ -604,17 +604,17 @@ export class MemoryMeta implements MetaStore {
     extents: readonly Extent[],
     dropped: readonly Extent[],
     allocatedDeltaBytes: number,
-  ): Promise<boolean> {
+  ): Promise<number | null> {
     return this.#call('compact', () => {
       const inode = this.#inode(ino)
       const now = inode.windows.get(old.window) ?? []
-      if (inode.generation !== old.generation || now.length < old.extents.length) return false
+      if (inode.generation !== old.generation || now.length < old.extents.length) return null
       inode.windows.set(old.window, [...extents, ...now.slice(old.extents.length)])
       inode.generation = ++inode.attr.dataVersion
       inode.attr.allocatedBytes += allocatedDeltaBytes
       for (const { chunk } of dropped) if (chunk !== null) this.#volume.garbage.add(chunk.id)
       this.#emit({ kind: 'data', ino })
-      return true
+      return inode.attr.dataVersion
     })
   }
 

@@ -38,6 +38,12 @@ interface GivenAttr extends Given {
   readonly to: number
   /** The kernel goes by it without asking. */
   holds: boolean
+  /** Of the contents whose size it tells. Writes through the kernel make new ones, and the size is known all the same. */
+  sizeVersion: number
+  /** When another client, as far as is known, may last have changed the size; on the monotonic clock. */
+  resizedAtMs: number
+  /** The kernel has got no answer since that it may go by. */
+  isSizeOld: boolean
 }
 
 interface GivenEntry extends Given {
@@ -103,6 +109,9 @@ export class Invalidations {
       attr: holds ? attr : (held?.attr ?? attr),
       holds: holds || held !== undefined,
       to: isAlone ? thread : SEVERAL,
+      sizeVersion: holds || held === undefined ? attr.dataVersion : held.sizeVersion,
+      resizedAtMs: last?.resizedAtMs ?? -Infinity,
+      isSizeOld: !holds && last?.isSizeOld === true,
     })
   }
 
@@ -124,9 +133,21 @@ export class Invalidations {
     return given?.holds === true ? given.attr : undefined
   }
 
-  /** Whether the kernel was told to forget what it knew, and has got no answer since that it may go by. */
-  isDropped(ino: number): boolean {
-    return this.#attrs.last(ino, this.#nowMs())?.holds === false
+  /** What was written through the kernel made `version` of the one before. */
+  committed(ino: number, version: number): void {
+    const given = this.#attrs.last(ino, this.#nowMs())
+    if (given?.sizeVersion === version - 1) given.sizeVersion = version
+  }
+
+  /** Whether what the kernel goes by, if anything, tells the size of these contents. */
+  isSizeOf(ino: number, version: number): boolean {
+    const given = this.#attrs.last(ino, this.#nowMs())
+    return given?.holds !== true || given.sizeVersion === version
+  }
+
+  /** Whether the kernel may take the file for as long as it was before somebody else changed it. */
+  hasOldSize(ino: number): boolean {
+    return this.#attrs.last(ino, this.#nowMs())?.isSizeOld === true
   }
 
   add(what: Invalidation): void {
@@ -153,14 +174,21 @@ export class Invalidations {
     for (const one of [parent, ino, replaced]) if (one !== 0) this.drop(one, false)
   }
 
-  /** Now, whoever is asking: somebody waits for it. */
-  drop(ino: number, alsoData: boolean): void {
+  /**
+   * Now, whoever is asking: somebody waits for it. `isSizeKnown`: since the kernel knew the size, only it has changed the
+   * contents. But this overtakes an answer that is on its way to it: if that was to tell what others did, it is not known.
+   */
+  drop(ino: number, alsoData: boolean, isSizeKnown = false): void {
     const { notifier } = this.#options
     const withData = alsoData || this.#waiting.get(ino)?.withData === true
     this.#waiting.delete(ino)
     const given = this.#attrs.last(ino, this.#nowMs())
     const wasRecent = given !== undefined && given.holds && this.#nowMs() - given.atMs < RECENT_MS
-    if (given !== undefined) given.holds = false
+    if (given !== undefined) {
+      given.holds = false
+      if (!isSizeKnown) given.resizedAtMs = this.#nowMs()
+      given.isSizeOld ||= this.#nowMs() - given.resizedAtMs < RECENT_MS
+    }
     const onDone = wasRecent ? this.#again(() => this.#dropAgain(ino)) : undefined
     notifier.post('attr', ino, ino, encodeInvalAttr(ino), onDone)
     if (withData) notifier.post('data', ino, ino, encodeInvalData(ino))

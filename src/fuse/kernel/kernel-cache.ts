@@ -16,7 +16,9 @@
  * - An open asks the store. Attributes and pages that are not as the store says now are dropped before the open is answered:
  *   a second opener must not find them because the first has not yet come to drop them.
  * - Dropping attributes does not change the size by which the kernel ends reads of cached pages: the next answer does, unless
- *   another notification comes before that is taken. So who opens a file that had to be dropped reads past the cache.
+ *   another notification comes before that is taken. So who opens a file that others changed reads past the cache.
+ * - What is written through this kernel is in its pages, and in its size: a commit that follows at once on the version of
+ *   the pages leaves them as they are. Whether another's change came between, the number of the version tells.
  */
 import { compareTime, type Clock } from '../../base/clock.js'
 import type { Attr, VfsCoherence } from '../../vfs/contract.js'
@@ -71,6 +73,7 @@ export class KernelCache {
     const withPages = (): Iterable<number> => this.#pages.keys()
     this.#told = notifier && new Invalidations({ clock, notifier, hasPages, withPages, ...uses })
     coherence.onInvalidate((what) => this.#told?.add(what))
+    coherence.onCommitted((ino, dataVersion) => this.#committed(ino, dataVersion))
   }
 
   /**
@@ -118,13 +121,19 @@ export class KernelCache {
     let isPast = false
     if (this.#told !== null) {
       const isOther = hasOtherPages || this.#holdsOther(attr)
-      isPast = this.canReadPast && (isOther || this.#told.isDropped(ino))
-      if (isOther) this.#told.drop(ino, hasOtherPages)
+      const isOurs = !hasOtherPages && this.#told.isSizeOf(ino, dataVersion)
+      if (isOther) this.#told.drop(ino, hasOtherPages, isOurs)
+      isPast = this.canReadPast && (!isOurs || this.#told.hasOldSize(ino))
       // Pages that somebody is reading just now are left to the kernel to drop, for each opener until they are gone.
       if (!(await this.#settled(ino)) && hasOtherPages) return { keepsPages: false, isPast }
     }
     this.#setPages(ino, dataVersion)
     return { keepsPages: this.#told !== null || !hasOtherPages, isPast }
+  }
+
+  #committed(ino: number, dataVersion: number): void {
+    this.#told?.committed(ino, dataVersion)
+    if (this.#pages.get(ino) === dataVersion - 1) this.#setPages(ino, dataVersion)
   }
 
   /** For an open that cut the file: the kernel drops all pages itself. */

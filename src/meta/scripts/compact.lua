@@ -1,7 +1,7 @@
 -- include: inode locks mutate extents
 -- A window's extents are replaced by fewer that read the same; what was appended meanwhile stays behind them.
 -- KEYS: 9 extents of the window. ARGV: 7 ino, 8 generation, 9 bytes that were read, 10 new extents, 11 extents dropped,
--- 12 allocated delta, 13 window. 0, 1 done or 0 (the window is another by now)
+-- 12 allocated delta, 13 window. 0, 1 (done), data version | 0, 0 (the window is another by now)
 -- A dropped chunk that was cloned into the window meanwhile is named still: the janitor looks before it believes.
 local known = before()
 if known then return known end
@@ -17,4 +17,4 @@ discard(ino, tonumber(ARGV[13]), ARGV[11])
 account(n, tonumber(ARGV[12]))
 save(ino, n)
 emit(2, ino)
-return after({0, 1})
+return after({0, 1, n.dv % 4294967296})

@@ -7,6 +7,7 @@ import { CachePeer, readEntry } from '../../helpers/cache-peer.js'
 import { ManualClock } from '../../helpers/manual-clock.js'
 import { CALLER, Gate, fixture, make, settle, type Fixture, type Mounted } from '../../helpers/vfs-fixture.js'
 
+const DIRECT_IO = 1
 const KEEP_CACHE = 2
 const ESTALE = -116
 const ENOENT = -2
@@ -216,7 +217,76 @@ t.test('pages stay over an open of the version that they have; others are droppe
   await settle()
   t.equal(isOpen, false, 'not before the pages are gone')
   peer.threads.end(`data ${file}`)
-  t.match(await open, { error: 0, flags: KEEP_CACHE })
+  t.match(await open, { error: 0, flags: KEEP_CACHE | DIRECT_IO })
+})
+
+/** What the kernel writes; it has these bytes in its pages. */
+async function write({ vfs }: Mounted, ino: number, at: number, text: string): Promise<void> {
+  const { handle } = await vfs.open(CALLER, ino, 1)
+  await vfs.write(handle, at, Buffer.from(text))
+  await vfs.release(handle)
+}
+
+t.test('what this kernel wrote leaves its pages as they are, and its size of the file', async (t) => {
+  const one = await two(t)
+  const { peer, file } = one
+  await peer.getattr(file)
+  t.match(await peer.open(file, O_NOATIME), { flags: KEEP_CACHE })
+  await write(one, file, 6, ' and more')
+  t.match(await peer.open(file, O_NOATIME), { flags: KEEP_CACHE }, 'known by its attributes from before')
+  t.notOk(peer.threads.take().includes(`data ${file}`))
+  await peer.lookup(ROOT_INO, 'file')
+  await write(one, file, 0, 'long'.repeat(50_000))
+  await write(one, file, 100, 'in chunks')
+  t.match(await peer.open(file, O_NOATIME), { flags: KEEP_CACHE })
+  t.match(await peer.open(file, O_NOATIME), { flags: KEEP_CACHE })
+  t.notOk(peer.threads.take().includes(`data ${file}`))
+})
+
+t.test('a change by others between two of this kernel is not taken for one of its own', async (t) => {
+  const one = await two(t)
+  const { peer, meta, other, file } = one
+  await peer.getattr(file)
+  t.match(await peer.open(file, O_NOATIME), { flags: KEEP_CACHE })
+  // Events are late, and the fence does not wait for them.
+  t.capture(meta, 'receive', () => undefined)
+  await write(one, file, 0, 'mine')
+  await write(other, file, 6, ' and more of others')
+  await write(one, file, 0, 'mine')
+  t.match(await peer.open(file, O_NOATIME), { flags: KEEP_CACHE | DIRECT_IO })
+  t.ok(peer.threads.take().includes(`data ${file}`))
+})
+
+t.test('a size that was told, and not opened yet, is that of the contents before a change by others', async (t) => {
+  const one = await two(t)
+  const { peer, meta, other, file } = one
+  await peer.getattr(file)
+  t.capture(meta, 'receive', () => undefined)
+  await write(other, file, 6, ' and more of others')
+  await write(one, file, 0, 'mine')
+  t.match(await peer.open(file, O_NOATIME), { flags: KEEP_CACHE | DIRECT_IO })
+})
+
+t.test('a notice that overtakes the answer about a size leaves the size in doubt', async (t) => {
+  const one = await two(t)
+  const { clock, peer, other, file } = one
+  await peer.getattr(file)
+  await clock.pass(QUIET_MS)
+  await write(other, file, 6, ' and more of others')
+  await settle()
+  t.match(
+    await peer.open(file, O_NOATIME),
+    { flags: KEEP_CACHE | DIRECT_IO },
+    'dropped, and nothing was answered since',
+  )
+  await peer.getattr(file)
+  t.match(await peer.open(file, O_NOATIME), { flags: KEEP_CACHE })
+  await write(one, file, 0, 'mine')
+  t.match(await peer.open(file, O_NOATIME), { flags: KEEP_CACHE | DIRECT_IO }, 'the kernel may not have taken it yet')
+  await clock.pass(1_000)
+  await peer.getattr(file)
+  await write(one, file, 0, 'mine')
+  t.match(await peer.open(file, O_NOATIME), { flags: KEEP_CACHE })
 })
 
 t.test('an open whose event has not come yet has the kernel forget what it holds', async (t) => {
