@@ -1,6 +1,7 @@
 import { Command } from 'commander'
-import type { ClusterView, RedisStore, VolumeSettings } from '../cluster/contract.js'
+import type { ClusterView, Member, RedisStore, VolumeSettings } from '../cluster/contract.js'
 import { connectRedis } from '../cluster/redis.js'
+import { sightProblems } from '../cluster/sight.js'
 import { formatHost, parseMetaUrl, type MetaUrl } from '../cluster/url.js'
 import { fetchView } from '../cluster/watcher.js'
 import { FS_TYPE, mountOn } from '../fuse/mounts.js'
@@ -88,7 +89,9 @@ async function localMounts(runFolder: string, url: MetaUrl): Promise<readonly Lo
 }
 
 function asJson({ settings, masters, view, sessions, mounts }: Status): string {
-  const value = { volume: settings, redis: masters, epoch: view.epoch, nodes: view.members, sessions, mounts }
+  const { epoch, members: nodes, settings: cluster } = view
+  const problems = problemsOf(view)
+  const value = { volume: settings, redis: masters, epoch, cluster, problems, nodes, sessions, mounts }
   return `${JSON.stringify(value, null, 2)}\n`
 }
 
@@ -100,14 +103,47 @@ function asText({ settings, masters, view, sessions, mounts }: Status): string {
     `redis  ${masters.map((master) => master.address).join(', ')}`,
     `epoch  ${view.epoch}`,
   ]
-  return `${head.join('\n')}\n\n${nodeTable(view)}\n${sessionTable(sessions)}\n${mountTable(mounts)}`
+  const problems = problemsOf(view).map((problem) => `! ${problem}\n`)
+  return `${head.join('\n')}\n\n${nodeTable(view)}${problems.join('')}\n${sessionTable(sessions)}\n${mountTable(mounts)}`
+}
+
+/** A clock that is further off is named: logs of the machine cannot be compared with others'. */
+const CLOCK_OFF_MS = 1_000
+
+function problemsOf(view: ClusterView): readonly string[] {
+  const clocks = view.members.flatMap(({ id, report }) => {
+    const offMs = report?.clockOffsetMs ?? 0
+    if (Math.abs(offMs) < CLOCK_OFF_MS) return []
+    const where = offMs > 0 ? 'ahead of' : 'behind'
+    return [`the clock of node ${id} is ${humanMs(Math.abs(offMs))} ${where} that of Redis`]
+  })
+  return [...sightProblems(view), ...clocks]
+}
+
+/** What membership thinks, and whether the node has lost its place on the ring meanwhile. */
+function stateText({ state, isOut }: Member): string {
+  return isOut === true ? `${state}, out` : state
+}
+
+function clockText({ report }: Member): string {
+  if (report === undefined) return '-'
+  const { clockOffsetMs } = report
+  return `${clockOffsetMs < 0 ? '-' : '+'}${humanMs(Math.abs(clockOffsetMs))}`
 }
 
 function nodeTable({ members }: ClusterView): string {
   if (members.length === 0) return 'no nodes\n'
-  const columns = ['NODE', 'PID', 'ADDRESS', 'STATE', 'SEEN', 'ZONE', 'FREE', 'OF', 'CHUNKS', 'QUEUE']
+  const columns = ['NODE', 'PID', 'ADDRESS', 'STATE', 'SEEN', 'CLOCK', 'ZONE', 'FREE', 'OF', 'CHUNKS', 'QUEUE']
   const rows = members.map((one) => [
-    ...[one.id, one.pid, one.address, one.state, `${humanMs(one.silentMs)} ago`, one.zone === '' ? '-' : one.zone],
+    ...[
+      one.id,
+      one.pid,
+      one.address,
+      stateText(one),
+      `${humanMs(one.silentMs)} ago`,
+      clockText(one),
+      one.zone === '' ? '-' : one.zone,
+    ],
     ...[humanBytes(one.freeBytes), humanBytes(one.totalBytes), one.chunks, one.queueLength],
   ])
   return table(columns, rows)

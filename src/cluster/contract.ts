@@ -21,12 +21,66 @@ export interface Member {
   readonly silentMs: number
   /** Entries in the node's replication queue. */
   readonly queueLength: number
+  /** Down for so long that its chunks are made anew elsewhere: it has no place on the ring until it is back. */
+  readonly isOut?: boolean
+  /** What the node last said of itself; absent before its first word. */
+  readonly report?: NodeReport
+}
+
+/** Somebody whom a node cannot reach. */
+export interface Unreachable {
+  readonly id: string
+  readonly address: string
+  readonly why: string
+  /** How long it has been so, in milliseconds of the node that says it. */
+  readonly forMs: number
+}
+
+/** How far a node is with moving chunks. */
+export interface HealReport {
+  /** What the walk is for (planOf in plan.ts); '' before the first. */
+  readonly plan: string
+  /** Folders of the ring that are walked, of HEAL_BUCKETS. */
+  readonly walked: number
+  /** true: the whole ring is walked for this plan, and no owner lacked anything then that is not in its queue. */
+  readonly isDone: boolean
+  /** Chunks that an owner lacked, queued by this walk. */
+  readonly queued: number
+  /** Chunks here that have other owners, as found by this walk, without those that were given up. */
+  readonly surplus: number
+  /** Since the node's start: what it fetched, and what it gave up because all owners have it. */
+  readonly copied: number
+  readonly copiedBytes: number
+  readonly retired: number
+  /** Average over the last seconds. */
+  readonly bytesPerS: number
+}
+
+export interface NodeReport {
+  /** The node's clock minus Redis time, in milliseconds, to about a round trip. */
+  readonly clockOffsetMs: number
+  readonly unreachable: readonly Unreachable[]
+  readonly heal: HealReport
+}
+
+/** What an operator may change while everything runs; in {v}:c:options. */
+export interface ClusterSettings {
+  readonly suspectMs: number
+  readonly downMs: number
+  /** Silence after which a node that is down loses its place on the ring. */
+  readonly outMs: number
+  /** For what one node fetches to be whole; 0: without a limit. */
+  readonly healBytesPerS: number
+  /** Raised by `ringfs rebalance`: everybody walks again. */
+  readonly walks: number
 }
 
 /** One version of the membership. Immutable: a change makes a new one with a higher epoch. */
 export interface ClusterView {
   readonly epoch: number
   readonly members: readonly Member[]
+  /** Absent in views that did not come from Redis. */
+  readonly settings?: ClusterSettings
 }
 
 /** Pure placement: see ring.ts. */

@@ -6,7 +6,9 @@
  *                                ^  <------- heartbeat ------------+                          |
  *                                +<----------------- heartbeat -------------------------------+
  *   up, suspect, joining, draining -- leave() --> down at once
- *   up, suspect -- an operator --> draining: holds its chunks, gets no new ones
+ *   down for outMs: still down, but without a place on the ring (`out`) until its next heartbeat: its chunks are made anew
+ *   elsewhere. At least half of the nodes keep their places whatever happens.
+ *   up, suspect, joining, down -- an operator --> draining: holds its chunks, gets no new ones
  *   any -- an operator --> gone: its chunks are given up. It may register again.
  *
  * Every arrow is a script that compares and sets, and raises the epoch. Time is Redis's own; nothing depends on the
@@ -19,9 +21,11 @@ import { randomUUID } from 'node:crypto'
 import { systemClock, type Clock } from '../base/clock.js'
 import { RingfsError, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
-import type { NodeState, RedisStore, RedisValue, Script } from './contract.js'
+import { ClockOffset, wallMs } from './clock-offset.js'
+import type { NodeReport, NodeState, RedisStore, RedisValue, Script } from './contract.js'
 import { ClusterKeys } from './keys.js'
 import { arrayOf, numberOf, textOf } from './reply.js'
+import { encodeReport } from './report.js'
 import { WEIGHT_MAX } from './ring.js'
 import { loadScript } from './script.js'
 
@@ -54,6 +58,8 @@ export interface RegisterOptions {
   readonly identity: NodeIdentity
   /** Asked for each heartbeat. */
   readonly space: () => NodeSpace | Promise<NodeSpace>
+  /** Asked for each heartbeat; the clock's offset is measured here. */
+  readonly report?: () => Omit<NodeReport, 'clockOffsetMs'>
   readonly log: Log
   readonly clock?: Clock
   /** Default 1,000: four heartbeats before anyone grows suspicious. */
@@ -103,6 +109,7 @@ class NodeRegistration implements Registration {
   readonly #keys: ClusterKeys
   readonly #clock: Clock
   readonly #intervalMs: number
+  readonly #offset = new ClockOffset()
   #timer: NodeJS.Timeout | undefined
   #isOver = false
 
@@ -147,8 +154,10 @@ class NodeRegistration implements Registration {
 
   async beat(): Promise<void> {
     const { totalBytes, freeBytes, chunks } = await this.#options.space()
-    const args = [this.#options.identity.id, this.incarnation, totalBytes, freeBytes, chunks]
+    const args = [this.#options.identity.id, this.incarnation, totalBytes, freeBytes, chunks, this.#report()]
+    const startMs = wallMs(this.#clock)
     const { verdict, rest } = await this.#run(BEAT, args)
+    if (verdict === 'ok') this.#offset.note(startMs, wallMs(this.#clock), numberOf(rest[1], 'beat'))
     if (this.#isOver || verdict === 'ok') return
     // Redis lost us (restored from an old copy, or flushed): come back as if new.
     if (verdict === 'unknown') return this.#claim()
@@ -158,6 +167,11 @@ class NodeRegistration implements Registration {
         ? this.#claimed(textOf(rest[0], 'beat'), textOf(rest[1], 'beat'))
         : new RingfsError('CANCELLED', `node ${this.#options.identity.id} was removed from the cluster (${verdict})`),
     )
+  }
+
+  #report(): string {
+    const report = this.#options.report?.()
+    return report === undefined ? '' : encodeReport({ ...report, clockOffsetMs: Math.round(this.#offset.ms) })
   }
 
   async #run(script: Script, args: readonly (string | number)[]): Promise<Reply> {
@@ -218,13 +232,28 @@ interface Reply {
 export interface MembershipTimes {
   readonly suspectMs: number
   readonly downMs: number
+  /** Without: as it was. */
+  readonly outMs?: number
 }
 
-/** For all nodes and clients of the volume. Without it: 4 and 15 s. */
+/** For all nodes and clients of the volume. Without it: 4 s, 15 s and 5 min. Errors: USAGE. */
 export async function setMembershipTimes(store: RedisStore, volume: string, times: MembershipTimes): Promise<void> {
-  const { suspectMs, downMs } = times
+  const { suspectMs, downMs, outMs } = times
   if (!(suspectMs > 0 && downMs >= suspectMs)) throw new RingfsError('USAGE', 'a node is suspect before it is down')
-  await store.call('HSET', new ClusterKeys(volume).options, 'suspectMs', suspectMs, 'downMs', downMs)
+  if (outMs !== undefined && outMs < downMs) throw new RingfsError('USAGE', 'a node is down before it loses its place')
+  const out = outMs === undefined ? [] : ['outMs', outMs]
+  await store.call('HSET', new ClusterKeys(volume).options, 'suspectMs', suspectMs, 'downMs', downMs, ...out)
+}
+
+/** What each node may fetch in a second to be whole; 0: without a limit. */
+export async function setHealLimit(store: RedisStore, volume: string, bytesPerS: number): Promise<void> {
+  if (!(bytesPerS >= 0)) throw new RingfsError('USAGE', 'a limit is 0 (none) or more bytes a second')
+  await store.call('HSET', new ClusterKeys(volume).options, 'healBytesPerS', Math.round(bytesPerS))
+}
+
+/** Every node walks its ranges again. Repeated after a lost reply it is one walk more, which finds nothing. */
+export async function askForWalk(store: RedisStore, volume: string): Promise<number> {
+  return numberOf(await store.call('HINCRBY', new ClusterKeys(volume).options, 'walks', 1), 'HINCRBY')
 }
 
 /**

@@ -2,15 +2,28 @@
 import { isDeepStrictEqual } from 'node:util'
 import { RingfsError, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
-import type { ClusterView, Member, NodeState, RedisStore, RedisValue, RingContract } from './contract.js'
+import { systemClock, type Clock } from '../base/clock.js'
+import { ClockOffset, wallMs } from './clock-offset.js'
+import type {
+  ClusterSettings,
+  ClusterView,
+  Member,
+  NodeState,
+  RedisStore,
+  RedisValue,
+  RingContract,
+} from './contract.js'
 import { ClusterKeys } from './keys.js'
 import { VIEW } from './membership.js'
 import { arrayOf, numberOf, textOf } from './reply.js'
+import { decodeReport } from './report.js'
 import { buildRing, type RingMember } from './ring.js'
 
 export interface ClusterWatcher {
   /** What is known now; costs nothing. Ring and view belong together. */
-  current(): { readonly view: ClusterView; readonly ring: RingContract }
+  current(): CurrentRing
+  /** This machine's clock against that of Redis. */
+  readonly clockOffset: ClockOffset
   /** A view fetched after this call. Throws REDIS_UNREACHABLE; the old view stays then. */
   refresh(): Promise<ClusterView>
   /** Called after each change of the epoch. Answers a function that ends it. */
@@ -18,11 +31,22 @@ export interface ClusterWatcher {
   close(): void
 }
 
+export interface CurrentRing {
+  readonly view: ClusterView
+  readonly ring: RingContract
+  /**
+   * As `ring`, with the members that are leaving or were given up for the time being in their old places: its owners are
+   * those from before they left.
+   */
+  readonly former: RingContract
+}
+
 export interface WatchOptions {
   readonly volume: string
   readonly log: Log
   /** Default 2,000. */
   readonly intervalMs?: number
+  readonly clock?: Clock
 }
 
 const INTERVAL_MS = 2_000
@@ -41,23 +65,39 @@ export async function fetchView(
   store: RedisStore,
   volume: string,
   known: readonly string[] = [],
+  onTime: (redisMs: number) => void = () => undefined,
 ): Promise<ClusterView> {
-  const view = await fetchOnce(store, new ClusterKeys(volume), known)
+  const keys = new ClusterKeys(volume)
+  const view = await fetchOnce(store, keys, known, onTime)
   if (view.members.every((member) => known.includes(member.id))) return view
-  return fetchOnce(
-    store,
-    new ClusterKeys(volume),
-    view.members.map((member) => member.id),
-  )
+  const ids = view.members.map((member) => member.id)
+  return fetchOnce(store, keys, ids, () => undefined)
 }
 
-async function fetchOnce(store: RedisStore, keys: ClusterKeys, queuesOf: readonly string[]): Promise<ClusterView> {
+async function fetchOnce(
+  store: RedisStore,
+  keys: ClusterKeys,
+  queuesOf: readonly string[],
+  onTime: (redisMs: number) => void,
+): Promise<ClusterView> {
   const queues = queuesOf.map((id) => keys.queue(id))
   const reply = await store.run(VIEW, [...keys.membership, ...queues], [], { deadlineMs: FETCH_DEADLINE_MS })
-  const [epoch, members, lengths] = arrayOf(reply, 'view')
+  const [epoch, members, lengths, settings, now] = arrayOf(reply, 'view')
+  onTime(numberOf(now, 'view'))
   const lengthOf = new Map(arrayOf(lengths, 'view').map((length, i) => [queuesOf[i] ?? '', numberOf(length, 'view')]))
   const list = arrayOf(members, 'view').map((member) => parseMember(member, lengthOf))
-  return { epoch: numberOf(epoch, 'view'), members: list.sort((a, b) => (a.id < b.id ? -1 : 1)) }
+  return {
+    epoch: numberOf(epoch, 'view'),
+    members: list.sort((a, b) => (a.id < b.id ? -1 : 1)),
+    settings: parseSettings(settings),
+  }
+}
+
+function parseSettings(value: RedisValue | undefined): ClusterSettings {
+  const fields = arrayOf(value, 'view')
+  const number = (index: number): number => numberOf(fields[index], 'view')
+  const [suspectMs, downMs, outMs, healBytesPerS, walks] = [number(0), number(1), number(2), number(3), number(4)]
+  return { suspectMs, downMs, outMs, healBytesPerS, walks }
 }
 
 const STATES: readonly NodeState[] = ['joining', 'up', 'suspect', 'down', 'draining', 'gone']
@@ -73,6 +113,7 @@ function parseMember(value: RedisValue, queueLengths: ReadonlyMap<string, number
   const text = (index: number): string => textOf(fields[index], 'view')
   const [, totalBytes = 0, freeBytes = 0, chunks = 0] = text(7).split(' ').map(Number)
   const id = text(0)
+  const report = decodeReport(text(10))
   return {
     id,
     address: text(1),
@@ -86,24 +127,36 @@ function parseMember(value: RedisValue, queueLengths: ReadonlyMap<string, number
     chunks,
     silentMs: numberOf(fields[8], 'view'),
     queueLength: queueLengths.get(id) ?? 0,
+    isOut: text(9) === '1',
+    ...(report === undefined ? {} : { report }),
   }
 }
 
 /**
- * Who has a place on the ring. A node that is down keeps it: what it misses waits in its queue, and its chunks come back
- * with it. One that drains or is gone has none, one that joins has none yet.
+ * Who has a place on the ring. A node that is down keeps it for a while: what it misses waits in its queue, and its chunks
+ * come back with it. One that is out, drains or is gone has none, one that joins has none yet.
  */
 export function ringMembers(view: ClusterView): readonly RingMember[] {
   return view.members
-    .filter(({ state }) => state === 'up' || state === 'suspect' || state === 'down')
-    .map(({ id, weight, zone }) => ({ id, weight, zone }))
+    .filter(({ state, isOut }) => (state === 'up' || state === 'suspect' || state === 'down') && isOut !== true)
+    .map(placeOf)
+}
+
+function formerMembers(view: ClusterView): readonly RingMember[] {
+  return view.members.filter(({ state }) => state !== 'gone' && state !== 'joining').map(placeOf)
+}
+
+function placeOf({ id, weight, zone }: Member): RingMember {
+  return { id, weight, zone }
 }
 
 class Watcher implements ClusterWatcher {
   readonly #store: RedisStore
   readonly #options: WatchOptions
   readonly #listeners = new Set<(view: ClusterView) => void>()
-  #current: { readonly view: ClusterView; readonly ring: RingContract }
+  readonly clockOffset = new ClockOffset()
+  readonly #clock: Clock
+  #current: CurrentRing
   #timer: NodeJS.Timeout | undefined
   #fetching: Promise<ClusterView> | undefined
   #following: Promise<ClusterView> | undefined
@@ -112,7 +165,9 @@ class Watcher implements ClusterWatcher {
   constructor(store: RedisStore, options: WatchOptions) {
     this.#store = store
     this.#options = options
-    this.#current = { view: { epoch: -1, members: [] }, ring: buildRing([]) }
+    this.#clock = options.clock ?? systemClock
+    const none = buildRing([])
+    this.#current = { view: { epoch: -1, members: [] }, ring: none, former: none }
   }
 
   start(): void {
@@ -125,7 +180,7 @@ class Watcher implements ClusterWatcher {
     }, this.#options.intervalMs ?? INTERVAL_MS).unref()
   }
 
-  current(): { readonly view: ClusterView; readonly ring: RingContract } {
+  current(): CurrentRing {
     return this.#current
   }
 
@@ -148,20 +203,25 @@ class Watcher implements ClusterWatcher {
 
   async #fetchOnce(): Promise<ClusterView> {
     const known = this.#current.view.members.map((member) => member.id)
-    const view = await fetchView(this.#store, this.#options.volume, known)
+    const startMs = wallMs(this.#clock)
+    const onTime = (redisMs: number): void => this.clockOffset.note(startMs, wallMs(this.#clock), redisMs)
+    const view = await fetchView(this.#store, this.#options.volume, known, onTime)
     this.#accept(view)
     return view
   }
 
   #accept(view: ClusterView): void {
     if (this.#isClosed) return
-    const { view: old, ring } = this.#current
-    const members = ringMembers(view)
+    const { view: old, ring: oldRing, former: oldFormer } = this.#current
+    const [members, formers] = [ringMembers(view), formerMembers(view)]
     // Placing all tokens takes milliseconds, so it is not done when somebody is merely suspected.
-    const isSameRing = isDeepStrictEqual(members, ringMembers(old))
-    this.#current = { view, ring: isSameRing ? ring : buildRing(members) }
+    const ring = isDeepStrictEqual(members, ringMembers(old)) ? oldRing : buildRing(members)
+    const sameFormer = isDeepStrictEqual(formers, formerMembers(old))
+    const former = isDeepStrictEqual(members, formers) ? ring : sameFormer ? oldFormer : buildRing(formers)
+    this.#current = { view, ring, former }
     // The figures in the view change all the time; who is interested in them looks.
-    if (old.epoch === view.epoch && old.members.length === view.members.length) return
+    const isSame = old.epoch === view.epoch && old.settings?.walks === view.settings?.walks
+    if (isSame && old.members.length === view.members.length) return
     for (const listener of this.#listeners) listener(view)
   }
 

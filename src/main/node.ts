@@ -6,6 +6,8 @@ import { serveChunkNode } from '../chunk/node/server.js'
 import { ChunkService } from '../chunk/node/service.js'
 import { ChunkStore } from '../chunk/node/store.js'
 import { register, type Registration } from '../cluster/membership.js'
+import { NOTHING_HEALED } from '../cluster/report.js'
+import { Sight } from '../cluster/sight.js'
 import type { ClusterWatcher } from '../cluster/watcher.js'
 import type { RpcServer } from '../rpc/server.js'
 import { Closer } from './closer.js'
@@ -42,7 +44,9 @@ export async function startNode(volume: Volume, options: NodeOptions): Promise<R
     serveChunkNode(service.api, options.server)
     volume.peers.setLocal(data.nodeId, service.api)
     const address = await options.listen(options.server)
-    const { registration, lost } = await join(volume, { ...options, id: data.nodeId, address }, service.store)
+    const sight = watchPeers(volume, data.nodeId)
+    closer.add(() => sight.close())
+    const { registration, lost } = await join(volume, { ...options, id: data.nodeId, address }, service.store, sight)
     closer.add(() => registration.leave())
     const queue = consumeQueue(volume, data.nodeId, registration.incarnation, service.api)
     closer.add(queue.stop)
@@ -82,10 +86,23 @@ function everyNode(watcher: ClusterWatcher, chunkId: number): readonly string[] 
   return [...new Set([...ring.preference(chunkId), ...others])]
 }
 
+function watchPeers({ watcher, peers, log }: Volume, nodeId: string): Sight {
+  const sight = new Sight({
+    nodeId,
+    view: () => watcher.current().view,
+    ask: async (id, deadlineMs) => (await peers.get(id).info({ deadlineMs })).id,
+    clock: systemClock,
+    log,
+  })
+  sight.start()
+  return sight
+}
+
 async function join(
   volume: Volume,
   node: { readonly id: string; readonly address: string; readonly zone: string; readonly weight: number },
   store: ChunkStore,
+  sight: Sight,
 ): Promise<{ registration: Registration; lost: Promise<RingfsError> }> {
   let onLost: (error: RingfsError) => void = () => undefined
   const lost = new Promise<RingfsError>((resolve) => (onLost = resolve))
@@ -94,6 +111,7 @@ async function join(
     volume: volume.settings.name,
     identity: { id, address, zone, weight, pid: process.pid },
     space: () => ({ ...store.space(), chunks: store.chunks }),
+    report: () => ({ unreachable: sight.unreachable(), heal: NOTHING_HEALED }),
     log: volume.log,
     onLost,
   })

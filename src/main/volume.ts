@@ -10,6 +10,7 @@ import { ChunkClientImpl } from '../chunk/client/client.js'
 import type { Durability } from '../chunk/contract.js'
 import { WorkerPool } from '../chunk/pool.js'
 import { SharedBuffers } from '../chunk/shared-buffer.js'
+import { SharedClock } from '../cluster/clock-offset.js'
 import type { RedisStore, VolumeSettings } from '../cluster/contract.js'
 import { ReplicationQueue } from '../cluster/queue.js'
 import { connectRedis } from '../cluster/redis.js'
@@ -91,7 +92,9 @@ export async function openFiles(volume: Volume, options: FilesOptions = {}): Pro
   const { redis, settings, log, watcher, peers, pool, buffers, queue, metrics } = volume
   const { localNode, durability, readOnly = false, durableChanges = 'none', limits = {}, sessionTtlMs } = options
   const ttl = sessionTtlMs === undefined ? {} : { sessionTtlMs }
-  const meta = await openMeta(redis, settings, { log, reaps: !readOnly, ...ttl })
+  // File times and the order of chunks are the same whichever machine writes.
+  const clock = new SharedClock(systemClock, watcher.clockOffset)
+  const meta = await openMeta(redis, settings, { log, clock, reaps: !readOnly, ...ttl })
   const chunks = new ChunkClientImpl({
     volume: settings.uuid,
     replicas: settings.replicas,
@@ -115,7 +118,7 @@ export async function openFiles(volume: Volume, options: FilesOptions = {}): Pro
     limits,
     ...(durability === undefined ? {} : { durability }),
   }
-  const vfs = createVfs({ meta, chunks, clock: systemClock, log, metrics, ...mounted })
+  const vfs = createVfs({ meta, chunks, clock, log, metrics, ...mounted })
   // Who is to change nothing leaves tidying up to others.
   const janitor = readOnly ? undefined : new Janitor(meta, chunks, log)
   const close = async (): Promise<void> => {

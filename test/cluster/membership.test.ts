@@ -1,11 +1,20 @@
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
+import { systemClock } from '../../src/base/clock.js'
 import type { RingfsError } from '../../src/base/errors.js'
 import { silentLog } from '../../src/base/log.js'
 import type { Member, RedisStore } from '../../src/cluster/contract.js'
 import { ClusterKeys } from '../../src/cluster/keys.js'
-import { changeState, register, setMembershipTimes, type Registration } from '../../src/cluster/membership.js'
+import {
+  askForWalk,
+  changeState,
+  register,
+  setHealLimit,
+  setMembershipTimes,
+  type Registration,
+} from '../../src/cluster/membership.js'
 import { connectRedis } from '../../src/cluster/redis.js'
+import { NOTHING_HEALED } from '../../src/cluster/report.js'
 import { fetchView, watchView } from '../../src/cluster/watcher.js'
 import { startRedis } from '../helpers/redis.js'
 
@@ -52,7 +61,7 @@ t.test('membership', { timeout: 120_000 }, async (t) => {
   const store = await connectRedis(redis.url('v'), { log, replyTimeoutMs: 1_000 })
   t.teardown(() => store.close())
   const times = { suspectMs: 600, downMs: 1_500 }
-  for (const volume of ['a', 'b', 'c', 'd', 'e', 'f', 'g']) await setMembershipTimes(store, volume, times)
+  for (const volume of ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'k', 'l']) await setMembershipTimes(store, volume, times)
 
   t.test('a node registers, is up with its figures, and leaves at once', async (t) => {
     const node = new TestNode(store, 'a')
@@ -97,6 +106,61 @@ t.test('membership', { timeout: 120_000 }, async (t) => {
     )
     t.strictSame(watcher.current().ring.owners(5, 3), [node.id])
     await registration.leave()
+  })
+
+  t.test(
+    'who is down for long loses its place until its next heartbeat, but never more than half of all',
+    async (t) => {
+      await setMembershipTimes(store, 'k', { ...times, outMs: 2_000 })
+      const nodes = [0, 1, 2, 3].map(() => new TestNode(store, 'k'))
+      const registrations = await Promise.all(nodes.map((node) => node.join('h:1', 60_000)))
+      const watcher = await watchView(store, { volume: 'k', log, intervalMs: 100 })
+      t.teardown(() => watcher.close())
+      const beating = setInterval(() => void registrations[0]?.beat(), 100)
+      t.teardown(() => clearInterval(beating))
+      const out = (): number => watcher.current().view.members.filter((one) => one.isOut).length
+      await until('two of four are out', () => out() === 2)
+      await new Promise((resolve) => setTimeout(resolve, 1_000))
+      t.equal(out(), 2, 'half of them stay')
+      const { ring, former } = watcher.current()
+      t.equal(ring.preference(1).length, 2)
+      t.equal(former.preference(1).length, 4, 'who had their chunks before is known')
+      for (const registration of registrations) await registration.beat()
+      await until('all are back', () => watcher.current().ring.preference(1).length === 4)
+      t.equal(out(), 0)
+      clearInterval(beating)
+      await Promise.all(registrations.map((one) => one.leave()))
+    },
+  )
+
+  t.test('a node says of itself whom it does not reach and how far off its clock is', async (t) => {
+    const ahead = { ...systemClock, now: () => ({ sec: systemClock.now().sec + 7_200, nsec: 0 }) }
+    const heal = { ...NOTHING_HEALED, plan: 'p', walked: 3 }
+    const unreachable = [{ id: 'x', address: 'h:9', why: 'no answer', forMs: 5 }]
+    const registration = await register(store, {
+      volume: 'l',
+      identity: { id: 'n', address: 'h:1', zone: '', weight: 1, pid: 42 },
+      space: () => SPACE,
+      report: () => ({ unreachable, heal }),
+      log,
+      clock: { ...ahead, monotonicMs: () => systemClock.monotonicMs(), sleep: (ms) => systemClock.sleep(ms) },
+      beatIntervalMs: 60_000,
+      onLost: () => undefined,
+    })
+    await registration.beat()
+    const [member] = (await fetchView(store, 'l')).members
+    t.match(member?.report, { unreachable, heal })
+    const offMs = member?.report?.clockOffsetMs ?? 0
+    t.ok(Math.abs(offMs - 7_200_000) < 60_000, `${offMs} ms`)
+    await registration.leave()
+  })
+
+  t.test('settings reach everybody with the view', async (t) => {
+    await setHealLimit(store, 'l', 5_000_000)
+    t.equal(await askForWalk(store, 'l'), 1)
+    await t.rejects(setMembershipTimes(store, 'l', { ...times, outMs: 1 }), { code: 'USAGE' })
+    const { settings } = await fetchView(store, 'l')
+    t.strictSame(settings, { ...times, outMs: 300_000, healBytesPerS: 5_000_000, walks: 1 })
   })
 
   t.test('of two live processes with one identity the second is refused, and the first goes on', async (t) => {
@@ -178,10 +242,10 @@ t.test('membership', { timeout: 120_000 }, async (t) => {
 
   t.test('zones and weights that cannot be are USAGE errors', async (t) => {
     const identity = { id: 'x', address: 'h:1', zone: '', weight: 1, pid: 1 }
-    const options = { volume: 'i', space: () => SPACE, log, onLost: () => undefined }
+    const options = { volume: 'l', space: () => SPACE, log, onLost: () => undefined }
     for (const bad of [{ zone: 'a b' }, { weight: 0 }, { weight: NaN }, { weight: 1e9 }]) {
       await t.rejects(register(store, { ...options, identity: { ...identity, ...bad } }), { code: 'USAGE' })
     }
-    await t.rejects(setMembershipTimes(store, 'i', { suspectMs: 10, downMs: 5 }), { code: 'USAGE' })
+    await t.rejects(setMembershipTimes(store, 'l', { suspectMs: 10, downMs: 5 }), { code: 'USAGE' })
   })
 })

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Put before each script of membership. allow-oom: a Redis that is full must not make its nodes look dead; what these
 -- scripts write does not grow.
--- KEYS[1] members, KEYS[2] beats, KEYS[3] options: see keys.ts.
+-- KEYS[1] members, KEYS[2] beats, KEYS[3] options, KEYS[4] reports: see keys.ts.
 
 local function now_ms()
   local time = redis.call('TIME')
@@ -24,6 +24,8 @@ end
 
 local function suspect_ms() return option('suspectMs', 4000) end
 local function down_ms() return option('downMs', 15000) end
+-- Long enough for a reboot, so that it moves nothing.
+local function out_ms() return option('outMs', 300000) end
 local function epoch() return option('epoch', 0) end
 local function raise_epoch() return redis.call('HINCRBY', KEYS[3], 'epoch', 1) end
 
@@ -39,4 +41,14 @@ end
 
 local function write_beat(id, now, total, free, chunks)
   redis.call('HSET', KEYS[2], id, string.format('%.0f', now) .. ' ' .. total .. ' ' .. free .. ' ' .. chunks)
+end
+
+local function write_report(id, report)
+  if report ~= '' then redis.call('HSET', KEYS[4], id, report) end
+end
+
+-- Whether a member has a place on the ring: as ringMembers in watcher.ts.
+local function on_ring(member)
+  local state = member.state
+  return (state == 'up' or state == 'suspect' or state == 'down') and member.out ~= '1'
 end

@@ -19,6 +19,7 @@ write_member(id, {
   incarnation = incarnation,
   state = (old and old.state == 'draining') and 'draining' or 'joining',
   left = '',
+  out = '',
 })
 raise_epoch()
 return {'ok'}

@@ -5,6 +5,7 @@ if member.state == ARGV[2] then return {1, member.state} end
 for i = 3, #ARGV do
   if member.state == ARGV[i] then
     member.state = ARGV[2]
+    member.out = ''
     write_member(ARGV[1], member)
     raise_epoch()
     return {1, member.state}

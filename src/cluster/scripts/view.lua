@@ -1,8 +1,9 @@
 -- The tick: judges who is silent for too long, then tells all. Run by every node and client, every few seconds.
--- KEYS from the fourth on: queues of nodes.
--- -> {epoch, {{id, address, zone, weight, state, pid, incarnation, beat, silent ms}…}, {queue length…}}
+-- KEYS from the fifth on: queues of nodes.
+-- -> {epoch, {{id, address, zone, weight, state, pid, incarnation, beat, silent ms, out, report}…}, {queue length…},
+--     {suspect ms, down ms, out ms, heal bytes/s, walks}, Redis time (ms)}
 local now = now_ms()
-local suspect, down = suspect_ms(), down_ms()
+local suspect, down, out = suspect_ms(), down_ms(), out_ms()
 -- Not written each time: views are fetched often, and this goes to the append-only file.
 local tick_ms = math.min(1000, suspect / 4)
 local since_tick = now - option('tick', 0)
@@ -16,25 +17,48 @@ local function judged(state, silent)
   return state
 end
 
-local changed = false
-local members = {}
+local ids, members, silences = {}, {}, {}
+local placed, inside = 0, 0
 local all = redis.call('HGETALL', KEYS[1])
 for i = 1, #all, 2 do
   local id, member = all[i], cjson.decode(all[i + 1])
-  local state = judged(member.state, silence_ms(id, now))
+  ids[#ids + 1] = id
+  members[id] = member
+  silences[id] = silence_ms(id, now)
+  local state = member.state
+  if state == 'up' or state == 'suspect' or state == 'down' then placed = placed + 1 end
+  if on_ring(member) then inside = inside + 1 end
+end
+
+local changed = {}
+for _, id in ipairs(ids) do
+  local member = members[id]
+  local state = judged(member.state, silences[id])
   if state ~= member.state then
     member.state = state
-    write_member(id, member)
-    changed = true
+    changed[id] = true
   end
+  -- At least half of the nodes stay: what takes so many away at once brings them back at once, and the rest could not hold
+  -- their chunks.
+  if member.state == 'down' and member.out ~= '1' and silences[id] > out and (inside - 1) * 2 >= placed then
+    member.out = '1'
+    inside = inside - 1
+    changed[id] = true
+  end
+end
+for id in pairs(changed) do write_member(id, members[id]) end
+if next(changed) then raise_epoch() end
+
+local list = {}
+for i, id in ipairs(ids) do
+  local member = members[id]
   local beat = redis.call('HGET', KEYS[2], id) or '0 0 0 0'
-  members[#members + 1] = {
-    id, member.address, member.zone, member.weight, state, member.pid, member.incarnation, beat,
-    math.max(0, now - beat_ms(id)),
+  list[i] = {
+    id, member.address, member.zone, member.weight, member.state, member.pid, member.incarnation, beat,
+    math.max(0, now - beat_ms(id)), member.out or '', redis.call('HGET', KEYS[4], id) or '',
   }
 end
-if changed then raise_epoch() end
 
 local lengths = {}
-for i = 4, #KEYS do lengths[#lengths + 1] = redis.call('XLEN', KEYS[i]) end
-return {epoch(), members, lengths}
+for i = 5, #KEYS do lengths[#lengths + 1] = redis.call('XLEN', KEYS[i]) end
+return {epoch(), list, lengths, {suspect, down, out, option('healBytesPerS', 0), option('walks', 0)}, now}

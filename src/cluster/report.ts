@@ -1,0 +1,56 @@
+/** What a node says of itself with each heartbeat, as JSON in {v}:c:reports. Written by other versions, too: unknown is ignored. */
+import { z } from 'zod'
+import type { NodeReport } from './contract.js'
+
+/** Of a cluster in which nobody reaches anybody, the first so many are named. */
+export const UNREACHABLE_MAX = 32
+
+const count = z.number().nonnegative().catch(0)
+
+const reportSchema = z.object({
+  clockOffsetMs: z.number().catch(0),
+  unreachable: z
+    .array(z.object({ id: z.string(), address: z.string(), why: z.string(), forMs: count }))
+    .max(UNREACHABLE_MAX)
+    .catch([]),
+  heal: z
+    .object({
+      plan: z.string(),
+      walked: count,
+      isDone: z.boolean(),
+      queued: count,
+      surplus: count,
+      copied: count,
+      copiedBytes: count,
+      retired: count,
+      bytesPerS: count,
+    })
+    .catch(() => NOTHING_HEALED),
+})
+
+export const NOTHING_HEALED: NodeReport['heal'] = {
+  plan: '',
+  walked: 0,
+  isDone: false,
+  queued: 0,
+  surplus: 0,
+  copied: 0,
+  copiedBytes: 0,
+  retired: 0,
+  bytesPerS: 0,
+}
+
+export function encodeReport(report: NodeReport): string {
+  return JSON.stringify({ ...report, unreachable: report.unreachable.slice(0, UNREACHABLE_MAX) })
+}
+
+/** undefined: there is none, or none that can be read. */
+export function decodeReport(text: string): NodeReport | undefined {
+  if (text === '') return undefined
+  try {
+    const parsed = reportSchema.safeParse(JSON.parse(text))
+    return parsed.success ? parsed.data : undefined
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,145 @@
+/**
+ * Whom this node reaches: every other member is asked directly, so that a node which reaches Redis but not its peers (a wrong
+ * advertised address, a firewall, a one-way partition) is seen and named. Says nothing about who is alive: that is
+ * membership's business, and a node that only we cannot reach is not dead.
+ *
+ *   seen --two failures in a row--> unreachable --an answer--> seen
+ */
+import type { Clock } from '../base/clock.js'
+import { messageOf } from '../base/errors.js'
+import type { Log } from '../base/log.js'
+import type { ClusterView, Member, Unreachable } from './contract.js'
+
+export interface SightOptions {
+  readonly nodeId: string
+  readonly view: () => ClusterView
+  /** Asks a member who it is. Answers the id of whoever answers there; rejects when nobody does in time. */
+  readonly ask: (nodeId: string, deadlineMs: number) => Promise<string>
+  readonly clock: Clock
+  readonly log: Log
+  readonly random?: () => number
+  /** Default 1,000. */
+  readonly intervalMs?: number
+}
+
+const INTERVAL_MS = 1_000
+const DEADLINE_MS = 2_000
+const FAILURES = 2
+/** In a round: with more members each is asked less often. */
+const ASKED_MAX = 16
+
+interface Trouble {
+  failures: number
+  readonly sinceMs: number
+  why: string
+}
+
+export class Sight {
+  readonly #options: SightOptions
+  readonly #troubles = new Map<string, Trouble>()
+  #next = 0
+  #timer: NodeJS.Timeout | undefined
+  #isClosed = false
+
+  constructor(options: SightOptions) {
+    this.#options = options
+  }
+
+  start(): void {
+    if (this.#isClosed) return
+    const { intervalMs = INTERVAL_MS, random = Math.random } = this.#options
+    this.#timer = setTimeout(
+      () => {
+        void this.look().finally(() => this.start())
+      },
+      intervalMs * (0.75 + random() / 2),
+    ).unref()
+  }
+
+  close(): void {
+    this.#isClosed = true
+    clearTimeout(this.#timer)
+  }
+
+  /** One round. Never rejects. */
+  async look(): Promise<void> {
+    const others = this.#others()
+    for (const id of this.#troubles.keys()) if (!others.some((one) => one.id === id)) this.#troubles.delete(id)
+    const asked = others.length <= ASKED_MAX ? others : this.#someOf(others)
+    await Promise.all(asked.map((member) => this.#ask(member)))
+  }
+
+  /** Who answers nobody is down, and needs no naming. */
+  #others(): readonly Member[] {
+    const { view, nodeId } = this.#options
+    return view().members.filter(({ id, state }) => id !== nodeId && state !== 'gone' && state !== 'down')
+  }
+
+  #someOf(others: readonly Member[]): readonly Member[] {
+    const start = this.#next % others.length
+    this.#next = start + ASKED_MAX
+    return [...others.slice(start), ...others.slice(0, start)].slice(0, ASKED_MAX)
+  }
+
+  async #ask({ id, address }: Member): Promise<void> {
+    try {
+      const answered = await this.#options.ask(id, DEADLINE_MS)
+      if (answered === id) this.#seen(id)
+      else this.#failed(id, `at ${address} answers node ${answered}: a wrong advertised address`)
+    } catch (error) {
+      this.#failed(id, messageOf(error))
+    }
+  }
+
+  #seen(id: string): void {
+    const trouble = this.#troubles.get(id)
+    this.#troubles.delete(id)
+    if (trouble !== undefined && trouble.failures >= FAILURES)
+      this.#options.log.info({ peer: id }, 'node reached again')
+  }
+
+  #failed(id: string, why: string): void {
+    const trouble = this.#troubles.get(id) ?? { failures: 0, sinceMs: this.#options.clock.monotonicMs(), why }
+    this.#troubles.set(id, trouble)
+    trouble.failures++
+    trouble.why = why
+    if (trouble.failures === FAILURES) this.#options.log.warn({ peer: id, why }, 'node cannot be reached from here')
+  }
+
+  unreachable(): readonly Unreachable[] {
+    const nowMs = this.#options.clock.monotonicMs()
+    return this.#others().flatMap(({ id, address }) => {
+      const trouble = this.#troubles.get(id)
+      if (trouble === undefined || trouble.failures < FAILURES) return []
+      return [{ id, address, why: trouble.why, forMs: Math.round(nowMs - trouble.sinceMs) }]
+    })
+  }
+}
+
+/** In words, for `ringfs status`: who cannot reach whom, and what that looks like. */
+export function sightProblems({ members }: ClusterView): readonly string[] {
+  const told = members.filter(({ state }) => state === 'up' || state === 'suspect' || state === 'draining')
+  return told.flatMap((target) => {
+    const blind = told.flatMap((from) => {
+      const seen = from.report?.unreachable.find(({ id }) => id === target.id)
+      return seen === undefined || from.silentMs > STALE_MS ? [] : [{ from, seen }]
+    })
+    const [first] = blind
+    if (first === undefined) return []
+    const others = told.filter(({ id }) => id !== target.id).length
+    if (blind.length === others && others > 1) {
+      return [
+        `no node reaches ${target.id} at ${target.address}, though it has reached Redis: is its --advertise address right, ` +
+          `and its port open? (${first.seen.why})`,
+      ]
+    }
+    return blind.map(({ from, seen }) => {
+      const back = target.report?.unreachable.some(({ id }) => id === from.id) === true
+      const how = back ? 'nor the other way round' : 'one way only'
+      return `${from.id} does not reach ${target.id} at ${seen.address} (${how}): ${seen.why}`
+    })
+  })
+}
+
+/** What a silent node said last is no news. */
+const STALE_MS = 10_000
