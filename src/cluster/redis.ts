@@ -59,6 +59,13 @@ export async function connectRedis(url: MetaUrl, options: ConnectOptions): Promi
   }
 }
 
+function doubtful(address: string, what: string, cause: unknown): RingfsError {
+  const message =
+    `Redis at ${address} gave no reply to ${what} and refused to repeat it (${messageOf(cause)}): ` +
+    'whether it was carried out is not known'
+  return new RingfsError('REDIS_UNREACHABLE', message, { cause })
+}
+
 /** The deadline ended an attempt. What an earlier attempt met tells more. */
 class LateError extends LinkLostError {}
 
@@ -216,6 +223,7 @@ class ClusterStore implements RedisStore {
     let target: Target | undefined
     let last: unknown
     let failure = failed
+    let mayHaveRun = false
     for (let attempt = 0; ; attempt++) {
       if (this.#isClosed) throw new RingfsError('CANCELLED', 'the connection to Redis was closed')
       if (failure === undefined) {
@@ -239,7 +247,10 @@ class ClusterStore implements RedisStore {
         call.timer.errors++
         this.#retries++
       }
+      // A refusal says nothing of an earlier attempt that may have run: it must not be taken for 'nothing was done'.
+      if (mayHaveRun && (kind === 'full' || kind === 'refused')) throw doubtful(address, call.what, error)
       if (kind === 'full' || kind === 'auth' || kind === 'refused') throw finalError(kind, error, address, call.what)
+      mayHaveRun ||= kind === 'lost'
       if (this.#clock.monotonicMs() >= deadline) throw this.#unreachable(call.timeoutMs, telling(error, last))
       last = error
       target = await this.#recover(verdict, call.slot, target, call.script, attempt, deadline)

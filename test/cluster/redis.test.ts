@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { PosixError } from '../../src/base/errno.js'
+import { MIB } from '../../src/base/limits.js'
 import { silentLog } from '../../src/base/log.js'
 import { connectRedis } from '../../src/cluster/redis.js'
 import { makeScript } from '../../src/cluster/script.js'
@@ -123,6 +124,22 @@ t.test('one master', { timeout: 90_000 }, async (t) => {
     t.equal(await store.call('DEL', '{o}old'), 1)
     await redis.command(0, 'CONFIG', 'SET', 'maxmemory', 0)
     await store.call('SET', '{o}x', 'y')
+  })
+
+  t.test('a repeat that is refused says nothing of the attempt whose reply was lost', async (t) => {
+    const fill = makeScript('fill', "return redis.call('SET', KEYS[1], string.rep('x', ARGV[1]))")
+    await store.run(fill, ['{o}big'], [1])
+    const used = /used_memory:(\d+)/.exec(String(await redis.command(0, 'INFO', 'memory')))?.[1]
+    await redis.command(0, 'CONFIG', 'SET', 'maxmemory', Number(used) + MIB)
+    redis.pause(0)
+    const call = store.run(fill, ['{o}big'], [4 * MIB])
+    const ended = t.rejects(call, { code: 'REDIS_UNREACHABLE', message: /whether it was carried out is not known/ })
+    await new Promise((resolve) => setTimeout(resolve, 2_500))
+    redis.resume(0)
+    await ended
+    t.equal(await store.call('STRLEN', '{o}big'), 4 * MIB, 'it was')
+    await store.call('DEL', '{o}big')
+    await redis.command(0, 'CONFIG', 'SET', 'maxmemory', 0)
   })
 
   t.test('a closed store refuses calls', async (t) => {
