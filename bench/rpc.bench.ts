@@ -12,12 +12,13 @@ import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { MIB } from '../src/base/limits.js'
 import { RpcChannel } from '../src/rpc/channel.js'
+import { KeyRing } from '../src/rpc/key-ring.js'
 import { CHUNK_GET, CHUNK_PUT } from '../src/rpc/messages-chunk.js'
 import { FILE_STAT } from '../src/rpc/messages-file.js'
 import { RpcServer } from '../src/rpc/server.js'
 
 const SECONDS = 1.5
-const KEY = Buffer.from('the key of a benchmark')
+const KEY = KeyRing.of(Buffer.from('the key of a benchmark'))
 const CALL = { deadlineMs: 60_000 }
 
 async function serve(address: string, key: string): Promise<void> {

@@ -27,6 +27,11 @@ export function byteSize(text: string): number {
   throw new InvalidArgumentError('Give a size like 4M or 4194304.')
 }
 
+/** As byteSize, or 0. */
+export function byteSizeOrNone(text: string): number {
+  return text === '0' ? 0 : byteSize(text)
+}
+
 /** Options of `ringfs` itself, or of how the process runs: not offered a second time. */
 const COMMON: ReadonlySet<string> = new Set(['key-file', 'log-level'])
 

@@ -2,7 +2,7 @@ import { Command } from 'commander'
 import { SMALL_CHUNK_BYTES } from '../base/limits.js'
 import { connectRedis } from '../cluster/redis.js'
 import { formatVolume, type FormatOptions } from '../meta/format.js'
-import { byteSize, integer } from './arguments.js'
+import { byteSize, byteSizeOrNone, integer } from './arguments.js'
 import { logOf, print, type CommonOptions, type Surroundings } from './surroundings.js'
 import { urlOf } from './target.js'
 import { humanBytes } from './units.js'
@@ -34,7 +34,11 @@ export function formatCommand(surroundings: Surroundings): Command {
     .option('--partitions <n>', 'shares of the metadata, to spread over Redis masters (default: 256)', integer(1))
     .option('--chunk-size <bytes>', `largest chunk, ${SMALL_CHUNK_BYTES / 1024}K to 4M (default: 4M)`, byteSize)
     .option('--meta-replicas <n>', 'Redis replicas that fsync waits for (default: 0)', integer(0))
-    .option('--inline-bytes <bytes>', 'files up to this length are kept in Redis; 0: none (default: 16K)', byteSize)
+    .option(
+      '--inline-bytes <bytes>',
+      'files up to this length are kept in Redis; 0: none (default: 16K)',
+      byteSizeOrNone,
+    )
     .option('--inline-budget <bytes>', 'how much of them there may be, in all (default: 256M)', byteSize)
     .addHelpText('after', EXAMPLES)
     .action(async (url: string, _options: Options, command: Command) => {

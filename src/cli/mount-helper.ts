@@ -110,7 +110,7 @@ async function mountVolume(surroundings: Surroundings, { source, dir, options, f
   const url = await sourceUrl(surroundings, source, options)
   const mountpoint = await resolveMountpoint(dir)
   if (fake) return `${source} would be mounted at ${mountpoint}`
-  const told = await detachMount(surroundings, url, mountpoint, withSource(options, source), false)
+  const told = await detachMount(surroundings, url, mountpoint, withSource(options, source))
   return `volume ${told.volume} is mounted at ${told.mountpoint}; process ${told.pid}, log in ${told.logFile ?? ''}`
 }
 
@@ -133,7 +133,7 @@ async function mountDataFolder(surroundings: Surroundings, request: Request): Pr
   const { inherited, runFolder } = surroundings.environment
   if (readRunFiles(runFolder).some((run) => run.dataDir === folders.root)) {
     const url = await sourceUrl(surroundings, source, options)
-    const told = await detachMount(surroundings, url, mountpoint, options, false)
+    const told = await detachMount(surroundings, url, mountpoint, options)
     return `volume ${told.volume} is mounted again at ${told.mountpoint}; process ${told.pid}, log in ${told.logFile ?? ''}`
   }
   const words = ['up', mountpoint, '--data', folders.root, '--ready-pipe', ...mountWords(options)]

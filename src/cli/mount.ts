@@ -56,6 +56,7 @@ async function here(surroundings: Surroundings, source: string, mountpoint: stri
   try {
     const set = mountOptionsOf(options)
     const common = commonOf(options, set)
+    const log = logOf(surroundings, common, options.readyPipe === true ? 'info' : 'warn')
     // In the background the URL comes through the environment: it holds a password.
     const isHandedOn = options.readyPipe === true && metaUrl !== undefined
     await runMount(
@@ -65,8 +66,8 @@ async function here(surroundings: Surroundings, source: string, mountpoint: stri
         mountpoint,
         runFolder,
         retryMs: retryMsOf(set),
-        key: keyOf(surroundings, common),
-        log: logOf(surroundings, common, options.readyPipe === true ? 'info' : 'warn'),
+        key: keyOf(surroundings, common, log),
+        log,
       },
       stopped,
       (ready) => {
@@ -91,7 +92,16 @@ async function inBackground(
 ): Promise<void> {
   const set = mountOptionsOf(options)
   const url = await sourceUrl(surroundings, source, set)
-  tell(surroundings, options, await detachMount(surroundings, url, mountpoint, set, options.debug === true))
+  tell(surroundings, options, await detachMount(surroundings, url, mountpoint, set, commonWords(options)))
+}
+
+/** Options of `ringfs` itself, for a process of ours. */
+function commonWords({ debug, keyFile, logLevel }: CommonOptions): readonly string[] {
+  return [
+    ...(debug === true ? ['--debug'] : []),
+    ...(keyFile === undefined ? [] : ['--key-file', keyFile]),
+    ...(logLevel === undefined ? [] : ['--log-level', logLevel]),
+  ]
 }
 
 interface Told extends MountReady {
@@ -114,13 +124,13 @@ export async function detachMount(
   url: MetaUrl,
   mountpoint: string,
   options: MountOptionSet,
-  debug: boolean,
+  more: readonly string[] = [],
 ): Promise<Told> {
   const { inherited, logFolder } = surroundings.environment
   const logFile = resolve(options.logFile ?? join(logFolder, logName(url.volume, mountpoint)))
   const env = { ...inherited, RINGFS_META: formatMetaUrl(url) }
-  const words = ['mount', 'RINGFS_META', mountpoint, '--ready-pipe', ...mountWords(options)]
-  const ready = await detach({ words: debug ? [...words, '--debug'] : words, env, logFile, schema: readySchema })
+  const words = ['mount', 'RINGFS_META', mountpoint, '--ready-pipe', ...mountWords(options), ...more]
+  const ready = await detach({ words, env, logFile, schema: readySchema })
   return { ...ready, logFile }
 }
 

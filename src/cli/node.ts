@@ -49,6 +49,7 @@ async function node(surroundings: Surroundings, options: Options): Promise<void>
   const { stopped } = stopSignal()
   const stop = supervised ? Promise.race([stopped, inputEnd()]) : stopped
   const url = options.meta ?? surroundings.environment.metaUrl
+  const log = logOf(surroundings, options, 'info')
   try {
     if (url === undefined) throw new RingfsError('USAGE', 'which volume? Give --meta URL, or set RINGFS_META')
     await runNode(
@@ -56,8 +57,8 @@ async function node(surroundings: Surroundings, options: Options): Promise<void>
         ...options,
         url: urlOf(surroundings, url),
         folder: options.data,
-        key: keyOf(surroundings, options),
-        log: logOf(surroundings, options, 'info'),
+        key: keyOf(surroundings, options, log),
+        log,
       },
       stop,
       ({ id, address }) => {

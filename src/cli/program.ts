@@ -6,6 +6,7 @@ import { downCommand } from './down.js'
 import { registerFileCommands } from './files/index.js'
 import { formatCommand } from './format.js'
 import { installMountHelperCommand } from './install-mount-helper.js'
+import { keyCommand } from './key.js'
 import { mountCommand } from './mount.js'
 import { nodeCommand } from './node.js'
 import { openVfs } from './open-vfs.js'
@@ -17,7 +18,7 @@ import { upCommand } from './up.js'
 
 const COMMANDS = [
   ...[upCommand, downCommand, formatCommand, nodeCommand, mountCommand, umountCommand, statusCommand],
-  ...[statsCommand, benchCommand, installMountHelperCommand],
+  ...[statsCommand, benchCommand, keyCommand, installMountHelperCommand],
 ]
 
 const EXAMPLES = `

@@ -1,8 +1,10 @@
 /** What every command is given: the surroundings as src/main read them, and where to write. */
 import { createLog, type Log } from '../base/log.js'
 import { abandonMount } from '../fuse/unmount.js'
-import { readKeyFile, type Environment } from '../main/environment.js'
+import type { Environment } from '../main/environment.js'
+import { watchKeyFile } from '../main/key-file.js'
 import type { Haste } from '../main/stop-signal.js'
+import type { KeyRing } from '../rpc/key-ring.js'
 
 export interface Surroundings {
   readonly environment: Environment
@@ -34,10 +36,10 @@ export function logOf(surroundings: Surroundings, options: CommonOptions, level:
   return createLog(asked ?? level)
 }
 
-/** --key-file, else RINGFS_KEY_FILE, else none. */
-export function keyOf(surroundings: Surroundings, options: CommonOptions): Buffer | undefined {
+/** --key-file, else RINGFS_KEY_FILE, else none. Errors: those of watchKeyFile. */
+export function keyOf(surroundings: Surroundings, options: CommonOptions, log: Log): KeyRing | undefined {
   const file = options.keyFile ?? surroundings.environment.keyFile
-  return file === undefined ? undefined : readKeyFile(file)
+  return file === undefined ? undefined : watchKeyFile(file, log)
 }
 
 /** What a process with a mount does just before it ends without order: no dead mount is left. */

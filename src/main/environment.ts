@@ -52,15 +52,6 @@ function logFolder(xdg: string | undefined): string {
   return join(homedir(), '.local', 'state', 'ringfs')
 }
 
-/** Errors: RingfsError USAGE. The key's length is checked where it is used. */
-export function readKeyFile(file: string): Buffer {
-  try {
-    return Buffer.from(readFileSync(file, 'utf8').trim())
-  } catch (error) {
-    throw new RingfsError('USAGE', `the cluster key cannot be read: ${messageOf(error)}`, { cause: error })
-  }
-}
-
 const OTHERS = 0o007
 
 /** A file with one password. Errors: RingfsError USAGE, also when any user could read it. */

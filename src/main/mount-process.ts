@@ -4,6 +4,8 @@ import { RingfsError, hasCode, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import type { MetaUrl } from '../cluster/url.js'
 import type { DriverName } from '../fuse/driver.js'
+import type { KeyRing } from '../rpc/key-ring.js'
+import { checkKey } from './key-check.js'
 import { Closer } from './closer.js'
 import { startMount, type MountSettings } from './mounting.js'
 import { socketOfProcess } from './sockets.js'
@@ -15,7 +17,7 @@ export interface MountProcessOptions extends MountSettings {
   readonly runFolder: string
   /** How long a Redis that cannot be reached is waited for. */
   readonly retryMs: number
-  readonly key?: Buffer | undefined
+  readonly key?: KeyRing | undefined
   readonly log: Log
 }
 
@@ -38,6 +40,7 @@ export async function runMount(
   await closer.orClose(async () => {
     const volume = await openWhenThere(options, stop)
     closer.add(() => volume.close())
+    await checkKey(volume.watcher.current().view.members, options.key)
     const mount = await startMount(volume, { ...options, socket: socketOfProcess(runFolder), dataDir: null })
     closer.add(() => mount.stop())
     onReady({ volume: url.volume, mountpoint: mount.mountpoint, driver: mount.driver })

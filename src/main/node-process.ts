@@ -2,8 +2,10 @@
 import { RingfsError } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import type { MetaUrl } from '../cluster/url.js'
+import type { KeyRing } from '../rpc/key-ring.js'
 import { RpcServer } from '../rpc/server.js'
 import { Closer } from './closer.js'
+import { checkKey } from './key-check.js'
 import { startNode } from './node.js'
 import { openVolume } from './volume.js'
 
@@ -16,7 +18,7 @@ export interface NodeProcessOptions {
   readonly advertise?: string | undefined
   readonly zone: string
   readonly weight: number
-  readonly key?: Buffer | undefined
+  readonly key?: KeyRing | undefined
   readonly log: Log
 }
 
@@ -37,6 +39,7 @@ export async function runNode(
   await closer.orClose(async () => {
     const volume = await openVolume(url, { log, key })
     closer.add(() => volume.close())
+    await checkKey(volume.watcher.current().view.members, key)
     const server = new RpcServer({ log, memory: volume.buffers, ...(key && { key }) })
     const node = await startNode(volume, {
       ...options,

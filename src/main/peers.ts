@@ -9,6 +9,7 @@ import { remoteChunkNode } from '../chunk/remote.js'
 import type { SharedBuffers } from '../chunk/shared-buffer.js'
 import type { ClusterWatcher } from '../cluster/watcher.js'
 import { RpcChannel } from '../rpc/channel.js'
+import type { KeyRing } from '../rpc/key-ring.js'
 
 interface Peer {
   readonly channel: RpcChannel
@@ -18,7 +19,7 @@ interface Peer {
 export class Peers {
   readonly #watcher: ClusterWatcher
   readonly #buffers: SharedBuffers
-  readonly #key: Buffer | undefined
+  readonly #key: KeyRing | undefined
   readonly #metrics: Metrics
   readonly #peers = new Map<string, Peer>()
   readonly #nearby = new Map<string, (node: ChunkNodeApi) => ChunkNodeApi>()
@@ -26,7 +27,7 @@ export class Peers {
   #local: { readonly id: string; readonly node: ChunkNodeApi } | undefined
 
   /** `buffers`: where what is read from them lands. */
-  constructor(watcher: ClusterWatcher, buffers: SharedBuffers, key: Buffer | undefined, metrics = new Metrics()) {
+  constructor(watcher: ClusterWatcher, buffers: SharedBuffers, key: KeyRing | undefined, metrics = new Metrics()) {
     this.#watcher = watcher
     this.#buffers = buffers
     this.#key = key

@@ -20,6 +20,7 @@ import type { MetaStore } from '../meta/contract.js'
 import { openMeta } from '../meta/engine.js'
 import { loadVolume } from '../meta/format.js'
 import type { VfsContract } from '../vfs/contract.js'
+import type { KeyRing } from '../rpc/key-ring.js'
 import { createVfs, type VfsLimits, type VfsOptions } from '../vfs/vfs.js'
 import { Closer } from './closer.js'
 import { Janitor } from './janitor.js'
@@ -27,8 +28,8 @@ import { Peers } from './peers.js'
 
 export interface VolumeOptions {
   readonly log: Log
-  /** The cluster key, for nodes on other machines. */
-  readonly key?: Buffer | undefined
+  /** The cluster keys, for nodes on other machines. */
+  readonly key?: KeyRing | undefined
   readonly threads?: number
 }
 

@@ -9,16 +9,17 @@
  */
 import type { Socket } from 'node:net'
 import { systemClock, type Clock } from '../base/clock.js'
-import { RingfsError, messageOf } from '../base/errors.js'
+import { RingfsError, hasCode, messageOf } from '../base/errors.js'
 import { RpcConnection, type RpcCallOptions, type RpcReply } from './client.js'
 import { join } from './frame.js'
+import { KeyRing } from './key-ring.js'
 import { CLIENT_LIMITS, type ClientLimits } from './limits.js'
 import { PING, type Method } from './method.js'
-import { dial, type DialOptions } from './transport.js'
+import { dial, keyIdOf, type DialOptions } from './transport.js'
 
 export interface ChannelOptions {
-  /** Cluster key; needed by every TCP listener that has one. */
-  readonly key?: Buffer
+  /** Cluster keys; one that it has is needed by every TCP listener that has any. */
+  readonly key?: KeyRing
   readonly limits?: Partial<ClientLimits>
   readonly clock?: Clock
   /** 0 to below 1, for jitter. */
@@ -36,11 +37,16 @@ export interface TypedReply<Reply> {
 export class RpcChannel {
   readonly target: string
   readonly #limits: ClientLimits
-  readonly #key: Buffer | null
+  readonly #key: KeyRing | null
+  readonly #unwatchKeys: () => void
   readonly #clock: Clock
   readonly #random: () => number
   readonly #dial: (target: string, options: DialOptions) => Promise<Socket>
   #connection: RpcConnection | null = null
+  /** The key that it was made with. */
+  #keyId: string | null = null
+  #isRenewing = false
+  #renewTimer: NodeJS.Timeout | null = null
   #dialling: Promise<RpcConnection> | null = null
   #failures = 0
   #notBeforeMs = 0
@@ -53,6 +59,7 @@ export class RpcChannel {
     this.target = target
     this.#limits = { ...CLIENT_LIMITS, ...options.limits }
     this.#key = options.key ?? null
+    this.#unwatchKeys = this.#key?.onChange(() => this.#keysChanged()) ?? (() => undefined)
     this.#clock = options.clock ?? systemClock
     this.#random = options.random ?? Math.random
     this.#dial = options.dial ?? dial
@@ -119,6 +126,8 @@ export class RpcChannel {
   /** New calls fail; those outstanding may finish. */
   async close(): Promise<void> {
     this.#closed = true
+    this.#unwatchKeys()
+    if (this.#renewTimer !== null) clearTimeout(this.#renewTimer)
     await this.#dialling?.catch(() => undefined)
     this.#connection?.close()
   }
@@ -131,18 +140,70 @@ export class RpcChannel {
     )
     this.#failures = 0
     this.#lastFailure = null
+    const connection = this.#adopt(socket)
+    if (this.#closed) connection.close()
+    else this.#renewSoon()
+    return connection
+  }
+
+  #adopt(socket: Socket): RpcConnection {
     this.generation++
     const connection = new RpcConnection(socket, this.target, this.#limits, () => {
       if (this.#connection === connection) this.#connection = null
     })
     this.#connection = connection
-    if (this.#closed) connection.close()
+    this.#keyId = keyIdOf(socket)
     return connection
+  }
+
+  #keysChanged(): void {
+    this.#lastFailure = null
+    this.#failures = 0
+    void this.#renew()
+  }
+
+  get #isOutdated(): boolean {
+    return this.#connection !== null && this.#keyId !== null && this.#keyId !== this.#key?.newest?.id
+  }
+
+  /** The peer did not know the newest key, or it is newer than the connection: asked again now and then. */
+  #renewSoon(): void {
+    if (!this.#isOutdated || this.#closed || this.#renewTimer !== null) return
+    this.#renewTimer = setTimeout(() => {
+      this.#renewTimer = null
+      void this.#renew()
+    }, this.#limits.keyRetryMs).unref()
+  }
+
+  /**
+   * From a connection with an older key to one with the newest. Calls go over the old one until the new one is there, and
+   * those on their way then end on the old one: none fails, and none waits.
+   */
+  async #renew(): Promise<void> {
+    const old = this.#connection
+    const newest = this.#key?.newest
+    if (!this.#isOutdated || this.#isRenewing || old === null || newest === undefined) return
+    this.#isRenewing = true
+    try {
+      const timeoutMs = this.#limits.connectTimeoutMs
+      const socket = await this.#dial(this.target, { key: new KeyRing([newest]), timeoutMs })
+      if (this.#closed || this.#connection !== old) socket.destroy()
+      else {
+        this.#adopt(socket)
+        old.close()
+      }
+    } catch {
+      // The old one is as good as before.
+    } finally {
+      this.#isRenewing = false
+      this.#renewSoon()
+    }
   }
 
   #backOff(error: unknown): RingfsError {
     const failure = error instanceof RingfsError ? error : new RingfsError('NODE_UNREACHABLE', messageOf(error))
-    const fullMs = Math.min(this.#limits.backoffMaxMs, this.#limits.backoffMinMs * 2 ** this.#failures)
+    const usualMs = Math.min(this.#limits.backoffMaxMs, this.#limits.backoffMinMs * 2 ** this.#failures)
+    const fullMs = hasCode(failure, 'KEY_REQUIRED') ? this.#limits.keyBackoffMs : usualMs
     this.#failures = Math.min(this.#failures + 1, 30)
     // Half fixed, half random: many clients of a node that comes back do not arrive all at once.
     this.#notBeforeMs = this.#clock.monotonicMs() + fullMs / 2 + (this.#random() * fullMs) / 2

@@ -16,6 +16,7 @@ import { RpcChannel } from './channel.js'
 import { bytesOf, checkRange, FileSession, type CallSettings, type PathLike } from './file-session.js'
 import { getStream, putFile, type GetSettings, type PutSettings, type PutSource } from './file-transfer.js'
 import { join } from './frame.js'
+import { KeyRing } from './key-ring.js'
 import type { ClientLimits } from './limits.js'
 import * as calls from './messages-file.js'
 import type { Method } from './method.js'
@@ -55,7 +56,7 @@ export async function connectClient(target: string | ConnectOptions, defaultRunF
   const options: ConnectOptions = typeof target === 'string' ? { address: target } : target
   const { key, limits } = options
   const address = options.address ?? (await findRunning(options.runFolder ?? defaultRunFolder, options.volume)).address
-  const channel = new RpcChannel(address, { ...(key && { key }), ...(limits && { limits }) })
+  const channel = new RpcChannel(address, { ...(key && { key: KeyRing.of(key) }), ...(limits && { limits }) })
   const deadlineMs = options.deadlineMs ?? DEADLINE_DEFAULT_MS
   await channel.ping({ deadlineMs })
   return new RingfsClient(channel, deadlineMs)

@@ -17,6 +17,10 @@ export interface ClientLimits {
   /** After a failed dial none is tried for this long, doubling up to the maximum, with jitter. */
   readonly backoffMinMs: number
   readonly backoffMaxMs: number
+  /** The same after the peer refused the cluster key: that does not change by itself. A new key ends the wait. */
+  readonly keyBackoffMs: number
+  /** How often a peer that did not know the newest key is asked again whether it does now. */
+  readonly keyRetryMs: number
 }
 
 export const CLIENT_LIMITS: ClientLimits = {
@@ -28,6 +32,8 @@ export const CLIENT_LIMITS: ClientLimits = {
   stallMs: 30_000,
   backoffMinMs: 50,
   backoffMaxMs: 2000,
+  keyBackoffMs: 15_000,
+  keyRetryMs: 10_000,
 }
 
 export interface ServerLimits {
@@ -45,6 +51,8 @@ export interface ServerLimits {
   readonly stallMs: number
   /** How long close() waits for requests in work. */
   readonly drainMs: number
+  /** How long connections live on that were made with a cluster key which is accepted no more. */
+  readonly keyGraceMs: number
 }
 
 export const SERVER_LIMITS: ServerLimits = {
@@ -56,6 +64,7 @@ export const SERVER_LIMITS: ServerLimits = {
   maxConnections: 4096,
   stallMs: 30_000,
   drainMs: 5000,
+  keyGraceMs: 20_000,
 }
 
 invariant(SERVER_LIMITS.maxInFlight > CLIENT_LIMITS.maxInFlight, 'a client within its limits is not refused')

@@ -3,19 +3,21 @@ import type { Socket } from 'node:net'
 import { RingfsError, messageOf } from '../base/errors.js'
 import { invariant } from '../base/invariant.js'
 import { silentLog, type Log } from '../base/log.js'
+import type { KeyRing } from './key-ring.js'
 import { SERVER_LIMITS, type ServerLimits } from './limits.js'
 import { PING, type Method } from './method.js'
 import type { PayloadMemory } from './frame.js'
+import { Refusals } from './refusals.js'
 import { ServerConnection, type CallContext, type RawHandler, type ServerLoad } from './server-connection.js'
-import { listen, type Listener } from './transport.js'
+import { keyIdOf, listen, type Listener } from './transport.js'
 
 export type { CallContext } from './server-connection.js'
 
 export interface ServerOptions {
   readonly log?: Log
   readonly limits?: Partial<ServerLimits>
-  /** Cluster key: every TCP listener asks for it. */
-  readonly key?: Buffer
+  /** Cluster keys: every TCP listener asks for one of them. */
+  readonly key?: KeyRing
   /** Where long payloads of requests land. They are the handler's until its reply has been sent. */
   readonly memory?: PayloadMemory
 }
@@ -37,10 +39,14 @@ export type Handler<Request, Reply> = (
 export class RpcServer {
   readonly #log: Log
   readonly #limits: ServerLimits
-  readonly #key: Buffer | null
+  readonly #key: KeyRing | null
+  readonly #refusals: Refusals
+  readonly #unwatchKeys: () => void
   readonly #handlers = new Map<number, RawHandler>()
   readonly #listeners: Listener[] = []
-  readonly #connections = new Set<ServerConnection>()
+  /** With the key that each was let in with; null without one. */
+  readonly #connections = new Map<ServerConnection, string | null>()
+  #graceTimer: NodeJS.Timeout | null = null
   readonly #load: ServerLoad
   #closing = false
 
@@ -48,6 +54,8 @@ export class RpcServer {
     this.#log = options.log ?? silentLog
     this.#limits = { ...SERVER_LIMITS, ...options.limits }
     this.#key = options.key ?? null
+    this.#refusals = new Refusals(this.#log)
+    this.#unwatchKeys = this.#key?.onChange(() => this.#keysChanged()) ?? (() => undefined)
     this.#load = { bytes: 0, memory: options.memory ?? null }
     this.handle(PING, (_request, payload) => Promise.resolve({ reply: { pid: process.pid }, payload }))
   }
@@ -74,7 +82,7 @@ export class RpcServer {
     const listener = await listen(address, {
       key: this.#key,
       onSocket: (socket) => this.#accept(socket),
-      onRefused: (reason) => this.#log.warn({ reason }, 'connection refused: the cluster key differs or is missing'),
+      onRefused: (peer, reason) => this.#refusals.add(peer, reason),
     })
     if (this.#closing) {
       await listener.close()
@@ -87,8 +95,10 @@ export class RpcServer {
   /** Accepts nothing new, lets requests in work finish (at most limits.drainMs), then closes every connection. */
   async close(): Promise<void> {
     this.#closing = true
+    this.#unwatchKeys()
+    if (this.#graceTimer !== null) clearTimeout(this.#graceTimer)
     await Promise.all(this.#listeners.splice(0).map((listener) => listener.close()))
-    await Promise.all([...this.#connections].map((connection) => connection.drain()))
+    await Promise.all([...this.#connections.keys()].map((connection) => connection.drain()))
   }
 
   #accept(socket: Socket): void {
@@ -101,6 +111,19 @@ export class RpcServer {
       this.#connections.delete(connection)
       if (error !== null) this.#log.debug({ reason: messageOf(error) }, 'connection ended')
     })
-    this.#connections.add(connection)
+    this.#connections.set(connection, keyIdOf(socket))
+  }
+
+  /**
+   * Who was let in with a key that has been taken away may have it no longer. A peer that has the new one goes over by
+   * itself, between two calls; whoever is still here after the grace is drained.
+   */
+  #keysChanged(): void {
+    this.#graceTimer ??= setTimeout(() => {
+      this.#graceTimer = null
+      for (const [connection, id] of this.#connections) {
+        if (id !== null && this.#key?.find(id) === undefined) void connection.drain()
+      }
+    }, this.#limits.keyGraceMs).unref()
   }
 }

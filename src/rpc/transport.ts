@@ -1,10 +1,11 @@
 /** Sockets: dialling and listening over TCP, TLS-PSK and Unix sockets. Above this only connected byte streams are seen. */
 import { createServer, type Server, type Socket } from 'node:net'
-import { connect as connectTls, createServer as createTlsServer } from 'node:tls'
-import { RingfsError } from '../base/errors.js'
+import { connect as connectTls, createServer as createTlsServer, type TLSSocket } from 'node:tls'
+import { RingfsError, hasCode } from '../base/errors.js'
 import { formatAddress, parseAddress, resolveListenHost, type Address } from './address.js'
 import { connectFed, feedAccepted } from './feed.js'
-import { explainTlsFailure, tlsClientOptions, tlsServerOptions } from './psk.js'
+import type { ClusterKey, KeyRing } from './key-ring.js'
+import { explainRefusal, explainTlsFailure, tlsClientOptions, tlsServerOptions, type Offered } from './psk.js'
 import { listenUnix } from './unix-listen.js'
 
 /** The kernel notices a host that vanished while nothing is outstanding; that costs this process nothing. */
@@ -13,39 +14,62 @@ const HANDSHAKE_TIMEOUT_MS = 10_000
 const BACKLOG = 1024
 
 export interface DialOptions {
-  /** The cluster key: TLS-PSK over TCP. A Unix socket is guarded by its mode instead. */
-  readonly key: Buffer | null
+  /** The cluster keys: TLS-PSK over TCP. A Unix socket is guarded by its mode instead. */
+  readonly key: KeyRing | null
+  /** For each key that is tried. */
   readonly timeoutMs: number
 }
 
+/** By which key a connection was let in. */
+const keyIds = new WeakMap<Socket, string>()
+
+/** null: without a key. */
+export function keyIdOf(socket: Socket): string | null {
+  return keyIds.get(socket) ?? null
+}
+
 /**
- * Connects, handshake included.
+ * Connects, handshake included. Keys that the peer refuses are tried in turn: it may not have the newest yet.
  * Errors: RingfsError USAGE (address), KEY_REQUIRED (keys differ), NODE_UNREACHABLE.
  */
-export function dial(target: string, options: DialOptions): Promise<Socket> {
+export async function dial(target: string, { key: ring, timeoutMs }: DialOptions): Promise<Socket> {
   const address = parseAddress(target)
+  if (address.kind === 'unix' || ring === null) return dialOnce(target, address, null, timeoutMs)
+  let refusal: unknown
+  for (const key of ring.keys) {
+    try {
+      return await dialOnce(target, address, key, timeoutMs)
+    } catch (error) {
+      if (!hasCode(error, 'KEY_REQUIRED')) throw error
+      refusal ??= error
+    }
+  }
+  throw refusal
+}
+
+function dialOnce(target: string, address: Address, key: ClusterKey | null, timeoutMs: number): Promise<Socket> {
   return new Promise((resolve, reject) => {
-    const secure = address.kind === 'tcp' && options.key !== null
-    const socket = open(address, options.key)
-    const timer = setTimeout(() => fail(new Error(`no answer in ${options.timeoutMs} ms`)), options.timeoutMs)
+    const socket = open(address, key)
+    const timer = setTimeout(() => fail(new Error(`no answer in ${timeoutMs} ms`)), timeoutMs)
     const fail = (error: NodeJS.ErrnoException): void => {
       clearTimeout(timer)
       socket.destroy()
-      reject(explainDial(error, target, secure))
+      reject(explainDial(error, target, key))
     }
     const onClose = (): void => fail(new Error('closed during the handshake'))
     socket.once('error', fail)
     socket.once('close', onClose)
-    socket.once(secure ? 'secureConnect' : 'connect', () => {
+    socket.once(key === null ? 'connect' : 'secureConnect', () => {
       clearTimeout(timer)
       socket.removeListener('error', fail)
       socket.removeListener('close', onClose)
+      if (key !== null) keyIds.set(socket, key.id)
       resolve(socket)
     })
   })
 }
 
-function open(address: Address, key: Buffer | null): Socket {
+function open(address: Address, key: ClusterKey | null): Socket {
   if (address.kind === 'unix') return connectFed({ path: address.path })
   const tcp = {
     host: address.host,
@@ -60,18 +84,18 @@ function open(address: Address, key: Buffer | null): Socket {
   return socket
 }
 
-function explainDial(error: NodeJS.ErrnoException, target: string, secure: boolean): RingfsError {
-  const tls = secure ? explainTlsFailure(error.code ?? '', target) : null
+function explainDial(error: NodeJS.ErrnoException, target: string, key: ClusterKey | null): RingfsError {
+  const tls = key === null ? null : explainTlsFailure(error.code ?? '', target, key)
   return (
     tls ?? new RingfsError('NODE_UNREACHABLE', `cannot connect to ${target}: ${error.message || (error.code ?? '')}`)
   )
 }
 
 export interface ListenOptions {
-  readonly key: Buffer | null
+  readonly key: KeyRing | null
   readonly onSocket: (socket: Socket) => void
-  /** A connection that ended before it was one: a wrong key, a port scan. */
-  readonly onRefused: (reason: string) => void
+  /** A connection that ended before it was one, and why in words: a wrong key, a port scan. */
+  readonly onRefused: (peer: string, reason: string) => void
 }
 
 export interface Listener {
@@ -95,7 +119,8 @@ export async function listen(target: string, options: ListenOptions): Promise<Li
   if (!loopback && options.key === null) {
     throw new RingfsError(
       'KEY_REQUIRED',
-      `refusing to listen on ${target} without a cluster key: others could read and write everything. Give a key or listen on 127.0.0.1`,
+      `refusing to listen on ${target} without a cluster key: others could read and write everything. Make one with ` +
+        '`ringfs key new FILE`, copy it to every machine of the volume and give it with --key-file FILE; or listen on 127.0.0.1',
     )
   }
   const server = options.key === null ? plainServer(options) : secureServer(options, options.key)
@@ -109,13 +134,42 @@ function plainServer(options: ListenOptions): Server {
   return createServer(TCP_OPTIONS, (socket) => options.onSocket(feedAccepted(socket)))
 }
 
-function secureServer(options: ListenOptions, key: Buffer): Server {
+/** Who has not shown yet that it knows a key may take up only so many descriptors; a stranger who asks for more waits. */
+const HANDSHAKES_MAX = 256
+
+function secureServer(options: ListenOptions, ring: KeyRing): Server {
+  const offers = new WeakMap<Socket, Offered>()
+  const onOffer = (socket: TLSSocket, offered: Offered): void => void offers.set(socket, offered)
   const server = createTlsServer(
-    { ...tlsServerOptions(key), ...TCP_OPTIONS, handshakeTimeout: HANDSHAKE_TIMEOUT_MS },
-    options.onSocket,
+    { ...tlsServerOptions(ring, onOffer), ...TCP_OPTIONS, handshakeTimeout: HANDSHAKE_TIMEOUT_MS },
+    (socket) => {
+      const id = offers.get(socket)?.id
+      if (id !== undefined) keyIds.set(socket, id)
+      options.onSocket(socket)
+    },
   )
-  server.on('tlsClientError', (error: NodeJS.ErrnoException) => options.onRefused(error.code ?? error.message))
+  server.on('tlsClientError', (error: NodeJS.ErrnoException, socket) => {
+    options.onRefused(socket.remoteAddress ?? 'a peer', explainRefusal(error.code ?? error.message, offers.get(socket)))
+  })
+  limitHandshakes(server, options)
   return server
+}
+
+function limitHandshakes(server: Server, { onRefused }: ListenOptions): void {
+  const open = new Set<Socket>()
+  // Before the listener of the TLS server, so that it never sees what is refused here.
+  server.prependListener('connection', (socket: Socket) => {
+    open.add(socket)
+    socket.once('close', () => open.delete(socket))
+    if (open.size <= HANDSHAKES_MAX) return
+    onRefused(socket.remoteAddress ?? 'a peer', `${HANDSHAKES_MAX} connections are in their handshake already`)
+    const [oldest] = open
+    oldest?.destroy()
+  })
+  server.on('secureConnection', (socket: TLSSocket) => {
+    for (const raw of open)
+      if (raw.remotePort === socket.remotePort && raw.remoteAddress === socket.remoteAddress) open.delete(raw)
+  })
 }
 
 function listenTcp(server: Server, host: string, port: number): Promise<number> {

@@ -17,12 +17,13 @@ import {
   type Landing,
   type PayloadMemory,
 } from '../../../src/rpc/frame.js'
+import { KeyRing } from '../../../src/rpc/key-ring.js'
 import { PING } from '../../../src/rpc/method.js'
 import { RpcServer } from '../../../src/rpc/server.js'
 
 t.setTimeout(60_000)
 
-const KEY = Buffer.from('the key of a test')
+const KEY = KeyRing.of(Buffer.from('the key of a test'))
 const CALL = { deadlineMs: 20_000 }
 
 /** Spoils what comes back, so that whoever uses it afterwards is found out. */

@@ -1,0 +1,170 @@
+/**
+ * The file of the cluster keys: a key a line, the newest first (src/rpc/key-ring.ts). Nobody but its owner may get at it.
+ *
+ * A running process looks now and then whether the file has changed, so that keys are changed without a restart. A file that
+ * is damaged, missing or open to others meanwhile changes nothing: what was read last stays in force, and the log tells.
+ */
+import { randomBytes } from 'node:crypto'
+import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, statSync, writeSync } from 'node:fs'
+import { readFile, stat } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import { RingfsError, messageOf } from '../base/errors.js'
+import type { Log } from '../base/log.js'
+import { CLUSTER_KEYS_MAX, KeyRing, clusterKey, parseKeys, secretsIn } from '../rpc/key-ring.js'
+
+const POLL_MS = 2_000
+const SECRET_BYTES = 32
+const NOT_OWNER = 0o077
+
+/**
+ * Reads the file and goes on watching it, until the process ends.
+ * Errors: RingfsError USAGE (it cannot be read, or others can), KEY_REQUIRED (what is in it is no key).
+ */
+export function watchKeyFile(path: string, log: Log, pollMs = POLL_MS): KeyRing {
+  // A process in the background changes its folder.
+  const file = resolve(path)
+  const ring = new KeyRing(parseIn(file, readText(file)))
+  // Not by inotify: a file that is replaced, or lies on a network file system, would be lost sight of.
+  new Watch(file, ring, log).every(pollMs)
+  return ring
+}
+
+class Watch {
+  readonly #file: string
+  readonly #ring: KeyRing
+  readonly #log: Log
+  #complaint = ''
+  #isLooking = false
+
+  constructor(file: string, ring: KeyRing, log: Log) {
+    this.#file = file
+    this.#ring = ring
+    this.#log = log
+  }
+
+  every(pollMs: number): void {
+    setInterval(() => void this.#look(), pollMs).unref()
+  }
+
+  /** Not synchronous: the file could lie on a mount of this very process. */
+  async #look(): Promise<void> {
+    if (this.#isLooking) return
+    this.#isLooking = true
+    try {
+      checkMode(this.#file, (await stat(this.#file)).mode)
+      const keys = parseIn(this.#file, await readFile(this.#file, 'utf8'))
+      this.#complaint = ''
+      if (this.#ring.replace(keys))
+        this.#log.info({ offers: keys[0]?.id, accepts: keys.map(({ id }) => id) }, 'cluster keys changed')
+    } catch (error) {
+      this.#complain(messageOf(error))
+    } finally {
+      this.#isLooking = false
+    }
+  }
+
+  #complain(reason: string): void {
+    if (reason === this.#complaint) return
+    this.#complaint = reason
+    this.#log.warn({ reason }, 'the cluster keys stay as they were')
+  }
+}
+
+function readText(file: string): string {
+  try {
+    checkMode(file, statSync(file).mode)
+    return readFileSync(file, 'utf8')
+  } catch (error) {
+    if (error instanceof RingfsError) throw error
+    throw new RingfsError('USAGE', `the cluster key cannot be read: ${messageOf(error)}`, { cause: error })
+  }
+}
+
+function checkMode(file: string, mode: number): void {
+  if ((mode & NOT_OWNER) === 0) return
+  throw new RingfsError('USAGE', `others can get at the cluster key in ${file}: chmod 600 ${file}`)
+}
+
+function parseIn(file: string, text: string): ReturnType<typeof parseKeys> {
+  try {
+    return parseKeys(text)
+  } catch (error) {
+    throw error instanceof RingfsError ? new RingfsError(error.code, `${file}: ${error.message}`) : error
+  }
+}
+
+/** Makes a file with one new key; answers the id. Errors: RingfsError USAGE, also when it exists. */
+export function newKeyFile(file: string): string {
+  const secret = newSecret()
+  writeNew(file, `${secret}\n`)
+  return idOf(secret)
+}
+
+/** Puts a new key before the others; answers its id. Errors: RingfsError USAGE, KEY_REQUIRED. */
+export function addKey(file: string): string {
+  const secrets = secretsOf(file)
+  if (secrets.length >= CLUSTER_KEYS_MAX) {
+    throw new RingfsError(
+      'USAGE',
+      `${file} has ${secrets.length} keys: remove old ones first, ringfs key remove FILE ID`,
+    )
+  }
+  const secret = newSecret()
+  replaceFile(file, [secret, ...secrets])
+  return idOf(secret)
+}
+
+/** Errors: RingfsError USAGE when it is not there, or is the last one. */
+export function removeKey(file: string, id: string): void {
+  const secrets = secretsOf(file)
+  const left = secrets.filter((secret) => idOf(secret) !== id)
+  if (left.length === secrets.length)
+    throw new RingfsError('USAGE', `${file} has no key ${id}: see ringfs key list FILE`)
+  if (left.length === 0) throw new RingfsError('USAGE', `${id} is the only key in ${file}: add a new one first`)
+  replaceFile(file, left)
+}
+
+/** Ids, newest first. Errors: RingfsError USAGE, KEY_REQUIRED. */
+export function listKeys(file: string): readonly string[] {
+  return parseIn(file, readText(file)).map(({ id }) => id)
+}
+
+function secretsOf(file: string): readonly string[] {
+  const text = readText(file)
+  parseIn(file, text)
+  return secretsIn(text)
+}
+
+function newSecret(): string {
+  return randomBytes(SECRET_BYTES).toString('base64url')
+}
+
+function idOf(secret: string): string {
+  return clusterKey(Buffer.from(secret)).id
+}
+
+/** Renamed into place: whoever reads sees the old keys or the new ones. */
+function replaceFile(file: string, secrets: readonly string[]): void {
+  const partial = `${file}.${randomBytes(4).toString('hex')}`
+  writeNew(partial, secrets.map((secret) => `${secret}\n`).join(''))
+  try {
+    renameSync(partial, file)
+  } catch (error) {
+    rmSync(partial, { force: true })
+    throw new RingfsError('USAGE', `the keys cannot be written: ${messageOf(error)}`, { cause: error })
+  }
+}
+
+function writeNew(file: string, text: string): void {
+  try {
+    const fd = openSync(file, 'wx', 0o600)
+    try {
+      writeSync(fd, text)
+      fsyncSync(fd)
+    } finally {
+      closeSync(fd)
+    }
+  } catch (error) {
+    throw new RingfsError('USAGE', `the key file cannot be made: ${messageOf(error)}`, { cause: error })
+  }
+}
