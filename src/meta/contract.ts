@@ -285,6 +285,14 @@ export type MetaEvent =
 /** Told the attributes of a directory as a change of a name in it left them, where they came along with the reply. */
 export type SawDirectory = (attr: Attr) => void
 
+/** Since the start. */
+export interface DelegationFigures {
+  /** Opens that nobody was asked for. */
+  readonly opens: number
+  /** Milliseconds that changes waited until others had given back what they held: the first thousand. */
+  readonly waitedMs: readonly number[]
+}
+
 export interface MetaStore {
   readonly settings: VolumeSettings
   readonly sessionId: number
@@ -336,6 +344,14 @@ export interface MetaStore {
 
   /** Registers the inode as open in this session, so that it outlives its last name. Counted: close as often. */
   open(ino: number, options: OpenOptions): Promise<OpenReply>
+  /**
+   * Whether nobody else has changed the inode, or a name in it, without the listener having heard, nor will in this turn of the
+   * event loop: what is cached of it is true. Asking counts as a wish for that.
+   */
+  holds(ino: number): boolean
+  /** As open, without asking, if holds(ino); the caller knows that it is there and has a name. false: nothing was done. */
+  openHeld(ino: number): boolean
+  readonly delegationFigures: DelegationFigures
   /** Never fails for the caller: what cannot be told now is told when the session ends. */
   close(ino: number): void
 

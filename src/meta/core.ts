@@ -6,7 +6,8 @@ import type { RedisArg, RedisStore, Script, VolumeSettings } from '../cluster/co
 import { Background } from './background.js'
 import { Births } from './births.js'
 import type { VolumeKeys } from './keys.js'
-import { Reply, STATUS_LOCKED, STATUS_UNBORN } from './reply.js'
+import { Recalls } from './recalls.js'
+import { Reply, STATUS_LOCKED, STATUS_RECALLED, STATUS_UNBORN } from './reply.js'
 import { SCRIPTS } from './scripts.js'
 import type { Session } from './session.js'
 
@@ -41,13 +42,21 @@ export class Patience {
     this.#untilMs = core.clock.monotonicMs() + core.operationDeadlineMs
   }
 
+  check(): void {
+    if (this.#core.clock.monotonicMs() <= this.#untilMs) return
+    throw new PosixError('ETIMEDOUT', 'other changes of the same names did not come to an end')
+  }
+
   async wait(): Promise<void> {
-    if (this.#core.clock.monotonicMs() > this.#untilMs) {
-      throw new PosixError('ETIMEDOUT', 'other changes of the same names did not come to an end')
-    }
+    this.check()
     await this.#core.clock.sleep(this.#backoffMs * (0.5 + this.#core.random()))
     this.#backoffMs = Math.min(this.#backoffMs * 2, BACKOFF_MAX_MS)
   }
+}
+
+/** What this session's own changes have to do on account of the delegations that it holds: holdings.ts. */
+export interface ChangeGuard {
+  around<T>(script: Script, p: number, change: () => Promise<T>): Promise<T>
 }
 
 export class Core {
@@ -56,6 +65,8 @@ export class Core {
   readonly session: Session
   readonly background: Background
   readonly births: Births
+  readonly recalls: Recalls
+  holdings: ChangeGuard = { around: (_script, _p, change) => change() }
 
   constructor(options: CoreOptions) {
     this.options = options
@@ -65,6 +76,7 @@ export class Core {
     )
     this.keys = options.keys
     this.session = options.session
+    this.recalls = new Recalls(options.clock)
   }
 
   get partitions(): number {
@@ -113,9 +125,30 @@ export class Core {
     }
   }
 
-  /** One change, whatever its answer is. */
-  send(script: Script, p: number, keys: readonly string[], args: readonly RedisArg[]): Promise<Reply> {
-    return this.#behindBirths(p, () => this.session.change(script, p, keys, args))
+  /**
+   * One change, whatever its answer is, as often as it takes to have others' delegations given back: each time as a new change.
+   * `check` throws what keeps it from being sent.
+   */
+  send(
+    script: Script,
+    p: number,
+    keys: readonly string[],
+    args: readonly RedisArg[],
+    check: () => void = () => undefined,
+  ): Promise<Reply> {
+    let patience: Patience | undefined
+    const ask = async (): Promise<Reply> => {
+      check()
+      return await this.session.change(script, p, keys, args)
+    }
+    return this.holdings.around(script, p, () =>
+      this.recalls.past(
+        p,
+        () => this.#behindBirths(p, ask),
+        refusedMs,
+        () => (patience ??= this.patience()).check(),
+      ),
+    )
   }
 
   /** A refusal may come from where a directory of ours is still to be made: births.ts. */
@@ -163,4 +196,8 @@ export class Core {
   async forget(tx: string, commitPartition: number): Promise<void> {
     await this.run(SCRIPTS.forget, [this.keys.partition(commitPartition).decisions], [tx])
   }
+}
+
+function refusedMs(reply: Reply): number {
+  return reply.status === STATUS_RECALLED ? Math.max(1, reply.number(1)) : 0
 }

@@ -15,6 +15,7 @@ import type {
   CommitReply,
   CommitRequest,
   CreateReply,
+  DelegationFigures,
   DirCursor,
   Extent,
   ExtentWindow,
@@ -41,6 +42,7 @@ import { decodeEvents } from './events.js'
 import { Files } from './files.js'
 import { ensureRoot } from './format.js'
 import { collectGarbage, type RemoveChunks } from './garbage.js'
+import { Holdings, type DelegationOptions } from './holdings.js'
 import { CHUNK_BLOCK, VolumeKeys } from './keys.js'
 import { Locks, type WaitOptions } from './locks.js'
 import { Namespace } from './namespace.js'
@@ -80,6 +82,7 @@ export interface MetaOptions {
   readonly numbersAhead?: number
   /** For crash tests: called between the steps of changes across partitions. */
   readonly onStep?: (step: string) => Promise<void>
+  readonly delegations?: DelegationOptions
 }
 
 export async function openMeta(store: RedisStore, settings: VolumeSettings, options: MetaOptions): Promise<MetaStore> {
@@ -96,6 +99,7 @@ class RedisMeta implements MetaStore {
   readonly #session: Session
   readonly #core: Core
   readonly #openers: Openers
+  readonly #holdings: Holdings
   readonly #files: Files
   readonly #ranges: Ranges
   readonly #bodies: Bodies
@@ -137,6 +141,9 @@ class RedisMeta implements MetaStore {
     })
     this.#neighbours = new Neighbours(this.#core, processes)
     this.#openers = new Openers(this.#core)
+    const truth = { isCoherent: () => this.coherent, isUncertain: (p: number) => this.#uncertain.has(p) }
+    this.#holdings = new Holdings(this.#core, store, this.#openers, truth, options.delegations ?? {})
+    this.#core.holdings = this.#holdings
     this.#files = new Files(this.#core, this.#openers)
     this.#ranges = new Ranges(this.#core)
     this.#bodies = new Bodies(this.#core)
@@ -163,6 +170,7 @@ class RedisMeta implements MetaStore {
     }
     this.#session.onUncertain = (p, sequence) => {
       this.#uncertain.failed(p, sequence)
+      this.#holdings.lost()
       this.#forgetAll()
     }
     await this.#session.open()
@@ -207,6 +215,7 @@ class RedisMeta implements MetaStore {
     this.#locks.receive(message)
     const own = this.#uncertain.has(p) ? NOBODY : this.#session.id
     for (const event of decodeEvents(message, own, this.#log)) this.#listener(event)
+    this.#holdings.receive(p, message)
   }
 
   /** What is cached may be false, and nothing tells what of it. */
@@ -219,6 +228,7 @@ class RedisMeta implements MetaStore {
   #tellCoherence(): void {
     if (this.coherent === this.#wasCoherent) return
     this.#wasCoherent = this.coherent
+    this.#holdings.lost()
     if (this.#wasCoherent) this.#locks.back()
     this.#listener({ kind: this.#wasCoherent ? 'back' : 'lost' })
   }
@@ -316,6 +326,18 @@ class RedisMeta implements MetaStore {
 
   open(ino: number, options: OpenOptions): Promise<OpenReply> {
     return this.#files.open(ino, options)
+  }
+
+  holds(ino: number): boolean {
+    return this.#holdings.holds(ino)
+  }
+
+  openHeld(ino: number): boolean {
+    return this.#holdings.open(ino)
+  }
+
+  get delegationFigures(): DelegationFigures {
+    return { opens: this.#holdings.opens, waitedMs: this.#core.recalls.waitedMs }
   }
 
   close(ino: number): void {
@@ -452,8 +474,10 @@ class RedisMeta implements MetaStore {
   async shutdown(): Promise<void> {
     await Promise.all([this.#reaper?.stop(), this.#neighbours.stop()])
     this.#locks.ended()
+    await this.#holdings.giveAllBack()
     await this.#openers.flush()
     await this.#core.births.settle()
+    this.#openers.stop()
     await this.#core.background.settle()
     await releaseSession(this.#core, this.#session.id, false, [...this.#session.partitionsTouched])
     await this.#session.stop()

@@ -1,14 +1,15 @@
 /** What scripts publish on a partition's channel (lib/mutate.lua): u32 session, then kind u8, ino u56, name length u8, name. */
 import type { Log } from '../base/log.js'
 import type { MetaEvent } from './contract.js'
+import { DELEGATION_GIVEN_BACK, DELEGATION_MARKER } from './delegation-events.js'
 import { readU56 } from './records.js'
 
 const HEAD_BYTES = 4
 const EVENT_BYTES = 9
 
 const ATTR = 1
-const DATA = 2
-const ENTRY = 3
+export const DATA = 2
+export const ENTRY = 3
 /** For who waits for a file lock: lock-events.ts. */
 export const LOCK_EVENT = 8
 
@@ -28,10 +29,14 @@ export function decodeEvents(message: Buffer, ownSession: number, log: Log): rea
     else if (kind === ENTRY) {
       const name = Buffer.from(message.subarray(at + EVENT_BYTES, end))
       events.push({ kind: 'entry', parent: ino, name }, { kind: 'attr', ino })
-    } else if (kind !== LOCK_EVENT) return unreadable(log)
+    } else if (kind !== LOCK_EVENT && !isOfDelegations(kind)) return unreadable(log)
     at = end
   }
   return events
+}
+
+function isOfDelegations(kind: number): boolean {
+  return kind >= DELEGATION_MARKER && kind <= DELEGATION_GIVEN_BACK
 }
 
 function unreadable(log: Log): readonly MetaEvent[] {

@@ -4,6 +4,10 @@
  * Invariant: while an inode is open here, or its opening is under way, the session stands in the inode's list of openers
  * (so that the last unlink keeps it). Closings are sent in batches, and never while one is being opened: an opening waits
  * for the batch that has its inode, and takes it out of those not sent yet.
+ *
+ * What was opened by a delegation (holdings.ts) is owed: the session stands in the list before anybody may take the last
+ * name away, that is before the delegation is given back, and before an own change that may do so; else after OWED_MS.
+ * What is closed before that is never told.
  */
 import type { Core } from './core.js'
 import { messageOf } from '../base/errors.js'
@@ -11,6 +15,7 @@ import { SCRIPTS } from './scripts.js'
 
 const FLUSH_DELAY_MS = 20
 const BATCH_MAX = 64
+const OWED_MS = 50
 
 export class Openers {
   readonly #core: Core
@@ -18,6 +23,12 @@ export class Openers {
   readonly #closing = new Set<number>()
   #sending: { readonly inos: ReadonlySet<number>; readonly done: Promise<void> } | undefined
   #timer: NodeJS.Timeout | undefined
+  /** The session stands in their lists, or is about to. */
+  readonly #registered = new Set<number>()
+  /** By partition: inodes that are open and not registered, and since when. */
+  readonly #owed = new Map<number, Map<number, number>>()
+  readonly #paying = new Map<number, Promise<void>>()
+  #owedTimer: NodeJS.Timeout | undefined
 
   constructor(core: Core) {
     this.#core = core
@@ -32,7 +43,9 @@ export class Openers {
     this.#count(ino, 1)
     try {
       while (this.#sending?.inos.has(ino) === true) await this.#sending.done
-      return await register()
+      const reply = await register()
+      this.#isRegistered(ino)
+      return reply
     } catch (error) {
       this.close(ino)
       throw error
@@ -42,6 +55,13 @@ export class Openers {
   /** An inode that a script has just created and registered. */
   opened(ino: number): void {
     this.#count(ino, 1)
+    this.#isRegistered(ino)
+  }
+
+  /** Opened by a delegation of its partition. */
+  openHeld(ino: number): void {
+    this.#count(ino, 1)
+    if (!this.#registered.has(ino)) this.#owe(ino)
   }
 
   close(ino: number): void {
@@ -51,6 +71,7 @@ export class Openers {
       return
     }
     this.#counts.delete(ino)
+    if (this.#forgive(ino)) return
     this.#closing.add(ino)
     if (this.#closing.size >= BATCH_MAX) void this.flush()
     else this.#timer ??= setTimeout(() => void this.flush(), FLUSH_DELAY_MS)
@@ -61,14 +82,88 @@ export class Openers {
     this.#closing.delete(ino)
   }
 
+  #isRegistered(ino: number): void {
+    this.#registered.add(ino)
+    this.#forgive(ino)
+  }
+
+  #owe(ino: number): void {
+    const p = this.#core.keys.home(ino)
+    const owed = this.#owed.get(p)
+    const nowMs = this.#core.options.clock.monotonicMs()
+    if (owed === undefined) this.#owed.set(p, new Map([[ino, nowMs]]))
+    else if (!owed.has(ino)) owed.set(ino, nowMs)
+    this.#owedTimer ??= setTimeout(() => this.#payOld(), OWED_MS)
+  }
+
+  #forgive(ino: number): boolean {
+    const p = this.#core.keys.home(ino)
+    const owed = this.#owed.get(p)
+    if (owed?.delete(ino) !== true) return false
+    if (owed.size === 0) this.#owed.delete(p)
+    return true
+  }
+
+  #payOld(): void {
+    this.#owedTimer = undefined
+    const oldMs = this.#core.options.clock.monotonicMs() - OWED_MS
+    for (const [p, owed] of this.#owed) {
+      if ([...owed.values()].some((sinceMs) => sinceMs <= oldMs)) {
+        this.pay(p).catch((error: unknown) => {
+          this.#core.options.log.warn({ error: messageOf(error) }, 'open files could not be registered yet')
+        })
+      }
+    }
+    if (this.#owed.size > 0) this.#owedTimer ??= setTimeout(() => this.#payOld(), OWED_MS)
+  }
+
+  /**
+   * Registers what is owed in the partition. `token`: in the same script, or the last of them, the delegation that has it, or an
+   * older one, ends. Throws what keeps it from that; it is owed still then.
+   */
+  pay(p: number, token = 0): Promise<void> {
+    const before = this.#paying.get(p)
+    if (before === undefined && token === 0 && !this.#owed.has(p)) return Promise.resolve()
+    const paying = Promise.allSettled([before])
+      .then(() => this.#pay(p, token))
+      .finally(() => {
+        if (this.#paying.get(p) === paying) this.#paying.delete(p)
+      })
+    this.#paying.set(p, paying)
+    return paying
+  }
+
+  async #pay(p: number, token: number): Promise<void> {
+    for (let isLast = false; !isLast;) {
+      // A closing that is being sent would come behind its registration.
+      while (this.#sending !== undefined) await this.#sending.done
+      const inos = [...(this.#owed.get(p)?.keys() ?? [])].slice(0, BATCH_MAX)
+      for (const ino of inos) this.#isRegistered(ino)
+      isLast = !this.#owed.has(p)
+      if (inos.length === 0 && token === 0) return
+      try {
+        await this.#core.change(SCRIPTS.register, p, [], [isLast ? token : 0, ...inos])
+      } catch (error) {
+        for (const ino of inos) {
+          this.#registered.delete(ino)
+          if (this.#counts.has(ino)) this.#owe(ino)
+        }
+        throw error
+      }
+    }
+  }
+
   /** Sends all closings that wait. */
   async flush(): Promise<void> {
     clearTimeout(this.#timer)
     this.#timer = undefined
-    while (this.#sending !== undefined) await this.#sending.done
+    while (this.#sending !== undefined || this.#paying.size > 0) {
+      await (this.#sending?.done ?? Promise.allSettled([...this.#paying.values()]))
+    }
     if (this.#closing.size === 0) return
     const inos = new Set(this.#closing)
     this.#closing.clear()
+    for (const ino of inos) this.#registered.delete(ino)
     const done = this.#send(inos).finally(() => {
       this.#sending = undefined
     })
@@ -90,5 +185,11 @@ export class Openers {
       // What was not told now is released when the session ends.
       if (result.status === 'rejected') options.log.warn({ error: messageOf(result.reason) }, 'a close was not told')
     }
+  }
+
+  /** Nothing is told any more. */
+  stop(): void {
+    clearTimeout(this.#owedTimer)
+    this.#owed.clear()
   }
 }

@@ -26,6 +26,8 @@ export const STATUS_UNBORN = 14
 export const STATUS_REFUSED = 11
 /** The file has a body, which has to become a chunk first. */
 export const STATUS_BODY = 12
+/** 15, ms that are left: others hold the partition's delegation, and were told to give it back. */
+export const STATUS_RECALLED = 15
 
 export class Reply {
   readonly #values: readonly RedisValue[]

@@ -67,6 +67,8 @@ export const SCRIPTS = {
   txFinish: load('tx-finish'),
   txDecide: load('tx-decide'),
   forget: load('forget'),
+  delegate: load('delegate'),
+  register: load('register'),
   reap: load('reap'),
   openedBy: load('opened-by'),
   sessionBegin: load('session-begin'),

@@ -135,9 +135,10 @@ export class Transaction {
 
   /** A change of the session that the transaction began in, and of no later one. */
   #change(script: Script, p: number, keys: readonly string[], args: readonly RedisArg[]): Promise<Reply> {
-    if (this.#core.session.id !== this.#session)
-      return Promise.reject(new PosixError('EIO', 'the session was ended by another client'))
-    return this.#core.send(script, p, keys, args)
+    return this.#core.send(script, p, keys, args, () => {
+      if (this.#core.session.id !== this.#session)
+        throw new PosixError('EIO', 'the session was ended by another client')
+    })
   }
 
   get commitPartition(): number {

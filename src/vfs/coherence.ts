@@ -40,6 +40,10 @@ export class Coherence implements VfsCoherence {
     return this.#known.dentries.peek(parent, name)
   }
 
+  holds(directory: number): boolean {
+    return this.#known.meta.holds(directory)
+  }
+
   /** Nothing is kept while nothing would be heard. */
   async caughtUp(): Promise<void> {
     if (this.#known.meta.coherent) await this.#known.meta.caughtUp()
@@ -86,6 +90,7 @@ export const NOTHING_KEPT: VfsCoherence = {
   lifetimeMs: () => 0,
   attr: () => undefined,
   entry: () => undefined,
+  holds: () => false,
   caughtUp: () => Promise.resolve(),
   onInvalidate: () => undefined,
   onCommitted: () => undefined,

@@ -4,6 +4,8 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { messageOf } from '../../src/base/errors.js'
+import { disturb } from './disturb.js'
+import { seededRandom } from './random.js'
 import { twoMounts } from './two-mounts.js'
 
 const HELP = `Usage: npm run coherence -- [options]
@@ -12,6 +14,8 @@ Changes files on one mount and looks at them on another, caches on: nothing may 
 
 Options:
   --rounds N   (default: 100000)
+  --eager      delegations come back as soon as they can: many recalls
+  --disturbed  mounts are stopped, subscriptions cut and Redis killed meanwhile
   --seed S     a whole number; decides every round (default: taken from the clock)
   --help
 
@@ -20,19 +24,36 @@ Ends with 0 if nothing was stale, 1 if something was, 2 for options that make no
 
 const undo: (() => unknown)[] = []
 
-async function main(rounds: number, seed: number): Promise<number> {
+interface Settings {
+  readonly rounds: number
+  readonly seed: number
+  readonly eager: boolean
+  readonly disturbed: boolean
+}
+
+async function main({ rounds, seed, eager, disturbed }: Settings): Promise<number> {
   process.stdout.write(`seed ${seed}\n`)
   const teardown = (call: () => unknown): void => {
     undo.push(call)
   }
-  const { a, b } = await twoMounts({ teardown })
+  const mounts = await twoMounts({ teardown }, { eager })
+  const { a, b } = mounts
+  // The last that is done: they tell at their end.
+  undo.unshift(() => {
+    process.stdout.write(`a: ${a.output()}b: ${b.output()}`)
+  })
   const player = fileURLToPath(new URL('./player.js', import.meta.url))
   const words = [player, a.mountpoint, b.mountpoint, String(rounds), String(seed)]
   const child = spawn(process.execPath, words, { stdio: ['ignore', 'inherit', 'inherit'] })
   const stop = (): void => void child.kill('SIGKILL')
   process.once('SIGINT', stop)
   process.once('SIGTERM', stop)
-  await once(child, 'close')
+  const closed = once(child, 'close')
+  if (disturbed) {
+    const isOver = (): boolean => child.exitCode !== null || child.signalCode !== null
+    process.stdout.write(`${JSON.stringify(await disturb(mounts, seededRandom(seed), isOver))}\n`)
+  }
+  await closed
   if (child.signalCode !== null) process.stdout.write(`ended by ${child.signalCode}\n`)
   return child.exitCode ?? 130
 }
@@ -47,12 +68,14 @@ try {
   const { values } = parseArgs({
     options: {
       rounds: { type: 'string', default: '100000' },
+      disturbed: { type: 'boolean', default: false },
+      eager: { type: 'boolean', default: false },
       seed: { type: 'string', default: String(Date.now() % 2 ** 31) },
       help: { type: 'boolean', default: false },
     },
   })
   if (values.help) process.stdout.write(HELP)
-  else process.exitCode = await main(positive(values.rounds), positive(values.seed))
+  else process.exitCode = await main({ ...values, rounds: positive(values.rounds), seed: positive(values.seed) })
 } catch (error) {
   process.stderr.write(`${messageOf(error)}\n${HELP}`)
   process.exitCode = 2

@@ -10,6 +10,8 @@ import type { Log } from '../../src/base/log.js'
 import { connectRedis } from '../../src/cluster/redis.js'
 import { parseMetaUrl } from '../../src/cluster/url.js'
 import { openMeta } from '../../src/meta/engine.js'
+import type { DelegationFigures } from '../../src/meta/contract.js'
+import type { DelegationOptions } from '../../src/meta/holdings.js'
 import { formatVolume, loadVolume } from '../../src/meta/format.js'
 import type { VfsContract } from '../../src/vfs/contract.js'
 import { createVfs } from '../../src/vfs/vfs.js'
@@ -20,6 +22,7 @@ import { MemoryVfs } from './memory-vfs.js'
 
 export interface Backend {
   readonly vfs: VfsContract
+  readonly figures?: () => DelegationFigures
   /** Answers what was left over, in words. */
   close(): Promise<string>
 }
@@ -28,6 +31,7 @@ export interface RedisBackendOptions {
   readonly sessionTtlMs?: number
   /** Chunks in this folder, for several mounts of one volume; default: in memory. */
   readonly chunksFolder?: string
+  readonly delegations?: DelegationOptions
 }
 
 export async function openBackend(name: string, log: Log, options: RedisBackendOptions = {}): Promise<Backend> {
@@ -54,7 +58,8 @@ function openVfs(log: Log): Backend {
   return { vfs, close }
 }
 
-async function openRedis(url: string, log: Log, { sessionTtlMs, chunksFolder }: RedisBackendOptions): Promise<Backend> {
+async function openRedis(url: string, log: Log, options: RedisBackendOptions): Promise<Backend> {
+  const { chunksFolder, ...metaOptions } = options
   const metaUrl = parseMetaUrl(url)
   const store = await connectRedis(metaUrl, { log })
   const load = () => loadVolume(store, metaUrl.volume)
@@ -63,7 +68,7 @@ async function openRedis(url: string, log: Log, { sessionTtlMs, chunksFolder }: 
     await formatVolume(store, metaUrl.volume, { partitions: 8 })
     return load()
   })
-  const meta = await openMeta(store, settings, { log, ...(sessionTtlMs === undefined ? {} : { sessionTtlMs }) })
+  const meta = await openMeta(store, settings, { log, ...metaOptions })
   const chunks = chunksFolder === undefined ? new MemoryChunks() : new FolderChunks(chunksFolder)
   const vfs = createVfs({ meta, chunks, log })
   const close = async () => {
@@ -72,5 +77,5 @@ async function openRedis(url: string, log: Log, { sessionTtlMs, chunksFolder }: 
     await store.close()
     return 'everything closed'
   }
-  return { vfs, close }
+  return { vfs, close, figures: () => meta.delegationFigures }
 }

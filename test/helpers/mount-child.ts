@@ -2,7 +2,9 @@
  * The process that mounts, for tests; it must not be the test's own, which waits for the mount:
  *
  *     node mount-child.js --driver NAME --mountpoint FOLDER --backend BACKEND [--delay-ms N] [--option O]…
- *         [--session-ttl-ms N] [--chunks FOLDER]
+ *         [--session-ttl-ms N] [--chunks FOLDER] [--eager]
+ *
+ * --eager: delegations are asked for soon after others' changes, and granted again soon after a recall.
  *
  * Backends: see mount-backend.ts. Says `mounted` on stdout, unmounts on SIGTERM, and ends when the mount does.
  */
@@ -12,6 +14,7 @@ import { messageOf, RingfsError } from '../../src/base/errors.js'
 import type { DriverName } from '../../src/fuse/driver.js'
 import { pickDriver } from '../../src/fuse/drivers.js'
 import { withDelay, withFaults } from './faulty-vfs.js'
+import type { DelegationFigures } from '../../src/meta/contract.js'
 import { openBackend, type RedisBackendOptions } from './mount-backend.js'
 
 interface ChildOptions {
@@ -37,7 +40,14 @@ async function main({ driver, mountpoint, backend, delayMs, redis, extra }: Chil
   process.stdin.resume().unref()
   process.stdout.write('mounted\n')
   await mounted.ended
+  if (opened.figures !== undefined) process.stdout.write(`delegations ${JSON.stringify(summary(opened.figures()))}\n`)
   process.stdout.write(`ended with ${await opened.close()}\n`)
+}
+
+function summary({ opens, waitedMs }: DelegationFigures): object {
+  const sorted = [...waitedMs].sort((x, y) => x - y)
+  const at = (share: number): number => Number((sorted[Math.floor(sorted.length * share)] ?? 0).toFixed(2))
+  return { opens, waits: sorted.length, p50: at(0.5), p99: at(0.99), max: at(0.9999) }
 }
 
 function parseOptions(args: readonly string[]): ChildOptions {
@@ -50,6 +60,7 @@ function parseOptions(args: readonly string[]): ChildOptions {
       'delay-ms': { type: 'string', default: '0' },
       'session-ttl-ms': { type: 'string' },
       chunks: { type: 'string' },
+      eager: { type: 'boolean', default: false },
       option: { type: 'string', multiple: true, default: [] },
     },
   })
@@ -59,6 +70,7 @@ function parseOptions(args: readonly string[]): ChildOptions {
   const redis = {
     ...(values['session-ttl-ms'] === undefined ? {} : { sessionTtlMs: Number(values['session-ttl-ms']) }),
     ...(values.chunks === undefined ? {} : { chunksFolder: values.chunks }),
+    ...(values.eager ? { delegations: { quietMs: 0, restMs: 1 } } : {}),
   }
   return { driver, mountpoint, backend, delayMs: Number(values['delay-ms']), redis, extra: option }
 }

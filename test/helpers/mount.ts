@@ -81,6 +81,8 @@ export interface TestMount {
   readonly sessionTtlMs?: number
   /** The chunks of a backend on Redis lie in this folder, for several mounts of one volume. Default: in memory. */
   readonly chunksFolder?: string
+  /** See mount-child.ts. */
+  readonly eager?: boolean
   /** -o options. */
   readonly extra?: readonly string[]
 }
@@ -93,6 +95,7 @@ export async function mountTest(t: TearDown, options: TestMount = {}): Promise<M
   const args = [entry, '--driver', driver, '--mountpoint', mountpoint, '--backend', backend]
   if (sessionTtlMs !== undefined) args.push('--session-ttl-ms', String(sessionTtlMs))
   if (chunksFolder !== undefined) args.push('--chunks', chunksFolder)
+  if (options.eager === true) args.push('--eager')
   const further = ['--delay-ms', String(delayMs), ...extra.flatMap((option) => ['--option', option])]
   return startMount(t, { command: [process.execPath, ...args, ...further], mountpoint, ready: /^mounted$/m })
 }

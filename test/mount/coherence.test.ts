@@ -13,6 +13,7 @@ t.setTimeout(400_000)
 
 const ROUNDS = 1_500
 const PING_PONGS = 1_500
+const EAGER_ROUNDS = 800
 const PLAY_DEADLINE_MS = 240_000
 const SESSION_TTL_MS = 2_000
 const COMMAND_DEADLINE_MS = 30_000
@@ -141,6 +142,36 @@ t.test(
     t.equal(output, `all of ${PING_PONGS}\n`, `seed ${seed}`)
   },
 )
+t.test('nor when files are opened by delegations that are recalled again and again', async (t) => {
+  const { a, b } = await twoMounts(t, { eager: true })
+  const player = fileURLToPath(new URL('../coherence/player.js', import.meta.url))
+  const seed = Date.now() % 2 ** 31
+  const words = [player, a.mountpoint, b.mountpoint, String(EAGER_ROUNDS), String(seed)]
+  const output = await new Program(t, process.execPath, ...words).end(PLAY_DEADLINE_MS)
+  t.match(JSON.parse(output.trim().split('\n').at(-1) ?? ''), { stale: [] }, `seed ${seed}`)
+  b.signal('SIGTERM')
+  await b.exited()
+  const opens = Number(/delegations {"opens":(\d+)/.exec(b.output())?.[1])
+  t.ok(opens > 0, `${opens} opens by delegations`)
+})
+
+t.test('a holder that is stopped keeps others waiting for a while, and then opens what they left', async (t) => {
+  const { a, b } = await twoMounts(t, { eager: true })
+  const [file, onB] = [join(a.mountpoint, 'file'), join(b.mountpoint, 'file')]
+  await write(file, 'before')
+  for (let i = 0; i < 20; i++) t.equal(await sh('cat', onB), 'before')
+  b.signal('SIGSTOP')
+  try {
+    await write(file, 'after')
+    const cat = new Program(t, 'cat', onB)
+    await pause(200)
+    t.equal(cat.output, '')
+    b.signal('SIGCONT')
+    t.equal(await cat.end(), 'after')
+  } finally {
+    b.signal('SIGCONT')
+  }
+})
 
 t.test('a kernel whose mount process is stopped believes nothing beyond the lease', async (t) => {
   const { a, b } = await twoMounts(t, { sessionTtlMs: SESSION_TTL_MS })

@@ -6,6 +6,8 @@
  * nothing more gets a lifetime until the next.
  */
 const KEYS_MAX = 100_000
+/** However long a lease may be. */
+export const LIFETIME_MAX_MS = 60_000
 
 /** When it was handed out, on the monotonic clock, with whatever else is to be known of it. */
 export interface Given {

@@ -15,13 +15,13 @@
  */
 import type { Clock } from '../../base/clock.js'
 import type { Attr, Invalidation } from '../../vfs/contract.js'
+import { ROOT_INO } from '../../base/limits.js'
 import { Doubts } from './doubts.js'
-import { Handed, type Given } from './handed.js'
+import { Handed, LIFETIME_MAX_MS, type Given } from './handed.js'
 import type { Notifier } from './notifier.js'
+import { Way } from './way.js'
 import { encodeIncEpoch, encodeInvalAttr, encodeInvalData, encodeInvalEntry } from './notify.js'
 
-/** However long a lease may be. */
-export const LIFETIME_MAX_MS = 60_000
 /** In which whoever asked comes to take the answer, and how long he is waited for at most. */
 const GRACE_MS = 2
 const GRACE_MAX_MS = 20
@@ -29,6 +29,7 @@ const GRACE_MAX_MS = 20
 const RECENT_MS = 1_000
 const AGAIN_MS: readonly number[] = [10, 100, 1_000]
 const ENOENT = 2
+const DEPTH_MAX = 256
 const EPOCH = 'epoch'
 const SEVERAL = 0
 
@@ -36,6 +37,8 @@ interface GivenAttr extends Given {
   readonly attr: Attr
   /** The only thread that was given it a moment ago; SEVERAL. */
   readonly to: number
+  /** By which names the kernel may have come there. */
+  readonly way: Way
   /** The kernel goes by it without asking. */
   holds: boolean
   /** Of the contents whose size it tells. Writes through the kernel make new ones, and the size is known all the same. */
@@ -112,11 +115,34 @@ export class Invalidations {
       sizeVersion: holds || held === undefined ? attr.dataVersion : held.sizeVersion,
       resizedAtMs: last?.resizedAtMs ?? -Infinity,
       isSizeOld: !holds && last?.isSizeOld === true,
+      way: last?.way ?? new Way(),
     })
+  }
+
+  /** The kernel comes to the inode by a name in this directory, whether the name has a lifetime or not. After `answered`. */
+  cameBy(parent: number, ino: number): void {
+    this.#attrs.last(ino, this.#nowMs())?.way.add(parent, this.#nowMs())
+  }
+
+  /**
+   * Whether all directories are held in which the kernel may have found names on its way to the inode. false: some are not, or it is
+   * not known which they are. All are asked for, also behind the first that is not held: asking is a wish.
+   */
+  isWayHeld(ino: number, holds: (directory: number) => boolean): boolean {
+    let areHeld = true
+    for (let at = ino, steps = 0; at !== ROOT_INO; steps++) {
+      const parent = this.#attrs.last(at, this.#nowMs())?.way.only
+      if (parent === undefined || steps === DEPTH_MAX) return false
+      areHeld = holds(parent) && areHeld
+      at = parent
+    }
+    return areHeld
   }
 
   /** The name goes out with a lifetime; null: that there is none. */
   named(parent: number, name: Buffer, attr: Attr | null): boolean {
+    // Else nobody would know by which directories the kernel comes there.
+    if (attr !== null && this.#attrs.last(attr.ino, this.#nowMs()) === undefined) return false
     const movedTo = this.#lastEntry({ parent, name })?.movedTo
     const what = { ino: attr?.ino ?? 0, isDirectory: attr?.type === 'directory', replaced: 0, movedTo }
     return this.#entries.add(entryKey(parent, name), { atMs: this.#nowMs(), holds: true, ...what })
@@ -228,6 +254,7 @@ export class Invalidations {
     const replaced = other?.ino ?? 0
     const moved = { ino, isDirectory, replaced, atMs: this.#nowMs(), holds: true, movedTo: other?.movedTo }
     const isKept = this.#entries.add(entryKey(to.parent, to.name), moved)
+    this.cameBy(to.parent, ino)
     const left = this.#lastEntry(from)
     if (left !== undefined) left.movedTo = to
     // Written when the directory is unlocked, so after the move.

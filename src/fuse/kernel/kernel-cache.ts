@@ -13,8 +13,9 @@
  *   have no lifetime for the attributes.
  * - AUTO_INVAL_DATA stays on (init.ts): a read of cached pages first looks at the attributes. So these guard the pages, too,
  *   when a data notification has to wait, and in a mount process that is stopped.
- * - An open asks the store. Attributes and pages that are not as the store says now are dropped before the open is answered:
- *   a second opener must not find them because the first has not yet come to drop them.
+ * - An open asks the store, where no delegation says that nothing changed. Attributes and pages that are not as the store says
+ *   now are dropped before the open is answered: a second opener must not find them because the first has not yet come to
+ *   drop them.
  * - Dropping attributes does not change the size by which the kernel ends reads of cached pages: the next answer does, unless
  *   another notification comes before that is taken. So who opens a file that others changed reads past the cache.
  * - What is written through this kernel is in its pages, and in its size: a commit that follows at once on the version of
@@ -24,7 +25,8 @@ import { compareTime, type Clock } from '../../base/clock.js'
 import type { Attr, VfsCoherence } from '../../vfs/contract.js'
 import { Lru } from '../../vfs/lru.js'
 import { Retries } from './doubts.js'
-import { Invalidations, LIFETIME_MAX_MS, type Name } from './invalidations.js'
+import { LIFETIME_MAX_MS } from './handed.js'
+import { Invalidations, type Name } from './invalidations.js'
 import type { Notifier } from './notifier.js'
 import type { Touched } from './touched.js'
 import type { Lifetimes } from './wire.js'
@@ -58,6 +60,7 @@ export class KernelCache {
   readonly #coherence: VfsCoherence
   readonly #notifier: Notifier | null
   readonly #told: Invalidations | null
+  readonly #holds: (directory: number) => boolean
   /** Data version of what the page cache holds of a file, if it holds anything. */
   readonly #pages = new Lru<number, number>(PAGES_MAX, () => {
     this.#forgotPages = true
@@ -68,6 +71,7 @@ export class KernelCache {
   constructor({ coherence, clock, notifier, ...uses }: KernelCacheOptions) {
     this.retries = new Retries(clock)
     this.#coherence = coherence
+    this.#holds = (directory) => coherence.holds(directory)
     this.#notifier = notifier
     const hasPages = (ino: number): boolean => this.#forgotPages || this.#pages.has(ino)
     const withPages = (): Iterable<number> => this.#pages.keys()
@@ -89,7 +93,9 @@ export class KernelCache {
   }
 
   entry(parent: number, name: Buffer, given: Attr, thread = 0): Lifetimes & { readonly attr: Attr } {
-    return { ...this.attr(given, thread), entryMs: this.#entryMs(parent, name, given) }
+    const answer = this.attr(given, thread)
+    this.#told?.cameBy(parent, given.ino)
+    return { ...answer, entryMs: this.#entryMs(parent, name, given) }
   }
 
   /** How long the kernel may believe that there is no such name. */
@@ -106,7 +112,7 @@ export class KernelCache {
   /** Whether the way to an inode that is to be opened was walked by true names. Resolves when all changes until now are known. */
   async isPathTrue(ino: number): Promise<boolean> {
     if (this.#told === null) return true
-    await this.#coherence.caughtUp()
+    if (!this.#told.isWayHeld(ino, this.#holds)) await this.#coherence.caughtUp()
     return !this.#told.isDoubtful(ino)
   }
 

@@ -2,7 +2,7 @@
 -- oom: allowed
 -- KEYS: 9 extents of window 0. ARGV: 7 ino
 -- 0, record, generation, extents of window 0 (or false: more than comes along here), body of the file (or nothing)
-local known = before()
+local known = before(true)
 if known then return known end
 local ino = tonumber(ARGV[7])
 local held = blocked(nil, 'i' .. ARGV[7])

@@ -7,6 +7,7 @@
 local prefix = 't' .. ARGV[7] .. '.'
 if ARGV[8] ~= '0' then
   redis.call('DEL', KEYS[9])
+  undelegate(tonumber(ARGV[7]), math.huge)
   redis.call('HSET', KEYS[9], 'd', 1)
   redis.call('EXPIRE', KEYS[9], ARGV[8])
 end

@@ -2,7 +2,7 @@
 -- oom: allowed
 -- Access times after reads. Only where the inode still has the time that the reader saw: who set another one meant it.
 -- ARGV: 7… for each: ino, its access time (sec, nsec) before, the new one (sec, nsec). 0
-local known = before()
+local known = before(true)
 if known then return known end
 for at = 7, #ARGV, 5 do
   local ino = tonumber(ARGV[at])

@@ -7,14 +7,66 @@
 local STALE, DEAD = {6}, {7}
 local sec, nsec = tonumber(ARGV[5]), tonumber(ARGV[6])
 
+local function nowms()
+  local t = redis.call('TIME')
+  return math.floor(t[1] * 1000 + t[2] / 1000)
+end
+
+-- Delegations (docs/decisions/2026-11-21-delegations.md), field D of KEYS[2]: u48 until when nothing is granted, u8 recalls that
+-- followed each other, u16 ms without grants after the first of them; for each holder u32 session, u48 token, u48 end.
+-- Sessions other than ours that hold the partition's: they are told, nothing is granted for a while, and the caller tries
+-- again when they have given it back: 15, ms that are left.
+local HELD_HEAD, HELD_ENTRY, CALM_MS, HELD_MS = 9, 16, 60000, 3000
+local function recall()
+  local held = redis.call('HGET', KEYS[2], 'D')
+  if not held or #held == HELD_HEAD then return end
+  local me, now, left, sessions, entries = tonumber(ARGV[1]), nil, 0, '', {}
+  for at = HELD_HEAD + 1, #held, HELD_ENTRY do
+    local session, token, ends = struct.unpack('<I4I6I6', held, at)
+    if session ~= me then
+      now = now or nowms()
+      -- Redis's clock may have been set back.
+      ends = math.min(ends, now + HELD_MS)
+      if ends > now then
+        left, sessions = math.max(left, ends - now), sessions .. string.sub(held, at, at + 3)
+      end
+    end
+    entries[#entries + 1] = struct.pack('<I4I6I6', session, token, ends)
+  end
+  if sessions == '' then return end
+  local quiet, level, base = struct.unpack('<I6BI2', held)
+  if now >= quiet then
+    level = now - quiet > CALM_MS and 0 or math.min(level + 1, 6)
+    quiet = now + base * 2 ^ level
+  end
+  quiet = math.max(quiet, now + base)
+  redis.call('HSET', KEYS[2], 'D', struct.pack('<I6BI2', quiet, level, base) .. table.concat(entries))
+  redis.call('SPUBLISH', KEYS[5], struct.pack('<I4BI7B', me, 10, 0, #sessions) .. sessions)
+  return {15, left}
+end
+
+-- The session's delegation ends, if it is not newer than the token.
+local function undelegate(session, token)
+  local held = redis.call('HGET', KEYS[2], 'D')
+  if not held then return end
+  local left = {string.sub(held, 1, HELD_HEAD)}
+  for at = HELD_HEAD + 1, #held, HELD_ENTRY do
+    local holder, last = struct.unpack('<I4I6', held, at)
+    if holder ~= session or last > token then left[#left + 1] = string.sub(held, at, at + HELD_ENTRY - 1) end
+  end
+  redis.call('HSET', KEYS[2], 'D', table.concat(left))
+end
+
 local mark, isNew = 0, false
-local function before()
+-- beside: what the script changes is nothing that a delegation promises to stay as it is.
+local function before(beside)
   local m = redis.call('HMGET', KEYS[4], ARGV[2], 'd', 'w')
   if m[1] then return cmsgpack.unpack(m[1]) end
   if m[2] then return DEAD end
   mark = tonumber(m[3]) or 0
   if tonumber(ARGV[2]) < mark then return STALE end
   isNew = true
+  if not beside then return recall() end
 end
 
 local events = ''
@@ -54,11 +106,6 @@ local function save(ino, n)
   local rec = encode(n)
   redis.call('HSET', KEYS[1], ino, rec)
   return rec
-end
-
-local function nowms()
-  local t = redis.call('TIME')
-  return math.floor(t[1] * 1000 + t[2] / 1000)
 end
 
 -- What the janitor looks at after a grace period. kind: 0 the window names these chunks no more, 1 it may hold them in vain

@@ -1,0 +1,134 @@
+/** The delegations of a session on Redis: asking, hearing of recalls, giving back; and what own changes owe them. */
+import type { RedisStore, Script } from '../cluster/contract.js'
+import type { ChangeGuard, Core } from './core.js'
+import { Delegations, VALID_MS, type Grant } from './delegations.js'
+import { decodeDelegationNotice } from './delegation-events.js'
+import { DATA, ENTRY } from './events.js'
+import type { Openers } from './openers.js'
+import { Reply } from './reply.js'
+import { SCRIPTS } from './scripts.js'
+
+const HOLDERS_MAX = 16
+const ASK_DEADLINE_MS = 1_000
+const GRANTED = 1
+const LAPSED = 2
+
+export interface DelegationOptions {
+  /** false: nothing is asked for. Others' delegations are respected in any case. Default true. */
+  readonly enabled?: boolean
+  /** None is asked for so long after a change by others in the partition. Default 1,000. */
+  readonly quietMs?: number
+  /** None is granted for so long after a recall, and twice as long after each that follows soon. Default 500. */
+  readonly restMs?: number
+}
+
+interface Truth {
+  readonly isCoherent: () => boolean
+  /** A change of our own may still be made that we gave up: it needs no recall. */
+  readonly isUncertain: (p: number) => boolean
+}
+
+/** May take the last name of a file away. */
+const REMOVING: ReadonlySet<Script> = new Set([SCRIPTS.unlink, SCRIPTS.rename, SCRIPTS.txCommit])
+
+export class Holdings implements ChangeGuard {
+  readonly #core: Core
+  readonly #store: RedisStore
+  readonly #openers: Openers
+  readonly #delegations: Delegations
+  readonly #restMs: number
+  readonly #isEnabled: boolean
+  readonly #isUncertain: (p: number) => boolean
+  /** How many nobody was asked for. */
+  opens = 0
+
+  constructor(
+    core: Core,
+    store: RedisStore,
+    openers: Openers,
+    { isCoherent, isUncertain }: Truth,
+    { enabled = true, quietMs = 1_000, restMs = 500 }: DelegationOptions,
+  ) {
+    const { clock, log } = core.options
+    this.#core = core
+    this.#store = store
+    this.#openers = openers
+    this.#restMs = restMs
+    this.#isEnabled = enabled
+    this.#isUncertain = isUncertain
+    this.#delegations = new Delegations({
+      partitions: core.partitions,
+      clock,
+      log,
+      isCoherent,
+      ask: (p, token, renews) => this.#ask(p, token, renews),
+      giveBack: (p, token) => this.#openers.pay(p, token),
+      quietMs,
+    })
+  }
+
+  /** Whether nobody else has changed the inode or the names in it without our having heard, nor will in this turn. */
+  holds(ino: number): boolean {
+    const p = this.#core.keys.home(ino)
+    return this.#isEnabled && !this.#isUncertain(p) && this.#delegations.holds(p)
+  }
+
+  /** Makes this session an opener of the inode without asking anybody. false: it has to be asked. */
+  open(ino: number): boolean {
+    if (!this.holds(ino)) return false
+    this.#openers.openHeld(ino)
+    this.opens++
+    return true
+  }
+
+  /** After the events of the message were told. */
+  receive(p: number, message: Buffer): void {
+    const notice = decodeDelegationNotice(message)
+    const { session } = this.#core
+    if (notice === null) {
+      if (isChangeOfOthers(message, session.id)) this.#delegations.changed(p)
+    } else if (notice.kind === 'givenBack') this.#core.recalls.givenBack(p)
+    else if (notice.kind === 'recall') {
+      if (notice.sessions.includes(session.id)) this.#delegations.recalled(p)
+    } else if (notice.session === session.id) this.#delegations.marked(p, notice.token)
+  }
+
+  lost(): void {
+    this.#delegations.lost()
+  }
+
+  around<T>(script: Script, p: number, change: () => Promise<T>): Promise<T> {
+    const isPreparing = script === SCRIPTS.txPrepare
+    if (!isPreparing && !REMOVING.has(script)) return change()
+    return this.#delegations.removing(p, isPreparing, async () => {
+      await this.#openers.pay(p)
+      return change()
+    })
+  }
+
+  async giveAllBack(): Promise<void> {
+    await Promise.all(this.#delegations.held.map((p) => this.#delegations.giveBack(p)))
+  }
+
+  async #ask(p: number, token: number, renews: number): Promise<Grant> {
+    const { keys, session } = this.#core
+    const { locks, channel } = keys.partition(p)
+    const args = [session.id, token, VALID_MS, renews, HOLDERS_MAX, this.#restMs]
+    const options = { deadlineMs: ASK_DEADLINE_MS }
+    const reply = new Reply(await this.#store.run(SCRIPTS.delegate, [locks, channel], args, options))
+    if (reply.status === LAPSED) return { kind: 'lapsed' }
+    if (reply.status !== GRANTED) return { kind: 'later', ms: reply.number(1) }
+    return (await this.#isReplicated(locks)) ? { kind: 'granted' } : { kind: 'later', ms: VALID_MS }
+  }
+
+  /** A replica that takes the master's place must know of it. */
+  async #isReplicated(key: string): Promise<boolean> {
+    const wanted = this.#core.options.settings.metaReplicas
+    return wanted === 0 || (await this.#store.waitReplicas([key], wanted, ASK_DEADLINE_MS)) >= wanted
+  }
+}
+
+/** Of contents or names: access times are set beside delegations. */
+function isChangeOfOthers(message: Buffer, session: number): boolean {
+  return message.length > 4 && message.readUInt32LE(0) !== session && (message[4] === DATA || message[4] === ENTRY)
+}

@@ -1,0 +1,36 @@
+-- oom: allowed
+-- A delegation of the partition, or more time for one (lib/mutate.lua has the layout). KEYS: 1 locks, 2 channel
+-- ARGV: 1 session, 2 token, 3 ms, 4 token of what is renewed (0: a new one), 5 most holders, 6 ms without grants after a recall
+-- 1 granted | 0, ms (not now: ask again then) | 2 what was to be renewed is over
+local ENTRY, FIRST, FIELDS_MAX = 16, 10, 64
+local me, token, renewed = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[4])
+local t = redis.call('TIME')
+local now = math.floor(t[1] * 1000 + t[2] / 1000)
+local held = redis.call('HGET', KEYS[1], 'D')
+local quiet, level, others, mine = now, 0, {}, nil
+if held then quiet, level = struct.unpack('<I6B', held) end
+for at = FIRST, held and #held or 0, ENTRY do
+  local session, last, ends = struct.unpack('<I4I6I6', held, at)
+  if session == me then
+    -- A copy of a question that was asked long ago.
+    if last > token then return {0, 0} end
+    mine = last == renewed and ends > now
+  elseif ends > now then
+    others[#others + 1] = string.sub(held, at, at + ENTRY - 1)
+  end
+end
+if renewed > 0 and not mine then return {2} end
+if now < quiet then return {0, quiet - now} end
+-- What is prepared becomes true without a script here. Marks of directories that are still to be born are in nobody's way: their
+-- names are here already. Of many fields none is looked at.
+local rest = redis.call('HLEN', KEYS[1]) - (held and 1 or 0)
+if rest > FIELDS_MAX then return {0, 50} end
+for _, field in ipairs(rest > 0 and redis.call('HKEYS', KEYS[1]) or {}) do
+  local kind = string.sub(field, 1, 1)
+  if kind ~= 'b' and kind ~= 'D' then return {0, 50} end
+end
+if #others >= tonumber(ARGV[5]) then return {0, 1000} end
+others[#others + 1] = struct.pack('<I4I6I6', me, token, now + tonumber(ARGV[3]))
+redis.call('HSET', KEYS[1], 'D', struct.pack('<I6BI2', quiet, level, tonumber(ARGV[6])) .. table.concat(others))
+if renewed == 0 then redis.call('SPUBLISH', KEYS[2], struct.pack('<I4BI7B', me, 9, token, 0)) end
+return {1}
