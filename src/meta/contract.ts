@@ -112,6 +112,8 @@ export interface OpenReply {
 
 export interface OpenOptions {
   readonly truncate: boolean
+  /** The data version of which the caller has window 0, with the body: it does not come again then. */
+  readonly have?: number
   /** With `truncate`: see AttrChange. */
   readonly dropPrivileges?: boolean
 }

@@ -21,6 +21,8 @@ import { STATUS_CUT, STATUS_KEYS, type Reply } from './reply.js'
 import { SCRIPTS } from './scripts.js'
 
 const APPEND_HINTS_MAX = 1024
+/** No file has it. */
+const NO_VERSION = -1
 
 export class Files {
   readonly #core: Core
@@ -110,16 +112,16 @@ export class Files {
     }
   }
 
-  async open(ino: number, { truncate, dropPrivileges = false }: OpenOptions): Promise<OpenReply> {
+  async open(ino: number, { truncate, dropPrivileges = false, have }: OpenOptions): Promise<OpenReply> {
     return this.#openers.open(ino, async () => {
       if (truncate) await this.truncate(ino, 0, dropPrivileges)
-      return this.register(ino)
+      return this.register(ino, have)
     })
   }
 
-  /** Makes this session an opener of the inode. */
-  async register(ino: number): Promise<OpenReply> {
-    const reply = await this.#core.change(SCRIPTS.open, this.#core.keys.home(ino), [], [ino])
+  /** Makes this session an opener of the inode. `have`: see OpenOptions. */
+  async register(ino: number, have = NO_VERSION): Promise<OpenReply> {
+    const reply = await this.#core.change(SCRIPTS.open, this.#core.keys.home(ino), [], [ino, have])
     const { attr } = decodeInode(ino, reply.buffer(1))
     const extents = reply.optionalBuffer(3)
     if (extents === null) return { attr }

@@ -74,6 +74,11 @@ export class ExtentCache {
     return map ?? (file.complete ? new ExtentMap() : undefined)
   }
 
+  /** The data version of which a window is known without asking. */
+  versionOf(ino: number, window: number): number | undefined {
+    return this.peek(ino, window) === undefined ? undefined : this.#files.get(ino)?.version
+  }
+
   async get(ino: number, window: number): Promise<ExtentMap> {
     const known = this.peek(ino, window)
     if (known !== undefined) return known

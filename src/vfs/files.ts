@@ -228,7 +228,8 @@ export class Files {
       return { attr: known }
     }
     const mark = fresh.mark()
-    const reply = await meta.open(ino, { truncate: false })
+    const have = extents.versionOf(ino, 0)
+    const reply = await meta.open(ino, { truncate: false, ...(have === undefined ? {} : { have }) })
     attrs.put(reply.attr, mark)
     extents.atVersion(reply.attr, mark)
     if (reply.window0 !== undefined) extents.put(reply.attr, reply.window0, mark)

@@ -46,6 +46,14 @@ export function bodyClaims(t: Test, open: OpenVolume): void {
     t.same(window0.extents, [])
     t.same((await meta.windows(before.ino, 0, 9)).windows, [0])
     meta.close(before.ino)
+    const have = reply?.attr.dataVersion ?? 0
+    t.equal((await meta.open(before.ino, { truncate: false, have })).window0, undefined, 'who has them gets none')
+    meta.close(before.ino)
+    await put(meta, before.ino, 'again')
+    t.equal((await meta.open(before.ino, { truncate: false, have })).attr.dataVersion, have + 1)
+    const fresh = await meta.extents(before.ino, 0)
+    t.same(fresh.body, [{ fileOffset: 0, lengthBytes: 5, bytes: bytes('again') }])
+    meta.close(before.ino)
   })
 
   claim(

@@ -499,7 +499,8 @@ export class MemoryMeta implements MetaStore {
       }
       this.#register(ino)
       const attr = { ...inode.attr }
-      return attr.type === 'file' && inode.windows.size <= 1 ? { attr, window0: this.#window(inode, 0) } : { attr }
+      const comes = attr.type === 'file' && attr.dataVersion !== options.have && inode.windows.size <= 1
+      return comes ? { attr, window0: this.#window(inode, 0) } : { attr }
     })
   }
 

@@ -1,7 +1,7 @@
 -- include: inode locks mutate
 -- oom: allowed
--- KEYS: 9 extents of window 0. ARGV: 7 ino
--- 0, record, generation, extents of window 0 (or false: more than comes along here), body of the file (or nothing)
+-- ARGV: 7 ino, 8 the data version of which the caller has window 0
+-- 0, record, generation, extents of window 0 (or false: he has them, or more than comes along here), body of the file (or nothing)
 local known = before(true)
 if known then return known end
 local ino = tonumber(ARGV[7])
@@ -10,7 +10,7 @@ if held then return held end
 local n, rec = load(ino)
 if not n then return {ENOENT} end
 addopener(ino)
-if n.type ~= FILE then return after({0, rec, 0, false}) end
+if n.type ~= FILE or n.dv == tonumber(ARGV[8]) then return after({0, rec, 0, false}) end
 if n.win == 1 and n.tk == 0 then return after({0, rec, 0, false}) end
 if n.body == 0 then return after({0, rec, 0, n.tk == 1 and n.tail or ''}) end
 -- It is not kept for a repetition, which gets no window then and asks for it.

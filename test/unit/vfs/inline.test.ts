@@ -27,6 +27,42 @@ t.test('a small file is one change at its close, and asks no chunk node, then or
   await other.vfs.release(opened.handle)
 })
 
+t.test('opened again it brings nothing along that is here, and by a delegation asks nobody at all', async (st) => {
+  const { vfs, meta, another } = fixture(st, INLINE)
+  const { ino, handle } = await make(vfs, 'f')
+  const write = async (text: string): Promise<void> => {
+    await vfs.write(handle, 0, Buffer.from(text))
+    await vfs.flush(handle)
+  }
+  const calls = async (): Promise<[string, number][]> => {
+    meta.calls.clear()
+    const opened = await vfs.open(CALLER, ino, O_RDWR)
+    st.equal((await vfs.read(opened.handle, 0, 100)).toString(), text)
+    const counted = [...meta.calls]
+    await vfs.release(opened.handle)
+    return counted
+  }
+  let text = 'hello'
+  await write(text)
+  st.same(await calls(), [['open', 1]])
+  meta.held = () => true
+  st.same(await calls(), [])
+  text = 'other'
+  await write(text)
+  st.same(await calls(), [], 'its own changes are known here')
+  meta.held = () => false
+  const other = another().vfs
+  const elsewhere = await other.open(CALLER, ino, O_RDWR)
+  text = 'third'
+  await other.write(elsewhere.handle, 0, Buffer.from(text))
+  await other.release(elsewhere.handle)
+  meta.held = () => true
+  const asked = (await calls()).filter(([call]) => call !== 'close').map(([call]) => call)
+  st.ok(asked.length > 0, `what another changed is asked for: ${asked.join()}`)
+  st.same(await calls(), [], 'once')
+  await vfs.release(handle)
+})
+
 for (const [length, inline] of [
   [99, true],
   [100, true],
