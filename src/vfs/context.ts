@@ -89,7 +89,11 @@ export class VfsContext {
     const attrs = new AttrCache(meta, fresh, limits.attrs)
     // The part that tells the kernel comes into being last.
     const onCommitted = (ino: number, version: number): void => this.coherence.committed(ino, version)
-    const compactor = new Compactor(meta, log, onCommitted)
+    const compactor = new Compactor(meta, log, (ino, version) => {
+      // Nothing else tells that these attributes name a version before.
+      attrs.drop(ino)
+      onCommitted(ino, version)
+    })
     const extents = new ExtentCache(meta, fresh, EXTENT_FILES_MAX, limits.extentPieces, (ino, window) => {
       if (!this.readOnly) compactor.offer(ino, window)
     })
