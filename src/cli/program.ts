@@ -1,6 +1,7 @@
 /** `ringfs`: all commands, and what they have in common. */
 import { Command, Option } from 'commander'
 import { VERSION } from '../main/version.js'
+import { backupCommand } from './backup.js'
 import { benchCommand } from './bench/index.js'
 import { downCommand } from './down.js'
 import { registerFileCommands } from './files/index.js'
@@ -10,6 +11,7 @@ import { keyCommand } from './key.js'
 import { mountCommand } from './mount.js'
 import { nodeCommand } from './node.js'
 import { openVfs } from './open-vfs.js'
+import { restoreCommand } from './restore.js'
 import { statsCommand } from './stats/index.js'
 import { statusCommand } from './status.js'
 import type { CommonOptions, Surroundings } from './surroundings.js'
@@ -19,6 +21,7 @@ import { upCommand } from './up.js'
 const COMMANDS = [
   ...[upCommand, downCommand, formatCommand, nodeCommand, mountCommand, umountCommand, statusCommand],
   ...[statsCommand, benchCommand, keyCommand, installMountHelperCommand],
+  ...[backupCommand, restoreCommand],
 ]
 
 const EXAMPLES = `

@@ -25,6 +25,7 @@ import type { RedisArg, RedisValue } from '../cluster/contract.js'
 import type { Background } from './background.js'
 import type { CoreOptions } from './core.js'
 import type { Reply } from './reply.js'
+import { pastFreeze } from './freeze.js'
 import { SCRIPTS } from './scripts.js'
 
 /** In which births of one partition are gathered, unless something is sent there. */
@@ -183,10 +184,12 @@ export class Births {
   }
 
   async #bear(home: number, births: readonly Birth[]): Promise<void> {
-    const { store, keys, operationDeadlineMs } = this.#options
+    const { store, keys, clock, operationDeadlineMs } = this.#options
     const { inodes, counters, acls, reserved } = keys.partition(home)
     const args = births.flatMap(({ ino, birth }) => [ino, birth])
-    await store.run(SCRIPTS.born, [inodes, counters, acls, reserved], args, { deadlineMs: operationDeadlineMs })
+    await pastFreeze(clock, operationDeadlineMs, () =>
+      store.run(SCRIPTS.born, [inodes, counters, acls, reserved], args, { deadlineMs: operationDeadlineMs }),
+    )
   }
 
   #mark(partition: number, ino: number): void {

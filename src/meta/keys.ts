@@ -11,7 +11,7 @@
  *   {v.p}:w:<ino>    zset    the windows that have a key :e:
  *   {v.p}:a:<ino>    hash    extended attributes: name -> value
  *   {v.p}:l          hash    POSIX ACLs as in their attributes: a<ino> access, if it says more than the mode; d<ino> default
- *   {v.p}:c          hash    counters: n (inode sequence), inodes, bytes, inline (bytes of bodies)
+ *   {v.p}:c          hash    counters: n (inode sequence), inodes, bytes, inline (bytes of bodies); frozen (freeze.ts)
  *   {v.p}:n          hash    numbers reserved for directories that are still to be made -> session (births.ts)
  *   {v.p}:o          hash    ino -> ids of the sessions that have it open, 4 bytes each
  *   {v.p}:z          hash    ino -> time of deletion, of inodes whose :e: :w: :a: keys and ACLs are still to be freed
@@ -36,6 +36,7 @@
  *                            gave: the tx that had it last
  *   {v}:m:w          hash    who waits for whose file lock, for finding deadlocks (scripts/wait-edge.lua)
  *   {v}:m:j          string  lease of the janitor, which frees garbage
+ *   {v}:m:restore    string  checksum of the backup that is being restored (backup/restore.ts)
  */
 export class VolumeKeys {
   readonly #volume: string

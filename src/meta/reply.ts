@@ -22,6 +22,9 @@ export const STATUS_WAITING = 10
 /** 14, ino, what makes it: a directory's inode is still to be made (births.ts). */
 export const STATUS_UNBORN = 14
 
+/** The partition is frozen: the request was not judged, and is to be sent again (freeze.ts). */
+export const STATUS_FROZEN = 16
+
 /** What was to be kept in the inode's body is for chunks. */
 export const STATUS_REFUSED = 11
 /** The file has a body, which has to become a chunk first. */

@@ -86,6 +86,8 @@ export const SCRIPTS = {
   bury: load('bury'),
   zombieFree: load('zombie-free'),
   janitor: load('janitor'),
+  freeze: load('freeze'),
+  thaw: load('thaw'),
   format: load('format'),
   root: load('root'),
 } as const

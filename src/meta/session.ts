@@ -17,6 +17,7 @@ import { messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import type { Processes } from '../base/processes.js'
 import type { RedisArg, RedisStore, Script } from '../cluster/contract.js'
+import { pastFreeze } from './freeze.js'
 import { Reply, STATUS_DEAD_SESSION, STATUS_STALE } from './reply.js'
 import type { VolumeKeys } from './keys.js'
 import { SCRIPTS } from './scripts.js'
@@ -115,22 +116,21 @@ export class Session {
     const now = clock.now()
     let unacknowledged = [sequence, ...acknowledged]
     try {
+      const all = [
+        partition.inodes,
+        partition.locks,
+        partition.counters,
+        partition.replies(session),
+        partition.channel,
+        partition.open,
+        partition.garbage,
+        partition.zombies,
+        ...keys,
+      ]
+      const words = [session, sequence, low, acknowledged.join(' '), now.sec, now.nsec, ...args]
       const reply = new Reply(
-        await store.run(
-          script,
-          [
-            partition.inodes,
-            partition.locks,
-            partition.counters,
-            partition.replies(session),
-            partition.channel,
-            partition.open,
-            partition.garbage,
-            partition.zombies,
-            ...keys,
-          ],
-          [session, sequence, low, acknowledged.join(' '), now.sec, now.nsec, ...args],
-          { deadlineMs: operationDeadlineMs },
+        await pastFreeze(clock, operationDeadlineMs, () =>
+          store.run(script, all, words, { deadlineMs: operationDeadlineMs }),
         ),
       )
       // One of these two was not judged at all: what came with it is in the table still.

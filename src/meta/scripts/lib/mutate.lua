@@ -4,7 +4,7 @@
 --
 -- Invariant: a request with a given (session, sequence) is judged once. The reply, a refusal too, is kept until the client
 -- says that it has it (ARGV[4]); a copy of the request that comes later still is below the mark w and refused.
-local STALE, DEAD = {6}, {7}
+local STALE, DEAD, FROZEN = {6}, {7}, {16}
 local sec, nsec = tonumber(ARGV[5]), tonumber(ARGV[6])
 
 local function nowms()
@@ -65,6 +65,9 @@ local function before(beside)
   if m[2] then return DEAD end
   mark = tonumber(m[3]) or 0
   if tonumber(ARGV[2]) < mark then return STALE end
+  -- Somebody has to see the partition as it is (freeze.lua): the request is not judged, and comes again.
+  local frozen = redis.call('HGET', KEYS[3], 'frozen')
+  if frozen and nowms() < struct.unpack('<I6', frozen) then return FROZEN end
   isNew = true
   if not beside then return recall() end
 end

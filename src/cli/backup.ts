@@ -1,0 +1,79 @@
+import { existsSync } from 'node:fs'
+import { Command } from 'commander'
+import { systemClock } from '../base/clock.js'
+import { RingfsError } from '../base/errors.js'
+import { connectRedis } from '../cluster/redis.js'
+import { VERSION } from '../main/version.js'
+import { backupVolume } from '../meta/backup/backup.js'
+import { loadVolume } from '../meta/format.js'
+import { positive } from './arguments.js'
+import type { VolumeSelector } from './context.js'
+import { withVolume } from './files/session.js'
+import { Steps } from './steps.js'
+import { logOf, print, type CommonOptions, type Surroundings } from './surroundings.js'
+import { findTarget } from './target.js'
+import { humanBytes, humanMs } from './units.js'
+
+interface Options extends CommonOptions, VolumeSelector {
+  readonly maxPause: number
+  readonly force?: boolean
+  readonly json?: boolean
+}
+
+const EXAMPLES = `
+The file has names, attributes, locks, small files, and which chunks make up the others, all of one moment: what a crash of all
+clients at that moment would have left. Reads go on; changes wait while it is made. It does not have the chunks: those are
+on the nodes, and what is deleted or overwritten after the backup is freed there.
+
+Examples:
+  $ ringfs backup /srv/backup/home-2026-11-21
+  $ ringfs backup --json --max-pause 30 home.backup redis://10.0.0.1:6379/home`
+
+export function backupCommand(surroundings: Surroundings): Command {
+  const command = new Command('backup')
+    .summary("copy a volume's metadata into a file, while it is in use")
+    .description("Copies a volume's metadata of one moment into a file, while the volume is in use.")
+    .argument('<file>')
+    .argument('[meta-url]')
+    .option('--max-pause <seconds>', 'give up when changes would have to wait longer', positive, 10)
+    .option('--force', 'replace a file that is there')
+    .option('--json', 'result as JSON')
+    .addHelpText('after', EXAMPLES)
+  return withVolume(command).action(async (file: string, url: string | undefined, _: Options, self: Command) => {
+    await backup(surroundings, file, url, self.optsWithGlobals<Options>())
+  })
+}
+
+async function backup(
+  surroundings: Surroundings,
+  file: string,
+  text: string | undefined,
+  options: Options,
+): Promise<void> {
+  if (options.force !== true && existsSync(file)) {
+    throw new RingfsError('USAGE', `${file} is there: give another name, or --force`)
+  }
+  const url = await findTarget(surroundings, text === undefined ? options : { meta: text })
+  const redis = await connectRedis(url, { log: logOf(surroundings, options, 'error') })
+  const steps = new Steps(surroundings, options.json)
+  try {
+    const settings = await loadVolume(redis, url.volume)
+    const result = await backupVolume(redis, settings, file, {
+      version: VERSION,
+      clock: systemClock,
+      maxPauseMs: options.maxPause * 1000,
+      onProgress: (done, partitions) => steps.show('partitions', done, partitions),
+    })
+    steps.end()
+    const { inodes, names, bytes, pausedMs } = result
+    const figures = `${inodes} inodes, ${names} names, ${humanBytes(bytes)}; changes waited ${humanMs(pausedMs)}`
+    const whole = { volume: settings.name, uuid: settings.uuid, file, ...result }
+    print(
+      surroundings,
+      options.json === true ? `${JSON.stringify(whole, null, 2)}\n` : `${settings.name} is in ${file}: ${figures}\n`,
+    )
+  } finally {
+    steps.end()
+    await redis.close()
+  }
+}

@@ -1,0 +1,100 @@
+/** `ringfs backup`: a volume's metadata of one moment in one file. */
+import { once } from 'node:events'
+import { createWriteStream } from 'node:fs'
+import { open, rename, rm } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { pipeline } from 'node:stream/promises'
+import { createGzip, constants } from 'node:zlib'
+import type { Clock } from '../../base/clock.js'
+import type { RedisStore, VolumeSettings } from '../../cluster/contract.js'
+import { whileFrozen } from '../freeze.js'
+import { VolumeKeys } from '../keys.js'
+import { dumpVolume, type Sink } from './dump.js'
+import { RecordWriter, encodeHead, encodePreamble } from './format.js'
+
+export interface BackupOptions {
+  /** Of the program. */
+  readonly version: string
+  readonly clock: Clock
+  /** Changes wait at most so long. */
+  readonly maxPauseMs: number
+  readonly onProgress: (partitionsDone: number, partitions: number) => void
+}
+
+export interface BackupResult {
+  readonly inodes: number
+  readonly names: number
+  readonly bytes: number
+  /** How long changes had to wait. */
+  readonly pausedMs: number
+}
+
+/**
+ * The file comes into being whole: under a temporary name first, on disk before it gets its own.
+ * Errors: those of whileFrozen, of Redis and of the disk; then there is no file.
+ */
+export async function backupVolume(
+  store: RedisStore,
+  settings: VolumeSettings,
+  file: string,
+  options: BackupOptions,
+): Promise<BackupResult> {
+  const temporary = `${file}.${process.pid}.new`
+  try {
+    const result = await writeBackup(store, settings, temporary, options)
+    await rename(temporary, file)
+    await syncPath(dirname(file))
+    return result
+  } catch (error) {
+    await rm(temporary, { force: true })
+    throw error
+  }
+}
+
+async function writeBackup(
+  store: RedisStore,
+  settings: VolumeSettings,
+  path: string,
+  options: BackupOptions,
+): Promise<BackupResult> {
+  const { clock, version, maxPauseMs, onProgress } = options
+  const keys = new VolumeKeys(settings.name, settings.partitions)
+  const out = createWriteStream(path, { flags: 'wx', mode: 0o600 })
+  await once(out, 'open')
+  out.write(encodePreamble())
+  // Quick: changes wait meanwhile.
+  const gzip = createGzip({ level: constants.Z_BEST_SPEED })
+  const written = pipeline(gzip, out)
+  // It is awaited below; a failure before that must not end the process.
+  written.catch(() => undefined)
+  const writer = new RecordWriter()
+  const sink: Sink = async (record) => {
+    if (!gzip.write(writer.encode(record)) && !gzip.destroyed) await Promise.race([once(gzip, 'drain'), written])
+  }
+  try {
+    const { name: volume, uuid, formatVersion, partitions } = settings
+    await sink(encodeHead({ volume, uuid, formatVersion, partitions, takenMs: Date.now(), version }))
+    const startMs = clock.monotonicMs()
+    const all = Array.from({ length: partitions }, (_, p) => p)
+    const figures = await whileFrozen(store, keys, all, maxPauseMs, () =>
+      dumpVolume(store, keys, sink, (done) => onProgress(done, partitions)),
+    )
+    const pausedMs = clock.monotonicMs() - startMs
+    gzip.end(writer.end())
+    await written
+    await syncPath(path)
+    return { ...figures, bytes: out.bytesWritten, pausedMs }
+  } finally {
+    gzip.destroy()
+    out.destroy()
+  }
+}
+
+async function syncPath(path: string): Promise<void> {
+  const handle = await open(path, 'r')
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}

@@ -1,0 +1,190 @@
+/**
+ * The file of a backup. Numbers are little-endian.
+ *
+ *     offset  bytes
+ *          0      8  magic "RINGBKUP"
+ *          8      4  format version, 1
+ *         12         gzip of records, the first of kind 1, the last of kind 9
+ *
+ * A record: u8 kind; u32 partition (2^32 - 1: volume-wide); u16 length of the key's end, and the key's end: what stands in the key
+ * behind its hash tag (src/meta/keys.ts: `:i`, `:d:17`, …); u32 number of items; the items, each u32 length and bytes. Kinds:
+ * 1 head: one item, JSON (BackupHead); 2 hash: field, value, …; 3 zset: member, score as text, …; 4 string: one item;
+ * 5 list: items in order; 9 end: one item, SHA-256 over all records before. A key may come in several records.
+ */
+import { createHash, type Hash } from 'node:crypto'
+import { z } from 'zod'
+import { RingfsError } from '../../base/errors.js'
+import { invariant } from '../../base/invariant.js'
+import { HASH_BYTES, MIB } from '../../base/limits.js'
+
+const MAGIC = Buffer.from('RINGBKUP', 'latin1')
+export const BACKUP_VERSION = 1
+export const PREAMBLE_BYTES = 12
+export const WIDE = 0xffff_ffff
+const RECORD_HEAD_BYTES = 7
+/** A value of Redis here is at most an extent map of a window or a body; more is nonsense. */
+const RECORD_MAX_BYTES = 64 * MIB
+const KEY_MAX_BYTES = 255
+
+export type RecordKind = 'head' | 'hash' | 'zset' | 'string' | 'list' | 'end'
+
+const KINDS: Readonly<Record<RecordKind, number>> = { head: 1, hash: 2, zset: 3, string: 4, list: 5, end: 9 }
+
+export interface BackupRecord {
+  readonly kind: RecordKind
+  /** WIDE: no partition's. */
+  readonly partition: number
+  readonly key: string
+  readonly items: readonly Buffer[]
+}
+
+const Head = z.object({
+  volume: z.string(),
+  uuid: z.uuid(),
+  formatVersion: z.int().min(1),
+  partitions: z.int().min(1),
+  /** Of the machine that made it, ms since 1970. */
+  takenMs: z.int(),
+  version: z.string(),
+})
+
+export type BackupHead = Readonly<z.infer<typeof Head>>
+
+export function encodePreamble(): Buffer {
+  const out = Buffer.alloc(PREAMBLE_BYTES)
+  MAGIC.copy(out)
+  out.writeUInt32LE(BACKUP_VERSION, 8)
+  return out
+}
+
+/** Errors: RingfsError USAGE, VOLUME_NEWER. */
+export function checkPreamble(start: Buffer): void {
+  if (start.length < PREAMBLE_BYTES || !start.subarray(0, 8).equals(MAGIC)) {
+    throw new RingfsError('USAGE', 'this is no backup of ringfs')
+  }
+  const version = start.readUInt32LE(8)
+  if (version > BACKUP_VERSION) {
+    throw new RingfsError('VOLUME_NEWER', `a backup of format ${version}; this ringfs knows ${BACKUP_VERSION}`)
+  }
+}
+
+/** Makes the bytes of records, and at the end the record that vouches for them. */
+export class RecordWriter {
+  readonly #hash: Hash = createHash('sha256')
+
+  encode(record: BackupRecord): Buffer {
+    const bytes = encodeRecord(record)
+    this.#hash.update(bytes)
+    return bytes
+  }
+
+  end(): Buffer {
+    return encodeRecord({ kind: 'end', partition: WIDE, key: '', items: [this.#hash.digest()] })
+  }
+}
+
+function encodeRecord({ kind, partition, key, items }: BackupRecord): Buffer {
+  const name = Buffer.from(key, 'latin1')
+  invariant(name.length <= KEY_MAX_BYTES, 'keys are short')
+  const total = items.reduce((sum, item) => sum + 4 + item.length, RECORD_HEAD_BYTES + name.length + 4)
+  const out = Buffer.allocUnsafe(total)
+  out.writeUInt8(KINDS[kind], 0)
+  out.writeUInt32LE(partition, 1)
+  out.writeUInt16LE(name.length, 5)
+  let at = RECORD_HEAD_BYTES + name.copy(out, RECORD_HEAD_BYTES)
+  at = out.writeUInt32LE(items.length, at)
+  for (const item of items) {
+    at = out.writeUInt32LE(item.length, at)
+    at += item.copy(out, at)
+  }
+  return out
+}
+
+/** Takes the bytes as they come, gives whole records. Errors: RingfsError VOLUME_CORRUPT. */
+export class RecordReader {
+  readonly #hash: Hash = createHash('sha256')
+  #rest: Buffer = Buffer.alloc(0)
+  #isEnded = false
+
+  push(bytes: Buffer): BackupRecord[] {
+    const records: BackupRecord[] = []
+    this.#rest = this.#rest.length === 0 ? bytes : Buffer.concat([this.#rest, bytes])
+    for (;;) {
+      if (this.#rest.length > 0 && this.#isEnded) throw damaged('something stands behind its end')
+      const length = lengthOf(this.#rest)
+      if (length === null || this.#rest.length < length) return records
+      const record = decodeRecord(this.#rest.subarray(0, length))
+      if (record.kind === 'end') this.#end(record)
+      else this.#hash.update(this.#rest.subarray(0, length))
+      this.#rest = this.#rest.subarray(length)
+      records.push(record)
+    }
+  }
+
+  #end({ items }: BackupRecord): void {
+    const [digest] = items
+    if (digest?.length !== HASH_BYTES || !digest.equals(this.#hash.digest())) throw damaged('its checksum is wrong')
+    this.#isEnded = true
+  }
+
+  /** Errors: RingfsError VOLUME_CORRUPT: the file was cut off. */
+  finish(): void {
+    if (!this.#isEnded) throw damaged('it ends in the middle')
+  }
+}
+
+/** null: too little is there to tell. */
+function lengthOf(bytes: Buffer): number | null {
+  if (bytes.length < RECORD_HEAD_BYTES) return null
+  let at = RECORD_HEAD_BYTES + bytes.readUInt16LE(5)
+  if (bytes.length < at + 4) return null
+  const count = bytes.readUInt32LE(at)
+  at += 4
+  for (let i = 0; i < count; i++) {
+    if (at > RECORD_MAX_BYTES) throw damaged('a record is too long')
+    if (bytes.length < at + 4) return null
+    at += 4 + bytes.readUInt32LE(at)
+  }
+  if (at > RECORD_MAX_BYTES) throw damaged('a record is too long')
+  return at
+}
+
+function decodeRecord(bytes: Buffer): BackupRecord {
+  const kind = kindOf(bytes.readUInt8(0))
+  let at = RECORD_HEAD_BYTES + bytes.readUInt16LE(5)
+  const key = bytes.toString('latin1', RECORD_HEAD_BYTES, at)
+  const items: Buffer[] = []
+  const count = bytes.readUInt32LE(at)
+  at += 4
+  for (let i = 0; i < count; i++) {
+    const length = bytes.readUInt32LE(at)
+    items.push(bytes.subarray(at + 4, at + 4 + length))
+    at += 4 + length
+  }
+  return { kind, partition: bytes.readUInt32LE(1), key, items }
+}
+
+function kindOf(code: number): RecordKind {
+  for (const kind of ['head', 'hash', 'zset', 'string', 'list', 'end'] as const) if (KINDS[kind] === code) return kind
+  throw damaged(`a record of unknown kind ${code}`)
+}
+
+export function encodeHead(head: BackupHead): BackupRecord {
+  return { kind: 'head', partition: WIDE, key: '', items: [Buffer.from(JSON.stringify(head))] }
+}
+
+/** Errors: RingfsError VOLUME_CORRUPT. */
+export function decodeHead({ kind, items }: BackupRecord): BackupHead {
+  try {
+    if (kind === 'head') return Head.parse(JSON.parse(String(items[0])))
+  } catch (error) {
+    throw new RingfsError('VOLUME_CORRUPT', 'the head of the backup cannot be read: use another backup', {
+      cause: error,
+    })
+  }
+  throw damaged('it does not begin with its head')
+}
+
+function damaged(why: string): RingfsError {
+  return new RingfsError('VOLUME_CORRUPT', `the backup is damaged (${why}): use another one`)
+}

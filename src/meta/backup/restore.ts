@@ -1,0 +1,220 @@
+/**
+ * `ringfs restore`: a backup becomes a volume again, on a Redis that has none of this name.
+ *
+ * Invariants:
+ * - Nothing is written before the whole file was read and its checksum was right.
+ * - The settings come last: until then there is no volume that anybody could use. A restore that was interrupted is begun anew
+ *   with the same file (the mark `{v}:m:restore` has its checksum), and writes the same again.
+ * - Numbers that were given out after the backup are not given out again: counters of sessions, inodes, chunk blocks and tokens
+ *   begin far above. A chunk's id is for ever, and nodes have chunks from after the backup.
+ * - Sessions of the backup are dead ones: the first client cleans up after them.
+ */
+import { createHash } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { open } from 'node:fs/promises'
+import { createGunzip } from 'node:zlib'
+import { RingfsError } from '../../base/errors.js'
+import { FORMAT_VERSION, type RedisArg, type RedisStore } from '../../cluster/contract.js'
+import { VolumeKeys, wideKey } from '../keys.js'
+import {
+  PREAMBLE_BYTES,
+  RecordReader,
+  WIDE,
+  checkPreamble,
+  decodeHead,
+  type BackupHead,
+  type BackupRecord,
+} from './format.js'
+
+/** How far counters jump: more than anybody used between backup and restore, and little of what there is. */
+const JUMPS: Readonly<Record<string, number>> = { session: 2 ** 20, chunkBlock: 2 ** 20, token: 2 ** 20, n: 2 ** 24 }
+const ARGS_MAX = 1000
+const IN_FLIGHT = 64
+
+export interface RestoreResult {
+  readonly head: BackupHead
+  readonly records: number
+}
+
+/** What a backup is of, once all of it was read. Errors: RingfsError USAGE, VOLUME_NEWER, VOLUME_CORRUPT, ENOENT, …. */
+export async function checkBackup(file: string): Promise<{ readonly head: BackupHead; readonly records: number }> {
+  let head: BackupHead | undefined
+  let records = 0
+  for await (const record of recordsOf(file)) {
+    head ??= decodeHead(record)
+    records++
+  }
+  if (head === undefined) throw new RingfsError('VOLUME_CORRUPT', 'the backup is empty: use another one')
+  if (head.formatVersion > FORMAT_VERSION) {
+    throw new RingfsError(
+      'VOLUME_NEWER',
+      `a backup of a volume of format ${head.formatVersion}; this ringfs knows ${FORMAT_VERSION}`,
+    )
+  }
+  return { head, records }
+}
+
+/** Errors: those of checkBackup, of Redis; VOLUME_EXISTS, USAGE. */
+export async function restoreVolume(
+  store: RedisStore,
+  volume: string,
+  file: string,
+  onProgress: (done: number, records: number) => void,
+): Promise<RestoreResult> {
+  const { head, records } = await checkBackup(file)
+  if (head.volume !== volume) {
+    throw new RingfsError('USAGE', `this is a backup of volume ${head.volume}, not of ${volume}: give that name`)
+  }
+  const keys = new VolumeKeys(volume, head.partitions)
+  await claim(store, keys, volume, await checksumOf(file))
+  const writer = new Writer(store, volume)
+  let settings: Buffer | undefined
+  let done = 0
+  for await (const record of recordsOf(file)) {
+    if (record.partition === WIDE && record.key === ':m:settings') settings = record.items[0]
+    else if (record.kind !== 'head' && record.kind !== 'end') await writer.write(record)
+    onProgress(++done, records)
+  }
+  await writer.settled()
+  if (settings === undefined) throw new RingfsError('VOLUME_CORRUPT', 'the backup has no settings: use another one')
+  await store.call('SET', keys.wide('settings'), settings)
+  await store.call('DEL', markKey(volume))
+  return { head, records }
+}
+
+/** Errors: VOLUME_EXISTS; USAGE when another backup was being restored. */
+async function claim(store: RedisStore, keys: VolumeKeys, volume: string, checksum: string): Promise<void> {
+  if ((await store.call('EXISTS', keys.wide('settings'))) !== 0) {
+    throw new RingfsError('VOLUME_EXISTS', `volume ${volume} is there: nothing is ever restored over a volume`)
+  }
+  const mark = await store.call('GET', markKey(volume))
+  if (mark === null) await refuseRemains(store, keys, volume)
+  else if (String(mark) !== checksum) {
+    throw new RingfsError('USAGE', `the restore of another backup of ${volume} was interrupted: give that file again`)
+  }
+  await store.call('SET', markKey(volume), checksum)
+}
+
+async function refuseRemains(store: RedisStore, keys: VolumeKeys, volume: string): Promise<void> {
+  const found = await Promise.all(
+    Array.from({ length: keys.partitions }, (_, p) => store.call('EXISTS', keys.partition(p).counters)),
+  )
+  if (found.every((count) => count === 0)) return
+  throw new RingfsError('VOLUME_EXISTS', `there are remains of a volume ${volume} on this Redis: use an empty one`)
+}
+
+function markKey(volume: string): string {
+  return wideKey(volume, 'restore')
+}
+
+async function checksumOf(file: string): Promise<string> {
+  const hash = createHash('sha256')
+  for await (const bytes of createReadStream(file)) if (Buffer.isBuffer(bytes)) hash.update(bytes)
+  return hash.digest('hex')
+}
+
+async function* recordsOf(file: string): AsyncGenerator<BackupRecord> {
+  await checkStart(file)
+  const gunzip = createGunzip()
+  const input = createReadStream(file, { start: PREAMBLE_BYTES })
+  input.on('error', (error) => gunzip.destroy(error))
+  const reader = new RecordReader()
+  try {
+    for await (const bytes of input.pipe(gunzip)) if (Buffer.isBuffer(bytes)) yield* reader.push(bytes)
+  } catch (error) {
+    if (error instanceof RingfsError) throw error
+    throw new RingfsError('VOLUME_CORRUPT', 'the backup is damaged (it cannot be unpacked): use another one', {
+      cause: error,
+    })
+  } finally {
+    input.destroy()
+    gunzip.destroy()
+  }
+  reader.finish()
+}
+
+async function checkStart(file: string): Promise<void> {
+  const handle = await open(file, 'r')
+  try {
+    const start = Buffer.alloc(PREAMBLE_BYTES)
+    const { bytesRead } = await handle.read(start, 0, PREAMBLE_BYTES, 0)
+    checkPreamble(start.subarray(0, bytesRead))
+  } finally {
+    await handle.close()
+  }
+}
+
+/** Writes records, some at once; what is written twice is the same afterwards. */
+class Writer {
+  readonly #store: RedisStore
+  readonly #volume: string
+  readonly #begun = new Set<string>()
+  readonly #running = new Set<Promise<unknown>>()
+  #failure: Error | undefined
+
+  constructor(store: RedisStore, volume: string) {
+    this.#store = store
+    this.#volume = volume
+  }
+
+  async write(record: BackupRecord): Promise<void> {
+    const { kind, partition, key: end, items } = record
+    const key = partition === WIDE ? `{${this.#volume}}${end}` : `{${this.#volume}.${partition}}${end}`
+    if (end === ':m:s' || end === ':m:dead') return await this.#dead(items)
+    if (kind === 'list') await this.#list(key, items)
+    else if (kind === 'string') await this.#send('SET', key, items)
+    else if (kind === 'zset') await this.#send('ZADD', key, swapped(items))
+    else await this.#send('HSET', key, end === ':c' || end === ':m:n' ? jumped(items) : items)
+  }
+
+  /** In order, and not behind what an interrupted restore has left. */
+  async #list(key: string, items: readonly Buffer[]): Promise<void> {
+    if (!this.#begun.has(key)) {
+      this.#begun.add(key)
+      await this.#store.call('DEL', key)
+    }
+    for (let at = 0; at < items.length; at += ARGS_MAX) {
+      await this.#store.call('RPUSH', key, ...items.slice(at, at + ARGS_MAX))
+    }
+  }
+
+  async #dead(items: readonly Buffer[]): Promise<void> {
+    const sessions = items.filter((_, at) => at % 2 === 0)
+    await this.#send(
+      'ZADD',
+      wideKey(this.#volume, 'dead'),
+      sessions.flatMap((session): RedisArg[] => [0, session]),
+    )
+  }
+
+  async #send(command: string, key: string, args: readonly RedisArg[]): Promise<void> {
+    for (let at = 0; at < args.length; at += ARGS_MAX) {
+      while (this.#running.size >= IN_FLIGHT) await Promise.race(this.#running)
+      const call: Promise<unknown> = this.#store
+        .call(command, key, ...args.slice(at, at + ARGS_MAX))
+        .catch((error: unknown) => {
+          this.#failure ??= error instanceof Error ? error : new Error(String(error))
+        })
+        .finally(() => this.#running.delete(call))
+      this.#running.add(call)
+    }
+    if (this.#failure !== undefined) throw this.#failure
+  }
+
+  async settled(): Promise<void> {
+    await Promise.all(this.#running)
+    if (this.#failure !== undefined) throw this.#failure
+  }
+}
+
+/** ZADD has the score first. */
+function swapped(items: readonly Buffer[]): Buffer[] {
+  return items.flatMap((item, at) => (at % 2 === 0 ? [] : [item, items[at - 1] ?? item]))
+}
+
+function jumped(items: readonly Buffer[]): RedisArg[] {
+  return items.map((item, at) => {
+    const jump = at % 2 === 1 ? JUMPS[String(items[at - 1])] : undefined
+    return jump === undefined ? item : String(Number(String(item)) + jump)
+  })
+}

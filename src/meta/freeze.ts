@@ -1,0 +1,88 @@
+/**
+ * A moment in which nothing in the metadata changes, for a backup or an exact count. Reads go on; changes wait.
+ *
+ *   freeze partition 0, 1, … P - 1 -> all are frozen -> look -> thaw 0, 1, … P - 1
+ *
+ * Invariants:
+ * - A frozen partition judges no change: its script answers STATUS_FROZEN, before anything else is done, and the client sends
+ *   the same request again until the partition is thawed. So from the last freeze to the first thaw all partitions, on
+ *   whatever masters, show one and the same moment: a partition that was frozen first has not changed until the last was.
+ * - A freeze ends by itself, by the clock of its Redis, if whoever asked for it dies. thaw() says whether all of it lasted: what
+ *   was seen counts only then. A master that failed over and lost it shows as one that did not last.
+ * - Not frozen are sessions, decisions to abort, and the janitor, who takes away only what nobody names any more.
+ */
+import { randomUUID } from 'node:crypto'
+import type { Clock } from '../base/clock.js'
+import { PosixError } from '../base/errno.js'
+import { RingfsError } from '../base/errors.js'
+import type { RedisStore, RedisValue } from '../cluster/contract.js'
+import type { VolumeKeys } from './keys.js'
+import { STATUS_FROZEN } from './reply.js'
+import { SCRIPTS } from './scripts.js'
+
+const AGAIN_FIRST_MS = 2
+const AGAIN_MAX_MS = 25
+
+/** Sends until the answer is another than that the partition is frozen. Errors: PosixError ETIMEDOUT; nothing was done then. */
+export async function pastFreeze(
+  clock: Clock,
+  deadlineMs: number,
+  send: () => Promise<RedisValue>,
+): Promise<RedisValue> {
+  const startMs = clock.monotonicMs()
+  for (let pauseMs = AGAIN_FIRST_MS; ; pauseMs = Math.min(2 * pauseMs, AGAIN_MAX_MS)) {
+    const reply = await send()
+    if (!Array.isArray(reply) || reply[0] !== STATUS_FROZEN) return reply
+    if (clock.monotonicMs() - startMs > deadlineMs) {
+      throw new PosixError('ETIMEDOUT', 'the metadata were frozen for a backup or a check for too long')
+    }
+    await clock.sleep(pauseMs)
+  }
+}
+
+/**
+ * Runs `work` while the partitions are frozen, for at most `maxMs`. Errors: RingfsError DEADLINE when that was not long
+ * enough or a freeze was lost, USAGE when somebody else has frozen one: what `work` saw is of no use then.
+ */
+export async function whileFrozen<T>(
+  store: RedisStore,
+  keys: VolumeKeys,
+  partitions: readonly number[],
+  maxMs: number,
+  work: () => Promise<T>,
+): Promise<T> {
+  const who = randomUUID()
+  let result: T
+  try {
+    await freeze(store, keys, partitions, who, maxMs)
+    result = await work()
+  } catch (error) {
+    await thaw(store, keys, partitions, who)
+    throw error
+  }
+  if (await thaw(store, keys, partitions, who)) return result
+  throw new RingfsError(
+    'DEADLINE',
+    `the metadata could not be held still for ${maxMs / 1000} s, or Redis failed over: allow a longer pause`,
+  )
+}
+
+async function freeze(
+  store: RedisStore,
+  keys: VolumeKeys,
+  partitions: readonly number[],
+  who: string,
+  maxMs: number,
+): Promise<void> {
+  const replies = await Promise.all(
+    partitions.map((p) => store.run(SCRIPTS.freeze, [keys.partition(p).counters], [who, maxMs])),
+  )
+  if (replies.every((reply) => reply === 1)) return
+  throw new RingfsError('USAGE', 'a backup or a check has the metadata frozen already: try again when it is done')
+}
+
+/** false: one of them did not last until now. */
+async function thaw(store: RedisStore, keys: VolumeKeys, partitions: readonly number[], who: string): Promise<boolean> {
+  const replies = await Promise.all(partitions.map((p) => store.run(SCRIPTS.thaw, [keys.partition(p).counters], [who])))
+  return replies.every((reply) => reply === 1)
+}

@@ -1,0 +1,283 @@
+/** Backups of a volume in use, on one and on three masters, and what becomes of them. */
+import t, { type Test } from 'tap'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync, existsSync, readdirSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { systemClock } from '../../src/base/clock.js'
+import { silentLog } from '../../src/base/log.js'
+import type { RedisStore } from '../../src/cluster/contract.js'
+import { connectRedis } from '../../src/cluster/redis.js'
+import { backupVolume } from '../../src/meta/backup/backup.js'
+import { restoreVolume } from '../../src/meta/backup/restore.js'
+import type { MetaStore } from '../../src/meta/contract.js'
+import { loadVolume } from '../../src/meta/format.js'
+import { openMeta } from '../../src/meta/engine.js'
+import { whileFrozen } from '../../src/meta/freeze.js'
+import { VolumeKeys } from '../../src/meta/keys.js'
+import { failureOf } from '../helpers/chunks.js'
+import { checkVolume, describe, walk } from '../helpers/meta-check.js'
+import { ROOT, bytes, makeDir, touch, until, volumesOn, writeAt, type MetaVolume } from '../helpers/meta.js'
+import { startRedis, type TestRedis } from '../helpers/redis.js'
+
+t.setTimeout(120_000)
+
+const OPTIONS = { version: '0.0.0', clock: systemClock, maxPauseMs: 20_000, onProgress: () => undefined }
+const SOME_TIME = { sec: 1_700_000_000, nsec: 5 }
+
+function folderOf(t: Test): string {
+  const folder = mkdtempSync(join(tmpdir(), 'ringfs-backup-'))
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+  return folder
+}
+
+async function wipe(redis: TestRedis): Promise<void> {
+  for (let server = 0; server < redis.ports.length; server++) await redis.command(server, 'FLUSHALL')
+}
+
+/** As a client sees it after a restore. */
+async function restored(t: Test, store: RedisStore, volume: MetaVolume): Promise<MetaVolume> {
+  const settings = await loadVolume(store, volume.settings.name)
+  const clients: MetaStore[] = []
+  const close = async (): Promise<void> => {
+    await Promise.all(clients.splice(0).map((client) => client.shutdown()))
+  }
+  t.teardown(close)
+  return {
+    ...volume,
+    settings,
+    close,
+    client: async () => {
+      const client = await openMeta(store, settings, { log: silentLog, sessionTtlMs: 2_000 })
+      clients.push(client)
+      return client
+    },
+  }
+}
+
+for (const masters of [1, 3] as const) {
+  t.test(`on ${masters} masters`, async (t) => {
+    const redis = await startRedis(t, { masters })
+    const open = volumesOn(t, redis)
+    const store = await connectRedis(redis.url('any'), { log: silentLog })
+    t.teardown(() => store.close())
+
+    t.test('what is restored is what was there: names, times, data, attributes, links', async (t) => {
+      const volume = await open()
+      const meta = await volume.client()
+      const dir = await makeDir(meta, ROOT, 'dir')
+      const file = await touch(meta, dir.ino, 'file')
+      // More extents than an inode record holds, and a second window.
+      for (let i = 0; i < 4; i++) await writeAt(meta, file.ino, i * 2 ** 20, 2 ** 20)
+      await writeAt(meta, file.ino, 100 * 2 ** 20, 1000)
+      await meta.link(file.ino, ROOT, bytes('link'))
+      const small = await touch(meta, dir.ino, Buffer.from([0xff, 0x0a, 0x80]))
+      const pieces = [{ fileOffset: 0, bytes: Buffer.from('a small file') }]
+      await meta.commitInline(small.ino, { pieces, mode: 'at', allocatedDeltaBytes: 12, mtime: SOME_TIME })
+      await meta.setxattr(small.ino, bytes('user.a'), bytes('value'), 'any')
+      await meta.create(
+        dir.ino,
+        bytes('sym'),
+        { type: 'symlink', mode: 0o777, uid: 1, gid: 2, target: bytes('x') },
+        FRESH,
+      )
+      const before = await walk(meta)
+      const file1 = join(folderOf(t), 'backup')
+      const result = await backupVolume(store, volume.settings, file1, OPTIONS)
+      t.equal(result.inodes, before.attrs.size)
+      t.equal(result.names, before.paths.size - 1)
+      const held = await meta.open(file.ino, { truncate: false })
+      t.ok(held)
+      await volume.close()
+
+      await wipe(redis)
+      await restoreVolume(store, volume.settings.name, file1, () => undefined)
+      const again = await restored(t, store, volume)
+      const other = await again.client()
+      const after = await walk(other)
+      t.strictSame(describe(after), describe(before))
+      t.strictSame([...after.attrs.values()], [...before.attrs.values()])
+      t.strictSame(await other.getxattr(small.ino, bytes('user.a')), bytes('value'))
+      t.equal(String((await other.extents(small.ino, 0)).body?.[0]?.bytes), 'a small file')
+      t.equal((await other.extents(file.ino, 0)).extents.length, 4)
+      t.ok((await other.chunkId()) > (await meta.chunkId()) + 2 ** 24, 'chunk ids begin far above')
+      await again.close()
+      t.strictSame(await checkVolume(again), [])
+    })
+
+    t.test('a backup made while clients rename, link and delete is of one moment', async (t) => {
+      const volume = await open()
+      const folders: number[] = []
+      const meta = await volume.client()
+      for (let i = 0; i < 6; i++) folders.push((await makeDir(meta, ROOT, `d${i}`)).ino)
+      // Each of these names exists all the time, in one folder or another, always with the same inode.
+      const movers = await Promise.all(
+        Array.from({ length: 6 }, async (_, i) => ({
+          i,
+          ino: (await touch(meta, folders[i] ?? 0, `m${i}`)).ino,
+          at: i,
+        })),
+      )
+      let isRunning = true
+      let changes = 0
+      const clients = await Promise.all([volume.client(), volume.client()])
+      const work = movers.map(async (mover) => {
+        const client = clients[mover.i % 2] ?? meta
+        for (let n = 0; isRunning; n++, changes++) {
+          const [from, to] = [mover.at, (mover.at + 1 + (n % 4)) % 6]
+          await client.rename(folders[from] ?? 0, bytes(`m${mover.i}`), folders[to] ?? 0, bytes(`m${mover.i}`), {})
+          mover.at = to
+          const made = await makeDir(client, folders[to] ?? 0, `x${mover.i}-${n}`)
+          if (n % 2 === 0) await client.rmdir(folders[to] ?? 0, bytes(`x${mover.i}-${n}`))
+          t.ok(made.ino)
+          await client.link(mover.ino, folders[from] ?? 0, bytes(`l${mover.i}-${n}`))
+          await client.unlink(folders[from] ?? 0, bytes(`l${mover.i}-${n}`))
+        }
+      })
+      const files: string[] = []
+      const folder = folderOf(t)
+      for (let round = 0; round < 4; round++) {
+        const seen = changes
+        await until('changes go on', () => changes > seen + 10)
+        files.push(join(folder, `backup-${round}`))
+        await backupVolume(store, volume.settings, files[round] ?? '', OPTIONS)
+      }
+      isRunning = false
+      await Promise.all(work)
+      await volume.close()
+      for (const file of files) {
+        await wipe(redis)
+        await restoreVolume(store, volume.settings.name, file, () => undefined)
+        const again = await restored(t, store, volume)
+        const client = await again.client()
+        // The sessions of that moment are cleaned up after: what they were about is finished or taken back.
+        await until('the dead are buried', async () => {
+          return (await store.call('ZCARD', new VolumeKeys(volume.settings.name, 8).wide('dead'))) === 0
+        })
+        const { paths } = await walk(client)
+        for (const { i, ino } of movers) {
+          const found = [...paths].filter(([path]) => path.endsWith(`/m${i}`))
+          t.strictSame(
+            found.map(([, at]) => at),
+            [ino],
+            `m${i} has one name`,
+          )
+        }
+        await again.close()
+        t.strictSame(await checkVolume(again), [])
+        await again.close()
+      }
+    })
+  })
+}
+
+t.test('refusals', async (t) => {
+  const redis = await startRedis(t, { masters: 1 })
+  const open = volumesOn(t, redis)
+  const store = await connectRedis(redis.url('any'), { log: silentLog })
+  t.teardown(() => store.close())
+  const volume = await open()
+  const meta = await volume.client()
+  await makeDir(meta, ROOT, 'dir')
+  const { name } = volume.settings
+  const keys = new VolumeKeys(name, volume.settings.partitions)
+  const folder = folderOf(t)
+  const file = join(folder, 'backup')
+  const restore = (from: string, to = name): Promise<unknown> => restoreVolume(store, to, from, () => undefined)
+
+  await t.test('a pause that is too short fails, leaves no file and lets everybody go on', async (t) => {
+    const slow: RedisStore = {
+      ...bound(store),
+      call: async (...args) => {
+        await systemClock.sleep(args[0] === 'LRANGE' ? 120 : 0)
+        return await store.call(...args)
+      },
+    }
+    const failing = backupVolume(slow, volume.settings, file, { ...OPTIONS, maxPauseMs: 60 })
+    t.equal(await failureOf(failing), 'DEADLINE')
+    t.notOk(existsSync(file))
+    t.strictSame(readdirSync(folder), [])
+    await makeDir(meta, ROOT, 'later')
+  })
+
+  await t.test('a freeze whose owner died ends by itself, and only one has it', async (t) => {
+    const dying = new Error('died')
+    const all = [0, 1, 2, 3, 4, 5, 6, 7]
+    let waited: Promise<unknown> | undefined
+    await whileFrozen(store, keys, all, 5_000, async () => {
+      t.equal(await failureOf(whileFrozen(store, keys, all, 100, async () => undefined)), 'USAGE')
+      waited = makeDir(meta, ROOT, 'waits')
+      t.equal(await Promise.race([waited.then(() => 'made'), systemClock.sleep(150).then(() => 'waits')]), 'waits')
+    })
+    await waited
+    const neverThaws: RedisStore = {
+      ...bound(store),
+      run: async (script, ...args) => {
+        if (script.name === 'thaw') throw dying
+        return await store.run(script, ...args)
+      },
+    }
+    await t.rejects(
+      whileFrozen(neverThaws, keys, all, 300, async () => undefined),
+      dying,
+    )
+    await makeDir(meta, ROOT, 'after')
+  })
+
+  await t.test('a volume is never restored over; a wrong, damaged or cut file writes nothing', async (t) => {
+    await backupVolume(store, volume.settings, file, OPTIONS)
+    t.equal(await failureOf(restore(file)), 'VOLUME_EXISTS')
+    await volume.close()
+    await store.call('DEL', keys.wide('settings'))
+    t.equal(await failureOf(restore(file)), 'VOLUME_EXISTS', 'remains count')
+    await redis.command(0, 'FLUSHALL')
+    const whole = readFileSync(file)
+    const other = join(folder, 'other')
+    for (const at of [0, 9, 30, 100, whole.length - 12]) {
+      const bad = Buffer.from(whole)
+      bad.writeUInt8((bad.readUInt8(at) ^ 0x55) & 0xff, at)
+      writeFileSync(other, bad)
+      t.match(await failureOf(restore(other)), /^(USAGE|VOLUME_CORRUPT|VOLUME_NEWER)$/, `byte ${at}`)
+    }
+    for (const length of [0, 5, 12, 40, whole.length - 1]) {
+      writeFileSync(other, whole.subarray(0, length))
+      t.match(await failureOf(restore(other)), /^(USAGE|VOLUME_CORRUPT)$/, `${length} bytes`)
+    }
+    t.equal(await failureOf(restore(file, 'another')), 'USAGE')
+    t.equal(await redis.command(0, 'DBSIZE'), 0)
+  })
+
+  await t.test('a restore that was interrupted is begun anew with the same file', async (t) => {
+    let calls = 0
+    const dying: RedisStore = {
+      ...bound(store),
+      call: async (command, ...args) => {
+        if (command !== 'EXISTS' && ++calls > 12) throw new Error('died')
+        return await store.call(command, ...args)
+      },
+    }
+    await t.rejects(
+      restoreVolume(dying, name, file, () => undefined),
+      { message: 'died' },
+    )
+    t.equal(await failureOf(loadVolume(store, name)), 'VOLUME_MISSING')
+    await restore(file)
+    const again = await restored(t, store, volume)
+    t.ok((await walk(await again.client())).paths.has('/dir'))
+    await again.close()
+    t.strictSame(await checkVolume(again), [])
+  })
+})
+
+const FRESH = { exclusive: true, open: false } as const
+
+function bound(store: RedisStore): RedisStore {
+  return {
+    run: (...args) => store.run(...args),
+    call: (...args) => store.call(...args),
+    subscribe: (...args) => store.subscribe(...args),
+    waitReplicas: (...args) => store.waitReplicas(...args),
+    syncLocal: () => store.syncLocal(),
+    masters: () => store.masters(),
+    close: () => store.close(),
+  }
+}
