@@ -32,7 +32,18 @@ t.test('arguments that make no sense are refused with exit code 2', async (t) =>
 
 t.test('every command has help with examples, and help succeeds', async (t) => {
   const ringfs = await Ringfs.in(t)
-  const commands = ['up', 'down', 'format', 'node', 'mount', 'umount', 'status', 'install-mount-helper']
+  const commands = [
+    'up',
+    'down',
+    'format',
+    'node',
+    'mount',
+    'umount',
+    'status',
+    'install-mount-helper',
+    'backup',
+    'restore',
+  ]
   for (const command of [...commands, 'put', 'get', 'ls', 'cat', 'rm', 'mkdir', 'mv', 'stat', 'df']) {
     const { code, stdout } = await ringfs.run(command, '--help')
     t.equal(code, 0, command)
