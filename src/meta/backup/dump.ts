@@ -168,7 +168,8 @@ function withoutFreeze(items: readonly Buffer[]): Buffer[] {
 
 function pageOf(reply: RedisValue): [string, Buffer[]] {
   if (!Array.isArray(reply)) return ['0', []]
-  return [String(reply[0]), buffers(reply[1] ?? null)]
+  const [cursor = null, items = null]: readonly RedisValue[] = reply
+  return [String(cursor), buffers(items)]
 }
 
 function buffers(reply: RedisValue): Buffer[] {
