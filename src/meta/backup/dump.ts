@@ -6,6 +6,7 @@
  * themselves), leases.
  */
 import type { RedisStore, RedisValue } from '../../cluster/contract.js'
+import { arrayOf, textOf } from '../../cluster/reply.js'
 import type { PartitionKeys, VolumeKeys } from '../keys.js'
 import { decodeInode } from '../records.js'
 import { WIDE, type BackupRecord } from './format.js'
@@ -167,9 +168,8 @@ function withoutFreeze(items: readonly Buffer[]): Buffer[] {
 }
 
 function pageOf(reply: RedisValue): [string, Buffer[]] {
-  if (!Array.isArray(reply)) return ['0', []]
-  const [cursor = null, items = null]: readonly RedisValue[] = reply
-  return [String(cursor), buffers(items)]
+  const [cursor = null, items = null] = arrayOf(reply, 'HSCAN')
+  return [textOf(cursor, 'HSCAN'), buffers(items)]
 }
 
 function buffers(reply: RedisValue): Buffer[] {
