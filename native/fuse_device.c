@@ -3,8 +3,10 @@
  * reading /dev/fuse from the event loop. Nothing here knows the protocol.
  *
  * Reading: uv_poll wakes us when there is a request; after one, an idle handle keeps the loop from sleeping for spin_ns,
- * and the descriptor is read again in each turn: waking an idle core costs more than the request itself. Nothing runs when
- * nothing comes.
+ * and the descriptor is read again in each turn: waking an idle core costs more than the request itself. While a request is
+ * under way the loop stays awake for await_ns, since the answer that it waits for comes in most cases, and then the next
+ * request. Nothing runs when nothing comes; and who was made to give way to others (an involuntary context switch) does not
+ * stay awake for a while: the core has something better to do.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -15,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -24,6 +27,8 @@
 enum { BURST = 32 };
 /* Requests that are handed over before any of them goes on behind its first await: one run of the microtasks for all. */
 enum { BATCH = 8, BATCH_BYTES = 64 * 1024 };
+/* How long the loop sleeps at once after others wanted the core, and how many turns it spins between two looks at that. */
+enum { GIVE_WAY_NS = 10 * 1000 * 1000, LOOK_TURNS = 8 };
 
 typedef struct reader {
   napi_env env;
@@ -39,8 +44,14 @@ typedef struct reader {
   bool spinning;
   bool closed;
   int handles;
+  const uint32_t *under_way; /* how many requests are; written by JavaScript */
+  napi_ref under_way_ref;
   uint64_t spin_ns;
+  uint64_t await_ns;
   uint64_t last_ns;
+  uint64_t asleep_until_ns;
+  long switches;
+  unsigned turns;
 } reader_t;
 
 napi_value fail(napi_env env, int error, const char *what) {
@@ -156,6 +167,7 @@ static void freed(handle_t *handle) {
   if (--reader->handles > 0) return;
   napi_delete_reference(reader->env, reader->callback);
   if (reader->buffer) napi_delete_reference(reader->env, reader->buffer);
+  napi_delete_reference(reader->env, reader->under_way_ref);
   napi_async_destroy(reader->env, reader->context);
   free(reader);
 }
@@ -214,15 +226,48 @@ static bool drain(reader_t *reader) {
   return count > 0;
 }
 
+static void on_idle(handle_t *handle);
+
+/* How often this thread had to leave its core to others. */
+static long switches(void) {
+  struct rusage usage;
+  return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_nivcsw : 0;
+}
+
+static void sleep_again(reader_t *reader) {
+  uv_idle_stop(reader->idle);
+  reader->spinning = false;
+}
+
+static void stay_awake(reader_t *reader, uint64_t now) {
+  reader->last_ns = now;
+  if (reader->spinning || reader->spin_ns == 0 || now < reader->asleep_until_ns) return;
+  reader->spinning = true;
+  reader->switches = switches();
+  reader->turns = 0;
+  uv_idle_start(reader->idle, on_idle);
+}
+
+/* Others wanted the core while we had nothing to do. */
+static bool is_in_the_way(reader_t *reader, uint64_t now) {
+  if (++reader->turns % LOOK_TURNS != 0) return false;
+  long count = switches();
+  if (count == reader->switches) return false;
+  reader->switches = count;
+  reader->asleep_until_ns = now + GIVE_WAY_NS;
+  return true;
+}
+
 static void on_idle(handle_t *handle) {
   reader_t *reader = handle->data;
   uint64_t now = uv_hrtime();
   if (drain(reader)) {
     reader->last_ns = now;
-  } else if (!reader->closed && now - reader->last_ns > reader->spin_ns) {
-    uv_idle_stop(reader->idle);
-    reader->spinning = false;
+    return;
   }
+  if (reader->closed) return;
+  uint64_t patience_ns = *reader->under_way > 0 ? reader->await_ns : reader->spin_ns;
+  if (now - reader->last_ns > patience_ns || is_in_the_way(reader, now)) sleep_again(reader);
 }
 
 static void on_readable(handle_t *handle, int status, int events) {
@@ -232,11 +277,7 @@ static void on_readable(handle_t *handle, int status, int events) {
     batch(reader, status);
     return;
   }
-  if (!drain(reader) || reader->closed || reader->spin_ns == 0) return;
-  reader->last_ns = uv_hrtime();
-  if (reader->spinning) return;
-  reader->spinning = true;
-  uv_idle_start(reader->idle, on_idle);
+  if (drain(reader) && !reader->closed) stay_awake(reader, uv_hrtime());
 }
 
 static napi_value js_stop(napi_env env, napi_callback_info info) {
@@ -255,24 +296,34 @@ static void free_slot(napi_env env, void *data, void *hint) {
   free(slot);
 }
 
-/* read(fd, buffer, spinMicroseconds, callback) => stop() */
+/* read(fd, buffer, spinMicroseconds, awaitMicroseconds, underWay, callback) => stop() */
 static napi_value js_read(napi_env env, napi_callback_info info) {
-  size_t argc = 4;
-  napi_value argv[4], name, result;
+  size_t argc = 6, under_way_bytes = 0;
+  napi_value argv[6], name, result;
+  void *under_way = NULL;
   napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
   reader_t *reader = calloc(1, sizeof *reader);
   reader_t **slot = malloc(sizeof *slot);
   struct uv_loop_s *loop;
-  uint32_t spin = 0;
+  uint32_t spin = 0, await = 0;
   if (!reader || !slot) return fail(env, ENOMEM, "read");
+  if (napi_get_buffer_info(env, argv[4], &under_way, &under_way_bytes) != napi_ok || under_way_bytes < sizeof(uint32_t)) {
+    free(reader);
+    free(slot);
+    return fail(env, EINVAL, "read");
+  }
   *slot = reader;
   reader->slot = slot;
   reader->env = env;
   napi_get_value_int32(env, argv[0], &reader->fd);
   napi_get_value_uint32(env, argv[2], &spin);
+  napi_get_value_uint32(env, argv[3], &await);
   reader->spin_ns = (uint64_t)spin * 1000;
+  reader->await_ns = (uint64_t)await * 1000;
+  reader->under_way = under_way;
+  napi_create_reference(env, argv[4], 1, &reader->under_way_ref);
   set_buffer(reader, argv[1]);
-  napi_create_reference(env, argv[3], 1, &reader->callback);
+  napi_create_reference(env, argv[5], 1, &reader->callback);
   napi_create_string_utf8(env, "ringfs:fuse", NAPI_AUTO_LENGTH, &name);
   napi_async_init(env, NULL, name, &reader->context);
   napi_get_uv_event_loop(env, &loop);

@@ -21,10 +21,13 @@ import type {
   VfsContract,
   VfsDirEntry,
 } from './contract.js'
+import { NOTHING_AT_HAND } from './at-hand.js'
 import { O_TRUNC } from './flags.js'
 
 export class BesideKernel implements VfsContract {
   readonly coherence: VfsCoherence
+  /** It opens files in its own way, and nobody who comes by here is in such a hurry. */
+  readonly atHand = NOTHING_AT_HAND
   readonly #vfs: VfsContract
   readonly #inos = new Map<number, number>()
 

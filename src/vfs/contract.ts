@@ -98,8 +98,25 @@ export interface VfsCoherence {
   invalidate(what: Invalidation): void
 }
 
+/**
+ * What can be answered in the turn in which it is asked: as the calls of the same names would answer it now. undefined or
+ * false: nothing was done, and only the call itself can tell. Nothing here throws.
+ */
+export interface VfsAtHand {
+  getattr(ino: number): Attr | undefined
+  /** null: there is no such name (ENOENT). */
+  lookup(parent: number, name: Buffer): Attr | null | undefined
+  /** Any getxattr of a name that may be is ENODATA. */
+  hasNoXattrs(ino: number): boolean
+  /** true: done. */
+  flush(handle: number, owner?: string): boolean
+  /** true: done. */
+  release(handle: number): boolean
+}
+
 export interface VfsContract {
   readonly coherence: VfsCoherence
+  readonly atHand: VfsAtHand
 
   lookup(caller: Caller, parent: number, name: Buffer): Promise<Attr>
   /** With what is buffered here and not committed yet. */

@@ -35,6 +35,11 @@ export class FileHandle {
     this.reported = this.reportedByWrite = state.writer.failures
   }
 
+  /** There is a failure to report. */
+  get hasFailure(): boolean {
+    return this.state.writer.failures !== this.reported && this.state.writer.failure !== null
+  }
+
   /** Throws a failure of writing that this handle has not reported yet, once. */
   report(): void {
     const { failures, failure } = this.state.writer
@@ -93,6 +98,10 @@ export class Handles {
     const file = this.#files.get(handle)
     if (file === undefined) throw new PosixError('EBADF', `no open file ${handle}`)
     return file
+  }
+
+  peekFile(handle: number): FileHandle | undefined {
+    return this.#files.get(handle)
   }
 
   /** Throws EBADF. */

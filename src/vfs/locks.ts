@@ -50,6 +50,11 @@ export class FileLocks {
     else await this.#lock(file, handle, { ...range, type }, wait, signal)
   }
 
+  /** Whether this mount may hold locks on the inode, or be giving them back. */
+  mayHold(ino: number): boolean {
+    return this.#notes.has(ino) || this.#goings.has(ino)
+  }
+
   /** Nothing to find out: reads and writes go on at once. */
   isSure(file: FileHandle): boolean {
     if (file.lostLocks) return false

@@ -12,6 +12,7 @@
 import { PosixError } from '../base/errno.js'
 import { RingfsError, messageOf } from '../base/errors.js'
 import { INO_MAX, KIB, NAME_MAX_BYTES } from '../base/limits.js'
+import { AtHand } from './at-hand.js'
 import { Attributes } from './attributes.js'
 import { VfsContext, type VfsOptions } from './context.js'
 import type {
@@ -54,6 +55,7 @@ export function createVfs(options: VfsOptions): VfsContract {
 
 class Vfs implements VfsContract {
   readonly coherence: VfsCoherence
+  readonly atHand: AtHand
   readonly #context: VfsContext
   readonly #attributes: Attributes
   readonly #names: Namespace
@@ -67,6 +69,7 @@ class Vfs implements VfsContract {
   constructor(context: VfsContext) {
     this.#context = context
     this.coherence = context.coherence
+    this.atHand = new AtHand(context, () => this.#ended !== undefined)
     this.#attributes = new Attributes(context)
     this.#names = new Namespace(context, this.#attributes)
     this.#files = new Files(context, this.#attributes)

@@ -78,6 +78,8 @@ export class CachePeer {
   readonly threads = new FakeThreads()
   readonly server: FuseServer
   readonly #answers = new Map<number, Reply>()
+  /** How many answers came. */
+  answered = 0
   #unique = 10
 
   constructor(vfs: VfsContract, clock: Clock, kernelMinor = 45) {
@@ -90,6 +92,7 @@ export class CachePeer {
       send: (parts) => {
         const bytes = Buffer.concat(parts)
         const unique = Number(bytes.readBigUInt64LE(8))
+        this.answered++
         this.#answers.set(unique, { error: bytes.readInt32LE(4), body: bytes.subarray(OUT_HEADER_BYTES) })
       },
     })

@@ -13,6 +13,7 @@ import {
   XATTR_VALUE_MAX_BYTES,
 } from '../../src/base/limits.js'
 import { aclKind } from '../../src/base/acl.js'
+import { NOTHING_AT_HAND } from '../../src/vfs/at-hand.js'
 import { NOTHING_KEPT } from '../../src/vfs/coherence.js'
 import { changeMode, dropPrivileges, inherit, setAcl } from './acl-model.js'
 import { LOCK_END, type InodeType, type LockRange } from '../../src/meta/contract.js'
@@ -85,6 +86,7 @@ interface Place {
 
 export class MemoryVfs implements VfsContract {
   readonly coherence = NOTHING_KEPT
+  readonly atHand = NOTHING_AT_HAND
   readonly #clock: Clock
   readonly #nodes = new Map<number, Node>()
   readonly #files = new Map<number, OpenFile>()

@@ -14,8 +14,18 @@ export interface FuseAddon {
   /**
    * Reads requests from `fd` into `buffer` on the main loop until the end. `onRequest(length)` answers the buffer for the
    * next one: the same if it kept nothing of it. A length below 0 is a negative errno: the last call (ENODEV: unmounted).
+   *
+   * After a request the loop does not sleep for `spinMicroseconds`; for `awaitMicroseconds` while the native-endian 32 bits
+   * at the start of `underWay` are not 0.
    */
-  read(fd: number, buffer: Buffer, spinMicroseconds: number, onRequest: (length: number) => Buffer): () => void
+  read(
+    fd: number,
+    buffer: Buffer,
+    spinMicroseconds: number,
+    awaitMicroseconds: number,
+    underWay: Uint8Array,
+    onRequest: (length: number) => Buffer,
+  ): () => void
   /**
    * A function that writes the first `length` bytes of `head`, and behind them `body`, in one write(2) or writev(2) to `fd`. It
    * answers 0 or a positive errno.

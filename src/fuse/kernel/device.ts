@@ -14,6 +14,8 @@ const SPARE_BUFFERS = 8
 const HEAD_BYTES = 4096
 /** How long the descriptor is read again before the loop sleeps: DESIGN section 9. */
 const SPIN_US = 50
+/** The same while requests are under way: about what Redis takes for an answer. */
+const AWAIT_US = 200
 
 export class FuseDevice {
   readonly #fd: number
@@ -21,6 +23,7 @@ export class FuseDevice {
   readonly #spare: Buffer[] = []
   readonly #head = Buffer.allocUnsafeSlow(HEAD_BYTES)
   readonly #write: (length: number, body?: Buffer) => number
+  readonly #underWay = new Uint32Array(1)
   #isOpen = true
   /** Settles when the kernel has let go of the mount. */
   readonly ended: Promise<void>
@@ -32,7 +35,8 @@ export class FuseDevice {
     this.#write = addon.writer(fd, this.#head)
     this.ended = new Promise((resolve) => {
       let current = this.#buffer()
-      addon.read(fd, current, SPIN_US, (length) => {
+      const underWay = new Uint8Array(this.#underWay.buffer)
+      addon.read(fd, current, SPIN_US, AWAIT_US, underWay, (length) => {
         if (length < 0) {
           resolve()
           return current
@@ -41,6 +45,11 @@ export class FuseDevice {
         return current
       })
     })
+  }
+
+  /** So many requests wait for somebody else's answer. */
+  underWay(count: number): void {
+    this.#underWay[0] = count
   }
 
   /** Answers the buffer to read into next. */

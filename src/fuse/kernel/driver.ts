@@ -38,6 +38,9 @@ export class KernelDriver implements FuseDriver {
         log.error('the kernel speaks an older FUSE protocol than 7.31: use --driver fuse-native')
         device.close()
       },
+      onUnderWay: (count) => {
+        device.underWay(count)
+      },
       hasNested: () => hasMountBelow(mountpoint),
       startThreads: (threads, onDone) => addon.notifier(fd, threads, onDone),
       onReady: () => void raiseReadAhead(mountpoint, log),

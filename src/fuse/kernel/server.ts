@@ -14,7 +14,7 @@ import type { Log } from '../../base/log.js'
 import { Metrics, type Timer } from '../../base/metrics.js'
 import type { Caller, VfsContract } from '../../vfs/contract.js'
 import { isDying } from './dying.js'
-import { Handlers, type Answer, type Handler, type Request } from './handlers.js'
+import { Handlers, type Answer, type AtOnce, type AtOnceTable, type Handler, type Request } from './handlers.js'
 import { InUse, askedNodes, heldNodes } from './in-use.js'
 import { DIRECT_IO_ALLOW_MMAP, agreedFlags, agreedFlags2, negotiate } from './init.js'
 import { KernelCache } from './kernel-cache.js'
@@ -23,7 +23,7 @@ import { EPOCH_MINOR } from './notify.js'
 import { staleInstead } from './stale.js'
 import { touchedBy } from './touched.js'
 import { BY_CODE, OPCODES, type Opcode } from './opcodes.js'
-import { RunningRequests, type InterruptMode, type RunningOptions, type RunningRequest } from './running.js'
+import { RunningRequest, RunningRequests, type InterruptMode, type RunningOptions } from './running.js'
 import { HIGH, IN_HEADER_BYTES, decodeHeader, encodeHeader, readName, readU64, type RequestHeader } from './wire.js'
 
 export interface ServerOptions {
@@ -35,6 +35,8 @@ export interface ServerOptions {
   readonly onRefused: () => void
   /** The mount is ready for requests. */
   readonly onReady?: () => void
+  /** How many requests are under way. */
+  readonly onUnderWay?: (count: number) => void
   /** Threads that write notifications; without them the kernel keeps nothing. */
   readonly startThreads?: StartThreads
   readonly clock?: Clock
@@ -46,6 +48,9 @@ export interface ServerOptions {
 }
 
 const RECHECK_MS = 250
+const DONE = Promise.resolve()
+/** What is answered in the turn in which it was read cannot be interrupted. */
+const NOBODY_WAITS = new RunningRequest(0, 'never', () => undefined)
 const O_TRUNC = 0o1000
 /** Handled by the server itself. */
 const OWN: ReadonlySet<string> = new Set(['init', 'interrupt'])
@@ -61,6 +66,8 @@ export class FuseServer {
   readonly #options: ServerOptions
   readonly #handlers: Handlers
   readonly #table: Readonly<Record<string, Handler>>
+  /** By the number of the opcode. */
+  readonly #atOnce: readonly (AtOnce | undefined)[]
   readonly #requests: RunningRequests
   /** By the number of the opcode. */
   readonly #timers: readonly (Timer | undefined)[]
@@ -86,6 +93,7 @@ export class FuseServer {
     this.cache = new KernelCache({ coherence: vfs.coherence, clock, notifier: this.#notifier, isAsked, hasNested })
     this.#handlers = new Handlers(vfs, this.cache)
     this.#table = this.#handlers.table
+    this.#atOnce = atOnceOf(this.#handlers.atOnce)
     this.#requests = new RunningRequests({ isDying, recheckMs: RECHECK_MS, ...options.running })
     for (const { name } of OPCODES) {
       invariant(OWN.has(name) || this.#table[name] !== undefined, `opcode ${name} has a handler`)
@@ -127,7 +135,7 @@ export class FuseServer {
       if (body.length >= opcode.bodyBytes) this.#requests.interrupt(readU64(body, 0))
       return Promise.resolve()
     }
-    return this.#run(header, opcode, body)
+    return this.#runAtOnce(header, opcode, body) ? DONE : this.#run(header, opcode, body)
   }
 
   /** The kernel has let go. Waits for what is under way (not for what was abandoned: it may hang for ever), then closes what it did not close itself. */
@@ -157,8 +165,30 @@ export class FuseServer {
     this.#options.onReady?.()
   }
 
+  /**
+   * Answers what needs no waiting; nothing can come between, so nothing is noted of it. false: it is for #run. A request that
+   * makes no sense is, too, and there found to make none.
+   */
+  #runAtOnce(header: RequestHeader, opcode: Opcode, body: Buffer): boolean {
+    const answer = this.#atOnce[header.opcode]
+    if (answer === undefined || !this.#isReady) return false
+    const startMs = performance.now()
+    let reply: Buffer | number | undefined
+    try {
+      reply = answer(parse(header, opcode, body, this.#agreed, NOBODY_WAITS))
+    } catch {
+      return false
+    }
+    if (reply === undefined) return false
+    if (typeof reply !== 'number') this.#answer(header, reply)
+    else if (reply === 0) this.#answer(header, undefined)
+    else this.#fail(header, reply)
+    this.#timers[header.opcode]?.record(performance.now() - startMs)
+    return true
+  }
+
   async #run(header: RequestHeader, opcode: Opcode, body: Buffer): Promise<void> {
-    this.#running++
+    this.#count(1)
     const startMs = performance.now()
     const held = heldNodes(header, opcode, body)
     const asked = askedNodes(header, opcode)
@@ -196,8 +226,13 @@ export class FuseServer {
     }
   }
 
+  #count(change: 1 | -1): void {
+    this.#running += change
+    this.#options.onUnderWay?.(this.#running)
+  }
+
   #done(): void {
-    this.#running--
+    this.#count(-1)
     if (this.#running === 0) this.#idle?.()
   }
 
@@ -224,6 +259,12 @@ export class FuseServer {
     if (error instanceof PosixError && error.code !== 'EIO') return
     this.#options.log.error({ operation: opcode.name, error: messageOf(error) }, 'a request failed')
   }
+}
+
+function atOnceOf(table: AtOnceTable): readonly (AtOnce | undefined)[] {
+  const byCode: (AtOnce | undefined)[] = []
+  for (const { code, name } of OPCODES) byCode[code] = table[name]
+  return byCode
 }
 
 function timersOf(metrics: Metrics): readonly (Timer | undefined)[] {

@@ -434,3 +434,28 @@ t.test('a change by another user of the same VFS is told by him', async (t) => {
   await settle()
   t.same(peer.threads.take(), [`attr ${file}`])
 })
+
+t.test('what is known is answered in the turn in which it is asked, once', async (t) => {
+  const { peer, vfs, file } = await two(t)
+  await peer.lookup(ROOT_INO, 'file')
+  await peer.lookup(ROOT_INO, 'none')
+  const { handle } = await vfs.open(CALLER, file, 0)
+  const closing = Buffer.alloc(24)
+  closing.writeUInt32LE(handle, 0)
+  const xattr = Buffer.concat([Buffer.alloc(8), Buffer.from('security.capability\0')])
+  const requests: readonly [string, number, Buffer][] = [
+    ['getattr', file, Buffer.alloc(16)],
+    ['lookup', ROOT_INO, Buffer.from('file\0')],
+    ['lookup', ROOT_INO, Buffer.from('none\0')],
+    ['getxattr', file, xattr],
+    ['flush', file, closing],
+    ['release', file, closing],
+  ]
+  for (const [opcode, node, body] of requests) {
+    const before = peer.answered
+    const whole = peer.ask(opcode, node, body)
+    t.equal(peer.answered, before + 1, opcode)
+    await whole
+    t.equal(peer.answered, before + 1, opcode)
+  }
+})

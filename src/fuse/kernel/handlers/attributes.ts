@@ -2,7 +2,15 @@
 import type { Attr, AttrChange, Caller, TimeSpec, VfsContract } from '../../../vfs/contract.js'
 import type { KernelCache } from '../kernel-cache.js'
 import { encodeAttr, encodeStatx, readU64, writeU64 } from '../wire.js'
-import { callerKeeping, nothing, offsetAt, type Answer, type HandlerTable, type Request } from './request.js'
+import {
+  callerKeeping,
+  nothing,
+  offsetAt,
+  type Answer,
+  type AtOnceTable,
+  type HandlerTable,
+  type Request,
+} from './request.js'
 
 const FATTR = {
   mode: 1,
@@ -41,6 +49,13 @@ export class AttributeHandlers {
     // Node ids are inode numbers, valid for ever: nothing is kept for the kernel, so nothing is forgotten.
     forget: nothing,
     batchForget: nothing,
+  }
+
+  readonly atOnce: AtOnceTable = {
+    getattr: ({ caller, node }) => {
+      const attr = this.#vfs.atHand.getattr(node)
+      return attr && this.#attr(attr, caller.pid)
+    },
   }
 
   /**

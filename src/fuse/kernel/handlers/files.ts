@@ -16,6 +16,7 @@ import {
   nameAt,
   offsetAt,
   type Answer,
+  type AtOnceTable,
   type DropTable,
   type HandlerTable,
   type Request,
@@ -67,6 +68,16 @@ export class FileHandlers {
     fsync: async ({ body }) => {
       await this.#vfs.fsync(handleOf(body), (body.readUInt32LE(8) & FSYNC_DATA) !== 0)
       return undefined
+    },
+  }
+
+  readonly atOnce: AtOnceTable = {
+    flush: ({ body }) => (this.#vfs.atHand.flush(handleOf(body), ownerAt(body, 16)) ? 0 : undefined),
+    release: ({ body }) => {
+      const handle = handleOf(body)
+      if (!this.#vfs.atHand.release(handle)) return undefined
+      this.#open.delete(handle)
+      return 0
     },
   }
 

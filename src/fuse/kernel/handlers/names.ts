@@ -3,7 +3,7 @@ import { PosixError, isErrno } from '../../../base/errno.js'
 import type { Attr, VfsContract } from '../../../vfs/contract.js'
 import type { KernelCache } from '../kernel-cache.js'
 import { encodeEntry, encodeNoEntry, readU64 } from '../wire.js'
-import { UMASK_BITS, nameAt, type Answer, type HandlerTable, type Request } from './request.js'
+import { UMASK_BITS, nameAt, type Answer, type AtOnceTable, type HandlerTable, type Request } from './request.js'
 
 const RENAME_NOREPLACE = 1
 const RENAME_EXCHANGE = 2
@@ -49,6 +49,20 @@ export class NameHandlers {
       const linked = await this.#vfs.link(caller, readU64(body, 0), node, name)
       const { attr, entryMs } = this.#cache.entry(node, name, linked)
       return encodeEntry(attr, { entryMs, attrMs: 0 })
+    },
+  }
+
+  readonly atOnce: AtOnceTable = {
+    lookup: (request) => {
+      const { node, names } = request
+      const name = nameAt(names, 0)
+      const attr = this.#vfs.atHand.lookup(node, name)
+      if (attr === undefined) return undefined
+      if (attr !== null) return this.#entry(request, name, attr)
+      const entryMs = this.#cache.noEntryMs(node, name)
+      if (entryMs === 0) return undefined
+      this.#cache.retries.forget(request.caller.pid)
+      return encodeNoEntry(entryMs)
     },
   }
 

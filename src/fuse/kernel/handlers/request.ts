@@ -25,6 +25,12 @@ export interface Request {
 
 export type Answer = Buffer | readonly Buffer[] | undefined
 export type Handler = (request: Request) => Promise<Answer>
+/**
+ * Answers a request in the turn in which it was read: bytes, or an errno (0: nothing but that it is done). undefined: nothing
+ * was done, the handler of the same name does it. It has no `signal`, and does not throw once it has done anything.
+ */
+export type AtOnce = (request: Request) => Buffer | number | undefined
+export type AtOnceTable = Readonly<Record<string, AtOnce>>
 /** Handlers by the names of their opcodes. */
 export type HandlerTable = Readonly<Record<string, Handler>>
 /** Undoes what the answer to a request says, which the kernel did not get. By the names of opcodes, too. */

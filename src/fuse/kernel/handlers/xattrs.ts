@@ -1,8 +1,9 @@
 /** Extended attributes. ACLs are attributes, too: of `system`, where the VFS knows what else there is not. */
-import { PosixError, isErrno } from '../../../base/errno.js'
+import { ERRNO, PosixError, isErrno } from '../../../base/errno.js'
+import { XATTR_NAME_MAX_BYTES } from '../../../base/limits.js'
 import type { VfsContract } from '../../../vfs/contract.js'
 import { SETXATTR_EXT } from '../init.js'
-import { nameAt, type Answer, type HandlerTable, type Request } from './request.js'
+import { nameAt, type Answer, type AtOnceTable, type HandlerTable, type Request } from './request.js'
 
 const ACL_KILL_SGID = 1
 /** xattr(7). */
@@ -23,6 +24,15 @@ export class XattrHandlers {
     listxattr: (request) => this.#listxattr(request),
     setxattr: (request) => this.#setxattr(request),
     removexattr: (request) => this.#removexattr(request),
+  }
+
+  readonly atOnce: AtOnceTable = {
+    getxattr: ({ node, names }) => {
+      const name = attributeAt(names)
+      // What else of `system` there is not the VFS says in another way; a name that is too long, too.
+      if (name.length > XATTR_NAME_MAX_BYTES || startsWith(name, SYSTEM)) return undefined
+      return this.#vfs.atHand.hasNoXattrs(node) ? ERRNO.ENODATA : undefined
+    },
   }
 
   /** Removing an ACL is having none, as on local disks: it succeeds without one. */

@@ -1,0 +1,123 @@
+/** What is answered without waiting is what the call would answer; and where the call has to wait, nothing is answered. */
+import t from 'tap'
+import { PosixError } from '../../../src/base/errno.js'
+import { ROOT_INO } from '../../../src/base/limits.js'
+import { LOCK_END } from '../../../src/meta/contract.js'
+import type { VfsContract } from '../../../src/vfs/contract.js'
+import { CALLER, Gate, codeOf, fixture, make, settle } from '../../helpers/vfs-fixture.js'
+
+const name = (text: string): Buffer => Buffer.from(text)
+
+async function looked(vfs: VfsContract, text: string): Promise<unknown> {
+  return vfs.lookup(CALLER, ROOT_INO, name(text)).catch(() => null)
+}
+
+t.test('attributes and names are at hand once they are known, as the calls have them', async (t) => {
+  const { vfs } = fixture(t)
+  t.equal(vfs.atHand.lookup(ROOT_INO, name('f')), undefined, 'nobody has asked yet')
+  t.equal(await looked(vfs, 'f'), null)
+  t.equal(vfs.atHand.lookup(ROOT_INO, name('f')), null, 'it is known to be absent')
+  const { ino, handle } = await make(vfs, 'f')
+  await vfs.write(handle, 0, name('text'))
+  await vfs.flush(handle)
+  await vfs.setattr(CALLER, ino, { mode: 0o600 })
+  t.strictSame(vfs.atHand.getattr(ino), await vfs.getattr(CALLER, ino))
+  t.match(vfs.atHand.getattr(ino), { mode: 0o600, sizeBytes: 4 })
+  t.strictSame(vfs.atHand.lookup(ROOT_INO, name('f')), await looked(vfs, 'f'))
+  t.strictSame(vfs.atHand.getattr(ROOT_INO), await vfs.getattr(CALLER, ROOT_INO))
+  t.equal(await looked(vfs, 'g'), null)
+  await vfs.rename(CALLER, ROOT_INO, name('f'), ROOT_INO, name('g'), {})
+  t.equal(vfs.atHand.lookup(ROOT_INO, name('f')), null)
+  await vfs.unlink(CALLER, ROOT_INO, name('g'))
+  t.equal(vfs.atHand.lookup(ROOT_INO, name('g')), null)
+})
+
+t.test('names that are no entries are not at hand', (t) => {
+  const { vfs } = fixture(t)
+  for (const text of ['.', '..', 'x'.repeat(256)]) t.equal(vfs.atHand.lookup(ROOT_INO, name(text)), undefined)
+  t.end()
+})
+
+t.test('nothing is at hand that another client may have changed', async (t) => {
+  const { vfs, meta, another } = fixture(t)
+  const { ino } = await make(vfs, 'f')
+  await vfs.getattr(CALLER, ino)
+  const other = another()
+  await other.vfs.setattr(CALLER, ino, { mode: 0o640 })
+  t.equal(vfs.atHand.getattr(ino), undefined, 'its event has come')
+  t.match(await vfs.getattr(CALLER, ino), { mode: 0o640 })
+  t.ok(vfs.atHand.getattr(ino))
+  meta.setCoherent(false)
+  t.equal(vfs.atHand.getattr(ino), undefined)
+  t.equal(vfs.atHand.lookup(ROOT_INO, name('f')), undefined)
+  t.equal(vfs.atHand.hasNoXattrs(ino), false)
+})
+
+t.test('attributes are not at hand while they change', async (t) => {
+  const { vfs, meta } = fixture(t)
+  const { ino, handle } = await make(vfs, 'f')
+  await vfs.write(handle, 0, name('text'))
+  t.equal(vfs.atHand.getattr(ino), undefined, 'something is unwritten')
+  await vfs.flush(handle)
+  const gate = new Gate()
+  meta.before = (call) => (call === 'setattr' ? gate.passed : undefined)
+  const change = vfs.setattr(CALLER, ino, { mode: 0o600 })
+  await settle()
+  t.equal(vfs.atHand.getattr(ino), undefined, 'a change of ours is under way')
+  gate.open()
+  await change
+  t.match(vfs.atHand.getattr(ino), { mode: 0o600 })
+})
+
+t.test('a close is at hand when there is nothing to write and no lock to give back', async (t) => {
+  const { vfs, meta } = fixture(t)
+  const { ino, handle } = await make(vfs, 'f')
+  t.equal(vfs.atHand.flush(handle, 'a'), true)
+  await vfs.write(handle, 0, name('text'))
+  t.equal(vfs.atHand.flush(handle, 'a'), false)
+  t.equal(vfs.atHand.release(handle), false)
+  await vfs.flush(handle)
+  const lock = { kind: 'posix', type: 'write', owner: 'a', start: 0n, end: LOCK_END, pid: 1 } as const
+  await vfs.setlk(handle, lock, false)
+  t.equal(vfs.atHand.flush(handle, 'b'), false)
+  t.equal(vfs.atHand.release(handle), false)
+  await vfs.setlk(handle, { ...lock, type: 'unlock' }, false)
+  await vfs.unlink(CALLER, ROOT_INO, name('f'))
+  t.match(await meta.getattr(ino), { sizeBytes: 4 }, 'it is open')
+  t.equal(vfs.atHand.release(handle), true)
+  t.equal(await codeOf(vfs.flush(handle)), 'EBADF', 'the handle is gone')
+  t.equal(vfs.atHand.release(handle), false)
+  t.equal(await codeOf(meta.getattr(ino)), 'ENOENT', 'it is open no more')
+})
+
+t.test('a close that has a failure to tell is not at hand', async (t) => {
+  const { vfs, meta } = fixture(t)
+  const { handle } = await make(vfs, 'f')
+  meta.before = (call) => (call.startsWith('commit') ? Promise.reject(new PosixError('EIO')) : undefined)
+  await vfs.write(handle, 0, name('text'))
+  await vfs.syncAll(false).catch(() => undefined)
+  meta.before = () => undefined
+  t.equal(vfs.atHand.flush(handle), false)
+  t.equal(vfs.atHand.release(handle), false)
+  t.equal(await codeOf(vfs.flush(handle)), 'EIO')
+  t.equal(vfs.atHand.release(handle), true)
+})
+
+t.test('that an inode has no attributes is at hand until it has some', async (t) => {
+  const { vfs } = fixture(t)
+  const { ino } = await make(vfs, 'f')
+  t.equal(vfs.atHand.hasNoXattrs(ino), true)
+  await vfs.setxattr(ino, name('user.x'), name('1'), 0)
+  t.equal(vfs.atHand.hasNoXattrs(ino), false)
+  await vfs.getattr(CALLER, ino)
+  t.equal(vfs.atHand.hasNoXattrs(ino), false)
+})
+
+t.test('nothing is at hand after the end', async (t) => {
+  const { vfs } = fixture(t)
+  const { ino, handle } = await make(vfs, 'f')
+  await vfs.shutdown()
+  t.equal(vfs.atHand.getattr(ino), undefined)
+  t.equal(vfs.atHand.lookup(ROOT_INO, name('f')), undefined)
+  t.equal(vfs.atHand.flush(handle), false)
+})
