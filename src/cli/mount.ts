@@ -2,12 +2,12 @@ import { createHash } from 'node:crypto'
 import { join, resolve } from 'node:path'
 import { Command, Option } from 'commander'
 import { z } from 'zod'
-import { formatMetaUrl, type MetaUrl } from '../cluster/url.js'
+import { RingfsError } from '../base/errors.js'
+import { formatMetaUrl, parseMetaUrl, type MetaUrl } from '../cluster/url.js'
 import type { MountOptionSet } from '../fuse/mount-options.js'
 import { ReadyPipe, detach } from '../main/detach.js'
-import { readPasswordFile } from '../main/environment.js'
 import { runMount, type MountReady } from '../main/mount-process.js'
-import { stopSignal } from '../main/stop-signal.js'
+import { starterInput, stopSignal } from '../main/stop-signal.js'
 import { commonOf, mountOptionsOf, mountWords, withMountOptions } from './arguments.js'
 import { endAtOnce, keyOf, logOf, print, type CommonOptions, type Surroundings } from './surroundings.js'
 import { findTarget, urlOf } from './target.js'
@@ -52,17 +52,15 @@ async function here(surroundings: Surroundings, source: string, mountpoint: stri
   const pipe = new ReadyPipe(options.readyPipe === true)
   let mounted: string | undefined
   const { stopped } = stopSignal((why) => endAtOnce(surroundings, why, mounted))
-  const { runFolder, metaUrl } = surroundings.environment
+  const { runFolder } = surroundings.environment
   try {
     const set = mountOptionsOf(options)
     const common = commonOf(options, set)
     const log = logOf(surroundings, common, options.readyPipe === true ? 'info' : 'warn')
-    // In the background the URL comes through the environment: it holds a password.
-    const isHandedOn = options.readyPipe === true && metaUrl !== undefined
     await runMount(
       {
         options: set,
-        url: isHandedOn ? urlOf(surroundings, metaUrl) : await sourceUrl(surroundings, source, set),
+        url: await ownUrl(surroundings, source, set),
         mountpoint,
         runFolder,
         retryMs: retryMsOf(set),
@@ -82,6 +80,14 @@ async function here(surroundings: Surroundings, source: string, mountpoint: stri
     pipe.failed(error)
     throw error
   }
+}
+
+/** In the place of SOURCE: the URL comes by standard input, since it may hold a password. */
+const HANDED_ON = '-'
+
+async function ownUrl(surroundings: Surroundings, source: string, options: MountOptionSet): Promise<MetaUrl> {
+  if (source !== HANDED_ON) return sourceUrl(surroundings, source, options)
+  return parseMetaUrl(await starterInput().firstLine)
 }
 
 async function inBackground(
@@ -128,9 +134,8 @@ export async function detachMount(
 ): Promise<Told> {
   const { inherited, logFolder } = surroundings.environment
   const logFile = resolve(options.logFile ?? join(logFolder, logName(url.volume, mountpoint)))
-  const env = { ...inherited, RINGFS_META: formatMetaUrl(url) }
-  const words = ['mount', 'RINGFS_META', mountpoint, '--ready-pipe', ...mountWords(options), ...more]
-  const ready = await detach({ words, env, logFile, schema: readySchema })
+  const words = ['mount', HANDED_ON, mountpoint, '--ready-pipe', ...mountWords(options), ...more]
+  const ready = await detach({ words, env: inherited, input: `${formatMetaUrl(url)}\n`, logFile, schema: readySchema })
   return { ...ready, logFile }
 }
 
@@ -151,9 +156,10 @@ function logName(volume: string, mountpoint: string): string {
 export async function sourceUrl(surroundings: Surroundings, source: string, options: MountOptionSet): Promise<MetaUrl> {
   if (!isUrl(source)) return findTarget(surroundings, { data: source })
   const { passwordFile } = options
-  const metaPassword =
-    passwordFile === undefined ? surroundings.environment.metaPassword : readPasswordFile(passwordFile)
-  return urlOf({ ...surroundings, environment: { ...surroundings.environment, metaPassword } }, source)
+  if (passwordFile === undefined) return urlOf(surroundings, source)
+  const { password, ...url } = parseMetaUrl(source)
+  if (password !== undefined) throw new RingfsError('USAGE', 'a password in the URL, and a file of one: leave one out')
+  return { ...url, passwordFile: resolve(passwordFile) }
 }
 
 export function isUrl(source: string): boolean {

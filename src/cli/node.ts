@@ -2,7 +2,7 @@ import { Command, Option } from 'commander'
 import { RingfsError } from '../base/errors.js'
 import { runNode } from '../main/node-process.js'
 import { failureLine, successLine } from '../main/outcome-line.js'
-import { inputEnd, stopSignal } from '../main/stop-signal.js'
+import { starterInput, stopSignal } from '../main/stop-signal.js'
 import { positive } from './arguments.js'
 import { keyOf, logOf, print, type CommonOptions, type Surroundings } from './surroundings.js'
 import { urlOf } from './target.js'
@@ -43,15 +43,18 @@ export function nodeCommand(surroundings: Surroundings): Command {
     })
 }
 
-/** Supervised: tells in a line how the start went, and stops when its standard input ends. */
+/** Supervised: is told the URL on its standard input, tells in a line how the start went, and stops when its standard input ends. */
 async function node(surroundings: Surroundings, options: Options): Promise<void> {
   const supervised = options.supervised === true
   const { stopped } = stopSignal()
-  const stop = supervised ? Promise.race([stopped, inputEnd()]) : stopped
-  const url = options.meta ?? surroundings.environment.metaUrl
+  const input = supervised ? starterInput() : undefined
+  const stop = input === undefined ? stopped : Promise.race([stopped, input.ended])
+  // What `up` hands over holds a password.
+  const url = input === undefined ? (options.meta ?? surroundings.environment.metaUrl) : await input.firstLine
   const log = logOf(surroundings, options, 'info')
   try {
-    if (url === undefined) throw new RingfsError('USAGE', 'which volume? Give --meta URL, or set RINGFS_META')
+    if (url === undefined || url === '')
+      throw new RingfsError('USAGE', 'which volume? Give --meta URL, or set RINGFS_META')
     await runNode(
       {
         ...options,

@@ -14,7 +14,8 @@ import type { Surroundings } from './surroundings.js'
 export function urlOf(surroundings: Surroundings, text: string): MetaUrl {
   const url = parseMetaUrl(text)
   const { metaPassword } = surroundings.environment
-  return url.password !== undefined || metaPassword === undefined ? url : { ...url, password: metaPassword }
+  const hasPassword = url.password !== undefined || url.passwordFile !== undefined
+  return hasPassword || metaPassword === undefined ? url : { ...url, password: metaPassword }
 }
 
 /** Errors: RingfsError USAGE, NOT_RUNNING. */

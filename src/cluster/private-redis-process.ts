@@ -35,7 +35,7 @@ export interface Process {
 function linkTo(files: RedisFiles): RedisLink {
   return new RedisLink(formatHost({ host: '127.0.0.1', port: files.port }), {
     clock: systemClock,
-    password: files.password,
+    credentials: () => Promise.resolve({ password: files.password }),
     connectTimeoutMs: PROBE_TIMEOUT_MS,
     replyTimeoutMs: PROBE_TIMEOUT_MS,
     protocol: 2,

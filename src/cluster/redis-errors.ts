@@ -51,9 +51,34 @@ export function finalError(kind: 'full' | 'auth' | 'refused', error: unknown, ad
 
 export function authError(address: string, text: string, cause: unknown): RingfsError {
   const advice = text.startsWith('NOAUTH')
-    ? 'it wants a password: put it into the URL as redis://:PASSWORD@…'
+    ? 'it wants a password: --password-file FILE, or password-file=FILE behind a ? in the URL'
     : text.startsWith('NOPERM')
       ? `its user may not do that (${text})`
-      : 'the password in the URL is wrong'
+      : 'user or password is wrong'
   return new RingfsError('REDIS_AUTH', `Redis at ${address} refused the connection: ${advice}`, { cause })
+}
+
+const NO_CERTIFICATE = /ALERT_(CERTIFICATE_REQUIRED|BAD_CERTIFICATE|UNKNOWN_CA|HANDSHAKE_FAILURE)/
+const UNTRUSTED: ReadonlySet<string> = new Set([
+  ...['DEPTH_ZERO_SELF_SIGNED_CERT', 'SELF_SIGNED_CERT_IN_CHAIN', 'UNABLE_TO_GET_ISSUER_CERT', 'CERT_HAS_EXPIRED'],
+  ...['UNABLE_TO_GET_ISSUER_CERT_LOCALLY', 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'CERT_UNTRUSTED', 'CERT_NOT_YET_VALID'],
+])
+
+/** undefined: the handshake is not what went wrong. */
+export function tlsError(address: string, cause: unknown): RingfsError | undefined {
+  const code = cause instanceof Error && 'code' in cause ? String(cause.code) : ''
+  const advice = tlsAdvice(code)
+  if (advice === undefined) return undefined
+  return new RingfsError('REDIS_TLS', `no TLS with Redis at ${address}: ${advice} (${code})`, { cause })
+}
+
+function tlsAdvice(code: string): string | undefined {
+  if (UNTRUSTED.has(code))
+    return 'its certificate is not trusted: give the authority that signed it as ?ca=FILE in the URL'
+  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') {
+    return 'its certificate is for another name: give that name as ?name=NAME in the URL'
+  }
+  if (code === 'ERR_SSL_WRONG_VERSION_NUMBER') return 'it speaks no TLS on that port: redis:// in place of rediss://?'
+  if (NO_CERTIFICATE.test(code)) return 'it wants another certificate of ours: ?cert=FILE&key=FILE in the URL'
+  return code.startsWith('ERR_SSL') || code.startsWith('ERR_OSSL') ? 'the handshake failed' : undefined
 }

@@ -11,17 +11,19 @@
  */
 import { Redis } from 'ioredis'
 import type { Clock } from '../base/clock.js'
-import { messageOf } from '../base/errors.js'
+import { RingfsError, messageOf } from '../base/errors.js'
 import type { RedisArg, RedisValue } from './contract.js'
-import { LinkLostError, authError, classify } from './redis-errors.js'
+import type { Credentials } from './credentials.js'
+import { LinkLostError, authError, classify, tlsError } from './redis-errors.js'
 import { connectorTo } from './redis-socket.js'
 import { CommandBuffer, NO_PREFIX, ReplyReader, type Prefix, type ReplyError } from './resp.js'
 import { parseHost } from './url.js'
 
 export interface LinkOptions {
   readonly clock: Clock
-  readonly password?: string
-  /** For TCP, AUTH and HELLO together. */
+  /** Asked before each connection. */
+  readonly credentials: () => Promise<Credentials>
+  /** For TCP, TLS, AUTH and HELLO together. */
   readonly connectTimeoutMs: number
   /** No reply at all for this long while something is in flight: the node hangs, the connection is given up. */
   readonly replyTimeoutMs: number
@@ -69,6 +71,7 @@ export class RedisLink {
   #progressMs = 0
   #watchedMs = 0
   #lastError: unknown
+  #credentials: Credentials = {}
   #reason = 'the connection ended'
   #onMessage: (channel: Buffer, message: Buffer) => void = () => undefined
   #onMoved: () => void = () => undefined
@@ -78,9 +81,9 @@ export class RedisLink {
     this.address = address
     this.#options = options
     this.#redis = new Redis({
-      ...(options.password === undefined ? {} : { password: options.password }),
       Connector: connectorTo({
         where: options.socketPath === undefined ? parseHost(address) : { path: options.socketPath },
+        tls: () => this.#credentials.tls,
         closeGraceMs: CLOSE_GRACE_MS,
         onBytes: (bytes) => this.#received(bytes),
       }),
@@ -129,20 +132,45 @@ export class RedisLink {
 
   async #connect(): Promise<void> {
     const { connectTimeoutMs } = this.#options
-    if (this.#isEnded) throw this.#lost()
+    this.#checkOpen()
     const timer = setTimeout(() => this.abort(`no answer within ${connectTimeoutMs} ms`), connectTimeoutMs)
     try {
+      await this.#login()
+      this.#checkOpen()
       await this.#redis.connect()
-      if (this.isEnded) throw this.#lost()
+      this.#checkOpen()
       this.#isReady = true
     } catch (error) {
       this.abort(messageOf(this.#lastError ?? error))
       const cause = this.#lastError
+      if (error instanceof RingfsError) throw error
+      const untrusted = this.#isTls ? tlsError(this.address, cause) : undefined
+      if (untrusted !== undefined) throw untrusted
       if (cause !== undefined && classify(cause).kind === 'auth') throw authError(this.address, messageOf(cause), cause)
       throw this.#lost()
     } finally {
       clearTimeout(timer)
     }
+  }
+
+  /** Asked after whatever is waited for: abort may have come meanwhile. */
+  #checkOpen(): void {
+    if (this.#isEnded) throw this.#lost()
+  }
+
+  /** What ioredis shows of us when it connects. */
+  async #login(): Promise<void> {
+    const credentials = await this.#options.credentials()
+    const { username, password, tls } = credentials
+    this.#credentials = credentials
+    Object.assign(this.#redis.options, { username, password })
+    // Its value does not matter: the socket is ours. With it ioredis waits for the handshake.
+    if (this.#isTls) this.#redis.options.tls = tls ?? {}
+  }
+
+  /** A server's Unix socket has no TLS. */
+  get #isTls(): boolean {
+    return this.#credentials.tls !== undefined && !this.isLocal
   }
 
   /** Error replies are thrown as ReplyError (see classify); no reply is LinkLostError. */

@@ -4,6 +4,7 @@
  *
  * The socket reads into one buffer that is used again, where Node's streams make a new one of 64 KiB for each read.
  */
+import { connect as connectTls, type ConnectionOptions } from 'node:tls'
 import { createConnection, type Socket, type TcpNetConnectOpts, type IpcNetConnectOpts } from 'node:net'
 import { AbstractConnector } from 'ioredis'
 
@@ -14,6 +15,8 @@ export type Where = { readonly host: string; readonly port: number } | { readonl
 /** Called for what comes until it says that it has taken over. */
 export interface SocketOptions {
   readonly where: Where
+  /** Over TCP only; asked when the connection is made. undefined: without TLS. */
+  readonly tls: () => ConnectionOptions | undefined
   /** How long ioredis waits for the other side to close. */
   readonly closeGraceMs: number
   /** What came, valid during the call. false: it is for ioredis still. */
@@ -39,7 +42,7 @@ class SocketConnector extends AbstractConnector {
 
   connect(): Promise<Socket> {
     this.connecting = true
-    const socket: Socket = connectTo(this.#options.where, (bytes) => {
+    const socket: Socket = connectTo(this.#options, (bytes) => {
       if (!this.#options.onBytes(bytes)) socket.emit('data', Buffer.from(bytes))
     })
     socket.once('error', (error) => (this.firstError = error))
@@ -48,7 +51,7 @@ class SocketConnector extends AbstractConnector {
   }
 }
 
-function connectTo(where: Where, onBytes: (bytes: Buffer) => void): Socket {
+function connectTo({ where, tls }: SocketOptions, onBytes: (bytes: Buffer) => void): Socket {
   const buffer = Buffer.allocUnsafeSlow(READ_BYTES)
   const onread = {
     buffer,
@@ -57,6 +60,10 @@ function connectTo(where: Where, onBytes: (bytes: Buffer) => void): Socket {
       return true
     },
   }
+  const secure = 'host' in where ? tls() : undefined
+  // Documented for tls.connect, and missing from its types.
+  const secured = { ...secure, ...where, onread }
+  if (secure !== undefined) return connectTls(secured)
   const options: TcpNetConnectOpts | IpcNetConnectOpts = { ...where, onread }
   return createConnection(options)
 }

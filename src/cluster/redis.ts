@@ -10,6 +10,7 @@ import { systemClock, type Clock } from '../base/clock.js'
 import { RingfsError, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { Metrics, type Timer } from '../base/metrics.js'
+import { CredentialSource } from './credentials.js'
 import type { RedisArg, RedisStore, RedisValue, RunOptions, Script, Subscription } from './contract.js'
 import { LocalAof, findLocalFolder } from './aof.js'
 import { socketPath } from './private-redis-files.js'
@@ -133,10 +134,11 @@ class ClusterStore implements RedisStore {
     this.#metrics = options.metrics ?? new Metrics()
     this.#metrics.counter('redis.retries', () => this.#retries)
     this.#replyTimeoutMs = options.replyTimeoutMs ?? REPLY_TIMEOUT_MS
+    const credentials = new CredentialSource(url, options.log)
     const link = {
       log: options.log,
       clock: this.#clock,
-      ...(url.password === undefined ? {} : { password: url.password }),
+      credentials: () => credentials.load(),
       connectTimeoutMs: options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
       seeds: this.#seeds,
       protocol: 2,

@@ -7,6 +7,7 @@ import { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import type { z } from 'zod'
 import { RingfsError, messageOf } from '../base/errors.js'
+import { withoutSecrets } from './environment.js'
 import { failureLine, parseOutcome, successLine } from './outcome-line.js'
 
 /** The descriptor over which a process in the background tells how its start went. */
@@ -19,6 +20,8 @@ export const PROGRAM = fileURLToPath(new URL('./ringfs.js', import.meta.url))
 export interface DetachPlan<T extends object> {
   readonly words: readonly string[]
   readonly env: NodeJS.ProcessEnv
+  /** Its standard input, for what nobody else may see. */
+  readonly input?: string
   /** Its log and whatever else it prints; appended to. */
   readonly logFile: string
   readonly schema: z.ZodType<T>
@@ -30,9 +33,12 @@ export async function detach<T extends object>(plan: DetachPlan<T>): Promise<T &
   const from = fstatSync(log).size
   const child = spawn(process.execPath, [PROGRAM, ...plan.words], {
     detached: true,
-    stdio: ['ignore', log, log, 'pipe'],
-    env: plan.env,
+    stdio: [plan.input === undefined ? 'ignore' : 'pipe', log, log, 'pipe'],
+    env: withoutSecrets(plan.env),
   })
+  // It may end before it has read it; then it says why.
+  child.stdin?.on('error', () => undefined)
+  child.stdin?.end(plan.input)
   closeSync(log)
   const deaf = passOnSignals(child)
   const failed = new Promise<never>((_resolve, reject) => child.once('error', reject))

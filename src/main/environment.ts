@@ -1,8 +1,6 @@
 /** What a process is told by its surroundings: read here, once, and handed on. */
-import { readFileSync, statSync } from 'node:fs'
 import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { RingfsError, messageOf } from '../base/errors.js'
 
 export interface Environment {
   /** Where running mounts leave their run files. */
@@ -33,6 +31,11 @@ export function readEnvironment(env: NodeJS.ProcessEnv = process.env): Environme
   }
 }
 
+/** For processes of ours: what they need of these comes to them by a pipe. */
+export function withoutSecrets(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return { ...env, RINGFS_META: undefined, RINGFS_META_PASSWORD: undefined }
+}
+
 /** A variable that is set to nothing counts as not set. */
 function given(value: string | undefined): string | undefined {
   return value === '' ? undefined : value
@@ -50,19 +53,4 @@ function logFolder(xdg: string | undefined): string {
   if (xdg !== undefined && xdg !== '') return join(xdg, 'ringfs')
   if (process.getuid?.() === 0 && process.platform === 'linux') return '/var/log/ringfs'
   return join(homedir(), '.local', 'state', 'ringfs')
-}
-
-const OTHERS = 0o007
-
-/** A file with one password. Errors: RingfsError USAGE, also when any user could read it. */
-export function readPasswordFile(file: string): string {
-  try {
-    if ((statSync(file).mode & OTHERS) !== 0) {
-      throw new RingfsError('USAGE', `every user can get at the password in ${file}: chmod 600 ${file}`)
-    }
-    return readFileSync(file, 'utf8').replace(/\r?\n$/, '')
-  } catch (error) {
-    if (error instanceof RingfsError) throw error
-    throw new RingfsError('USAGE', `the password cannot be read: ${messageOf(error)}`, { cause: error })
-  }
 }

@@ -1,4 +1,5 @@
 /** Ctrl-C and its like. */
+import { createInterface } from 'node:readline'
 
 /** A signal this soon after the first is the same wish, told twice: npm passes on what the terminal has sent already. */
 const SAME_WISH_MS = 1_500
@@ -43,12 +44,18 @@ function limitEnd(onHaste: (why: Haste) => void): void {
   setTimeout(end, END_LIMIT_MS).unref()
 }
 
-/** Resolves when standard input ends: the process that started this one is gone, or wants it to stop. */
-export function inputEnd(): Promise<void> {
-  return new Promise((resolve) => {
-    process.stdin.on('end', resolve)
-    process.stdin.on('close', resolve)
-    process.stdin.on('error', () => resolve())
-    process.stdin.resume()
-  })
+export interface StarterInput {
+  /** What this process is told and others must not see in its arguments or environment; '' for nothing. */
+  readonly firstLine: Promise<string>
+  /** Resolves when standard input ends: the process that started this one is gone, or wants it to stop. */
+  readonly ended: Promise<void>
+}
+
+/** The standard input of a process that another one of ours has started. */
+export function starterInput(): StarterInput {
+  const lines = createInterface({ input: process.stdin })
+  process.stdin.on('error', () => lines.close())
+  const ended = new Promise<void>((resolve) => lines.once('close', resolve))
+  const line = new Promise<string>((resolve) => lines.once('line', resolve))
+  return { firstLine: Promise.race([line, ended.then(() => '')]), ended }
 }

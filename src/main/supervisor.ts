@@ -22,6 +22,8 @@ export interface ChildPlan {
   /** Words after `node`. */
   readonly words: readonly string[]
   readonly env: NodeJS.ProcessEnv
+  /** A line for its standard input, where no other user and no child of it sees it. */
+  readonly input: string
 }
 
 const FIRST_PAUSE_MS = 200
@@ -87,7 +89,7 @@ class SupervisedChild {
   }
 
   #spawn(): ChildProcess {
-    const { words, env } = this.#plan
+    const { words, env, input } = this.#plan
     const child = spawn(process.execPath, words, { stdio: ['pipe', 'pipe', 'inherit'], detached: true, env })
     this.#process = child
     this.#exited = new Promise((resolve) => {
@@ -96,6 +98,7 @@ class SupervisedChild {
     })
     // The pipe breaks when the child dies: that is told by its exit.
     child.stdin.on('error', () => undefined)
+    child.stdin.write(`${input}\n`)
     return child
   }
 

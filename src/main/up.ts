@@ -24,6 +24,7 @@ import { RpcServer } from '../rpc/server.js'
 import { Closer } from './closer.js'
 import { openDataFolders, readUpRecord, writeUpRecord, type DataFolders, type UpRecord } from './data-folder.js'
 import { PROGRAM } from './detach.js'
+import { withoutSecrets } from './environment.js'
 import { startMount, type ActiveMount, type MountSettings } from './mounting.js'
 import { startNode, type RunningNode } from './node.js'
 import { keepRedis } from './redis-keeper.js'
@@ -222,14 +223,15 @@ function readNearby(volume: Volume, folders: DataFolders, count: number): void {
   }
 }
 
-/** The URL holds a password: it goes through the environment, which other users cannot read. */
+/** The URL holds a password: it goes through the pipe by which the nodes also see that `up` has ended. */
 function nodePlans(
   options: UpOptions,
   folders: DataFolders,
   url: MetaUrl,
   count: number,
 ): ConstructorParameters<typeof Supervisor>[0] {
-  const env = { ...options.inherited, RINGFS_META: formatMetaUrl(url) }
+  const env = withoutSecrets(options.inherited)
+  const input = formatMetaUrl(url)
   return Array.from({ length: count }, (_, index) => ({
     name: `node ${index + 1}`,
     words: [
@@ -237,5 +239,6 @@ function nodePlans(
       ...['--log-level', options.log.level],
     ],
     env,
+    input,
   }))
 }

@@ -236,7 +236,7 @@ async function rewriteAof(redis: PrivateRedis): Promise<void> {
   const url = redis.url('v')
   const link = new RedisLink(`127.0.0.1:${redis.port}`, {
     clock: systemClock,
-    ...(url.password === undefined ? {} : { password: url.password }),
+    credentials: () => Promise.resolve(url.password === undefined ? {} : { password: url.password }),
     connectTimeoutMs: 2_000,
     replyTimeoutMs: 2_000,
     protocol: 2,

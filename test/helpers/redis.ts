@@ -2,19 +2,22 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import { Redis } from 'ioredis'
 import { formatMetaUrl, type MetaUrl } from '../../src/cluster/url.js'
+import type { Authority, Issued } from './certificates.js'
 
 export interface RedisOptions {
   /** Default 1. */
   readonly masters?: 1 | 3
   /** Of each master, default 0. Servers after the masters: the replica of master i is server masters + i. */
   readonly replicas?: 0 | 1
+  /** TLS and nothing else, and clients must show a certificate of the same authority. */
+  readonly tls?: Authority
   /** Further lines of redis.conf. */
   readonly config?: readonly string[]
 }
@@ -48,7 +51,9 @@ const SLOTS = 16_384
 /** Stopped by t.teardown, also when the start itself fails. */
 export async function startRedis(t: Pick<Test, 'teardown'>, options: RedisOptions = {}): Promise<TestRedis> {
   for (let attempt = 1; ; attempt++) {
-    const servers = new Servers(await mkdtemp(join(tmpdir(), 'ringfs-redis-')), options.config ?? [])
+    const tls = await options.tls?.issue('127.0.0.1')
+    const secure = options.tls && tls && { ca: options.tls.ca, ...tls }
+    const servers = new Servers(await mkdtemp(join(tmpdir(), 'ringfs-redis-')), options.config ?? [], secure)
     t.teardown(() => servers.stop())
     try {
       await servers.start(options.masters ?? 1, options.replicas ?? 0)
@@ -79,11 +84,13 @@ class Servers implements TestRedis {
   readonly password = randomBytes(12).toString('hex')
   readonly #folder: string
   readonly #extra: readonly string[]
+  readonly #tls: (Issued & { readonly ca: string }) | undefined
   #servers: Server[] = []
 
-  constructor(folder: string, extra: readonly string[]) {
+  constructor(folder: string, extra: readonly string[], tls: (Issued & { readonly ca: string }) | undefined) {
     this.#folder = folder
     this.#extra = extra
+    this.#tls = tls
   }
 
   get ports(): readonly number[] {
@@ -95,7 +102,9 @@ class Servers implements TestRedis {
   }
 
   url(volume: string): MetaUrl {
-    return { hosts: this.ports.map((port) => ({ host: '127.0.0.1', port })), password: this.password, volume }
+    const { ca, certFile, keyFile } = this.#tls ?? {}
+    const tls = ca && certFile && keyFile ? { tls: { caFile: ca, certFile, keyFile } } : {}
+    return { hosts: this.ports.map((port) => ({ host: '127.0.0.1', port })), password: this.password, volume, ...tls }
   }
 
   urlText(volume: string): string {
@@ -134,7 +143,7 @@ class Servers implements TestRedis {
 
   async #launch(server: Server): Promise<void> {
     const lines = [
-      `port ${server.port}`,
+      ...this.#portLines(server.port),
       'bind 127.0.0.1',
       `dir ${this.#folder}`,
       'daemonize no',
@@ -170,6 +179,15 @@ class Servers implements TestRedis {
     })
   }
 
+  #portLines(port: number): readonly string[] {
+    if (this.#tls === undefined) return [`port ${port}`]
+    const { ca, certFile, keyFile } = this.#tls
+    return [
+      ...['port 0', `tls-port ${port}`, 'tls-cluster yes', 'tls-replication yes', 'tls-auth-clients yes'],
+      ...[`tls-ca-cert-file ${ca}`, `tls-cert-file ${certFile}`, `tls-key-file ${keyFile}`],
+    ]
+  }
+
   async #until(what: string, condition: () => Promise<boolean>): Promise<void> {
     const deadline = Date.now() + READY_TIMEOUT_MS
     for (;;) {
@@ -189,6 +207,7 @@ class Servers implements TestRedis {
       port: port ?? 0,
       host: '127.0.0.1',
       password: this.password,
+      ...(this.#tls && { tls: { ca: await readFile(this.#tls.ca), cert: this.#tls.cert, key: this.#tls.key } }),
       lazyConnect: true,
       retryStrategy: () => null,
       enableReadyCheck: false,

@@ -101,7 +101,7 @@ function isAlive(pid: number): boolean {
 }
 
 t.test('a child that dies is started again, and none is left after stop', async (t) => {
-  const plan = { name: 'node 1', words: ['-e', CHILD], env: {} }
+  const plan = { name: 'node 1', words: ['-e', CHILD], env: {}, input: '' }
   const supervisor = new Supervisor([plan, { ...plan, name: 'node 2' }], silentLog)
   t.teardown(() => supervisor.stop())
   await supervisor.start()
@@ -119,8 +119,8 @@ t.test('a child that dies is started again, and none is left after stop', async 
 
 t.test('a child that cannot start tells why, and the others are ended', async (t) => {
   const line = failureLine(new RingfsError('NODE_WRONG_VOLUME', 'not ours'))
-  const failing = { name: 'bad', words: ['-e', `process.stdout.write(${JSON.stringify(line)})`], env: {} }
-  const supervisor = new Supervisor([{ name: 'good', words: ['-e', CHILD], env: {} }, failing], silentLog)
+  const failing = { name: 'bad', words: ['-e', `process.stdout.write(${JSON.stringify(line)})`], env: {}, input: '' }
+  const supervisor = new Supervisor([{ name: 'good', words: ['-e', CHILD], env: {}, input: '' }, failing], silentLog)
   await t.rejects(supervisor.start(), { code: 'NODE_WRONG_VOLUME', message: 'not ours' })
   await until(() => supervisor.pids().every((pid) => !isAlive(pid)))
   t.same(supervisor.pids().filter(isAlive), [])
