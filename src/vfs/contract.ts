@@ -37,6 +37,8 @@ export interface OpenedFile {
   readonly handle: number
   /** The next read changes the access time: it must come here and not be answered from a page cache. Default false. */
   readonly atimeDue?: boolean
+  /** `flush` has nothing to do at its closes: opened to read, and this mount has not locked the file. Default false. */
+  readonly needsNoFlush?: boolean
 }
 
 export interface CreatedFile extends OpenedFile {

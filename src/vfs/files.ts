@@ -15,6 +15,7 @@ export interface Opened {
   readonly attr: Attr
   readonly handle: number
   readonly atimeDue: boolean
+  readonly needsNoFlush: boolean
 }
 
 export class Files {
@@ -191,7 +192,8 @@ export class Files {
     const shown = await this.#attributes.complete(attr)
     const file = new FileHandle(state, flags, clearsByItself(caller))
     const atimeDue = file.readable && !file.noAtime && this.#context.atimes.isDue(shown)
-    return { attr: shown, handle: this.#context.handles.addFile(file), atimeDue }
+    const needsNoFlush = !file.writable && !this.#context.locks.wasUsed(attr.ino)
+    return { attr: shown, handle: this.#context.handles.addFile(file), atimeDue, needsNoFlush }
   }
 
   /**

@@ -20,8 +20,12 @@ import { LOCK_END, type Attr, type FileLock, type LockConflict, type LockRange }
 import type { LockChange } from './contract.js'
 import type { VfsContext } from './context.js'
 import type { FileHandle } from './handles.js'
+import { Lru } from './lru.js'
 
 type Owners = Map<string, Set<number>>
+
+/** Files of which it is remembered that they were locked here. */
+const USED_MAX = 4_096
 
 export class FileLocks {
   readonly #context: VfsContext
@@ -29,6 +33,7 @@ export class FileLocks {
   /** Locks that closed handles give back: who asks next must not find them held still. */
   readonly #goings = new Map<number, Promise<void>>()
   readonly #shutdown = new AbortController()
+  readonly #used = new Lru<number, true>(USED_MAX)
 
   constructor(context: VfsContext) {
     this.#context = context
@@ -53,6 +58,11 @@ export class FileLocks {
   /** Whether this mount may hold locks on the inode, or be giving them back. */
   mayHold(ino: number): boolean {
     return this.#notes.has(ino) || this.#goings.has(ino)
+  }
+
+  /** Whether it was locked here, and may be again: closes of it mean more than those of other files. */
+  wasUsed(ino: number): boolean {
+    return this.#notes.has(ino) || this.#used.get(ino) === true
   }
 
   /** Nothing to find out: reads and writes go on at once. */
@@ -114,6 +124,7 @@ export class FileLocks {
   async #lock(file: FileHandle, handle: number, lock: FileLock, wait: boolean, signal?: AbortSignal): Promise<void> {
     const { meta, fresh } = this.#context
     const { ino } = file.state
+    this.#used.set(ino, true)
     await this.#goings.get(ino)
     this.#note(ino, lock, handle)
     // From here: what was asked for before it is not kept.

@@ -9,6 +9,8 @@ import type { VfsContract } from '../../src/vfs/contract.js'
 const IN_HEADER_BYTES = 40
 const OUT_HEADER_BYTES = 16
 const ENTRY_ATTR_AT = 40
+/** FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE. */
+const PAGE_FLAGS = 3
 
 /** What a notification says, in words: `attr 5`, `data 5`, `entry 1/name`, `epoch`. */
 export function say(bytes: Buffer): string {
@@ -126,11 +128,12 @@ export class CachePeer {
     return { error, attrMs: readMs(body, 0, 8), mode: body.readUInt32LE(16 + 60) & 0o7777 }
   }
 
+  /** `flags`: of the answer, those that say what becomes of the page cache. */
   async open(ino: number, flags = 0, pid = 7): Promise<{ readonly error: number; readonly flags: number }> {
     const body = Buffer.alloc(8)
     body.writeUInt32LE(flags, 0)
     const reply = await this.ask('open', ino, body, pid)
-    return { error: reply.error, flags: reply.error === 0 ? reply.body.readUInt32LE(8) : 0 }
+    return { error: reply.error, flags: reply.error === 0 ? reply.body.readUInt32LE(8) & PAGE_FLAGS : 0 }
   }
 }
 

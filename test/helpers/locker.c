@@ -2,7 +2,7 @@
  * A process that locks files as it is told, one command a line on stdin, one answer a line on stdout: ok, what was asked
  * for, or an errno in words. For tests of locks between processes (locker.ts compiles it).
  *
- *   open SLOT PATH | close SLOT
+ *   open SLOT PATH | openr SLOT PATH (to read) | close SLOT
  *   posix|ofd|flock SLOT r|w|u START LENGTH try|wait      length 0: to the end
  *   get SLOT r|w START LENGTH                             F_GETLK: free, or TYPE START LENGTH PID
  *   count SLOT ROUNDS posix|flock                         so often: lock, read the number, write it one higher, unlock
@@ -89,6 +89,8 @@ int main(void) {
       puts("what?");
     } else if (strcmp(word, "open") == 0 && sscanf(line, "%*s %*d %4000s", text) == 1) {
       answer(fds[slot] = open(text, O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+    } else if (strcmp(word, "openr") == 0 && sscanf(line, "%*s %*d %4000s", text) == 1) {
+      answer(fds[slot] = open(text, O_RDONLY | O_CLOEXEC));
     } else if (strcmp(word, "close") == 0) {
       answer(close(fds[slot]));
     } else if (strcmp(word, "get") == 0 && sscanf(line, "%*s %*d %c %lld %lld", &type, &start, &length) == 3) {

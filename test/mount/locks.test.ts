@@ -80,6 +80,26 @@ t.test(
   },
 )
 
+t.test('what is locked through a file that is open to read only goes with its close, too', async (t) => {
+  const { b, mounts, beside } = await ground(t)
+  const reader = beside()
+  const path = join(mounts[0].mountpoint, 'f')
+  // The first time the kernel does not say when it is closed, only when it is gone.
+  for (const mode of ['wait', 'try', 'try']) {
+    t.equal(await reader.tell(`openr 0 ${path}`), 'ok')
+    t.equal(await reader.tell('posix 0 r 0 0 try'), 'ok')
+    t.equal(await b.tell('posix 0 w 0 0 try'), 'EAGAIN')
+    t.equal(await reader.tell('close 0'), 'ok')
+    t.equal(await b.tell(`posix 0 w 0 0 ${mode}`), 'ok', mode)
+    t.equal(await b.tell('posix 0 u 0 0 try'), 'ok')
+  }
+  t.equal(await reader.tell(`open 1 ${path}`), 'ok')
+  t.equal(await reader.tell('posix 1 w 0 0 try'), 'ok')
+  t.equal(await reader.tell(`openr 0 ${path}`), 'ok')
+  t.equal(await reader.tell('close 0'), 'ok')
+  t.equal(await b.tell('posix 0 w 0 0 try'), 'ok', 'of a file that is locked here each close counts')
+})
+
 t.test('open file description locks go with the last close, and not with another', async (t) => {
   const { a, b, mounts } = await ground(t)
   t.equal(await a.tell(`open 2 ${join(mounts[0].mountpoint, 'f')}`), 'ok')

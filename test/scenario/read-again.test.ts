@@ -15,10 +15,11 @@ t.test('files that were written here and read once are read again without a requ
   const ringfs = await Ringfs.in(t)
   await ringfs.ok('up', '--detach')
   const { mountpoint, folder } = ringfs
-  const reads = async (): Promise<number> => {
+  const counted = async (request: string): Promise<number> => {
     const { requests } = line.parse(JSON.parse(await ringfs.ok('stats', mountpoint, '--once', '--json')))
-    return requests['read']?.count ?? 0
+    return requests[request]?.count ?? 0
   }
+  const reads = (): Promise<number> => counted('read')
   const files = SIZES.map((size) => ({ size, wanted: join(folder, `${size}`), file: join(mountpoint, `${size}`) }))
   const compare = async (): Promise<void> => {
     for (const { wanted, file } of files) await sh('cmp', wanted, file)
@@ -35,7 +36,9 @@ t.test('files that were written here and read once are read again without a requ
   await compare()
   const first = await reads()
   t.ok(first >= files.length)
+  const flushed = await counted('flush')
   await compare()
+  t.equal(await counted('flush'), flushed, 'nor do their closes need one')
   t.equal(await reads(), first, 'as they were written')
   // Often enough that the extents are compacted when they are next read.
   for (const bytes of ['one', 'two', 'three', 'four']) await change(bytes)

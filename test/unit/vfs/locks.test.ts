@@ -5,6 +5,8 @@ import { LOCK_END } from '../../../src/meta/contract.js'
 import type { LockChange, VfsContract } from '../../../src/vfs/contract.js'
 import { CALLER, Gate, O_RDWR, codeOf, fixture, make, settle, type Mounted } from '../../helpers/vfs-fixture.js'
 
+const O_RDONLY = 0
+
 function change(type: LockChange['type'], owner = 'a', kind: LockChange['kind'] = 'posix'): LockChange {
   return { kind, type, owner, start: 0n, end: LOCK_END, pid: 1 }
 }
@@ -69,6 +71,22 @@ t.test('a lock is granted with what the store says, although no event ever comes
   t.equal(await text(two.vfs, other), 'old', 'as this test wants it')
   await two.vfs.setlk(other, change('read'), false)
   t.equal(await text(two.vfs, other), 'newer')
+})
+
+t.test('closes need no flush of a file that is open to read and was never locked here', async (t) => {
+  const one = fixture(t)
+  const { ino, handle } = await make(one.vfs, 'file')
+  const needsNoFlush = async (flags: number): Promise<boolean> => {
+    const opened = await one.vfs.open(CALLER, ino, flags)
+    await one.vfs.release(opened.handle)
+    return opened.needsNoFlush === true
+  }
+  t.equal(await needsNoFlush(O_RDONLY), true)
+  t.equal(await needsNoFlush(O_RDWR), false)
+  await one.vfs.setlk(handle, change('read'), false)
+  t.equal(await needsNoFlush(O_RDONLY), false)
+  await one.vfs.setlk(handle, change('unlock'), false)
+  t.equal(await needsNoFlush(O_RDONLY), false, 'nor later: it may be locked again')
 })
 
 t.test('a close by the owner frees its record locks through whatever handle they were set', async (t) => {

@@ -29,6 +29,8 @@ const WRITE_KILL = 4
 const OPEN_KILL = 1
 const DIRECT_IO = 1
 const KEEP_CACHE = 2
+/** From 7.35 on; older kernels ignore it. */
+const NO_FLUSH = 32
 const O_TRUNC = 0o1000
 const O_APPEND = 0o2000
 
@@ -99,7 +101,7 @@ export class FileHandlers {
     const { node, body } = request
     const flags = body.readUInt32LE(0)
     const kills = (body.readUInt32LE(4) & OPEN_KILL) !== 0
-    const { attr, handle, atimeDue } = await this.#openTrue(callerKeeping(request, !kills), node, flags)
+    const { attr, handle, atimeDue, needsNoFlush } = await this.#openTrue(callerKeeping(request, !kills), node, flags)
     this.#open.add(handle)
     if ((flags & O_TRUNC) !== 0) {
       this.#cache.cut(attr)
@@ -109,7 +111,8 @@ export class FileHandlers {
     const opened = await this.#cache.opened(attr)
     // A read that is to change the access time must come here.
     const keepsPages = opened.keepsPages && atimeDue !== true
-    return encodeOpen(handle, openFlags({ keepsPages, isPast: opened.isPast || this.#appends(flags) }))
+    const flagsNow = openFlags({ keepsPages, isPast: opened.isPast || this.#appends(flags) })
+    return encodeOpen(handle, flagsNow | (needsNoFlush === true ? NO_FLUSH : 0))
   }
 
   /**
