@@ -54,6 +54,7 @@ module.exports = {
       { path: '^src/service/' },
       { path: '^src/(?!service/|vfs/|rpc/|base/)', pathNot: CONTRACT },
     ),
+    forbid('check-stands-on-meta-and-chunk', '^src/check/', '^src/(vfs|fuse|service|cli|main)/'),
     forbid('nobody-imports-the-top', { path: '^(src/(?!cli/|main/)|workers/)' }, '^src/(cli|main)/'),
     forbid('product-does-not-import-tests', '^(src|workers)/', '^(test|bench)/'),
     home('ioredis', '^src/cluster/', '^src/meta/'),

@@ -6,6 +6,7 @@ import { benchCommand } from './bench/index.js'
 import { downCommand } from './down.js'
 import { registerFileCommands } from './files/index.js'
 import { formatCommand } from './format.js'
+import { fsckCommand } from './fsck.js'
 import { installMountHelperCommand } from './install-mount-helper.js'
 import { keyCommand } from './key.js'
 import { mountCommand } from './mount.js'
@@ -21,7 +22,7 @@ import { upCommand } from './up.js'
 const COMMANDS = [
   ...[upCommand, downCommand, formatCommand, nodeCommand, mountCommand, umountCommand, statusCommand],
   ...[statsCommand, benchCommand, keyCommand, installMountHelperCommand],
-  ...[backupCommand, restoreCommand],
+  ...[fsckCommand, backupCommand, restoreCommand],
 ]
 
 const EXAMPLES = `

@@ -70,6 +70,25 @@ export async function openVolume(url: MetaUrl, options: VolumeOptions): Promise<
   })
 }
 
+/** `localNode`: the node in this process, if there is one. */
+export function chunkClientOf(volume: Volume, localNode?: string): ChunkClientImpl {
+  const { settings, log, watcher, peers, pool, buffers, queue, metrics } = volume
+  return new ChunkClientImpl({
+    volume: settings.uuid,
+    replicas: settings.replicas,
+    writeQuorum: settings.writeQuorum,
+    placement: watcher,
+    node: (id) => peers.get(id),
+    ...(localNode === undefined ? {} : { localNode }),
+    pool,
+    buffers,
+    enqueue: (nodeId, tasks) => queue.enqueue(nodeId, tasks),
+    clock: systemClock,
+    log,
+    metrics,
+  })
+}
+
 export interface FilesOptions {
   /** The node in this process, if there is one: it is called without a socket. */
   readonly localNode?: string | undefined
@@ -90,26 +109,13 @@ export interface VolumeFiles {
 }
 
 export async function openFiles(volume: Volume, options: FilesOptions = {}): Promise<VolumeFiles> {
-  const { redis, settings, log, watcher, peers, pool, buffers, queue, metrics } = volume
+  const { redis, settings, log, watcher, metrics } = volume
   const { localNode, durability, readOnly = false, durableChanges = 'none', limits = {}, sessionTtlMs } = options
   const ttl = sessionTtlMs === undefined ? {} : { sessionTtlMs }
   // File times and the order of chunks are the same whichever machine writes.
   const clock = new SharedClock(systemClock, watcher.clockOffset)
   const meta = await openMeta(redis, settings, { log, clock, reaps: !readOnly, ...ttl })
-  const chunks = new ChunkClientImpl({
-    volume: settings.uuid,
-    replicas: settings.replicas,
-    writeQuorum: settings.writeQuorum,
-    placement: watcher,
-    node: (id) => peers.get(id),
-    ...(localNode === undefined ? {} : { localNode }),
-    pool,
-    buffers,
-    enqueue: (nodeId, tasks) => queue.enqueue(nodeId, tasks),
-    clock: systemClock,
-    log,
-    metrics,
-  })
+  const chunks = chunkClientOf(volume, localNode)
   const { atime = 'relatime', nodiratime = false } = options
   const mounted = {
     readOnly,

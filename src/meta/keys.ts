@@ -36,6 +36,7 @@
  *                            gave: the tx that had it last
  *   {v}:m:w          hash    who waits for whose file lock, for finding deadlocks (scripts/wait-edge.lua)
  *   {v}:m:j          string  lease of the janitor, which frees garbage
+ *   {v}:m:orphans    hash    chunk id -> ms of Redis time and newest session when fsck first saw that nothing names it
  *   {v}:m:restore    string  checksum of the backup that is being restored (backup/restore.ts)
  */
 export class VolumeKeys {
@@ -70,7 +71,7 @@ export class VolumeKeys {
     return this.partition(this.home(ino))
   }
 
-  wide(name: 'settings' | 'n' | 's' | 'h' | 'dead' | 'lease' | 'j' | 'w'): string {
+  wide(name: 'settings' | 'n' | 's' | 'h' | 'dead' | 'lease' | 'j' | 'w' | 'orphans'): string {
     return wideKey(this.#volume, name)
   }
 }

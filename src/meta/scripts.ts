@@ -88,6 +88,9 @@ export const SCRIPTS = {
   janitor: load('janitor'),
   freeze: load('freeze'),
   thaw: load('thaw'),
+  txInos: load('tx-inos'),
+  recount: load('recount'),
+  orphans: load('orphans'),
   format: load('format'),
   root: load('root'),
 } as const

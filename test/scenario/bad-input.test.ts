@@ -41,6 +41,7 @@ t.test('every command has help with examples, and help succeeds', async (t) => {
     'umount',
     'status',
     'install-mount-helper',
+    'fsck',
     'backup',
     'restore',
   ]

@@ -1,0 +1,286 @@
+/**
+ * `ringfs fsck`: the metadata against themselves and against the chunks on the nodes, while the volume is in use.
+ *
+ * Mended is only what needs no guess, and never by deleting what could be somebody's data: counters and link counts are set to what
+ * was counted, copies that lack are queued, bad copies replaced by their nodes, inodes without a name get one in /lost+found,
+ * orphans are freed as orphans.ts allows. All of it may be interrupted and done again.
+ */
+import type { Clock } from '../base/clock.js'
+import { isErrno } from '../base/errno.js'
+import { messageOf } from '../base/errors.js'
+import { ROOT_INO } from '../base/limits.js'
+import type { ChunkClient, ListedHeader } from '../chunk/contract.js'
+import type { Enqueue } from '../chunk/replication.js'
+import type { RedisStore, RingContract, VolumeSettings } from '../cluster/contract.js'
+import { chunkPosition } from '../cluster/ring.js'
+import type { MetaStore } from '../meta/contract.js'
+import { whileFrozen } from '../meta/freeze.js'
+import { VolumeKeys } from '../meta/keys.js'
+import { SCRIPTS } from '../meta/scripts.js'
+import { recordOf, readCounters, scanPartition, type Counters } from '../meta/scan.js'
+import { checkChunks, type ChunkProblem, type ChunksResult } from './chunks.js'
+import type { Finding } from './finding.js'
+import { headOf, type NodesParts } from './nodes.js'
+import { isMetadataOlder, ripeOrphans } from './orphans.js'
+import { checkTree, type Pass, type Suspect } from './tree.js'
+
+const FREEZE_MS = 10_000
+const REPORT_DEADLINE_MS = 60_000
+const REMOVE_BATCH = 500
+export const LOST_AND_FOUND = Buffer.from('lost+found')
+
+export interface FsckParts extends NodesParts {
+  readonly store: RedisStore
+  readonly settings: VolumeSettings
+  readonly ring: () => RingContract
+  readonly clock: Clock
+  readonly deep: boolean
+  readonly onProgress: (what: string, done: number, all: number) => void
+  /** Absent: nothing is changed. */
+  readonly repair?: RepairParts
+}
+
+export interface RepairParts {
+  readonly meta: MetaStore
+  readonly chunks: ChunkClient
+  readonly enqueue: Enqueue
+  readonly orphanGraceMs: number
+}
+
+export interface FsckResult {
+  readonly inodes: number
+  readonly chunks: number
+  readonly copies: number
+  readonly orphans: number
+  readonly freedOrphans: number
+  readonly findings: readonly Finding[]
+}
+
+export async function fsck(parts: FsckParts): Promise<FsckResult> {
+  return await new Fsck(parts).run()
+}
+
+class Fsck {
+  readonly #parts: FsckParts
+  readonly #keys: VolumeKeys
+  readonly #findings: Finding[] = []
+
+  constructor(parts: FsckParts) {
+    this.#parts = parts
+    this.#keys = new VolumeKeys(parts.settings.name, parts.settings.partitions)
+  }
+
+  async run(): Promise<FsckResult> {
+    const { store, onProgress } = this.#parts
+    const {
+      pass,
+      findings: suspects,
+      unjudged,
+    } = await checkTree(store, this.#keys, (number, done, all) =>
+      onProgress(number === 1 ? 'metadata' : `metadata, pass ${number}`, done, all),
+    )
+    for (const suspect of suspects) await this.#treeFinding(suspect)
+    if (unjudged > 0) {
+      this.#note('leftover', `${unjudged} things changed all the time and could not be judged: run fsck again`)
+    }
+    const { settings, ring, deep, replicas } = { ...this.#parts, replicas: this.#parts.settings.replicas }
+    const result = await checkChunks(
+      {
+        ...this.#parts,
+        ...{ keys: this.#keys, ring, deep, replicas, volume: settings.uuid },
+        onProgress: (done, all) => onProgress('chunks', done, all),
+      },
+      pass.chunks,
+    )
+    for (const [node, why] of result.away) {
+      this.#add({ kind: 'node-away', severity: 'wrong', text: `node ${node} does not answer: ${why}`, mended: false })
+    }
+    for (const problem of result.problems) await this.#chunkFinding(problem, result.away.size > 0)
+    const freedOrphans = await this.#orphans(result)
+    const paths = await this.#paths(pass)
+    const findings = this.#findings.map((one) => withPath(one, paths))
+    return {
+      ...{ inodes: pass.inodes.size, chunks: pass.chunks.size, copies: result.copies },
+      ...{ orphans: result.orphans.size, freedOrphans, findings },
+    }
+  }
+
+  #add(finding: Finding): void {
+    this.#findings.push(finding)
+  }
+
+  #note(kind: Finding['kind'], text: string): void {
+    this.#add({ kind, severity: 'note', text, mended: false })
+  }
+
+  async #treeFinding(suspect: Suspect): Promise<void> {
+    const { kind, severity, ino, text, partition } = suspect
+    if (partition !== undefined) return await this.#counters(partition)
+    const mended = await this.#mendInode(suspect)
+    this.#add({ kind, severity, text, ino, mended })
+  }
+
+  /** Exactly, with the partition frozen. */
+  async #counters(p: number): Promise<void> {
+    const { store, repair } = this.#parts
+    const finding = await whileFrozen(store, this.#keys, [p], FREEZE_MS, async () => {
+      const counted = await readCounters(store, this.#keys, p)
+      const actual = await this.#sumOf(p)
+      if (counted.inodes === actual.inodes && counted.bytes === actual.bytes && counted.inline === actual.inline)
+        return null
+      if (repair !== undefined) {
+        const { inodes, bytes, inline } = actual
+        const key = this.#keys.partition(p).counters
+        await store.call('HSET', key, 'inodes', inodes, 'bytes', bytes, 'inline', inline)
+      }
+      return `partition ${p} counts ${JSON.stringify(counted)}, and has ${JSON.stringify(actual)}`
+    })
+    if (finding === null) return
+    this.#add({ kind: 'counters', severity: 'wrong', text: finding, mended: repair !== undefined })
+  }
+
+  async #sumOf(p: number): Promise<Counters> {
+    const sum = { inodes: 0, bytes: 0, inline: 0 }
+    const ignore = (): undefined => undefined
+    await scanPartition(this.#parts.store, this.#keys, p, {
+      inode: (_, { attr }) => {
+        sum.inodes++
+        sum.bytes += attr.allocatedBytes
+      },
+      body: (_, bytes) => {
+        sum.inline += bytes.length
+      },
+      ...{ unreadable: ignore, name: ignore, extents: ignore },
+    })
+    return sum
+  }
+
+  async #mendInode({ kind, ino, nlink }: Suspect): Promise<boolean> {
+    const { store, repair } = this.#parts
+    if (repair === undefined) return false
+    const record = await recordOf(store, this.#keys, ino)
+    if (record === null) return false
+    if (kind === 'link-count' && nlink !== undefined) return await this.#setLinks(ino, record, nlink)
+    if (kind !== 'nameless' || (await repair.meta.getattr(ino)).type === 'directory') return false
+    await repair.meta.link(ino, await lostAndFound(repair.meta), Buffer.from(`inode-${ino}`))
+    // It counted names that are lost. Interrupted before this, the next fsck counts.
+    const again = await recordOf(store, this.#keys, ino)
+    return again !== null && (await this.#setLinks(ino, again, 1))
+  }
+
+  /** false: it has changed since. */
+  async #setLinks(ino: number, record: Buffer, nlink: number): Promise<boolean> {
+    const { inodes, channel } = this.#keys.of(ino)
+    return (await this.#parts.store.run(SCRIPTS.recount, [inodes, channel], [ino, record, nlink])) === 1
+  }
+
+  /** For people: where the files are that findings are about. */
+  async #paths(pass: Pass): Promise<ReadonlyMap<number, string>> {
+    const wanted = new Set(this.#findings.flatMap(({ ino }) => ino ?? []))
+    const paths = new Map<number, string>()
+    const ignore = (): undefined => undefined
+    if (wanted.size === 0) return paths
+    for (let p = 0; p < this.#keys.partitions; p++) {
+      await scanPartition(this.#parts.store, this.#keys, p, {
+        name: (parent, name, ino) => {
+          const folder = pass.pathOf(parent)
+          if (wanted.has(ino)) paths.set(ino, `${folder === '/' ? '' : folder}/${name.toString()}`)
+        },
+        ...{ inode: ignore, unreadable: ignore, body: ignore, extents: ignore },
+      })
+    }
+    return paths
+  }
+
+  async #chunkFinding(problem: ChunkProblem, isSomebodyAway: boolean): Promise<void> {
+    const { kind, chunk, use, on, nodes, why } = problem
+    const where = `chunk ${chunk} of inode ${use.ino}`
+    if (kind === 'missing-chunk') {
+      const text = isSomebodyAway
+        ? `${where} is on none of the nodes that answer`
+        : `${where} is on no node: that part of the file is lost`
+      return this.#add({ kind, severity: 'lost', text, ino: use.ino, chunk, mended: false })
+    }
+    if (kind === 'bad-copy') {
+      const mended = await this.#replace(chunk, nodes)
+      const text = `${where}: the copy on node ${nodes.join(', ')} is bad: ${why ?? ''}`
+      return this.#add({ kind, severity: 'wrong', text, ino: use.ino, chunk, mended })
+    }
+    const mended = await this.#queue(chunk, on, nodes)
+    const text = `${where} has ${on.length} of ${this.#parts.settings.replicas} copies; lacking on node ${nodes.join(', ')}`
+    this.#add({ kind, severity: 'wrong', text, ino: use.ino, chunk, mended })
+  }
+
+  /** The node fetches a good copy, and sets the bad one aside. */
+  async #replace(chunk: number, nodes: readonly string[]): Promise<boolean> {
+    const { repair, node, settings } = this.#parts
+    if (repair === undefined) return false
+    await Promise.all(nodes.map((id) => node(id).reportBad(settings.uuid, chunk, { deadlineMs: REPORT_DEADLINE_MS })))
+    return true
+  }
+
+  async #queue(chunk: number, sources: readonly string[], nodes: readonly string[]): Promise<boolean> {
+    const { repair } = this.#parts
+    if (repair === undefined) return false
+    await Promise.all(nodes.map((id) => repair.enqueue(id, [{ kind: 'copy', chunk, root: null, sources }])))
+    return true
+  }
+
+  async #orphans({ orphans, away }: ChunksResult): Promise<number> {
+    const { store, repair } = this.#parts
+    if (orphans.size === 0 && repair === undefined) return 0
+    const some = `${orphans.size} chunks belong to no file`
+    if (await isMetadataOlder(store, this.#keys, orphans.keys())) {
+      const text = `${some}, and were written after what the metadata know of: ringfs rebuild restores files from them`
+      this.#add({ kind: 'orphans', severity: 'wrong', text, mended: false })
+      return 0
+    }
+    if (repair === undefined || away.size > 0) {
+      if (orphans.size > 0)
+        this.#note('orphans', `${some}: uploads under way, of writers that died, or of metadata that were lost`)
+      return 0
+    }
+    const headerOf = async (chunk: number): Promise<ListedHeader | null> =>
+      this.#header(chunk, orphans.get(chunk) ?? [])
+    const { ripe } = await ripeOrphans(
+      { store, keys: this.#keys, graceMs: repair.orphanGraceMs, headerOf },
+      orphans.keys(),
+    )
+    for (let at = 0; at < ripe.length; at += REMOVE_BATCH) {
+      await repair.chunks.remove(ripe.slice(at, at + REMOVE_BATCH))
+    }
+    if (orphans.size > 0)
+      this.#note(
+        'orphans',
+        `${some}: ${ripe.length} of them were freed, the others have their grace or a living writer`,
+      )
+    return ripe.length
+  }
+
+  async #header(chunk: number, nodes: readonly string[]): Promise<ListedHeader | null> {
+    for (const id of nodes) {
+      try {
+        const found = await headOf(this.#parts, id, chunk, chunkPosition(chunk) >>> 20)
+        if (found?.header !== undefined) return found.header
+      } catch (error) {
+        this.#note('node-away', `node ${id} does not tell of chunk ${chunk}: ${messageOf(error)}`)
+      }
+    }
+    return null
+  }
+}
+
+function withPath(finding: Finding, paths: ReadonlyMap<number, string>): Finding {
+  const path = finding.ino === undefined ? undefined : paths.get(finding.ino)
+  return path === undefined ? finding : { ...finding, path }
+}
+
+/** The folder, made if it is not there. */
+export async function lostAndFound(meta: MetaStore): Promise<number> {
+  try {
+    return (await meta.mkdir(ROOT_INO, LOST_AND_FOUND, 0o700, 0, 0)).ino
+  } catch (error) {
+    if (!isErrno(error, 'EEXIST')) throw error
+    return (await meta.lookup(ROOT_INO, LOST_AND_FOUND)).ino
+  }
+}

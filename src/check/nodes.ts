@@ -1,0 +1,99 @@
+/** What the nodes have, range by range of the ring. */
+import { messageOf } from '../base/errors.js'
+import { CHUNK_BUCKETS, type ChunkNodeApi, type ListedChunk } from '../chunk/contract.js'
+import type { ClusterView } from '../cluster/contract.js'
+
+const LIST_DEADLINE_MS = 60_000
+const LIST_PAGE = 10_000
+/** Ranges that are compared one after the other: so much of all chunks is in memory at once. */
+const RANGE_BUCKETS = 128
+
+export interface NodesParts {
+  /** Volume uuid. */
+  readonly volume: string
+  readonly view: () => ClusterView
+  readonly node: (id: string) => ChunkNodeApi
+}
+
+export interface Away {
+  readonly node: string
+  readonly why: string
+}
+
+export interface RangeInventory {
+  readonly fromBucket: number
+  readonly toBucket: number
+  /** Chunk -> nodes that have it. */
+  readonly copies: ReadonlyMap<number, readonly string[]>
+  /** With headers: what one of the copies says. */
+  readonly headers: ReadonlyMap<number, ListedChunk>
+}
+
+/** All members that are to have chunks, those that are down included. */
+export function holdersOf(view: ClusterView): readonly string[] {
+  return view.members.filter(({ state }) => state !== 'gone').map(({ id }) => id)
+}
+
+/** One range after the other. A node that does not answer is named in `away`, and not asked again. */
+export async function* inventory(
+  parts: NodesParts,
+  headers: boolean,
+  away: Map<string, string>,
+): AsyncGenerator<RangeInventory> {
+  for (let fromBucket = 0; fromBucket < CHUNK_BUCKETS; fromBucket += RANGE_BUCKETS) {
+    const toBucket = Math.min(fromBucket + RANGE_BUCKETS, CHUNK_BUCKETS)
+    const copies = new Map<number, string[]>()
+    const found = new Map<number, ListedChunk>()
+    const nodes = holdersOf(parts.view()).filter((id) => !away.has(id))
+    await Promise.all(
+      nodes.map(async (id) => {
+        try {
+          for (const chunk of await listRange(parts, id, fromBucket, toBucket, headers)) {
+            copies.set(chunk.id, [...(copies.get(chunk.id) ?? []), id])
+            if (chunk.header !== undefined) found.set(chunk.id, chunk)
+          }
+        } catch (error) {
+          away.set(id, messageOf(error))
+        }
+      }),
+    )
+    yield { fromBucket, toBucket, copies, headers: found }
+  }
+}
+
+async function listRange(
+  { volume, node }: NodesParts,
+  id: string,
+  fromBucket: number,
+  toBucket: number,
+  headers: boolean,
+): Promise<ListedChunk[]> {
+  const chunks: ListedChunk[] = []
+  let from: { readonly bucket: number; readonly id: number } | null = { bucket: fromBucket, id: 0 }
+  while (from !== null) {
+    const request = { volume, fromBucket: from.bucket, toBucket, fromId: from.id, limit: LIST_PAGE, headers }
+    const page = await node(id).list(request, { deadlineMs: LIST_DEADLINE_MS })
+    chunks.push(...page.chunks)
+    from = page.next
+  }
+  return chunks
+}
+
+/** Has the node this chunk now? Errors: those of the node. */
+export async function headOf(
+  parts: NodesParts,
+  id: string,
+  chunk: number,
+  bucket: number,
+): Promise<ListedChunk | null> {
+  const request = {
+    volume: parts.volume,
+    fromBucket: bucket,
+    toBucket: bucket + 1,
+    fromId: chunk,
+    limit: 1,
+    headers: true,
+  }
+  const { chunks } = await parts.node(id).list(request, { deadlineMs: LIST_DEADLINE_MS })
+  return chunks.find((one) => one.id === chunk) ?? null
+}

@@ -1,0 +1,91 @@
+/**
+ * Chunks that nothing names: what a writer uploaded and died before it committed, or what lost metadata named.
+ *
+ * Invariants:
+ * - Nothing is freed that could still be named. A chunk is noted when it is first seen, with the newest session of that moment. It
+ *   is freed only when the grace is over (Redis's clock), every session of that moment has ended (whoever could still commit it, or
+ *   read by an old map, was one of them), a whole pass just now did not meet it, the janitor does not speak of it, it has no record
+ *   of holders, and the window that it was written for does not name it.
+ * - Nothing is freed while the metadata are older than the chunks (restored, or lost): if any chunk's id is above what the
+ *   counter has given out, orphans are somebody's data, and only rebuild may touch them.
+ */
+import type { RedisStore, RedisValue } from '../cluster/contract.js'
+import { arrayOf, numberOf } from '../cluster/reply.js'
+import { WINDOW_BYTES } from '../base/limits.js'
+import { CHUNK_BLOCK, type VolumeKeys } from '../meta/keys.js'
+import { isNamed } from '../meta/scan.js'
+import { SCRIPTS } from '../meta/scripts.js'
+import type { ListedHeader } from '../chunk/contract.js'
+
+const BATCH = 256
+
+export interface OrphansResult {
+  /** May be freed now. */
+  readonly ripe: readonly number[]
+  /** true: the metadata do not know of blocks that chunks are from. */
+  readonly isMetadataOlder: boolean
+}
+
+export interface OrphansParts {
+  readonly store: RedisStore
+  readonly keys: VolumeKeys
+  readonly graceMs: number
+  /** What a copy's header says; null: nobody tells. */
+  readonly headerOf: (chunk: number) => Promise<ListedHeader | null>
+}
+
+export async function isMetadataOlder(
+  store: RedisStore,
+  keys: VolumeKeys,
+  orphans: Iterable<number>,
+): Promise<boolean> {
+  const last = countOf(await store.call('HGET', keys.wide('n'), 'chunkBlock'))
+  for (const chunk of orphans) if (Math.floor(chunk / CHUNK_BLOCK) > last) return true
+  return false
+}
+
+function countOf(value: RedisValue): number {
+  return value === null ? 0 : numberOf(value, 'HGET')
+}
+
+/** Notes those that are seen for the first time, forgets those that are named by now, answers those that may go. */
+export async function ripeOrphans(parts: OrphansParts, orphans: Iterable<number>): Promise<OrphansResult> {
+  const { store, keys, graceMs, headerOf } = parts
+  const all = [...orphans]
+  if (await isMetadataOlder(store, keys, all)) return { ripe: [], isMetadataOlder: true }
+  const ripe: number[] = []
+  await forget(store, keys, new Set(all))
+  for (let at = 0; at < all.length; at += BATCH) {
+    const batch = all.slice(at, at + BATCH)
+    const reply = await store.run(
+      SCRIPTS.orphans,
+      [keys.wide('orphans'), keys.wide('n'), keys.wide('s'), keys.wide('dead')],
+      [graceMs, ...batch],
+    )
+    for (const chunk of arrayOf(reply, 'orphans')) {
+      const id = numberOf(chunk, 'orphans')
+      if (!(await isHeld(parts, id, await headerOf(id)))) ripe.push(id)
+    }
+  }
+  return { ripe, isMetadataOlder: false }
+}
+
+/** Does the window name it that it was written for, or has it holders? Unknown is yes. */
+async function isHeld({ store, keys }: OrphansParts, chunk: number, header: ListedHeader | null): Promise<boolean> {
+  if (header === null) return true
+  if ((await store.call('HEXISTS', keys.partition(keys.holdersOf(chunk)).holders, chunk)) !== 0) return true
+  const { ino, extents } = header.origin
+  for (const window of new Set(extents.map(({ fileOffset }) => Math.floor(fileOffset / WINDOW_BYTES)))) {
+    if (await isNamed(store, keys, ino, window, chunk)) return true
+  }
+  return false
+}
+
+/** What is named, or gone, is no orphan any more: its grace begins anew should it ever be one again. */
+async function forget(store: RedisStore, keys: VolumeKeys, orphans: ReadonlySet<number>): Promise<void> {
+  const known = arrayOf(await store.call('HKEYS', keys.wide('orphans')), 'HKEYS').map((id) => numberOf(id, 'HKEYS'))
+  const gone = known.filter((id) => !orphans.has(id))
+  for (let at = 0; at < gone.length; at += BATCH) {
+    await store.call('HDEL', keys.wide('orphans'), ...gone.slice(at, at + BATCH))
+  }
+}

@@ -1,0 +1,247 @@
+/** fsck on a real Redis with real chunk nodes in this process: what it finds, what it must not report, what it mends. */
+import t, { type Test } from 'tap'
+import { writeFileSync, readFileSync, rmSync, existsSync } from 'node:fs'
+import { systemClock } from '../../src/base/clock.js'
+import { fsck, type FsckParts, type FsckResult } from '../../src/check/fsck.js'
+import { arrayOf } from '../../src/cluster/reply.js'
+import type { MetaStore } from '../../src/meta/contract.js'
+import { VolumeKeys } from '../../src/meta/keys.js'
+import { SCRIPTS } from '../../src/meta/scripts.js'
+import { VOLUME, chunkFile, originOf, startCluster, type TestCluster } from '../helpers/chunks.js'
+import { checkVolume } from '../helpers/meta-check.js'
+import { ROOT, bytes, makeDir, makeDirIn, newFile, touch, until, volumesOn, type MetaVolume } from '../helpers/meta.js'
+import { startRedis } from '../helpers/redis.js'
+
+t.setTimeout(120_000)
+
+const TIME = { sec: 1_700_000_000, nsec: 5 }
+
+interface Bed {
+  readonly volume: MetaVolume
+  readonly meta: MetaStore
+  readonly cluster: TestCluster
+  readonly keys: VolumeKeys
+  readonly check: (change?: {
+    readonly repair?: boolean
+    readonly deep?: boolean
+    readonly graceMs?: number
+  }) => Promise<FsckResult>
+  /** A file with one chunk; answers its ino and the chunk. */
+  readonly file: (
+    parent: number,
+    name: string,
+    length?: number,
+  ) => Promise<{ readonly ino: number; readonly chunk: number }>
+}
+
+async function bed(t: Test, open: () => Promise<MetaVolume>): Promise<Bed> {
+  const volume = await open()
+  const cluster = await startCluster(t, { nodes: 3 })
+  const meta = await volume.client()
+  const keys = new VolumeKeys(volume.settings.name, volume.settings.partitions)
+  const parts: FsckParts = {
+    ...{ store: volume.redis, volume: VOLUME, clock: systemClock, deep: false, onProgress: () => undefined },
+    settings: { ...volume.settings, uuid: VOLUME, replicas: 3 },
+    view: () => cluster.placement().view,
+    ring: () => cluster.placement().ring,
+    node: (id) => cluster.node(id).api,
+  }
+  return {
+    ...{ volume, meta, cluster, keys },
+    check: async ({ repair = false, deep = false, graceMs = 1e9 } = {}) => {
+      if (!repair) return await fsck({ ...parts, deep })
+      const enqueue: NonNullable<FsckParts['repair']>['enqueue'] = async (id, tasks) => {
+        cluster.node(id).queue.push(...tasks)
+        await Promise.resolve()
+      }
+      const client = await volume.client()
+      const result = await fsck({
+        ...parts,
+        deep,
+        repair: { meta: client, chunks: cluster.client, enqueue, orphanGraceMs: graceMs },
+      })
+      await cluster.drain()
+      return result
+    },
+    file: async (parent, name, length = 100_000) => {
+      const { ino } = await touch(meta, parent, name)
+      const id = await meta.chunkId()
+      const data = Buffer.alloc(length, id % 251)
+      const ref = await cluster.client.write(id, [data], originOf(length, ino), { durability: 'all', sync: false })
+      const extent = { fileOffset: 0, lengthBytes: length, chunkOffset: 0, chunk: ref }
+      await meta.commit(ino, { extents: [extent], mode: 'at', allocatedDeltaBytes: length, mtime: TIME })
+      return { ino, chunk: id }
+    },
+  }
+}
+
+function kinds({ findings }: FsckResult): string[] {
+  return findings.map(({ kind, mended }) => `${kind}${mended ? ' mended' : ''}`).sort()
+}
+
+t.test('fsck', async (t) => {
+  const redis = await startRedis(t, { masters: 1 })
+  const open = volumesOn(t, redis)
+
+  t.test('a whole volume has nothing wrong, also deep', async (t) => {
+    const { meta, check, file, volume } = await bed(t, open)
+    const dir = await makeDir(meta, ROOT, 'dir')
+    const { ino } = await file(dir.ino, 'a')
+    await meta.link(ino, ROOT, bytes('b'))
+    const pieces = [{ fileOffset: 0, bytes: Buffer.from('small') }]
+    const small = await touch(meta, dir.ino, 'small')
+    await meta.commitInline(small.ino, { pieces, mode: 'at', allocatedDeltaBytes: 5, mtime: TIME })
+    await meta.open(small.ino, { truncate: false })
+    await meta.unlink(dir.ino, bytes('small'))
+    const { findings, inodes, chunks, copies } = await check({ deep: true })
+    t.strictSame(findings, [])
+    t.strictSame({ inodes, chunks, copies }, { inodes: 4, chunks: 1, copies: 3 })
+    t.strictSame(kinds(await check({ repair: true })), [])
+    await volume.close()
+  })
+
+  t.test('wrong links, counters, nameless inodes and bodies are found and mended; lost ones are told', async (t) => {
+    const { meta, check, file, volume, keys } = await bed(t, open)
+    const dir = await makeDir(meta, ROOT, 'dir')
+    const { ino } = await file(dir.ino, 'a')
+    const nameless = await file(dir.ino, 'nameless')
+    const lost = await file(dir.ino, 'lost')
+    const at = (one: number) => keys.of(one)
+    const { redis } = volume
+    const record = await redis.call('HGET', at(ino).inodes, ino)
+    t.ok(Buffer.isBuffer(record))
+    await redis.run(SCRIPTS.recount, [at(ino).inodes, at(ino).channel], [ino, Buffer.isBuffer(record) ? record : '', 7])
+    await redis.call('HINCRBY', at(ino).counters, 'bytes', 12_345)
+    const names = await redis.call('ZRANGE', at(dir.ino).names(dir.ino), 0, -1)
+    const member = arrayOf(names, 'ZRANGE').find((one) => String(one).startsWith('nameless'))
+    await redis.call('ZREM', at(dir.ino).names(dir.ino), Buffer.isBuffer(member) ? member : '')
+    await redis.call('HDEL', at(lost.ino).inodes, lost.ino)
+    const found = await check()
+    t.strictSame(kinds(found), ['counters', 'dangling-name', 'link-count', 'nameless', 'orphans'])
+    t.match(
+      found.findings.find(({ kind }) => kind === 'link-count'),
+      { path: '/dir/a', text: /7 links, and has 1/, severity: 'wrong' },
+    )
+    t.match(
+      found.findings.find(({ kind }) => kind === 'dangling-name'),
+      { text: /\/dir\/lost leads to/, severity: 'lost' },
+    )
+    const mended = await check({ repair: true })
+    t.strictSame(kinds(mended), ['counters mended', 'dangling-name', 'link-count mended', 'nameless mended', 'orphans'])
+    t.strictSame(kinds(await check()), ['dangling-name', 'orphans'], 'the name stays, and the chunk')
+    const folder = await meta.lookup(ROOT, bytes('lost+found'))
+    t.match(await meta.lookup(folder.ino, bytes(`inode-${nameless.ino}`)), { ino: nameless.ino, nlink: 1 })
+    t.equal((await meta.getattr(ino)).nlink, 1)
+    await volume.close()
+  })
+
+  t.test('missing, too few, bad and surplus chunks are told; copies are made again', async (t) => {
+    const { check, file, volume, cluster, meta } = await bed(t, open)
+    const few = await file(ROOT, 'few')
+    const bad = await file(ROOT, 'bad')
+    const gone = await file(ROOT, 'gone')
+    const fileOn = (node: number, chunk: number): string => chunkFile(cluster.nodes[node]?.folder ?? '', chunk)
+    await cluster.nodes[0]?.service.remove(VOLUME, [few.chunk])
+    for (const node of cluster.nodes) await node.service.remove(VOLUME, [gone.chunk])
+    const damaged = readFileSync(fileOn(1, bad.chunk))
+    damaged.writeUInt8(damaged.readUInt8(damaged.length - 1) ^ 1, damaged.length - 1)
+    // The node has the old one open: another file takes its name.
+    rmSync(fileOn(1, bad.chunk))
+    writeFileSync(fileOn(1, bad.chunk), damaged)
+    const orphan = await meta.chunkId()
+    await cluster.client.write(orphan, [Buffer.alloc(10)], originOf(10), { durability: 'all', sync: false })
+    t.strictSame(kinds(await check()), ['few-copies', 'missing-chunk', 'orphans'])
+    const deep = await check({ deep: true })
+    t.strictSame(kinds(deep), ['bad-copy', 'few-copies', 'missing-chunk', 'orphans'])
+    t.match(
+      deep.findings.find(({ kind }) => kind === 'missing-chunk'),
+      { severity: 'lost', path: '/gone', chunk: gone.chunk },
+    )
+    t.strictSame(kinds(await check({ deep: true, repair: true })), [
+      'bad-copy mended',
+      'few-copies mended',
+      'missing-chunk',
+      'orphans',
+    ])
+    t.strictSame(kinds(await check({ deep: true })), ['missing-chunk', 'orphans'])
+    t.ok(existsSync(fileOn(0, few.chunk)))
+    const node = cluster.nodes[2]
+    if (node !== undefined) node.faults.killed = true
+    const away = await check()
+    t.strictSame(kinds(away), ['missing-chunk', 'node-away', 'orphans'])
+    t.match(
+      away.findings.find(({ kind }) => kind === 'missing-chunk'),
+      { text: /nodes that answer/ },
+    )
+    await volume.close()
+  })
+
+  t.test('orphans are freed only after their grace, when every client of then has ended', async (t) => {
+    const { check, volume, cluster, meta, keys } = await bed(t, open)
+    const orphan = await meta.chunkId()
+    const write = { durability: 'all', sync: false } as const
+    await cluster.client.write(orphan, [Buffer.alloc(10)], originOf(10), write)
+    const isThere = () => cluster.nodes.every((node) => existsSync(chunkFile(node.folder, orphan)))
+    t.equal((await check({ repair: true, graceMs: 0 })).freedOrphans, 0, 'seen for the first time')
+    t.equal((await check({ repair: true, graceMs: 0 })).freedOrphans, 0, 'its writer may live')
+    t.ok(isThere())
+    await volume.close()
+    t.equal((await check({ repair: true, graceMs: 1e9 })).freedOrphans, 0, 'its grace is not over')
+    await volume.close()
+    // Written after all that the metadata know of: somebody's data, whatever its grace.
+    await volume.redis.call('HINCRBY', keys.wide('n'), 'chunkBlock', -1)
+    t.match((await check({ repair: true, graceMs: 0 })).findings, [
+      { kind: 'orphans', severity: 'wrong', text: /rebuild/ },
+    ])
+    t.ok(isThere())
+    await volume.redis.call('HINCRBY', keys.wide('n'), 'chunkBlock', 1)
+    await volume.close()
+    t.equal((await check({ repair: true, graceMs: 0 })).freedOrphans, 1)
+    t.notOk(isThere())
+    t.strictSame(await volume.redis.call('HLEN', keys.wide('orphans')), 1, 'the next one forgets it')
+    await check({ repair: true })
+    t.strictSame(await volume.redis.call('HLEN', keys.wide('orphans')), 0)
+    await volume.close()
+  })
+
+  t.test('nothing is reported of a volume that others change all the time', async (t) => {
+    const { volume, check, file, meta, cluster } = await bed(t, open)
+    const home = await makeDirIn(meta, ROOT, 'home', { partition: 1 })
+    const away = await makeDirIn(meta, ROOT, 'away', { partition: 2 })
+    await file(home.ino, 'quiet')
+    let isRunning = true
+    let changes = 0
+    const clients = await Promise.all([volume.client(), volume.client()])
+    const work = clients.map(async (client, who) => {
+      const mine = await client.create(home.ino, bytes(`m${who}`), newFile(), { exclusive: true, open: false })
+      let [from, to] = [home.ino, away.ino]
+      for (let n = 0; isRunning; n++, changes++) {
+        await client.rename(from, bytes(`m${who}`), to, bytes(`m${who}`), {})
+        ;[from, to] = [to, from]
+        await client.link(mine.attr.ino, from, bytes(`l${who}`))
+        await client.unlink(from, bytes(`l${who}`))
+        const dir = await makeDir(client, from, `d${who}`)
+        const made = await file(dir.ino, 'f', 1000)
+        if (n % 3 === 0) await client.rename(dir.ino, bytes('f'), home.ino, bytes(`g${who}`), {})
+        else await client.unlink(dir.ino, bytes('f'))
+        if (n % 3 !== 0) await cluster.client.remove([made.chunk])
+        await client.rmdir(from, bytes(`d${who}`))
+      }
+    })
+    for (let round = 0; round < 4; round++) {
+      const seen = changes
+      await until('changes go on', () => changes > seen + 5)
+      const { findings } = await check({ deep: round === 1 })
+      t.strictSame(
+        findings.filter(({ severity }) => severity !== 'note'),
+        [],
+        `round ${round}`,
+      )
+    }
+    isRunning = false
+    await Promise.all(work)
+    await volume.close()
+    t.strictSame(await checkVolume(volume), [])
+    await volume.close()
+  })
+})
