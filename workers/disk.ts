@@ -1,6 +1,6 @@
 /** Runs in Piscina threads: synchronous disk work, one hop a job. */
 import { readChecked, storeChunkFile, verifyChunkFile } from '../src/chunk/node/chunk-file.js'
-import { countChunks, removeFiles, syncFiles } from '../src/chunk/node/files.js'
+import { countChunks, existingFiles, removeFiles, syncFiles } from '../src/chunk/node/files.js'
 import { listChunks } from '../src/chunk/node/list.js'
 import type {
   CountTask,
@@ -42,6 +42,11 @@ export function verify(task: VerifyTask): Outcome<Verdict> {
 /** Answers for each file whether it was there. */
 export function remove(task: FilesTask): Outcome<readonly boolean[]> {
   return attempt(() => removeFiles(task.files))
+}
+
+/** Answers for each file whether it is there. */
+export function exist(task: FilesTask): Outcome<readonly boolean[]> {
+  return attempt(() => existingFiles(task))
 }
 
 export function sync(task: SyncTask): Outcome<readonly SyncResult[]> {

@@ -96,6 +96,8 @@ export interface PutRequest {
   readonly copies: number
   /** Owners that the sender already knows to be down: the receiver puts them into the replication queue at once. */
   readonly absent: readonly string[]
+  /** Of the ring that the sender chose by. Absent: it does not know. */
+  readonly epoch?: number
 }
 
 export interface PutReply {
@@ -105,6 +107,8 @@ export interface PutReply {
   readonly queued: readonly string[]
   /** Owners that have it neither way: the client must queue them. */
   readonly missing: readonly string[]
+  /** The newest epoch that a node knew after it had stored the chunk: by a newer ring there may be other owners. */
+  readonly epoch?: number
 }
 
 export interface GetRequest {
@@ -170,6 +174,14 @@ export interface ListReply {
   readonly next: { readonly bucket: number; readonly id: number } | null
 }
 
+export interface LacksRequest {
+  /** Volume uuid. */
+  readonly volume: string
+  readonly ids: readonly number[]
+  /** true: only what is on disk, and whose bytes match their hashes, is not lacking. Ask for few then. */
+  readonly verify: boolean
+}
+
 export interface NodeInfo {
   readonly id: string
   readonly volume: string
@@ -201,5 +213,7 @@ export interface ChunkNodeApi {
   reportBad(volume: string, id: number, options: CallOptions): Promise<void>
   /** What the node has, page by page: nothing is verified but the headers, if they are asked for. */
   list(request: ListRequest, options: CallOptions): Promise<ListReply>
+  /** Which of them this node has not, or is about to give up. */
+  lacks(request: LacksRequest, options: CallOptions): Promise<readonly number[]>
   info(options: CallOptions): Promise<NodeInfo>
 }

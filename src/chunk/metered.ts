@@ -34,6 +34,7 @@ export function meteredChunkNode(node: ChunkNodeApi, id: string, metrics: Metric
     remove: (volume, ids, options) => node.remove(volume, ids, options),
     reportBad: (volume, chunk, options) => node.reportBad(volume, chunk, options),
     list: (request, options) => node.list(request, options),
+    lacks: (request, options) => node.lacks(request, options),
     info: (options) => node.info(options),
   }
 }

@@ -4,6 +4,7 @@ import type { RpcChannel } from '../rpc/channel.js'
 import {
   CHUNK_GET,
   CHUNK_INFO,
+  CHUNK_LACKS,
   CHUNK_LIST,
   CHUNK_PUT,
   CHUNK_REMOVE,
@@ -46,6 +47,10 @@ export function remoteChunkNode(channel: RpcChannel, memory: PayloadMemory): Rem
     },
     async list(request, options) {
       return (await channel.call(CHUNK_LIST, request, [], options)).reply
+    },
+    async lacks({ volume, ids, verify }, options) {
+      const parts = batches(ids).map((part) => channel.call(CHUNK_LACKS, { volume, ids: part, verify }, [], options))
+      return (await Promise.all(parts)).flatMap(({ reply }) => reply.missing)
     },
     async info(options) {
       return (await channel.call(CHUNK_INFO, {}, [], options)).reply

@@ -4,13 +4,14 @@ import { runNode } from '../main/node-process.js'
 import { failureLine, successLine } from '../main/outcome-line.js'
 import { starterInput, stopSignal } from '../main/stop-signal.js'
 import { positive } from './arguments.js'
+import { drainCommand, removeCommand, settingsCommand } from './node-admin.js'
 import { keyOf, logOf, print, type CommonOptions, type Surroundings } from './surroundings.js'
 import { urlOf } from './target.js'
 
 interface Options extends CommonOptions {
   readonly meta?: string
-  readonly data: string
-  readonly listen: string
+  readonly data?: string
+  readonly listen?: string
   readonly advertise?: string
   readonly zone: string
   readonly weight: number
@@ -28,16 +29,21 @@ Examples:
 
 export function nodeCommand(surroundings: Surroundings): Command {
   return new Command('node')
-    .summary('run a chunk node')
-    .description('Runs a chunk node of a volume until Ctrl-C.')
+    .summary('run a chunk node; drain or remove one')
+    .description(
+      'Runs a chunk node of a volume until Ctrl-C; or, with one of the commands below, changes what the nodes are.',
+    )
     .option('--meta <url>', 'META_URL of the volume (or RINGFS_META)')
-    .requiredOption('--data <dir>', 'data folder, of this node alone')
-    .requiredOption('--listen <host:port>', 'where to listen; port 0 takes any')
+    .option('--data <dir>', 'data folder, of this node alone')
+    .option('--listen <host:port>', 'where to listen; port 0 takes any')
     .option('--advertise <host:port>', 'how others reach it (default: as it listens)')
     .option('--zone <name>', 'copies go to different zones as far as there are any', '')
     .option('--weight <number>', 'capacity in relation to the other nodes', positive, 1)
     .addOption(new Option('--supervised').hideHelp())
     .addHelpText('after', EXAMPLES)
+    .addCommand(drainCommand(surroundings))
+    .addCommand(removeCommand(surroundings))
+    .addCommand(settingsCommand(surroundings))
     .action(async (_options: Options, command: Command) => {
       await node(surroundings, command.optsWithGlobals<Options>())
     })
@@ -55,11 +61,16 @@ async function node(surroundings: Surroundings, options: Options): Promise<void>
   try {
     if (url === undefined || url === '')
       throw new RingfsError('USAGE', 'which volume? Give --meta URL, or set RINGFS_META')
+    const { data: folder, listen } = options
+    // Not of commander: they are not wanted with the commands below this one.
+    if (folder === undefined) throw new RingfsError('USAGE', 'where are its chunks? Give --data DIR')
+    if (listen === undefined) throw new RingfsError('USAGE', 'where does it listen? Give --listen HOST:PORT')
     await runNode(
       {
         ...options,
         url: urlOf(surroundings, url),
-        folder: options.data,
+        folder,
+        listen,
         key: keyOf(surroundings, options, log),
         log,
       },

@@ -12,6 +12,7 @@ import { keyCommand } from './key.js'
 import { mountCommand } from './mount.js'
 import { nodeCommand } from './node.js'
 import { openVfs } from './open-vfs.js'
+import { rebalanceCommand } from './rebalance.js'
 import { restoreCommand } from './restore.js'
 import { statsCommand } from './stats/index.js'
 import { statusCommand } from './status.js'
@@ -22,7 +23,7 @@ import { upCommand } from './up.js'
 const COMMANDS = [
   ...[upCommand, downCommand, formatCommand, nodeCommand, mountCommand, umountCommand, statusCommand],
   ...[statsCommand, benchCommand, keyCommand, installMountHelperCommand],
-  ...[fsckCommand, backupCommand, restoreCommand],
+  ...[fsckCommand, backupCommand, restoreCommand, rebalanceCommand],
 ]
 
 const EXAMPLES = `
@@ -54,7 +55,7 @@ export function buildProgram(surroundings: Surroundings): Command {
     isTerminal: surroundings.stderr.isTTY,
     caller: { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0, pid: process.pid },
   })
-  for (const command of [program, ...program.commands]) quiet(command)
+  for (const command of [program, ...program.commands.flatMap((one) => [one, ...one.commands])]) quiet(command)
   return program
 }
 

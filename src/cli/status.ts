@@ -1,12 +1,14 @@
 import { Command } from 'commander'
 import type { ClusterView, Member, RedisStore, VolumeSettings } from '../cluster/contract.js'
 import { connectRedis } from '../cluster/redis.js'
+import { healProgress } from '../cluster/progress.js'
 import { sightProblems } from '../cluster/sight.js'
 import { formatHost, parseMetaUrl, type MetaUrl } from '../cluster/url.js'
 import { fetchView } from '../cluster/watcher.js'
 import { FS_TYPE, mountOn } from '../fuse/mounts.js'
 import { readRunFiles } from '../main/runfiles.js'
 import { listSessions, loadVolume, type SessionInfo } from '../meta/format.js'
+import { progressText } from './cluster.js'
 import type { VolumeSelector } from './context.js'
 import { withVolume } from './files/session.js'
 import { logOf, print, type CommonOptions, type Surroundings } from './surroundings.js'
@@ -91,7 +93,8 @@ async function localMounts(runFolder: string, url: MetaUrl): Promise<readonly Lo
 function asJson({ settings, masters, view, sessions, mounts }: Status): string {
   const { epoch, members: nodes, settings: cluster } = view
   const problems = problemsOf(view)
-  const value = { volume: settings, redis: masters, epoch, cluster, problems, nodes, sessions, mounts }
+  const healing = healProgress(view)
+  const value = { volume: settings, redis: masters, epoch, cluster, problems, healing, nodes, sessions, mounts }
   return `${JSON.stringify(value, null, 2)}\n`
 }
 
@@ -102,9 +105,16 @@ function asText({ settings, masters, view, sessions, mounts }: Status): string {
     `volume ${name} (${uuid}): ${kind}`,
     `redis  ${masters.map((master) => master.address).join(', ')}`,
     `epoch  ${view.epoch}`,
+    `chunks ${healText(view)}`,
   ]
   const problems = problemsOf(view).map((problem) => `! ${problem}\n`)
   return `${head.join('\n')}\n\n${nodeTable(view)}${problems.join('')}\n${sessionTable(sessions)}\n${mountTable(mounts)}`
+}
+
+function healText(view: ClusterView): string {
+  const progress = healProgress(view)
+  const lacking = progress.away.length === 0 ? '' : `, as far as is known without ${progress.away.join(', ')}`
+  return progress.isDone ? `on all their owners${lacking}` : progressText(progress)
 }
 
 /** A clock that is further off is named: logs of the machine cannot be compared with others'. */

@@ -42,10 +42,10 @@ export interface HealReport {
   readonly plan: string
   /** Folders of the ring that are walked, of HEAL_BUCKETS. */
   readonly walked: number
-  /** true: the whole ring is walked for this plan, and no owner lacked anything then that is not in its queue. */
+  /** true: the whole ring is walked for this plan, every owner that is not down was asked, and none lacked anything. */
   readonly isDone: boolean
-  /** Chunks that an owner lacked, queued by this walk. */
-  readonly queued: number
+  /** Copies that owners lacked, as this walk found so far. */
+  readonly lacking: number
   /** Chunks here that have other owners, as found by this walk, without those that were given up. */
   readonly surplus: number
   /** Since the node's start: what it fetched, and what it gave up because all owners have it. */

@@ -9,13 +9,21 @@ export type ReplicationTask =
       readonly root: Buffer | null
       /** Nodes that had the chunk when the task was made: asked first. */
       readonly sources: readonly string[]
+      /** Made because the node is an owner by the ring of this epoch: of no use to one that is none by a later ring. */
+      readonly epoch?: number
     }
   | { readonly kind: 'remove'; readonly chunk: number }
 
-/** JSON: `{"k":"copy","c":<chunk>,"r":"<hex>"|null,"s":[<node id>…]}` or `{"k":"remove","c":<chunk>}`. */
+/** JSON: `{"k":"copy","c":<chunk>,"r":"<hex>"|null,"s":[<node id>…],"e":<epoch>}` (e may be absent) or `{"k":"remove","c":<chunk>}`. */
 export function encodeTask(task: ReplicationTask): string {
   if (task.kind === 'remove') return JSON.stringify({ k: task.kind, c: task.chunk })
-  return JSON.stringify({ k: task.kind, c: task.chunk, r: task.root?.toString('hex') ?? null, s: task.sources })
+  return JSON.stringify({
+    k: task.kind,
+    c: task.chunk,
+    r: task.root?.toString('hex') ?? null,
+    s: task.sources,
+    e: task.epoch,
+  })
 }
 
 /** undefined: not a task that this version knows. */
@@ -34,5 +42,6 @@ export function decodeTask(text: string): ReplicationTask | undefined {
   const root = 'r' in value && typeof value.r === 'string' ? Buffer.from(value.r, 'hex') : null
   if (root !== null && root.length !== HASH_BYTES) return undefined
   const sources = 's' in value && Array.isArray(value.s) ? value.s.filter((id) => typeof id === 'string') : []
-  return { kind: 'copy', chunk: c, root, sources }
+  const epoch = 'e' in value && typeof value.e === 'number' ? { epoch: value.e } : {}
+  return { kind: 'copy', chunk: c, root, sources, ...epoch }
 }

@@ -26,6 +26,7 @@ const ADD = loadScript(SCRIPTS, 'queue-add')
 const TAKE = loadScript(SCRIPTS, 'queue-take')
 const DONE = loadScript(SCRIPTS, 'queue-done')
 const RETRY = loadScript(SCRIPTS, 'queue-retry')
+const MARK = loadScript(SCRIPTS, 'queue-mark')
 const PRUNE = loadScript(SCRIPTS, 'queue-prune')
 
 export interface QueueOptions {
@@ -95,6 +96,20 @@ export class ReplicationQueue {
   /** Tasks not yet done, those in work included. */
   async length(nodeId: string): Promise<number> {
     return numberOf(await this.#store.call('XLEN', this.#keys.queue(nodeId)), 'XLEN')
+  }
+
+  /** Answers a question: has everything been handed out that stands in the queue now? Errors: REDIS_UNREACHABLE. */
+  async mark(nodeId: string): Promise<() => Promise<boolean>> {
+    const { newest } = await this.#marks(nodeId)
+    return async () => {
+      const { handedOut } = await this.#marks(nodeId)
+      return handedOut[0] > newest[0] || (handedOut[0] === newest[0] && handedOut[1] >= newest[1])
+    }
+  }
+
+  async #marks(nodeId: string): Promise<{ readonly newest: EntryId; readonly handedOut: EntryId }> {
+    const [newest, handedOut] = arrayOf(await this.#run(MARK, nodeId, []), MARK.name).map((id) => textOf(id, MARK.name))
+    return { newest: entryId(newest), handedOut: entryId(handedOut) }
   }
 
   /** Forgets all tasks of a node that is gone for good. */
@@ -185,4 +200,12 @@ export class ReplicationQueue {
   #run(script: Script, nodeId: string, args: readonly RedisArg[]): Promise<RedisValue> {
     return this.#store.run(script, [this.#keys.queue(nodeId)], args, { deadlineMs: this.#deadlineMs })
   }
+}
+
+/** Milliseconds and number of a stream's entry. */
+type EntryId = readonly [number, number]
+
+function entryId(text = '0-0'): EntryId {
+  const [ms = 0, number = 0] = text.split('-').map(Number)
+  return [ms, number]
 }

@@ -1,12 +1,13 @@
 /** A chunk node: its data folder, its store, its listener, its place in the membership, and its replication queue. */
 import { systemClock } from '../base/clock.js'
 import { type RingfsError, messageOf } from '../base/errors.js'
+import { Healer } from '../chunk/node/healer.js'
 import { openDataFolder } from '../chunk/node/identity.js'
+import { Pace } from '../chunk/node/pace.js'
 import { serveChunkNode } from '../chunk/node/server.js'
 import { ChunkService } from '../chunk/node/service.js'
 import { ChunkStore } from '../chunk/node/store.js'
-import { register, type Registration } from '../cluster/membership.js'
-import { NOTHING_HEALED } from '../cluster/report.js'
+import { register, type RegisterOptions, type Registration } from '../cluster/membership.js'
 import { Sight } from '../cluster/sight.js'
 import type { ClusterWatcher } from '../cluster/watcher.js'
 import type { RpcServer } from '../rpc/server.js'
@@ -46,24 +47,36 @@ export async function startNode(volume: Volume, options: NodeOptions): Promise<R
     const address = await options.listen(options.server)
     const sight = watchPeers(volume, data.nodeId)
     closer.add(() => sight.close())
-    const { registration, lost } = await join(volume, { ...options, id: data.nodeId, address }, service.store, sight)
+    const healer = await makeHealer(volume, data.nodeId, service)
+    const { registration, lost } = await join(volume, { ...options, id: data.nodeId, address }, service.store, () => ({
+      unreachable: sight.unreachable(),
+      heal: healer.report(),
+    }))
     closer.add(() => registration.leave())
     const queue = consumeQueue(volume, data.nodeId, registration.incarnation, service.api)
     closer.add(queue.stop)
+    const healing = inBackground((signal) => healer.run(signal))
+    closer.add(healing.stop)
     // So that this very process knows of its own node before it writes.
     await volume.watcher.refresh()
     return { id: data.nodeId, address, lost, stop: () => closer.close() }
   })
 }
 
-async function openService(
-  volume: Volume,
-  folder: string,
-  nodeId: string,
-): Promise<{ api: ChunkService; store: ChunkStore }> {
+interface Service {
+  readonly api: ChunkService
+  readonly store: ChunkStore
+  readonly pace: Pace
+}
+
+async function openService(volume: Volume, folder: string, nodeId: string): Promise<Service> {
   const { settings, pool, buffers, log, watcher, peers, queue } = volume
   const store = await ChunkStore.open({ folder, volume: settings.uuid, pool, buffers, clock: systemClock, log })
   const stateOf = (id: string): string | undefined => watcher.current().view.members.find((one) => one.id === id)?.state
+  const pace = new Pace(systemClock, () => watcher.current().view.settings?.healBytesPerS ?? 0)
+  const refresh = (): void => {
+    watcher.refresh().catch((error: unknown) => log.warn({ err: messageOf(error) }, 'membership not refreshed'))
+  }
   const api = new ChunkService({
     nodeId,
     volume: settings.uuid,
@@ -71,12 +84,37 @@ async function openService(
     disk: store,
     peer: (id) => peers.get(id),
     order: (chunkId) => everyNode(watcher, chunkId),
+    epochs: { current: () => watcher.current().view.epoch, onNewer: refresh },
+    pace,
+    isOwner: (chunkId, epoch) => {
+      const { view, ring } = watcher.current()
+      return view.epoch < epoch || ring.owners(chunkId, settings.replicas).includes(nodeId)
+    },
     isSuspect: (id) => stateOf(id) !== 'up',
     enqueue: (id, tasks) => queue.enqueue(id, tasks),
     clock: systemClock,
     log,
   })
-  return { api, store }
+  return { api, store, pace }
+}
+
+async function makeHealer(volume: Volume, nodeId: string, { api, store, pace }: Service): Promise<Healer> {
+  const { settings, watcher, peers, queue, log } = volume
+  return new Healer({
+    nodeId,
+    volume: settings.uuid,
+    replicas: settings.replicas,
+    disk: store,
+    peer: (id) => peers.get(id),
+    current: () => watcher.current(),
+    enqueue: (id, tasks) => queue.enqueue(id, tasks),
+    queueLength: (id) => queue.length(id),
+    caughtUp: await queue.mark(nodeId),
+    pace,
+    copied: () => api.repairer.copied,
+    clock: systemClock,
+    log,
+  })
 }
 
 /** The ring's order, then members outside it: a node that is leaving, or has just come, may hold the only copy. */
@@ -102,7 +140,7 @@ async function join(
   volume: Volume,
   node: { readonly id: string; readonly address: string; readonly zone: string; readonly weight: number },
   store: ChunkStore,
-  sight: Sight,
+  report: RegisterOptions['report'] & object,
 ): Promise<{ registration: Registration; lost: Promise<RingfsError> }> {
   let onLost: (error: RingfsError) => void = () => undefined
   const lost = new Promise<RingfsError>((resolve) => (onLost = resolve))
@@ -111,7 +149,7 @@ async function join(
     volume: volume.settings.name,
     identity: { id, address, zone, weight, pid: process.pid },
     space: () => ({ ...store.space(), chunks: store.chunks }),
-    report: () => ({ unreachable: sight.unreachable(), heal: NOTHING_HEALED }),
+    report,
     log: volume.log,
     onLost,
   })
@@ -124,10 +162,16 @@ function consumeQueue(
   consumer: string,
   api: ChunkService,
 ): { stop: () => Promise<void> } {
+  return inBackground((signal) =>
+    volume.queue
+      .consume(nodeId, consumer, (task) => api.repairer.handle(task), { signal })
+      .catch((error: unknown) => volume.log.error({ err: messageOf(error) }, 'replication queue is not worked on')),
+  )
+}
+
+function inBackground(work: (signal: AbortSignal) => Promise<void>): { stop: () => Promise<void> } {
   const stopping = new AbortController()
-  const done = volume.queue
-    .consume(nodeId, consumer, (task) => api.repairer.handle(task), { signal: stopping.signal })
-    .catch((error: unknown) => volume.log.error({ err: messageOf(error) }, 'replication queue is not worked on'))
+  const done = work(stopping.signal)
   return {
     stop: async () => {
       stopping.abort()

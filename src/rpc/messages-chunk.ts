@@ -29,6 +29,14 @@ interface PutRequest {
   readonly forward: readonly string[]
   readonly copies: number
   readonly absent: readonly string[]
+  readonly epoch?: number
+}
+
+interface PutReply {
+  readonly stored: readonly string[]
+  readonly queued: readonly string[]
+  readonly missing: readonly string[]
+  readonly epoch?: number
 }
 
 interface GetRequest {
@@ -56,6 +64,12 @@ const readOrigin = (fields: Fields): Origin => ({
   })),
 })
 
+/** proto3 does not tell 0 from nothing, and no ring has the epoch 0. */
+const epochOf = (fields: Fields): { epoch?: number } => {
+  const epoch = fields.uint('epoch')
+  return epoch === 0 ? {} : { epoch }
+}
+
 const volumeOf = (fields: Fields): string => fields.text('volume', ID_MAX_LENGTH)
 
 const putRequest = codec<PutRequest>('PutRequest', (fields) => ({
@@ -68,12 +82,14 @@ const putRequest = codec<PutRequest>('PutRequest', (fields) => ({
   forward: fields.texts('forward', ID_MAX_LENGTH),
   copies: fields.uint('copies'),
   absent: fields.texts('absent', ID_MAX_LENGTH),
+  ...epochOf(fields),
 }))
 
-const putReply = codec('PutReply', (fields) => ({
+const putReply = codec<PutReply>('PutReply', (fields) => ({
   stored: fields.texts('stored', ID_MAX_LENGTH),
   queued: fields.texts('queued', ID_MAX_LENGTH),
   missing: fields.texts('missing', ID_MAX_LENGTH),
+  ...epochOf(fields),
 }))
 
 const getRequest = codec<GetRequest>('GetRequest', (fields) => ({
@@ -97,6 +113,15 @@ interface ChunkIds {
 }
 
 const chunkIds = codec<ChunkIds>('ChunkIds', (fields) => ({ volume: volumeOf(fields), ids: fields.uints('ids') }))
+interface LacksRequest extends ChunkIds {
+  readonly verify: boolean
+}
+
+const lacksRequest = codec<LacksRequest>('LacksRequest', (fields) => ({
+  volume: volumeOf(fields),
+  ids: fields.uints('ids'),
+  verify: fields.bool('verify'),
+}))
 const syncReply = codec<{ readonly missing: readonly number[] }>('SyncReply', (fields) => ({
   missing: fields.uints('missing'),
 }))
@@ -175,9 +200,11 @@ export const CHUNK_REMOVE = defineMethod('CHUNK_REMOVE', chunkIds, EMPTY_CODEC)
 export const CHUNK_REPORT_BAD = defineMethod('CHUNK_REPORT_BAD', badChunk, EMPTY_CODEC)
 export const CHUNK_INFO = defineMethod('CHUNK_INFO', EMPTY_CODEC, nodeInfo)
 export const CHUNK_LIST = defineMethod('CHUNK_LIST', listRequest, listReply)
+export const CHUNK_LACKS = defineMethod('CHUNK_LACKS', lacksRequest, syncReply)
 
 /** In the order of the service's declaration, which a test compares. */
 export const CHUNK_METHODS = [
   ...[CHUNK_PUT, CHUNK_GET, CHUNK_SYNC, CHUNK_REMOVE, CHUNK_REPORT_BAD, CHUNK_INFO],
   CHUNK_LIST,
+  CHUNK_LACKS,
 ] as const

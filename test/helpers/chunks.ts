@@ -276,6 +276,7 @@ function faulty(api: ChunkNodeApi, faults: Faults, calls: string[]): ChunkNodeAp
     remove: (volume, ids, options) => through('remove', options, () => api.remove(volume, ids, options)),
     reportBad: (volume, id, options) => through('reportBad', options, () => api.reportBad(volume, id, options)),
     list: (request, options) => through('list', options, () => api.list(request, options)),
+    lacks: (request, options) => through('lacks', options, () => api.lacks(request, options)),
     info: (options) => through('info', options, () => api.info(options)),
   }
 }

@@ -130,7 +130,7 @@ export class ChunkSync {
 }
 
 /**
- * Deletes on the owners and on the first stand-ins (in a small cluster: everywhere). Who cannot be told now is told by its
+ * Deletes on the owners, on those before them and on the first stand-ins (in a small cluster: everywhere). Who cannot be told now is told by its
  * replication queue. Errors: what the queue says, when it cannot be reached either: call again, it is idempotent.
  */
 export async function removeChunks(parts: ClientParts, ids: readonly number[]): Promise<void> {
@@ -138,7 +138,8 @@ export async function removeChunks(parts: ClientParts, ids: readonly number[]): 
   const asked = new Map<string, number[]>()
   const down = new Set<string>()
   for (const id of new Set(ids)) {
-    for (const { id: node, rank } of candidatesOf(id, placement, parts).slice(0, 2 * parts.replicas)) {
+    for (const [index, { id: node, rank, former }] of candidatesOf(id, placement, parts).entries()) {
+      if (index >= 2 * parts.replicas && !former) continue
       addTo(asked, node, id)
       if (rank === 2) down.add(node)
     }

@@ -41,6 +41,9 @@ export class ChunkWrite {
   readonly #stored = new Set<string>()
   readonly #queued = new Set<string>()
   readonly #failures = new Map<string, unknown>()
+  /** Of the ring that was asked last, and the newest that a node knew. */
+  #epoch = 0
+  #newestEpoch = 0
 
   constructor(parts: ClientParts, chunk: HashedChunk, options: ChunkWriteOptions) {
     this.#parts = parts
@@ -54,7 +57,10 @@ export class ChunkWrite {
     for (let round = 0; ; round++) {
       const candidates = this.#candidates()
       await this.#round(candidates, this.#parts.attemptMs * 2 ** round)
-      if (this.#isEnough(candidates)) return await this.#queueTheRest(candidates)
+      if (this.#isEnough(candidates)) {
+        const today = await this.#today(candidates)
+        if (this.#isEnough(today)) return await this.#queueTheRest(today)
+      }
       this.#checkHopeless(candidates)
       const leftMs = this.#leftMs()
       if (leftMs <= 0) throw this.#noQuorum(candidates)
@@ -64,8 +70,24 @@ export class ChunkWrite {
   }
 
   #candidates(): readonly Candidate[] {
-    const { placement, localNode } = this.#parts
-    return writeOrder(candidatesOf(this.#chunk.id, placement.current(), this.#parts), localNode)
+    const { localNode } = this.#parts
+    const placement = this.#parts.placement.current()
+    this.#epoch = placement.view.epoch
+    return writeOrder(candidatesOf(this.#chunk.id, placement, this.#parts), localNode)
+  }
+
+  /** A node that took the chunk knows a newer ring, by which it may have walked already: so its owners are ours to tell. */
+  async #today(candidates: readonly Candidate[]): Promise<readonly Candidate[]> {
+    if (this.#newestEpoch <= this.#epoch) return candidates
+    const { placement, log } = this.#parts
+    try {
+      const leftMs = Math.max(QUEUE_MIN_MS, this.#leftMs())
+      await withDeadline(leftMs, async () => await placement.refresh?.(), 'membership')
+    } catch (error) {
+      // The comparison of everything with everything, hours later, finds it.
+      log.warn({ err: messageOf(error) }, 'a newer ring is known to others, and cannot be had')
+    }
+    return this.#candidates()
   }
 
   #leftMs(): number {
@@ -187,12 +209,14 @@ export class ChunkWrite {
       forward: forward.map((node) => node.id),
       copies: Math.max(1, this.#required(candidates) - this.#stored.size),
       absent: candidates.filter(({ id: other, owner }) => owner && !taken.has(other)).map((node) => node.id),
+      ...(this.#epoch > 0 ? { epoch: this.#epoch } : {}),
     }
   }
 
   #note(reply: PutReply): void {
     for (const id of reply.stored) this.#stored.add(id)
     for (const id of reply.queued) this.#queued.add(id)
+    this.#newestEpoch = Math.max(this.#newestEpoch, reply.epoch ?? 0)
   }
 
   /** Errors: what every node would say to this chunk: going on would only repeat it. */

@@ -1,8 +1,8 @@
 /** Synchronous work on many files: deleting, fdatasync, counting. Runs in a worker. */
-import { closeSync, fdatasyncSync, fsyncSync, openSync, readdirSync, unlinkSync } from 'node:fs'
+import { closeSync, existsSync, fdatasyncSync, fsyncSync, openSync, readdirSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { codeOf } from '../outcome.js'
-import type { SyncResult, SyncTask } from './tasks.js'
+import type { FilesTask, SyncResult, SyncTask } from './tasks.js'
 
 /** Answers for each file whether it was there. */
 export function removeFiles(files: readonly string[]): readonly boolean[] {
@@ -15,6 +15,10 @@ export function removeFiles(files: readonly string[]): readonly boolean[] {
       throw error
     }
   })
+}
+
+export function existingFiles({ files }: FilesTask): readonly boolean[] {
+  return files.map((file) => existsSync(file))
 }
 
 /**

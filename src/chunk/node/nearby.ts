@@ -38,6 +38,7 @@ export function nearbyChunkNode(files: ChunkFiles, volume: string, node: ChunkNo
       await node.remove(of, ids, options)
     },
     list: (request, options) => node.list(request, options),
+    lacks: (request, options) => node.lacks(request, options),
     info: (options) => node.info(options),
   }
 }

@@ -9,6 +9,7 @@ import { lentWithDeadline } from '../deadline.js'
 import { rootOf } from '../hash.js'
 import { toChunkError } from '../outcome.js'
 import type { ReplicationTask } from '../replication.js'
+import type { Pace } from './pace.js'
 import type { ChunkDisk } from './store.js'
 
 const FETCH_DEADLINE_MS = 15_000
@@ -22,14 +23,23 @@ export interface RepairOptions {
   readonly order: (chunkId: number) => readonly string[]
   readonly clock: Clock
   readonly log: Log
+  readonly pace?: Pace
+  /** By the ring of this epoch or a later one, is the chunk this node's? Default: yes. */
+  readonly isOwner?: (chunkId: number, epoch: number) => boolean
 }
 
 export class Repairer {
   readonly #options: RepairOptions
   readonly #running = new Map<number, Promise<void>>()
+  #copied = 0
 
   constructor(options: RepairOptions) {
     this.#options = options
+  }
+
+  /** Chunks fetched from others since the start. */
+  get copied(): number {
+    return this.#copied
   }
 
   /**
@@ -38,6 +48,9 @@ export class Repairer {
    */
   async handle(task: ReplicationTask): Promise<void> {
     if (task.kind === 'remove') return await this.#options.disk.remove([task.chunk])
+    const { isOwner } = this.#options
+    // The ring has changed since: who owns it now is told by whoever walks for that ring.
+    if (task.epoch !== undefined && isOwner?.(task.chunk, task.epoch) === false) return
     await this.ensure(task.chunk, task.root, task.sources)
   }
 
@@ -89,7 +102,8 @@ export class Repairer {
   }
 
   async #copyFrom(source: string, id: number, root: Buffer | null): Promise<void> {
-    const { peer, volume } = this.#options
+    const { peer, volume, pace } = this.#options
+    await pace?.ready()
     const request = { volume, id, offset: 0, lengthBytes: CHUNK_MAX_BYTES, withOrigin: true }
     const reply = await lentWithDeadline(
       FETCH_DEADLINE_MS,
@@ -98,6 +112,8 @@ export class Repairer {
     )
     try {
       await this.#store(reply, source, id, root)
+      pace?.spent(reply.data.length)
+      this.#copied++
     } finally {
       reply.release()
     }

@@ -3,6 +3,7 @@ import { CHUNK_MAX_BYTES, LEAF_BYTES } from '../../base/limits.js'
 import {
   CHUNK_GET,
   CHUNK_INFO,
+  CHUNK_LACKS,
   CHUNK_LIST,
   CHUNK_PUT,
   CHUNK_REMOVE,
@@ -37,6 +38,9 @@ export function serveChunkNode(api: ChunkNodeApi, server: RpcServer): void {
   })
   server.handle(CHUNK_LIST, async (request, _payload, context) => ({
     reply: await api.list(request, optionsOf(context)),
+  }))
+  server.handle(CHUNK_LACKS, async (request, _payload, context) => ({
+    reply: { missing: await api.lacks(request, optionsOf(context)) },
   }))
   server.handle(CHUNK_INFO, async (_request, _payload, context) => ({ reply: await api.info(optionsOf(context)) }))
 }

@@ -23,12 +23,14 @@ import {
   type NodeInfo,
   type PutReply,
   type PutRequest,
+  type LacksRequest,
 } from '../contract.js'
 import { Gate, settledWithin, withDeadline } from '../deadline.js'
 import { sumBytes } from '../hash.js'
 import { NodeHealth, isNoAnswer } from '../node-health.js'
 import { codeOf, toChunkError } from '../outcome.js'
 import type { Enqueue } from '../replication.js'
+import type { Pace } from './pace.js'
 import { Repairer } from './repair.js'
 import type { ChunkDisk } from './store.js'
 
@@ -40,6 +42,13 @@ const PASS_ON_SHARE = 0.6
 const ENQUEUE_SHARE = 0.3
 /** Owners are few; a request that names more is nonsense. */
 const NODES_MAX = 64
+
+export interface Epochs {
+  /** Of the ring that this node knows. */
+  readonly current: () => number
+  /** Somebody knows a newer one. */
+  readonly onNewer: () => void
+}
 
 export interface ChunkServiceOptions {
   readonly nodeId: string
@@ -55,8 +64,13 @@ export interface ChunkServiceOptions {
   /** Does membership say that the node does not answer? Then it gets less grace. */
   readonly isSuspect: (nodeId: string) => boolean
   readonly enqueue: Enqueue
+  readonly epochs?: Epochs
   readonly clock: Clock
   readonly log: Log
+  /** How fast copies are fetched. Default: as fast as it goes. */
+  readonly pace?: Pace
+  /** By the ring of this epoch or a later one, is the chunk this node's? Default: yes. */
+  readonly isOwner?: (chunkId: number, epoch: number) => boolean
   /** Once enough copies are there, the rest may take this long before they are left to the queue. Default 250. */
   readonly graceMs?: number
 }
@@ -82,22 +96,28 @@ export class ChunkService implements ChunkNodeApi {
     if (request.forward.length + request.absent.length > NODES_MAX) {
       throw new PosixError('EINVAL', `chunk ${request.id}: too many owners`)
     }
+    const { epochs } = this.#options
+    if ((request.epoch ?? 0) > (epochs?.current() ?? Infinity)) epochs?.onNewer()
     const stored = new Set<string>()
-    const local = await this.#spread(request, data, options, stored)
+    const newer = { epoch: 0 }
+    const local = await this.#spread(request, data, options, stored, newer)
     if (local !== null && stored.size < request.copies) throw local
     const { nodeId } = this.#options
     const lacking = new Set([...request.forward, ...request.absent, nodeId].filter((id) => !stored.has(id)))
-    if (lacking.size === 0) return { stored: [...stored], queued: [], missing: [] }
+    // After it was stored: whoever walks this node for a newer ring than this one meets the chunk.
+    const told = epochs === undefined ? {} : { epoch: Math.max(newer.epoch, epochs.current()) }
+    if (lacking.size === 0) return { stored: [...stored], queued: [], missing: [], ...told }
     const queued = await this.#enqueue(request, lacking, [...stored], options.deadlineMs * ENQUEUE_SHARE)
-    return { stored: [...stored], queued, missing: [...lacking].filter((id) => !queued.includes(id)) }
+    return { stored: [...stored], queued, missing: [...lacking].filter((id) => !queued.includes(id)), ...told }
   }
 
-  /** Fills `stored`; answers why this node could not store it, or null. */
+  /** Fills `stored`, and `newer` with the newest epoch that others told; answers why this node could not store it, or null. */
   async #spread(
     request: PutRequest,
     data: readonly Uint8Array[],
     options: CallOptions,
     stored: Set<string>,
+    newer: { epoch: number },
   ): Promise<RingfsError | PosixError | null> {
     const { nodeId } = this.#options
     const pending = new Set<string>(request.forward)
@@ -115,9 +135,12 @@ export class ChunkService implements ChunkNodeApi {
       if (stored.size >= request.copies || pending.size === 0) enough.open()
     }
     const passedOn = [...pending].map(async (peerId) => {
-      const done = await this.#passOn(peerId, request, data, options, stop)
+      const epoch = await this.#passOn(peerId, request, data, options, stop)
       pending.delete(peerId)
-      if (done) stored.add(peerId)
+      if (epoch !== null) {
+        stored.add(peerId)
+        newer.epoch = Math.max(newer.epoch, epoch)
+      }
       note()
     })
     const failure = await this.#storeHere(request, data)
@@ -144,30 +167,31 @@ export class ChunkService implements ChunkNodeApi {
     }
   }
 
+  /** The peer's epoch, 0 if it told none; null: it has not stored it. */
   async #passOn(
     peerId: string,
     request: PutRequest,
     data: readonly Uint8Array[],
     options: CallOptions,
     stop: CancelSignal,
-  ): Promise<boolean> {
+  ): Promise<number | null> {
     const single: PutRequest = { ...request, forward: [], absent: [], copies: 1 }
     const startMs = this.#options.clock.monotonicMs()
     const deadlineMs = options.deadlineMs * PASS_ON_SHARE
     try {
-      await withDeadline(
+      const reply = await withDeadline(
         deadlineMs,
         (signal) => this.#options.peer(peerId).put(single, data, { deadlineMs, signal }),
         `put of chunk ${request.id} to node ${peerId}`,
         stop,
       )
       this.#health.succeeded(peerId, this.#options.clock.monotonicMs() - startMs)
-      return true
+      return reply.epoch ?? 0
     } catch (error) {
       // Stopped after its grace counts too: the next put need not wait for it as long.
       if (isNoAnswer(codeOf(error))) this.#health.failed(peerId)
       this.#options.log.debug({ chunk: request.id, peer: peerId, err: messageOf(error) }, 'chunk not passed on')
-      return false
+      return null
     }
   }
 
@@ -247,6 +271,12 @@ export class ChunkService implements ChunkNodeApi {
     const isRange = isCount(fromBucket) && isCount(toBucket) && toBucket <= CHUNK_BUCKETS && isCount(fromId)
     if (!isRange || !isCount(limit) || limit === 0) throw new PosixError('EINVAL', 'no such range of chunks')
     return await this.#options.disk.list(request)
+  }
+
+  async lacks({ volume, ids, verify }: LacksRequest): Promise<readonly number[]> {
+    this.#checkVolume(volume)
+    checkIds(ids)
+    return await this.#options.disk.lacks(ids, verify)
   }
 
   async info(): Promise<NodeInfo> {

@@ -6,6 +6,8 @@
  * - One id has one content for ever: a put of an id that exists with another root is CHUNK_CONFLICT and changes nothing.
  * - Work that creates, replaces or deletes the file of an id holds that id's lock. Reads take no lock: a file is immutable
  *   under its name, and an open file outlives its name.
+ * - A copy that is being given up (retire) is missing already for whoever asks `lacks`: two nodes that give up the same chunk do
+ *   not rely on each other.
  * - Only one process has the folder open (identity.ts): the locks above are in memory.
  */
 import { mkdirSync, readdirSync, renameSync, unlinkSync } from 'node:fs'
@@ -50,12 +52,15 @@ import type {
 const STORE_JOB: Job<StoreTask, StoreResult> = { file: 'disk', name: 'store' }
 const VERIFY_JOB: Job<VerifyTask, Verdict> = { file: 'disk', name: 'verify' }
 const REMOVE_JOB: Job<FilesTask, readonly boolean[]> = { file: 'disk', name: 'remove' }
+const EXIST_JOB: Job<FilesTask, readonly boolean[]> = { file: 'disk', name: 'exist' }
 const COUNT_JOB: Job<CountTask, number> = { file: 'disk', name: 'count' }
 const LIST_JOB: Job<ListTask, ListResult> = { file: 'disk', name: 'list' }
 const SETTLE_JOB: Job<readonly StoreTask[], readonly boolean[]> = { file: 'disk', name: 'settle' }
 const SYNC_JOB: Job<SyncTask, readonly SyncResult[]> = { file: 'disk', name: 'sync' }
 const REMOVE_BATCH_MAX = 1000
 const SETTLE_BATCH_MAX = 64
+/** Others verify them meanwhile: up to 64 MiB. */
+const RETIRE_BATCH_MAX = 16
 
 export interface ChunkStoreOptions {
   /** Exists, and is this process's alone: openDataFolder in identity.ts. */
@@ -95,6 +100,13 @@ export interface ChunkDisk {
   quarantine(id: number): Promise<Verdict>
   /** One page of what is here. */
   list(request: ListRequest): Promise<ListReply>
+  /** Which are not here, or being given up; with `verify`, also those that are not on disk or not what they should be. */
+  lacks(ids: readonly number[], verify: boolean): Promise<readonly number[]>
+  /**
+   * Removes those of them that `confirm` answers, which may take seconds and is asked of a few at a time. Nobody else creates or
+   * changes them meanwhile. Answers how many.
+   */
+  retire(ids: readonly number[], confirm: (ids: readonly number[]) => Promise<readonly number[]>): Promise<number>
   /** Idempotent. */
   remove(ids: readonly number[]): Promise<void>
   space(): Space
@@ -113,6 +125,7 @@ export class ChunkStore implements ChunkDisk {
   readonly #direct = new DirectChoice()
   readonly #files: ChunkFiles
   readonly #journal: Journal
+  readonly #retiring = new Set<number>()
   #chunks = 0
 
   private constructor(options: ChunkStoreOptions) {
@@ -330,6 +343,55 @@ export class ChunkStore implements ChunkDisk {
     }
     this.#chunks--
     this.#options.log.warn({ chunk: id, why }, 'bad chunk copy set aside')
+  }
+
+  async lacks(ids: readonly number[], verify: boolean): Promise<readonly number[]> {
+    const missing = new Set(verify ? await this.#unsound(ids) : await this.#absent(ids))
+    // Last: what has begun to go since is missing, too.
+    return ids.filter((id) => missing.has(id) || this.#retiring.has(id))
+  }
+
+  async #absent(ids: readonly number[]): Promise<readonly number[]> {
+    const elsewhere = ids.filter((id) => this.#journal.get(id) === undefined)
+    if (elsewhere.length === 0) return []
+    const there = await this.#options.pool.run(EXIST_JOB, { files: elsewhere.map((id) => this.#paths.fileOf(id)) })
+    // One that was in the journal may have got its file since.
+    return elsewhere.filter((_, index) => there[index] !== true)
+  }
+
+  async #unsound(ids: readonly number[]): Promise<readonly number[]> {
+    const missing = new Set(await this.sync(ids))
+    for (const id of ids) {
+      if (!missing.has(id) && (await this.verify(id)).state !== 'good') missing.add(id)
+    }
+    return [...missing]
+  }
+
+  async retire(
+    ids: readonly number[],
+    confirm: (ids: readonly number[]) => Promise<readonly number[]>,
+  ): Promise<number> {
+    let given = 0
+    for (let at = 0; at < ids.length; at += RETIRE_BATCH_MAX) {
+      const batch = ids.slice(at, at + RETIRE_BATCH_MAX)
+      given += await this.#locks.runAll(batch, () => this.#retireBatch(batch, confirm))
+    }
+    return given
+  }
+
+  async #retireBatch(
+    ids: readonly number[],
+    confirm: (ids: readonly number[]) => Promise<readonly number[]>,
+  ): Promise<number> {
+    // Before anybody is asked: see the invariant.
+    for (const id of ids) this.#retiring.add(id)
+    try {
+      const safe = await confirm(ids)
+      await this.#removeBatch(safe)
+      return safe.length
+    } finally {
+      for (const id of ids) this.#retiring.delete(id)
+    }
   }
 
   async remove(ids: readonly number[]): Promise<void> {

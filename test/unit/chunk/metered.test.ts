@@ -20,6 +20,7 @@ function nodeThat(calls: Partial<ChunkNodeApi>): ChunkNodeApi {
     remove: refused,
     reportBad: refused,
     list: refused,
+    lacks: refused,
     info: refused,
     ...calls,
   }

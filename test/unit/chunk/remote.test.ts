@@ -64,6 +64,10 @@ function recorder() {
     },
     remove: async (volume, ids) => told(volume, ids),
     reportBad: async (volume, id) => told(volume, id),
+    lacks: async (request) => {
+      told(request)
+      return [3]
+    },
     list: async (request) => {
       told(request)
       const header = { lengthBytes: 5, root: REQUEST.root, origin: REQUEST.origin }
@@ -118,6 +122,11 @@ t.test('a node answers over RPC as it does in the same process', async (t) => {
     next: null,
   })
   asked.pop()
+
+  t.strictSame(await node.lacks({ volume: 'v', ids: [3, ID], verify: true }, CALL), [3])
+  t.same(asked.pop(), { volume: 'v', ids: [3, ID], verify: true })
+  t.same((await node.put({ ...REQUEST, epoch: 7 }, data, CALL)).epoch, undefined)
+  t.match(asked.pop(), { epoch: 7 })
 
   t.same(await node.sync('v', [1, ID], CALL), { missing: [ID] })
   await node.remove('v', [5], CALL)

@@ -77,6 +77,8 @@ function fullDisk(store: ChunkStore, full: Error): ChunkDisk {
     readNow: () => null,
     verify: (id) => store.verify(id),
     list: async () => ({ chunks: [], next: null }),
+    lacks: (ids, verify) => store.lacks(ids, verify),
+    retire: (ids, confirm) => store.retire(ids, confirm),
     quarantine: (id) => store.quarantine(id),
     remove: (ids) => store.remove(ids),
     space: () => store.space(),

@@ -1,0 +1,162 @@
+/** `ringfs node drain`, `remove`, `settings`: the operator's part of membership. */
+import { Command } from 'commander'
+import { RingfsError } from '../base/errors.js'
+import type { ClusterView, NodeState } from '../cluster/contract.js'
+import { changeState, setHealLimit, setMembershipTimes } from '../cluster/membership.js'
+import { healProgress } from '../cluster/progress.js'
+import { ReplicationQueue } from '../cluster/queue.js'
+import { positive } from './arguments.js'
+import { findNode, watchHealing, withCluster, type Cluster, type ClusterOptions } from './cluster.js'
+import { withVolume } from './files/session.js'
+import { megabytes } from './rebalance.js'
+import { logOf, print, type Surroundings } from './surroundings.js'
+import { humanBytes, humanMs } from './units.js'
+
+const ANY: readonly NodeState[] = ['joining', 'up', 'suspect', 'down']
+
+const DRAIN_EXAMPLES = `
+A node that drains takes no new chunks; what it has is copied to where it belongs without it. It goes on serving meanwhile. Ctrl-C
+ends only the watching: the same command again goes on watching, and --cancel takes the node back.
+
+Examples:
+  $ ringfs node drain 3f2a
+  $ ringfs node drain 3f2a --cancel`
+
+interface DrainOptions extends ClusterOptions {
+  readonly cancel?: boolean
+}
+
+export function drainCommand(surroundings: Surroundings): Command {
+  const command = new Command('drain')
+    .summary('move everything off a node')
+    .description('Moves all chunks of a node to the others, and waits until that is done.')
+    .argument('<id>', 'id of the node, or how it begins')
+    .option('--cancel', 'give the node its place back')
+    .option('--no-wait', 'do not wait')
+    .option('--json', 'progress as JSON lines')
+    .addHelpText('after', DRAIN_EXAMPLES)
+  return withVolume(command).action(async (id: string, _options: DrainOptions, self: Command) => {
+    const options = self.optsWithGlobals<DrainOptions>()
+    await withCluster(surroundings, options, (cluster) => drain(surroundings, cluster, id, options))
+  })
+}
+
+async function drain(surroundings: Surroundings, cluster: Cluster, text: string, options: DrainOptions): Promise<void> {
+  const { id } = findNode(await cluster.view(), text)
+  const [to, from]: ['up' | 'draining', readonly NodeState[]] =
+    options.cancel === true ? ['up', ['draining']] : ['draining', ANY]
+  const state = await changeState(cluster.redis, cluster.volume, id, to, from)
+  if (state !== to) throw new RingfsError('USAGE', `node ${id} is ${state ?? 'unknown'}: it cannot be made ${to}`)
+  if (options.wait === false) return
+  const isWhole = await watchHealing(surroundings, cluster, options)
+  if (options.json === true) return
+  if (!isWhole) print(surroundings, `node ${id} is ${to}, and goes on without this command\n`)
+  else if (to === 'up') print(surroundings, `node ${id} has its place back\n`)
+  else print(surroundings, `node ${id} is drained: stop it, then: ringfs node remove ${id}\n`)
+}
+
+const REMOVE_EXAMPLES = `
+What the node has counts for nothing any more, and its queue is dropped. Refused while others may need its chunks: drain it first,
+or say --lost when it will never come back. Should it come back all the same, it is a new node with its old chunks.
+
+Examples:
+  $ ringfs node remove 3f2a
+  $ ringfs node remove 3f2a --lost`
+
+interface RemoveOptions extends ClusterOptions {
+  readonly lost?: boolean
+}
+
+export function removeCommand(surroundings: Surroundings): Command {
+  const command = new Command('remove')
+    .summary('forget a node for good')
+    .description('Takes a node that is drained, or lost for ever, out of the volume.')
+    .argument('<id>', 'id of the node, or how it begins')
+    .option('--lost', 'it will never come back: make up for its chunks from the other copies')
+    .option('--json', 'the outcome as JSON')
+    .addHelpText('after', REMOVE_EXAMPLES)
+  return withVolume(command).action(async (id: string, _options: RemoveOptions, self: Command) => {
+    const options = self.optsWithGlobals<RemoveOptions>()
+    await withCluster(surroundings, options, (cluster) => remove(surroundings, cluster, id, options))
+  })
+}
+
+async function remove(
+  surroundings: Surroundings,
+  cluster: Cluster,
+  text: string,
+  options: RemoveOptions,
+): Promise<void> {
+  const view = await cluster.view()
+  const { id } = findNode(view, text)
+  if (options.lost !== true) checkRemovable(view, id)
+  const state = await changeState(cluster.redis, cluster.volume, id, 'gone', [...ANY, 'draining'])
+  if (state !== 'gone') throw new RingfsError('USAGE', `node ${id} is ${state ?? 'unknown'}: it cannot be removed`)
+  await new ReplicationQueue(cluster.redis, {
+    volume: cluster.volume,
+    log: logOf(surroundings, options, 'error'),
+  }).drop(id)
+  print(surroundings, options.json === true ? `${JSON.stringify({ id, state })}\n` : `node ${id} is gone\n`)
+}
+
+/** Everything that it has is whole without it. Errors: USAGE. */
+function checkRemovable(view: ClusterView, id: string): void {
+  const state = view.members.find((one) => one.id === id)?.state
+  if (state === 'gone') return
+  if (state !== 'draining') {
+    throw new RingfsError('USAGE', `node ${id} is ${state ?? 'unknown'}, not drained: drain it first, or say --lost`)
+  }
+  const { unfinished, waiting } = healProgress(view)
+  if (unfinished.length > 0) {
+    throw new RingfsError('USAGE', `node ${id} still drains (${waiting} copies wait): wait for ringfs node drain ${id}`)
+  }
+}
+
+const SETTINGS_EXAMPLES = `
+Examples:
+  $ ringfs node settings
+  $ ringfs node settings --suspect 4 --down 15 --out 300
+  $ ringfs node settings --limit 50`
+
+interface SettingsOptions extends ClusterOptions {
+  readonly suspect?: number
+  readonly down?: number
+  readonly out?: number
+  readonly limit?: number
+}
+
+export function settingsCommand(surroundings: Surroundings): Command {
+  const command = new Command('settings')
+    .summary('when a silent node counts as lost, and how fast it is made up for')
+    .description('Shows or changes the times and limits of the cluster, for all nodes and clients, at once.')
+    .option('--suspect <seconds>', 'silence after which a node is asked after the others', positive)
+    .option('--down <seconds>', 'silence after which it is asked last', positive)
+    .option('--out <seconds>', 'silence after which its chunks are made anew elsewhere', positive)
+    .option('--limit <MB/s>', 'what each node may fetch to be whole; 0: as fast as it goes', megabytes)
+    .option('--json', 'as JSON')
+    .addHelpText('after', SETTINGS_EXAMPLES)
+  return withVolume(command).action(async (_options: SettingsOptions, self: Command) => {
+    const options = self.optsWithGlobals<SettingsOptions>()
+    await withCluster(surroundings, options, (cluster) => settings(surroundings, cluster, options))
+  })
+}
+
+async function settings(surroundings: Surroundings, cluster: Cluster, options: SettingsOptions): Promise<void> {
+  const { redis, volume } = cluster
+  const old = (await cluster.view()).settings
+  if (options.suspect !== undefined || options.down !== undefined || options.out !== undefined) {
+    const ms = (seconds: number | undefined, before = 0): number => (seconds === undefined ? before : seconds * 1000)
+    await setMembershipTimes(redis, volume, {
+      suspectMs: ms(options.suspect, old?.suspectMs),
+      downMs: ms(options.down, old?.downMs),
+      outMs: ms(options.out, old?.outMs),
+    })
+  }
+  if (options.limit !== undefined) await setHealLimit(redis, volume, options.limit)
+  const now = (await cluster.view()).settings
+  if (options.json === true || now === undefined) return print(surroundings, `${JSON.stringify(now)}\n`)
+  const { suspectMs, downMs, outMs, healBytesPerS } = now
+  const limit = healBytesPerS === 0 ? 'none' : `${humanBytes(healBytesPerS)}/s for each node`
+  const times = `suspect after ${humanMs(suspectMs)}, down after ${humanMs(downMs)}, out after ${humanMs(outMs)}`
+  print(surroundings, `${times}\nlimit of healing: ${limit}\n`)
+}

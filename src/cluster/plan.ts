@@ -1,0 +1,12 @@
+/** What is to be where: the same text at every node as long as the ring is the same and nobody has asked to look again. */
+import { createHash } from 'node:crypto'
+import type { ClusterView } from './contract.js'
+import { ringMembers } from './watcher.js'
+
+const DIGITS = 16
+
+export function planOf(view: ClusterView): string {
+  const members = ringMembers(view).map(({ id, weight, zone }) => [id, weight, zone])
+  const text = JSON.stringify([members, view.settings?.walks ?? 0])
+  return createHash('sha256').update(text).digest('hex').slice(0, DIGITS)
+}

@@ -1,0 +1,70 @@
+/** How far the cluster is with moving chunks to where they belong, from what its nodes say. Pure. */
+import type { ClusterView, Member } from './contract.js'
+import { planOf } from './plan.js'
+
+/** Folders in which a node walks its chunks; CHUNK_BUCKETS of the chunk contract. */
+const BUCKETS = 4_096
+
+export interface HealProgress {
+  /** Every node that is there has walked the whole ring as it is now, and no owner lacks anything. */
+  readonly isDone: boolean
+  /** Share of the walk, 0 to 1, on average. */
+  readonly walked: number
+  /** Copies that are still to be made, as far as is known. */
+  readonly waiting: number
+  readonly copied: number
+  readonly copiedBytes: number
+  readonly bytesPerS: number
+  /** Chunks that lie where they need not, and are given up once a ring is whole. */
+  readonly surplus: number
+  /** null: nobody can say yet. */
+  readonly leftMs: number | null
+  /** Nodes that have not finished. */
+  readonly unfinished: readonly string[]
+  /** Nodes that are down: what only they have is not copied, and what they lack is not known. */
+  readonly away: readonly string[]
+}
+
+export function healProgress(view: ClusterView): HealProgress {
+  const plan = planOf(view)
+  const here = view.members.filter((member) => isHere(member, view))
+  const away = view.members.filter((member) => member.state !== 'gone' && !isHere(member, view))
+  const sum = (figure: (member: Member) => number): number => here.reduce((total, one) => total + figure(one), 0)
+  const walkedOf = ({ report }: Member): number => (report?.heal.plan === plan ? report.heal.walked / BUCKETS : 0)
+  const unfinished = here.filter(({ report, queueLength }) => {
+    return queueLength > 0 || report?.heal.plan !== plan || !report.heal.isDone
+  })
+  const waiting = sum(({ queueLength }) => queueLength)
+  const walked = here.length === 0 ? 0 : sum(walkedOf) / here.length
+  const totals = {
+    copied: sum(({ report }) => report?.heal.copied ?? 0),
+    copiedBytes: sum(({ report }) => report?.heal.copiedBytes ?? 0),
+    bytesPerS: sum(({ report }) => report?.heal.bytesPerS ?? 0),
+  }
+  return {
+    isDone: here.length > 0 && unfinished.length === 0,
+    walked,
+    waiting,
+    ...totals,
+    surplus: sum(({ report }) => report?.heal.surplus ?? 0),
+    leftMs: unfinished.length === 0 ? 0 : leftMs(waiting, walked, totals),
+    unfinished: unfinished.map(({ id }) => id),
+    away: away.map(({ id }) => id),
+  }
+}
+
+/** One that drains is never judged by its silence: here it is. */
+function isHere({ state, silentMs }: Member, { settings }: ClusterView): boolean {
+  if (state === 'gone' || state === 'down') return false
+  return state !== 'draining' || silentMs <= (settings?.downMs ?? Infinity)
+}
+
+function leftMs(
+  waiting: number,
+  walked: number,
+  { copied, copiedBytes, bytesPerS }: Pick<HealProgress, 'copied' | 'copiedBytes' | 'bytesPerS'>,
+): number | null {
+  if (bytesPerS <= 0 || copied === 0 || walked <= 0) return null
+  // What is not walked yet is as full of gaps as what is.
+  return Math.round(((waiting / walked) * (copiedBytes / copied) * 1000) / bytesPerS)
+}

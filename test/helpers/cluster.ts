@@ -1,0 +1,223 @@
+/**
+ * Real chunk nodes of a volume on a real Redis, with a workload that knows what was acknowledged. The nodes are the program as its
+ * user has it: they can be killed, paused and started again.
+ */
+import { spawn, type ChildProcess } from 'node:child_process'
+import { createHash, randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import type { Test } from 'tap'
+import { systemClock } from '../../src/base/clock.js'
+import { messageOf } from '../../src/base/errors.js'
+import { silentLog } from '../../src/base/log.js'
+import { ChunkClientImpl } from '../../src/chunk/client/client.js'
+import type { ChunkRef } from '../../src/chunk/contract.js'
+import type { Member } from '../../src/cluster/contract.js'
+import { setMembershipTimes } from '../../src/cluster/membership.js'
+import { healProgress } from '../../src/cluster/progress.js'
+import { connectRedis } from '../../src/cluster/redis.js'
+import { openVolume, type Volume } from '../../src/main/volume.js'
+import { formatVolume } from '../../src/meta/format.js'
+import { temporaryFolder } from './chunks.js'
+import { within } from './deadline.js'
+import { PROGRAM, eventually, runIn, type Ran } from './ringfs.js'
+import { startRedis } from './redis.js'
+
+const VOLUME = 'v'
+const START_MS = 60_000
+
+export class ClusterNode {
+  readonly #folder: string
+  readonly #env: NodeJS.ProcessEnv
+  #child: ChildProcess | null = null
+  id = ''
+
+  constructor(folder: string, env: NodeJS.ProcessEnv) {
+    this.#folder = folder
+    this.#env = env
+  }
+
+  async start(): Promise<void> {
+    const words = [PROGRAM, 'node', '--data', this.#folder, '--listen', '127.0.0.1:0', '--log-level', 'silent']
+    const child = spawn(process.execPath, words, { stdio: ['ignore', 'pipe', 'inherit'], env: this.#env })
+    this.#child = child
+    const lines = createInterface({ input: child.stdout })
+    const [line] = (await within(START_MS, once(lines, 'line'), 'a node')) as [string]
+    this.id = /^node (\S+) listens/.exec(line)?.[1] ?? ''
+  }
+
+  signal(signal: 'SIGSTOP' | 'SIGCONT' | 'SIGTERM'): void {
+    this.#child?.kill(signal)
+  }
+
+  async kill(): Promise<void> {
+    const child = this.#child
+    this.#child = null
+    if (child === null || child.exitCode !== null) return
+    const gone = once(child, 'exit')
+    child.kill('SIGKILL')
+    await gone
+  }
+}
+
+interface Acknowledged {
+  readonly ref: ChunkRef
+  readonly digest: string
+}
+
+function digestOf(bytes: Buffer): string {
+  return createHash('sha256').update(bytes).digest('hex')
+}
+
+/** Writes and reads for as long as it is told; remembers what was acknowledged and compares what is read. */
+export class Workload {
+  readonly acknowledged: Acknowledged[] = []
+  readonly faults: string[] = []
+  readonly #client: ChunkClientImpl
+  #next = 1
+  #isOver = false
+  #done: Promise<unknown> = Promise.resolve()
+
+  constructor(client: ChunkClientImpl) {
+    this.#client = client
+  }
+
+  start(): void {
+    this.#isOver = false
+    this.#done = Promise.all([this.#writer(), this.#writer(), this.#reader()])
+  }
+
+  async stop(): Promise<void> {
+    this.#isOver = true
+    await this.#done
+  }
+
+  async #writer(): Promise<void> {
+    while (!this.#isOver) {
+      const id = this.#next++
+      const bytes = randomBytes(1 + ((id * 104_729) % 200_000))
+      const extents = [{ fileOffset: 0, chunkOffset: 0, lengthBytes: bytes.length }]
+      try {
+        const options = { durability: 'quorum', sync: id % 2 === 0 } as const
+        const ref = await this.#client.write(id, [bytes], { ino: 1, order: id, extents }, options)
+        this.acknowledged.push({ ref, digest: digestOf(bytes) })
+      } catch (error) {
+        this.faults.push(`write of chunk ${id}: ${messageOf(error)}`)
+      }
+      await systemClock.sleep(20)
+    }
+  }
+
+  async #reader(): Promise<void> {
+    while (!this.#isOver) {
+      const one = this.acknowledged[Math.floor(Math.random() * this.acknowledged.length)]
+      if (one !== undefined) await this.#check(one)
+      await systemClock.sleep(20)
+    }
+  }
+
+  async #check({ ref, digest }: Acknowledged): Promise<void> {
+    try {
+      const bytes = await this.#client.read(ref, 0, ref.lengthBytes)
+      if (digestOf(bytes) !== digest) this.faults.push(`chunk ${ref.id}: wrong bytes`)
+    } catch (error) {
+      this.faults.push(`read of chunk ${ref.id}: ${messageOf(error)}`)
+    }
+  }
+
+  async checkAll(): Promise<void> {
+    for (const one of this.acknowledged) await this.#check(one)
+  }
+}
+
+export interface TestCluster {
+  readonly nodes: readonly ClusterNode[]
+  node(index: number): ClusterNode
+  readonly volume: Volume
+  readonly workload: Workload
+  add(): Promise<ClusterNode>
+  member(node: ClusterNode): Promise<Member | undefined>
+  /** Waits until the nodes that are there say that everything is on its owners. */
+  whole(what: string): Promise<void>
+  /** Of what was acknowledged, the copies that owners lack or whose bytes are wrong: looked at, not told. */
+  holes(): Promise<readonly string[]>
+  ringfs(...words: readonly string[]): Promise<Ran>
+}
+
+/** Three replicas, a write quorum of two, and times in which a test can wait. Everything ends with the test. */
+export async function startCluster(t: Test, count: number): Promise<TestCluster> {
+  const folder = temporaryFolder(t)
+  const redis = await startRedis(t)
+  const store = await connectRedis(redis.url(VOLUME), { log: silentLog })
+  await formatVolume(store, VOLUME, { partitions: 8, replicas: 3, writeQuorum: 2 })
+  await setMembershipTimes(store, VOLUME, { suspectMs: 2_000, downMs: 4_000, outMs: 6_000 })
+  await store.close()
+  const env = { PATH: process.env['PATH'] ?? '', RINGFS_META: redis.urlText(VOLUME), XDG_RUNTIME_DIR: folder }
+  const nodes: ClusterNode[] = []
+  const add = async (): Promise<ClusterNode> => {
+    const node = new ClusterNode(join(folder, `node-${nodes.length}`), env)
+    nodes.push(node)
+    t.teardown(() => node.kill())
+    await node.start()
+    return node
+  }
+  await Promise.all(Array.from({ length: count }, add))
+  const volume = await openVolume(redis.url(VOLUME), { log: silentLog })
+  t.teardown(() => volume.close())
+  const workload = workloadOn(t, volume)
+  const look = () => volume.watcher.refresh()
+  return {
+    nodes,
+    node: (index) => {
+      const node = nodes[index]
+      if (node === undefined) throw new Error(`no node ${index}`)
+      return node
+    },
+    volume,
+    workload,
+    add,
+    member: async (node) => (await look()).members.find(({ id }) => id === node.id),
+    whole: async (what) => {
+      await eventually(
+        what,
+        async () => healProgress(await look()),
+        ({ isDone }) => isDone,
+        90_000,
+      )
+    },
+    holes: () => holesOf(volume, workload),
+    ringfs: (...words) => runIn(folder, process.execPath, [PROGRAM, ...words], env),
+  }
+}
+
+async function holesOf({ watcher, peers, settings }: Volume, workload: Workload): Promise<readonly string[]> {
+  await watcher.refresh()
+  const { ring, view } = watcher.current()
+  const all = workload.acknowledged.map(({ ref }) => ref.id)
+  const holes: string[] = []
+  for (const { id } of view.members.filter(({ state }) => state === 'up')) {
+    const ids = all.filter((chunk) => ring.owners(chunk, settings.replicas).includes(id))
+    const missing = await peers.get(id).lacks({ volume: settings.uuid, ids, verify: true }, { deadlineMs: 30_000 })
+    holes.push(...missing.map((chunk) => `chunk ${chunk} on node ${id}`))
+  }
+  return holes
+}
+
+function workloadOn(t: Test, { settings, watcher, peers, pool, buffers, queue }: Volume): Workload {
+  const client = new ChunkClientImpl({
+    volume: settings.uuid,
+    replicas: settings.replicas,
+    writeQuorum: settings.writeQuorum,
+    placement: watcher,
+    node: (id) => peers.get(id),
+    pool,
+    buffers,
+    enqueue: (id, tasks) => queue.enqueue(id, tasks),
+    clock: systemClock,
+    log: silentLog,
+  })
+  const workload = new Workload(client)
+  t.teardown(() => workload.stop())
+  return workload
+}
