@@ -20,7 +20,7 @@ export interface Cluster {
   readonly redis: RedisStore
   /** The volume's name. */
   readonly volume: string
-  view(): Promise<ClusterView>
+  readonly view: () => Promise<ClusterView>
 }
 
 export async function withCluster<T>(
@@ -62,8 +62,8 @@ export async function watchHealing(
   options: ClusterOptions,
   done: (view: ClusterView) => boolean = () => true,
 ): Promise<boolean> {
-  let isStopped = false
-  void stopSignal().stopped.then(() => (isStopped = true))
+  const stopping = new AbortController()
+  void stopSignal().stopped.then(() => stopping.abort())
   const startMs = performance.now()
   for (;;) {
     const now = await view()
@@ -71,7 +71,7 @@ export async function watchHealing(
     const isWhole = progress.isDone && done(now) && performance.now() - startMs > BEGIN_MS
     if (options.json === true) print(surroundings, `${JSON.stringify({ ...progress, isDone: isWhole })}\n`)
     else say(surroundings, `${progressText(progress)}\n`)
-    if (isWhole || isStopped) return isWhole
+    if (isWhole || stopping.signal.aborted) return isWhole
     await new Promise((resolve) => setTimeout(resolve, POLL_MS))
   }
 }
