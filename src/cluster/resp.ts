@@ -193,6 +193,10 @@ interface Open {
 const BULK_MAX_BYTES = 512 * 1024 * 1024
 const ITEMS_MAX = 2 ** 27
 const DEPTH_MAX = 64
+/** Numbers, short texts and errors; what is long comes with its length before it. */
+const LINE_MAX_BYTES = 64 * 1024
+/** A length is believed as far as bytes follow it: memory grows with what has come, not with what was announced. */
+const AHEAD_BYTES = 1024 * 1024
 
 /** What came is no RESP: nothing that follows on this connection can be understood. */
 export class ProtocolError extends Error {
@@ -247,7 +251,8 @@ export class ReplyReader {
   #append(piece: Buffer): void {
     const needed = this.#restLength + piece.length
     if (needed > this.#rest.length) {
-      const larger = Buffer.allocUnsafeSlow(Math.max(needed, this.#wanted, 2 * this.#rest.length))
+      const ahead = Math.min(this.#wanted, needed + AHEAD_BYTES)
+      const larger = Buffer.allocUnsafeSlow(Math.max(needed, ahead, 2 * this.#rest.length))
       larger.set(this.#rest.subarray(0, this.#restLength))
       this.#rest = larger
     }
@@ -264,7 +269,10 @@ export class ReplyReader {
   #token(): boolean {
     const bytes = this.#bytes
     const end = this.#lineEnd()
-    if (end < 0) return false
+    if (end < 0) {
+      if (this.#length - this.#at > LINE_MAX_BYTES) throw new ProtocolError('a line without end')
+      return false
+    }
     const type = bytes[this.#at]
     const from = this.#at + 1
     switch (type) {

@@ -62,6 +62,8 @@ export function decodeInode(ino: number, record: Buffer): Inode {
   const type = typeName(flags & 0x0f)
   const tailKind = (flags >> 4) & 3
   const tail = record.subarray(INODE_HEAD_BYTES)
+  if (tailKind === TAIL_NUMBER && tail.length < NUMBER_BYTES)
+    throw new PosixError('EIO', `inode ${ino} has a record that was cut`)
   const number = tailKind === TAIL_NUMBER ? readU56(tail, 0) : 0
   const sizeBytes = type === 'directory' ? DIRECTORY_SIZE_BYTES : type === 'symlink' ? tail.length : readU56(record, 16)
   const attr: Attr = {
@@ -86,6 +88,8 @@ export function decodeInode(ino: number, record: Buffer): Inode {
   }
   return { attr, tailKind, hasWindows: (flags & 0x40) !== 0, tail }
 }
+
+const NUMBER_BYTES = 7
 
 export function readU56(buffer: Buffer, at: number): number {
   return buffer.readUInt32LE(at) + buffer.readUIntLE(at + 4, 3) * 0x1_0000_0000
@@ -201,6 +205,7 @@ export const DIRENT_TAIL_BYTES = 9
 
 export function decodeDirent(member: Buffer): { name: Buffer; ino: number; type: InodeType } {
   const cut = member.length - DIRENT_TAIL_BYTES
+  if (cut < 0) throw new PosixError('EIO', 'a name in a directory was cut')
   return {
     name: Buffer.from(member.subarray(0, cut)),
     ino: readU56(member, cut + 1),
@@ -237,6 +242,7 @@ export interface Claim {
 const CLAIM_HEAD_BYTES = 18
 
 export function decodeClaim(entry: Buffer): Claim {
+  if (entry.length < CLAIM_HEAD_BYTES) throw new PosixError('EIO', 'a claim on chunks was cut')
   const window = entry.readUInt32LE(14)
   const ids = decodeExtents(entry.subarray(CLAIM_HEAD_BYTES), window).flatMap(({ chunk }) => chunk?.id ?? [])
   return { kind: entry[6] === 0 ? 'discard' : 'intent', ino: readU56(entry, 7), window, chunks: [...new Set(ids)] }
