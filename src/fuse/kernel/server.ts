@@ -180,9 +180,7 @@ export class FuseServer {
       return false
     }
     if (reply === undefined) return false
-    if (typeof reply !== 'number') this.#answer(header, reply)
-    else if (reply === 0) this.#answer(header, undefined)
-    else this.#fail(header, reply)
+    if (opcode.replies) this.#reply(header, reply)
     this.#timers[header.opcode]?.record(performance.now() - startMs)
     return true
   }
@@ -247,6 +245,12 @@ export class FuseServer {
       this.#options.send([encodeHeader(header, 0, bytes), ...answer])
       for (const part of answer) giveBack(part)
     }
+  }
+
+  #reply(header: RequestHeader, reply: Buffer | number): void {
+    if (typeof reply !== 'number') this.#answer(header, reply)
+    else if (reply === 0) this.#answer(header, undefined)
+    else this.#fail(header, reply)
   }
 
   #fail(header: RequestHeader, errno: number): void {

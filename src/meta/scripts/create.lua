@@ -25,5 +25,6 @@ local new = {type = type, mode = tonumber(ARGV[11]), uid = tonumber(ARGV[12]), g
 local ino, _, rec = birth(parent, dir, new, KEYS[10], partitions)
 redis.call('ZADD', KEYS[9], ARGV[9], member(ARGV[8], ino, type))
 local dirrec = touchdir(parent, dir, 0, ARGV[8])
-if ARGV[17] == '1' then addopener(ino) end
+-- Nobody else can have it open.
+if ARGV[17] == '1' then redis.call('HSET', KEYS[6], ino, struct.pack('<I4', tonumber(ARGV[1]))) end
 return after({0, 1, ino, rec, dirrec})

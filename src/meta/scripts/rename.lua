@@ -6,40 +6,36 @@
 local known = before()
 if known then return known end
 local p1, p2, partitions = tonumber(ARGV[7]), tonumber(ARGV[10]), tonumber(ARGV[14])
-local d1, d2 = load(p1), load(p2)
+local d1 = load(p1)
+local d2 = p1 == p2 and d1 or load(p2)
 if not d1 or not d2 then return {ENOENT} end
 if d1.type ~= DIR or d2.type ~= DIR then return {ENOTDIR} end
-local held = blocked(nil, 'd' .. ARGV[7] .. '/' .. ARGV[8], 'd' .. ARGV[10] .. '/' .. ARGV[11], 'i' .. ARGV[10])
-if held then return held end
 local m, ino, type = find(KEYS[9], ARGV[8], ARGV[9])
-if not ino then return {ENOENT} end
 local oldm, old, oldtype = find(KEYS[10], ARGV[11], ARGV[12])
+local home = p1 % partitions
+local far = ino and ino % partitions ~= home
+local locks = {'d' .. ARGV[7] .. '/' .. ARGV[8], 'd' .. ARGV[10] .. '/' .. ARGV[11], 'i' .. ARGV[10]}
+if ino and not far then locks[#locks + 1] = 'i' .. ino end
+if old and old % partitions == home then locks[#locks + 1] = 'i' .. old end
+local held = blocked(nil, unpack(locks))
+if held then return held end
+if not ino then return {ENOENT} end
 if old and ARGV[13] == '1' then return {EEXIST} end
 if old == ino then return after({0, ino, 0}) end
 if old and type == DIR and oldtype ~= DIR then return {ENOTDIR} end
 if old and type ~= DIR and oldtype == DIR then return {EISDIR} end
-local home = p1 % partitions
-local far = ino % partitions ~= home
 local simple = not old and type == DIR and p1 == p2
 if (type == DIR and not simple) or (type ~= DIR and far) or (old and old % partitions ~= home) then
   return {2, ino, type, old or 0, oldtype or 0}
 end
 local birth = type == DIR and unborn(ino)
 if birth then return birth end
-if not far then
-  held = blocked(nil, 'i' .. ino)
-  if held then return held end
-end
-if old then
-  held = blocked(nil, 'i' .. old)
-  if held then return held end
-end
 redis.call('ZREM', KEYS[9], m)
 if old then redis.call('ZREM', KEYS[10], oldm) end
 redis.call('ZADD', KEYS[10], ARGV[12], member(ARGV[11], ino, type))
-local rec1 = touchdir(p1, d1, 0, ARGV[8])
-if p1 == p2 then d2 = d1 end
+local rec1
+if p1 == p2 then emit(3, p1, ARGV[8]) else rec1 = touchdir(p1, d1, 0, ARGV[8]) end
 local rec2 = touchdir(p2, d2, 0, ARGV[11])
 if not far then relink(ino, load(ino), 0) end
 if old then relink(old, load(old), -1) end
-return after({0, ino, far and 1 or 0, rec1, rec2})
+return after({0, ino, far and 1 or 0, rec1 or rec2, rec2})

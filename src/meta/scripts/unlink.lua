@@ -8,14 +8,14 @@ local parent, partitions = tonumber(ARGV[7]), tonumber(ARGV[10])
 local dir = load(parent)
 if not dir then return {ENOENT} end
 if dir.type ~= DIR then return {ENOTDIR} end
-local held = blocked(nil, 'd' .. ARGV[7] .. '/' .. ARGV[8])
-if held then return held end
 local m, ino, type = find(KEYS[9], ARGV[8], ARGV[9])
+local locks = {'d' .. ARGV[7] .. '/' .. ARGV[8]}
+if ino and type ~= DIR and ino % partitions == parent % partitions then locks[2] = 'i' .. ino end
+local held = blocked(nil, unpack(locks))
+if held then return held end
 if not ino then return {ENOENT} end
 if type == DIR then return {EISDIR} end
 if ino % partitions ~= parent % partitions then return {2, ino, type} end
-held = blocked(nil, 'i' .. ino)
-if held then return held end
 redis.call('ZREM', KEYS[9], m)
 local dirrec = touchdir(parent, dir, 0, ARGV[8])
 return after({0, ino, relink(ino, load(ino), -1), dirrec})

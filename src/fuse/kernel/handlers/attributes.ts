@@ -52,6 +52,8 @@ export class AttributeHandlers {
   }
 
   readonly atOnce: AtOnceTable = {
+    forget: () => 0,
+    batchForget: () => 0,
     getattr: ({ caller, node }) => {
       const attr = this.#vfs.atHand.getattr(node)
       return attr && this.#attr(attr, caller.pid)
