@@ -17,12 +17,13 @@ import { restoreCommand } from './restore.js'
 import { statsCommand } from './stats/index.js'
 import { statusCommand } from './status.js'
 import type { CommonOptions, Surroundings } from './surroundings.js'
+import { systemdCommand } from './systemd.js'
 import { umountCommand } from './umount.js'
 import { upCommand } from './up.js'
 
 const COMMANDS = [
   ...[upCommand, downCommand, formatCommand, nodeCommand, mountCommand, umountCommand, statusCommand],
-  ...[statsCommand, benchCommand, keyCommand, installMountHelperCommand],
+  ...[statsCommand, benchCommand, keyCommand, installMountHelperCommand, systemdCommand],
   ...[fsckCommand, backupCommand, restoreCommand, rebalanceCommand],
 ]
 
