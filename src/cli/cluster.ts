@@ -54,23 +54,21 @@ const BEGIN_MS = 3_000
 
 /**
  * Tells how far it is until everything is whole, or until Ctrl-C, which ends the watching and nothing else. Answers whether it
- * is whole. `done` looks at a view for what else must be so.
+ * is whole.
  */
 export async function watchHealing(
   surroundings: Surroundings,
   { view }: Cluster,
   options: ClusterOptions,
-  done: (view: ClusterView) => boolean = () => true,
 ): Promise<boolean> {
   const stopping = new AbortController()
   void stopSignal().stopped.then(() => stopping.abort())
   const startMs = performance.now()
   for (;;) {
-    const now = await view()
-    const progress = healProgress(now)
-    const isWhole = progress.isDone && done(now) && performance.now() - startMs > BEGIN_MS
+    const progress = healProgress(await view())
+    const isWhole = progress.isDone && performance.now() - startMs > BEGIN_MS
     if (options.json === true) print(surroundings, `${JSON.stringify({ ...progress, isDone: isWhole })}\n`)
-    else say(surroundings, `${progressText(progress)}\n`)
+    else say(surroundings, progressText(progress))
     if (isWhole || stopping.signal.aborted) return isWhole
     await new Promise((resolve) => setTimeout(resolve, POLL_MS))
   }

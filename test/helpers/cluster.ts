@@ -5,6 +5,7 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { Test } from 'tap'
@@ -17,10 +18,13 @@ import type { Member } from '../../src/cluster/contract.js'
 import { setMembershipTimes } from '../../src/cluster/membership.js'
 import { healProgress } from '../../src/cluster/progress.js'
 import { connectRedis } from '../../src/cluster/redis.js'
+import { formatMetaUrl } from '../../src/cluster/url.js'
+import { watchKeyFile } from '../../src/main/key-file.js'
 import { openVolume, type Volume } from '../../src/main/volume.js'
 import { formatVolume } from '../../src/meta/format.js'
 import { temporaryFolder } from './chunks.js'
 import { within } from './deadline.js'
+import type { Host, Network } from './network.js'
 import { PROGRAM, eventually, runIn, type Ran } from './ringfs.js'
 import { startRedis } from './redis.js'
 
@@ -30,17 +34,25 @@ const START_MS = 60_000
 export class ClusterNode {
   readonly #folder: string
   readonly #env: NodeJS.ProcessEnv
+  /** Where it runs, and what it tells others of that. */
+  readonly host: Host | undefined
+  readonly #words: readonly string[]
   #child: ChildProcess | null = null
   id = ''
 
-  constructor(folder: string, env: NodeJS.ProcessEnv) {
+  constructor(folder: string, env: NodeJS.ProcessEnv, host?: Host, words: readonly string[] = []) {
     this.#folder = folder
     this.#env = env
+    this.host = host
+    this.#words = words
   }
 
   async start(): Promise<void> {
-    const words = [PROGRAM, 'node', '--data', this.#folder, '--listen', '127.0.0.1:0', '--log-level', 'silent']
-    const child = spawn(process.execPath, words, { stdio: ['ignore', 'pipe', 'inherit'], env: this.#env })
+    const listen = `${this.host?.address ?? '127.0.0.1'}:0`
+    const node = [PROGRAM, 'node', '--data', this.#folder, '--listen', listen, '--log-level', 'silent', ...this.#words]
+    // ip-netns(8) becomes the program it is given: its pid is that of the node.
+    const [program = '', ...words] = [...(this.host?.words ?? []), process.execPath, ...node]
+    const child = spawn(program, words, { stdio: ['ignore', 'pipe', 'inherit'], env: this.#env })
     this.#child = child
     const lines = createInterface({ input: child.stdout })
     const [line] = (await within(START_MS, once(lines, 'line'), 'a node')) as [string]
@@ -136,7 +148,7 @@ export interface TestCluster {
   node(index: number): ClusterNode
   readonly volume: Volume
   readonly workload: Workload
-  add(): Promise<ClusterNode>
+  add(...words: readonly string[]): Promise<ClusterNode>
   member(node: ClusterNode): Promise<Member | undefined>
   /** Waits until the nodes that are there say that everything is on its owners. */
   whole(what: string): Promise<void>
@@ -146,24 +158,30 @@ export interface TestCluster {
 }
 
 /** Three replicas, a write quorum of two, and times in which a test can wait. Everything ends with the test. */
-export async function startCluster(t: Test, count: number): Promise<TestCluster> {
+export async function startCluster(t: Test, count: number, network?: Network): Promise<TestCluster> {
   const folder = temporaryFolder(t)
-  const redis = await startRedis(t)
-  const store = await connectRedis(redis.url(VOLUME), { log: silentLog })
+  const address = network?.address ?? '127.0.0.1'
+  const redis = await startRedis(t, { config: [`bind 127.0.0.1 ${address}`, `cluster-announce-ip ${address}`] })
+  const local = redis.url(VOLUME)
+  const url = { ...local, hosts: local.hosts.map((host) => ({ ...host, host: address })) }
+  const store = await connectRedis(url, { log: silentLog })
+  const keyFile = join(folder, 'key')
+  await writeFile(keyFile, `${randomBytes(32).toString('hex')}\n`, { mode: 0o600 })
   await formatVolume(store, VOLUME, { partitions: 8, replicas: 3, writeQuorum: 2 })
   await setMembershipTimes(store, VOLUME, { suspectMs: 2_000, downMs: 4_000, outMs: 6_000 })
   await store.close()
-  const env = { PATH: process.env['PATH'] ?? '', RINGFS_META: redis.urlText(VOLUME), XDG_RUNTIME_DIR: folder }
+  const meta = { RINGFS_META: formatMetaUrl(url), RINGFS_KEY_FILE: keyFile }
+  const env = { PATH: process.env['PATH'] ?? '', ...meta, XDG_RUNTIME_DIR: folder }
   const nodes: ClusterNode[] = []
-  const add = async (): Promise<ClusterNode> => {
-    const node = new ClusterNode(join(folder, `node-${nodes.length}`), env)
+  const add = async (...words: readonly string[]): Promise<ClusterNode> => {
+    const node = new ClusterNode(join(folder, `node-${nodes.length}`), env, await network?.addHost(), words)
     nodes.push(node)
     t.teardown(() => node.kill())
     await node.start()
     return node
   }
-  await Promise.all(Array.from({ length: count }, add))
-  const volume = await openVolume(redis.url(VOLUME), { log: silentLog })
+  for (let index = 0; index < count; index++) await add()
+  const volume = await openVolume(url, { log: silentLog, key: watchKeyFile(keyFile, silentLog) })
   t.teardown(() => volume.close())
   const workload = workloadOn(t, volume)
   const look = () => volume.watcher.refresh()

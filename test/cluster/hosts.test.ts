@@ -1,0 +1,79 @@
+/** Nodes on hosts of their own: cables taken out, packets lost one way, a wrong address. The workload is on another host. */
+import t from 'tap'
+import { sightProblems } from '../../src/cluster/sight.js'
+import { startCluster, type TestCluster } from '../helpers/cluster.js'
+import { Network } from '../helpers/network.js'
+import { eventually } from '../helpers/ringfs.js'
+
+t.setTimeout(240_000)
+
+async function problems({ volume }: TestCluster): Promise<string> {
+  return sightProblems(await volume.watcher.refresh()).join('\n')
+}
+
+function named(cluster: TestCluster, pattern: RegExp): Promise<string> {
+  return eventually(
+    `named: ${pattern}`,
+    () => problems(cluster),
+    (text) => pattern.test(text),
+  )
+}
+
+t.test('hosts cut off, one way too, and badly addressed are named, and nothing acknowledged is lost', async (t) => {
+  const network = await Network.of(t)
+  const cluster = await startCluster(t, 4, network)
+  const { workload } = cluster
+  const [a, b, c] = [cluster.node(0), cluster.node(1), cluster.node(2)]
+  if (a.host === undefined || b.host === undefined || c.host === undefined) throw new Error('no hosts')
+  workload.start()
+
+  await t.test('what one host sends to another is lost', async (t) => {
+    await a.host?.loseTo(b.host ?? a.host)
+    const text = await named(cluster, new RegExp(`${a.id} does not reach ${b.id}`))
+    t.notMatch(text, c.id, 'nobody else is named')
+    t.equal((await cluster.member(a))?.state, 'up', 'both reach Redis: neither is dead')
+    t.match((await cluster.ringfs('status')).stdout, `${a.id} does not reach ${b.id}`)
+    await a.host?.reachAgain(b.host ?? a.host)
+    await eventually(
+      'they reach each other again',
+      () => problems(cluster),
+      (text) => text === '',
+    )
+  })
+
+  await t.test('a host is cut off for longer than a node may be silent, and is back', async (t) => {
+    await c.host?.cutOff()
+    await eventually(
+      'it has lost its place',
+      () => cluster.member(c),
+      (member) => member?.isOut === true,
+    )
+    const before = workload.acknowledged.length
+    await eventually(
+      'writes go on',
+      () => workload.acknowledged.length,
+      (count) => count > before + 10,
+    )
+    await c.host?.plugIn()
+    await eventually(
+      'it is up',
+      () => cluster.member(c),
+      (member) => member?.state === 'up',
+    )
+    t.pass('it is back')
+  })
+
+  await t.test('a node that advertises an address at which nobody is', async (t) => {
+    const lost = await cluster.add('--advertise', `${network.address}9:7400`)
+    t.match(await named(cluster, new RegExp(`no node reaches ${lost.id}`)), /is its --advertise address right/)
+    lost.signal('SIGTERM')
+    const removed = await cluster.ringfs('node', 'remove', lost.id, '--lost')
+    t.equal(removed.code, 0, removed.stderr)
+  })
+
+  await workload.stop()
+  await cluster.whole('all chunks are on their owners')
+  t.strictSame(await cluster.holes(), [])
+  await workload.checkAll()
+  t.strictSame(workload.faults, [], 'no call failed, and no byte was wrong')
+})
