@@ -18,11 +18,13 @@ import type {
 } from '../src/chunk/node/tasks.js'
 import {
   createJournal,
+  leftBehind,
   replayJournal,
   settleFiles,
   writeJournal,
   type JournalTask,
   type JournalWriteTask,
+  type LeftBehind,
   type Replayed,
 } from '../src/chunk/node/journal-file.js'
 import { attempt, type Outcome } from '../src/chunk/outcome.js'
@@ -71,6 +73,10 @@ export function appendJournal(task: JournalWriteTask): Outcome<readonly boolean[
 
 export function replay(task: JournalTask): Outcome<Replayed> {
   return attempt(() => replayJournal(task))
+}
+
+export function leftInJournal(task: JournalTask): Outcome<LeftBehind> {
+  return attempt(() => leftBehind(task))
 }
 
 /** Chunk files of chunks that are in the journal; not yet on disk. */

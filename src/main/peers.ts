@@ -3,8 +3,7 @@ import { RingfsError } from '../base/errors.js'
 import { Metrics } from '../base/metrics.js'
 import type { ChunkNodeApi } from '../chunk/contract.js'
 import { meteredChunkNode } from '../chunk/metered.js'
-import type { ChunkFiles } from '../chunk/node/chunk-files.js'
-import { nearbyChunkNode } from '../chunk/node/nearby.js'
+import { nearbyChunkNode, type Nearby } from '../chunk/node/nearby.js'
 import { remoteChunkNode } from '../chunk/remote.js'
 import type { SharedBuffers } from '../chunk/shared-buffer.js'
 import type { ClusterWatcher } from '../cluster/watcher.js'
@@ -40,8 +39,8 @@ export class Peers {
   }
 
   /** A node of another process on this machine, whose chunks can be read from its folder. Before it is asked for. */
-  setNearby(id: string, files: ChunkFiles, volume: string): void {
-    this.#nearby.set(id, (node) => nearbyChunkNode(files, volume, node))
+  setNearby(nearby: Nearby): void {
+    this.#nearby.set(nearby.id, (node) => nearbyChunkNode(nearby, node))
   }
 
   /** Errors: RingfsError NODE_UNREACHABLE when no address is known. */

@@ -13,6 +13,7 @@ import { RingfsError, hasCode, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { ChunkFiles } from '../chunk/node/chunk-files.js'
 import { readIdentity } from '../chunk/node/identity.js'
+import { NearbyJournal } from '../chunk/node/nearby-journal.js'
 import type { RedisStore, VolumeSettings } from '../cluster/contract.js'
 import { lockFolder } from '../cluster/folder-lock.js'
 import { startPrivateRedis } from '../cluster/private-redis.js'
@@ -197,7 +198,11 @@ async function startNodes(
   const volume = await openVolume(url, { log })
   closer.add(() => volume.close())
   if (count > 1) {
-    readNearby(volume, folders, count)
+    const journals = useNearby(volume, folders, count)
+    await Promise.all(journals.map((journal) => journal.start()))
+    closer.add(() => {
+      for (const journal of journals) journal.close()
+    })
     return { volume, node: undefined }
   }
   const node = await startNode(volume, {
@@ -211,16 +216,21 @@ async function startNodes(
   return { volume, node }
 }
 
-/** The nodes are on this machine, with folders of this user: their chunks are read without them. */
-function readNearby(volume: Volume, folders: DataFolders, count: number): void {
-  const { pool, buffers, settings, peers } = volume
-  for (let number = 1; number <= count; number++) {
-    const folder = folders.node(number)
-    const id = readIdentity(folder, settings.uuid)
-    if (id === undefined) continue
-    const files = new ChunkFiles({ folder, volume: settings.uuid, pool, buffers, clock: systemClock })
-    peers.setNearby(id, files, settings.uuid)
-  }
+/** The nodes are on this machine, with folders of this user: chunks are read, and small ones written, without them. */
+function useNearby(
+  { pool, buffers, settings, peers, log }: Volume,
+  folders: DataFolders,
+  count: number,
+): NearbyJournal[] {
+  const volume = settings.uuid
+  const shared = { volume, pool, buffers, clock: systemClock, log }
+  return Array.from({ length: count }, (_, index) => folders.node(index + 1)).flatMap((folder) => {
+    const id = readIdentity(folder, volume)
+    if (id === undefined) return []
+    const journal = new NearbyJournal({ ...shared, folder, node: () => peers.get(id) })
+    peers.setNearby({ id, volume, files: new ChunkFiles({ ...shared, folder }), journal })
+    return [journal]
+  })
 }
 
 /** The URL holds a password: it goes through the pipe by which the nodes also see that `up` has ended. */

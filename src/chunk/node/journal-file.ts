@@ -6,6 +6,7 @@
  * of it later, many at once (journal.ts).
  *
  *     journal/0, journal/1     two logs, used in turns; numbers are little-endian
+ *     near/0, near/1           the same, written by a process beside the node (nearby-journal.ts)
  *
  *     offset  bytes
  *          0      8  magic "RINGJRNL"
@@ -76,10 +77,21 @@ export interface JournalWriteTask {
   readonly pieces: readonly JournalPiece[]
 }
 
+/** Who writes it: the node, or a process beside it. */
+export type JournalPlace = 'journal' | 'near'
+
 /** The data folder, and the volume that its chunks belong to. */
 export interface JournalTask {
   readonly folder: string
   readonly volume: string
+  readonly place: JournalPlace
+}
+
+/** What an earlier process left. */
+export interface LeftBehind {
+  readonly logs: readonly { readonly log: number; readonly generation: number; readonly ids: readonly number[] }[]
+  /** The highest that was ever used. */
+  readonly generation: number
 }
 
 export interface Replayed {
@@ -88,8 +100,8 @@ export interface Replayed {
   readonly generation: number
 }
 
-export function logFile(folder: string, log: number): string {
-  return join(folder, 'journal', String(log))
+export function logFile(folder: string, log: number, place: JournalPlace = 'journal'): string {
+  return join(folder, place, String(log))
 }
 
 function sha256(...parts: readonly Uint8Array[]): Buffer {
@@ -141,11 +153,11 @@ export function encodeIds(ids: readonly number[]): Buffer {
 }
 
 /** Makes the logs where they are missing, in full length: a flush need not write their size later. */
-export function createJournal({ folder }: JournalTask): void {
-  const above = join(folder, 'journal')
-  if (existsSync(logFile(folder, JOURNAL_LOGS - 1))) return
+export function createJournal({ folder, place }: JournalTask): void {
+  const above = join(folder, place)
+  if (existsSync(logFile(folder, JOURNAL_LOGS - 1, place))) return
   mkdirSync(above, { recursive: true, mode: 0o700 })
-  for (let log = 0; log < JOURNAL_LOGS; log++) createLog(logFile(folder, log))
+  for (let log = 0; log < JOURNAL_LOGS; log++) createLog(logFile(folder, log, place))
   syncFolder(above)
   syncFolder(folder)
 }
@@ -200,8 +212,7 @@ export function settleFiles(tasks: readonly StoreTask[]): readonly boolean[] {
  * Errors: what the disk says. Then nothing is settled, and it can be repeated.
  */
 export function replayJournal(task: JournalTask): Replayed {
-  const logs = Array.from({ length: JOURNAL_LOGS }, (_, log) => readLog(task.folder, log)).filter((log) => log !== null)
-  const open = logs.filter(({ state }) => state === 'open').sort((a, b) => a.generation - b.generation)
+  const { logs, open } = readLogs(task)
   let restored = 0
   for (const { file, bytes, generation } of open) {
     restored += restore(task, chunksIn(bytes, generation))
@@ -210,7 +221,26 @@ export function replayJournal(task: JournalTask): Replayed {
   return { restored, generation: Math.max(0, ...logs.map(({ generation }) => generation)) }
 }
 
+/** The chunks of logs that are not settled. */
+export function leftBehind(task: JournalTask): LeftBehind {
+  const { logs, open } = readLogs(task)
+  return {
+    logs: open.map(({ log, bytes, generation }) => ({ log, generation, ids: [...chunksIn(bytes, generation).keys()] })),
+    generation: Math.max(0, ...logs.map(({ generation }) => generation)),
+  }
+}
+
+/** All that were ever used, and those that are not settled, the oldest first. */
+function readLogs({ folder, place }: JournalTask): { readonly logs: readonly Log[]; readonly open: readonly Log[] } {
+  const logs = Array.from({ length: JOURNAL_LOGS }, (_, log) => readLog(folder, log, place)).filter(
+    (log) => log !== null,
+  )
+  const open = logs.filter(({ state }) => state === 'open').sort((a, b) => a.generation - b.generation)
+  return { logs, open }
+}
+
 interface Log {
+  readonly log: number
   readonly file: string
   /** All of it where it is open, else its head. */
   readonly bytes: Buffer
@@ -219,15 +249,15 @@ interface Log {
 }
 
 /** null: there is none, or none that was ever used. */
-function readLog(folder: string, log: number): Log | null {
-  const file = logFile(folder, log)
+function readLog(folder: string, log: number, place: JournalPlace): Log | null {
+  const file = logFile(folder, log, place)
   if (!existsSync(file)) return null
   const start = Buffer.alloc(JOURNAL_START)
   const fd = openSync(file, 'r')
   try {
     const head = decodeLogHead(start.subarray(0, readSync(fd, start, 0, start.length, 0)))
     if (head === null) return null
-    return { file, bytes: head.state === 'open' ? readFileSync(file) : start, ...head }
+    return { log, file, bytes: head.state === 'open' ? readFileSync(file) : start, ...head }
   } finally {
     closeSync(fd)
   }
@@ -252,6 +282,29 @@ export function chunksIn(bytes: Buffer, generation: number): Map<number, Buffer>
   return found
 }
 
+/** The generation of a log that is in use; null: it is not, or is none. */
+export function openGeneration(fd: number): number | null {
+  const start = Buffer.alloc(JOURNAL_START)
+  const head = decodeLogHead(start.subarray(0, readSync(fd, start, 0, start.length, 0)))
+  return head?.state === 'open' ? head.generation : null
+}
+
+/** One record of a log, and where the next begins; null: there is none yet. */
+export function readRecord(
+  fd: number,
+  position: number,
+  generation: number,
+): { readonly kind: RecordKind; readonly body: Buffer; readonly end: number } | null {
+  const head = Buffer.alloc(RECORD_HEAD_BYTES)
+  if (readSync(fd, head, 0, head.length, position) < head.length || head.readUInt32LE(0) !== RECORD_MAGIC) return null
+  const wanted = RECORD_HEAD_BYTES + head.readUInt32LE(16)
+  if (head.readBigUInt64LE(8) !== BigInt(generation) || position + wanted > JOURNAL_BYTES) return null
+  const bytes = Buffer.alloc(wanted)
+  const record = readSync(fd, bytes, 0, wanted, position) < wanted ? null : recordAt(bytes, 0, generation)
+  if (record === null || (record.kind === 'chunk' && goodChunk(record.body) === null)) return null
+  return { ...record, end: position + Math.ceil(wanted / ALIGN_BYTES) * ALIGN_BYTES }
+}
+
 function recordAt(bytes: Buffer, at: number, generation: number): { kind: RecordKind; body: Buffer } | null {
   if (bytes.readUInt32LE(at) !== RECORD_MAGIC || bytes.readBigUInt64LE(at + 8) !== BigInt(generation)) return null
   const start = at + RECORD_HEAD_BYTES
@@ -263,7 +316,7 @@ function recordAt(bytes: Buffer, at: number, generation: number): { kind: Record
   return { kind: bytes.readUInt32LE(at + 4) === 1 ? 'chunk' : 'removed', body: bytes.subarray(start, end) }
 }
 
-function idsIn(body: Buffer): number[] {
+export function idsIn(body: Buffer): number[] {
   return Array.from({ length: Math.floor(body.length / 8) }, (_, index) => Number(body.readBigUInt64LE(index * 8)))
 }
 

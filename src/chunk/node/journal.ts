@@ -28,8 +28,10 @@ import {
   logFile,
   writePieces,
   type JournalPiece,
+  type JournalPlace,
   type JournalTask,
   type JournalWriteTask,
+  type LeftBehind,
   type RecordKind,
   type Replayed,
 } from './journal-file.js'
@@ -39,6 +41,7 @@ import type { ChunkLayout } from './tasks.js'
 const CREATE_JOB: Job<JournalTask, void> = { file: 'disk', name: 'createJournalLogs' }
 const WRITE_JOB: Job<JournalWriteTask, readonly boolean[]> = { file: 'disk', name: 'appendJournal' }
 const REPLAY_JOB: Job<JournalTask, Replayed> = { file: 'disk', name: 'replay' }
+const LEFT_JOB: Job<JournalTask, LeftBehind> = { file: 'disk', name: 'leftInJournal' }
 
 const BATCH_MAX = 256
 /** Longer batches are written in a worker: the hop is shared by many, and this thread can receive more meanwhile. */
@@ -100,10 +103,13 @@ export interface JournalOptions {
   readonly settle: (ids: readonly number[]) => Promise<void>
   /** Up to this length a batch is written on the calling thread, while the disk is quick. Default 128 KiB; 0: never. */
   readonly inlineMaxBytes?: number
+  /** Default: 'journal'. */
+  readonly place?: JournalPlace
 }
 
 export class Journal {
   readonly #options: JournalOptions
+  readonly #place: JournalPlace
   readonly #logs: readonly JournalLog[]
   readonly #chunks = new Map<number, { readonly chunk: JournalChunk; readonly log: JournalLog }>()
   #generation = 0
@@ -116,6 +122,7 @@ export class Journal {
 
   constructor(options: JournalOptions) {
     this.#options = options
+    this.#place = options.place ?? 'journal'
     this.#gate = new InlineGate(options.clock, options.inlineMaxBytes ?? INLINE_MAX_BYTES)
     this.#logs = Array.from({ length: JOURNAL_LOGS }, (_, index) => ({
       ...{ index, generation: 0, state: 'idle', end: JOURNAL_START, fd: null },
@@ -125,10 +132,36 @@ export class Journal {
 
   /** Before anything else: gives what a crash left in the journal its files. Errors: what the disk says. */
   async replay(): Promise<void> {
-    const { folder, volume, pool, log } = this.#options
-    const { restored, generation } = await pool.run(REPLAY_JOB, { folder, volume })
+    const { pool, log } = this.#options
+    const { restored, generation } = await pool.run(REPLAY_JOB, this.#task)
     this.#generation = generation
     if (restored > 0) log.info({ chunks: restored }, 'small chunks restored from the journal')
+  }
+
+  /** In place of replay(): `settle` sees to the files of what an earlier process left. Errors: those of `settle`. */
+  async takeOver(): Promise<void> {
+    const { pool, settle } = this.#options
+    const { logs, generation } = await pool.run(LEFT_JOB, this.#task)
+    this.#generation = generation
+    if (generation > 0) this.#ready = 'yes'
+    for (const { log, generation: old, ids } of logs) {
+      await settle(ids)
+      await this.#markSettled(log, old)
+    }
+  }
+
+  get #task(): JournalTask {
+    const { folder, volume } = this.#options
+    return { folder, volume, place: this.#place }
+  }
+
+  #fileOf(log: number): string {
+    return logFile(this.#options.folder, log, this.#place)
+  }
+
+  async #markSettled(log: number, generation: number): Promise<void> {
+    const pieces = [{ bytes: encodeLogHead('settled', generation) }]
+    await this.#options.pool.run(WRITE_JOB, { file: this.#fileOf(log), position: 0, pieces })
   }
 
   get(id: number): JournalChunk | undefined {
@@ -193,9 +226,9 @@ export class Journal {
   async #make(): Promise<void> {
     if (this.#ready !== 'no') return
     this.#ready = 'making'
-    const { pool, folder, volume, log } = this.#options
+    const { pool, log } = this.#options
     try {
-      await pool.run(CREATE_JOB, { folder, volume })
+      await pool.run(CREATE_JOB, this.#task)
       this.#ready = 'yes'
     } catch (error) {
       log.warn({ err: messageOf(error) }, 'no journal: small chunks are slower')
@@ -251,12 +284,11 @@ export class Journal {
     log: JournalLog,
     batch: readonly { readonly waiting: Waiting; readonly record: Buffer }[],
   ): Promise<void> {
-    const { folder } = this.#options
     const records: JournalPiece[] = batch.map(({ waiting: { unless }, record }) => ({
       bytes: record,
       ...(unless === undefined ? {} : { unless }),
     }))
-    const task = { file: logFile(folder, log.index), position: log.end, pieces: records }
+    const task = { file: this.#fileOf(log.index), position: log.end, pieces: records }
     try {
       const first = log.end === JOURNAL_START
       const written = first ? await this.#writeFirst(log, records) : await this.#writePieces(log, task)
@@ -288,11 +320,11 @@ export class Journal {
 
   /** Opens the log with the same write. */
   async #writeFirst(log: JournalLog, records: readonly JournalPiece[]): Promise<readonly boolean[]> {
-    const { pool, folder } = this.#options
+    const { pool } = this.#options
     const head = Buffer.alloc(JOURNAL_START)
     encodeLogHead('open', log.generation).copy(head)
     const pieces = [{ bytes: head }, ...records]
-    return (await pool.run(WRITE_JOB, { file: logFile(folder, log.index), position: 0, pieces })).slice(1)
+    return (await pool.run(WRITE_JOB, { file: this.#fileOf(log.index), position: 0, pieces })).slice(1)
   }
 
   /** The active log, or one that becomes it; null: all are full. */
@@ -331,13 +363,12 @@ export class Journal {
   }
 
   async #settle(log: JournalLog): Promise<void> {
-    const { settle, pool, folder } = this.#options
+    const { settle } = this.#options
     // What was being written when the log was retired is in #chunks afterwards, and no more chunks come.
     await log.writing
     const ids = [...this.#chunks.values()].filter((one) => one.log === log).map(({ chunk }) => chunk.id)
     await settle(ids)
-    const pieces = [{ bytes: encodeLogHead('settled', log.generation) }]
-    await pool.run(WRITE_JOB, { file: logFile(folder, log.index), position: 0, pieces })
+    await this.#markSettled(log.index, log.generation)
     for (const id of ids) if (this.#chunks.get(id)?.log === log) this.#chunks.delete(id)
     closeLog(log)
     log.state = 'idle'

@@ -8,7 +8,8 @@
  *   under its name, and an open file outlives its name.
  * - A copy that is being given up (retire) is missing already for whoever asks `lacks`: two nodes that give up the same chunk do
  *   not rely on each other.
- * - Only one process has the folder open (identity.ts): the locks above are in memory.
+ * - Only one process has the folder open (identity.ts): the locks above are in memory. Another one of this machine may write logs
+ *   into it, which are read here and become files here (near-logs.ts).
  */
 import { mkdirSync, readdirSync, renameSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
@@ -18,21 +19,23 @@ import { RingfsError } from '../../base/errors.js'
 import { HASH_INLINE_MAX_BYTES, SMALL_CHUNK_BYTES } from '../../base/limits.js'
 import type { Log } from '../../base/log.js'
 import type { ChunkOrigin, ListReply, ListRequest } from '../contract.js'
-import { decodePrefix, encodePrefix, type ChunkHeader } from '../format.js'
+import { encodePrefix, type ChunkHeader } from '../format.js'
 import { firstBadLeaf, rootOf, sumBytes } from '../hash.js'
-import { asBuffer, compact } from '../jobs.js'
+import { compact } from '../jobs.js'
 import { codeOf, toChunkError } from '../outcome.js'
 import type { Job, WorkerPool } from '../pool.js'
 import { sharePieces, type SharedBuffers } from '../shared-buffer.js'
 import { DirectChoice } from './direct-choice.js'
 import { DIRECT_MIN_BYTES, canBeDirect } from './direct-file.js'
-import { leafSpan, storeChunkFile } from './chunk-file.js'
+import { storeChunkFile } from './chunk-file.js'
 import { ChunkFiles, type PlainRange, type StoredRange } from './chunk-files.js'
 import { InlineGate } from '../../base/inline-gate.js'
 import { storeTaskOf, syncTaskOf } from './journal-file.js'
 import { Journal, type JournalChunk } from './journal.js'
+import { rangeOf, storedRangeOf } from './kept.js'
 import { KeyedLock } from './keyed-lock.js'
 import { withKept } from './list.js'
+import { NearLogs } from './near-logs.js'
 import { ChunkPaths } from './paths.js'
 import { SpaceGauge, type Space } from './space.js'
 import { SyncGroup } from './sync-group.js'
@@ -126,6 +129,7 @@ export class ChunkStore implements ChunkDisk {
   readonly #files: ChunkFiles
   readonly #journal: Journal
   readonly #retiring = new Set<number>()
+  readonly #near: NearLogs
   #chunks = 0
 
   private constructor(options: ChunkStoreOptions) {
@@ -135,6 +139,7 @@ export class ChunkStore implements ChunkDisk {
     this.#files = new ChunkFiles({ ...options, gate: this.#gate, direct: this.#direct })
     this.#gauge = new SpaceGauge(options.folder, options.clock, options.reserveBytes)
     this.#syncs = new SyncGroup(options.pool, this.#paths)
+    this.#near = new NearLogs(options.folder)
     this.#journal = new Journal({ ...options, settle: (ids) => this.#settle(ids) })
   }
 
@@ -145,6 +150,7 @@ export class ChunkStore implements ChunkDisk {
     for (const folder of [chunks, temporary, quarantine]) mkdirSync(folder, { recursive: true, mode: 0o700 })
     for (const name of readdirSync(temporary)) unlinkSync(join(temporary, name))
     await store.#journal.replay()
+    await store.sync(store.#near.all().map(({ id }) => id))
     store.#chunks = await options.pool.run(COUNT_JOB, { folder: chunks })
     return store
   }
@@ -194,7 +200,7 @@ export class ChunkStore implements ChunkDisk {
     sync: boolean,
   ): Promise<boolean> {
     const { id, root } = chunk
-    const known = this.#journal.get(id)
+    const known = this.#journal.get(id) ?? this.#near.get(id)
     if (known !== undefined) {
       if (known.root.equals(root)) return true
       throw new RingfsError('CHUNK_CONFLICT', `chunk ${id} exists already with other contents`)
@@ -214,17 +220,25 @@ export class ChunkStore implements ChunkDisk {
 
   /** Chunks of the journal get files of their own, on disk. Errors: what the disk says. */
   async #settle(ids: readonly number[]): Promise<void> {
+    await this.#makeFiles(ids, (id) => this.#journal.get(id))
+    const { pool } = this.#options
+    const results = await pool.run(SYNC_JOB, syncTaskOf(this.#paths, ids))
+    if (results.includes('failed')) throw new PosixError('EIO', 'the disk could not write chunks of the journal')
+  }
+
+  /** Of those that are kept, not yet on disk; answers how many were not there. */
+  async #makeFiles(ids: readonly number[], keptAs: (id: number) => JournalChunk | undefined): Promise<number> {
     const { pool, volume } = this.#options
+    let made = 0
     for (let at = 0; at < ids.length; at += SETTLE_BATCH_MAX) {
       const batch = ids.slice(at, at + SETTLE_BATCH_MAX)
       await this.#locks.runAll(batch, async () => {
-        const here = batch.flatMap((id) => this.#journal.get(id) ?? [])
+        const here = batch.flatMap((id) => keptAs(id) ?? [])
         const tasks = here.map(({ id, file }) => storeTaskOf(this.#paths, volume, id, file))
-        await pool.run(SETTLE_JOB, tasks)
+        made += (await pool.run(SETTLE_JOB, tasks)).filter(Boolean).length
       })
     }
-    const results = await pool.run(SYNC_JOB, syncTaskOf(this.#paths, ids))
-    if (results.includes('failed')) throw new PosixError('EIO', 'the disk could not write chunks of the journal')
+    return made
   }
 
   #storeTask(chunk: StoredChunk, prefix: Buffer, data: readonly Uint8Array[]): StoreTask {
@@ -274,11 +288,26 @@ export class ChunkStore implements ChunkDisk {
   }
 
   async sync(ids: readonly number[]): Promise<readonly number[]> {
+    await this.#adopt(ids)
+    return await this.#syncAll(ids)
+  }
+
+  async #syncAll(ids: readonly number[]): Promise<readonly number[]> {
     const results = await Promise.all(ids.map((id) => this.#syncOne(id)))
+    // Not before: of one that could not be put on disk a file is made again.
+    this.#near.forget(ids.filter((_, index) => results[index] === 'synced'))
     const failed = ids.filter((_, index) => results[index] === 'failed')
     for (const id of failed) await this.#setAside(id)
     if (failed.length > 0) throw new PosixError('EIO', `the disk could not write ${failed.length} chunks`)
     return ids.filter((_, index) => results[index] === 'missing')
+  }
+
+  /** What of these another process has left in its logs gets files. */
+  async #adopt(ids: readonly number[]): Promise<void> {
+    this.#near.refresh()
+    const near = ids.filter((id) => this.#journal.get(id) === undefined && this.#near.known(id) !== undefined)
+    if (near.length === 0) return
+    this.#chunks += await this.#makeFiles(near, (id) => this.#near.known(id))
   }
 
   #syncOne(id: number): Promise<SyncResult> {
@@ -292,13 +321,16 @@ export class ChunkStore implements ChunkDisk {
 
   async read(id: number, offset: number, lengthBytes: number, withOrigin = false, check = false): Promise<StoredRange> {
     const kept = this.#journal.get(id)
-    if (kept !== undefined) {
-      return {
-        ...rangeOf(kept, offset, lengthBytes),
-        origin: withOrigin ? decodePrefix(kept.file).header.origin : null,
-      }
+    if (kept !== undefined) return storedRangeOf(kept, offset, lengthBytes, withOrigin)
+    try {
+      return await this.#files.read(id, offset, lengthBytes, withOrigin, check)
+    } catch (error) {
+      if (codeOf(error) !== 'CHUNK_MISSING') throw error
+      const near = this.#near.get(id)
+      if (near !== undefined) return storedRangeOf(near, offset, lengthBytes, withOrigin)
+      // It may just have got its file.
+      return await this.#files.read(id, offset, lengthBytes, withOrigin, check)
     }
-    return await this.#files.read(id, offset, lengthBytes, withOrigin, check)
   }
 
   async verify(id: number): Promise<Verdict> {
@@ -306,7 +338,9 @@ export class ChunkStore implements ChunkDisk {
     const kept = this.#journal.get(id)
     // It was verified when it was put there, and is on disk in the journal.
     if (kept !== undefined) return { state: 'good', root: kept.root }
-    return await pool.run(VERIFY_JOB, { file: this.#paths.fileOf(id), volume, id })
+    const verdict = await pool.run(VERIFY_JOB, { file: this.#paths.fileOf(id), volume, id })
+    const near = verdict.state === 'missing' ? this.#near.get(id) : undefined
+    return near === undefined ? verdict : { state: 'good', root: near.root }
   }
 
   async quarantine(id: number): Promise<Verdict> {
@@ -320,7 +354,8 @@ export class ChunkStore implements ChunkDisk {
 
   async list(request: ListRequest): Promise<ListReply> {
     // First: what gets its file meanwhile is among the files, and counts once.
-    const kept = this.#journal.all()
+    const near = this.#near.all().filter(({ id }) => this.#journal.get(id) === undefined)
+    const kept = [...this.#journal.all(), ...near]
     const task = { ...request, folder: this.#options.folder }
     const page = await this.#options.pool.run(LIST_JOB, task)
     return withKept(page, request, kept)
@@ -352,7 +387,9 @@ export class ChunkStore implements ChunkDisk {
   }
 
   async #absent(ids: readonly number[]): Promise<readonly number[]> {
-    const elsewhere = ids.filter((id) => this.#journal.get(id) === undefined)
+    this.#near.refresh()
+    const isKept = (id: number): boolean => (this.#journal.get(id) ?? this.#near.known(id)) !== undefined
+    const elsewhere = ids.filter((id) => !isKept(id))
     if (elsewhere.length === 0) return []
     const there = await this.#options.pool.run(EXIST_JOB, { files: elsewhere.map((id) => this.#paths.fileOf(id)) })
     // One that was in the journal may have got its file since.
@@ -360,7 +397,9 @@ export class ChunkStore implements ChunkDisk {
   }
 
   async #unsound(ids: readonly number[]): Promise<readonly number[]> {
-    const missing = new Set(await this.sync(ids))
+    // Those that are going are missing anyway, and who gives them up asks while it holds their locks.
+    await this.#adopt(ids.filter((id) => !this.#retiring.has(id)))
+    const missing = new Set(await this.#syncAll(ids))
     for (const id of ids) {
       if (!missing.has(id) && (await this.verify(id)).state !== 'good') missing.add(id)
     }
@@ -403,23 +442,13 @@ export class ChunkStore implements ChunkDisk {
 
   async #removeBatch(ids: readonly number[]): Promise<void> {
     for (const id of ids) this.#files.forget(id)
+    this.#near.refresh()
+    this.#near.forget(ids)
     const inJournal = await this.#journal.remove(ids)
     const files = ids.map((id) => this.#paths.fileOf(id))
     const removed = await this.#options.pool.run(REMOVE_JOB, { files })
     // A chunk of the journal may have its file by now.
     this.#chunks -= ids.filter((id, index) => removed[index] === true || inJournal.has(id)).length
     this.#gauge.refresh()
-  }
-}
-
-/** Of a chunk in the journal, from memory. */
-function rangeOf({ layout, file }: JournalChunk, offset: number, lengthBytes: number): PlainRange {
-  const { firstLeaf, from, to } = leafSpan(offset, lengthBytes, layout.lengthBytes)
-  return {
-    chunkLengthBytes: layout.lengthBytes,
-    leaves: asBuffer(layout.leaves),
-    firstLeaf,
-    data: file.subarray(layout.dataOffset + from, layout.dataOffset + to),
-    release: () => undefined,
   }
 }

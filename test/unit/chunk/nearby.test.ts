@@ -27,7 +27,7 @@ async function ground(t: Parameters<typeof startCluster>[0]) {
   const node = cluster.node('node-0')
   const options = { folder: node.folder, volume: VOLUME, pool: cluster.pool, buffers: new SharedBuffers() }
   const files = new ChunkFiles({ ...options, clock: systemClock })
-  return { cluster, node, api: nearbyChunkNode(files, VOLUME, node.api) }
+  return { cluster, node, api: nearbyChunkNode({ id: 'node-0', volume: VOLUME, files }, node.api) }
 }
 
 async function isRight(api: ChunkNodeApi, { id, bytes, leaves }: TestChunk): Promise<boolean> {

@@ -1,0 +1,119 @@
+/**
+ * Small chunks that must be on disk at once, written into the folder of a node on this machine without the node: three nodes
+ * cost three writes and three flushes, and neither a message nor a wake-up. The logs are those of a journal (journal-file.ts)
+ * in a place of their own; the node reads them (near-logs.ts) and makes the files.
+ *
+ * Invariants:
+ * - One process writes these logs: the `up` that holds the lock of the data folder, and whose nodes they are.
+ * - What put() took is on that node's disk, and the node, or the next one on that folder, finds it there from then on.
+ * - A log is used again only when the node has said that its chunks have files, on disk.
+ */
+import type { Clock } from '../../base/clock.js'
+import { RingfsError, messageOf } from '../../base/errors.js'
+import { SMALL_CHUNK_BYTES } from '../../base/limits.js'
+import type { Log } from '../../base/log.js'
+import type { ChunkNodeApi, PutRequest } from '../contract.js'
+import { encodePrefix } from '../format.js'
+import { sumBytes } from '../hash.js'
+import { compact } from '../jobs.js'
+import type { WorkerPool } from '../pool.js'
+import { Journal, type JournalChunk } from './journal.js'
+import { ChunkPaths } from './paths.js'
+import { SpaceGauge } from './space.js'
+
+/** In one question to the node, which makes as many files. */
+const SETTLE_IDS_MAX = 500
+const SETTLE_DEADLINE_MS = 30_000
+
+export interface NearbyJournalOptions {
+  /** The node's data folder. */
+  readonly folder: string
+  /** Volume uuid. */
+  readonly volume: string
+  readonly pool: WorkerPool
+  readonly clock: Clock
+  readonly log: Log
+  /** The node itself. May throw when its address is not known. */
+  readonly node: () => ChunkNodeApi
+}
+
+export class NearbyJournal {
+  readonly #options: NearbyJournalOptions
+  readonly #journal: Journal
+  readonly #paths: ChunkPaths
+  readonly #gauge: SpaceGauge
+  #isReady = false
+  #isClosed = false
+
+  constructor(options: NearbyJournalOptions) {
+    this.#options = options
+    this.#paths = new ChunkPaths(options.folder)
+    this.#gauge = new SpaceGauge(options.folder, options.clock)
+    this.#journal = new Journal({ ...options, place: 'near', settle: (ids) => this.#settle(ids) })
+  }
+
+  /** The node makes files of what an earlier process left here. Without its answer nothing is written. */
+  async start(): Promise<void> {
+    try {
+      await this.#journal.takeOver()
+      this.#isReady = true
+    } catch (error) {
+      this.#options.log.warn(
+        { folder: this.#options.folder, err: messageOf(error) },
+        'small chunks go through the node',
+      )
+    }
+  }
+
+  get(id: number): JournalChunk | undefined {
+    return this.#journal.get(id)
+  }
+
+  /** true: it is on disk. false: the node is to do it. Errors: CHUNK_CONFLICT, ENOSPC, EIO. */
+  async put(request: PutRequest, data: readonly Uint8Array[]): Promise<boolean> {
+    const { id, root, leaves, origin, volume } = request
+    const lengthBytes = sumBytes(data)
+    if (!this.#isReady || !isForJournal(request) || lengthBytes > SMALL_CHUNK_BYTES) return false
+    const known = this.#journal.get(id)
+    if (known !== undefined) {
+      if (known.root.equals(root)) return true
+      throw new RingfsError('CHUNK_CONFLICT', `chunk ${id} exists already with other contents`)
+    }
+    const prefix = encodePrefix({ volume, id, lengthBytes, root, origin }, leaves)
+    this.#gauge.claim(prefix.length + lengthBytes)
+    // A copy: nobody changes it while it is written.
+    const file = Buffer.concat([prefix, ...data])
+    const layout = { lengthBytes, dataOffset: prefix.length, leaves: compact(leaves) }
+    return await this.#journal.append({ id, root: Buffer.from(root), layout, file }, this.#paths.fileOf(id))
+  }
+
+  /** What is here of them. The node is to be told, too. */
+  async remove(ids: readonly number[]): Promise<void> {
+    await this.#journal.remove(ids)
+  }
+
+  /** Every chunk that is here has a file afterwards. */
+  async settle(): Promise<void> {
+    await this.#journal.settleAll()
+  }
+
+  /** Nothing more is written, and no more files are asked for: what is here is on disk, and the next start finds it. */
+  close(): void {
+    this.#isClosed = true
+    this.#isReady = false
+  }
+
+  /** The node makes the files. What it does not know was removed. */
+  async #settle(ids: readonly number[]): Promise<void> {
+    const { node, volume } = this.#options
+    for (let at = 0; at < ids.length; at += SETTLE_IDS_MAX) {
+      if (this.#isClosed) throw new RingfsError('CANCELLED', 'the journal beside the node is closed')
+      await node().sync(volume, ids.slice(at, at + SETTLE_IDS_MAX), { deadlineMs: SETTLE_DEADLINE_MS })
+    }
+  }
+}
+
+/** Nothing else is to be done with it. */
+function isForJournal({ sync, forward, absent }: PutRequest): boolean {
+  return sync && forward.length === 0 && absent.length === 0
+}
