@@ -86,11 +86,7 @@ t.test('what is committed while a window is compacted stays', async (t) => {
   await commit(late)
   t.type(await meta.compact(attr.ino, old, [last], old.extents.slice(0, -1), 0), 'number')
   t.same((await meta.extents(attr.ino, 0)).extents, [last, late])
-  t.equal(
-    await meta.compact(attr.ino, old, [last], [], 0),
-    null,
-    'a second compaction of the same window does nothing',
-  )
+  t.equal(await meta.compact(attr.ino, old, [last], [], 0), null, 'a second compaction of the same window does nothing')
 })
 
 t.test('a window that was freed and written anew is not taken for the one that was read', async (t) => {
