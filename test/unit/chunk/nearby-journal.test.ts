@@ -217,6 +217,22 @@ t.test('without a node that answers nothing is written beside it, and what was l
   for (const chunk of written) t.ok(await isIn(node.service, chunk))
 })
 
+t.test('healing counts what is beside a node, and what is given up is given up there, too', async (t) => {
+  const { node, journal, api } = await ground(t)
+  const written = chunks(1, 8)
+  for (const chunk of written) await put(api, chunk)
+  t.same(await node.store.lacks([1, 2, 77], false), [77])
+  const given = await node.store.retire([1, 2], async () => {
+    // Another node that gives up the same chunk asks while this one holds its locks.
+    t.same(await node.store.lacks([1, 2, 3], true), [1, 2])
+    return [1]
+  })
+  t.equal(given, 1)
+  t.same(await node.store.lacks([1, 2, 3, 77], true), [1, 77])
+  await journal.settle()
+  t.same(await node.store.lacks([1, 2, 3], true), [1])
+})
+
 t.test('an id has one content, beside the node as at it', async (t) => {
   const { node, api, journal } = await ground(t)
   const [one, other] = [randomChunk(5, 500), randomChunk(5, 500)]
