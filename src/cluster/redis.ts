@@ -8,6 +8,7 @@
 import { existsSync } from 'node:fs'
 import { systemClock, type Clock } from '../base/clock.js'
 import { RingfsError, messageOf } from '../base/errors.js'
+import { invariant } from '../base/invariant.js'
 import type { Log } from '../base/log.js'
 import { Metrics, type Timer } from '../base/metrics.js'
 import { CredentialSource } from './credentials.js'
@@ -21,6 +22,7 @@ import { ShardSubscription } from './redis-subscription.js'
 import { Topology } from './redis-topology.js'
 import { numberOf } from './reply.js'
 import { NO_PREFIX, encodePrefix, type Prefix } from './resp.js'
+import { makeScript } from './script.js'
 import { keySlot } from './slot.js'
 import { formatHost, type MetaUrl } from './url.js'
 
@@ -58,6 +60,15 @@ export async function connectRedis(url: MetaUrl, options: ConnectOptions): Promi
     await store.close()
     throw error
   }
+}
+
+const MARK = makeScript('wait-mark', "#!lua flags=allow-oom\nreturn redis.call('SET', KEYS[1], '')")
+
+/** In the same slot: all that is waited for has a hash tag. */
+function markBeside(key: string): string {
+  const end = key.indexOf('}')
+  invariant(key.includes('{') && end > 0, 'a key with a hash tag')
+  return `${key.slice(0, end + 1)}:wait`
 }
 
 function doubtful(address: string, what: string, cause: unknown): RingfsError {
@@ -391,9 +402,9 @@ class ClusterStore implements RedisStore {
   }
 
   /**
-   * WAIT concerns what its own connection saw last: a command before it on the same connection takes in all that the
-   * master had carried out by then, so also what was acknowledged to our other connection. That command has a key, so
-   * that a master which has given the slot away says so.
+   * WAIT concerns what its own connection wrote last (from 7.2 on; before, what it saw): a write before it on the same
+   * connection takes in all that the master had carried out by then, so also what was acknowledged to our other connection.
+   * It has a key of that slot, so that a master which has given the slot away says so, and works without memory to spare.
    */
   async waitReplicas(keys: readonly string[], replicas: number, timeoutMs: number): Promise<number> {
     const keyOfMaster = new Map(keys.map((key) => [this.#topology.owner(keySlot(key)) ?? `slot ${keySlot(key)}`, key]))
@@ -406,12 +417,14 @@ class ClusterStore implements RedisStore {
     const waitMs = Math.max(1, Math.ceil(timeoutMs))
     const send: Send = async (main) => {
       const link = await this.#waits.connect(main.address)
-      const [, count] = await Promise.all([link.send('EXISTS', [key]), link.send('WAIT', [replicas, waitMs])])
+      const mark = link.send('EVALSHA', [MARK.sha1, 1, markBeside(key)])
+      const [, count] = await Promise.all([mark, link.send('WAIT', [replicas, waitMs])])
       return count
     }
     const call = {
       slot: keySlot(key),
       what: 'WAIT',
+      script: MARK,
       timer: this.#timer('WAIT'),
       send,
       timeoutMs: timeoutMs + this.#replyTimeoutMs,

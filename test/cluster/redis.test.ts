@@ -273,6 +273,12 @@ t.test('three masters with replicas', { timeout: 90_000 }, async (t) => {
     redis.resume(4)
     t.equal(await store.waitReplicas(keys, 1, 10_000), 1)
     t.equal(await store.waitReplicas([], 1, 100), 0)
+    const marks = await Promise.all(keys.map((key) => store.call('EXISTS', key.replace(/x$/, ':wait'))))
+    const written = marks.reduce<number>((sum, one) => sum + Number(one), 0)
+    t.ok(written >= 3, 'a write to each master went before: from 7.2 on WAIT looks at nothing else')
+    await redis.command(0, 'CONFIG', 'SET', 'maxmemory', 1)
+    t.equal(await store.waitReplicas(keys, 1, 5_000), 1, 'also where there is no memory')
+    await redis.command(0, 'CONFIG', 'SET', 'maxmemory', 0)
   })
 
   t.test('when a master dies its replica takes over, and calls wait for it', async (t) => {

@@ -33,6 +33,8 @@ import type { Lifetimes } from './wire.js'
 
 /** Files whose pages' versions are known. */
 const PAGES_MAX = 100_000
+/** Of pages that may be of several. */
+const NO_VERSION = -1
 
 export interface KernelCacheOptions {
   readonly coherence: VfsCoherence
@@ -76,7 +78,10 @@ export class KernelCache {
     const hasPages = (ino: number): boolean => this.#forgotPages || this.#pages.has(ino)
     const withPages = (): Iterable<number> => this.#pages.keys()
     this.#told = notifier && new Invalidations({ clock, notifier, hasPages, withPages, ...uses })
-    coherence.onInvalidate((what) => this.#told?.add(what))
+    coherence.onInvalidate((what) => {
+      if (what.kind === 'data') this.wroteBeside(what.ino)
+      this.#told?.add(what)
+    })
     coherence.onCommitted((ino, dataVersion) => this.#committed(ino, dataVersion))
   }
 
@@ -131,10 +136,18 @@ export class KernelCache {
       if (isOther) this.#told.drop(ino, hasOtherPages, isOurs)
       isPast = this.canReadPast && (!isOurs || this.#told.hasOldSize(ino))
       // Pages that somebody is reading just now are left to the kernel to drop, for each opener until they are gone.
-      if (!(await this.#settled(ino)) && hasOtherPages) return { keepsPages: false, isPast }
+      if (!(await this.#settled(ino))) return { keepsPages: false, isPast: this.canReadPast }
     }
     this.#setPages(ino, dataVersion)
     return { keepsPages: this.#told !== null || !hasOtherPages, isPast }
+  }
+
+  /**
+   * Contents change without passing through the kernel's pages: a commit that has such bytes does not make them newer. What
+   * the kernel may have read in between is dropped by the next open.
+   */
+  wroteBeside(ino: number): void {
+    if (this.#pages.has(ino)) this.#setPages(ino, NO_VERSION)
   }
 
   #committed(ino: number, dataVersion: number): void {

@@ -3,6 +3,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { PosixError } from '../../../src/base/errno.js'
 import { ROOT_INO } from '../../../src/base/limits.js'
+import { BesideKernel } from '../../../src/vfs/beside-kernel.js'
 import { CachePeer, readEntry } from '../../helpers/cache-peer.js'
 import { ManualClock } from '../../helpers/manual-clock.js'
 import { CALLER, Gate, fixture, make, settle, type Fixture, type Mounted } from '../../helpers/vfs-fixture.js'
@@ -14,6 +15,7 @@ const ENOENT = -2
 const EIO = -5
 const EEXIST = -17
 const O_TRUNC = 0o1000
+const O_APPEND = 0o2000
 /** A read that changes the access time has to come here each time. */
 const O_NOATIME = 0o1000000
 const ATTR_CHANGE = { mode: 0o600 }
@@ -42,6 +44,21 @@ const named = Buffer.from('file')
 
 /** What was asked is over for long enough that nobody can still hold a lock in the kernel. */
 const QUIET_MS = 20
+
+function openBody(flags: number): Buffer {
+  const body = Buffer.alloc(8)
+  body.writeUInt32LE(flags, 0)
+  return body
+}
+
+/** struct fuse_read_in, fuse_write_in, fuse_release_in: as far as they are read. */
+function handleBody(handle: bigint, offset = 0, lengthBytes = 0): Buffer {
+  const body = Buffer.alloc(40)
+  body.writeBigUInt64LE(handle, 0)
+  body.writeBigUInt64LE(BigInt(offset), 8)
+  body.writeUInt32LE(lengthBytes, 16)
+  return body
+}
 
 async function rewrite({ vfs }: Mounted, ino: number, text: string): Promise<void> {
   const { handle } = await vfs.open(CALLER, ino, 1 | O_TRUNC)
@@ -241,6 +258,49 @@ t.test('what this kernel wrote leaves its pages as they are, and its size of the
   t.match(await peer.open(file, O_NOATIME), { flags: KEEP_CACHE })
   t.match(await peer.open(file, O_NOATIME), { flags: KEEP_CACHE })
   t.notOk(peer.threads.take().includes(`data ${file}`))
+})
+
+t.test('what another user of the same VFS wrote is not in the pages, whoever reads them meanwhile', async (t) => {
+  const one = await two(t)
+  const { peer, vfs, file, clock } = one
+  const opened = await peer.ask('open', file, openBody(O_NOATIME))
+  await clock.pass(100)
+  const gate = new Gate()
+  const read = vfs.read.bind(vfs)
+  t.capture(vfs, 'read', async (...values: Parameters<typeof read>) => {
+    const bytes = await read(...values)
+    await gate.passed
+    return bytes
+  })
+  const reading = peer.ask('read', file, handleBody(opened.body.readBigUInt64LE(0), 0, 4096))
+  await settle()
+  const beside = new BesideKernel(vfs)
+  const { handle } = await beside.open(CALLER, file, 1)
+  await beside.write(handle, 0, Buffer.from('AFTER'))
+  await beside.release(handle)
+  await clock.pass(50)
+  const { flags } = await peer.open(file, O_NOATIME, 77)
+  t.equal(flags & KEEP_CACHE, 0, 'they are in use, and not dropped yet')
+  gate.open()
+  await reading
+  await clock.pass(50)
+  t.ok(peer.threads.take().includes(`data ${file}`))
+})
+
+t.test('what was written past the pages does not make them newer', async (t) => {
+  const one = await two(t)
+  const { peer, file, clock } = one
+  await peer.getattr(file)
+  t.match(await peer.open(file, O_NOATIME), { flags: KEEP_CACHE })
+  const opened = await peer.ask('open', file, openBody(O_NOATIME | O_APPEND | 1))
+  t.equal(opened.body.readUInt32LE(8) & DIRECT_IO, DIRECT_IO)
+  const handle = opened.body.readBigUInt64LE(0)
+  await peer.ask('write', file, Buffer.concat([handleBody(handle, 6, 9), Buffer.from(' and more')]))
+  await peer.ask('release', file, handleBody(handle))
+  await clock.pass(QUIET_MS)
+  peer.threads.take()
+  await peer.open(file, O_NOATIME)
+  t.ok(peer.threads.take().includes(`data ${file}`), 'the kernel may have read them while it wrote')
 })
 
 t.test('a change by others between two of this kernel is not taken for one of its own', async (t) => {

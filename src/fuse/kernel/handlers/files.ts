@@ -33,11 +33,15 @@ const KEEP_CACHE = 2
 const NO_FLUSH = 32
 const O_TRUNC = 0o1000
 const O_APPEND = 0o2000
+/** asm-generic/fcntl.h; arm64 and others have another, where O_DIRECT is taken for what it is not: one drop too many. */
+const O_DIRECT = 0o40000
 
 export class FileHandlers {
   readonly #vfs: VfsContract
   readonly #cache: KernelCache
   readonly #open = new Set<number>()
+  /** Handles whose writes the kernel sends past its pages. */
+  readonly #past = new Set<number>()
 
   constructor(vfs: VfsContract, cache: KernelCache) {
     this.#vfs = vfs
@@ -63,7 +67,7 @@ export class FileHandlers {
       return undefined
     },
     release: async ({ body }) => {
-      this.#open.delete(handleOf(body))
+      this.#forget(handleOf(body))
       await this.#vfs.release(handleOf(body))
       return undefined
     },
@@ -78,16 +82,21 @@ export class FileHandlers {
     release: ({ body }) => {
       const handle = handleOf(body)
       if (!this.#vfs.atHand.release(handle)) return undefined
-      this.#open.delete(handle)
+      this.#forget(handle)
       return 0
     },
   }
 
   readonly dropTable: DropTable = {
     open: async (_request, answer) => {
-      this.#open.delete(handleIn(answer))
+      this.#forget(handleIn(answer))
       await this.#vfs.release(handleIn(answer))
     },
+  }
+
+  #forget(handle: number): void {
+    this.#open.delete(handle)
+    this.#past.delete(handle)
   }
 
   /** After the last request. */
@@ -106,13 +115,19 @@ export class FileHandlers {
     if ((flags & O_TRUNC) !== 0) {
       this.#cache.cut(attr)
       if (kills) this.#cache.changed(node)
-      return encodeOpen(handle, openFlags({ keepsPages: false, isPast: this.#appends(flags) }))
+      return encodeOpen(handle, this.#flagsOf(handle, flags, { keepsPages: false, isPast: false }))
     }
     const opened = await this.#cache.opened(attr)
     // A read that is to change the access time must come here.
     const keepsPages = opened.keepsPages && atimeDue !== true
-    const flagsNow = openFlags({ keepsPages, isPast: opened.isPast || this.#appends(flags) })
+    const flagsNow = this.#flagsOf(handle, flags, { keepsPages, isPast: opened.isPast })
     return encodeOpen(handle, flagsNow | (needsNoFlush === true ? NO_FLUSH : 0))
+  }
+
+  #flagsOf(handle: number, flags: number, { keepsPages, isPast }: OpenedAs): number {
+    const isDirect = isPast || this.#appends(flags)
+    if (isDirect || (flags & O_DIRECT) !== 0) this.#past.add(handle)
+    return (keepsPages ? KEEP_CACHE : 0) | (isDirect ? DIRECT_IO : 0)
   }
 
   /**
@@ -158,10 +173,7 @@ export class FileHandlers {
     const { attr, ...lifetimes } = this.#cache.entry(node, nameAt(names, 0), made)
     // Of a file that was there the kernel does not compare them with notifications that came meanwhile: kernel-cache.ts.
     const lasting = created ? lifetimes : { ...lifetimes, attrMs: 0 }
-    return [
-      encodeEntry(attr, lasting),
-      encodeOpen(handle, openFlags({ ...opened, isPast: opened.isPast || this.#appends(flags) })),
-    ]
+    return [encodeEntry(attr, lasting), encodeOpen(handle, this.#flagsOf(handle, flags, opened))]
   }
 
   async #write({ caller, node, body, rest }: Request): Promise<Answer> {
@@ -173,14 +185,11 @@ export class FileHandlers {
     if (kills && (await dropSetid(this.#vfs, caller, node))) this.#cache.changed(node)
     const isCached = (body.readUInt32LE(20) & WRITE_CACHE) !== 0
     const [handle, offset] = [handleOf(body), offsetAt(body, 8)]
+    if (this.#past.has(handle)) this.#cache.wroteBeside(node)
     return encodeCount(
       await (isCached ? this.#vfs.writeBack(handle, offset, data) : this.#vfs.write(handle, offset, data)),
     )
   }
-}
-
-function openFlags({ keepsPages, isPast }: OpenedAs): number {
-  return (keepsPages ? KEEP_CACHE : 0) | (isPast ? DIRECT_IO : 0)
 }
 
 function staleName(): PosixError {
