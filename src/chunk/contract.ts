@@ -182,6 +182,32 @@ export interface LacksRequest {
   readonly verify: boolean
 }
 
+export interface ScrubRequest {
+  /** Volume uuid. */
+  readonly volume: string
+  /** `start`: read and hash all chunks now; `stop`: over days again. */
+  readonly action: 'status' | 'start' | 'stop'
+  /** Of `start`; 0: the node's own choice. */
+  readonly bytesPerSecond: number
+}
+
+/** How far a round of reading and hashing all chunks of a node is, and what it found; after its end the figures of that one. */
+export interface ScrubState {
+  /** Folders done, of `buckets`. */
+  readonly bucket: number
+  readonly buckets: number
+  /** Ms since 1970, of the node's clock; 0: no round is under way; none has ended. */
+  readonly startedMs: number
+  readonly finishedMs: number
+  readonly checked: number
+  readonly checkedBytes: number
+  readonly bad: number
+  /** Of the bad ones: a good copy is in their place. */
+  readonly replaced: number
+  /** It was asked for, and is not over days. */
+  readonly isHasty: boolean
+}
+
 export interface NodeInfo {
   readonly id: string
   readonly volume: string
@@ -215,5 +241,6 @@ export interface ChunkNodeApi {
   list(request: ListRequest, options: CallOptions): Promise<ListReply>
   /** Which of them this node has not, or is about to give up. */
   lacks(request: LacksRequest, options: CallOptions): Promise<readonly number[]>
+  scrub(request: ScrubRequest, options: CallOptions): Promise<ScrubState>
   info(options: CallOptions): Promise<NodeInfo>
 }

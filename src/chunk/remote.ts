@@ -9,6 +9,7 @@ import {
   CHUNK_PUT,
   CHUNK_REMOVE,
   CHUNK_REPORT_BAD,
+  CHUNK_SCRUB,
   CHUNK_SYNC,
 } from '../rpc/messages-chunk.js'
 import type { CallOptions, ChunkNodeApi } from './contract.js'
@@ -51,6 +52,9 @@ export function remoteChunkNode(channel: RpcChannel, memory: PayloadMemory): Rem
     async lacks({ volume, ids, verify }, options) {
       const parts = batches(ids).map((part) => channel.call(CHUNK_LACKS, { volume, ids: part, verify }, [], options))
       return (await Promise.all(parts)).flatMap(({ reply }) => reply.missing)
+    },
+    async scrub(request, options) {
+      return (await channel.call(CHUNK_SCRUB, request, [], options)).reply
     },
     async info(options) {
       return (await channel.call(CHUNK_INFO, {}, [], options)).reply

@@ -14,6 +14,7 @@ import { nodeCommand } from './node.js'
 import { openVfs } from './open-vfs.js'
 import { rebalanceCommand } from './rebalance.js'
 import { restoreCommand } from './restore.js'
+import { scrubCommand } from './scrub.js'
 import { statsCommand } from './stats/index.js'
 import { statusCommand } from './status.js'
 import type { CommonOptions, Surroundings } from './surroundings.js'
@@ -24,7 +25,7 @@ import { upCommand } from './up.js'
 const COMMANDS = [
   ...[upCommand, downCommand, formatCommand, nodeCommand, mountCommand, umountCommand, statusCommand],
   ...[statsCommand, benchCommand, keyCommand, installMountHelperCommand, systemdCommand],
-  ...[fsckCommand, backupCommand, restoreCommand, rebalanceCommand],
+  ...[scrubCommand, fsckCommand, backupCommand, restoreCommand, rebalanceCommand],
 ]
 
 const EXAMPLES = `

@@ -57,6 +57,8 @@ export async function startNode(volume: Volume, options: NodeOptions): Promise<R
     closer.add(queue.stop)
     const healing = inBackground((signal) => healer.run(signal))
     closer.add(healing.stop)
+    closer.add(() => service.api.scrubber.stop())
+    service.api.scrubber.start()
     // So that this very process knows of its own node before it writes.
     await volume.watcher.refresh()
     return { id: data.nodeId, address, lost, stop: () => closer.close() }
@@ -94,6 +96,7 @@ async function openService(volume: Volume, folder: string, nodeId: string): Prom
     enqueue: (id, tasks) => queue.enqueue(id, tasks),
     clock: systemClock,
     log,
+    scrubFile: `${folder}/scrub.json`,
   })
   return { api, store, pace }
 }

@@ -193,6 +193,35 @@ const listReply = codec<ListReply>(
   },
 )
 
+interface ScrubRequest {
+  readonly volume: string
+  readonly action: 'status' | 'start' | 'stop'
+  readonly bytesPerSecond: number
+}
+
+/** Whatever is not known changes nothing. */
+function readAction(text: string): ScrubRequest['action'] {
+  return text === 'start' || text === 'stop' ? text : 'status'
+}
+
+const scrubRequest = codec<ScrubRequest>('ScrubRequest', (fields) => ({
+  volume: volumeOf(fields),
+  action: readAction(fields.text('action', ID_MAX_LENGTH)),
+  bytesPerSecond: fields.uint('bytesPerSecond'),
+}))
+
+const scrubState = codec('ScrubState', (fields) => ({
+  bucket: fields.uint('bucket'),
+  buckets: fields.uint('buckets'),
+  startedMs: fields.uint('startedMs'),
+  finishedMs: fields.uint('finishedMs'),
+  checked: fields.uint('checked'),
+  checkedBytes: fields.uint('checkedBytes'),
+  bad: fields.uint('bad'),
+  replaced: fields.uint('replaced'),
+  isHasty: fields.bool('isHasty'),
+}))
+
 export const CHUNK_PUT = defineMethod('CHUNK_PUT', putRequest, putReply)
 export const CHUNK_GET = defineMethod('CHUNK_GET', getRequest, getReply)
 export const CHUNK_SYNC = defineMethod('CHUNK_SYNC', chunkIds, syncReply)
@@ -201,10 +230,12 @@ export const CHUNK_REPORT_BAD = defineMethod('CHUNK_REPORT_BAD', badChunk, EMPTY
 export const CHUNK_INFO = defineMethod('CHUNK_INFO', EMPTY_CODEC, nodeInfo)
 export const CHUNK_LIST = defineMethod('CHUNK_LIST', listRequest, listReply)
 export const CHUNK_LACKS = defineMethod('CHUNK_LACKS', lacksRequest, syncReply)
+export const CHUNK_SCRUB = defineMethod('CHUNK_SCRUB', scrubRequest, scrubState)
 
 /** In the order of the service's declaration, which a test compares. */
 export const CHUNK_METHODS = [
   ...[CHUNK_PUT, CHUNK_GET, CHUNK_SYNC, CHUNK_REMOVE, CHUNK_REPORT_BAD, CHUNK_INFO],
   CHUNK_LIST,
+  CHUNK_SCRUB,
   CHUNK_LACKS,
 ] as const

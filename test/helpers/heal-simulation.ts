@@ -182,7 +182,7 @@ export class HealSimulation {
       await this.clock.sleep(this.#random() * 50)
       return missing
     }
-    const others = { reportBad: refused, list: refused, info: refused }
+    const others = { reportBad: refused, list: refused, scrub: refused, info: refused }
     return { put: refused, get: refused, sync: refused, remove: refused, ...others, lacks }
   }
 

@@ -42,6 +42,7 @@ t.test('every command has help with examples, and help succeeds', async (t) => {
     'status',
     'install-mount-helper',
     'fsck',
+    'scrub',
     'backup',
     'restore',
   ]

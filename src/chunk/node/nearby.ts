@@ -62,6 +62,7 @@ export function nearbyChunkNode({ id: nodeId, volume, files, journal }: Nearby, 
     },
     list: (request, options) => node.list(request, options),
     lacks: (request, options) => node.lacks(request, options),
+    scrub: (request, options) => node.scrub(request, options),
     info: (options) => node.info(options),
   }
 }

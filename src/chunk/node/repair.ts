@@ -68,8 +68,8 @@ export class Repairer {
 
   async #ensure(id: number, root: Buffer | null, sources: readonly string[]): Promise<void> {
     const { disk, log } = this.#options
-    // Quarantines what is bad; what is good stays.
-    const verdict = await disk.quarantine(id)
+    // A bad copy stays until a good one takes its place (put sets it aside): its other leaves may be the last good ones.
+    const verdict = await disk.verify(id)
     if (verdict.state !== 'good') {
       const known = root ?? (verdict.state === 'bad' && verdict.root !== null ? Buffer.from(verdict.root) : null)
       const found = await this.#fetch(id, known, sources)

@@ -8,6 +8,7 @@ import {
   CHUNK_PUT,
   CHUNK_REMOVE,
   CHUNK_REPORT_BAD,
+  CHUNK_SCRUB,
   CHUNK_SYNC,
 } from '../../rpc/messages-chunk.js'
 import type { CallContext, RpcServer } from '../../rpc/server.js'
@@ -41,6 +42,9 @@ export function serveChunkNode(api: ChunkNodeApi, server: RpcServer): void {
   }))
   server.handle(CHUNK_LACKS, async (request, _payload, context) => ({
     reply: { missing: await api.lacks(request, optionsOf(context)) },
+  }))
+  server.handle(CHUNK_SCRUB, async (request, _payload, context) => ({
+    reply: await api.scrub(request, optionsOf(context)),
   }))
   server.handle(CHUNK_INFO, async (_request, _payload, context) => ({ reply: await api.info(optionsOf(context)) }))
 }

@@ -24,6 +24,8 @@ import {
   type PutReply,
   type PutRequest,
   type LacksRequest,
+  type ScrubRequest,
+  type ScrubState,
 } from '../contract.js'
 import { Gate, settledWithin, withDeadline } from '../deadline.js'
 import { sumBytes } from '../hash.js'
@@ -32,6 +34,7 @@ import { codeOf, toChunkError } from '../outcome.js'
 import type { Enqueue } from '../replication.js'
 import type { Pace } from './pace.js'
 import { Repairer } from './repair.js'
+import { Scrubber } from './scrub.js'
 import type { ChunkDisk } from './store.js'
 
 const GRACE_MS = 250
@@ -73,6 +76,9 @@ export interface ChunkServiceOptions {
   readonly isOwner?: (chunkId: number, epoch: number) => boolean
   /** Once enough copies are there, the rest may take this long before they are left to the queue. Default 250. */
   readonly graceMs?: number
+  /** Where the position of scrubbing is kept, and how long a round takes: scrub.ts. */
+  readonly scrubFile?: string
+  readonly scrubPeriodMs?: number
 }
 
 export class ChunkService implements ChunkNodeApi {
@@ -80,11 +86,13 @@ export class ChunkService implements ChunkNodeApi {
   readonly #health: NodeHealth
   /** Also handles this node's replication queue. */
   readonly repairer: Repairer
+  readonly scrubber: Scrubber
 
   constructor(options: ChunkServiceOptions) {
     this.#options = options
     this.#health = new NodeHealth(options.clock)
     this.repairer = new Repairer(options)
+    this.scrubber = new Scrubber(options, this.repairer)
   }
 
   async put(request: PutRequest, data: readonly Uint8Array[], options: CallOptions): Promise<PutReply> {
@@ -277,6 +285,11 @@ export class ChunkService implements ChunkNodeApi {
     this.#checkVolume(volume)
     checkIds(ids)
     return await this.#options.disk.lacks(ids, verify)
+  }
+
+  async scrub(request: ScrubRequest): Promise<ScrubState> {
+    this.#checkVolume(request.volume)
+    return await Promise.resolve(this.scrubber.control(request))
   }
 
   async info(): Promise<NodeInfo> {

@@ -186,8 +186,8 @@ export class ChunkStore implements ChunkDisk {
       const leaves = compact(chunk.leaves)
       this.#files.know(chunk.id, { lengthBytes, dataOffset: prefix.length, leaves })
       if (result.created && !result.replacedBad) this.#chunks++
-      // A copy that was here keeps its own header, and with other extents its data begins elsewhere.
-      if (!result.created) this.#files.forget(chunk.id)
+      // Its old file may be open still, if it was replaced. A copy that was here keeps its own header, and with other extents its data begins elsewhere.
+      if (!result.created || result.replacedBad) this.#files.forget(chunk.id)
       return 'stored'
     })
   }

@@ -74,12 +74,21 @@ function recorder() {
       const chunks = request.headers ? [{ id: ID, header }, { id: 3 }] : [{ id: ID }, { id: 3 }]
       return { chunks, next: request.fromId === 0 ? { bucket: 4095, id: ID } : null }
     },
+    scrub: async (request) => {
+      told(request)
+      return SCRUB
+    },
     info: async () => {
       told('info')
       return { id: 'a', volume: 'v', pid: 7, totalBytes: ID, freeBytes: 0, chunks: 3, version: '0.1.0' }
     },
   }
   return { api, asked, fail: (error: Error | null) => (failure = error), released: () => released }
+}
+
+const SCRUB = {
+  ...{ bucket: 1, buckets: 4096, startedMs: ID, finishedMs: 2, checked: 3, checkedBytes: 4, bad: 5, replaced: 6 },
+  isHasty: true,
 }
 
 async function serve(t: { teardown(end: () => unknown): void }, api: ChunkNodeApi) {
@@ -127,6 +136,9 @@ t.test('a node answers over RPC as it does in the same process', async (t) => {
   t.same(asked.pop(), { volume: 'v', ids: [3, ID], verify: true })
   t.same((await node.put({ ...REQUEST, epoch: 7 }, data, CALL)).epoch, undefined)
   t.match(asked.pop(), { epoch: 7 })
+  const scrub = { volume: 'v', action: 'start', bytesPerSecond: ID } as const
+  t.strictSame(await node.scrub(scrub, CALL), SCRUB)
+  t.same(asked.pop(), scrub)
 
   t.same(await node.sync('v', [1, ID], CALL), { missing: [ID] })
   await node.remove('v', [5], CALL)

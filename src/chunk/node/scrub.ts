@@ -1,0 +1,204 @@
+/**
+ * Scrubbing: all chunks of this node are read and hashed again, over days, so that a copy that rotted is found while there are others.
+ *
+ *   folder 0, 1, … 4095 of the ring, each when its time has come (a 4096th of the period), or at once for `ringfs scrub --now`
+ *
+ * Invariants: where it is and what it found is kept in the data folder after each folder, so that a restart goes on there. A bad copy
+ * is replaced by a good one, and set aside then (repair.ts): where there is no good one it stays, for its good leaves.
+ */
+import { readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { z } from 'zod'
+import type { Clock } from '../../base/clock.js'
+import { messageOf } from '../../base/errors.js'
+import { MIB } from '../../base/limits.js'
+import type { Log } from '../../base/log.js'
+import { CHUNK_BUCKETS, type ScrubRequest, type ScrubState } from '../contract.js'
+import type { Repairer } from './repair.js'
+import type { ChunkDisk } from './store.js'
+
+const WEEK_MS = 7 * 86_400_000
+const NOW_DEFAULT_BYTES_PER_SECOND = 64 * MIB
+/** Beside the period: a node that is full is not read faster than this either. */
+const CALM_BYTES_PER_SECOND = 16 * MIB
+const LIST_PAGE = 1000
+const FAILURE_PAUSE_MS = 60_000
+
+export interface ScrubOptions {
+  readonly volume: string
+  readonly disk: ChunkDisk
+  readonly clock: Clock
+  readonly log: Log
+  /** Where the position is kept. Absent: nowhere. */
+  readonly scrubFile?: string
+  /** For one round. Default a week. */
+  readonly scrubPeriodMs?: number
+}
+
+const stateSchema = z.object({
+  bucket: z.int().min(0).max(CHUNK_BUCKETS),
+  startedMs: z.int(),
+  finishedMs: z.int(),
+  checked: z.int(),
+  checkedBytes: z.int(),
+  bad: z.int(),
+  replaced: z.int(),
+})
+
+type Kept = z.infer<typeof stateSchema>
+
+const FRESH: Kept = { bucket: 0, startedMs: 0, finishedMs: 0, checked: 0, checkedBytes: 0, bad: 0, replaced: 0 }
+
+export class Scrubber {
+  readonly #options: ScrubOptions
+  readonly #repairer: Repairer
+  #state: Kept
+  /** Bytes per second of a round that somebody asked for; null: over days. */
+  #haste: number | null = null
+  #isStopped = false
+  #running: Promise<void> | null = null
+  #wake: () => void = () => undefined
+
+  constructor(options: ScrubOptions, repairer: Repairer) {
+    this.#options = options
+    this.#repairer = repairer
+    this.#state = readState(options)
+  }
+
+  /** Begins the rounds over days. */
+  start(): void {
+    this.#running ??= this.#run()
+  }
+
+  async stop(): Promise<void> {
+    this.#isStopped = true
+    this.#wake()
+    await this.#running
+  }
+
+  /** `start`: a whole round at once; `stop`: over days again. */
+  control({ action, bytesPerSecond }: ScrubRequest): ScrubState {
+    if (action === 'start') {
+      this.#haste = bytesPerSecond > 0 ? bytesPerSecond : NOW_DEFAULT_BYTES_PER_SECOND
+      this.#state = begun(this.#state)
+      this.start()
+    } else if (action === 'stop') this.#haste = null
+    this.#wake()
+    return { ...this.#state, buckets: CHUNK_BUCKETS, isHasty: this.#haste !== null }
+  }
+
+  async #run(): Promise<void> {
+    for (;;) {
+      await this.#pause()
+      if (this.#isStopped) return
+      try {
+        await this.#folder(this.#state)
+      } catch (error) {
+        this.#options.log.warn({ err: messageOf(error) }, 'scrubbing goes on later')
+        await this.#sleep(FAILURE_PAUSE_MS)
+      }
+    }
+  }
+
+  /** Until the next folder's time has come. */
+  async #pause(): Promise<void> {
+    if (this.#haste !== null || this.#isStopped) return
+    const periodMs = this.#options.scrubPeriodMs ?? WEEK_MS
+    await this.#sleep(periodMs / CHUNK_BUCKETS)
+  }
+
+  #sleep(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, ms)
+      timer.unref()
+      this.#wake = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
+  }
+
+  /** `state`: another one when the round was begun anew meanwhile. */
+  async #folder(state: Kept): Promise<void> {
+    if (state.bucket === 0 && state.startedMs === 0) this.#state = state = begun(state)
+    const { bucket } = state
+    let fromId: number | null = 0
+    while (fromId !== null) {
+      const request = { volume: this.#options.volume, fromBucket: bucket, toBucket: bucket + 1, fromId }
+      const { chunks, next } = await this.#options.disk.list({ ...request, limit: LIST_PAGE, headers: true })
+      for (const { id, header } of chunks) {
+        if (this.#isStopped || this.#state !== state) return
+        await this.#check(state, id, header?.lengthBytes ?? 0)
+      }
+      fromId = next !== null && next.bucket === bucket ? next.id : null
+    }
+    state.bucket++
+    if (state.bucket === CHUNK_BUCKETS) this.#finish(state)
+    // Mostly folders are empty: their places are kept with the next that is not.
+    else if (state.checked > 0 && bucket % 16 === 15) this.#keep()
+  }
+
+  #finish(state: Kept): void {
+    const { checked, bad, replaced } = state
+    this.#haste = null
+    this.#options.log.info({ checked, bad, replaced }, 'all chunks of this node were read and hashed')
+    // What the round found stays until the next has begun.
+    this.#state = { ...state, bucket: 0, startedMs: 0, finishedMs: Date.now() }
+    this.#keep()
+  }
+
+  async #check(state: Kept, id: number, lengthBytes: number): Promise<void> {
+    const { disk, clock, log } = this.#options
+    const startMs = clock.monotonicMs()
+    const verdict = await disk.verify(id)
+    if (verdict.state === 'missing') return
+    state.checked++
+    state.checkedBytes += lengthBytes
+    if (verdict.state === 'bad') {
+      state.bad++
+      log.warn({ chunk: id, why: verdict.why }, 'a chunk copy has rotted')
+      if (await this.#replace(id)) state.replaced++
+      this.#keep()
+    }
+    const perSecond = this.#haste ?? CALM_BYTES_PER_SECOND
+    const leftMs = (lengthBytes / perSecond) * 1000 - (clock.monotonicMs() - startMs)
+    if (leftMs > 1) await clock.sleep(leftMs)
+  }
+
+  async #replace(id: number): Promise<boolean> {
+    try {
+      await this.#repairer.ensure(id, null, [])
+      return (await this.#options.disk.verify(id)).state === 'good'
+    } catch (error) {
+      this.#options.log.error(
+        { chunk: id, err: messageOf(error) },
+        'no good copy of a rotten chunk: the next round tries again',
+      )
+      return false
+    }
+  }
+
+  #keep(): void {
+    const { scrubFile, log } = this.#options
+    if (scrubFile === undefined) return
+    try {
+      writeFileSync(`${scrubFile}.new`, `${JSON.stringify(this.#state)}\n`, { mode: 0o600 })
+      renameSync(`${scrubFile}.new`, scrubFile)
+    } catch (error) {
+      log.warn({ err: messageOf(error) }, 'the place of scrubbing is not kept')
+    }
+  }
+}
+
+function begun({ finishedMs }: Kept): Kept {
+  return { ...FRESH, startedMs: Date.now(), finishedMs }
+}
+
+/** What cannot be read begins anew. */
+function readState({ scrubFile }: ScrubOptions): Kept {
+  if (scrubFile === undefined) return { ...FRESH }
+  try {
+    return { ...stateSchema.parse(JSON.parse(readFileSync(scrubFile, 'utf8'))) }
+  } catch {
+    return { ...FRESH }
+  }
+}

@@ -1,0 +1,104 @@
+/** Scrubbing: rotten copies are found, replaced and set aside; the last copy stays; the place is kept. */
+import t from 'tap'
+import { readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { systemClock } from '../../../src/base/clock.js'
+import { silentLog } from '../../../src/base/log.js'
+import type { ChunkNodeApi, ScrubState } from '../../../src/chunk/contract.js'
+import { Scrubber } from '../../../src/chunk/node/scrub.js'
+import type { ChunkDisk } from '../../../src/chunk/node/store.js'
+import { CALL, VOLUME, chunkFile, originOf, startCluster, temporaryFolder } from '../../helpers/chunks.js'
+import { until } from '../../helpers/meta.js'
+
+t.setTimeout(60_000)
+
+function rot(folder: string, chunk: number, at = 1): void {
+  const file = chunkFile(folder, chunk)
+  const bytes = readFileSync(file)
+  bytes.writeUInt8(bytes.readUInt8(bytes.length - at) ^ 1, bytes.length - at)
+  // Whoever has the old one open keeps it.
+  rmSync(file)
+  writeFileSync(file, bytes)
+}
+
+async function round(api: ChunkNodeApi): Promise<ScrubState> {
+  let state = await api.scrub({ volume: VOLUME, action: 'start', bytesPerSecond: 2 ** 30 }, CALL)
+  await until('the round is over', async () => {
+    state = await api.scrub({ volume: VOLUME, action: 'status', bytesPerSecond: 0 }, CALL)
+    return !state.isHasty
+  })
+  return state
+}
+
+t.test('a rotten copy is replaced by a good one and set aside; the last copy stays as it is', async (t) => {
+  const cluster = await startCluster(t, { nodes: 3 })
+  const [node] = cluster.nodes
+  if (node === undefined) throw new Error('no node')
+  t.teardown(() => node.service.scrubber.stop())
+  const write = { durability: 'all', sync: false } as const
+  const data = Buffer.alloc(100_000, 7)
+  for (const id of [1, 2, 3, 2 ** 40]) await cluster.client.write(id, [data], originOf(data.length), write)
+  t.match(await round(node.api), { checked: 4, checkedBytes: 400_000, bad: 0, replaced: 0 })
+  rot(node.folder, 2)
+  rot(node.folder, 3)
+  for (const other of cluster.nodes.slice(1)) await other.service.remove(VOLUME, [3])
+  t.match(await round(node.api), { checked: 4, bad: 2, replaced: 1 })
+  t.equal((await node.store.verify(2)).state, 'good')
+  t.equal(readdirSync(join(node.folder, 'quarantine')).length, 1)
+  const left = await node.api.get({ volume: VOLUME, id: 3, offset: 0, lengthBytes: 100 }, CALL)
+  t.ok(left.data.subarray(0, 100).equals(data.subarray(0, 100)), 'its other leaves can be read still')
+})
+
+t.test('a bad copy stays while nobody who may have a good one answers, and is replaced then', async (t) => {
+  const cluster = await startCluster(t, { nodes: 2, replicas: 2, writeQuorum: 1 })
+  const [node, other] = cluster.nodes
+  if (node === undefined || other === undefined) throw new Error('no nodes')
+  t.teardown(() => node.service.scrubber.stop())
+  await cluster.client.write(5, [Buffer.alloc(50_000, 1)], originOf(50_000), { durability: 'all', sync: false })
+  rot(node.folder, 5)
+  other.faults.killed = true
+  t.match(await round(node.api), { bad: 1, replaced: 0 })
+  t.equal((await node.store.verify(5)).state, 'bad', 'it is there still')
+  other.faults.killed = false
+  t.match(await round(node.api), { bad: 1, replaced: 1 })
+})
+
+t.test('a restart goes on where it was; a place that cannot be read begins anew', async (t) => {
+  const cluster = await startCluster(t, { nodes: 1, replicas: 1, writeQuorum: 1 })
+  const [node] = cluster.nodes
+  if (node === undefined) throw new Error('no node')
+  const scrubFile = join(temporaryFolder(t), 'scrub.json')
+  const walked: number[] = []
+  const { store } = node
+  const disk: ChunkDisk = {
+    put: (chunk, data, sync) => store.put(chunk, data, sync),
+    sync: (ids) => store.sync(ids),
+    read: (id, offset, lengthBytes) => store.read(id, offset, lengthBytes),
+    readNow: () => null,
+    verify: (id) => store.verify(id),
+    list: async (request) => {
+      walked.push(request.fromBucket)
+      return await store.list(request)
+    },
+    quarantine: (id) => store.quarantine(id),
+    lacks: (...args) => store.lacks(...args),
+    retire: (...args) => store.retire(...args),
+    remove: (ids) => store.remove(ids),
+    space: () => store.space(),
+    chunks: 0,
+  }
+  const options = { volume: VOLUME, disk, clock: systemClock, log: silentLog, scrubFile }
+  const kept = { bucket: 4000, startedMs: 5, finishedMs: 3, checked: 9, checkedBytes: 99, bad: 1, replaced: 1 }
+  writeFileSync(scrubFile, JSON.stringify(kept))
+  const first = new Scrubber({ ...options, scrubPeriodMs: 4096 }, node.service.repairer)
+  const status = { volume: VOLUME, action: 'status', bytesPerSecond: 0 } as const
+  t.match(first.control(status), kept)
+  first.start()
+  await until('the round ends', () => first.control(status).finishedMs > 3)
+  await first.stop()
+  t.strictSame(walked.slice(0, 3), [4000, 4001, 4002])
+  t.ok(walked.length < 200, 'and not all of it')
+  t.ok(new Scrubber(options, node.service.repairer).control(status).finishedMs > 3)
+  writeFileSync(scrubFile, '{')
+  t.match(new Scrubber(options, node.service.repairer).control(status), { bucket: 0, checked: 0 })
+})
