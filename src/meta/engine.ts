@@ -162,6 +162,7 @@ class RedisMeta implements MetaStore {
     }
     this.#session.onEnded = () => {
       this.#locks.ended()
+      this.#openers.ended()
       this.#listener({ kind: 'locksLost' })
     }
     this.#session.onDead = () => this.#reopen()
@@ -235,11 +236,14 @@ class RedisMeta implements MetaStore {
 
   /** After another client ended our session: what is open here is registered anew. What has no name any more is gone. */
   async #reopen(): Promise<void> {
-    await each([...this.#openers.inos], (ino) =>
-      this.#files.register(ino).catch((error: unknown) => {
+    await each([...this.#openers.inos], async (ino) => {
+      try {
+        await this.#files.register(ino)
+        this.#openers.registered(ino)
+      } catch (error) {
         this.#log.warn({ ino, error: messageOf(error) }, 'an open file was lost with the session')
-      }),
-    )
+      }
+    })
   }
 
   lookup(parent: number, name: Buffer): Promise<Attr> {

@@ -41,10 +41,14 @@ export class Openers {
   /** `register` runs the script that makes this session an opener. */
   async open<T>(ino: number, register: () => Promise<T>): Promise<T> {
     this.#count(ino, 1)
+    const { session } = this.#core
+    const { id } = session
     try {
       while (this.#sending?.inos.has(ino) === true) await this.#sending.done
       const reply = await register()
-      this.#isRegistered(ino)
+      // The session in which it was opened may be over by now.
+      if (session.id === id) this.#isRegistered(ino)
+      else this.#owe(ino)
       return reply
     } catch (error) {
       this.close(ino)
@@ -75,6 +79,19 @@ export class Openers {
     this.#closing.add(ino)
     if (this.#closing.size >= BATCH_MAX) void this.flush()
     else this.#timer ??= setTimeout(() => void this.flush(), FLUSH_DELAY_MS)
+  }
+
+  /** The session is over: it stands in no list any more. What is open is owed by the next. */
+  ended(): void {
+    this.#registered.clear()
+    this.#closing.clear()
+    for (const ino of this.#counts.keys()) this.#owe(ino)
+  }
+
+  /** The session has been made its opener beside the above. */
+  registered(ino: number): void {
+    if (this.#counts.has(ino)) this.#isRegistered(ino)
+    else this.#closing.add(ino)
   }
 
   #count(ino: number, by: number): void {

@@ -1,0 +1,71 @@
+/** Which files a session has open, over the end of the session: nothing but the requests that are sent. */
+import t, { type Test } from 'tap'
+import { systemClock } from '../../../src/base/clock.js'
+import { silentLog } from '../../../src/base/log.js'
+import type { Core } from '../../../src/meta/core.js'
+import { Openers } from '../../../src/meta/openers.js'
+import { Reply } from '../../../src/meta/reply.js'
+
+interface Sent {
+  readonly openers: Openers
+  readonly sent: unknown[][]
+  /** Another session from now on; what was begun goes on. */
+  readonly replace: () => void
+}
+
+function openers(t: Test): Sent {
+  const sent: unknown[][] = []
+  const session = { id: 1 }
+  const change: Core['change'] = (script, _p, _keys, args) => {
+    sent.push([script.name, session.id, ...args])
+    return Promise.resolve(new Reply([0]))
+  }
+  const parts: Partial<Core> = { change }
+  const core = Object.assign(parts, {
+    session,
+    keys: { home: () => 0 },
+    options: { clock: systemClock, log: silentLog },
+  }) as unknown as Core
+  const made = new Openers(core)
+  t.teardown(() => made.stop())
+  return { openers: made, sent, replace: () => (session.id += 1) }
+}
+
+const registers = (): Promise<void> => Promise.resolve()
+
+t.test('what is opened without asking in a new session is registered, whatever the old one had told', async (t) => {
+  const { openers: all, sent, replace } = openers(t)
+  await all.open(7, registers)
+  all.close(7)
+  all.ended()
+  replace()
+  all.openHeld(7)
+  await all.pay(0, 99)
+  t.same(sent, [['register', 2, 99, 7]])
+})
+
+t.test(
+  'what stays open over the end of a session is registered with the next, also if nobody does it at once',
+  async (t) => {
+    const { openers: all, sent, replace } = openers(t)
+    await all.open(7, registers)
+    await all.open(8, registers)
+    all.ended()
+    replace()
+    all.registered(8)
+    await all.pay(0, 99)
+    t.same(sent, [['register', 2, 99, 7]])
+  },
+)
+
+t.test('an opening that was answered in a session that is over counts for nothing', async (t) => {
+  const { openers: all, sent, replace } = openers(t)
+  let answer: () => void = () => undefined
+  const opening = all.open(7, () => new Promise<void>((resolve) => (answer = resolve)))
+  all.ended()
+  replace()
+  answer()
+  await opening
+  await all.pay(0, 99)
+  t.same(sent, [['register', 2, 99, 7]])
+})
