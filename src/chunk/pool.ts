@@ -33,6 +33,7 @@ export interface PoolOptions {
 
 export class WorkerPool {
   readonly #threads: number
+  readonly #running = new Set<Promise<unknown>>()
   #piscina: Piscina<unknown, unknown> | null = null
   #closed = false
 
@@ -48,13 +49,19 @@ export class WorkerPool {
   ): Promise<Output> {
     if (this.#closed) throw new RingfsError('CANCELLED', 'the worker pool is closed')
     this.#piscina ??= this.#start()
-    const outcome = await this.#piscina.run(input, {
+    const running = this.#piscina.run(input, {
       filename: FILES[job.file],
       name: job.name,
       transferList: [...transfer],
     })
-    invariant(isOutcome<Output>(outcome), 'a worker answers an outcome')
-    return unwrap(outcome)
+    this.#running.add(running)
+    try {
+      const outcome = await running
+      invariant(isOutcome<Output>(outcome), 'a worker answers an outcome')
+      return unwrap(outcome)
+    } finally {
+      this.#running.delete(running)
+    }
   }
 
   #start(): Piscina<unknown, unknown> {
@@ -68,11 +75,15 @@ export class WorkerPool {
     })
   }
 
-  /** Running jobs finish; later ones are refused. Idempotent. */
+  /**
+   * Running jobs finish; later ones are refused. Idempotent. They are waited for here: Piscina's close() counts a worker that
+   * ends two jobs as two, ends the other ones in the middle of theirs, and then throws about the answers it did not expect.
+   */
   async close(): Promise<void> {
     this.#closed = true
+    while (this.#running.size > 0) await Promise.allSettled(this.#running)
     const piscina = this.#piscina
     this.#piscina = null
-    if (piscina !== null) await piscina.close()
+    if (piscina !== null) await piscina.destroy()
   }
 }

@@ -161,7 +161,10 @@ export interface TestCluster {
 export async function startCluster(t: Test, count: number, network?: Network): Promise<TestCluster> {
   const folder = temporaryFolder(t)
   const address = network?.address ?? '127.0.0.1'
-  const redis = await startRedis(t, { config: [`bind 127.0.0.1 ${address}`, `cluster-announce-ip ${address}`] })
+  const redis = await startRedis(t, {
+    // Redis does not start with one address twice.
+    config: network === undefined ? [] : [`bind 127.0.0.1 ${address}`, `cluster-announce-ip ${address}`],
+  })
   const local = redis.url(VOLUME)
   const url = { ...local, hosts: local.hosts.map((host) => ({ ...host, host: address })) }
   const store = await connectRedis(url, { log: silentLog })

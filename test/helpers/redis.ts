@@ -2,6 +2,7 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
+import { existsSync, readFileSync } from 'node:fs'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -171,7 +172,10 @@ class Servers implements TestRedis {
     server.watchdog = watch(child)
     let failure: Error | undefined
     child.on('error', (error) => (failure = error))
-    child.on('exit', () => (failure ??= new Error(`redis-server on port ${server.port} ended at once`)))
+    const log = join(this.#folder, `redis-${server.port}.log`)
+    child.on('exit', () => {
+      failure ??= new Error(`redis-server on port ${server.port} ended at once: ${lastLinesOf(log)}`)
+    })
     const index = this.#servers.indexOf(server)
     await this.#until(`redis-server on port ${server.port} answers`, async () => {
       if (failure !== undefined) throw new StartError(failure.message, { cause: failure })
@@ -287,6 +291,10 @@ class Servers implements TestRedis {
     await Promise.all(this.#servers.map(end))
     await rm(this.#folder, { recursive: true, force: true })
   }
+}
+
+function lastLinesOf(log: string): string {
+  return existsSync(log) ? readFileSync(log, 'utf8').trimEnd().split('\n').slice(-3).join('; ') : 'it wrote no log'
 }
 
 /** Kills the server when this process ends in whatever way: its end of the pipe is closed then. */

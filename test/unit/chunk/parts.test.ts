@@ -214,6 +214,18 @@ t.test('a closed pool refuses, and closing again does nothing', async (t) => {
   t.equal(await failureOf(pool.run({ file: 'hash', name: 'hash' }, { pieces: [] })), 'CANCELLED')
 })
 
+t.test('a pool that closes lets all its jobs finish, waiting ones and long ones', async (t) => {
+  for (let round = 0; round < 5; round++) {
+    const pool = new WorkerPool({ threads: 2 })
+    const long = new Uint8Array(new SharedArrayBuffer(CHUNK_MAX_BYTES))
+    const sizes = [CHUNK_MAX_BYTES, 1, 1, CHUNK_MAX_BYTES, 1, 1, CHUNK_MAX_BYTES, 1]
+    const jobs = sizes.map((size) => pool.run({ file: 'hash', name: 'hash' }, { pieces: [long.subarray(0, size)] }))
+    const ended = Promise.allSettled(jobs)
+    await pool.close()
+    t.strictSame(new Set((await ended).map(({ status }) => status)), new Set(['fulfilled']))
+  }
+})
+
 t.test('who is asked in which order', async (t) => {
   const states: Record<string, NodeState> = {
     a: 'up',
