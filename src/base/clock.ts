@@ -12,6 +12,16 @@ export interface Clock {
   /** Milliseconds that never go back, for deadlines and leases. */
   monotonicMs(): number
   sleep(ms: number): Promise<void>
+  /** Calls `work` once, unless the timer is closed before. */
+  after(ms: number, work: () => void): Timer
+}
+
+/** As a NodeJS.Timeout has it. */
+export interface Timer {
+  /** Idempotent. */
+  close(): unknown
+  /** The process need not go on for it. */
+  unref(): unknown
 }
 
 const NS_PER_SEC = 1_000_000_000n
@@ -34,6 +44,10 @@ class SystemClock implements Clock {
 
   sleep(ms: number): Promise<void> {
     return new Promise((resolve) => setTimeout(resolve, ms))
+  }
+
+  after(ms: number, work: () => void): Timer {
+    return setTimeout(work, ms)
   }
 }
 

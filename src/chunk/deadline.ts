@@ -1,6 +1,9 @@
 /** Waiting no longer than allowed, without leaving timers behind. */
 import { Cancellation, type CancelSignal } from '../base/cancel.js'
+import { systemClock, type Clock, type Timer } from '../base/clock.js'
 import { RingfsError, messageOf } from '../base/errors.js'
+
+type Timers = Pick<Clock, 'after'>
 
 /**
  * Runs `work` with a signal that is aborted when the time is over or `outer` is aborted.
@@ -12,11 +15,12 @@ export function withDeadline<T>(
   work: (signal: CancelSignal) => Promise<T>,
   what: string,
   outer?: CancelSignal,
+  clock: Timers = systemClock,
 ): Promise<T> {
   return new Promise((resolve, reject) => {
     const cancellation = new Cancellation()
     const end = (): void => {
-      clearTimeout(timer)
+      timer.close()
       outer?.removeEventListener('abort', cancel)
     }
     const giveUp = (reason: RingfsError): void => {
@@ -26,7 +30,7 @@ export function withDeadline<T>(
     }
     const cancel = (): void => giveUp(new RingfsError('CANCELLED', `${what}: cancelled`))
     const expire = (): void => giveUp(new RingfsError('DEADLINE', `${what}: no answer in ${Math.round(deadlineMs)} ms`))
-    const timer = setTimeout(expire, Math.max(0, deadlineMs))
+    const timer = clock.after(Math.max(0, deadlineMs), expire)
     if (outer?.aborted === true) cancel()
     else outer?.addEventListener('abort', cancel, { once: true })
     begun(work, cancellation).then(
@@ -53,11 +57,12 @@ export async function lentWithDeadline<T extends { readonly release: () => void 
   work: (signal: CancelSignal) => Promise<T>,
   what: string,
   outer?: CancelSignal,
+  clock: Timers = systemClock,
 ): Promise<T> {
   let late: Promise<T> | undefined
   const begin = (signal: CancelSignal): Promise<T> => (late = work(signal))
   try {
-    return await withDeadline(deadlineMs, begin, what, outer)
+    return await withDeadline(deadlineMs, begin, what, outer, clock)
   } catch (error) {
     late?.then(
       ({ release }) => release(),
@@ -68,17 +73,17 @@ export async function lentWithDeadline<T extends { readonly release: () => void 
 }
 
 /** Resolves when `done` settles or the time is over, whatever comes first; never rejects. */
-export async function settledWithin(done: Promise<unknown>, ms: number): Promise<void> {
-  let timer: NodeJS.Timeout | undefined
+export async function settledWithin(done: Promise<unknown>, ms: number, clock: Timers = systemClock): Promise<void> {
+  let timer: Timer | undefined
   const over = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, ms)
+    timer = clock.after(ms, resolve)
   })
   const quiet = done.then(
     () => undefined,
     () => undefined,
   )
   await Promise.race([quiet, over])
-  clearTimeout(timer)
+  timer?.close()
 }
 
 /** Opens once; waiting for it costs no timer. */

@@ -2,7 +2,7 @@
  * How far the clock of this machine is from that of Redis, which all machines share: measured with every look at the
  * membership, as NTP does (RFC 5905, section 8): the answer was made somewhere between asking and hearing.
  */
-import type { Clock, TimeSpec } from '../base/clock.js'
+import type { Clock, TimeSpec, Timer } from '../base/clock.js'
 
 const SAMPLES = 8
 /** A clock that differs by less is left alone: file times would jump for nothing. */
@@ -67,6 +67,10 @@ export class SharedClock implements Clock {
 
   sleep(ms: number): Promise<void> {
     return this.#base.sleep(ms)
+  }
+
+  after(ms: number, work: () => void): Timer {
+    return this.#base.after(ms, work)
   }
 }
 

@@ -18,7 +18,7 @@
  * holder has left or was silent for suspectMs; the holder learns it from its next heartbeat, and must stop.
  */
 import { randomUUID } from 'node:crypto'
-import { systemClock, type Clock } from '../base/clock.js'
+import { systemClock, type Clock, type Timer } from '../base/clock.js'
 import { RingfsError, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { ClockOffset, wallMs } from './clock-offset.js'
@@ -64,6 +64,8 @@ export interface RegisterOptions {
   readonly clock?: Clock
   /** Default 1,000: four heartbeats before anyone grows suspicious. */
   readonly beatIntervalMs?: number
+  /** Names this start of the process. Default: a uuid. */
+  readonly newIncarnation?: () => string
   /** This process no longer holds its identity, and must stop serving. Called once, after which nothing beats any more. */
   readonly onLost: (error: RingfsError) => void
 }
@@ -103,19 +105,20 @@ function checkIdentity({ zone, weight }: NodeIdentity): void {
 }
 
 class NodeRegistration implements Registration {
-  readonly incarnation = randomUUID()
+  readonly incarnation: string
   readonly #store: RedisStore
   readonly #options: RegisterOptions
   readonly #keys: ClusterKeys
   readonly #clock: Clock
   readonly #intervalMs: number
   readonly #offset = new ClockOffset()
-  #timer: NodeJS.Timeout | undefined
+  #timer: Timer | undefined
   #isOver = false
 
   constructor(store: RedisStore, options: RegisterOptions) {
     this.#store = store
     this.#options = options
+    this.incarnation = (options.newIncarnation ?? randomUUID)()
     this.#keys = new ClusterKeys(options.volume)
     this.#clock = options.clock ?? systemClock
     this.#intervalMs = options.beatIntervalMs ?? BEAT_INTERVAL_MS
@@ -182,7 +185,7 @@ class NodeRegistration implements Registration {
 
   #schedule(): void {
     if (this.#isOver) return
-    this.#timer = setTimeout(() => {
+    this.#timer = this.#clock.after(this.#intervalMs, () => {
       this.beat()
         .catch((error: unknown) => {
           // An identity that another took while we came back from 'unknown' is lost as well.
@@ -190,7 +193,8 @@ class NodeRegistration implements Registration {
           else this.#options.log.warn({ err: messageOf(error) }, 'heartbeat failed')
         })
         .finally(() => this.#schedule())
-    }, this.#intervalMs).unref()
+    })
+    this.#timer.unref()
   }
 
   #lose(error: RingfsError): void {
@@ -201,7 +205,7 @@ class NodeRegistration implements Registration {
 
   #end(): void {
     this.#isOver = true
-    clearTimeout(this.#timer)
+    this.#timer?.close()
   }
 
   async leave(): Promise<void> {

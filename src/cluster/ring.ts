@@ -38,8 +38,19 @@ export function chunkPosition(chunkId: number): number {
   return mix((chunkId >>> 0) ^ mix(high ^ 0x9e3779b9))
 }
 
+/** Rings of the last few sets of members: a change that is taken back, and several followers in one process, cost nothing. */
+const RINGS_KEPT = 4
+const rings = new Map<string, RingContract>()
+
 export function buildRing(members: readonly RingMember[]): RingContract {
-  return new Ring(members)
+  const key = JSON.stringify(members.map(({ id, weight, zone }) => [id, weight, zone]))
+  const known = rings.get(key)
+  if (known !== undefined) return known
+  const ring = new Ring(members)
+  const [oldest] = rings.keys()
+  if (rings.size >= RINGS_KEPT && oldest !== undefined) rings.delete(oldest)
+  rings.set(key, ring)
+  return ring
 }
 
 interface Token {
@@ -50,11 +61,23 @@ interface Token {
 }
 
 function tokensOf(id: string, member: number, count: number): Token[] {
-  return Array.from({ length: count }, (_, index) => ({
-    position: createHash('sha256').update(`${id}#${index}`).digest().readUInt32BE(0),
-    id,
-    member,
-  }))
+  return Array.from(positionsOf(id, count), (position) => ({ position, id, member }))
+}
+
+/** Of the nodes that were placed last: each change of the members places all of them anew. */
+const POSITIONS_KEPT = 1024
+const positions = new Map<string, Uint32Array>()
+
+/** Where the node's tokens stand: the first `count` of a row that is the same for ever. */
+function positionsOf(id: string, count: number): Uint32Array {
+  const known = positions.get(id)
+  if (known !== undefined && known.length >= count) return known.subarray(0, count)
+  const fresh = Uint32Array.from({ length: count }, (_, index) =>
+    createHash('sha256').update(`${id}#${index}`).digest().readUInt32BE(0),
+  )
+  if (positions.size >= POSITIONS_KEPT) positions.clear()
+  positions.set(id, fresh)
+  return fresh
 }
 
 export function tokenCount(weight: number): number {

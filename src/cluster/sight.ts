@@ -5,7 +5,7 @@
  *
  *   seen --two failures in a row--> unreachable --an answer--> seen
  */
-import type { Clock } from '../base/clock.js'
+import type { Clock, Timer } from '../base/clock.js'
 import { messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import type { ClusterView, Member, Unreachable } from './contract.js'
@@ -38,7 +38,7 @@ export class Sight {
   readonly #options: SightOptions
   readonly #troubles = new Map<string, Trouble>()
   #next = 0
-  #timer: NodeJS.Timeout | undefined
+  #timer: Timer | undefined
   #isClosed = false
 
   constructor(options: SightOptions) {
@@ -47,18 +47,16 @@ export class Sight {
 
   start(): void {
     if (this.#isClosed) return
-    const { intervalMs = INTERVAL_MS, random = Math.random } = this.#options
-    this.#timer = setTimeout(
-      () => {
-        void this.look().finally(() => this.start())
-      },
-      intervalMs * (0.75 + random() / 2),
-    ).unref()
+    const { intervalMs = INTERVAL_MS, random = Math.random, clock } = this.#options
+    this.#timer = clock.after(intervalMs * (0.75 + random() / 2), () => {
+      void this.look().finally(() => this.start())
+    })
+    this.#timer.unref()
   }
 
   close(): void {
     this.#isClosed = true
-    clearTimeout(this.#timer)
+    this.#timer?.close()
   }
 
   /** One round. Never rejects. */

@@ -2,7 +2,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import { RingfsError, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
-import { systemClock, type Clock } from '../base/clock.js'
+import { systemClock, type Clock, type Timer } from '../base/clock.js'
 import { ClockOffset, wallMs } from './clock-offset.js'
 import type {
   ClusterSettings,
@@ -157,7 +157,7 @@ class Watcher implements ClusterWatcher {
   readonly clockOffset = new ClockOffset()
   readonly #clock: Clock
   #current: CurrentRing
-  #timer: NodeJS.Timeout | undefined
+  #timer: Timer | undefined
   #fetching: Promise<ClusterView> | undefined
   #following: Promise<ClusterView> | undefined
   #isClosed = false
@@ -171,13 +171,14 @@ class Watcher implements ClusterWatcher {
   }
 
   start(): void {
-    this.#timer = setTimeout(() => {
+    this.#timer = this.#clock.after(this.#options.intervalMs ?? INTERVAL_MS, () => {
       this.refresh()
         .catch((error: unknown) => this.#options.log.warn({ err: messageOf(error) }, 'membership not refreshed'))
         .finally(() => {
           if (!this.#isClosed) this.start()
         })
-    }, this.#options.intervalMs ?? INTERVAL_MS).unref()
+    })
+    this.#timer.unref()
   }
 
   current(): CurrentRing {
@@ -232,7 +233,7 @@ class Watcher implements ClusterWatcher {
 
   close(): void {
     this.#isClosed = true
-    clearTimeout(this.#timer)
+    this.#timer?.close()
     this.#listeners.clear()
   }
 }

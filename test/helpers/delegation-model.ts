@@ -74,6 +74,7 @@ export class DelegationWorld {
       now: () => ({ sec: Math.floor(this.#nowMs / 1_000), nsec: (this.#nowMs % 1_000) * 1e6 }),
       monotonicMs: () => this.#nowMs,
       sleep: () => new Promise(() => undefined),
+      after: () => ({ close: () => undefined, unref: () => undefined }),
     }
   }
 

@@ -1,6 +1,6 @@
 /** A clock that stands until it is told how much time passes. */
 import { setImmediate as turn } from 'node:timers/promises'
-import type { Clock, TimeSpec } from '../../src/base/clock.js'
+import type { Clock, TimeSpec, Timer } from '../../src/base/clock.js'
 
 export class ManualClock implements Clock {
   #nowMs = 0
@@ -19,6 +19,14 @@ export class ManualClock implements Clock {
 
   sleep(ms: number): Promise<void> {
     return new Promise((wake) => this.#sleepers.push({ atMs: this.#nowMs + ms, wake }))
+  }
+
+  after(ms: number, work: () => void): Timer {
+    let isClosed = false
+    void this.sleep(ms).then(() => {
+      if (!isClosed) work()
+    })
+    return { close: () => (isClosed = true), unref: () => undefined }
   }
 
   /** Wakes who has slept enough, in order, and lets them run. */

@@ -1,6 +1,6 @@
 /** A clock that runs as fast as it is asked to: a sleep takes one turn of the event loop and moves the time. */
 import { setImmediate as turn } from 'node:timers/promises'
-import type { Clock, TimeSpec } from '../../src/base/clock.js'
+import type { Clock, TimeSpec, Timer } from '../../src/base/clock.js'
 
 export class FastClock implements Clock {
   #nowMs = 0
@@ -19,5 +19,10 @@ export class FastClock implements Clock {
   async sleep(ms: number): Promise<void> {
     await turn()
     this.#nowMs += ms
+  }
+
+  /** In real time: deadlines pass only when something hangs. */
+  after(ms: number, work: () => void): Timer {
+    return setTimeout(work, ms)
   }
 }

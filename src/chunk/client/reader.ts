@@ -5,6 +5,7 @@
  * Nodes, disks and wires are not trusted with that.
  */
 import { Cancellation, type CancelSignal } from '../../base/cancel.js'
+import type { Timer } from '../../base/clock.js'
 import { RingfsError, hasCode, messageOf } from '../../base/errors.js'
 import { HASH_BYTES, HASH_INLINE_MAX_BYTES, LEAF_BYTES } from '../../base/limits.js'
 import type { ChunkReadOptions, ChunkRef, GetReply, GetRequest, LentBytes } from '../contract.js'
@@ -145,15 +146,15 @@ export class ChunkRead {
       let next = 0
       let running = 0
       let hedgeMs = this.#parts.hedge.hedgeMs(this.#lengthBytes)
-      let timer: NodeJS.Timeout | undefined
+      let timer: Timer | undefined
       const finish = (data: LentBytes | null): void => {
-        clearTimeout(timer)
+        timer?.close()
         stop.cancel()
         resolve(data)
       }
       const startMs = this.#parts.clock.monotonicMs()
       const watch = (): void => {
-        timer = setTimeout(overdue, hedgeMs)
+        timer = this.#parts.clock.after(hedgeMs, overdue)
         hedgeMs *= 2
       }
       const overdue = (): void => {
@@ -166,7 +167,7 @@ export class ChunkRead {
         launch()
       }
       const launch = (): void => {
-        clearTimeout(timer)
+        timer?.close()
         const candidate = order[next++]
         if (candidate === undefined || this.#leftMs() <= 0) {
           if (running === 0) finish(null)
@@ -201,6 +202,7 @@ export class ChunkRead {
         (signal) => node(candidate.id).get(request, { deadlineMs, signal }),
         `get of chunk ${request.id} from node ${candidate.id}`,
         stop,
+        clock,
       )
       const tookMs = clock.monotonicMs() - startMs
       health.succeeded(candidate.id, tookMs)
@@ -268,12 +270,14 @@ export class ChunkRead {
   }
 
   #report(nodeId: string): void {
-    const { node, volume, log } = this.#parts
+    const { node, volume, log, clock } = this.#parts
     const { id } = this.#ref
     const work = withDeadline(
       REPORT_DEADLINE_MS,
       (signal) => node(nodeId).reportBad(volume, id, { deadlineMs: REPORT_DEADLINE_MS, signal }),
       `report of chunk ${id} to node ${nodeId}`,
+      undefined,
+      clock,
     )
     work.catch((error: unknown) => {
       log.warn({ chunk: id, node: nodeId, err: messageOf(error) }, 'bad chunk copy could not be reported')

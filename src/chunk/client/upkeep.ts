@@ -86,6 +86,8 @@ export class ChunkSync {
         deadlineMs,
         (signal) => this.#parts.node(node).sync(volume, ids, { deadlineMs, signal }),
         `sync on node ${node}`,
+        undefined,
+        this.#parts.clock,
       )
       const absent = new Set(missing)
       for (const id of ids) (absent.has(id) ? this.#lacking : this.#confirmed).get(id)?.add(node)
@@ -119,6 +121,8 @@ export class ChunkSync {
           deadlineMs,
           (signal) => this.#parts.node(node).reportBad(volume, id, { deadlineMs, signal }),
           `repair of chunk ${id} on node ${node}`,
+          undefined,
+          this.#parts.clock,
         )
         orders.push(
           work.catch((error: unknown) => log.debug({ chunk: id, node, err: messageOf(error) }, 'not repaired')),
@@ -163,6 +167,8 @@ async function removeNow(parts: ClientParts, node: string, ids: readonly number[
       REMOVE_DEADLINE_MS,
       (signal) => parts.node(node).remove(parts.volume, ids, { deadlineMs: REMOVE_DEADLINE_MS, signal }),
       `remove on node ${node}`,
+      undefined,
+      parts.clock,
     )
     return true
   } catch (error) {

@@ -79,10 +79,10 @@ export class ChunkWrite {
   /** A node that took the chunk knows a newer ring, by which it may have walked already: so its owners are ours to tell. */
   async #today(candidates: readonly Candidate[]): Promise<readonly Candidate[]> {
     if (this.#newestEpoch <= this.#epoch) return candidates
-    const { placement, log } = this.#parts
+    const { placement, log, clock } = this.#parts
     try {
       const leftMs = Math.max(QUEUE_MIN_MS, this.#leftMs())
-      await withDeadline(leftMs, async () => await placement.refresh?.(), 'membership')
+      await withDeadline(leftMs, async () => await placement.refresh?.(), 'membership', undefined, clock)
     } catch (error) {
       // The comparison of everything with everything, hours later, finds it.
       log.warn({ err: messageOf(error) }, 'a newer ring is known to others, and cannot be had')
@@ -149,7 +149,7 @@ export class ChunkWrite {
     })
     note()
     await enough.opened
-    if (pending.size > 0) await settledWithin(Promise.all(attempts), this.#graceMs(pending))
+    if (pending.size > 0) await settledWithin(Promise.all(attempts), this.#graceMs(pending), this.#parts.clock)
     // Who has not confirmed by now is queued. The data may change after that: a node that still receives them finds that they
     // do not match their hashes.
     stop.cancel()
@@ -186,6 +186,7 @@ export class ChunkWrite {
         (signal) => node(nodeId).put(request, this.#chunk.data, { deadlineMs, signal }),
         `put of chunk ${request.id} to node ${nodeId}`,
         stop,
+        clock,
       )
       health.succeeded(nodeId, clock.monotonicMs() - startMs)
       this.#note(reply)
@@ -260,10 +261,11 @@ export class ChunkWrite {
   async #queueTheRest(candidates: readonly Candidate[]): Promise<void> {
     const lacking = candidates.filter(({ id, owner }) => owner && !this.#stored.has(id) && !this.#queued.has(id))
     const { id, root } = this.#chunk
+    const { enqueue, clock } = this.#parts
     const task = { kind: 'copy', chunk: id, root, sources: [...this.#stored] } as const
     for (const owner of lacking) {
       const leftMs = Math.max(QUEUE_MIN_MS, this.#leftMs())
-      await withDeadline(leftMs, () => this.#parts.enqueue(owner.id, [task]), 'replication queue')
+      await withDeadline(leftMs, () => enqueue(owner.id, [task]), 'replication queue', undefined, clock)
     }
   }
 }

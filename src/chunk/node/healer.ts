@@ -263,12 +263,14 @@ export class Healer {
 
   /** null: no answer. */
   async #ask(node: string, ids: readonly number[], verify: boolean): Promise<ReadonlySet<number> | null> {
-    const { volume, peer, log } = this.#options
+    const { volume, peer, log, clock } = this.#options
     try {
       const missing = await withDeadline(
         ASK_DEADLINE_MS,
         (signal) => peer(node).lacks({ volume, ids, verify }, { deadlineMs: ASK_DEADLINE_MS, signal }),
         `asking node ${node} what it lacks`,
+        undefined,
+        clock,
       )
       return new Set(missing)
     } catch (error) {

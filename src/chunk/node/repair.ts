@@ -102,13 +102,15 @@ export class Repairer {
   }
 
   async #copyFrom(source: string, id: number, root: Buffer | null): Promise<void> {
-    const { peer, volume, pace } = this.#options
+    const { peer, volume, pace, clock } = this.#options
     await pace?.ready()
     const request = { volume, id, offset: 0, lengthBytes: CHUNK_MAX_BYTES, withOrigin: true }
     const reply = await lentWithDeadline(
       FETCH_DEADLINE_MS,
       (signal) => peer(source).get(request, { deadlineMs: FETCH_DEADLINE_MS, signal }),
       `get of chunk ${id} from node ${source}`,
+      undefined,
+      clock,
     )
     try {
       await this.#store(reply, source, id, root)

@@ -155,7 +155,7 @@ export class ChunkService implements ChunkNodeApi {
     if (failure === null) stored.add(nodeId)
     note()
     await enough.opened
-    await settledWithin(Promise.all(passedOn), this.#graceMs(pending))
+    await settledWithin(Promise.all(passedOn), this.#graceMs(pending), this.#options.clock)
     // Whoever has not confirmed by now gets it through the queue. The data may change after the reply: a peer that still
     // receives it finds that it does not match its hashes, and stores nothing.
     options.signal?.removeEventListener('abort', cancel)
@@ -192,6 +192,7 @@ export class ChunkService implements ChunkNodeApi {
         (signal) => this.#options.peer(peerId).put(single, data, { deadlineMs, signal }),
         `put of chunk ${request.id} to node ${peerId}`,
         stop,
+        this.#options.clock,
       )
       this.#health.succeeded(peerId, this.#options.clock.monotonicMs() - startMs)
       return reply.epoch ?? 0
@@ -218,11 +219,12 @@ export class ChunkService implements ChunkNodeApi {
   ): Promise<string[]> {
     const task = { kind: 'copy', chunk: request.id, root: request.root, sources } as const
     const queued: string[] = []
-    const { enqueue, log } = this.#options
+    const { enqueue, log, clock } = this.#options
     await Promise.all(
       [...lacking].map(async (id) => {
         try {
-          await withDeadline(Math.min(ENQUEUE_MAX_MS, maxMs), () => enqueue(id, [task]), 'replication queue')
+          const timeMs = Math.min(ENQUEUE_MAX_MS, maxMs)
+          await withDeadline(timeMs, () => enqueue(id, [task]), 'replication queue', undefined, clock)
           queued.push(id)
         } catch (error) {
           log.warn({ chunk: request.id, node: id, err: messageOf(error) }, 'replication queue not reached')

@@ -3,7 +3,8 @@ import type { Clock } from '../../../src/base/clock.js'
 import { ClockOffset, SharedClock } from '../../../src/cluster/clock-offset.js'
 
 function clockAt(sec: number, nsec: number): Clock {
-  return { now: () => ({ sec, nsec }), monotonicMs: () => 0, sleep: () => Promise.resolve() }
+  const times = { now: () => ({ sec, nsec }), monotonicMs: () => 0 }
+  return { ...times, sleep: () => Promise.resolve(), after: (ms, work) => setTimeout(work, ms) }
 }
 
 t.test('the offset is that of the quickest answer', (t) => {

@@ -3,6 +3,7 @@ import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import t from 'tap'
+import type { Clock } from '../../../src/base/clock.js'
 import { PosixError } from '../../../src/base/errno.js'
 import { RingfsError } from '../../../src/base/errors.js'
 import { MIB } from '../../../src/base/limits.js'
@@ -428,7 +429,10 @@ t.test('a peer that takes no data is given up, and a call that gives up before l
 t.test('nobody there: NODE_UNREACHABLE, at once while backing off, and again tried after it', async (t) => {
   let nowMs = 0
   let dials = 0
-  const clock = { now: () => ({ sec: 0, nsec: 0 }), monotonicMs: () => nowMs, sleep: async () => undefined }
+  const clock: Clock = {
+    ...{ now: () => ({ sec: 0, nsec: 0 }), monotonicMs: () => nowMs, sleep: async () => undefined },
+    after: (ms, work) => setTimeout(work, ms),
+  }
   const { call } = channelTo(t, '127.0.0.1:9', {
     clock,
     random: () => 0.5,

@@ -20,7 +20,12 @@ const O_WRONLY = 1
 const O_NOATIME = 0o1000000
 /** The store's time stands still, long before the reader's. */
 const STORED: TimeSpec = { sec: 1_600_000_000, nsec: 5 }
-const storeClock: Clock = { now: () => STORED, monotonicMs: () => 0, sleep: () => Promise.resolve() }
+const storeClock: Clock = {
+  now: () => STORED,
+  monotonicMs: () => 0,
+  sleep: () => Promise.resolve(),
+  after: (ms, work) => setTimeout(work, ms),
+}
 const OLD: TimeSpec = { sec: 1, nsec: 2 }
 
 interface Ground extends Fixture {
