@@ -13,6 +13,7 @@ import { mountCommand } from './mount.js'
 import { nodeCommand } from './node.js'
 import { openVfs } from './open-vfs.js'
 import { rebalanceCommand } from './rebalance.js'
+import { redisClusterCommand } from './redis-cluster.js'
 import { restoreCommand } from './restore.js'
 import { scrubCommand } from './scrub.js'
 import { statsCommand } from './stats/index.js'
@@ -25,7 +26,7 @@ import { upCommand } from './up.js'
 const COMMANDS = [
   ...[upCommand, downCommand, formatCommand, nodeCommand, mountCommand, umountCommand, statusCommand],
   ...[statsCommand, benchCommand, keyCommand, installMountHelperCommand, systemdCommand],
-  ...[scrubCommand, fsckCommand, backupCommand, restoreCommand, rebalanceCommand],
+  ...[scrubCommand, fsckCommand, backupCommand, restoreCommand, rebalanceCommand, redisClusterCommand],
 ]
 
 const EXAMPLES = `

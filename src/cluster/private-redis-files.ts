@@ -1,7 +1,8 @@
 /**
  * What a private redis-server keeps in its folder (mode 0700):
  *
- *   ringfs-redis.json   port and password, mode 0600: written once, again only when the port was taken
+ *   ringfs-redis.json   port and password, mode 0600: written once, again only when the port was taken; for a server of a
+ *                       cluster its bus port and timeout, too, and then neither port ever changes: the others know it by them
  *   redis.conf          mode 0600, written from the above before each start
  *   redis.sock          what processes of this user on this machine connect to (socketPath)
  *   redis.pid redis.log nodes.conf appendonlydir/    Redis's own
@@ -10,12 +11,21 @@ import { randomBytes } from 'node:crypto'
 import { chmod, mkdir, open, readFile, realpath, rename } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
+import { z } from 'zod'
 import { RingfsError, messageOf } from '../base/errors.js'
 
 export interface RedisFiles {
   readonly folder: string
   readonly port: number
   readonly password: string
+  /** It is one of several that make up a Redis Cluster. */
+  readonly member?: ClusterMember
+}
+
+export interface ClusterMember {
+  readonly busPort: number
+  /** cluster-node-timeout: so long a server may be silent before the others take it for failed. */
+  readonly nodeTimeoutMs: number
 }
 
 const STATE_FILE = 'ringfs-redis.json'
@@ -31,17 +41,27 @@ const PORT_MIN = 20_000
 const PORT_MAX = 32_000
 const PORT_ATTEMPTS = 100
 
-/** The folder with its state, made if they do not exist. Errors: USAGE for a state file that is not ours. */
-export async function openFiles(path: string, random: () => number): Promise<RedisFiles> {
+/** What a server is to be, where others depend on it. */
+export type FixedServer = Required<Omit<RedisFiles, 'folder'>>
+
+/**
+ * The folder with its state, made if they do not exist; `fixed`: as which server. Errors: USAGE for a state file that is not
+ * ours.
+ */
+export async function openFiles(path: string, random: () => number, fixed?: FixedServer): Promise<RedisFiles> {
   await mkdir(path, { recursive: true, mode: 0o700 })
   // Also one that was made by hand: the append-only file holds every name of the filesystem.
   await chmod(path, 0o700)
   const folder = await realpath(path)
   const found = await readFiles(folder)
-  if (found !== undefined) return found
-  const files = { folder, port: await freePort(random), password: randomBytes(24).toString('base64url') }
+  if (found !== undefined && fixed === undefined) return found
+  const files = { folder, ...(fixed ?? { port: await freePort(random), password: newPassword() }) }
   await writeFiles(files)
   return files
+}
+
+export function newPassword(): string {
+  return randomBytes(24).toString('base64url')
 }
 
 /** undefined: no private Redis was ever started here. */
@@ -56,26 +76,33 @@ export async function readFiles(path: string): Promise<RedisFiles | undefined> {
   return { folder: await realpath(path), ...parseState(text, join(path, STATE_FILE)) }
 }
 
-function parseState(text: string, file: string): { port: number; password: string } {
+const stateSchema = z.object({
+  port: z.int().positive(),
+  password: z.string().min(1),
+  member: z.object({ busPort: z.int().positive(), nodeTimeoutMs: z.int().positive() }).optional(),
+})
+
+function parseState(text: string, file: string): Omit<RedisFiles, 'folder'> {
   let state: unknown
   try {
     state = JSON.parse(text)
   } catch (error) {
     throw new RingfsError('USAGE', `${file} cannot be read: ${messageOf(error)}`)
   }
-  if (typeof state === 'object' && state !== null && 'port' in state && 'password' in state) {
-    const { port, password } = state
-    if (typeof port === 'number' && typeof password === 'string' && password !== '') return { port, password }
+  const { success, data } = stateSchema.safeParse(state)
+  if (success) {
+    const { port, password, member } = data
+    return { port, password, ...(member === undefined ? {} : { member }) }
   }
   throw new RingfsError('USAGE', `${file} lacks port or password; restore it: without the password nobody can connect`)
 }
 
-async function writeFiles({ folder, port, password }: RedisFiles): Promise<void> {
-  await writePrivate(join(folder, STATE_FILE), `${JSON.stringify({ port, password })}\n`)
+async function writeFiles({ folder, ...state }: RedisFiles): Promise<void> {
+  await writePrivate(join(folder, STATE_FILE), `${JSON.stringify(state)}\n`)
 }
 
 /** Never half written, never readable by others, not even for a moment. */
-async function writePrivate(path: string, text: string): Promise<void> {
+export async function writePrivate(path: string, text: string): Promise<void> {
   const temporary = `${path}.new`
   const file = await open(temporary, 'w', 0o600)
   try {
@@ -88,8 +115,16 @@ async function writePrivate(path: string, text: string): Promise<void> {
   await rename(temporary, path)
 }
 
-/** Writes redis.conf; with another port, written down too, when something else listens on ours. */
+/**
+ * Writes redis.conf; with another port, written down too, when something else listens on ours. Errors: LISTEN_FAILED, for one of
+ * a cluster, whose ports are known to the others.
+ */
 export async function prepareStart(files: RedisFiles, random: () => number): Promise<RedisFiles> {
+  if (files.member !== undefined) {
+    for (const port of [files.port, files.member.busPort]) if (!(await canListen(port))) throw taken(port)
+    await writePrivate(join(files.folder, CONFIG_FILE), configText(files, files.member.busPort))
+    return files
+  }
   const isFree = await canListen(files.port)
   const chosen = isFree ? files : { ...files, port: await freePort(random) }
   if (!isFree) await writeFiles(chosen)
@@ -98,13 +133,21 @@ export async function prepareStart(files: RedisFiles, random: () => number): Pro
   return chosen
 }
 
+function taken(port: number): RingfsError {
+  return new RingfsError(
+    'LISTEN_FAILED',
+    `port ${port} is taken by another process, and the other servers of the Redis Cluster know this one by it: ` +
+      'end that process (ss -ltnp shows it) and start again',
+  )
+}
+
 /** undefined: the folder's path is too long for one, and there is none. */
 export function socketPath(folder: string): string | undefined {
   const path = join(folder, SOCKET_FILE)
   return Buffer.byteLength(path) <= SOCKET_PATH_MAX_BYTES ? path : undefined
 }
 
-function configText({ folder, port, password }: RedisFiles, busPort: number): string {
+function configText({ folder, port, password, member }: RedisFiles, busPort: number): string {
   const socket = socketPath(folder)
   const lines = [
     '# Written by ringfs at each start: changes here are lost.',
@@ -127,8 +170,19 @@ function configText({ folder, port, password }: RedisFiles, busPort: number): st
     'appendfsync no',
     'save ""',
     'maxmemory-policy noeviction',
+    ...(member === undefined ? [] : memberLines(password, member)),
   ]
   return `${lines.join('\n')}\n`
+}
+
+function memberLines(password: string, { nodeTimeoutMs }: ClusterMember): readonly string[] {
+  return [
+    `masterauth ${quote(password)}`,
+    `cluster-node-timeout ${nodeTimeoutMs}`,
+    // A replica that was away for a while gets what it missed, and not everything.
+    'repl-backlog-size 64mb',
+    'repl-diskless-sync-delay 0',
+  ]
 }
 
 /** redis.conf strings: quotes and backslashes escaped, everything unusual as \xHH of its UTF-8 bytes. */
@@ -157,4 +211,11 @@ async function freePort(random: () => number, except?: number): Promise<number> 
     'LISTEN_FAILED',
     `no free port found from ${PORT_MIN} to ${PORT_MAX} for the private redis-server`,
   )
+}
+
+/** Different ones. Errors: LISTEN_FAILED. */
+export async function freePorts(random: () => number, count: number): Promise<readonly number[]> {
+  const ports = new Set<number>()
+  while (ports.size < count) ports.add(await freePort(random))
+  return [...ports]
 }

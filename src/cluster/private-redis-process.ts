@@ -32,7 +32,8 @@ export interface Process {
   readonly child: ChildProcess | undefined
 }
 
-function linkTo(files: RedisFiles): RedisLink {
+/** One connection to one server, for a question or two. */
+export function linkTo(files: RedisFiles): RedisLink {
   return new RedisLink(formatHost({ host: '127.0.0.1', port: files.port }), {
     clock: systemClock,
     credentials: () => Promise.resolve({ password: files.password }),

@@ -15,7 +15,15 @@ import { RingfsError, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { LocalAof } from './aof.js'
 import { lockFolder, type FolderLock } from './folder-lock.js'
-import { CONFIG_FILE, LOG_FILE, openFiles, prepareStart, readFiles, type RedisFiles } from './private-redis-files.js'
+import {
+  CONFIG_FILE,
+  LOG_FILE,
+  openFiles,
+  prepareStart,
+  readFiles,
+  type FixedServer,
+  type RedisFiles,
+} from './private-redis-files.js'
 import {
   endProcess,
   isRunning,
@@ -41,6 +49,8 @@ export interface PrivateRedisOptions {
   readonly readyTimeoutMs?: number
   /** For people: 'loading 40 %'. */
   readonly onProgress?: (text: string) => void
+  /** One server of a cluster (redis-cluster.ts): it has the slots that it is given there, and fixed ports. */
+  readonly fixed?: FixedServer
 }
 
 export interface PrivateRedis {
@@ -74,7 +84,7 @@ const SYNC_EVERY_MS = 1_000
  */
 export async function startPrivateRedis(options: PrivateRedisOptions): Promise<PrivateRedis> {
   const random = options.random ?? Math.random
-  const files = await openFiles(options.folder, random)
+  const files = await openFiles(options.folder, random, options.fixed)
   const lock = await lockFolder(files.folder, LOCK)
   try {
     const starter = new Starter(options, random)
@@ -168,7 +178,7 @@ class Starter {
     throw new RingfsError('REDIS_UNREACHABLE', `${binary} cannot be started: ${messageOf(failure)}`)
   }
 
-  /** Answers, has loaded its data, and owns all slots. */
+  /** Answers, has loaded its data, and (if it is alone) owns all slots. */
   async #ready(started: Process): Promise<void> {
     const timeoutMs = this.#options.readyTimeoutMs ?? READY_TIMEOUT_MS
     let deadline = this.#clock.monotonicMs() + timeoutMs
@@ -192,6 +202,7 @@ class Starter {
     const info = await probe(started.files)
     if (info === undefined) return 'silent'
     if (info.get('loading') === '1') return info.get('loading_loaded_perc') ?? '0'
+    if (started.files.member !== undefined) return 'ready'
     return (await takeSlots(started.files)) ? 'ready' : 'starting'
   }
 

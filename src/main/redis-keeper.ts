@@ -1,6 +1,7 @@
 /** Keeps the private Redis of an `up` running: what dies is started again, in the same folder and on the same port. */
 import { RingfsError, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
+import type { FixedServer } from '../cluster/private-redis-files.js'
 import { startPrivateRedis, type PrivateRedis } from '../cluster/private-redis.js'
 
 export interface RedisKeeper {
@@ -13,20 +14,26 @@ export interface RedisKeeper {
 const DEATHS_MAX = 5
 const WITHIN_MS = 60_000
 
-export function keepRedis(first: PrivateRedis, options: { readonly folder: string; readonly log: Log }): RedisKeeper {
+export interface KeeperOptions {
+  readonly folder: string
+  readonly log: Log
+  readonly fixed?: FixedServer
+}
+
+export function keepRedis(first: PrivateRedis, options: KeeperOptions): RedisKeeper {
   return new Keeper(first, options)
 }
 
 class Keeper implements RedisKeeper {
   readonly lost: Promise<RingfsError>
-  readonly #options: { readonly folder: string; readonly log: Log }
+  readonly #options: KeeperOptions
   readonly #deathsMs: number[] = []
   #current: PrivateRedis
   #restarting: Promise<void> = Promise.resolve()
   #stopping = false
   #lose: (error: RingfsError) => void = () => undefined
 
-  constructor(first: PrivateRedis, options: { readonly folder: string; readonly log: Log }) {
+  constructor(first: PrivateRedis, options: KeeperOptions) {
     this.#options = options
     this.#current = first
     this.lost = new Promise((resolve) => (this.#lose = resolve))
@@ -43,7 +50,7 @@ class Keeper implements RedisKeeper {
   }
 
   async #restart(): Promise<void> {
-    const { folder, log } = this.#options
+    const { log } = this.#options
     const nowMs = performance.now()
     this.#deathsMs.push(nowMs)
     if (this.#deathsMs.filter((atMs) => nowMs - atMs < WITHIN_MS).length > DEATHS_MAX) {
@@ -53,7 +60,7 @@ class Keeper implements RedisKeeper {
     const { port } = this.#current
     // Lets go of the folder; the process is gone.
     await this.#current.stop()
-    const next = await startPrivateRedis({ folder, log })
+    const next = await startPrivateRedis(this.#options)
     this.#current = next
     if (next.port !== port) throw new Error(`its port ${port} is taken by another process`)
     this.#watch()

@@ -9,6 +9,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import { Redis } from 'ioredis'
+import { systemClock } from '../../src/base/clock.js'
+import type { RedisArg, RedisValue } from '../../src/cluster/contract.js'
+import { agree, formCluster, isWhole, type ClusterServers } from '../../src/cluster/form-cluster.js'
 import { formatMetaUrl, type MetaUrl } from '../../src/cluster/url.js'
 import type { Authority, Issued } from './certificates.js'
 
@@ -47,7 +50,8 @@ export interface TestRedis {
 const READY_TIMEOUT_MS = 30_000
 const START_ATTEMPTS = 3
 const POLL_MS = 30
-const SLOTS = 16_384
+/** Redis's own, where no cluster-port is set. */
+const BUS_OFFSET = 10_000
 
 /** Stopped by t.teardown, also when the start itself fails. */
 export async function startRedis(t: Pick<Test, 'teardown'>, options: RedisOptions = {}): Promise<TestRedis> {
@@ -116,30 +120,14 @@ class Servers implements TestRedis {
     const ports = await freePorts(masters * (1 + replicas))
     this.#servers = ports.map((port) => new Server(port, this.#folder))
     await Promise.all(this.#servers.map((server) => this.#launch(server)))
-    const share = Math.ceil(SLOTS / masters)
-    for (const index of this.#servers.keys()) {
-      await this.command(index, 'CLUSTER', 'SET-CONFIG-EPOCH', index + 1)
-      const last = Math.min(SLOTS, (index + 1) * share) - 1
-      if (index < masters) await this.command(index, 'CLUSTER', 'ADDSLOTSRANGE', index * share, last)
-    }
-    for (const port of ports.slice(1)) await this.command(0, 'CLUSTER', 'MEET', '127.0.0.1', port)
-    await this.#until('the cluster is whole', () => this.#isWhole())
-    for (let index = masters; index < ports.length; index++) {
-      const master = String(await this.command(index - masters, 'CLUSTER', 'MYID'))
-      await this.command(index, 'CLUSTER', 'REPLICATE', master)
-      await this.#until(`replica ${index} is in step`, async () => {
-        return String(await this.command(index, 'INFO', 'replication')).includes('master_link_status:up')
-      })
-    }
-    if (replicas > 0) await this.#until('all servers agree', () => this.#agree())
+    await formCluster(this.#asCluster(), { masters, clock: systemClock, timeoutMs: READY_TIMEOUT_MS })
   }
 
-  async #isWhole(): Promise<boolean> {
-    const states = await Promise.all(this.#servers.map((_, index) => this.command(index, 'CLUSTER', 'INFO')))
-    return states.every((info) => {
-      const text = String(info)
-      return text.includes('cluster_state:ok') && text.includes(`cluster_known_nodes:${this.#servers.length}`)
-    })
+  #asCluster(): ClusterServers {
+    return {
+      addresses: this.ports.map((port) => ({ host: '127.0.0.1', port, busPort: port + BUS_OFFSET })),
+      command: async (index, name, ...args) => asReply(await this.command(index, name, ...args.map(asText))),
+    }
   }
 
   async #launch(server: Server): Promise<void> {
@@ -240,7 +228,7 @@ class Servers implements TestRedis {
 
   async restart(index: number): Promise<void> {
     await this.#launch(this.#server(index))
-    await this.#until('the cluster is whole again', () => this.#isWhole())
+    await this.#until('the cluster is whole again', () => isWhole(this.#asCluster()))
   }
 
   pause(index: number): void {
@@ -267,24 +255,7 @@ class Servers implements TestRedis {
     for (const index of this.#servers.keys()) {
       if (index !== from && index !== to) await this.command(index, 'CLUSTER', 'SETSLOT', slot, 'NODE', String(target))
     }
-    await this.#until('all servers agree on slots and epochs', () => this.#agree())
-  }
-
-  /** Two moves of a slot without this between them may be taken for a conflict, which the older one wins. */
-  async #agree(): Promise<boolean> {
-    const views = await Promise.all(
-      this.#servers.map(async (_, index) => {
-        const lines = String(await this.command(index, 'CLUSTER', 'NODES'))
-          .trim()
-          .split('\n')
-        // id address flags master ping pong epoch link slots…; slots on their way stand in brackets.
-        const nodes = lines
-          .map((line) => line.split(' '))
-          .map(([id, , , , , , epoch, , ...slots]) => [id, epoch, ...slots])
-        return JSON.stringify(nodes.sort())
-      }),
-    )
-    return new Set(views).size === 1
+    await this.#until('all servers agree on slots and epochs', () => agree(this.#asCluster()))
   }
 
   async stop(): Promise<void> {
@@ -295,6 +266,15 @@ class Servers implements TestRedis {
 
 function lastLinesOf(log: string): string {
   return existsSync(log) ? readFileSync(log, 'utf8').trimEnd().split('\n').slice(-3).join('; ') : 'it wrote no log'
+}
+
+function asText(arg: RedisArg): string | number {
+  return Buffer.isBuffer(arg) ? arg.toString() : arg
+}
+
+/** What the commands that form a cluster answer. */
+function asReply(value: unknown): RedisValue {
+  return typeof value === 'number' ? value : Buffer.from(String(value))
 }
 
 /** Kills the server when this process ends in whatever way: its end of the pipe is closed then. */

@@ -1,0 +1,317 @@
+/**
+ * `ringfs redis-cluster`: a real Redis Cluster on this machine, for trials and tests. Its folder:
+ *
+ *   redis-cluster.json   how many masters and replicas, the ports, whether it was formed; mode 0600
+ *   password             of all servers, mode 0600: the URL names this file, so that no secret stands in it
+ *   1/ 2/ …              a server each: private-redis-files.ts
+ *   running.json         the process that keeps it running, while there is one
+ *   log                  of --detach
+ *
+ * Invariants. Ports and password are fixed before the first server starts, and never change: servers find each other again by
+ * them. The process that keeps it running holds the folder's lock; a crash of it leaves the servers running, and they are adopted by
+ * the next `up`, or ended by `down`.
+ */
+import { mkdir, readFile, readdir, realpath, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { z } from 'zod'
+import { systemClock } from '../base/clock.js'
+import { RingfsError, messageOf } from '../base/errors.js'
+import type { Log } from '../base/log.js'
+import { startOf } from '../base/processes.js'
+import { lockFolder } from '../cluster/folder-lock.js'
+import { formCluster, untilWhole, type ClusterServers } from '../cluster/form-cluster.js'
+import { freePorts, newPassword, writePrivate, type FixedServer } from '../cluster/private-redis-files.js'
+import { linkTo } from '../cluster/private-redis-process.js'
+import { startPrivateRedis, stopLeftPrivateRedis, type PrivateRedis } from '../cluster/private-redis.js'
+import { formatMetaUrlRedacted, type MetaUrl } from '../cluster/url.js'
+import { Closer } from './closer.js'
+import { untilEnded } from './down.js'
+import { keepRedis } from './redis-keeper.js'
+import { isRunning } from './runfiles.js'
+
+export interface ClusterUpOptions {
+  readonly folder: string
+  /** Default: as at the first start, and 3 then. */
+  readonly masters?: number | undefined
+  /** Of each master. Default: as at the first start, and 1 then. */
+  readonly replicas?: number | undefined
+  /** Default: as at the first start, and 5,000 then. */
+  readonly nodeTimeoutMs?: number | undefined
+  /** A server that dies is started again. */
+  readonly restarts: boolean
+  readonly volume: string
+  readonly log: Log
+  readonly say: (text: string) => void
+}
+
+export interface ClusterReady {
+  readonly folder: string
+  /** Without a secret. */
+  readonly url: string
+  readonly masters: number
+  readonly replicas: number
+}
+
+const LOCK = 'redis-cluster'
+const FILE = 'redis-cluster.json'
+const PASSWORD_FILE = 'password'
+const RUNNING_FILE = 'running.json'
+const FORMAT = 1
+const NODE_TIMEOUT_MS = 5_000
+const AWAKE_MS = 60_000
+const OURS = /^(redis-cluster\.json(\.new)?|password(\.new)?|running\.json(\.new)?|log|\d+)$/
+
+const planSchema = z.object({
+  format: z.int(),
+  masters: z.int().positive(),
+  replicas: z.int().min(0),
+  nodeTimeoutMs: z.int().positive(),
+  servers: z.array(z.object({ port: z.int().positive(), busPort: z.int().positive() })),
+  isFormed: z.boolean(),
+})
+
+type Plan = z.infer<typeof planSchema>
+
+const runningSchema = z.object({ pid: z.int().positive(), startedAt: z.string().nullable() })
+
+/** Runs until `stop` fires. Errors: ALREADY_RUNNING, PACKAGE_MISSING, USAGE, LISTEN_FAILED, REDIS_UNREACHABLE. */
+export async function runRedisCluster(
+  options: ClusterUpOptions,
+  stop: Promise<void>,
+  onReady: (ready: ClusterReady) => void,
+): Promise<void> {
+  const closer = new Closer()
+  // Nothing else keeps this process going: the servers are on their own.
+  const awake = setInterval(() => undefined, AWAKE_MS)
+  closer.add(() => clearInterval(awake))
+  let isStopping = false
+  void stop.then(() => (isStopping = true))
+  await closer.orClose(async () => {
+    const ready = await start(options, closer, () => {
+      if (isStopping)
+        throw new RingfsError('CANCELLED', 'stopped before it was ready; what was begun is completed by the next start')
+    })
+    onReady(ready)
+    await stop
+  })
+  await closer.close()
+}
+
+async function start(options: ClusterUpOptions, closer: Closer, checkStop: () => void): Promise<ClusterReady> {
+  const folder = await openFolder(options.folder)
+  const lock = await lockFolder(folder, LOCK)
+  closer.add(() => lock.release())
+  const before = await readPlan(folder)
+  const plan = before === undefined ? await firstPlan(options) : checkPlan(before, options)
+  const password = await ensurePassword(folder, before === undefined)
+  await writePlan(folder, plan)
+  const fixed = plan.servers.map((server) => fixedOf(plan, server, password))
+  const running = join(folder, RUNNING_FILE)
+  await writePrivate(running, `${JSON.stringify({ pid: process.pid, startedAt: startOf(process.pid) })}\n`)
+  closer.add(() => rm(running, { force: true }))
+  await startServers(folder, fixed, options, closer)
+  checkStop()
+  const servers = serversOf(folder, fixed)
+  if (plan.isFormed) await untilWhole(servers, { clock: systemClock })
+  else await formCluster(servers, { masters: plan.masters, clock: systemClock })
+  await writePlan(folder, { ...plan, isFormed: true })
+  const url = formatMetaUrlRedacted(urlOf(folder, plan, options.volume))
+  return { folder, url, masters: plan.masters, replicas: plan.replicas }
+}
+
+/** All at once; those that started are ended when one does not. */
+async function startServers(
+  folder: string,
+  fixed: readonly FixedServer[],
+  { log, restarts, say }: ClusterUpOptions,
+  closer: Closer,
+): Promise<void> {
+  const stops: (() => Promise<void>)[] = []
+  // Each syncs its files as it ends: all at the same time.
+  closer.add(async () => {
+    const failed = (await Promise.allSettled(stops.map((stop) => stop()))).find(({ status }) => status === 'rejected')
+    if (failed?.status === 'rejected') throw failed.reason
+  })
+  const results = await Promise.allSettled(
+    fixed.map(async (one, index) => {
+      const own = { folder: serverFolder(folder, index), log, fixed: one }
+      const redis = await startPrivateRedis(own)
+      stops.push(restarts ? kept(redis, own, say) : () => redis.stop())
+      if (redis.isAdopted) say(`server ${index + 1} was left running by an earlier start, and is taken over`)
+    }),
+  )
+  const failed = results.find(({ status }) => status === 'rejected')
+  if (failed?.status === 'rejected') throw failed.reason
+}
+
+function kept(
+  redis: PrivateRedis,
+  options: { readonly folder: string; readonly log: Log; readonly fixed: FixedServer },
+  say: (text: string) => void,
+): () => Promise<void> {
+  const keeper = keepRedis(redis, options)
+  void keeper.lost.then((error) => say(`${options.folder} is not started again: ${messageOf(error)}`))
+  return () => keeper.stop()
+}
+
+/** One that was not ended in order leaves servers behind: they are ended, too. Answers what was done. Errors: NOT_RUNNING. */
+export async function stopRedisCluster(path: string, log: Log): Promise<string> {
+  const { folder, plan } = await findCluster(path)
+  const process_ = await runningIn(folder)
+  if (process_ !== undefined) {
+    process.kill(process_.pid, 'SIGTERM')
+    await untilEnded(process_)
+    return `the Redis Cluster in ${folder} is stopped; its data stay`
+  }
+  const stopped = await Promise.all(
+    plan.servers.map((_, index) => stopLeftPrivateRedis({ folder: serverFolder(folder, index), log })),
+  )
+  await rm(join(folder, RUNNING_FILE), { force: true })
+  if (!stopped.includes(true)) throw new RingfsError('NOT_RUNNING', `no Redis Cluster runs in ${folder}`)
+  return `what was left running in ${folder} is stopped; its data stay`
+}
+
+async function runningIn(folder: string): Promise<z.infer<typeof runningSchema> | undefined> {
+  const text = await readFile(join(folder, RUNNING_FILE), 'utf8').catch(() => '{}')
+  const { data } = runningSchema.safeParse(JSON.parse(text))
+  return data !== undefined && isRunning(data) ? data : undefined
+}
+
+export interface FoundCluster {
+  readonly folder: string
+  readonly masters: number
+  readonly replicas: number
+  readonly url: (volume: string) => string
+  readonly servers: ClusterServers
+  /** The process that keeps it running. */
+  readonly keeper: number | undefined
+}
+
+/** Errors: NOT_RUNNING when the folder has none. */
+export async function openRedisCluster(path: string): Promise<FoundCluster> {
+  const { folder, plan } = await findCluster(path)
+  const password = await ensurePassword(folder, false)
+  return {
+    folder,
+    masters: plan.masters,
+    replicas: plan.replicas,
+    url: (volume) => formatMetaUrlRedacted(urlOf(folder, plan, volume)),
+    servers: serversOf(
+      folder,
+      plan.servers.map((server) => fixedOf(plan, server, password)),
+    ),
+    keeper: (await runningIn(folder))?.pid,
+  }
+}
+
+async function findCluster(path: string): Promise<{ readonly folder: string; readonly plan: Plan }> {
+  const folder = await realpath(path).catch(() => path)
+  const plan = await readPlan(folder)
+  if (plan === undefined)
+    throw new RingfsError('NOT_RUNNING', `${path} holds no Redis Cluster of ringfs redis-cluster up`)
+  return { folder, plan }
+}
+
+/** Errors: USAGE for one that cannot be made, or has somebody else's files in it. */
+async function openFolder(path: string): Promise<string> {
+  let folder: string
+  let names: readonly string[]
+  try {
+    await mkdir(path, { recursive: true, mode: 0o700 })
+    folder = await realpath(path)
+    names = await readdir(folder)
+  } catch (error) {
+    throw new RingfsError('USAGE', `${path} cannot be a folder for a Redis Cluster: ${messageOf(error)}`)
+  }
+  const foreign = names.find((name) => !OURS.test(name))
+  if (foreign !== undefined && !names.includes(FILE)) {
+    throw new RingfsError('USAGE', `${path} is not a folder of a Redis Cluster (it has ${foreign}): give an empty one`)
+  }
+  return folder
+}
+
+async function readPlan(folder: string): Promise<Plan | undefined> {
+  const file = join(folder, FILE)
+  let text: string
+  try {
+    text = await readFile(file, 'utf8')
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
+    throw new RingfsError('USAGE', `${file} cannot be read: ${messageOf(error)}`)
+  }
+  try {
+    const plan = planSchema.parse(JSON.parse(text))
+    if (plan.format <= FORMAT) return plan
+  } catch (error) {
+    throw new RingfsError('USAGE', `${file} is damaged: restore it, or begin with another folder`, { cause: error })
+  }
+  throw new RingfsError('USAGE', `${file} was written by a newer ringfs: use that one`)
+}
+
+async function writePlan(folder: string, plan: Plan): Promise<void> {
+  await writePrivate(join(folder, FILE), `${JSON.stringify(plan, null, 2)}\n`)
+}
+
+async function firstPlan(options: ClusterUpOptions): Promise<Plan> {
+  const { masters = 3, replicas = 1, nodeTimeoutMs = NODE_TIMEOUT_MS } = options
+  const count = masters * (1 + replicas)
+  const ports = await freePorts(Math.random, 2 * count)
+  const servers = Array.from({ length: count }, (_, i) => ({ port: ports[i] ?? 0, busPort: ports[count + i] ?? 0 }))
+  return { format: FORMAT, masters, replicas, nodeTimeoutMs, servers, isFormed: false }
+}
+
+/** Errors: USAGE when this start contradicts the first one. */
+function checkPlan(plan: Plan, { masters, replicas, nodeTimeoutMs }: ClusterUpOptions): Plan {
+  for (const [name, wanted, has] of [
+    ['masters', masters, plan.masters],
+    ['replicas', replicas, plan.replicas],
+  ] as const) {
+    if (wanted === undefined || wanted === has) continue
+    throw new RingfsError(
+      'USAGE',
+      `the Redis Cluster in this folder has ${has} ${name}: give another folder for ${wanted}`,
+    )
+  }
+  return { ...plan, nodeTimeoutMs: nodeTimeoutMs ?? plan.nodeTimeoutMs }
+}
+
+async function ensurePassword(folder: string, isFirst: boolean): Promise<string> {
+  const file = join(folder, PASSWORD_FILE)
+  const known = (await readFile(file, 'utf8').catch(() => '')).trim()
+  if (known !== '') return known
+  if (!isFirst)
+    throw new RingfsError('USAGE', `${file} is missing: restore it; without the password nobody can connect`)
+  const password = newPassword()
+  await writePrivate(file, `${password}\n`)
+  return password
+}
+
+function serverFolder(folder: string, index: number): string {
+  return join(folder, String(index + 1))
+}
+
+function fixedOf(plan: Plan, { port, busPort }: Plan['servers'][number], password: string): FixedServer {
+  return { port, password, member: { busPort, nodeTimeoutMs: plan.nodeTimeoutMs } }
+}
+
+function urlOf(folder: string, plan: Plan, volume: string): MetaUrl {
+  const hosts = plan.servers.map(({ port }) => ({ host: '127.0.0.1', port }))
+  return { hosts, passwordFile: join(folder, PASSWORD_FILE), volume }
+}
+
+function serversOf(folder: string, fixed: readonly FixedServer[]): ClusterServers {
+  return {
+    addresses: fixed.map(({ port, member }) => ({ host: '127.0.0.1', port, busPort: member.busPort })),
+    command: async (index, name, ...args) => {
+      const one = fixed[index]
+      if (one === undefined) throw new RangeError(`there is no server ${index}`)
+      const link = linkTo({ folder: serverFolder(folder, index), ...one })
+      try {
+        await link.connect()
+        return await link.send(name, args)
+      } finally {
+        link.abort()
+      }
+    },
+  }
+}

@@ -1,0 +1,111 @@
+/** `ringfs redis-cluster` as its user has it: started, looked at, hurt, interrupted, stopped and started again. */
+import { mkdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import t from 'tap'
+import { silentLog } from '../../src/base/log.js'
+import { connectRedis } from '../../src/cluster/redis.js'
+import { parseMetaUrl } from '../../src/cluster/url.js'
+import { serverStatus, type ServerStatus } from '../../src/main/redis-cluster-status.js'
+import { openRedisCluster } from '../../src/main/redis-cluster.js'
+import { Ringfs, eventually, kill } from '../helpers/ringfs.js'
+
+t.setTimeout(180_000)
+
+const USAGE = 2
+const NOT_WHOLE = 4
+const PACKAGE_MISSING = 81
+const ALREADY_RUNNING = 82
+const NOT_RUNNING = 83
+
+interface Seen {
+  readonly keeper: number | undefined
+  readonly servers: readonly ServerStatus[]
+}
+
+async function statusOf(ringfs: Ringfs): Promise<Seen> {
+  const { keeper, servers } = await openRedisCluster(join(ringfs.folder, 'redis'))
+  return { keeper, servers: await serverStatus(servers) }
+}
+
+function isWhole({ servers }: Seen): boolean {
+  return servers.every(({ state }) => state === 'ok')
+}
+
+async function keyOf(url: string, value?: string): Promise<string> {
+  const store = await connectRedis(parseMetaUrl(url), { log: silentLog })
+  if (value !== undefined) await store.call('SET', '{key}', value)
+  const found = String(await store.call('GET', '{key}'))
+  await store.close()
+  return found
+}
+
+t.test('a cluster is made, heals itself, survives what keeps it running, and has its data again', async (t) => {
+  const ringfs = await Ringfs.in(t)
+  const folder = join(ringfs.folder, 'redis')
+  // Small: each server costs a second on a busy machine. Three masters with replicas are formed in test/cluster/redis.test.ts.
+  const up = ['redis-cluster', 'up', 'redis', '--masters', '1', '--replicas', '1', '--detach'] as const
+  const url = (await ringfs.ok(...up)).trim()
+  t.equal(await keyOf(url, 'kept'), 'kept', 'the URL that it prints works')
+  t.equal((await ringfs.ok('redis-cluster', 'status', 'redis', '--url')).trim(), url)
+  const first = await statusOf(ringfs)
+  t.match(
+    first.servers.map(({ role }) => role),
+    ['master', /^replica of/],
+  )
+  const password = (await readFile(join(folder, 'password'), 'utf8')).trim()
+  t.notOk(url.includes(password), 'no secret is printed')
+  t.equal((await stat(folder)).mode & 0o777, 0o700)
+  for (const file of ['password', 'redis-cluster.json', '1/redis.conf', '1/ringfs-redis.json']) {
+    t.equal((await stat(join(folder, file))).mode & 0o777, 0o600, file)
+  }
+
+  t.match(await ringfs.run(...up), { code: ALREADY_RUNNING, stderr: /in use by process/ })
+  const [victim] = first.servers
+  kill(victim?.pid ?? -1)
+  const before = await eventually(
+    'what died is started again',
+    () => statusOf(ringfs),
+    (seen) => isWhole(seen) && seen.servers[0]?.pid !== victim?.pid,
+  )
+
+  // Interrupted: the servers live on, and forming them was, as far as is known, not finished.
+  kill(first.keeper ?? -1)
+  await eventually(
+    'nobody keeps it',
+    () => statusOf(ringfs),
+    ({ keeper }) => keeper === undefined,
+  )
+  const plan = join(folder, 'redis-cluster.json')
+  await writeFile(plan, (await readFile(plan, 'utf8')).replace('"isFormed": true', '"isFormed": false'))
+  t.equal((await ringfs.ok(...up)).trim(), url)
+  const seen = await statusOf(ringfs)
+  t.ok(isWhole(seen))
+  t.same(
+    seen.servers.map(({ pid }) => pid),
+    before.servers.map(({ pid }) => pid),
+    'they were taken over',
+  )
+  t.equal(await keyOf(url), 'kept')
+  t.match(await ringfs.ok('redis-cluster', 'down', 'redis'), /is stopped; its data stay/)
+  t.match(await ringfs.run('redis-cluster', 'status', 'redis'), { code: NOT_WHOLE, stdout: /does not answer/ })
+
+  t.match(await ringfs.run('redis-cluster', 'up', 'redis', '--masters', '4'), { code: USAGE, stderr: /has 1 masters/ })
+  await ringfs.ok(...up)
+  t.equal(await keyOf(url), 'kept')
+  // What an interrupted one left is ended, too.
+  kill((await statusOf(ringfs)).keeper ?? -1)
+  t.match(await ringfs.ok('redis-cluster', 'down', 'redis'), /is stopped; its data stay/)
+  t.notOk(isWhole(await statusOf(ringfs)))
+  t.match(await ringfs.run('redis-cluster', 'down', 'redis'), { code: NOT_RUNNING })
+})
+
+t.test('what is missing is named', async (t) => {
+  const ringfs = await Ringfs.in(t)
+  t.match(await ringfs.run('redis-cluster', 'status', 'redis'), { code: NOT_RUNNING, stderr: /holds no Redis Cluster/ })
+  ringfs.env['PATH'] = '/nowhere'
+  const answer = await ringfs.run('redis-cluster', 'up', 'redis')
+  t.match(answer, { code: PACKAGE_MISSING, stderr: /apt-get install -y redis-server/ })
+  await mkdir(join(ringfs.folder, 'other'))
+  await writeFile(join(ringfs.folder, 'other', 'mine'), '')
+  t.match(await ringfs.run('redis-cluster', 'up', 'other'), { code: USAGE, stderr: /it has mine/ })
+})
