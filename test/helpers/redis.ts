@@ -253,9 +253,15 @@ class Servers implements TestRedis {
     await this.command(to, 'CLUSTER', 'SETSLOT', slot, 'NODE', String(target))
     await this.command(from, 'CLUSTER', 'SETSLOT', slot, 'NODE', String(target))
     for (const index of this.#servers.keys()) {
-      if (index !== from && index !== to) await this.command(index, 'CLUSTER', 'SETSLOT', slot, 'NODE', String(target))
+      if (index === from || index === to || (await this.#isReplica(index))) continue
+      await this.command(index, 'CLUSTER', 'SETSLOT', slot, 'NODE', String(target))
     }
     await this.#until('all servers agree on slots and epochs', () => agree(this.#asCluster()))
+  }
+
+  /** Replicas learn of slots from the others, and refuse to be told. */
+  async #isReplica(index: number): Promise<boolean> {
+    return String(await this.command(index, 'INFO', 'replication')).includes('role:slave')
   }
 
   async stop(): Promise<void> {

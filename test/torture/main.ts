@@ -1,10 +1,11 @@
 /** `npm run torture`: scripts/torture.mjs sets up and starts this. */
-import { appendFile, mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { messageOf } from '../../src/base/errors.js'
 import type { DriverName } from '../../src/fuse/driver.js'
+import { OperationLog } from './operation-log.js'
 import { Run, type Progress } from './run.js'
 import { Cleanup } from './stack.js'
 
@@ -113,28 +114,6 @@ class Reporter {
 
 function summary({ rounds, operations, crashes, remounts, outages }: Omit<Progress, 'doing'>): string {
   return `${rounds} rounds, ${operations} operations, ${crashes} crashes, ${remounts} remounts, ${outages} outages of Redis`
-}
-
-/** Batches: one write for many lines. */
-class OperationLog {
-  readonly #file: string
-  #lines: string[] = []
-  #writing: Promise<void> = Promise.resolve()
-
-  constructor(file: string) {
-    this.#file = file
-  }
-
-  add(line: string): void {
-    this.#lines.push(line)
-    if (this.#lines.length >= 1000) void this.flush()
-  }
-
-  flush(): Promise<void> {
-    const text = this.#lines.splice(0).map((line) => `${line}\n`)
-    this.#writing = this.#writing.then(() => appendFile(this.#file, text.join('')))
-    return this.#writing
-  }
 }
 
 interface Outcome {

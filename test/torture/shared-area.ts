@@ -15,7 +15,7 @@ import { join } from 'node:path'
 import { type Agent, AgentGone, Agent as SystemCalls, type Reply, type Words } from './agent.js'
 import type { Random } from './random.js'
 import { Disagreement, Tail } from './tail.js'
-import type { MountView } from './worker.js'
+import { type MountView, isInDoubt } from './worker.js'
 
 const LOCKS = ['posix', 'ofd', 'flock'] as const
 const FOLDERS = ['names1', 'names2'] as const
@@ -70,8 +70,8 @@ export class SharedArea {
     await Promise.all(this.#users.map((user) => user.detach()))
   }
 
-  async run(operations: number): Promise<void> {
-    await Promise.all(this.#users.map((user) => user.run(Math.ceil(operations * SHARE))))
+  async run(operations: number, isOver?: () => boolean): Promise<void> {
+    await Promise.all(this.#users.map((user) => user.run(Math.ceil(operations * SHARE), isOver)))
   }
 
   /** Nobody works. */
@@ -147,7 +147,7 @@ function version(label: string): string {
   return `${label}\n`.repeat(VERSION_LINES)
 }
 
-/** The mount was killed. */
+/** The mount was killed, or what the call did is not known. */
 class Killed extends Error {}
 
 class SharedUser {
@@ -199,9 +199,9 @@ class SharedUser {
     this.#agent = undefined
   }
 
-  async run(count: number): Promise<void> {
+  async run(count: number, isOver: () => boolean = () => false): Promise<void> {
     try {
-      for (let left = count; left > 0; left--) await this.#next()
+      for (let left = count; left > 0 && !isOver(); left--) await this.#next()
     } catch (error) {
       if (!(error instanceof Killed)) throw error
     }
@@ -262,7 +262,7 @@ class SharedUser {
       throw error
     })
     this.tail.note(words, reply?.text.slice(0, 200) ?? 'ended')
-    if (reply === undefined || (!reply.isOk && isDying())) throw new Killed()
+    if (reply === undefined || (!reply.isOk && isInDoubt(this.#mount, reply))) throw new Killed()
     return reply
   }
 

@@ -15,7 +15,7 @@ const STOP_TIMEOUT_MS = 90_000
 const COMMAND_TIMEOUT_MS = 60_000
 const OUTPUT_CHARS_MAX = 20_000
 // Seen from dist/test/torture.
-const PROGRAM = fileURLToPath(new URL('../../src/main/ringfs.js', import.meta.url))
+export const PROGRAM = fileURLToPath(new URL('../../src/main/ringfs.js', import.meta.url))
 
 /** Undone in the reverse order. */
 export class Cleanup {
@@ -42,18 +42,27 @@ export class Cleanup {
   }
 }
 
+/** Where a process runs. */
+export interface Surroundings {
+  /** Words before the program's: those of nsenter(1), say. It must become the program. */
+  readonly within?: readonly string[]
+  readonly onOutput?: (data: Buffer) => void
+}
+
 /** One `ringfs` process that goes on. */
-class Daemon {
+export class Daemon {
   readonly #words: readonly string[]
   readonly #env: NodeJS.ProcessEnv
+  readonly #surroundings: Surroundings
   #isOver = false
   #child: ChildProcess | undefined
   #closed: Promise<unknown> = Promise.resolve()
   #output = ''
 
-  constructor(words: readonly string[], env: NodeJS.ProcessEnv) {
+  constructor(words: readonly string[], env: NodeJS.ProcessEnv, surroundings: Surroundings = {}) {
     this.#words = words
     this.#env = env
+    this.#surroundings = surroundings
   }
 
   get output(): string {
@@ -62,12 +71,14 @@ class Daemon {
 
   async start(ready: RegExp, extra: readonly string[] = []): Promise<void> {
     if (this.#isOver) throw new Error('the run is over')
-    const child = spawn(process.execPath, [PROGRAM, ...this.#words, ...extra], { env: this.#env, stdio: 'pipe' })
+    const words = [...(this.#surroundings.within ?? []), process.execPath, PROGRAM, ...this.#words, ...extra]
+    const child = spawn(words[0] ?? '', words.slice(1), { env: this.#env, stdio: 'pipe' })
     this.#child = child
     this.#closed = once(child, 'close').catch(() => undefined)
     const isReady = new Promise<void>((resolve, reject) => {
       const hear = (data: Buffer): void => {
         this.#output = (this.#output + data.toString()).slice(-OUTPUT_CHARS_MAX)
+        this.#surroundings.onOutput?.(data)
         if (ready.test(data.toString())) resolve()
       }
       child.stdout.on('data', hear)
@@ -76,6 +87,10 @@ class Daemon {
       child.once('close', () => reject(new Error(`ringfs ${this.#words.join(' ')} ended: ${this.#output}`)))
     })
     await within(READY_TIMEOUT_MS, isReady, `the start of ringfs ${this.#words[0] ?? ''}`)
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.#child?.kill(signal)
   }
 
   async kill(): Promise<void> {
@@ -103,10 +118,16 @@ export class TortureMount implements MountView {
   driver: DriverName = 'kernel'
   crashing = false
 
-  constructor(mountpoint: string, metaUrl: string, env: NodeJS.ProcessEnv) {
+  constructor(
+    mountpoint: string,
+    metaUrl: string,
+    env: NodeJS.ProcessEnv,
+    surroundings: Surroundings & { readonly options?: readonly string[] } = {},
+  ) {
     this.mountpoint = mountpoint
-    const options = process.getuid?.() === 0 ? ['-o', 'allow_other'] : []
-    this.#daemon = new Daemon(['mount', metaUrl, mountpoint, ...options], env)
+    const root = process.getuid?.() === 0 ? ['-o', 'allow_other'] : []
+    const words = ['mount', metaUrl, mountpoint, ...root, ...(surroundings.options ?? [])]
+    this.#daemon = new Daemon(words, env, surroundings)
   }
 
   async start(driver: DriverName): Promise<void> {
@@ -119,6 +140,10 @@ export class TortureMount implements MountView {
   async kill(): Promise<void> {
     this.crashing = true
     await this.#daemon.kill()
+  }
+
+  signal(signal: 'SIGSTOP' | 'SIGCONT'): void {
+    this.#daemon.signal(signal)
   }
 
   async stop(): Promise<void> {

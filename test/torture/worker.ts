@@ -32,6 +32,14 @@ export interface MountView {
   readonly driver: DriverName
   /** Set before it is killed: from then on calls may fail. */
   readonly crashing: boolean
+  /** Whether a call may end with this errno for what is done to the cluster: then it happened or not. Default: it may not. */
+  excuses?(errno: string): boolean
+}
+
+/** What the call did is not known: the mount was killed during it, or something is done to the cluster. */
+export function isInDoubt(mount: MountView | undefined, reply: Reply | undefined): boolean {
+  if (reply === undefined || mount?.crashing === true) return true
+  return !reply.isOk && mount?.excuses?.(reply.text.split('\n').at(-1) ?? '') === true
 }
 
 export interface WorkerPlan {
@@ -105,12 +113,23 @@ export class Worker {
     this.#expected = undefined
   }
 
-  /** Runs until the count is reached or the mount is killed. Answers false then. */
-  async run(count: number, features: ReadonlySet<Feature>, mayCrash: boolean): Promise<boolean> {
+  /** Ends the process that worked on the mount: its files are closed. What the oracle has is kept for the comparison. */
+  async release(): Promise<void> {
+    await this.#mounted?.end()
+    this.#mounted = undefined
+  }
+
+  /** Runs until the count is reached, it is over, or a call is in doubt, of which the mount was killed, say. Answers false then. */
+  async run(
+    count: number,
+    features: ReadonlySet<Feature>,
+    mayCrash: boolean,
+    isOver: () => boolean = () => false,
+  ): Promise<boolean> {
     const random = this.#plan.random
     const operations = new Operations(random, features)
     this.#pending.enabled = mayCrash
-    for (let left = count; left > 0; left--) {
+    for (let left = count; left > 0 && !isOver(); left--) {
       const words = operations.next()
       const timed = random.chance(TIMED_PROBABILITY) && isTimed(words)
       for (const each of this.#withClosing(words)) {
@@ -168,8 +187,8 @@ export class Worker {
     const times = timed ? await Timed.before([mounted, expected], words) : undefined
     const actual = await this.#ask(mounted, words)
     const isLocal = words[0] === 'as' || words[0] === 'umask'
-    if (actual === undefined || (this.#mount?.crashing === true && !isLocal)) {
-      this.#tail.note(words, `under way when the mount was killed: ${actual?.text ?? 'no answer'}`)
+    if (actual === undefined || (isInDoubt(this.#mount, actual) && !isLocal)) {
+      this.#tail.note(words, `in doubt: ${actual?.text ?? 'no answer'}`)
       await this.#underWay(expected, words)
       return false
     }
