@@ -24,7 +24,7 @@ import { openVolume, type Volume } from '../../src/main/volume.js'
 import { formatVolume } from '../../src/meta/format.js'
 import { temporaryFolder } from './chunks.js'
 import { within } from './deadline.js'
-import type { Host, Network } from './network.js'
+import type { Place, Places } from './network.js'
 import { PROGRAM, eventually, runIn, type Ran } from './ringfs.js'
 import { startRedis } from './redis.js'
 
@@ -32,16 +32,16 @@ const VOLUME = 'v'
 const START_MS = 60_000
 
 export class ClusterNode {
-  readonly #folder: string
+  readonly folder: string
   readonly #env: NodeJS.ProcessEnv
   /** Where it runs, and what it tells others of that. */
-  readonly host: Host | undefined
+  readonly host: Place | undefined
   readonly #words: readonly string[]
   #child: ChildProcess | null = null
   id = ''
 
-  constructor(folder: string, env: NodeJS.ProcessEnv, host?: Host, words: readonly string[] = []) {
-    this.#folder = folder
+  constructor(folder: string, env: NodeJS.ProcessEnv, host?: Place, words: readonly string[] = []) {
+    this.folder = folder
     this.#env = env
     this.host = host
     this.#words = words
@@ -49,7 +49,7 @@ export class ClusterNode {
 
   async start(): Promise<void> {
     const listen = `${this.host?.address ?? '127.0.0.1'}:0`
-    const node = [PROGRAM, 'node', '--data', this.#folder, '--listen', listen, '--log-level', 'silent', ...this.#words]
+    const node = [PROGRAM, 'node', '--data', this.folder, '--listen', listen, '--log-level', 'silent', ...this.#words]
     // ip-netns(8) becomes the program it is given: its pid is that of the node.
     const [program = '', ...words] = [...(this.host?.words ?? []), process.execPath, ...node]
     const child = spawn(program, words, { stdio: ['ignore', 'pipe', 'inherit'], env: this.#env })
@@ -158,7 +158,13 @@ export interface TestCluster {
 }
 
 /** Three replicas, a write quorum of two, and times in which a test can wait. Everything ends with the test. */
-export async function startCluster(t: Test, count: number, network?: Network): Promise<TestCluster> {
+export async function startCluster(
+  t: Test,
+  count: number,
+  network?: Places,
+  /** What else the environment of node `index` has. */
+  further: (index: number) => NodeJS.ProcessEnv = () => ({}),
+): Promise<TestCluster> {
   const folder = temporaryFolder(t)
   const address = network?.address ?? '127.0.0.1'
   const redis = await startRedis(t, {
@@ -176,14 +182,20 @@ export async function startCluster(t: Test, count: number, network?: Network): P
   const meta = { RINGFS_META: formatMetaUrl(url), RINGFS_KEY_FILE: keyFile }
   const env = { PATH: process.env['PATH'] ?? '', ...meta, XDG_RUNTIME_DIR: folder }
   const nodes: ClusterNode[] = []
-  const add = async (...words: readonly string[]): Promise<ClusterNode> => {
-    const node = new ClusterNode(join(folder, `node-${nodes.length}`), env, await network?.addHost(), words)
+  const place = async (...words: readonly string[]): Promise<ClusterNode> => {
+    const own = { ...env, ...further(nodes.length) }
+    const node = new ClusterNode(join(folder, `node-${nodes.length}`), own, await network?.addHost(), words)
     nodes.push(node)
     t.teardown(() => node.kill())
+    return node
+  }
+  const add = async (...words: readonly string[]): Promise<ClusterNode> => {
+    const node = await place(...words)
     await node.start()
     return node
   }
-  for (let index = 0; index < count; index++) await add()
+  for (let index = 0; index < count; index++) await place()
+  await Promise.all(nodes.map((node) => node.start()))
   const volume = await openVolume(url, { log: silentLog, key: watchKeyFile(keyFile, silentLog) })
   t.teardown(() => volume.close())
   const workload = workloadOn(t, volume)

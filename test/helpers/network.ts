@@ -5,7 +5,24 @@
 import type { Test } from 'tap'
 import { runIn, sh } from './ringfs.js'
 
-export class Network {
+/** Where a process runs. `Network` here and `Wire` in wire.ts make such places. */
+export interface Place {
+  readonly address: string
+  /** Put before a command so that it runs there. */
+  readonly words: readonly string[]
+  cutOff(): Promise<void>
+  plugIn(): Promise<void>
+  loseTo(other: Place): Promise<void>
+  reachAgain(other: Place): Promise<void>
+}
+
+export interface Places {
+  /** Of this process. */
+  readonly address: string
+  addHost(): Promise<Place>
+}
+
+export class Network implements Places {
   readonly #name = `rf${process.pid}`
   /** Its own for each process, so that two tests do not meet. */
   readonly #prefix = `10.213.${1 + (process.pid % 250)}`
@@ -50,7 +67,7 @@ export class Network {
   }
 }
 
-export class Host {
+export class Host implements Place {
   readonly namespace: string
   /** Its cable's end on the bridge. */
   readonly port: string
@@ -81,11 +98,11 @@ export class Host {
   }
 
   /** What it sends to the other is lost; what the other sends arrives. */
-  async loseTo(other: Host): Promise<void> {
+  async loseTo(other: Place): Promise<void> {
     await this.ip('route', 'add', 'blackhole', `${other.address}/32`)
   }
 
-  async reachAgain(other: Host): Promise<void> {
+  async reachAgain(other: Place): Promise<void> {
     await this.ip('route', 'delete', 'blackhole', `${other.address}/32`)
   }
 }

@@ -13,6 +13,7 @@ import type { Test } from 'tap'
 import { runCommand } from '../../src/fuse/command.js'
 import { temporaryFolder } from './chunks.js'
 import { within } from './deadline.js'
+import type { Place, Places } from './network.js'
 import { runIn, sh } from './ringfs.js'
 
 const COMPILE_TIMEOUT_MS = 60_000
@@ -42,14 +43,14 @@ export async function compileC(source: string, folder: string, ...flags: readonl
   return result
 }
 
-export class Wire {
+export class Wire implements Places {
   readonly #name = `rw${process.pid}`
   /** Its own for each process, so that two tests do not meet. */
   readonly #prefix = `10.214.${1 + (process.pid % 250)}`
   readonly #child: ChildProcessWithoutNullStreams
   readonly #lines: Interface
   #turn: Promise<unknown> = Promise.resolve()
-  #hosts = 0
+  readonly #hosts: WireHost[] = []
 
   private constructor(program: string, ports: number, seed: number) {
     this.#child = spawn(program, [this.#name, String(ports), String(seed)], { stdio: 'pipe' })
@@ -72,15 +73,25 @@ export class Wire {
     return `${this.#prefix}.1`
   }
 
+  get hosts(): readonly WireHost[] {
+    return this.#hosts
+  }
+
   async addHost(): Promise<WireHost> {
-    const number = ++this.#hosts
+    const number = this.#hosts.length + 1
     const namespace = `${this.#name}-${number}`
     await sh('ip', 'netns', 'add', namespace)
     await sh('ip', 'link', 'set', `${this.#name}${number}`, 'netns', namespace, 'name', 'eth0')
     const inside = ['-netns', namespace]
     await sh('ip', ...inside, 'link', 'set', 'lo', 'up')
     await this.#dress('eth0', inside, number)
-    return new WireHost(this, number, namespace, `${this.#prefix}.${1 + number}`)
+    const host = new WireHost(this, number, namespace, `${this.#prefix}.${1 + number}`)
+    this.#hosts.push(host)
+    return host
+  }
+
+  numberOf({ address }: Place): number {
+    return Number(address.split('.').at(-1)) - 1
   }
 
   /** From and to: numbers of hosts, 0 this process, '*' all of them. */
@@ -108,14 +119,12 @@ export class Wire {
   }
 
   async #end(): Promise<void> {
-    for (let number = 1; number <= this.#hosts; number++) {
-      await runIn('/', 'ip', ['netns', 'delete', `${this.#name}-${number}`])
-    }
+    for (const { namespace } of this.#hosts) await runIn('/', 'ip', ['netns', 'delete', namespace])
     this.#child.kill('SIGKILL')
   }
 }
 
-export class WireHost {
+export class WireHost implements Place {
   readonly #wire: Wire
   readonly number: number
   readonly namespace: string
@@ -142,12 +151,12 @@ export class WireHost {
   }
 
   /** What it sends to the other is lost; what the other sends arrives. */
-  async loseTo(other: WireHost): Promise<void> {
-    await this.#wire.rule(this.number, other.number, CUT)
+  async loseTo(other: Place): Promise<void> {
+    await this.#wire.rule(this.number, this.#wire.numberOf(other), CUT)
   }
 
-  async reachAgain(other: WireHost): Promise<void> {
-    await this.#wire.rule(this.number, other.number, CLEAR)
+  async reachAgain(other: Place): Promise<void> {
+    await this.#wire.rule(this.number, this.#wire.numberOf(other), CLEAR)
   }
 
   /** Both ways, with everybody. */
