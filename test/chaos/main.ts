@@ -75,6 +75,14 @@ function whole(name: string, text: string, min: number, max: number): number {
   return value
 }
 
+interface Facts {
+  /** Since the start. */
+  readonly s?: number
+  readonly round?: number
+  readonly what: string
+  readonly [more: string]: unknown
+}
+
 class Chaos {
   readonly #options: Options
   readonly #startMs = Date.now()
@@ -132,11 +140,11 @@ class Chaos {
     return Math.round((Date.now() - this.#startMs) / 100) / 10
   }
 
-  #say(facts: Record<string, unknown>): void {
+  #say(facts: Facts): void {
     const { s, round, what, ...rest } = facts
     const more = Object.keys(rest).length === 0 ? '' : ` ${JSON.stringify(rest)}`
-    const where = s === undefined ? '' : `${String(s)} s, round ${String(round)}: `
-    process.stdout.write(this.#options.json ? `${JSON.stringify(facts)}\n` : `${where}${String(what)}${more}\n`)
+    const where = s === undefined ? '' : `${s} s, round ${round}: `
+    process.stdout.write(this.#options.json ? `${JSON.stringify(facts)}\n` : `${where}${what}${more}\n`)
   }
 
   #report(failure: unknown, counts: ChaosCounts | undefined, logs: string): number {
