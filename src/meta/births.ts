@@ -185,10 +185,10 @@ export class Births {
 
   async #bear(home: number, births: readonly Birth[]): Promise<void> {
     const { store, keys, clock, operationDeadlineMs } = this.#options
-    const { inodes, counters, acls, reserved } = keys.partition(home)
+    const { inodes, counters, acls, reserved, locks } = keys.partition(home)
     const args = births.flatMap(({ ino, birth }) => [ino, birth])
     await pastFreeze(clock, operationDeadlineMs, () =>
-      store.run(SCRIPTS.born, [inodes, counters, acls, reserved], args, { deadlineMs: operationDeadlineMs }),
+      store.run(SCRIPTS.born, [inodes, counters, acls, reserved, locks], args, { deadlineMs: operationDeadlineMs }),
     )
   }
 

@@ -64,12 +64,16 @@ interface Share {
   givingBack: Promise<void> | undefined
   /** The newest token of what is still to be given back, 0 if nothing is. */
   toGiveBack: number
+  /** Until then Redis may have an entry of ours, whether we know of it or not. */
+  entryUntilMs: number
 }
 
 export class Delegations {
   readonly #deps: DelegationDeps
   readonly #shares: (Share | undefined)[]
   #lastToken = 1
+  readonly #asking = new Set<Promise<void>>()
+  #isStopped = false
   #lookedMs = -Infinity
   #partedMs: number
 
@@ -87,7 +91,7 @@ export class Delegations {
     if (nowMs - this.#lookedMs >= LOOK_AT_CLOCK_MS) this.#lookAtClock(nowMs)
     if (!isCoherent()) return false
     if (share.untilMs > nowMs && share.removals === 0) {
-      if (share.untilMs - nowMs < RENEW_BELOW_MS && nowMs >= share.notBeforeMs) void this.#ask(p, share, share.token)
+      if (share.untilMs - nowMs < RENEW_BELOW_MS && nowMs >= share.notBeforeMs) this.#ask(p, share, share.token)
       return true
     }
     if (share.untilMs <= nowMs) this.#want(p, share, nowMs)
@@ -152,20 +156,25 @@ export class Delegations {
     return share.givingBack
   }
 
-  /** What may have an entry in Redis. */
-  get held(): number[] {
+  /** Nothing is held or asked for any more. All that Redis may have of it is given back: what is not would keep others waiting. */
+  async stop(): Promise<void> {
+    this.#isStopped = true
+    this.lost()
+    await Promise.all(this.#asking)
     const nowMs = this.#deps.clock.monotonicMs()
-    return [...this.#shares.entries()].flatMap(([p, share]) =>
-      share !== undefined && share.untilMs > nowMs ? [p] : [],
-    )
+    const left = [...this.#shares.entries()].filter(([, share]) => (share?.entryUntilMs ?? -Infinity) > nowMs)
+    await Promise.all(left.map(([p]) => this.giveBack(p)))
   }
 
   async #giveBack(p: number, share: Share): Promise<void> {
     while (share.toGiveBack > 0) {
       const token = share.toGiveBack
       share.toGiveBack = 0
+      const { entryUntilMs } = share
       try {
         await this.#deps.giveBack(p, token)
+        const wasAsked = share.asking || share.entryUntilMs !== entryUntilMs
+        if (!wasAsked) share.entryUntilMs = -Infinity
       } catch (error) {
         this.#deps.log.warn(
           { partition: p, error: messageOf(error) },
@@ -184,14 +193,23 @@ export class Delegations {
   #want(p: number, share: Share, nowMs: number): void {
     const isWanted = nowMs - share.usedMs < WANTED_MS
     share.usedMs = nowMs
+    if (this.#isStopped) return
     const isWaiting = share.granted !== undefined && nowMs - share.granted.askedMs < MARKER_MS
     if (!isWanted || isWaiting || nowMs < share.notBeforeMs) return
-    void this.#ask(p, share, 0)
+    this.#ask(p, share, 0)
   }
 
-  async #ask(p: number, share: Share, renews: number): Promise<void> {
+  #ask(p: number, share: Share, renews: number): void {
     if (share.asking) return
     share.asking = true
+    const asking = this.#askNow(p, share, renews).finally(() => {
+      share.asking = false
+      this.#asking.delete(asking)
+    })
+    this.#asking.add(asking)
+  }
+
+  async #askNow(p: number, share: Share, renews: number): Promise<void> {
     const { clock, log, ask } = this.#deps
     const token = ++this.#lastToken
     const { ends } = share
@@ -203,7 +221,7 @@ export class Delegations {
       share.notBeforeMs = clock.monotonicMs() + RETRY_FAILED_MS
       log.debug({ partition: p, error: messageOf(error) }, 'no delegation')
     } finally {
-      share.asking = false
+      share.entryUntilMs = clock.monotonicMs() + VALID_MS
     }
   }
 
@@ -253,5 +271,6 @@ function newShare(): Share {
     removals: 0,
     givingBack: undefined,
     toGiveBack: 0,
+    entryUntilMs: -Infinity,
   }
 }

@@ -7,11 +7,13 @@ import { readU56 } from './records.js'
 const HEAD_BYTES = 4
 const EVENT_BYTES = 9
 
-const ATTR = 1
+export const ATTR = 1
 export const DATA = 2
 export const ENTRY = 3
 /** For who waits for a file lock: lock-events.ts. */
 export const LOCK_EVENT = 8
+/** Attributes that no delegation promises anything of: access times, an inode without a name that is gone. */
+const ATTR_BESIDE = 12
 
 /** The events of a message of another session; none of one's own. A message that cannot be read counts as all lost. */
 export function decodeEvents(message: Buffer, ownSession: number, log: Log): readonly MetaEvent[] {
@@ -24,7 +26,7 @@ export function decodeEvents(message: Buffer, ownSession: number, log: Log): rea
     const ino = readU56(message, at + 1)
     const end = at + EVENT_BYTES + message.readUInt8(at + 8)
     if (end > message.length) return unreadable(log)
-    if (kind === ATTR) events.push({ kind: 'attr', ino })
+    if (kind === ATTR || kind === ATTR_BESIDE) events.push({ kind: 'attr', ino })
     else if (kind === DATA) events.push({ kind: 'data', ino })
     else if (kind === ENTRY) {
       const name = Buffer.from(message.subarray(at + EVENT_BYTES, end))

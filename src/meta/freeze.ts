@@ -75,7 +75,7 @@ async function freeze(
   maxMs: number,
 ): Promise<void> {
   const replies = await Promise.all(
-    partitions.map((p) => store.run(SCRIPTS.freeze, [keys.partition(p).counters], [who, maxMs])),
+    partitions.map((p) => store.run(SCRIPTS.freeze, [keys.partition(p).locks], [who, maxMs])),
   )
   if (replies.every((reply) => reply === 1)) return
   throw new RingfsError('USAGE', 'a backup or a check has the metadata frozen already: try again when it is done')
@@ -83,6 +83,6 @@ async function freeze(
 
 /** false: one of them did not last until now. */
 async function thaw(store: RedisStore, keys: VolumeKeys, partitions: readonly number[], who: string): Promise<boolean> {
-  const replies = await Promise.all(partitions.map((p) => store.run(SCRIPTS.thaw, [keys.partition(p).counters], [who])))
+  const replies = await Promise.all(partitions.map((p) => store.run(SCRIPTS.thaw, [keys.partition(p).locks], [who])))
   return replies.every((reply) => reply === 1)
 }

@@ -3,7 +3,7 @@ import type { RedisStore, Script } from '../cluster/contract.js'
 import type { ChangeGuard, Core } from './core.js'
 import { Delegations, VALID_MS, type Grant } from './delegations.js'
 import { decodeDelegationNotice } from './delegation-events.js'
-import { DATA, ENTRY } from './events.js'
+import { ATTR, DATA, ENTRY } from './events.js'
 import type { Openers } from './openers.js'
 import { Reply } from './reply.js'
 import { SCRIPTS } from './scripts.js'
@@ -106,8 +106,9 @@ export class Holdings implements ChangeGuard {
     })
   }
 
-  async giveAllBack(): Promise<void> {
-    await Promise.all(this.#delegations.held.map((p) => this.#delegations.giveBack(p)))
+  /** Of all that may have an entry in Redis, and nothing more is asked for. */
+  giveAllBack(): Promise<void> {
+    return this.#delegations.stop()
   }
 
   async #ask(p: number, token: number, renews: number): Promise<Grant> {
@@ -128,7 +129,9 @@ export class Holdings implements ChangeGuard {
   }
 }
 
-/** Of contents or names: access times are set beside delegations. */
+const CHANGES: ReadonlySet<number | undefined> = new Set([ATTR, DATA, ENTRY])
+
+/** What is changed beside delegations has a kind of its own. */
 function isChangeOfOthers(message: Buffer, session: number): boolean {
-  return message.length > 4 && message.readUInt32LE(0) !== session && (message[4] === DATA || message[4] === ENTRY)
+  return message.length > 4 && message.readUInt32LE(0) !== session && CHANGES.has(message[4])
 }

@@ -11,7 +11,7 @@
  *   {v.p}:w:<ino>    zset    the windows that have a key :e:
  *   {v.p}:a:<ino>    hash    extended attributes: name -> value
  *   {v.p}:l          hash    POSIX ACLs as in their attributes: a<ino> access, if it says more than the mode; d<ino> default
- *   {v.p}:c          hash    counters: n (inode sequence), inodes, bytes, inline (bytes of bodies); frozen (freeze.ts)
+ *   {v.p}:c          hash    counters: n (inode sequence), inodes, bytes, inline (bytes of bodies)
  *   {v.p}:n          hash    numbers reserved for directories that are still to be made -> session (births.ts)
  *   {v.p}:o          hash    ino -> ids of the sessions that have it open, 4 bytes each
  *   {v.p}:z          hash    ino -> time of deletion, of inodes whose :e: :w: :a: keys and ACLs are still to be freed
@@ -21,7 +21,7 @@
  *                            version each; empty while the chunk is being deleted. p: the id's block number modulo P
  *   {v.p}:x          hash    locks of prepared transactions: i<ino> | d<ino>/<name> -> tx; t<tx> -> what to do when it is
  *                            decided. b<ino> -> what makes the inode of a directory whose name is here (births.ts);
- *                            D: who holds the partition's delegation (lib/mutate.lua)
+ *                            D: who holds the partition's delegation (lib/mutate.lua); F: freeze.ts
  *   {v.p}:k          hash    ino -> file locks held and awaited (scripts/lib/filelocks.lua)
  *   {v.p}:t          hash    tx -> C (committed) or A (aborted): the commit point of transactions
  *   {v.p}:r:<sid>    hash    last replies of a session: sequence -> reply; w: lowest sequence still in use; d: dead

@@ -7,7 +7,8 @@
  *   forget    the decision, once nobody can ask for it any more                           forget.lua
  *
  * Invariants. Nothing is seen of a transaction before its decision is C, and all of it after: who meets a lock asks the
- * commit point first, and finishes what is decided. Nobody waits holding a lock: who cannot prepare gives all back. The
+ * commit point first, and finishes what is decided. Nobody waits for another's lock holding one: who cannot prepare
+ * gives all back. (For a delegation, at most its 3 s, he does: below the time after which others abort him.) The
  * decision is made once; whoever waits too long writes A, and then the owner cannot commit. The decision is forgotten only
  * when all partitions are finished. A transaction ends with its session: once that is cleaned up after, its decision is
  * forgotten, so nothing of it may be prepared or committed under the session that its client begins next.

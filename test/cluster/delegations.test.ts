@@ -10,6 +10,7 @@ import {
   bytes,
   claim,
   makeDirIn,
+  newFile,
   outcome,
   pause,
   touch,
@@ -17,7 +18,7 @@ import {
   volumesOn,
   writeAt,
 } from '../helpers/meta.js'
-import { startRedis } from '../helpers/redis.js'
+import { startRedis, type TestRedis } from '../helpers/redis.js'
 
 const EAGER: ClientOptions = { delegations: { quietMs: 0, restMs: 5 }, sessionTtlMs: 3_600_000 }
 const ENTRY_VALID_MS = 3_000
@@ -195,6 +196,91 @@ t.test('delegations', { timeout: 120_000 }, async (t) => {
     t.notOk(a.holds(ino), 'moved into chunks')
   })
 
+  check('what is refused, or changes nothing, recalls nobody', async (t, volume) => {
+    const [a, b] = [await volume.client(EAGER), await volume.client({ delegations: { enabled: false } })]
+    const { ino } = await touch(b, ROOT, 'file')
+    const dir = await makeDirIn(b, ROOT, 'dir', { not: ROOT })
+    await touch(b, dir.ino, 'inside')
+    await held(a, ROOT)
+    const before = await statistic(redis, 'spublish')
+    for (const [what, expected, ask] of refusals(b, ino)) t.equal(await outcome(ask()), expected, what)
+    t.equal((await statistic(redis, 'spublish')) - before, 0, 'nobody was told')
+    t.ok(a.holds(ROOT), 'and it is held still')
+  })
+
+  check('many changes beside a holder that is away ask and tell hardly more often than one', async (t, volume) => {
+    const [a, b] = [await volume.client(EAGER), await volume.client({ delegations: { enabled: false } })]
+    const { ino } = await touch(b, ROOT, 'file')
+    await held(a, ino)
+    volume.cut(a)
+    const count = async (): Promise<number> =>
+      (await statistic(redis, 'evalsha')) + (await statistic(redis, 'spublish'))
+    const before = await count()
+    const CHANGES = 200
+    await Promise.all(Array.from({ length: CHANGES }, (_, i) => b.setattr(ino, { mode: 0o600 + (i % 8) })))
+    // Each once, refused; then one of them again and again for 3 s; then each once more, and what they publish.
+    t.ok((await count()) - before < 4 * CHANGES, `${(await count()) - before} scripts and messages`)
+    volume.mend(a)
+  })
+
+  check('who changes attributes again and again is not asked to wait each time', async (t, volume) => {
+    const quiet = { ...EAGER, delegations: { quietMs: 60_000, restMs: 5 } }
+    const [a, b] = [await volume.client(quiet), await volume.client(quiet)]
+    const { ino } = await touch(a, ROOT, 'file')
+    await held(a, ino)
+    await b.setattr(ino, { mode: 0o600 })
+    await until('the change was heard of', () => !a.holds(ino))
+    await pause(50)
+    t.notOk(a.holds(ino), 'nothing is asked for until it has been quiet for a while')
+  })
+
+  check('reading, which sets access times, ends nothing', async (t, volume) => {
+    const [a, b] = [await volume.client(EAGER), await volume.client(EAGER)]
+    const { ino } = await touch(a, ROOT, 'file')
+    await held(a, ino)
+    const { atime } = await b.getattr(ino)
+    let heard = 0
+    a.onEvent((event) => (heard += event.kind === 'attr' ? 1 : 0))
+    await b.touch([{ ino, replaces: atime, atime: { sec: atime.sec + 100, nsec: 0 } }])
+    await until('it was heard of', () => heard > 0)
+    t.ok(a.holds(ino))
+  })
+
+  check('a clock of Redis that was set back keeps nobody from being granted anything', async (_t, volume) => {
+    const a = await volume.client(EAGER)
+    const field = Buffer.alloc(31)
+    const farMs = Date.now() + 3_600_000
+    field.writeUIntLE(farMs, 0, 6)
+    field.writeUInt16LE(5, 7)
+    field.writeUIntLE(farMs, 9, 6)
+    // Somebody else's, who died before.
+    field.writeUInt32LE(999_999, 15)
+    field.writeUIntLE(1, 19, 6)
+    field.writeUIntLE(farMs, 25, 6)
+    await volume.redis.call('HSET', `{${volume.settings.name}.${ROOT}}:x`, 'D', field)
+    await held(a, ROOT)
+  })
+
+  check('a client that leaves lets nobody wait, whatever it had just asked for', async (t, volume) => {
+    const b = await volume.client({ delegations: { enabled: false } })
+    const { ino } = await touch(b, ROOT, 'file')
+    const entries = async (): Promise<number> => {
+      const field = await volume.redis.call('HGET', `{${volume.settings.name}.${ROOT}}:x`, 'D')
+      return Buffer.isBuffer(field) ? (field.length - 15) / 16 : 0
+    }
+    const asking = await volume.client(EAGER)
+    asking.holds(ino)
+    asking.holds(ino)
+    await asking.shutdown()
+    t.equal(await entries(), 0, 'asked for')
+    const lost = await volume.client(EAGER)
+    await held(lost, ino)
+    await redis.command(0, 'CLIENT', 'KILL', 'TYPE', 'pubsub')
+    await until('it has lost it', () => !lost.holds(ino))
+    await lost.shutdown()
+    t.equal(await entries(), 0, 'lost')
+  })
+
   check(
     'others wait for a holder that is away until its time is over, and it is wrong about nothing',
     async (t, volume) => {
@@ -264,6 +350,29 @@ t.test('delegations', { timeout: 120_000 }, async (t) => {
     t.ok(held < 50, `held after ${held} of 100 changes`)
   })
 })
+
+/** Refused, or nothing to do. */
+function refusals(by: MetaStore, ino: number): [string, string, () => Promise<unknown>][] {
+  return [
+    ['an unlink of nothing', 'ENOENT', () => by.unlink(ROOT, bytes('none'))],
+    ['O_CREAT of a file that is there', 'ok', () => by.create(ROOT, bytes('file'), newFile(), OPEN_OLD)],
+    ['O_EXCL', 'EEXIST', () => by.create(ROOT, bytes('file'), newFile(), { exclusive: true, open: false })],
+    ['mkdir -p', 'EEXIST', () => by.mkdir(ROOT, bytes('dir'), 0o755, 0, 0)],
+    ['rmdir of what is full', 'ENOTEMPTY', () => by.rmdir(ROOT, bytes('dir'))],
+    ['a link over', 'EEXIST', () => by.link(ino, ROOT, bytes('file'))],
+    ['a rename of nothing', 'ENOENT', () => by.rename(ROOT, bytes('none'), ROOT, bytes('x'), {})],
+    ['a rename to itself', 'ok', () => by.rename(ROOT, bytes('file'), ROOT, bytes('file'), {})],
+    ['an attribute that is not there', 'ENODATA', () => by.removexattr(ino, bytes('user.none'))],
+    ['a cut of nothing', 'ENOENT', () => by.setattr(ino + 1_000_000 * ino, { sizeBytes: 0 })],
+  ]
+}
+
+const OPEN_OLD = { exclusive: false, open: false }
+
+async function statistic(redis: TestRedis, command: string): Promise<number> {
+  const text = String(await redis.command(0, 'INFO', 'commandstats'))
+  return Number(new RegExp(`cmdstat_${command}:calls=(\\d+)`).exec(text)?.[1] ?? 0)
+}
 
 function removals(): [string, (by: MetaStore, dir: number) => Promise<unknown>][] {
   return [

@@ -49,6 +49,7 @@ interface Entry {
 
 const PARTITION = 0
 const REST_MS = 20
+const TELL_MS = 500
 
 export class DelegationWorld {
   readonly #defect: Defect | null
@@ -57,6 +58,8 @@ export class DelegationWorld {
   readonly #entries = new Map<number, Entry>()
   #nowMs = 1_000_000
   #quietMs = 0
+  /** When the holders were told last; 0: not since the last grant. */
+  #toldMs = 0
   /** What is true, decided transactions included. */
   #version = 1
   #preparedBy: { readonly client: number; isDecided: boolean } | null = null
@@ -155,6 +158,7 @@ export class DelegationWorld {
       return { kind: 'later', ms: 1 }
     const validMs = this.#defect === 'Redis counts shorter than the holder' ? VALID_MS / 3 : VALID_MS
     this.#entries.set(session, { token, endsMs: this.#nowMs + validMs })
+    this.#toldMs = 0
     if (renews === 0) {
       if (this.#defect === 'a grant counts before its marker came') this.#clients[session]?.delegations.marked(0, token)
       this.#publish({ kind: 'marker', session, token })
@@ -174,6 +178,8 @@ export class DelegationWorld {
     const others = [...this.#entries].filter(([id, { endsMs }]) => id !== session && endsMs > this.#nowMs)
     if (others.length === 0) return false
     this.#quietMs = this.#nowMs + REST_MS
+    if (this.#nowMs - this.#toldMs < TELL_MS) return true
+    this.#toldMs = this.#nowMs
     if (this.#defect === 'given back without being ended') for (const [id] of others) this.#entries.delete(id)
     else this.#publish({ kind: 'recall', sessions: others.map(([id]) => id) })
     return true

@@ -9,14 +9,14 @@ import type { Clock } from '../../base/clock.js'
 const DOUBT_MS = 300
 const DOUBTS_MAX = 10_000
 
-/** Inodes whose names changed a moment ago; a directory's stand for all that lies below it. */
+/** Inodes whose names changed a moment ago; a directory's stand for all that lies below it, a symlink's for all that it may lead to. */
 export class Doubts {
   readonly #until = new Map<number, number>()
-  #directoriesUntilMs = -Infinity
+  #allUntilMs = -Infinity
 
-  add({ ino, isDirectory }: { readonly ino: number; readonly isDirectory: boolean }, nowMs: number): void {
+  add({ ino, leadsOn }: { readonly ino: number; readonly leadsOn: boolean }, nowMs: number): void {
     if (ino === 0) return
-    if (isDirectory || this.#until.size >= DOUBTS_MAX) this.#directoriesUntilMs = nowMs + DOUBT_MS
+    if (leadsOn || this.#until.size >= DOUBTS_MAX) this.#allUntilMs = nowMs + DOUBT_MS
     else this.#until.set(ino, nowMs + DOUBT_MS)
   }
 
@@ -24,7 +24,7 @@ export class Doubts {
     const isDoubtful = (this.#until.get(ino) ?? -Infinity) > nowMs
     if (!isDoubtful) this.#until.delete(ino)
     if (this.#until.size > DOUBTS_MAX / 2) this.#forgetOld(nowMs)
-    return isDoubtful || this.#directoriesUntilMs > nowMs
+    return isDoubtful || this.#allUntilMs > nowMs
   }
 
   #forgetOld(nowMs: number): void {

@@ -19,7 +19,7 @@ import { ROOT_INO } from '../../base/limits.js'
 import { Doubts } from './doubts.js'
 import { Handed, LIFETIME_MAX_MS, type Given } from './handed.js'
 import type { Notifier } from './notifier.js'
-import { Way } from './way.js'
+import { SymlinkWays, Way } from './way.js'
 import { encodeIncEpoch, encodeInvalAttr, encodeInvalData, encodeInvalEntry } from './notify.js'
 
 /** In which whoever asked comes to take the answer, and how long he is waited for at most. */
@@ -52,7 +52,8 @@ interface GivenAttr extends Given {
 interface GivenEntry extends Given {
   /** 0: there is none. */
   readonly ino: number
-  readonly isDirectory: boolean
+  /** A directory or a symlink: paths go on behind it. */
+  readonly leadsOn: boolean
   holds: boolean
   /** What the name meant before this kernel moved `ino` there; 0: nothing, or that is not known. */
   readonly replaced: number
@@ -88,6 +89,7 @@ export class Invalidations {
   readonly #entries = new Handed<string, GivenEntry>(LIFETIME_MAX_MS)
   readonly #waiting = new Map<number, Waiting>()
   readonly #doubts = new Doubts()
+  readonly #symlinks = new SymlinkWays()
   /** The kernel knows INC_EPOCH. */
   hasEpoch = false
   #isClosed = false
@@ -129,6 +131,16 @@ export class Invalidations {
    * not known which they are. All are asked for, also behind the first that is not held: asking is a wish.
    */
   isWayHeld(ino: number, holds: (directory: number) => boolean): boolean {
+    let areHeld = this.#isAboveHeld(ino, holds)
+    const throughSymlinks = this.#symlinks.directories(this.#nowMs())
+    if (throughSymlinks === undefined) return false
+    for (const directory of throughSymlinks) {
+      areHeld = holds(directory) && this.#isAboveHeld(directory, holds) && areHeld
+    }
+    return areHeld
+  }
+
+  #isAboveHeld(ino: number, holds: (directory: number) => boolean): boolean {
     let areHeld = true
     for (let at = ino, steps = 0; at !== ROOT_INO; steps++) {
       const parent = this.#attrs.last(at, this.#nowMs())?.way.only
@@ -144,7 +156,8 @@ export class Invalidations {
     // Else nobody would know by which directories the kernel comes there.
     if (attr !== null && this.#attrs.last(attr.ino, this.#nowMs()) === undefined) return false
     const movedTo = this.#lastEntry({ parent, name })?.movedTo
-    const what = { ino: attr?.ino ?? 0, isDirectory: attr?.type === 'directory', replaced: 0, movedTo }
+    if (attr?.type === 'symlink') this.#symlinks.add(parent, this.#nowMs())
+    const what = { ino: attr?.ino ?? 0, leadsOn: leadsOn(attr), replaced: 0, movedTo }
     return this.#entries.add(entryKey(parent, name), { atMs: this.#nowMs(), holds: true, ...what })
   }
 
@@ -250,9 +263,10 @@ export class Invalidations {
     if (given === undefined) return
     const { notifier } = this.#options
     const isDropped = !given.holds && !notifier.isSettled('entry', entryKey(from.parent, from.name))
-    const { ino, isDirectory } = given
+    const { ino, leadsOn } = given
+    if (this.#attrs.last(ino, this.#nowMs())?.attr.type === 'symlink') this.#symlinks.add(to.parent, this.#nowMs())
     const replaced = other?.ino ?? 0
-    const moved = { ino, isDirectory, replaced, atMs: this.#nowMs(), holds: true, movedTo: other?.movedTo }
+    const moved = { ino, leadsOn, replaced, atMs: this.#nowMs(), holds: true, movedTo: other?.movedTo }
     const isKept = this.#entries.add(entryKey(to.parent, to.name), moved)
     this.cameBy(to.parent, ino)
     const left = this.#lastEntry(from)
@@ -371,6 +385,10 @@ export class Invalidations {
       }
     }
   }
+}
+
+function leadsOn(attr: Attr | null): boolean {
+  return attr?.type === 'directory' || attr?.type === 'symlink'
 }
 
 /** latin1 keeps every byte of the name apart. */

@@ -20,8 +20,8 @@ const LIST_PAGE = 500
 const PARTITIONS_AT_ONCE = 8
 /** Of one partition. */
 const KEYS_AT_ONCE = 64
-/** `frozen` is the freeze itself. */
-const SKIPPED_COUNTERS: ReadonlySet<string> = new Set(['frozen'])
+/** The freeze itself, and delegations: both are over before anybody restores them. */
+const SKIPPED_LOCKS: ReadonlySet<string> = new Set(['F', 'D'])
 
 export interface DumpFigures {
   inodes: number
@@ -91,7 +91,7 @@ class PartitionDump {
     let cursor = '0'
     do {
       const [next, page] = pageOf(await this.#store.call('HSCAN', key, cursor, 'COUNT', HASH_PAGE))
-      const items = key === this.#keys.counters ? withoutFreeze(page) : page
+      const items = key === this.#keys.locks ? lasting(page) : page
       if (items.length > 0) await this.#put('hash', key, items)
       if (also !== undefined) await also(items)
       cursor = next
@@ -163,8 +163,8 @@ async function inLanes<T>(items: readonly T[], work: (item: T) => Promise<void>)
   }
 }
 
-function withoutFreeze(items: readonly Buffer[]): Buffer[] {
-  return items.filter((_, at) => !SKIPPED_COUNTERS.has(String(items[at - (at % 2)])))
+function lasting(items: readonly Buffer[]): Buffer[] {
+  return items.filter((_, at) => !SKIPPED_LOCKS.has(String(items[at - (at % 2)])))
 }
 
 function pageOf(reply: RedisValue): [string, Buffer[]] {

@@ -1,9 +1,9 @@
 -- include: bear
 -- oom: allowed
 -- Makes the inodes of directories of this partition (mkdir.lua, births.ts). Anybody may call it who has seen what makes them;
--- the second time it does nothing. KEYS: 1 inodes, 2 counters, 3 ACLs, 4 reserved numbers. ARGV: ino, what makes it, …
+-- the second time it does nothing. KEYS: 1 inodes, 2 counters, 3 ACLs, 4 reserved numbers, 5 locks. ARGV: ino, what makes it, …
 -- 1 | {16} the partition is frozen (freeze.lua): call again
-local frozen = redis.call('HGET', KEYS[2], 'frozen')
+local frozen = redis.call('HGET', KEYS[5], 'F')
 if frozen then
   local t = redis.call('TIME')
   if math.floor(t[1] * 1000 + t[2] / 1000) < struct.unpack('<I6', frozen) then return {16} end

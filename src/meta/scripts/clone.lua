@@ -14,6 +14,8 @@ for at = 14, #ARGV, 2 do
   -- A hole over a body would be lost with a compaction.
   if ARGV[at] == '0' and n.body == 1 then return {3} end
 end
+local others = recall()
+if others then return others end
 for at = 14, #ARGV, 2 do
   addextents(n, tonumber(ARGV[at]), KEYS[10 + (at - 14) / 2], KEYS[9], ARGV[at + 1])
 end

@@ -29,6 +29,8 @@ if #placed > 1 or first > 0 or last < n.size then new = old .. new end
 if #new > 2 * longest then return {11} end
 local used = tonumber(redis.call('HGET', KEYS[3], 'inline') or '0') + #new - #old
 if #new > #old and used > tonumber(ARGV[15]) then return {11} end
+local others = recall()
+if others then return others end
 setbody(ino, n, old, new)
 if last > n.size then n.size = last end
 account(n, tonumber(ARGV[10]))

@@ -30,6 +30,8 @@ if ARGV[9] == 'append' then
   end
   extents, behind, last = table.concat(here), table.concat(there), last + shift
 end
+local others = recall()
+if others then return others end
 addextents(n, window, KEYS[9], KEYS[10], extents)
 addextents(n, window + 1, KEYS[11], KEYS[10], behind)
 if last > 0 and start + last > n.size then n.size = start + last end

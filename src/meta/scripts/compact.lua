@@ -11,6 +11,8 @@ local blob = n and redis.call('GET', KEYS[9])
 if not blob then return {0, 0} end
 local generation = struct.unpack('<I4', blob)
 if generation ~= tonumber(ARGV[8]) or #blob - 4 < len then return {0, 0} end
+local others = recall()
+if others then return others end
 n.dv = n.dv + 1
 redis.call('SET', KEYS[9], struct.pack('<I4', n.dv % 4294967296) .. ARGV[10] .. string.sub(blob, 5 + len))
 discard(ino, tonumber(ARGV[13]), ARGV[11])

@@ -3,22 +3,22 @@
 -- ARGV: 7 parent, 8 name, 9 hash, 10 type, 11 mode, 12 uid, 13 gid, 14 tail kind, 15 tail, 16 exclusive, 17 open, 18 partitions,
 -- 19 umask
 -- 0, created, ino, record, record of the parent (if created) | 2, ino, type (it exists, in another partition)
-local known = before()
+local known = before('d' .. ARGV[7] .. '/' .. ARGV[8], 'i' .. ARGV[7])
 if known then return known end
 local parent, partitions = tonumber(ARGV[7]), tonumber(ARGV[18])
 local dir = load(parent)
 if not dir then return {ENOENT} end
 if dir.type ~= DIR then return {ENOTDIR} end
-local held = blocked(nil, 'd' .. ARGV[7] .. '/' .. ARGV[8], 'i' .. ARGV[7])
-if held then return held end
 local _, old, oldtype = find(KEYS[9], ARGV[8], ARGV[9])
 if old then
   if ARGV[16] == '1' then return {EEXIST} end
   if old % partitions ~= parent % partitions then return {2, old, oldtype} end
-  held = blocked(nil, 'i' .. old)
+  local held = blocked(nil, 'i' .. old)
   if held then return held end
   return after({0, 0, old, redis.call('HGET', KEYS[1], old)})
 end
+local others = recall()
+if others then return others end
 local type = tonumber(ARGV[10])
 local new = {type = type, mode = tonumber(ARGV[11]), uid = tonumber(ARGV[12]), gid = tonumber(ARGV[13]),
   tk = tonumber(ARGV[14]), tail = ARGV[15], umask = tonumber(ARGV[19])}

@@ -3,15 +3,12 @@
 -- KEYS: 9 names of the first parent, 10 of the second
 -- ARGV: 7 parent, 8 name, 9 hash, 10 second parent, 11 its name, 12 hash, 13 partitions
 -- 0, … (inodes of other partitions whose ctime is still to be set: directories) | 2: takes a transaction
-local known = before()
+local known = before('d' .. ARGV[7] .. '/' .. ARGV[8], 'd' .. ARGV[10] .. '/' .. ARGV[11], 'i' .. ARGV[7], 'i' .. ARGV[10])
 if known then return known end
 local p1, p2, partitions = tonumber(ARGV[7]), tonumber(ARGV[10]), tonumber(ARGV[13])
 local d1, d2 = load(p1), load(p2)
 if not d1 or not d2 then return {ENOENT} end
 if d1.type ~= DIR or d2.type ~= DIR then return {ENOTDIR} end
-local held = blocked(nil, 'd' .. ARGV[7] .. '/' .. ARGV[8], 'd' .. ARGV[10] .. '/' .. ARGV[11], 'i' .. ARGV[7],
-  'i' .. ARGV[10])
-if held then return held end
 local m1, ino1, type1 = find(KEYS[9], ARGV[8], ARGV[9])
 local m2, ino2, type2 = find(KEYS[10], ARGV[11], ARGV[12])
 if not ino1 or not ino2 then return {ENOENT} end
@@ -21,7 +18,7 @@ if p1 ~= p2 and (type1 == DIR or type2 == DIR) then return {2} end
 local reply, near, home = {0}, {}, p1 % partitions
 for i, ino in ipairs({ino1, ino2}) do
   if ino % partitions == home then
-    held = blocked(nil, 'i' .. ino)
+    local held = blocked(nil, 'i' .. ino)
     if held then return held end
     near[#near + 1] = ino
   elseif (i == 1 and type1 or type2) == DIR then
@@ -32,6 +29,8 @@ for i, ino in ipairs({ino1, ino2}) do
     return {2}
   end
 end
+local others = recall()
+if others then return others end
 redis.call('ZREM', KEYS[9], m1)
 redis.call('ZREM', KEYS[10], m2)
 redis.call('ZADD', KEYS[9], ARGV[9], member(ARGV[8], ino2, type2))

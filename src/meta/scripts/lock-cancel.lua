@@ -2,7 +2,7 @@
 -- oom: allowed
 -- A waiter waits no longer. KEYS: 9 file locks. ARGV: 7 ino, 8 ticket. 0, 1 | 0, 0 (it did not wait: it has the lock, or
 -- never asked)
-local known = before(true)
+local known = before()
 if known then return known end
 local held, queue = loadlocks(ARGV[7])
 local session, ticket = tonumber(ARGV[1]), tonumber(ARGV[8])

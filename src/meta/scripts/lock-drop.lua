@@ -1,7 +1,7 @@
 -- include: inode locks mutate filelocks
 -- oom: allowed
 -- What a session holds and waits for is gone. KEYS: 9 file locks. ARGV: 7 session, then inos. 0
-local known = before(true)
+local known = before()
 if known then return known end
 local session = tonumber(ARGV[7])
 local function others(list)

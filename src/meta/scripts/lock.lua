@@ -1,7 +1,7 @@
 -- include: inode locks mutate filelocks
 -- KEYS: 9 file locks. ARGV: 7 ino, 8 kind, 9 type, 10 start, 11 end, 12 owner, 13 pid, 14 ticket (0: do not wait), 15 pushes
 -- 0, record (granted) | 10, blocker ('': out of courtesy only) (it waits)
-local known = before(true)
+local known = before()
 if known then return known end
 local ino, ticket, pushes = ARGV[7], tonumber(ARGV[14]), tonumber(ARGV[15])
 local rec = redis.call('HGET', KEYS[1], ino)

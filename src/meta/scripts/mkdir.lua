@@ -4,7 +4,7 @@
 -- KEYS: 9 names of the parent, 10 ACLs, 11 reserved numbers
 -- ARGV: 7 parent, 8 name, 9 hash, 10 ino, 11 the session that reserved it, 12 mode, 13 uid, 14 gid, 15 umask, 16 partitions
 -- 0, record, record of the parent, what makes the inode ('': it is there)
-local known = before()
+local known = before('d' .. ARGV[7] .. '/' .. ARGV[8], 'i' .. ARGV[7])
 if known then return known end
 -- The numbers of a session go when it is cleaned up after: nothing may be made with them then.
 if ARGV[11] ~= ARGV[1] then return {EIO} end
@@ -12,8 +12,6 @@ local parent, ino, partitions = tonumber(ARGV[7]), tonumber(ARGV[10]), tonumber(
 local dir = load(parent)
 if not dir then return {ENOENT} end
 if dir.type ~= DIR then return {ENOTDIR} end
-local held = blocked(nil, 'd' .. ARGV[7] .. '/' .. ARGV[8], 'i' .. ARGV[7])
-if held then return held end
 if find(KEYS[9], ARGV[8], ARGV[9]) then return {EEXIST} end
 if dir.nlink >= LINK_MAX then return {EMLINK} end
 local mode, gid, default, access = tonumber(ARGV[12]), tonumber(ARGV[14]), '', ''
@@ -28,6 +26,8 @@ else
 end
 local n = blank(DIR, mode, tonumber(ARGV[13]), gid, 3, struct.pack('<I7', parent))
 if default ~= '' then n.xa = 1 end
+local others = recall()
+if others then return others end
 local rec, birth = encode(n), ''
 if ino % partitions == parent % partitions then
   if not bear(KEYS[1], KEYS[3], KEYS[10], KEYS[11], ino, rec, default, access) then return {EIO} end

@@ -2,11 +2,9 @@
 -- oom: allowed
 -- ARGV: 7 ino, 8 the data version of which the caller has window 0
 -- 0, record, generation, extents of window 0 (or false: he has them, or more than comes along here), body of the file (or nothing)
-local known = before(true)
+local known = before('i' .. ARGV[7])
 if known then return known end
 local ino = tonumber(ARGV[7])
-local held = blocked(nil, 'i' .. ARGV[7])
-if held then return held end
 local n, rec = load(ino)
 if not n then return {ENOENT} end
 addopener(ino)

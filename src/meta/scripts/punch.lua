@@ -12,6 +12,8 @@ if n.type ~= FILE then return {EINVAL} end
 for at = 13, #ARGV, 3 do
   if ARGV[at] == '0' and n.body == 1 then return {12} end
 end
+local others = recall()
+if others then return others end
 for at = 13, #ARGV, 3 do
   local window, off, len = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
   local key = KEYS[10 + (at - 13) / 3]

@@ -2,7 +2,7 @@
 -- oom: allowed
 -- What a session owes for files that it opened by a delegation: it becomes their opener. Then the delegation ends, if it is
 -- not newer than the token. ARGV: 7 token (0: none ends), 8… inos. 0
-local known = before(true)
+local known = before()
 if known then return known end
 for at = 8, #ARGV do
   if redis.call('HEXISTS', KEYS[1], ARGV[at]) == 1 then addopener(tonumber(ARGV[at])) end

@@ -30,6 +30,8 @@ if (type == DIR and not simple) or (type ~= DIR and far) or (old and old % parti
 end
 local birth = type == DIR and unborn(ino)
 if birth then return birth end
+local others = recall()
+if others then return others end
 redis.call('ZREM', KEYS[9], m)
 if old then redis.call('ZREM', KEYS[10], oldm) end
 redis.call('ZADD', KEYS[10], ARGV[12], member(ARGV[11], ino, type))

@@ -1,7 +1,7 @@
 -- include: inode locks mutate newinode
 -- Numbers for directories that this session is going to make: each is used once or lost. KEYS: 9 reserved numbers
 -- ARGV: 7 how many, 8 partitions, 9 home. 0, the first (the next ones are `partitions` apart)
-local known = before(true)
+local known = before()
 if known then return known end
 local count, partitions = tonumber(ARGV[7]), tonumber(ARGV[8])
 local first = newnumbers(count, partitions, tonumber(ARGV[9]))

@@ -2,18 +2,18 @@
 -- KEYS: 9 ACLs, 10 xattrs
 -- ARGV: 7 ino, 8 a|d, 9 any|create|replace|remove, 10 the ACL ('' none), 11 permissions of the mode, -1 as they are,
 -- 12 1 to clear set-gid. 0
-local known = before()
+local known = before('i' .. ARGV[7])
 if known then return known end
 local ino, field = tonumber(ARGV[7]), ARGV[8] .. ARGV[7]
 local n = load(ino)
 if not n then return {ENOENT} end
-local held = blocked(nil, 'i' .. ARGV[7])
-if held then return held end
 local exists = redis.call('HEXISTS', KEYS[9], field) == 1
 if exists and ARGV[9] == 'create' then return {EEXIST} end
 if not exists and (ARGV[9] == 'replace' or ARGV[9] == 'remove') then return {-61} end
 if n.type == SYMLINK then return {-95} end
 if ARGV[8] == 'd' and n.type ~= DIR then return {-13} end
+local others = recall()
+if others then return others end
 if ARGV[10] == '' then redis.call('HDEL', KEYS[9], field) else redis.call('HSET', KEYS[9], field, ARGV[10]) end
 local bits = tonumber(ARGV[11])
 if bits >= 0 then n.mode = n.mode - n.mode % 512 + bits end

@@ -1,13 +1,11 @@
 -- include: inode locks mutate acl privileges
 -- KEYS: 9 ACLs, 10 xattrs
 -- ARGV: 7 ino, then pairs: mode v | uid v | gid v | drop 1 | atime sec nsec | mtime sec nsec. 0, record
-local known = before()
+local known = before('i' .. ARGV[7])
 if known then return known end
 local ino = tonumber(ARGV[7])
 local n = load(ino)
 if not n then return {ENOENT} end
-local held = blocked(nil, 'i' .. ARGV[7])
-if held then return held end
 local at, owner, mode, drop = 8, false, false, false
 while at <= #ARGV do
   local what, v = ARGV[at], tonumber(ARGV[at + 1])
@@ -20,6 +18,8 @@ while at <= #ARGV do
   elseif what == 'mtime' then n.ms, n.mn, at = v, tonumber(ARGV[at]), at + 1
   end
 end
+local others = recall()
+if others then return others end
 -- chown(2): a new owner does not inherit the right to become the old one
 if (owner and n.type ~= DIR) or (drop and n.type == FILE) then
   if not mode then dropsetid(n) end

@@ -7,6 +7,8 @@ local ino, extents = tonumber(ARGV[7]), ARGV[9]
 local n = load(ino)
 if not n then return {ENOENT} end
 if n.body == 0 or n.dv ~= tonumber(ARGV[8]) then return {3} end
+local others = recall()
+if others then return others end
 setbody(ino, n, bodyof(ino, n), '')
 local above = redis.call('GET', KEYS[9])
 if above then

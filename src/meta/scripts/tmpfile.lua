@@ -7,6 +7,8 @@ local parent = tonumber(ARGV[7])
 local dir = load(parent)
 if not dir then return {ENOENT} end
 if dir.type ~= DIR then return {ENOTDIR} end
+local others = recall()
+if others then return others end
 local new = {type = FILE, mode = tonumber(ARGV[8]), uid = tonumber(ARGV[9]), gid = tonumber(ARGV[10]), tk = 0, tail = '',
   umask = tonumber(ARGV[12])}
 local ino, n = birth(parent, dir, new, KEYS[9], tonumber(ARGV[11]))

@@ -37,22 +37,26 @@ local function cutinline()
   n.tk = #n.tail > 0 and 1 or 0
 end
 
+local beyond, named, more = {}, {}, false
+if size < n.size and n.win == 1 then
+  -- at cut 0 the window at the edge is freed whole, too
+  local from = cut == 0 and edge or edge + 1
+  beyond = redis.call('ZREVRANGEBYSCORE', KEYS[9], '+inf', from, 'LIMIT', 0, STEP + 1)
+  for at = 10, #ARGV do named[ARGV[at]] = KEYS[at + 2] end
+  more = #beyond > STEP
+  if more then beyond[#beyond] = nil end
+  for _, w in ipairs(beyond) do
+    if not named[w] then
+      local reply = {4}
+      for i = #beyond, 1, -1 do reply[#reply + 1] = tonumber(beyond[i]) end
+      return reply
+    end
+  end
+end
+local others = recall()
+if others then return others end
 if size < n.size then
   if n.win == 1 then
-    -- at cut 0 the window at the edge is freed whole, too
-    local from = cut == 0 and edge or edge + 1
-    local beyond = redis.call('ZREVRANGEBYSCORE', KEYS[9], '+inf', from, 'LIMIT', 0, STEP + 1)
-    local named = {}
-    for at = 10, #ARGV do named[ARGV[at]] = KEYS[at + 2] end
-    local more = #beyond > STEP
-    if more then beyond[#beyond] = nil end
-    for _, w in ipairs(beyond) do
-      if not named[w] then
-        local reply = {4}
-        for i = #beyond, 1, -1 do reply[#reply + 1] = tonumber(beyond[i]) end
-        return reply
-      end
-    end
     for _, w in ipairs(beyond) do freewindow(n, ino, tonumber(w), named[w], KEYS[9]) end
     if more then
       reached = tonumber(beyond[#beyond]) * WINDOW

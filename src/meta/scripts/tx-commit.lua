@@ -14,6 +14,8 @@ for k, part in ipairs(parts) do
     return no
   end
 end
+local others = recall()
+if others then return others end
 local reply = {0}
 for k, part in ipairs(parts) do
   local record = applypart(part, KEYS[9 + k])

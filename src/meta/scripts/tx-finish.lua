@@ -2,7 +2,7 @@
 -- oom: allowed
 -- What was prepared here is done (C) or dropped (A). Anybody may call it who asked the commit point; the second time it
 -- does nothing. KEYS: 9… names of each part. ARGV: 7 tx, 8 C|A. 0
-local known = before(true)
+local known = before()
 if known then return known end
 local tx = ARGV[7]
 local rec = redis.call('HGET', KEYS[2], 't' .. tx)

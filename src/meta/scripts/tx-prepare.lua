@@ -9,6 +9,8 @@ for k, part in ipairs(parts) do
   local no = checkpart(part, KEYS[8 + k])
   if no then return no end
 end
+local others = recall()
+if others then return others end
 for _, part in ipairs(parts) do redis.call('HSET', KEYS[2], fieldof(part), tx) end
 redis.call('HSET', KEYS[2], 't' .. tx, cmsgpack.pack({tonumber(ARGV[8]), nowms(), sec, nsec, parts}))
 return after({0})

@@ -16,6 +16,8 @@ if held then return held end
 if not ino then return {ENOENT} end
 if type == DIR then return {EISDIR} end
 if ino % partitions ~= parent % partitions then return {2, ino, type} end
+local others = recall()
+if others then return others end
 redis.call('ZREM', KEYS[9], m)
 local dirrec = touchdir(parent, dir, 0, ARGV[8])
 return after({0, ino, relink(ino, load(ino), -1), dirrec})

@@ -1,7 +1,7 @@
 -- include: inode locks mutate filelocks
 -- oom: allowed
 -- KEYS: 9 file locks. ARGV: 7 ino, 8 kind, 9 owner, 10 start, 11 end. 0
-local known = before(true)
+local known = before()
 if known then return known end
 local held, queue = loadlocks(ARGV[7])
 held = apply(held, {ARGV[8], 'u', ARGV[10], ARGV[11], tonumber(ARGV[1]), ARGV[9], 0})

@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap'
 import { ROOT_INO } from '../../../src/base/limits.js'
 import { LIFETIME_MAX_MS } from '../../../src/fuse/kernel/handed.js'
-import { Way } from '../../../src/fuse/kernel/way.js'
+import { SymlinkWays, Way } from '../../../src/fuse/kernel/way.js'
 import { CachePeer } from '../../helpers/cache-peer.js'
 import { ManualClock } from '../../helpers/manual-clock.js'
 import { CALLER, fixture, settle, type Fixture } from '../../helpers/vfs-fixture.js'
@@ -69,6 +69,33 @@ t.test('a file that the kernel finds in two directories is asked for', async (t)
   await vfs.link(CALLER, file, ROOT_INO, Buffer.from('link'))
   await peer.lookup(ROOT_INO, 'link')
   t.same(await asked(), ['caughtUp'])
+})
+
+t.test('a directory in which the kernel knows a symlink is on every way, and what is above it', async (t) => {
+  const { peer, meta, vfs, another, dir, file, asked } = await ground(t)
+  const other = await another().vfs.mkdir(CALLER, ROOT_INO, Buffer.from('other'), 0o755)
+  await vfs.symlink(CALLER, other.ino, Buffer.from('link'), Buffer.from('../dir'))
+  meta.held = (ino) => ino !== other.ino
+  t.same(await asked(), [], 'it does not know it yet')
+  await peer.lookup(ROOT_INO, 'other')
+  await peer.lookup(other.ino, 'link')
+  t.same(await asked(), ['caughtUp'])
+  meta.held = () => true
+  t.same(await asked(), [])
+  t.not(dir, file)
+})
+
+t.test('of more symlinks than can be looked at all are in doubt until their lifetimes are over', (t) => {
+  const ways = new SymlinkWays()
+  t.same([...(ways.directories(0) ?? [-1])], [])
+  for (let directory = 1; directory <= 8; directory++) ways.add(directory, directory)
+  t.same([...(ways.directories(9) ?? [])], [1, 2, 3, 4, 5, 6, 7, 8])
+  ways.add(9, 10)
+  t.equal(ways.directories(LIFETIME_MAX_MS + 9), undefined)
+  t.same([...(ways.directories(LIFETIME_MAX_MS + 10) ?? [-1])], [])
+  ways.add(9, LIFETIME_MAX_MS + 10)
+  t.same([...(ways.directories(LIFETIME_MAX_MS + 11) ?? [])], [9])
+  t.end()
 })
 
 t.test('a file of which nothing is known in this process is asked for', async (t) => {

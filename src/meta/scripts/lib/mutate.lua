@@ -13,69 +13,80 @@ local function nowms()
 end
 
 -- Delegations (docs/decisions/2026-11-21-delegations.md), field D of KEYS[2]: u48 until when nothing is granted, u8 recalls that
--- followed each other, u16 ms without grants after the first of them; for each holder u32 session, u48 token, u48 end.
+-- followed each other, u16 ms without grants after the first of them, u48 when the holders were told last; for each holder
+-- u32 session, u48 token, u48 end.
 -- Sessions other than ours that hold the partition's: they are told, nothing is granted for a while, and the caller tries
 -- again when they have given it back: 15, ms that are left.
-local HELD_HEAD, HELD_ENTRY, CALM_MS, HELD_MS = 9, 16, 60000, 3000
+-- Every script says it between its last check and its first write: what is refused, or changes nothing, is nobody's concern.
+local HELD_HEAD, HELD_ENTRY, CALM_MS, HELD_MS, TELL_MS = 15, 16, 60000, 3000, 500
+local delegated
 local function recall()
-  local held = redis.call('HGET', KEYS[2], 'D')
-  if not held or #held == HELD_HEAD then return end
+  -- One of another layout is of a version before this one, and over.
+  if not delegated or #delegated == HELD_HEAD or #delegated % HELD_ENTRY ~= HELD_HEAD then return end
   local me, now, left, sessions, entries = tonumber(ARGV[1]), nil, 0, '', {}
-  for at = HELD_HEAD + 1, #held, HELD_ENTRY do
-    local session, token, ends = struct.unpack('<I4I6I6', held, at)
+  for at = HELD_HEAD + 1, #delegated, HELD_ENTRY do
+    local session, token, ends = struct.unpack('<I4I6I6', delegated, at)
     if session ~= me then
       now = now or nowms()
       -- Redis's clock may have been set back.
       ends = math.min(ends, now + HELD_MS)
       if ends > now then
-        left, sessions = math.max(left, ends - now), sessions .. string.sub(held, at, at + 3)
+        left, sessions = math.max(left, ends - now), sessions .. string.sub(delegated, at, at + 3)
       end
     end
     entries[#entries + 1] = struct.pack('<I4I6I6', session, token, ends)
   end
   if sessions == '' then return end
-  local quiet, level, base = struct.unpack('<I6BI2', held)
+  local quiet, level, base, toldms = struct.unpack('<I6BI2I6', delegated)
+  -- Further ahead than it is ever put: as above.
+  if quiet > now + base * 64 then quiet = now end
   if now >= quiet then
     level = now - quiet > CALM_MS and 0 or math.min(level + 1, 6)
     quiet = now + base * 2 ^ level
   end
   quiet = math.max(quiet, now + base)
-  redis.call('HSET', KEYS[2], 'D', struct.pack('<I6BI2', quiet, level, base) .. table.concat(entries))
-  redis.call('SPUBLISH', KEYS[5], struct.pack('<I4BI7B', me, 10, 0, #sessions) .. sessions)
+  -- Whoever waits comes again and again. Who was told and has not answered has lost what he was told, or is dead.
+  local tell = now - toldms >= TELL_MS or now < toldms
+  if tell then toldms = now end
+  redis.call('HSET', KEYS[2], 'D', struct.pack('<I6BI2I6', quiet, level, base, toldms) .. table.concat(entries))
+  if tell then redis.call('SPUBLISH', KEYS[5], struct.pack('<I4BI7B', me, 10, 0, #sessions) .. sessions) end
   return {15, left}
 end
 
 -- The session's delegation ends, if it is not newer than the token.
 local function undelegate(session, token)
-  local held = redis.call('HGET', KEYS[2], 'D')
-  if not held then return end
-  local left = {string.sub(held, 1, HELD_HEAD)}
-  for at = HELD_HEAD + 1, #held, HELD_ENTRY do
-    local holder, last = struct.unpack('<I4I6', held, at)
-    if holder ~= session or last > token then left[#left + 1] = string.sub(held, at, at + HELD_ENTRY - 1) end
+  local all = redis.call('HGET', KEYS[2], 'D')
+  if not all then return end
+  local left = {string.sub(all, 1, HELD_HEAD)}
+  for at = HELD_HEAD + 1, #all, HELD_ENTRY do
+    local holder, last = struct.unpack('<I4I6', all, at)
+    if holder ~= session or last > token then left[#left + 1] = string.sub(all, at, at + HELD_ENTRY - 1) end
   end
   redis.call('HSET', KEYS[2], 'D', table.concat(left))
 end
 
 local mark, isNew = 0, false
--- beside: what the script changes is nothing that a delegation promises to stay as it is.
-local function before(beside)
+-- Whether it was judged before, or is not to be now. The names that follow: locks of transactions (lib/locks.lua).
+local function before(...)
   local m = redis.call('HMGET', KEYS[4], ARGV[2], 'd', 'w')
   if m[1] then return cmsgpack.unpack(m[1]) end
   if m[2] then return DEAD end
   mark = tonumber(m[3]) or 0
   if tonumber(ARGV[2]) < mark then return STALE end
   -- Somebody has to see the partition as it is (freeze.lua): the request is not judged, and comes again.
-  local frozen = redis.call('HGET', KEYS[3], 'frozen')
-  if frozen and nowms() < struct.unpack('<I6', frozen) then return FROZEN end
-  isNew = true
-  if not beside then return recall() end
+  local found = redis.call('HMGET', KEYS[2], 'F', 'D', ...)
+  if found[1] and nowms() < struct.unpack('<I6', found[1]) then return FROZEN end
+  isNew, delegated = true, found[2]
+  for i = 3, #found do
+    if found[i] then return locked(found[i]) end
+  end
 end
 
 local events = ''
 -- Whose change this is: his own caches know of it already.
 local publisher = tonumber(ARGV[1])
--- kind: 1 attributes, 2 data, 3 entry (and the attributes of its directory)
+-- kind: 1 attributes, 2 data, 3 entry (and the attributes of its directory),
+-- 12 attributes that no delegation promises anything of: access times, an inode without a name that is gone
 local function emit(kind, ino, name)
   name = name or ''
   events = events .. struct.pack('<BI7B', kind, ino, #name) .. name
@@ -170,7 +181,7 @@ local function sweep(ino)
   local n = load(ino)
   if n and n.nlink == 0 then
     -- Who has looked at it since its last name went has it cached.
-    emit(1, ino)
+    emit(12, ino)
     purge(ino, n)
   end
 end
