@@ -1,0 +1,2 @@
+// `npm run test:vagrant`: see test/vagrant. The set-up has built it.
+await import('../dist/test/vagrant/main.js')

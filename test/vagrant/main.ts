@@ -1,0 +1,201 @@
+/**
+ * `npm run test:vagrant`: the machines of the Vagrantfile, with a workload on the client from the first to the last: a tree is copied, a
+ * machine loses its power and gets it back, another is cut off the network and plugged in again. After each: all trees are
+ * what they were, from cold caches.
+ */
+import t from 'tap'
+import { z } from 'zod'
+import { Load } from './load.js'
+import { ADDRESSES, CLIENT, COMMAND_TIMEOUT_MS, Machines, missing, type Name } from './machines.js'
+import { makeTree, type Tree } from './tree.js'
+
+const MOUNT = '/mnt/ringfs'
+const EVENT_TIMEOUT_MS = 30 * 60_000
+const LOOK_AGAIN_MS = 5_000
+const CREDENTIALS = '--key-file /etc/ringfs/ring.key'
+
+const Status = z.object({
+  nodes: z.array(z.object({ address: z.string(), state: z.string(), isOut: z.boolean().optional() })),
+  healing: z.object({ isDone: z.boolean() }),
+})
+
+t.setTimeout(6 * 3_600_000)
+
+function tell(text: string): void {
+  t.comment(`${new Date().toISOString().slice(11, 19)} ${text}`)
+}
+
+async function eventually<T>(what: string, look: () => Promise<T>, isSo: (seen: T) => boolean): Promise<T> {
+  const deadline = Date.now() + EVENT_TIMEOUT_MS
+  for (;;) {
+    const seen = await look()
+    if (isSo(seen)) {
+      tell(what)
+      return seen
+    }
+    if (Date.now() > deadline) throw new Error(`${what}: not so in time; last seen ${JSON.stringify(seen)}`)
+    await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS))
+  }
+}
+
+class Cluster {
+  readonly #machines: Machines
+  readonly #load: Load
+  readonly #trees = new Map<string, Tree>()
+
+  constructor(machines: Machines, load: Load) {
+    this.#machines = machines
+    this.#load = load
+  }
+
+  async copyTree(name: string): Promise<void> {
+    const tree = await makeTree(`${name}-${Date.now()}`)
+    const folder = `${MOUNT}/${name}`
+    await this.#machines.sh(
+      CLIENT,
+      `rm -rf ${folder}; mkdir ${folder} && tar -C ${folder} --no-same-owner -xf - && sync -f ${folder}`,
+      {
+        input: tree.tar,
+      },
+    )
+    this.#trees.set(name, tree)
+    tell(`copied ${name}: ${tree.files} files`)
+  }
+
+  /** What is wrong with the trees, read by a mount that has just begun. */
+  async wrongTrees(): Promise<string> {
+    await this.#machines.sh(
+      CLIENT,
+      `mkdir -p /run/ringfs-check && mount -t ringfs "$(systemctl show -P What mnt-ringfs.mount)" /run/ringfs-check -o ro,key-file=/etc/ringfs/ring.key`,
+    )
+    try {
+      return await this.#sums(CLIENT, '/run/ringfs-check')
+    } finally {
+      await this.#machines.try(CLIENT, 'umount /run/ringfs-check')
+    }
+  }
+
+  /** As above, by another machine, without a mount. */
+  async wrongOn(name: Name): Promise<string> {
+    const folder = '/var/tmp/ringfs-check'
+    const names = [...this.#trees.keys()].map((tree) => `/${tree}`).join(' ')
+    await this.#machines.sh(
+      name,
+      `. /etc/ringfs/node.env; export RINGFS_META; rm -rf ${folder}; mkdir ${folder}; ringfs get -r ${CREDENTIALS} ${names} ${folder} >/dev/null`,
+    )
+    return this.#sums(name, folder)
+  }
+
+  async #sums(name: Name, folder: string): Promise<string> {
+    const wrong: string[] = []
+    for (const [tree, { sums, files }] of this.#trees) {
+      const { code, stdout, stderr } = await this.#machines.try(
+        name,
+        `cd ${folder}/${tree} && sha256sum --quiet --check - && find . -type f | wc -l`,
+        { input: sums },
+      )
+      if (code !== 0 || Number(stdout) !== files) wrong.push(`${tree}: exit code ${code}: ${stdout}${stderr}`)
+    }
+    tell(`trees compared on ${name}`)
+    return wrong.join('\n')
+  }
+
+  /** As the client sees it; undefined: not at all, at this moment. */
+  async status(): Promise<z.infer<typeof Status> | undefined> {
+    const { code, stdout } = await this.#machines.try(CLIENT, 'ringfs status --json')
+    return code === 0 ? Status.parse(JSON.parse(stdout)) : undefined
+  }
+
+  /** A node counts as down after 15 s of silence, as out after five minutes. */
+  async noticed(name: keyof typeof ADDRESSES): Promise<void> {
+    await eventually(
+      `${name} counts as down`,
+      () => this.status(),
+      (status) => status?.nodes.find(({ address }) => address.startsWith(ADDRESSES[name]))?.state === 'down',
+    )
+  }
+
+  async whole(): Promise<void> {
+    await eventually(
+      'all nodes are up, and have what they own',
+      () => this.status(),
+      (status) => status?.healing.isDone === true && status.nodes.every(({ state }) => state === 'up'),
+    )
+  }
+
+  async goesOn(): Promise<void> {
+    const before = await this.#load.acknowledged()
+    await eventually(
+      'fsyncs are acknowledged',
+      () => this.#load.acknowledged(),
+      (count) => count >= before + 3,
+    )
+  }
+
+  async fsck(): Promise<{ code: number; stdout: string; stderr: string }> {
+    return this.#machines.try(CLIENT, `ringfs fsck ${CREDENTIALS}`, { timeoutMs: 2 * COMMAND_TIMEOUT_MS })
+  }
+}
+
+async function main(): Promise<void> {
+  const reason = await missing()
+  if (reason !== undefined) {
+    t.fail(reason)
+    return
+  }
+  const machines = await Machines.find()
+  const load = new Load(machines)
+  const cluster = new Cluster(machines, load)
+  t.teardown(async () => {
+    await load.stop()
+    await machines.forget()
+  })
+  await cluster.whole()
+  await load.start()
+  t.teardown(() => machines.plugIn('node2').catch(() => undefined))
+
+  await t.test('a tree copied to the mount is the same for another machine', async (t) => {
+    await cluster.copyTree('first')
+    t.equal(await cluster.wrongOn('node1'), '')
+  })
+
+  await t.test('without one machine everything is there, and writing goes on', async (t) => {
+    await machines.powerOff('node3')
+    tell('node3 is off')
+    await cluster.noticed('node3')
+    await cluster.goesOn()
+    await cluster.copyTree('second')
+    t.equal(await cluster.wrongTrees(), '')
+  })
+
+  await t.test('a machine that has power again starts by itself, and gets what it missed', async (t) => {
+    await machines.powerOn('node3')
+    tell('node3 is on')
+    await cluster.whole()
+    t.equal(await cluster.wrongOn('node3'), '')
+  })
+
+  await t.test('while a machine is cut off everything is there, and writing goes on', async (t) => {
+    await machines.cutOff('node2')
+    tell('node2 is cut off')
+    await cluster.noticed('node2')
+    await cluster.goesOn()
+    await cluster.copyTree('third')
+    t.equal(await cluster.wrongTrees(), '')
+    await machines.plugIn('node2')
+    await cluster.whole()
+  })
+
+  await t.test('in the end nothing acknowledged is lost, and nothing is left over', async (t) => {
+    await load.stop()
+    const count = await load.acknowledged()
+    t.ok(count > 0, `${count} files were acknowledged`)
+    t.equal(await load.wrong(), '')
+    t.strictSame(await load.failed(), [], 'no call failed')
+    t.equal(await cluster.wrongTrees(), '')
+    const { code, stdout, stderr } = await cluster.fsck()
+    t.equal(code, 0, `fsck: ${stdout}${stderr}`)
+  })
+}
+
+await main()
