@@ -5,15 +5,18 @@
  * `atomics: 'sync'`: an idle worker sleeps in Atomics.wait (a futex: no CPU) and wakes in about 23 us, without going through
  * its event loop. The price: nothing asynchronous may run in a worker between jobs. Ours are plain functions.
  */
-import { Piscina } from 'piscina'
+import type { Piscina } from 'piscina'
 import { RingfsError } from '../base/errors.js'
 import { invariant } from '../base/invariant.js'
 import { isOutcome, unwrap } from './outcome.js'
 
-/** A function exported by a module of workers/; its input and output travel as structured clones. */
-export interface Job<Input, Output> {
+interface Worked {
   readonly file: WorkerFile
   readonly name: string
+}
+
+/** A function exported by a module of workers/; its input and output travel as structured clones. */
+export interface Job<Input, Output> extends Worked {
   /** Types only. */
   readonly types?: (input: Input) => Output
 }
@@ -34,6 +37,7 @@ export interface PoolOptions {
 export class WorkerPool {
   readonly #threads: number
   readonly #running = new Set<Promise<unknown>>()
+  #starting: Promise<Piscina<unknown, unknown>> | null = null
   #piscina: Piscina<unknown, unknown> | null = null
   #closed = false
 
@@ -48,12 +52,7 @@ export class WorkerPool {
     transfer: readonly ArrayBuffer[] = [],
   ): Promise<Output> {
     if (this.#closed) throw new RingfsError('CANCELLED', 'the worker pool is closed')
-    this.#piscina ??= this.#start()
-    const running = this.#piscina.run(input, {
-      filename: FILES[job.file],
-      name: job.name,
-      transferList: [...transfer],
-    })
+    const running = this.#post(job, input, transfer)
     this.#running.add(running)
     try {
       const outcome = await running
@@ -64,7 +63,14 @@ export class WorkerPool {
     }
   }
 
-  #start(): Piscina<unknown, unknown> {
+  async #post(job: Worked, input: unknown, transfer: readonly ArrayBuffer[]): Promise<unknown> {
+    this.#piscina ??= await (this.#starting ??= this.#start())
+    return this.#piscina.run(input, { filename: FILES[job.file], name: job.name, transferList: [...transfer] })
+  }
+
+  /** Loaded at the first job: commands that hash nothing need no threads. */
+  async #start(): Promise<Piscina<unknown, unknown>> {
+    const { Piscina } = await import('piscina')
     return new Piscina({
       minThreads: this.#threads,
       maxThreads: this.#threads,

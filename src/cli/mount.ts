@@ -6,7 +6,7 @@ import { RingfsError } from '../base/errors.js'
 import { formatMetaUrl, parseMetaUrl, type MetaUrl } from '../cluster/url.js'
 import type { MountOptionSet } from '../fuse/mount-options.js'
 import { ReadyPipe, detach } from '../main/detach.js'
-import { runMount, type MountReady } from '../main/mount-process.js'
+import type { MountReady } from '../main/mount-process.js'
 import { starterInput, stopSignal } from '../main/stop-signal.js'
 import { commonOf, mountOptionsOf, mountWords, withMountOptions } from './arguments.js'
 import { endAtOnce, keyOf, logOf, print, type CommonOptions, type Surroundings } from './surroundings.js'
@@ -57,6 +57,7 @@ async function here(surroundings: Surroundings, source: string, mountpoint: stri
     const set = mountOptionsOf(options)
     const common = commonOf(options, set)
     const log = logOf(surroundings, common, options.readyPipe === true ? 'info' : 'warn')
+    const { runMount } = await import('../main/mount-process.js')
     await runMount(
       {
         options: set,

@@ -1,6 +1,5 @@
 import { Command, Option } from 'commander'
 import { RingfsError } from '../base/errors.js'
-import { runNode } from '../main/node-process.js'
 import { failureLine, successLine } from '../main/outcome-line.js'
 import { starterInput, stopSignal } from '../main/stop-signal.js'
 import { positive } from './arguments.js'
@@ -65,6 +64,7 @@ async function node(surroundings: Surroundings, options: Options): Promise<void>
     // Not of commander: they are not wanted with the commands below this one.
     if (folder === undefined) throw new RingfsError('USAGE', 'where are its chunks? Give --data DIR')
     if (listen === undefined) throw new RingfsError('USAGE', 'where does it listen? Give --listen HOST:PORT')
+    const { runNode } = await import('../main/node-process.js')
     await runNode(
       {
         ...options,

@@ -1,33 +1,32 @@
 /** `ringfs`: all commands, and what they have in common. */
 import { Command, Option } from 'commander'
 import { VERSION } from '../main/version.js'
-import { backupCommand } from './backup.js'
-import { benchCommand } from './bench/index.js'
-import { downCommand } from './down.js'
 import { registerFileCommands } from './files/index.js'
-import { formatCommand } from './format.js'
-import { fsckCommand } from './fsck.js'
-import { installMountHelperCommand } from './install-mount-helper.js'
-import { keyCommand } from './key.js'
-import { mountCommand } from './mount.js'
-import { nodeCommand } from './node.js'
-import { openVfs } from './open-vfs.js'
-import { rebalanceCommand } from './rebalance.js'
-import { redisClusterCommand } from './redis-cluster.js'
-import { restoreCommand } from './restore.js'
-import { scrubCommand } from './scrub.js'
-import { statsCommand } from './stats/index.js'
-import { statusCommand } from './status.js'
 import type { CommonOptions, Surroundings } from './surroundings.js'
-import { systemdCommand } from './systemd.js'
-import { umountCommand } from './umount.js'
-import { upCommand } from './up.js'
 
-const COMMANDS = [
-  ...[upCommand, downCommand, formatCommand, nodeCommand, mountCommand, umountCommand, statusCommand],
-  ...[statsCommand, benchCommand, keyCommand, installMountHelperCommand, systemdCommand],
-  ...[scrubCommand, fsckCommand, backupCommand, restoreCommand, rebalanceCommand, redisClusterCommand],
-]
+type Make = (surroundings: Surroundings) => Command
+
+/** Loaded when they are asked for: half a second goes into loading all that a mount needs, and `ringfs down` needs none of it. */
+const COMMANDS: Readonly<Record<string, () => Promise<Make>>> = {
+  up: async () => (await import('./up.js')).upCommand,
+  down: async () => (await import('./down.js')).downCommand,
+  format: async () => (await import('./format.js')).formatCommand,
+  node: async () => (await import('./node.js')).nodeCommand,
+  mount: async () => (await import('./mount.js')).mountCommand,
+  umount: async () => (await import('./umount.js')).umountCommand,
+  status: async () => (await import('./status.js')).statusCommand,
+  stats: async () => (await import('./stats/index.js')).statsCommand,
+  bench: async () => (await import('./bench/index.js')).benchCommand,
+  key: async () => (await import('./key.js')).keyCommand,
+  'install-mount-helper': async () => (await import('./install-mount-helper.js')).installMountHelperCommand,
+  systemd: async () => (await import('./systemd.js')).systemdCommand,
+  scrub: async () => (await import('./scrub.js')).scrubCommand,
+  fsck: async () => (await import('./fsck.js')).fsckCommand,
+  backup: async () => (await import('./backup.js')).backupCommand,
+  restore: async () => (await import('./restore.js')).restoreCommand,
+  'redis-cluster': async () => (await import('./redis-cluster.js')).redisClusterCommand,
+  rebalance: async () => (await import('./rebalance.js')).rebalanceCommand,
+}
 
 const EXAMPLES = `
 Examples:
@@ -42,7 +41,8 @@ Environment: RINGFS_META (META_URL), RINGFS_META_PASSWORD, RINGFS_KEY_FILE, RING
 
 const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']
 
-export function buildProgram(surroundings: Surroundings): Command {
+/** The program that understands `words`: with the command that they begin with, or, if it is none, with all of them. */
+export async function buildProgram(surroundings: Surroundings, words: readonly string[]): Promise<Command> {
   const program = new Command('ringfs')
     .description('A distributed filesystem that mounts like a disk.')
     .version(VERSION, '-V, --version')
@@ -50,9 +50,12 @@ export function buildProgram(surroundings: Surroundings): Command {
     .option('--debug', 'log everything; show stacks of failures')
     .option('--key-file <file>', 'cluster key, for nodes that listen to other machines')
     .addHelpText('after', EXAMPLES)
-  for (const make of COMMANDS) program.addCommand(make(surroundings))
+  for (const make of await commandsFor(words)) program.addCommand(make(surroundings))
   registerFileCommands(program, {
-    openVfs: (selector) => openVfs(surroundings, program.opts<CommonOptions>(), selector),
+    openVfs: async (selector) => {
+      const { openVfs } = await import('./open-vfs.js')
+      return openVfs(surroundings, program.opts<CommonOptions>(), selector)
+    },
     stdout: surroundings.stdout,
     stderr: surroundings.stderr,
     isTerminal: surroundings.stderr.isTTY,
@@ -60,6 +63,12 @@ export function buildProgram(surroundings: Surroundings): Command {
   })
   for (const command of [program, ...program.commands.flatMap((one) => [one, ...one.commands])]) quiet(command)
   return program
+}
+
+async function commandsFor([first = '']: readonly string[]): Promise<readonly Make[]> {
+  if (FILE_COMMANDS.has(first)) return []
+  const one = Object.hasOwn(COMMANDS, first) ? COMMANDS[first] : undefined
+  return one === undefined ? Promise.all(Object.values(COMMANDS).map((load) => load())) : [await one()]
 }
 
 /** Failures are thrown, and told in one place and one form: src/main/ringfs.ts. */

@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { ReadyPipe, detach } from '../main/detach.js'
 import { openDataFolders } from '../main/data-folder.js'
 import { stopSignal } from '../main/stop-signal.js'
-import { runUp, type UpReady } from '../main/up.js'
+import type { UpReady } from '../main/up.js'
 import { commonOf, integer, mountOptionsOf, mountWords, withMountOptions } from './arguments.js'
 import { endAtOnce, logOf, print, say, type CommonOptions, type Surroundings } from './surroundings.js'
 
@@ -68,6 +68,7 @@ async function here(surroundings: Surroundings, mountpoint: string, options: Opt
   try {
     const mountOptions = mountOptionsOf(options)
     const common = commonOf(options, mountOptions)
+    const { runUp } = await import('../main/up.js')
     await runUp(
       {
         ...options,

@@ -2,7 +2,6 @@
 import { RingfsError } from '../base/errors.js'
 import { systemClock } from '../base/clock.js'
 import type { Log } from '../base/log.js'
-import { stopLeftPrivateRedis } from '../cluster/private-redis.js'
 import { takeOffIfDead } from '../fuse/mountpoint.js'
 import { findDataFolders, readUpRecord } from './data-folder.js'
 import { isRunning, readRunFiles, type RunFile } from './runfiles.js'
@@ -55,6 +54,7 @@ export async function untilEnded(running: Pick<RunFile, 'pid' | 'startedAt'>): P
 
 /** Of an `up` that was killed: its Redis and its dead mount. */
 async function cleanUp(root: string, log: Log): Promise<boolean> {
+  const { stopLeftPrivateRedis } = await import('../cluster/private-redis.js')
   const stopped = await stopLeftPrivateRedis({ folder: `${root}/redis`, log })
   return (await unmountDead(root, log)) || stopped
 }

@@ -14,7 +14,8 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 })
 
 try {
-  await buildProgram(surroundings).parseAsync([...words], { from: 'user' })
+  const program = await buildProgram(surroundings, words)
+  await program.parseAsync([...words], { from: 'user' })
 } catch (error) {
   const code = exitCodeOf(error)
   process.exitCode = code
