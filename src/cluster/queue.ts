@@ -86,10 +86,15 @@ export class ReplicationQueue {
     this.#deadlineMs = options.deadlineMs ?? DEADLINE_MS
   }
 
-  /** Up to 500 tasks: all or none. Repeated after a lost reply they may stand there twice. Errors: REDIS_UNREACHABLE, ENOSPC. */
+  /**
+   * Up to 500 tasks: all or none. Repeated after a lost reply they may stand there twice. A node that is gone gets none: who does not
+   * know yet that it is would fill a queue that nobody works on. Errors: REDIS_UNREACHABLE, ENOSPC.
+   */
   async enqueue(nodeId: string, tasks: readonly ReplicationTask[]): Promise<void> {
+    const keys = [this.#keys.queue(nodeId), this.#keys.members]
     for (let from = 0; from < tasks.length; from += ADD_MAX) {
-      await this.#run(ADD, nodeId, tasks.slice(from, from + ADD_MAX).map(encodeTask))
+      const args = [nodeId, ...tasks.slice(from, from + ADD_MAX).map(encodeTask)]
+      await this.#store.run(ADD, keys, args, { deadlineMs: this.#deadlineMs })
     }
   }
 

@@ -44,9 +44,21 @@ export function encodeReport(report: NodeReport): string {
   return JSON.stringify({ ...report, unreachable: report.unreachable.slice(0, UNREACHABLE_MAX) })
 }
 
+/** Of the reports decoded last: a node at rest says the same again and again. */
+const DECODED_MAX = 1_024
+const decoded = new Map<string, NodeReport | undefined>()
+
 /** undefined: there is none, or none that can be read. */
 export function decodeReport(text: string): NodeReport | undefined {
   if (text === '') return undefined
+  if (!decoded.has(text)) {
+    if (decoded.size >= DECODED_MAX) decoded.clear()
+    decoded.set(text, decode(text))
+  }
+  return decoded.get(text)
+}
+
+function decode(text: string): NodeReport | undefined {
   try {
     const parsed = reportSchema.safeParse(JSON.parse(text))
     return parsed.success ? parsed.data : undefined

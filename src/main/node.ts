@@ -93,6 +93,7 @@ async function openService(volume: Volume, folder: string, nodeId: string): Prom
       return view.epoch < epoch || ring.owners(chunkId, settings.replicas).includes(nodeId)
     },
     isSuspect: (id) => stateOf(id) !== 'up',
+    isGone: (id) => stateOf(id) === 'gone',
     enqueue: (id, tasks) => queue.enqueue(id, tasks),
     clock: systemClock,
     log,

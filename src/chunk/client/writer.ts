@@ -262,7 +262,8 @@ export class ChunkWrite {
     const lacking = candidates.filter(({ id, owner }) => owner && !this.#stored.has(id) && !this.#queued.has(id))
     const { id, root } = this.#chunk
     const { enqueue, clock } = this.#parts
-    const task = { kind: 'copy', chunk: id, root, sources: [...this.#stored] } as const
+    const epoch = this.#epoch > 0 ? { epoch: this.#epoch } : {}
+    const task = { kind: 'copy', chunk: id, root, sources: [...this.#stored], ...epoch } as const
     for (const owner of lacking) {
       const leftMs = Math.max(QUEUE_MIN_MS, this.#leftMs())
       await withDeadline(leftMs, () => enqueue(owner.id, [task]), 'replication queue', undefined, clock)

@@ -10,8 +10,9 @@
  *     +---- the ring changes at any time: begin anew ---+
  *
  * Invariants:
- * - Nobody decides for all: of the owners that have a chunk, the first in ring order queues it for those that lack it; where no
- *   owner has it, everyone who does. A task done twice is done once in effect.
+ * - Nobody decides for all: of the owners that have a chunk, the first in ring order queues it for those that lack it, after a
+ *   walk in vain the second, too, and so on (the first may have looked before anything was lacking, and rest by now); where no owner
+ *   has it, everyone who does. A task done twice is done once in effect.
  * - The last good copy is never removed: a copy is given up only while every owner, R of them, says that it has the chunk on disk
  *   and is not about to give it up itself (ChunkStore.retire: while a copy is being given up, its node answers that it has none.
  *   Of nodes that give up a chunk at the same time, the one that began last asks after all others began, and finds only copies
@@ -96,6 +97,8 @@ export class Healer {
   readonly #queued = new Map<string, Set<number>>()
   #state = { plan: '', walked: 0, isDone: false, lacking: 0, surplus: 0 }
   #retired = 0
+  /** Walks for this plan after which something was still lacking. */
+  #inVain = 0
   /** Owners that were down when their chunks were walked: when one is back, what it lacks is still to be found. */
   readonly #skipped = new Set<string>()
 
@@ -147,22 +150,30 @@ export class Healer {
 
   /** Everything that one plan needs, and then rest; ends when the plan changes. */
   async #keep(plan: string, signal: AbortSignal): Promise<void> {
-    const { settleMs, retireAfterMs, auditMs } = this.#times
+    const { settleMs, auditMs } = this.#times
     if (!(await this.#wait(settleMs * (0.5 + this.#random()), plan, signal))) return
     if (!(await this.#makeWhole(plan, signal))) return
-    if (this.#state.surplus > 0) {
-      if (!(await this.#wait(retireAfterMs, plan, signal))) return
-      if (!(await this.#walk(plan, true, signal))) return
-    }
+    if (!(await this.#giveUp(plan, signal))) return
     await this.#wait(auditMs * (0.75 + this.#random() / 2), plan, signal)
   }
 
   async #makeWhole(plan: string, signal: AbortSignal): Promise<boolean> {
-    for (;;) {
+    for (this.#inVain = 0; ; this.#inVain++) {
       if (!(await this.#walk(plan, false, signal))) return false
       if (this.#state.isDone) return true
       if (!(await this.#waitForQueues(plan, signal))) return false
     }
+  }
+
+  /** What an owner's bad copy, or its silence, keeps here is tried again, less and less often: owners hash all that they are asked for. */
+  async #giveUp(plan: string, signal: AbortSignal): Promise<boolean> {
+    const { retireAfterMs, auditMs } = this.#times
+    for (let pauseMs = retireAfterMs; this.#state.surplus > 0 && pauseMs < auditMs; pauseMs *= 2) {
+      if (!(await this.#wait(pauseMs, plan, signal))) return false
+      if (!(await this.#walk(plan, true, signal))) return false
+      if (!this.#state.isDone && !(await this.#makeWhole(plan, signal))) return false
+    }
+    return true
   }
 
   /** Resolves false as soon as the plan is another, or at the signal. */
@@ -233,7 +244,8 @@ export class Healer {
       found.unknown += nodes.filter((node, index) => answers[index] === 'unknown' && !away.has(node)).length
       if (!nodes.includes(nodeId) && having.length === replicas) found.surplus.push(id)
       // Of those that have it one is enough to tell; who has it and is no owner tells only where no owner has it.
-      if (having.length > 0 && having[0] !== nodeId) continue
+      const turn = having.indexOf(nodeId)
+      if (having.length > 0 && (turn < 0 || turn > this.#inVain)) continue
       for (const node of lacking) addTo(found.lacking, node, id)
     }
     return found

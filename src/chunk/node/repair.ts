@@ -26,6 +26,8 @@ export interface RepairOptions {
   readonly pace?: Pace
   /** By the ring of this epoch or a later one, is the chunk this node's? Default: yes. */
   readonly isOwner?: (chunkId: number, epoch: number) => boolean
+  /** Was the node removed for good? Default: no. */
+  readonly isGone?: (nodeId: string) => boolean
 }
 
 export class Repairer {
@@ -80,8 +82,10 @@ export class Repairer {
 
   /** false: every node answered that it does not have it. */
   async #fetch(id: number, root: Buffer | null, sources: readonly string[]): Promise<boolean> {
-    const { nodeId, order, log } = this.#options
-    const candidates = new Set([...sources, ...order(id)])
+    const { nodeId, order, log, isGone } = this.#options
+    // Who has left for good will not answer, and what it had counts for nothing: waiting for it would never end.
+    const there = sources.filter((source) => isGone?.(source) !== true)
+    const candidates = new Set([...there, ...order(id)])
     candidates.delete(nodeId)
     let failure: RingfsError | PosixError | undefined
     for (const source of candidates) {

@@ -74,6 +74,8 @@ export interface ChunkServiceOptions {
   readonly pace?: Pace
   /** By the ring of this epoch or a later one, is the chunk this node's? Default: yes. */
   readonly isOwner?: (chunkId: number, epoch: number) => boolean
+  /** Was the node removed for good? Default: no. */
+  readonly isGone?: (nodeId: string) => boolean
   /** Once enough copies are there, the rest may take this long before they are left to the queue. Default 250. */
   readonly graceMs?: number
   /** Where the position of scrubbing is kept, and how long a round takes: scrub.ts. */
@@ -217,7 +219,9 @@ export class ChunkService implements ChunkNodeApi {
     sources: readonly string[],
     maxMs: number,
   ): Promise<string[]> {
-    const task = { kind: 'copy', chunk: request.id, root: request.root, sources } as const
+    const { id: chunk, root, epoch } = request
+    // Who is no owner by a newer ring, or was only a stand-in, needs no copy.
+    const task = { kind: 'copy', chunk, root, sources, ...(epoch === undefined ? {} : { epoch }) } as const
     const queued: string[] = []
     const { enqueue, log, clock } = this.#options
     await Promise.all(
