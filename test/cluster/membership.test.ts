@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
-import { systemClock } from '../../src/base/clock.js'
+import { systemClock, type Clock } from '../../src/base/clock.js'
 import type { RingfsError } from '../../src/base/errors.js'
 import { silentLog } from '../../src/base/log.js'
 import type { Member, RedisStore } from '../../src/cluster/contract.js'
@@ -134,7 +134,12 @@ t.test('membership', { timeout: 120_000 }, async (t) => {
   )
 
   t.test('a node says of itself whom it does not reach and how far off its clock is', async (t) => {
-    const ahead = { ...systemClock, now: () => ({ sec: systemClock.now().sec + 7_200, nsec: 0 }) }
+    const ahead: Clock = {
+      now: () => ({ sec: systemClock.now().sec + 7_200, nsec: 0 }),
+      monotonicMs: () => systemClock.monotonicMs(),
+      sleep: (ms) => systemClock.sleep(ms),
+      after: (ms, work) => systemClock.after(ms, work),
+    }
     const heal = { ...NOTHING_HEALED, plan: 'p', walked: 3 }
     const unreachable = [{ id: 'x', address: 'h:9', why: 'no answer', forMs: 5 }]
     const registration = await register(store, {
