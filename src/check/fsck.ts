@@ -6,9 +6,7 @@
  * orphans are freed as orphans.ts allows. All of it may be interrupted and done again.
  */
 import type { Clock } from '../base/clock.js'
-import { isErrno } from '../base/errno.js'
 import { messageOf } from '../base/errors.js'
-import { ROOT_INO } from '../base/limits.js'
 import type { ChunkClient, ListedHeader } from '../chunk/contract.js'
 import type { Enqueue } from '../chunk/replication.js'
 import type { RedisStore, RingContract, VolumeSettings } from '../cluster/contract.js'
@@ -20,6 +18,7 @@ import { SCRIPTS } from '../meta/scripts.js'
 import { recordOf, readCounters, scanPartition, type Counters } from '../meta/scan.js'
 import { checkChunks, type ChunkProblem, type ChunksResult } from './chunks.js'
 import type { Finding } from './finding.js'
+import { lostAndFound } from './lost-and-found.js'
 import { headOf, type NodesParts } from './nodes.js'
 import { isMetadataOlder, ripeOrphans } from './orphans.js'
 import { checkTree, type Pass, type Suspect } from './tree.js'
@@ -27,7 +26,6 @@ import { checkTree, type Pass, type Suspect } from './tree.js'
 const FREEZE_MS = 10_000
 const REPORT_DEADLINE_MS = 60_000
 const REMOVE_BATCH = 500
-export const LOST_AND_FOUND = Buffer.from('lost+found')
 
 export interface FsckParts extends NodesParts {
   readonly store: RedisStore
@@ -273,14 +271,4 @@ class Fsck {
 function withPath(finding: Finding, paths: ReadonlyMap<number, string>): Finding {
   const path = finding.ino === undefined ? undefined : paths.get(finding.ino)
   return path === undefined ? finding : { ...finding, path }
-}
-
-/** The folder, made if it is not there. */
-export async function lostAndFound(meta: MetaStore): Promise<number> {
-  try {
-    return (await meta.mkdir(ROOT_INO, LOST_AND_FOUND, 0o700, 0, 0)).ino
-  } catch (error) {
-    if (!isErrno(error, 'EEXIST')) throw error
-    return (await meta.lookup(ROOT_INO, LOST_AND_FOUND)).ino
-  }
 }

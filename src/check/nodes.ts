@@ -13,6 +13,8 @@ export interface NodesParts {
   readonly volume: string
   readonly view: () => ClusterView
   readonly node: (id: string) => ChunkNodeApi
+  /** Default: those of the view. */
+  readonly holders?: () => readonly string[]
 }
 
 export interface Away {
@@ -34,6 +36,10 @@ export function holdersOf(view: ClusterView): readonly string[] {
   return view.members.filter(({ state }) => state !== 'gone').map(({ id }) => id)
 }
 
+export function nodesOf({ view, holders }: NodesParts): readonly string[] {
+  return holders?.() ?? holdersOf(view())
+}
+
 /** One range after the other. A node that does not answer is named in `away`, and not asked again. */
 export async function* inventory(
   parts: NodesParts,
@@ -44,7 +50,7 @@ export async function* inventory(
     const toBucket = Math.min(fromBucket + RANGE_BUCKETS, CHUNK_BUCKETS)
     const copies = new Map<number, string[]>()
     const found = new Map<number, ListedChunk>()
-    const nodes = holdersOf(parts.view()).filter((id) => !away.has(id))
+    const nodes = nodesOf(parts).filter((id) => !away.has(id))
     await Promise.all(
       nodes.map(async (id) => {
         try {

@@ -5,15 +5,14 @@
  * - Nothing is freed that could still be named. A chunk is noted when it is first seen, with the newest session of that moment. It
  *   is freed only when the grace is over (Redis's clock), every session of that moment has ended (whoever could still commit it, or
  *   read by an old map, was one of them), a whole pass just now did not meet it, the janitor does not speak of it, it has no record
- *   of holders, and the window that it was written for does not name it.
+ *   of holders, and the file that it was written for does not name it.
  * - Nothing is freed while the metadata are older than the chunks (restored, or lost): if any chunk's id is above what the
- *   counter has given out, orphans are somebody's data, and only rebuild may touch them.
+ *   counter has given out, or a rebuild is not complete, orphans are somebody's data, and only rebuild may touch them.
  */
 import type { RedisStore, RedisValue } from '../cluster/contract.js'
 import { arrayOf, numberOf } from '../cluster/reply.js'
-import { WINDOW_BYTES } from '../base/limits.js'
 import { CHUNK_BLOCK, type VolumeKeys } from '../meta/keys.js'
-import { isNamed } from '../meta/scan.js'
+import { chunksOf } from '../meta/scan.js'
 import { SCRIPTS } from '../meta/scripts.js'
 import type { ListedHeader } from '../chunk/contract.js'
 
@@ -22,7 +21,7 @@ const BATCH = 256
 export interface OrphansResult {
   /** May be freed now. */
   readonly ripe: readonly number[]
-  /** true: the metadata do not know of blocks that chunks are from. */
+  /** true: the metadata do not know of blocks that chunks are from, or a rebuild is not complete. */
   readonly isMetadataOlder: boolean
 }
 
@@ -39,6 +38,7 @@ export async function isMetadataOlder(
   keys: VolumeKeys,
   orphans: Iterable<number>,
 ): Promise<boolean> {
+  if ((await store.call('EXISTS', keys.wide('rebuild'))) === 1) return true
   const last = countOf(await store.call('HGET', keys.wide('n'), 'chunkBlock'))
   for (const chunk of orphans) if (Math.floor(chunk / CHUNK_BLOCK) > last) return true
   return false
@@ -70,15 +70,11 @@ export async function ripeOrphans(parts: OrphansParts, orphans: Iterable<number>
   return { ripe, isMetadataOlder: false }
 }
 
-/** Does the window name it that it was written for, or has it holders? Unknown is yes. */
+/** Does the file name it that it was written for (in which window, is not certain of appended data), or has it holders? Unknown is yes. */
 async function isHeld({ store, keys }: OrphansParts, chunk: number, header: ListedHeader | null): Promise<boolean> {
   if (header === null) return true
   if ((await store.call('HEXISTS', keys.partition(keys.holdersOf(chunk)).holders, chunk)) !== 0) return true
-  const { ino, extents } = header.origin
-  for (const window of new Set(extents.map(({ fileOffset }) => Math.floor(fileOffset / WINDOW_BYTES)))) {
-    if (await isNamed(store, keys, ino, window, chunk)) return true
-  }
-  return false
+  return (await chunksOf(store, keys, header.origin.ino)).has(chunk)
 }
 
 /** What is named, or gone, is no orphan any more: its grace begins anew should it ever be one again. */

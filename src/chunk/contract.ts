@@ -35,6 +35,8 @@ export interface ChunkOrigin {
   readonly order: number
   /** At most ORIGIN_EXTENTS_MAX. */
   readonly extents: readonly ChunkOriginExtent[]
+  /** The bytes went to the end of the file, wherever that was at their commit: the file offsets are where the writer took it to be. */
+  readonly appended?: true
 }
 
 export interface ChunkWriteOptions {

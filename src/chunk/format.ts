@@ -4,7 +4,7 @@
  *
  *     offset  bytes
  *          0      8  magic "RINGCHNK"
- *          8      4  format version, 2 (1 had leaves of 64 KiB)
+ *          8      4  format version, 2 (1 had leaves of 64 KiB); 3 if the data were appended
  *         12      4  header length H = 96 + 16 * extents + 32
  *         16     16  volume uuid
  *         32      8  chunk id
@@ -12,7 +12,8 @@
  *         44      4  number of origin extents E, 0 to ORIGIN_EXTENTS_MAX
  *         48     32  root hash: SHA-256 over the leaf table
  *         80      8  origin: ino
- *         88      8  origin: order (microseconds of the writer's clock, rising)
+ *         88      8  origin: order (microseconds of the writer's clock, rising); version 3: bit 63 set if the data were
+ *                    appended, so that the file offsets are where the writer took the end of the file to be
  *         96   16*E  origin: extents, each file offset (8), offset in the chunk (4), length (4)
  *       H-32     32  SHA-256 over everything above
  *          H   32*L  leaf table: SHA-256 of each leaf of LEAF_BYTES; L = ceil(D / LEAF_BYTES)
@@ -33,9 +34,14 @@ import { rootOf } from './hash.js'
 
 const MAGIC = Buffer.from('RINGCHNK', 'latin1')
 export const CHUNK_FORMAT_VERSION = 2
+/** Older programs would take the place of appended data for certain, and are to say that they are too old. */
+export const CHUNK_FORMAT_APPENDED = 3
 const FIXED_BYTES = 96
 const EXTENT_BYTES = 16
 const PAGE_BYTES = 4096
+/** Of the order, little-endian. */
+const ORDER_TOP_BYTE = 95
+const APPENDED_BIT = 0x80
 /** 2^32 does not fit into the high word's share of 2^53. */
 const HIGH_WORD_MAX = 2 ** 21 - 1
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
@@ -150,9 +156,9 @@ export function encodePrefix(header: ChunkHeader, leaves: Uint8Array): Buffer {
 }
 
 function writeFixed(out: Buffer, header: ChunkHeader): void {
-  const { extents, ino, order } = header.origin
+  const { extents, ino, order, appended } = header.origin
   MAGIC.copy(out, 0)
-  out.writeUInt32LE(CHUNK_FORMAT_VERSION, 8)
+  out.writeUInt32LE(header.origin.appended === true ? CHUNK_FORMAT_APPENDED : CHUNK_FORMAT_VERSION, 8)
   out.writeUInt32LE(headerBytes(extents.length), 12)
   const uuid = Buffer.from(header.volume.replaceAll('-', ''), 'hex')
   invariant(uuid.length === 16, 'a uuid is 16 bytes')
@@ -163,6 +169,7 @@ function writeFixed(out: Buffer, header: ChunkHeader): void {
   header.root.copy(out, 48)
   writeU64(out, ino, 80)
   writeU64(out, order, 88)
+  if (appended === true) out.writeUInt8(out.readUInt8(ORDER_TOP_BYTE) | APPENDED_BIT, ORDER_TOP_BYTE)
 }
 
 function writeExtent(out: Buffer, extent: ChunkOriginExtent, at: number): void {
@@ -180,8 +187,8 @@ export function prefixBytesOf(start: Buffer): number {
   if (!start.subarray(0, 8).equals(MAGIC)) throw corrupt('no chunk magic')
   const version = start.readUInt32LE(8)
   // An older one is no bad copy, either.
-  if (version !== CHUNK_FORMAT_VERSION) {
-    throw new RingfsError('VOLUME_NEWER', `chunk file of format ${version}; this ringfs knows ${CHUNK_FORMAT_VERSION}`)
+  if (version !== CHUNK_FORMAT_VERSION && version !== CHUNK_FORMAT_APPENDED) {
+    throw new RingfsError('VOLUME_NEWER', `chunk file of format ${version}; this ringfs knows ${CHUNK_FORMAT_APPENDED}`)
   }
   const lengthBytes = start.readUInt32LE(40)
   const extents = start.readUInt32LE(44)
@@ -220,10 +227,22 @@ function readHeader(start: Buffer, extents: number): ChunkHeader {
     root: Buffer.from(start.subarray(48, 48 + HASH_BYTES)),
     origin: {
       ino: readU64(start, 80),
-      order: readU64(start, 88),
+      order: readOrder(start),
       extents: Array.from({ length: extents }, (_, index) => readExtent(start, FIXED_BYTES + index * EXTENT_BYTES)),
+      ...(isAppended(start) ? { appended: true } : {}),
     },
   }
+}
+
+function isAppended(start: Buffer): boolean {
+  return start.readUInt32LE(8) === CHUNK_FORMAT_APPENDED && (start.readUInt8(ORDER_TOP_BYTE) & APPENDED_BIT) !== 0
+}
+
+function readOrder(start: Buffer): number {
+  if (!isAppended(start)) return readU64(start, 88)
+  const order = Buffer.from(start.subarray(88, 96))
+  order.writeUInt8(order.readUInt8(7) & ~APPENDED_BIT, 7)
+  return readU64(order, 0)
 }
 
 function readExtent(start: Buffer, at: number): ChunkOriginExtent {

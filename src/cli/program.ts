@@ -24,6 +24,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Make>>> = {
   fsck: async () => (await import('./fsck.js')).fsckCommand,
   backup: async () => (await import('./backup.js')).backupCommand,
   restore: async () => (await import('./restore.js')).restoreCommand,
+  rebuild: async () => (await import('./rebuild.js')).rebuildCommand,
   'redis-cluster': async () => (await import('./redis-cluster.js')).redisClusterCommand,
   rebalance: async () => (await import('./rebalance.js')).rebalanceCommand,
 }

@@ -61,6 +61,7 @@ const DEADLINE_MS = 10_000
 const CONCURRENCY = 4
 /** Tasks in one script; more are added in several, each of them whole. */
 const ADD_MAX = 500
+const RANGE_PAGE = 500
 const PRUNE_IDLE_MS = 24 * 3_600_000
 
 export class ReplicationQueue {
@@ -115,6 +116,23 @@ export class ReplicationQueue {
   async #marks(nodeId: string): Promise<{ readonly newest: EntryId; readonly handedOut: EntryId }> {
     const [newest, handedOut] = arrayOf(await this.#run(MARK, nodeId, []), MARK.name).map((id) => textOf(id, MARK.name))
     return { newest: entryId(newest), handedOut: entryId(handedOut) }
+  }
+
+  /** Chunks that the node is still to remove. */
+  async removals(nodeId: string): Promise<ReadonlySet<number>> {
+    const chunks = new Set<number>()
+    for (let from = '-'; ;) {
+      const reply = await this.#store.call('XRANGE', this.#keys.queue(nodeId), from, '+', 'COUNT', RANGE_PAGE)
+      const entries = arrayOf(reply, 'XRANGE')
+      for (const entry of entries) {
+        const [id, fields] = arrayOf(entry, 'XRANGE')
+        const [, text] = arrayOf(fields, 'XRANGE')
+        const task = decodeTask(textOf(text, 'XRANGE'))
+        if (task?.kind === 'remove') chunks.add(task.chunk)
+        from = `(${textOf(id, 'XRANGE')}`
+      }
+      if (entries.length < RANGE_PAGE) return chunks
+    }
   }
 
   /** Forgets all tasks of a node that is gone for good. */

@@ -13,6 +13,7 @@ import type { ClusterWatcher } from '../cluster/watcher.js'
 import type { RpcServer } from '../rpc/server.js'
 import { Closer } from './closer.js'
 import { VERSION } from './version.js'
+import { writeVolumeFile } from './volume-file.js'
 import type { Volume } from './volume.js'
 
 export interface NodeOptions {
@@ -41,6 +42,7 @@ export async function startNode(volume: Volume, options: NodeOptions): Promise<R
     closer.add(() => data.close())
     // Ends after the goodbye and before the folder is let go: two processes never answer for one folder.
     closer.add(() => options.server.close())
+    await writeVolumeFile(data.folder, volume.settings)
     const service = await openService(volume, data.folder, data.nodeId)
     serveChunkNode(service.api, options.server)
     volume.peers.setLocal(data.nodeId, service.api)

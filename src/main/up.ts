@@ -174,7 +174,7 @@ async function loadOrFormat(redis: RedisStore, record: UpRecord, options: UpOpti
     if (record.uuid !== undefined) {
       throw new RingfsError(
         'VOLUME_CORRUPT',
-        `the metadata of volume ${record.volume} is gone from ${options.dataDir}/redis: restore it from a backup`,
+        `the metadata of volume ${record.volume} is gone from ${options.dataDir}/redis: restore it from a backup, or what the chunks tell with ringfs rebuild --data ${options.dataDir}`,
       )
     }
     return formatVolume(redis, record.volume, { replicas: options.replicas ?? 1 })

@@ -31,6 +31,8 @@ export interface VolumeOptions {
   /** The cluster keys, for nodes on other machines. */
   readonly key?: KeyRing | undefined
   readonly threads?: number
+  /** Default: those on Redis. */
+  readonly settings?: VolumeSettings
 }
 
 export interface Volume {
@@ -55,7 +57,7 @@ export async function openVolume(url: MetaUrl, options: VolumeOptions): Promise<
   return closer.orClose(async () => {
     const redis = await connectRedis(url, { log, metrics })
     closer.add(() => redis.close())
-    const settings = await loadVolume(redis, url.volume)
+    const settings = options.settings ?? (await loadVolume(redis, url.volume))
     const watcher = await watchView(redis, { volume: settings.name, log })
     closer.add(() => watcher.close())
     const buffers = new SharedBuffers()

@@ -66,16 +66,23 @@ export async function formatVolume(redis: RedisStore, name: string, options: For
     inlineBytes: options.inlineBytes ?? INLINE_DEFAULT_BYTES,
     inlineBudgetBytes: options.inlineBudgetBytes ?? INLINE_BUDGET_DEFAULT_BYTES,
   })
+  await writeSettings(redis, settings, options.clock ?? systemClock)
+  return settings
+}
+
+/** Errors: VOLUME_EXISTS. */
+export async function writeSettings(redis: RedisStore, settings: VolumeSettings, clock: Clock): Promise<void> {
+  const { name } = settings
   const reply = await redis.run(SCRIPTS.format, [wideKey(name, 'settings')], [JSON.stringify(settings)])
   // The same text: our own write, whose reply was lost on the way.
   if (reply !== 1 && String(reply) !== JSON.stringify(settings)) {
     throw new RingfsError('VOLUME_EXISTS', `volume ${name} exists already: choose another name or mount it`)
   }
-  await ensureRoot(redis, settings, options.clock ?? systemClock)
-  return settings
+  await ensureRoot(redis, settings, clock)
 }
 
-function checkSettings(value: unknown): VolumeSettings {
+/** Errors: USAGE. */
+export function checkSettings(value: unknown): VolumeSettings {
   const result = Settings.safeParse(value)
   if (result.success) return result.data
   const [issue] = result.error.issues

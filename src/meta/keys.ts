@@ -39,6 +39,8 @@
  *   {v}:m:j          string  lease of the janitor, which frees garbage
  *   {v}:m:orphans    hash    chunk id -> ms of Redis time and newest session when fsck first saw that nothing names it
  *   {v}:m:restore    string  checksum of the backup that is being restored (backup/restore.ts)
+ *   {v}:m:rebuild    hash    while a rebuild is not complete: begun (ms); f<ino> -> the file that is being made of that one's chunks
+ *   {v}:m:rebuilder  string  lease of the one process that rebuilds
  */
 export class VolumeKeys {
   readonly #volume: string
@@ -72,7 +74,9 @@ export class VolumeKeys {
     return this.partition(this.home(ino))
   }
 
-  wide(name: 'settings' | 'n' | 's' | 'h' | 'dead' | 'lease' | 'j' | 'w' | 'orphans'): string {
+  wide(
+    name: 'settings' | 'n' | 's' | 'h' | 'dead' | 'lease' | 'j' | 'w' | 'orphans' | 'rebuild' | 'rebuilder',
+  ): string {
     return wideKey(this.#volume, name)
   }
 }

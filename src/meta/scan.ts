@@ -2,6 +2,7 @@
  * Reading all of a volume's metadata as it lies in Redis, without a session: for checks. Others may change it meanwhile: what
  * stays throughout is met, what comes or goes may be or not.
  */
+import { WINDOW_BYTES } from '../base/limits.js'
 import type { RedisStore, RedisValue } from '../cluster/contract.js'
 import { arrayOf, numberOf, textOf } from '../cluster/reply.js'
 import type { Extent } from './contract.js'
@@ -122,10 +123,17 @@ export async function* hashPages(store: RedisStore, key: string): AsyncGenerator
   } while (cursor !== '0')
 }
 
-/** Chunks that the janitor still has to look at, and those that have a record of their holders. */
+/**
+ * Chunks that the janitor still has to look at, those of deleted inodes whose keys are still to be freed, and those that have a
+ * record of their holders.
+ */
 export async function scanSpoken(store: RedisStore, keys: VolumeKeys, p: number): Promise<Set<number>> {
-  const { garbage, holders } = keys.partition(p)
+  const { garbage, holders, zombies } = keys.partition(p)
   const spoken = new Set<number>()
+  // First: what is freed meanwhile goes from here to the end of the list.
+  for (const ino of arrayOf(await store.call('HKEYS', zombies), 'HKEYS')) {
+    for (const chunk of await chunksOfZombie(store, keys.partition(p), numberOf(ino, 'HKEYS'))) spoken.add(chunk)
+  }
   for (let from = 0; ; from += LIST_PAGE) {
     const entries = arrayOf(await store.call('LRANGE', garbage, from, from + LIST_PAGE - 1), 'LRANGE')
     for (const entry of entries) {
@@ -135,6 +143,18 @@ export async function scanSpoken(store: RedisStore, keys: VolumeKeys, p: number)
   }
   for await (const page of hashPages(store, holders)) for (const [chunk] of page) spoken.add(Number(chunk))
   return spoken
+}
+
+async function chunksOfZombie(store: RedisStore, keys: PartitionKeys, ino: number): Promise<number[]> {
+  const chunks: number[] = []
+  for (const window of arrayOf(await store.call('ZRANGE', keys.windows(ino), 0, -1), 'ZRANGE')) {
+    const number = numberOf(window, 'ZRANGE')
+    const blob = await store.call('GET', keys.extents(ino, number))
+    if (!Buffer.isBuffer(blob)) continue
+    for (const { chunk } of decodeExtents(blob.subarray(GENERATION_BYTES), number))
+      if (chunk !== null) chunks.push(chunk.id)
+  }
+  return chunks
 }
 
 export interface Counters {
@@ -165,6 +185,29 @@ export async function recordOf(store: RedisStore, keys: VolumeKeys, ino: number)
   return Buffer.isBuffer(record) ? record : null
 }
 
+/** Where the file shows what of which chunk, later extents behind earlier ones. */
+export async function chunksOf(
+  store: RedisStore,
+  keys: VolumeKeys,
+  ino: number,
+): Promise<ReadonlyMap<number, readonly Extent[]>> {
+  const chunks = new Map<number, Extent[]>()
+  const note = (_ino: number, _window: number, extents: readonly Extent[]): void => {
+    for (const extent of extents) {
+      if (extent.chunk === null) continue
+      const list = chunks.get(extent.chunk.id)
+      if (list === undefined) chunks.set(extent.chunk.id, [extent])
+      else list.push(extent)
+    }
+  }
+  const record = await recordOf(store, keys, ino)
+  if (record === null) return chunks
+  const ignore = (): undefined => undefined
+  const visitor = { inode: ignore, unreadable: ignore, body: ignore, name: ignore, extents: note }
+  await scanInode(store, keys.of(ino), [ino, decodeInode(ino, record)], visitor)
+  return chunks
+}
+
 /** Inodes and directories that prepared transactions are about. */
 export async function inTransactions(store: RedisStore, keys: VolumeKeys): Promise<Set<number>> {
   const inos = new Set<number>()
@@ -187,14 +230,6 @@ export async function isNamed(
   window: number,
   chunk: number,
 ): Promise<boolean> {
-  let isThere = false
-  const look = (_ino: number, at: number, extents: readonly Extent[]): void => {
-    if (at === window && extents.some((extent) => extent.chunk?.id === chunk)) isThere = true
-  }
-  const record = await recordOf(store, keys, ino)
-  if (record === null) return false
-  const ignore = (): undefined => undefined
-  const visitor = { inode: ignore, unreadable: ignore, body: ignore, name: ignore, extents: look }
-  await scanInode(store, keys.of(ino), [ino, decodeInode(ino, record)], visitor)
-  return isThere
+  const extents = (await chunksOf(store, keys, ino)).get(chunk) ?? []
+  return extents.some(({ fileOffset }) => Math.floor(fileOffset / WINDOW_BYTES) === window)
 }

@@ -91,6 +91,8 @@ export const SCRIPTS = {
   txInos: load('tx-inos'),
   recount: load('recount'),
   orphans: load('orphans'),
+  raise: load('raise'),
+  now: load('now'),
   format: load('format'),
   root: load('root'),
 } as const

@@ -17,6 +17,7 @@ interface Origin {
     readonly chunkOffset: number
     readonly lengthBytes: number
   }[]
+  readonly appended?: true
 }
 
 interface PutRequest {
@@ -62,6 +63,7 @@ const readOrigin = (fields: Fields): Origin => ({
     chunkOffset: extent.uint('chunkOffset', CHUNK_MAX_BYTES),
     lengthBytes: extent.uint('lengthBytes', CHUNK_MAX_BYTES),
   })),
+  ...(fields.bool('appended') ? { appended: true } : {}),
 })
 
 /** proto3 does not tell 0 from nothing, and no ring has the epoch 0. */

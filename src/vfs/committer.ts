@@ -7,6 +7,7 @@
 import { isErrno } from '../base/errno.js'
 import { compareTime, type TimeSpec } from '../base/clock.js'
 import { invariant } from '../base/invariant.js'
+import { WINDOW_BYTES } from '../base/limits.js'
 import type { ChunkOriginExtent, ChunkRef } from '../chunk/contract.js'
 import type { CommitReply, CommitRequest, Extent, InlineCommitRequest, MetaStore } from '../meta/contract.js'
 import type { AttrCache } from './cache.js'
@@ -54,6 +55,11 @@ export class Committer {
     const attr = this.#deps.attrs.peek(ino)
     if (attr === undefined) return true
     return !attr.hasExtents && (mode === 'at' || attr.sizeBytes + end <= longest)
+  }
+
+  /** Bytes, as far as it is known here; 0 where it is not. */
+  sizeOf(ino: number): number {
+    return this.#deps.attrs.peek(ino)?.sizeBytes ?? 0
   }
 
   /** A batch as one change, without a chunk. null: nothing was done, it needs one. */
@@ -127,7 +133,9 @@ export class Committer {
       // Where the border lies changes with what others append meanwhile.
       invariant(cut > 0 && cut < lengthBytes, 'a cut leaves two parts')
       this.#deps.uploader.discard(parts.map((part) => part.chunk.id))
-      parts = await this.#cut(ino, batch, [0, cut, lengthBytes])
+      // The border of two windows lies where the first part ends.
+      const end = Math.ceil((this.sizeOf(ino) + 1) / WINDOW_BYTES) * WINDOW_BYTES
+      parts = await this.#cut(ino, batch, [0, cut, lengthBytes], end - cut)
     }
     for (const part of parts) this.#deps.data.put(part.chunk, part.data)
     return mtime
@@ -152,20 +160,27 @@ export class Committer {
     return cutAfterBytes
   }
 
-  async #cut(ino: number, batch: Batch, [start, middle, end]: readonly [number, number, number]): Promise<Part[]> {
+  async #cut(
+    ino: number,
+    batch: Batch,
+    [start, middle, end]: readonly [number, number, number],
+    appendsAt: number,
+  ): Promise<Part[]> {
     const { data } = batch.seal()
     const part = async (from: number, to: number): Promise<Part> => {
       const piece = slicePieces(data, from, to)
-      return { data: piece, lengthBytes: to - from, chunk: await this.#uploadPart(ino, batch, piece, to - from) }
+      return { data: piece, lengthBytes: to - from, chunk: await this.#uploadPart(ino, batch, piece, appendsAt + from) }
     }
     return [await part(start, middle), await part(middle, end)]
   }
 
-  async #uploadPart(ino: number, batch: Batch, data: readonly Buffer[], lengthBytes: number): Promise<ChunkRef> {
+  async #uploadPart(ino: number, batch: Batch, data: readonly Buffer[], appendsAt: number): Promise<ChunkRef> {
+    const lengthBytes = data.reduce((sum, piece) => sum + piece.length, 0)
     const ref = await this.#deps.uploader.upload({
       ino,
       data,
       extents: [{ fileOffset: 0, chunkOffset: 0, lengthBytes }],
+      appendsAt,
       durability: batch.durability,
       wantSync: () => false,
       isCancelled: () => false,

@@ -213,3 +213,8 @@ export class Batch {
 function stronger(a: Durability | undefined, b: Durability): Durability {
   return a !== undefined && STRENGTH.indexOf(a) > STRENGTH.indexOf(b) ? a : b
 }
+
+/** Of a file of `size` bytes with the batch on top. */
+export function sizeAfter(size: number, { mode, end }: Pick<Batch, 'mode' | 'end'>): number {
+  return mode === 'append' ? size + end : Math.max(size, end)
+}

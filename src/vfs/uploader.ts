@@ -9,7 +9,7 @@
 import type { Clock } from '../base/clock.js'
 import type { Log } from '../base/log.js'
 import { hasCode, messageOf } from '../base/errors.js'
-import type { ChunkClient, ChunkOriginExtent, ChunkRef, Durability } from '../chunk/contract.js'
+import type { ChunkClient, ChunkOrigin, ChunkOriginExtent, ChunkRef, Durability } from '../chunk/contract.js'
 import type { MetaStore } from '../meta/contract.js'
 import { Budget } from './budget.js'
 import { UnsyncedChunks } from './unsynced.js'
@@ -20,6 +20,8 @@ export interface UploadJob {
   readonly ino: number
   readonly data: readonly Uint8Array[]
   readonly extents: readonly ChunkOriginExtent[]
+  /** Appended data: where the end of the file is taken to be. The extents count from there, the header's from the start. */
+  readonly appendsAt?: number
   readonly durability: Durability
   /** Asked when the transfer starts: an fsync may have come meanwhile. */
   readonly wantSync: () => boolean
@@ -73,12 +75,11 @@ export class Uploader {
       try {
         const sync = job.wantSync()
         const deadlineMs = Math.max(1, giveUpMs - clock.monotonicMs())
-        const ref = await chunks.write(
-          id,
-          job.data,
-          { ino: job.ino, order, extents: job.extents },
-          { durability: job.durability, sync, deadlineMs },
-        )
+        const ref = await chunks.write(id, job.data, originOf(job, order), {
+          durability: job.durability,
+          sync,
+          deadlineMs,
+        })
         if (!sync) this.unsynced.add(job.ino, id)
         if (!job.isCancelled()) return ref
       } catch (error) {
@@ -106,4 +107,11 @@ export class Uploader {
     this.#lastOrder = Math.max(this.#lastOrder + 1, sec * 1e6 + Math.floor(nsec / 1000))
     return this.#lastOrder
   }
+}
+
+/** What tells of the chunk when the metadata are lost (ringfs rebuild). */
+function originOf({ ino, extents, appendsAt }: UploadJob, order: number): ChunkOrigin {
+  if (appendsAt === undefined) return { ino, order, extents }
+  const shifted = extents.map((extent) => ({ ...extent, fileOffset: extent.fileOffset + appendsAt }))
+  return { ino, order, extents: shifted, appended: true }
 }

@@ -22,7 +22,7 @@ import type { Log } from '../base/log.js'
 import { ORIGIN_EXTENTS_MAX, type ChunkRef } from '../chunk/contract.js'
 import { Budget } from './budget.js'
 import type { Committer } from './committer.js'
-import { Batch, type WriteInfo } from './dirty-map.js'
+import { Batch, sizeAfter, type WriteInfo } from './dirty-map.js'
 import { toPosix } from './failures.js'
 import { IntervalMap } from './interval-map.js'
 import type { VfsLimits } from './limits.js'
@@ -256,8 +256,7 @@ export class InodeWriter {
     return {
       mtime: batches.reduce((time, { mtime }) => (compareTime(mtime, time) > 0 ? mtime : time), this.#mtimeFloor),
       bytes: batches.reduce((sum, { usedBytes }) => sum + usedBytes, 0),
-      sizeOver: (size) =>
-        batches.reduce((at, { mode, end }) => (mode === 'append' ? at + end : Math.max(at, end)), size),
+      sizeOver: (size) => batches.reduce(sizeAfter, size),
     }
   }
 
@@ -342,6 +341,7 @@ export class InodeWriter {
           ino: this.ino,
           data,
           extents: batch.extents,
+          ...(batch.mode === 'append' ? { appendsAt: this.#endBefore(entry) } : {}),
           durability: batch.durability,
           wantSync: () => entry.sync,
           isCancelled: () => entry.dropped,
@@ -351,6 +351,13 @@ export class InodeWriter {
       .catch((error: unknown): UploadResult => ({ error }))
     if (!this.#queue.includes(entry)) this.#release(batch)
     return entry.result
+  }
+
+  /** Where the end of the file will be when it is this one's turn, if nobody else writes. */
+  #endBefore(entry: QueuedBatch): number {
+    const before = this.#queue.slice(0, this.#queue.indexOf(entry))
+    const size = this.#deps.committer.sizeOf(this.ino)
+    return before.reduce((end, one) => (one.kind === 'barrier' ? end : sizeAfter(end, one.batch)), size)
   }
 
   async #drain(): Promise<void> {

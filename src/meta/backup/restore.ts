@@ -16,6 +16,7 @@ import { createGunzip } from 'node:zlib'
 import { RingfsError } from '../../base/errors.js'
 import { FORMAT_VERSION, type RedisArg, type RedisStore } from '../../cluster/contract.js'
 import { VolumeKeys, wideKey } from '../keys.js'
+import { jumpOf } from '../numbers.js'
 import {
   PREAMBLE_BYTES,
   RecordReader,
@@ -26,8 +27,6 @@ import {
   type BackupRecord,
 } from './format.js'
 
-/** How far counters jump: more than anybody used between backup and restore, and little of what there is. */
-const JUMPS: Readonly<Record<string, number>> = { session: 2 ** 20, chunkBlock: 2 ** 20, token: 2 ** 20, n: 2 ** 24 }
 const ARGS_MAX = 1000
 const IN_FLIGHT = 64
 
@@ -214,7 +213,7 @@ function swapped(items: readonly Buffer[]): Buffer[] {
 
 function jumped(items: readonly Buffer[]): RedisArg[] {
   return items.map((item, at) => {
-    const jump = at % 2 === 1 ? JUMPS[String(items[at - 1])] : undefined
+    const jump = at % 2 === 1 ? jumpOf(String(items[at - 1])) : undefined
     return jump === undefined ? item : String(Number(String(item)) + jump)
   })
 }

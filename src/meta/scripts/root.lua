@@ -7,5 +7,7 @@ save(ino, {
   dv = 0, as = sec, an = nsec, ms = sec, mn = nsec, cs = sec, cn = nsec, bs = sec, bn = nsec, tk = 3, win = 0, xa = 0,
   tail = struct.pack('<I7', ino),
 })
-redis.call('HSET', KEYS[3], 'n', 1, 'inodes', 1)
+-- Numbers may have been given out: what is lost is only the root.
+if tonumber(redis.call('HGET', KEYS[3], 'n') or '0') < 1 then redis.call('HSET', KEYS[3], 'n', 1) end
+redis.call('HINCRBY', KEYS[3], 'inodes', 1)
 return 1

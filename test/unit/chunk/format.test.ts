@@ -11,6 +11,7 @@ import {
   decodePrefix,
   encodePrefix,
   leafCount,
+  CHUNK_FORMAT_APPENDED,
   CHUNK_FORMAT_VERSION,
   prefixBytesOf,
   type ChunkHeader,
@@ -27,9 +28,10 @@ const headers = fc
     lengthBytes: fc.oneof(fc.integer({ min: 1, max: CHUNK_MAX_BYTES }), fc.constantFrom(1, LEAF_BYTES, LEAF_BYTES + 1)),
     ino: u53,
     order: u53,
+    appended: fc.boolean(),
     extents: fc.array(fc.tuple(fc.double({ min: 0, max: 1, noNaN: true }), fc.nat(2 ** 40)), { maxLength: 50 }),
   })
-  .map(({ id, lengthBytes, ino, order, extents }) => {
+  .map(({ id, lengthBytes, ino, order, appended, extents }) => {
     const leaves = Buffer.alloc(leafCount(lengthBytes) * HASH_BYTES, id % 251)
     const header: ChunkHeader = {
       volume: VOLUME,
@@ -43,6 +45,7 @@ const headers = fc
           const chunkOffset = Math.min(lengthBytes - 1, Math.floor(share * lengthBytes))
           return { fileOffset, chunkOffset, lengthBytes: lengthBytes - chunkOffset }
         }),
+        ...(appended ? { appended: true } : {}),
       },
     }
     return { header, leaves }
@@ -138,7 +141,7 @@ t.test('another format than ours is named so, and is no bad copy', async (t) => 
     origin: { ino: 1, order: 1, extents: [] },
   }
   const bytes = encodePrefix(header, leaves)
-  for (const version of [CHUNK_FORMAT_VERSION - 1, CHUNK_FORMAT_VERSION + 1]) {
+  for (const version of [CHUNK_FORMAT_VERSION - 1, CHUNK_FORMAT_APPENDED + 1]) {
     bytes.writeUInt32LE(version, 8)
     t.equal(
       codeOf(() => decodePrefix(bytes)),

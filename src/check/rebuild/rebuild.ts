@@ -1,0 +1,168 @@
+/**
+ * `ringfs rebuild`: files whose metadata were lost, from the chunks on the nodes, into `lost+found`.
+ *
+ * Invariants:
+ * - Nothing is deleted, and no file changes but those that it makes.
+ * - While the hash {v}:m:rebuild is there, nobody frees chunks that no file names (orphans.ts). It goes when everything that there is
+ *   was looked at: not while a node is away.
+ * - Numbers first: before a file is made, the counters are beyond all numbers on the nodes, or what is made could be taken for what
+ *   was lost.
+ * - One at a time: a lease. Interrupted anywhere, it can be begun anew, and adds nothing twice (restore-file.ts).
+ */
+import { randomUUID } from 'node:crypto'
+import { systemClock } from '../../base/clock.js'
+import { RingfsError } from '../../base/errors.js'
+import type { VolumeSettings } from '../../cluster/contract.js'
+import { arrayOf, numberOf, textOf } from '../../cluster/reply.js'
+import type { MetaStore } from '../../meta/contract.js'
+import { VolumeKeys } from '../../meta/keys.js'
+import { raiseNumbers } from '../../meta/numbers.js'
+import { SCRIPTS } from '../../meta/scripts.js'
+import { lostAndFound } from '../lost-and-found.js'
+import { nodesOf } from '../nodes.js'
+import { lookAt } from './look.js'
+import { restoreFile, type RestoredFile } from './restore-file.js'
+import { survey, type Survey, type SurveyParts } from './survey.js'
+
+const LEASE_MS = 30_000
+const FILES_AT_ONCE = 4
+const NOTES_AT_ONCE = 500
+
+export interface RebuildParts extends Omit<SurveyParts, 'keys' | 'settledUs' | 'madeUs'> {
+  readonly settings: VolumeSettings
+  /** null: nothing is changed. */
+  readonly meta: MetaStore | null
+  /** Every copy of what is restored is read and hashed. */
+  readonly deep: boolean
+  /** While clients live: how old a chunk must be, so that its upload is over. */
+  readonly minAgeMs: number
+  readonly signal?: AbortSignal
+}
+
+export interface RebuildResult {
+  readonly files: readonly RestoredFile[]
+  readonly nodes: number
+  readonly away: ReadonlyMap<string, string>
+  readonly chunks: number
+  /** Chunks of deleted files, which were left alone. */
+  readonly deleted: number
+  /** Chunks that may be uploads under way. */
+  readonly young: number
+  /** Chunks that are older than what lies over them, in files that are there. */
+  readonly hidden: number
+  readonly headless: ReadonlyMap<number, readonly string[]>
+  /** false: there may be more: run it again. */
+  readonly isComplete: boolean
+}
+
+export async function rebuild(parts: RebuildParts): Promise<RebuildResult> {
+  const { settings, store, meta } = parts
+  const keys = new VolumeKeys(settings.name, settings.partitions)
+  if (meta === null) return await run(parts, keys, () => undefined)
+  const lease = await takeLease(parts, keys)
+  try {
+    await store.call('HSETNX', keys.wide('rebuild'), 'begun', await redisMs(parts, keys))
+    const result = await run(parts, keys, lease.check)
+    await meta.sync()
+    if (result.isComplete) await store.call('DEL', keys.wide('rebuild'))
+    else if (parts.signal?.aborted !== true) await forgetNotes(parts, keys)
+    return result
+  } finally {
+    await lease.give()
+  }
+}
+
+async function run(parts: RebuildParts, keys: VolumeKeys, check: () => void): Promise<RebuildResult> {
+  const { meta, settings, onProgress } = parts
+  const times = { settledUs: await settledUs(parts, keys), madeUs: settings.createdMs * 1000 }
+  const found = await survey({ ...parts, keys, ...times })
+  if (meta !== null) await raiseNumbers(parts.store, keys, { chunk: found.newestChunk, sequences: found.sequences })
+  const folder = meta === null || found.files.length === 0 ? null : await lostAndFound(meta)
+  const files: RestoredFile[] = []
+  const rest = found.files.entries()
+  let hidden = 0
+  let done = 0
+  const restore = { ...parts, keys, folder, look: lookAt(parts) }
+  const lane = async (): Promise<void> => {
+    for (const [, file] of rest) {
+      check()
+      if (parts.signal?.aborted === true) return
+      const restored = await restoreFile(restore, file)
+      if (restored === null) hidden += file.lost.length
+      else files.push(restored)
+      onProgress('files', ++done, found.files.length)
+    }
+  }
+  await Promise.all(Array.from({ length: FILES_AT_ONCE }, lane))
+  return {
+    ...figuresOf(found),
+    files: files.sort((a, b) => a.ino - b.ino),
+    hidden,
+    isComplete: isComplete(parts, found),
+  }
+}
+
+/** No file is half made. */
+async function forgetNotes({ store }: RebuildParts, keys: VolumeKeys): Promise<void> {
+  const fields = arrayOf(await store.call('HKEYS', keys.wide('rebuild')), 'HKEYS').map((field) =>
+    textOf(field, 'HKEYS'),
+  )
+  const notes = fields.filter((field) => field !== 'begun')
+  for (let at = 0; at < notes.length; at += NOTES_AT_ONCE) {
+    await store.call('HDEL', keys.wide('rebuild'), ...notes.slice(at, at + NOTES_AT_ONCE))
+  }
+}
+
+function figuresOf(found: Survey): Omit<RebuildResult, 'files' | 'hidden' | 'isComplete'> {
+  const { nodes, away, chunks, deleted, young, headless } = found
+  return { nodes, away, chunks, deleted, young, headless }
+}
+
+function isComplete(parts: RebuildParts, { away, young }: Survey): boolean {
+  return away.size === 0 && young === 0 && nodesOf(parts).length > 0 && parts.signal?.aborted !== true
+}
+
+/** Nobody but us has a session: nothing is being uploaded. */
+async function settledUs(parts: RebuildParts, keys: VolumeKeys): Promise<number> {
+  const sessions = arrayOf(await parts.store.call('ZRANGE', keys.wide('s'), 0, -1), 'ZRANGE')
+  const others = sessions.filter((id) => numberOf(id, 'ZRANGE') !== parts.meta?.sessionId)
+  return others.length === 0 ? Infinity : ((await redisMs(parts, keys)) - parts.minAgeMs) * 1000
+}
+
+async function redisMs({ store }: RebuildParts, keys: VolumeKeys): Promise<number> {
+  return numberOf(await store.run(SCRIPTS.now, [keys.wide('rebuild')], []), 'now')
+}
+
+interface Lease {
+  /** Errors: ALREADY_RUNNING when it was lost. */
+  readonly check: () => void
+  readonly give: () => Promise<void>
+}
+
+async function takeLease({ store, settings }: RebuildParts, keys: VolumeKeys): Promise<Lease> {
+  const key = keys.wide('rebuilder')
+  const token = randomUUID()
+  const refuse = (): RingfsError =>
+    new RingfsError('ALREADY_RUNNING', `another ringfs rebuild of ${settings.name} is under way: wait for its end`)
+  if ((await store.call('SET', key, token, 'NX', 'PX', LEASE_MS)) === null && (await holder()) !== token) throw refuse()
+  let untilMs = systemClock.monotonicMs() + LEASE_MS
+  const renew = async (): Promise<void> => {
+    const askedMs = systemClock.monotonicMs()
+    if ((await holder()) !== token) return
+    if ((await store.call('PEXPIRE', key, LEASE_MS)) === 1) untilMs = askedMs + LEASE_MS
+  }
+  const timer = setInterval(() => void renew().catch(() => undefined), LEASE_MS / 4)
+  return {
+    check: () => {
+      if (systemClock.monotonicMs() > untilMs) throw refuse()
+    },
+    give: async () => {
+      clearInterval(timer)
+      if ((await holder()) === token) await store.call('DEL', key)
+    },
+  }
+
+  async function holder(): Promise<string> {
+    return String(await store.call('GET', key))
+  }
+}
