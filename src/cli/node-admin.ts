@@ -2,7 +2,7 @@
 import { Command } from 'commander'
 import { RingfsError } from '../base/errors.js'
 import type { ClusterView, NodeState } from '../cluster/contract.js'
-import { changeState, setHealLimit, setMembershipTimes } from '../cluster/membership.js'
+import { changeState, setHealLimit, setMembershipTimes, setSurplusTime } from '../cluster/membership.js'
 import { healProgress } from '../cluster/progress.js'
 import { ReplicationQueue } from '../cluster/queue.js'
 import { positive } from './arguments.js'
@@ -123,6 +123,7 @@ interface SettingsOptions extends ClusterOptions {
   readonly down?: number
   readonly out?: number
   readonly limit?: number
+  readonly surplus?: number
 }
 
 export function settingsCommand(surroundings: Surroundings): Command {
@@ -133,6 +134,7 @@ export function settingsCommand(surroundings: Surroundings): Command {
     .option('--down <seconds>', 'silence after which it is asked last', positive)
     .option('--out <seconds>', 'silence after which its chunks are made anew elsewhere', positive)
     .option('--limit <MB/s>', 'what each node may fetch to be whole; 0: as fast as it goes', megabytes)
+    .option('--surplus <seconds>', 'how long copies that belong elsewhere are kept, once all is whole', positive)
     .option('--json', 'as JSON')
     .addHelpText('after', SETTINGS_EXAMPLES)
   return withVolume(command).action(async (_options: SettingsOptions, self: Command) => {
@@ -153,10 +155,11 @@ async function settings(surroundings: Surroundings, cluster: Cluster, options: S
     })
   }
   if (options.limit !== undefined) await setHealLimit(redis, volume, options.limit)
+  if (options.surplus !== undefined) await setSurplusTime(redis, volume, options.surplus * 1000)
   const now = (await cluster.view()).settings
   if (options.json === true || now === undefined) return print(surroundings, `${JSON.stringify(now)}\n`)
-  const { suspectMs, downMs, outMs, healBytesPerS } = now
+  const { suspectMs, downMs, outMs, healBytesPerS, surplusMs } = now
   const limit = healBytesPerS === 0 ? 'none' : `${humanBytes(healBytesPerS)}/s for each node`
   const times = `suspect after ${humanMs(suspectMs)}, down after ${humanMs(downMs)}, out after ${humanMs(outMs)}`
-  print(surroundings, `${times}\nlimit of healing: ${limit}\n`)
+  print(surroundings, `${times}\nsurplus copies are kept for ${humanMs(surplusMs)}\nlimit of healing: ${limit}\n`)
 }

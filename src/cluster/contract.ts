@@ -73,6 +73,8 @@ export interface ClusterSettings {
   readonly healBytesPerS: number
   /** Raised by `ringfs rebalance`: everybody walks again. */
   readonly walks: number
+  /** Between a whole ring and giving up surplus copies: readers with an old ring may still ask for them. */
+  readonly surplusMs: number
 }
 
 /** One version of the membership. Immutable: a change makes a new one with a higher epoch. */

@@ -255,6 +255,12 @@ export async function setHealLimit(store: RedisStore, volume: string, bytesPerS:
   await store.call('HSET', new ClusterKeys(volume).options, 'healBytesPerS', Math.round(bytesPerS))
 }
 
+/** How long nodes keep copies that are none of their business, once all is whole. Without it: a minute. */
+export async function setSurplusTime(store: RedisStore, volume: string, surplusMs: number): Promise<void> {
+  if (!(surplusMs >= 0)) throw new RingfsError('USAGE', 'a time is 0 or more')
+  await store.call('HSET', new ClusterKeys(volume).options, 'surplusMs', Math.round(surplusMs))
+}
+
 /** Every node walks its ranges again. Repeated after a lost reply it is one walk more, which finds nothing. */
 export async function askForWalk(store: RedisStore, volume: string): Promise<number> {
   return numberOf(await store.call('HINCRBY', new ClusterKeys(volume).options, 'walks', 1), 'HINCRBY')

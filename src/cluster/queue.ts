@@ -6,7 +6,7 @@
  *   enqueue --> new --take--> pending --done--> deleted
  *                               ^  |
  *                               |  +-- failed: pause 1, 2, 4 … s with jitter, at most takeoverMs
- *                               +--+-- consumer silent for takeoverMs
+ *                               +--+-- consumer silent for takeoverMs, or its successor begins
  *
  * Nothing here blocks in Redis (XREADGROUP BLOCK): the connection is shared with all other calls.
  */
@@ -28,6 +28,7 @@ const DONE = loadScript(SCRIPTS, 'queue-done')
 const RETRY = loadScript(SCRIPTS, 'queue-retry')
 const MARK = loadScript(SCRIPTS, 'queue-mark')
 const PRUNE = loadScript(SCRIPTS, 'queue-prune')
+const INHERIT = loadScript(SCRIPTS, 'queue-inherit')
 
 export interface QueueOptions {
   readonly volume: string
@@ -49,6 +50,8 @@ export interface ConsumeOptions {
   readonly signal: AbortSignal
   /** Tasks in work at once. Default 4. */
   readonly concurrency?: number
+  /** No other consumer works on this queue any more: what earlier ones left is taken at once, not after their silence. Default no. */
+  readonly inherits?: boolean
 }
 
 /** Resolves when the task is done for good; rejects to have it again later. */
@@ -145,13 +148,14 @@ export class ReplicationQueue {
    * one name would keep each other's entries. Failures of Redis are logged and outlasted.
    */
   async consume(nodeId: string, consumer: string, handler: TaskHandler, options: ConsumeOptions): Promise<void> {
-    const { signal, concurrency = CONCURRENCY } = options
+    const { signal, concurrency = CONCURRENCY, inherits = false } = options
     const running = new Map<string, Promise<void>>()
     const stopped = new Promise<void>((resolve) => {
       if (signal.aborted) resolve()
       else signal.addEventListener('abort', () => resolve(), { once: true })
     })
-    await this.#prune(nodeId)
+    if (inherits) await this.#tidy(INHERIT, nodeId, [consumer, this.#takeoverMs])
+    await this.#tidy(PRUNE, nodeId, [PRUNE_IDLE_MS])
     while (!signal.aborted) {
       const room = concurrency - running.size
       const entries = await this.#take(nodeId, consumer, room, [...running.keys()])
@@ -212,11 +216,12 @@ export class ReplicationQueue {
     }
   }
 
-  async #prune(nodeId: string): Promise<void> {
+  /** If Redis cannot be told, it is done by time. */
+  async #tidy(script: Script, nodeId: string, args: readonly RedisArg[]): Promise<void> {
     try {
-      await this.#run(PRUNE, nodeId, [PRUNE_IDLE_MS])
+      await this.#run(script, nodeId, args)
     } catch (error) {
-      this.#log.debug({ node: nodeId, err: messageOf(error) }, 'old consumers not forgotten')
+      this.#log.debug({ node: nodeId, script: script.name, err: messageOf(error) }, 'old consumers not dealt with')
     }
   }
 

@@ -96,8 +96,8 @@ async function fetchOnce(
 function parseSettings(value: RedisValue | undefined): ClusterSettings {
   const fields = arrayOf(value, 'view')
   const number = (index: number): number => numberOf(fields[index], 'view')
-  const [suspectMs, downMs, outMs, healBytesPerS, walks] = [number(0), number(1), number(2), number(3), number(4)]
-  return { suspectMs, downMs, outMs, healBytesPerS, walks }
+  const [suspectMs, downMs, outMs] = [number(0), number(1), number(2)]
+  return { suspectMs, downMs, outMs, healBytesPerS: number(3), walks: number(4), surplusMs: number(5) }
 }
 
 const STATES: readonly NodeState[] = ['joining', 'up', 'suspect', 'down', 'draining', 'gone']

@@ -170,7 +170,7 @@ function consumeQueue(
 ): { stop: () => Promise<void> } {
   return inBackground((signal) =>
     volume.queue
-      .consume(nodeId, consumer, (task) => api.repairer.handle(task), { signal })
+      .consume(nodeId, consumer, (task) => api.repairer.handle(task), { signal, inherits: true })
       .catch((error: unknown) => volume.log.error({ err: messageOf(error) }, 'replication queue is not worked on')),
   )
 }

@@ -165,7 +165,7 @@ t.test('membership', { timeout: 120_000 }, async (t) => {
     t.equal(await askForWalk(store, 'l'), 1)
     await t.rejects(setMembershipTimes(store, 'l', { ...times, outMs: 1 }), { code: 'USAGE' })
     const { settings } = await fetchView(store, 'l')
-    t.strictSame(settings, { ...times, outMs: 300_000, healBytesPerS: 5_000_000, walks: 1 })
+    t.strictSame(settings, { ...times, outMs: 300_000, healBytesPerS: 5_000_000, walks: 1, surplusMs: 60_000 })
   })
 
   t.test('of two live processes with one identity the second is refused, and the first goes on', async (t) => {

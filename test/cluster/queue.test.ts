@@ -91,6 +91,30 @@ t.test('replication queue', { timeout: 90_000 }, async (t) => {
     t.strictSame(got.sort(), [1, 2, 3])
   })
 
+  t.test('a successor takes at once what its predecessor left', async (t) => {
+    await queue.enqueue('h', [copy(1), copy(2), copy(3), copy(4), copy(5)])
+    const patient = new ReplicationQueue(store, { volume: 'v', log, takeoverMs: 3_600_000, pollMs: 30 })
+    const left = new AbortController()
+    let taken = 0
+    const never = async (): Promise<void> => {
+      taken++
+      await until('the test ends', () => left.signal.aborted)
+      throw new Error('it was killed')
+    }
+    const dead = patient.consume('h', 'one', never, { signal: left.signal })
+    await until('it has all that it works on at once', () => taken === 4)
+    const stop = new AbortController()
+    const got: number[] = []
+    const handler = async (task: ReplicationTask): Promise<void> => void got.push(task.chunk)
+    // Its predecessor keeps what it has: as if it were dead it must not say so again.
+    const done = patient.consume('h', 'two', handler, { signal: stop.signal, inherits: true })
+    await until('all was carried out', () => new Set(got).size === 5)
+    left.abort()
+    stop.abort()
+    await Promise.all([dead, done])
+    t.equal(await queue.length('h'), 0)
+  })
+
   t.test(
     'a task that takes longer than the takeover time is not given to another, and no more than allowed run',
     async (t) => {

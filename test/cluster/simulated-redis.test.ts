@@ -39,8 +39,8 @@ const LIB = loadScript(FOLDER, 'lib').source
 const SCRIPTS = new Map(
   [
     ...['register', 'beat', 'leave', 'transition', 'view'].map((name) => withOwnTime(name, LIB)),
-    ...['queue-add', 'queue-take', 'queue-done', 'queue-retry', 'queue-mark', 'queue-prune'].map((name) =>
-      withOwnTime(name, ''),
+    ...['queue-add', 'queue-take', 'queue-done', 'queue-retry', 'queue-mark', 'queue-inherit', 'queue-prune'].map(
+      (name) => withOwnTime(name, ''),
     ),
   ].map((script) => [script.name, script]),
 )
@@ -184,7 +184,7 @@ t.test('the simulated Redis answers as the real one does', { timeout: 120_000 },
     const entry = pick([...held, 'none'].filter((one) => one === 'none' || one.startsWith(`${id} `)))
     const entryId = entry.split(' ')[1] ?? '1-1'
     const consumer = pick(CONSUMERS)
-    switch (pick(['add', 'add', 'take', 'take', 'take', 'done', 'retry', 'mark', 'prune'])) {
+    switch (pick(['add', 'add', 'take', 'take', 'take', 'done', 'retry', 'mark', 'inherit', 'prune'])) {
       case 'add': {
         const replies = await pair.run('queue-add', [key, pair.keys.members], [id, `t${starts++}`, `t${starts++}`])
         await pair.learn(id)
@@ -204,6 +204,8 @@ t.test('the simulated Redis answers as the real one does', { timeout: 120_000 },
         return pair.run('queue-done', [key], [entryId])
       case 'retry':
         return pair.run('queue-retry', [key], [consumer, entryId, 6 * HOUR_MS, HOUR_MS, pick([0, 0.5, 1])])
+      case 'inherit':
+        return pair.run('queue-inherit', [key], [consumer, 6 * HOUR_MS])
       case 'mark': {
         const [real, simulated] = await pair.run('queue-mark', [key], [])
         return [real, Array.isArray(simulated) ? simulated.map((one) => pair.idOf(key, String(one))) : simulated]

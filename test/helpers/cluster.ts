@@ -8,7 +8,6 @@ import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import type { Test } from 'tap'
 import { systemClock } from '../../src/base/clock.js'
 import { messageOf } from '../../src/base/errors.js'
 import { silentLog } from '../../src/base/log.js'
@@ -22,7 +21,7 @@ import { formatMetaUrl } from '../../src/cluster/url.js'
 import { watchKeyFile } from '../../src/main/key-file.js'
 import { openVolume, type Volume } from '../../src/main/volume.js'
 import { formatVolume } from '../../src/meta/format.js'
-import { temporaryFolder } from './chunks.js'
+import { temporaryFolder, type Teardown } from './chunks.js'
 import { within } from './deadline.js'
 import type { Place, Places } from './network.js'
 import { PROGRAM, eventually, runIn, type Ran } from './ringfs.js'
@@ -148,18 +147,19 @@ export interface TestCluster {
   node(index: number): ClusterNode
   readonly volume: Volume
   readonly workload: Workload
+  readonly client: ChunkClientImpl
   add(...words: readonly string[]): Promise<ClusterNode>
   member(node: ClusterNode): Promise<Member | undefined>
   /** Waits until the nodes that are there say that everything is on its owners. */
   whole(what: string): Promise<void>
-  /** Of what was acknowledged, the copies that owners lack or whose bytes are wrong: looked at, not told. */
-  holes(): Promise<readonly string[]>
+  /** Of what was acknowledged to the workload, or of these, the copies that owners lack or whose bytes are wrong: looked at, not told. */
+  holes(refs?: readonly ChunkRef[]): Promise<readonly string[]>
   ringfs(...words: readonly string[]): Promise<Ran>
 }
 
 /** Three replicas, a write quorum of two, and times in which a test can wait. Everything ends with the test. */
 export async function startCluster(
-  t: Test,
+  t: Teardown,
   count: number,
   network?: Places,
   /** What else the environment of node `index` has. */
@@ -198,7 +198,9 @@ export async function startCluster(
   await Promise.all(nodes.map((node) => node.start()))
   const volume = await openVolume(url, { log: silentLog, key: watchKeyFile(keyFile, silentLog) })
   t.teardown(() => volume.close())
-  const workload = workloadOn(t, volume)
+  const client = clientOf(volume)
+  const workload = new Workload(client)
+  t.teardown(() => workload.stop())
   const look = () => volume.watcher.refresh()
   return {
     nodes,
@@ -209,6 +211,7 @@ export async function startCluster(
     },
     volume,
     workload,
+    client,
     add,
     member: async (node) => (await look()).members.find(({ id }) => id === node.id),
     whole: async (what) => {
@@ -219,15 +222,15 @@ export async function startCluster(
         90_000,
       )
     },
-    holes: () => holesOf(volume, workload),
+    holes: (refs) => holesOf(volume, refs ?? workload.acknowledged.map(({ ref }) => ref)),
     ringfs: (...words) => runIn(folder, process.execPath, [PROGRAM, ...words], env),
   }
 }
 
-async function holesOf({ watcher, peers, settings }: Volume, workload: Workload): Promise<readonly string[]> {
+async function holesOf({ watcher, peers, settings }: Volume, refs: readonly ChunkRef[]): Promise<readonly string[]> {
   await watcher.refresh()
   const { ring, view } = watcher.current()
-  const all = workload.acknowledged.map(({ ref }) => ref.id)
+  const all = refs.map(({ id }) => id)
   const holes: string[] = []
   for (const { id } of view.members.filter(({ state }) => state === 'up')) {
     const ids = all.filter((chunk) => ring.owners(chunk, settings.replicas).includes(id))
@@ -237,8 +240,8 @@ async function holesOf({ watcher, peers, settings }: Volume, workload: Workload)
   return holes
 }
 
-function workloadOn(t: Test, { settings, watcher, peers, pool, buffers, queue }: Volume): Workload {
-  const client = new ChunkClientImpl({
+function clientOf({ settings, watcher, peers, pool, buffers, queue }: Volume): ChunkClientImpl {
+  return new ChunkClientImpl({
     volume: settings.uuid,
     replicas: settings.replicas,
     writeQuorum: settings.writeQuorum,
@@ -250,7 +253,4 @@ function workloadOn(t: Test, { settings, watcher, peers, pool, buffers, queue }:
     clock: systemClock,
     log: silentLog,
   })
-  const workload = new Workload(client)
-  t.teardown(() => workload.stop())
-  return workload
 }

@@ -165,7 +165,7 @@ export class SimulatedNode {
         await service.repairer.handle(task)
         checker.handled(id, encodeTask(task))
       },
-      { signal },
+      { signal, inherits: true },
     )
     void healer.run(signal)
     await watcher.refresh()

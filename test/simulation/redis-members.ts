@@ -201,6 +201,7 @@ export function view(call: Call, lengths: readonly number[]): RedisValue {
     const beat = text(call.beats.get(id) ?? '0 0 0 0')
     return [text(id), ...shownOf(member), beat, silent, text(member.out), text(call.reports.get(id) ?? '')]
   })
-  const settings = [suspect, down, out, option(call, 'healBytesPerS', 0), option(call, 'walks', 0)].map(Math.trunc)
+  const limits = [option(call, 'healBytesPerS', 0), option(call, 'walks', 0), option(call, 'surplusMs', 60_000)]
+  const settings = [suspect, down, out, ...limits].map(Math.trunc)
   return [option(call, 'epoch', 0), list, lengths, settings, call.nowMs]
 }

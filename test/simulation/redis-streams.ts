@@ -25,6 +25,7 @@ export class Stream {
 /** XAUTOCLAIM looks at so many entries for each that it may claim, and the script calls it so often. */
 const LOOKED_AT = 10
 const CLAIM_ROUNDS = 10
+const INHERITED_MAX = 4_000
 
 export class Streams {
   readonly streams = new Map<string, Stream>()
@@ -101,6 +102,17 @@ export class Streams {
     const newest = `${stream.lastMs}-${stream.lastNumber}`
     const handedOut = stream.pending === null ? '0-0' : stream.delivered.join('-')
     return [Buffer.from(newest), Buffer.from(handedOut)]
+  }
+
+  inherit(key: string, [consumer, takeover]: readonly RedisArg[], nowMs: number): number {
+    const stream = this.streams.get(key)
+    if (stream === undefined) return 0
+    const pending = (stream.pending ??= new Map<string, Pending>())
+    const name = String(consumer)
+    const others = [...pending.values()].filter((one) => one.consumer !== name).slice(0, INHERITED_MAX)
+    for (const one of others) Object.assign(one, { consumer: name, deliveredMs: nowMs - Number(takeover) })
+    if (others.length > 0) stream.consumers.set(name, { seenMs: nowMs })
+    return others.length
   }
 
   prune(key: string, [idle]: readonly RedisArg[], nowMs: number): number {

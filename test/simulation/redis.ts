@@ -97,6 +97,8 @@ export class SimulatedRedis {
         return this.queues.retry(key, args, nowMs)
       case 'queue-mark':
         return this.queues.mark(key)
+      case 'queue-inherit':
+        return this.queues.inherit(key, args, nowMs)
       case 'queue-prune':
         return this.queues.prune(key, args, nowMs)
       default:

@@ -4,7 +4,7 @@
  * once all owners have it on disk.
  *
  *            ring changed, or a rebalance             nothing lacking
- *   idle ----------------------------------> walking ------------------> whole --retireAfterMs--> walking, giving up surplus
+ *   idle ----------------------------------> walking ------------------> whole --surplusMs--> walking, giving up surplus
  *     ^                                         | something lacking          |
  *     |                                         +--> waiting for the queues, then walking again
  *     +---- the ring changes at any time: begin anew ---+
@@ -57,8 +57,6 @@ export interface HealerOptions {
 export interface HealTimes {
   /** A ring that has just changed may change again. */
   readonly settleMs: number
-  /** Between a whole ring and giving up surplus copies: readers with an old ring may still ask for them. */
-  readonly retireAfterMs: number
   /** A walk that found something lacking is repeated after so long at the latest. */
   readonly repeatMs: number
   /** All is compared again, whatever is known. */
@@ -66,9 +64,11 @@ export interface HealTimes {
   readonly pollMs: number
 }
 
+/** Where the view does not say it. */
+const SURPLUS_MS = 60_000
+
 const TIMES: HealTimes = {
   settleMs: 1_000,
-  retireAfterMs: 60_000,
   repeatMs: 60_000,
   auditMs: 6 * 3_600_000,
   pollMs: 500,
@@ -167,8 +167,9 @@ export class Healer {
 
   /** What an owner's bad copy, or its silence, keeps here is tried again, less and less often: owners hash all that they are asked for. */
   async #giveUp(plan: string, signal: AbortSignal): Promise<boolean> {
-    const { retireAfterMs, auditMs } = this.#times
-    for (let pauseMs = retireAfterMs; this.#state.surplus > 0 && pauseMs < auditMs; pauseMs *= 2) {
+    const { auditMs } = this.#times
+    const firstMs = this.#options.current().view.settings?.surplusMs ?? SURPLUS_MS
+    for (let pauseMs = firstMs; this.#state.surplus > 0 && pauseMs < auditMs; pauseMs = Math.max(1_000, 2 * pauseMs)) {
       if (!(await this.#wait(pauseMs, plan, signal))) return false
       if (!(await this.#walk(plan, true, signal))) return false
       if (!this.#state.isDone && !(await this.#makeWhole(plan, signal))) return false

@@ -1,7 +1,7 @@
 -- The tick: judges who is silent for too long, then tells all. Run by every node and client, every few seconds.
 -- KEYS from the fifth on: queues of nodes.
 -- -> {epoch, {{id, address, zone, weight, state, pid, incarnation, beat, silent ms, out, report}…}, {queue length…},
---     {suspect ms, down ms, out ms, heal bytes/s, walks}, Redis time (ms)}
+--     {suspect ms, down ms, out ms, heal bytes/s, walks, surplus ms}, Redis time (ms)}
 local now = now_ms()
 local suspect, down, out = suspect_ms(), down_ms(), out_ms()
 -- Not written each time: views are fetched often, and this goes to the append-only file.
@@ -61,4 +61,5 @@ end
 
 local lengths = {}
 for i = 5, #KEYS do lengths[#lengths + 1] = redis.call('XLEN', KEYS[i]) end
-return {epoch(), list, lengths, {suspect, down, out, option('healBytesPerS', 0), option('walks', 0)}, now}
+local settings = {suspect, down, out, option('healBytesPerS', 0), option('walks', 0), option('surplusMs', 60000)}
+return {epoch(), list, lengths, settings, now}

@@ -1,0 +1,81 @@
+/** Five real nodes, three replicas: two lost for good at once, another one restarted while their chunks are made anew, surplus given up. */
+import { randomBytes } from 'node:crypto'
+import t from 'tap'
+import { KIB } from '../../src/base/limits.js'
+import type { ChunkRef } from '../../src/chunk/contract.js'
+import { setHealLimit, setSurplusTime } from '../../src/cluster/membership.js'
+import { startCluster, type TestCluster } from '../helpers/cluster.js'
+import { eventually } from '../helpers/ringfs.js'
+
+const CHUNKS = 60
+const BYTES = 48 * KIB
+/** So that healing takes seconds: it is to be met in the middle. */
+const SLOWLY = 768 * KIB
+
+t.setTimeout(240_000)
+
+/** On three nodes each: the workload's writer waits for two. */
+async function fill({ client }: TestCluster): Promise<readonly ChunkRef[]> {
+  const refs: ChunkRef[] = []
+  const extents = [{ fileOffset: 0, chunkOffset: 0, lengthBytes: BYTES }]
+  for (let id = 1; id <= CHUNKS; id++) {
+    const options = { durability: 'all', sync: true } as const
+    refs.push(await client.write(id, [contentsOf(id)], { ino: 1, order: id, extents }, options))
+  }
+  return refs
+}
+
+const filling = randomBytes(BYTES)
+
+function contentsOf(id: number): Buffer {
+  const bytes = Buffer.from(filling)
+  bytes.writeUInt32LE(id, 0)
+  return bytes
+}
+
+async function checkAll({ client }: TestCluster, refs: readonly ChunkRef[]): Promise<readonly string[]> {
+  const wrong: string[] = []
+  for (const ref of refs) {
+    const bytes = await client.read(ref, 0, ref.lengthBytes)
+    if (!bytes.equals(contentsOf(ref.id))) wrong.push(`chunk ${ref.id}`)
+  }
+  return wrong
+}
+
+t.test('two of five are lost for good at once, a third one restarts in the middle of healing', async (t) => {
+  const cluster = await startCluster(t, 5)
+  const { redis, settings, watcher } = cluster.volume
+  await setHealLimit(redis, settings.name, SLOWLY)
+  await setSurplusTime(redis, settings.name, 2_000)
+  const refs = await fill(cluster)
+  const first = watcher.current().ring
+  const [one, two, third] = [cluster.node(0), cluster.node(1), cluster.node(2)]
+  const copied = async (): Promise<number> =>
+    (await watcher.refresh()).members.reduce((sum, { report }) => sum + (report?.heal.copied ?? 0), 0)
+
+  await Promise.all([one.kill(), two.kill()])
+  await eventually('some of their chunks are made anew', copied, (count) => count > 3, 60_000)
+  await third.kill()
+  await third.start()
+  const isOut = async (): Promise<boolean> =>
+    (await cluster.member(one))?.isOut === true && (await cluster.member(two))?.isOut === true
+  await eventually('both have lost their places', isOut, (out) => out, 60_000)
+  await cluster.whole('three nodes have all copies')
+  t.strictSame(await cluster.holes(refs), [], 'three good copies of each chunk')
+  t.strictSame(await checkAll(cluster, refs), [], 'nothing was lost')
+
+  t.comment('one of them comes back after all: what it has is surplus elsewhere')
+  await setHealLimit(redis, settings.name, 0)
+  await one.start()
+  await cluster.whole('with it all is whole')
+  const copies = async (): Promise<number> =>
+    (await watcher.refresh()).members.filter(({ state }) => state === 'up').reduce((sum, { chunks }) => sum + chunks, 0)
+  await eventually('surplus is given up', copies, (count) => count === 3 * CHUNKS, 60_000)
+  const { members } = await watcher.refresh()
+  t.ok(members.some(({ report }) => (report?.heal.retired ?? 0) > 0))
+  const ring = watcher.current().ring
+  const fresh = refs.filter(({ id }) => ring.owners(id, 3).includes(one.id) && !first.owners(id, 3).includes(one.id))
+  t.equal((await cluster.member(one))?.report?.heal.copied, fresh.length, 'it fetched only what it did not own before')
+  t.strictSame(await cluster.holes(refs), [], 'nothing was given up that somebody needs')
+  t.strictSame(await checkAll(cluster, refs), [])
+})
