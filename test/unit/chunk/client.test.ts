@@ -7,9 +7,10 @@ import { CHUNK_MAX_BYTES, LEAF_BYTES } from '../../../src/base/limits.js'
 import type { ChunkRef, ChunkWriteOptions } from '../../../src/chunk/contract.js'
 import { SharedBuffers } from '../../../src/chunk/shared-buffer.js'
 import { chunkClientSuite } from '../../conformance/chunk-client.js'
+import { eventually } from '../../helpers/ringfs.js'
 import { chunkFile, failureOf, originOf, startCluster, type TestCluster, type TestNode } from '../../helpers/chunks.js'
 
-t.setTimeout(120_000)
+t.setTimeout(300_000)
 
 const QUORUM: ChunkWriteOptions = { durability: 'quorum', sync: false }
 
@@ -213,10 +214,11 @@ t.test('a copy on a stand-in is found when no owner has it, and the owners get t
   for (const id of ['node-0', 'node-1', 'node-2'])
     Object.assign(cluster.node(id).faults, { killed: false, state: 'up' })
   t.ok((await cluster.client.read(ref, 0, 1000)).equals(bytes))
-  for (let tries = 0; tries < 100 && (await holders(cluster, 0)).length < 5; tries++) {
-    await new Promise((resolve) => setTimeout(resolve, 20))
-  }
-  t.equal((await holders(cluster, 0)).length, 5)
+  await eventually(
+    'all five have it',
+    () => holders(cluster, 0),
+    (nodes) => nodes.length === 5,
+  )
 })
 
 t.test('sync counts disks: with one owner dead it succeeds, with two it does not', async (t) => {
