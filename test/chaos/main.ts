@@ -6,6 +6,7 @@ import { parseArgs } from 'node:util'
 import { messageOf } from '../../src/base/errors.js'
 import { OperationLog } from '../torture/operation-log.js'
 import { Cleanup } from '../torture/stack.js'
+import { FAULT_KINDS } from './schedule.js'
 import { ChaosRun, scheduleText, type ChaosCounts, type ChaosEvent, type ChaosOptions } from './run.js'
 
 const HELP = `Usage: npm run chaos -- [options]
@@ -20,6 +21,7 @@ Options:
   --seed S       a whole number; decides every fault and every operation (default: taken from the clock)
   --nodes N      at least 3 (default: 5)
   --mounts N     (default: 3)
+  --only KINDS   nothing but these faults, with commas between them: ${FAULT_KINDS.join(', ')}
   --schedule     only print the schedule of the first rounds
   --json         one line of JSON for each event
   --keep         leave the folder with logs and operations also when all went well
@@ -35,11 +37,12 @@ interface Options {
   readonly seed: number
   readonly nodes: number
   readonly mounts: number
+  readonly only?: readonly string[]
   readonly json: boolean
   readonly keep: boolean
 }
 
-function parse(args: string[]): (Options & { readonly only: 'run' | 'schedule' }) | 'help' {
+function parse(args: string[]): (Options & { readonly task: 'run' | 'schedule' }) | 'help' {
   const { values } = parseArgs({
     args,
     options: {
@@ -47,6 +50,7 @@ function parse(args: string[]): (Options & { readonly only: 'run' | 'schedule' }
       seed: { type: 'string', default: String(Date.now() % 2 ** 31) },
       nodes: { type: 'string', default: '5' },
       mounts: { type: 'string', default: '3' },
+      only: { type: 'string' },
       schedule: { type: 'boolean', default: false },
       json: { type: 'boolean', default: false },
       keep: { type: 'boolean', default: false },
@@ -61,9 +65,10 @@ function parse(args: string[]): (Options & { readonly only: 'run' | 'schedule' }
     seed: whole('seed', values.seed, 0, Number.MAX_SAFE_INTEGER),
     nodes: whole('nodes', values.nodes, 3, 20),
     mounts: whole('mounts', values.mounts, 1, 20),
+    ...(values.only !== undefined && { only: kindsOf(values.only) }),
     json: values.json,
     keep: values.keep,
-    only: values.schedule ? 'schedule' : 'run',
+    task: values.schedule ? 'schedule' : 'run',
   }
 }
 
@@ -73,6 +78,13 @@ function whole(name: string, text: string, min: number, max: number): number {
     throw new Error(`--${name} ${text}: a whole number from ${min} to ${max}`)
   }
   return value
+}
+
+function kindsOf(text: string): readonly string[] {
+  const kinds = text.split(',')
+  const strange = kinds.find((kind) => !FAULT_KINDS.includes(kind))
+  if (strange !== undefined) throw new Error(`--only ${strange}: there are ${FAULT_KINDS.join(', ')}`)
+  return kinds
 }
 
 interface Facts {
@@ -123,8 +135,9 @@ class Chaos {
   }
 
   #runOptions(folder: string, log: OperationLog): ChaosOptions {
-    const { seed, minutes, nodes, mounts } = this.#options
+    const { seed, minutes, nodes, mounts, only } = this.#options
     return {
+      ...(only && { only }),
       ...{ seed, minutes, nodes, mounts, folder, stop: this.#stop.signal },
       onEvent: (event) => this.#event(event),
       onOperation: (line) => log.add(line),
@@ -157,8 +170,9 @@ class Chaos {
       this.#say({ what: 'ok', ...facts })
       return 0
     }
-    const { seed, nodes, mounts, minutes } = this.#options
-    const again = `npm run chaos -- --seed ${seed} --minutes ${minutes} --nodes ${nodes} --mounts ${mounts}`
+    const { seed, nodes, mounts, minutes, only } = this.#options
+    const kinds = only === undefined ? '' : ` --only ${only.join(',')}`
+    const again = `npm run chaos -- --seed ${seed} --minutes ${minutes} --nodes ${nodes} --mounts ${mounts}${kinds}`
     if (!this.#options.json) process.stdout.write(`${messageOf(failure)}\n${scheduleText(this.#options, this.#rounds)}`)
     this.#say({ what: 'FAILED', ...(this.#options.json && { why: messageOf(failure) }), again, ...facts })
     return 1
@@ -176,7 +190,7 @@ async function kept(folder: string): Promise<string> {
 try {
   const options = parse(process.argv.slice(2))
   if (options === 'help') process.stdout.write(HELP)
-  else if (options.only === 'schedule') process.stdout.write(scheduleText(options, SCHEDULE_ROUNDS))
+  else if (options.task === 'schedule') process.stdout.write(scheduleText(options, SCHEDULE_ROUNDS))
   else process.exitCode = await new Chaos(options).run()
 } catch (error) {
   process.stderr.write(`chaos: ${messageOf(error)}\n`)

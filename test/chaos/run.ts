@@ -37,6 +37,8 @@ export interface ChaosOptions {
   readonly rounds?: number
   readonly nodes: number
   readonly mounts: number
+  /** Kinds of faults; default: all. */
+  readonly only?: readonly string[]
   readonly folder: string
   readonly stop: AbortSignal
   readonly onEvent: (event: ChaosEvent) => void
@@ -227,16 +229,19 @@ export class ChaosRun {
   }
 }
 
-function shapeOf({ nodes, mounts }: Pick<ChaosOptions, 'nodes' | 'mounts'>): Shape {
-  return { nodes, mounts, shards: 3 }
+/** What a schedule is made from, beside the seed. */
+type Scale = Pick<ChaosOptions, 'nodes' | 'mounts' | 'only'>
+
+function shapeOf({ nodes, mounts, only }: Scale): Shape {
+  return { nodes, mounts, shards: 3, ...(only && { only }) }
 }
 
 /** Of round `round`, counted from 0: from nothing but the seed, and how many there are. */
-export function planOf(options: Pick<ChaosOptions, 'seed' | 'nodes' | 'mounts'>, round: number): RoundPlan {
+export function planOf(options: Scale & { readonly seed: number }, round: number): RoundPlan {
   return planRound(new Random(options.seed).fork(1_000 + round), shapeOf(options))
 }
 
-export function scheduleText(options: Pick<ChaosOptions, 'seed' | 'nodes' | 'mounts'>, rounds: number): string {
+export function scheduleText(options: Scale & { readonly seed: number }, rounds: number): string {
   return Array.from({ length: rounds }, (_, round) => {
     const { faults } = planOf(options, round)
     return `round ${round + 1}\n${faults.map((planned) => `  ${plannedText(planned)}\n`).join('')}`

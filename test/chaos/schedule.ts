@@ -47,6 +47,8 @@ export interface Shape {
   readonly nodes: number
   readonly mounts: number
   readonly shards: number
+  /** Nothing but these; default: everything. */
+  readonly only?: readonly string[]
 }
 
 const START_MS = 500
@@ -79,11 +81,10 @@ const KINDS: readonly Kind[] = [
   { kind: 'stop-mount', weight: 4, forMs: [500, 6_000] },
   { kind: 'cut-mount', weight: 4, forMs: [500, 6_000] },
   { kind: 'kill-redis', weight: 6, forMs: [200, 14_000] },
-  { kind: 'stop-redis', weight: 4, forMs: [200, 3_000] },
+  { kind: 'stop-redis', weight: 6, forMs: [200, 14_000] },
   { kind: 'promote-redis', weight: 4, forMs: [0, 0] },
   { kind: 'move-slots', weight: 5, forMs: [0, 0] },
 ]
-const TOTAL = KINDS.reduce((sum, { weight }) => sum + weight, 0)
 
 /** Faults that take a node out of action, its disk included. */
 const OUT: readonly Fault['kind'][] = ['kill', 'stop', 'cut', 'mute', 'deafen', 'fill', 'lose']
@@ -107,9 +108,12 @@ export function planRound(random: Random, shape: Shape): RoundPlan {
   }
 }
 
+export const FAULT_KINDS: readonly string[] = KINDS.map(({ kind }) => kind)
+
 function draw(random: Random, shape: Shape): Planned {
-  let at = random.below(TOTAL)
-  const kind = KINDS.find(({ weight }) => (at -= weight) < 0)
+  const kinds = KINDS.filter((each) => shape.only?.includes(each.kind) ?? true)
+  let at = random.below(kinds.reduce((sum, { weight }) => sum + weight, 0))
+  const kind = kinds.find(({ weight }) => (at -= weight) < 0)
   if (kind === undefined) throw new Error('the weights do not add up')
   const fault = faultOf(kind.kind, random, shape)
   return { fault, atMs: START_MS + random.below(SPREAD_MS), forMs: random.between(...kind.forMs) }

@@ -42,6 +42,18 @@ export function isInDoubt(mount: MountView | undefined, reply: Reply | undefined
   return !reply.isOk && mount?.excuses?.(reply.text.split('\n').at(-1) ?? '') === true
 }
 
+/** A write of which only the beginning was done: what was behind met an error (write(2)). */
+function isShortWrite(words: Words, reply: Reply): boolean {
+  const numbers = words.map(Number)
+  const wanted: Readonly<Record<string, number | undefined>> = {
+    pwrite: numbers[3],
+    write: numbers[2],
+    pwritev: numbers.slice(4).reduce((sum, bytes) => sum + bytes, 0),
+    copy: numbers[5],
+  }
+  return reply.isOk && Number(reply.text.split(' ')[1]) < (wanted[words[0] ?? ''] ?? 0)
+}
+
 export interface WorkerPlan {
   readonly program: string
   /** Name of its folder. */
@@ -187,7 +199,7 @@ export class Worker {
     const times = timed ? await Timed.before([mounted, expected], words) : undefined
     const actual = await this.#ask(mounted, words)
     const isLocal = words[0] === 'as' || words[0] === 'umask'
-    if (actual === undefined || (isInDoubt(this.#mount, actual) && !isLocal)) {
+    if (actual === undefined || (this.#isInDoubt(words, actual) && !isLocal)) {
       this.#tail.note(words, `in doubt: ${actual?.text ?? 'no answer'}`)
       await this.#underWay(expected, words)
       return false
@@ -205,6 +217,10 @@ export class Worker {
     if (wrong !== undefined && this.#mount?.crashing !== true)
       throw this.#tail.disagreement(`${words.join(' ')}: ${wrong}`)
     return true
+  }
+
+  #isInDoubt(words: Words, reply: Reply): boolean {
+    return isInDoubt(this.#mount, reply) || (isShortWrite(words, reply) && this.#mount?.excuses?.('EIO') === true)
   }
 
   async #ask(mounted: Agent, words: Words): Promise<Reply | undefined> {
