@@ -15,6 +15,7 @@ import { RingfsError, messageOf } from '../base/errors.js'
 import type { RedisArg, RedisValue } from './contract.js'
 import type { Credentials } from './credentials.js'
 import { LinkLostError, authError, classify, tlsError } from './redis-errors.js'
+import { Fence } from './redis-fence.js'
 import { connectorTo } from './redis-socket.js'
 import { CommandBuffer, NO_PREFIX, ReplyReader, type Prefix, type ReplyError } from './resp.js'
 import { parseHost } from './url.js'
@@ -31,6 +32,8 @@ export interface LinkOptions {
   readonly protocol: 2 | 3
   /** The node's Unix socket, when it is on this machine: a call costs both sides less than over loopback. */
   readonly socketPath?: string
+  /** Whether the node is still a master: redis-fence.ts. Missing: nothing that it says depends on that. */
+  readonly confirm?: () => true | Promise<boolean>
 }
 
 /** ioredis's last step on close is to wait for the server's FIN, which a hanging server never sends. */
@@ -45,6 +48,8 @@ const QUEUE_CUT = 512
 interface Waiting {
   readonly resolve: (value: RedisValue) => void
   readonly reject: (error: Error) => void
+  /** What it says holds only while the node is a master. */
+  readonly isFenced: boolean
 }
 
 export class RedisLink {
@@ -53,10 +58,11 @@ export class RedisLink {
   readonly #options: LinkOptions
   readonly #commands = new CommandBuffer()
   readonly #replies = new ReplyReader({
-    onReply: (value) => this.#next()?.resolve(value),
+    onReply: (value) => this.#replied(value),
     onError: (error) => this.#refused(error),
     onPush: (values) => this.#pushed(values),
   })
+  readonly #fence: Fence
   #waiting: Waiting[] = []
   /** Those before it have their replies. */
   #first = 0
@@ -80,6 +86,11 @@ export class RedisLink {
   constructor(address: string, options: LinkOptions) {
     this.address = address
     this.#options = options
+    this.#fence = new Fence({
+      clock: options.clock,
+      confirm: options.confirm ?? (() => true),
+      onReplaced: () => this.abort('after a silence the other nodes do not know it as a master'),
+    })
     this.#redis = new Redis({
       Connector: connectorTo({
         where: options.socketPath === undefined ? parseHost(address) : { path: options.socketPath },
@@ -117,7 +128,7 @@ export class RedisLink {
   }
 
   get isIdle(): boolean {
-    return this.#isReady && this.#inFlight === 0
+    return this.#isReady && this.#inFlight === 0 && this.#fence.size === 0
   }
 
   get #inFlight(): number {
@@ -173,12 +184,17 @@ export class RedisLink {
     return this.#credentials.tls !== undefined && !this.isLocal
   }
 
-  /** Error replies are thrown as ReplyError (see classify); no reply is LinkLostError. */
+  /**
+   * For what any node may be asked. Error replies are thrown as ReplyError (see classify); no reply is LinkLostError.
+   */
   send(name: string, args: readonly RedisArg[]): Promise<RedisValue> {
-    return new Promise((resolve, reject) => this.enqueue(NO_PREFIX, [name], args, resolve, reject))
+    return new Promise((resolve, reject) => this.#add(NO_PREFIX, [name], args, { resolve, reject, isFenced: false }))
   }
 
-  /** As `send`, for the command that `prefix`, `first` and `second` make up. `resolve` and `reject` must not throw. */
+  /**
+   * As `send`, for the command that `prefix`, `first` and `second` make up, and what only a master may say: its reply is believed as
+   * long as it is one. `resolve` and `reject` must not throw.
+   */
   enqueue(
     prefix: Prefix,
     first: readonly RedisArg[],
@@ -186,13 +202,17 @@ export class RedisLink {
     resolve: (value: RedisValue) => void,
     reject: (error: Error) => void,
   ): void {
+    this.#add(prefix, first, second, { resolve, reject, isFenced: true })
+  }
+
+  #add(prefix: Prefix, first: readonly RedisArg[], second: readonly RedisArg[], waiting: Waiting): void {
     if (!this.#isReady) {
-      reject(this.#lost())
+      waiting.reject(this.#lost())
       return
     }
-    if (this.#inFlight === 0) this.#awoken()
+    if (this.#inFlight === 0) this.#awoken(waiting.isFenced)
     this.#commands.add(prefix, first, second)
-    this.#waiting.push({ resolve, reject })
+    this.#waiting.push(waiting)
     this.#held++
     if (this.#held >= HELD_COMMANDS_MAX || this.#commands.length >= HELD_BYTES_MAX) this.#flush()
     else this.#flushSoon()
@@ -228,6 +248,7 @@ export class RedisLink {
   #received(bytes: Buffer): boolean {
     if (!this.#isReady) return this.#isEnded
     this.#progressMs = this.#options.clock.monotonicMs()
+    this.#fence.heard(this.#progressMs)
     try {
       this.#replies.push(bytes)
     } catch (error) {
@@ -250,8 +271,16 @@ export class RedisLink {
     return waiting
   }
 
+  #replied(value: RedisValue): void {
+    const waiting = this.#next()
+    if (waiting?.isFenced === true) this.#fence.pass(() => waiting.resolve(value), waiting.reject)
+    else waiting?.resolve(value)
+  }
+
   #refused(error: ReplyError): void {
-    this.#next()?.reject(error)
+    const waiting = this.#next()
+    if (waiting?.isFenced === true) this.#fence.pass(() => waiting.reject(error), waiting.reject)
+    else waiting?.reject(error)
   }
 
   #pushed(values: readonly RedisValue[]): void {
@@ -269,8 +298,9 @@ export class RedisLink {
   }
 
   /** Something is in flight again: whether replies come is watched as long as that goes on. */
-  #awoken(): void {
+  #awoken(isFenced: boolean): void {
     this.#progressMs = this.#options.clock.monotonicMs()
+    if (isFenced) this.#fence.awoken(this.#progressMs)
     if (this.#watchdog !== undefined) return
     this.#watchedMs = this.#progressMs
     this.#watchdog = setInterval(() => this.#watch(), Math.max(10, this.#options.replyTimeoutMs / 4)).unref()
@@ -321,6 +351,7 @@ export class RedisLink {
     this.#watchdog = undefined
     const waiting = this.#waiting.splice(0).slice(this.#first)
     this.#first = 0
+    this.#fence.drop(this.#lost())
     for (const { reject } of waiting) reject(this.#lost())
   }
 

@@ -8,6 +8,7 @@ import type { Log } from '../base/log.js'
 import type { RedisValue } from './contract.js'
 import { arrayOf, numberOf } from './reply.js'
 import { LinkLostError, authError, classify } from './redis-errors.js'
+import { confirmMaster } from './redis-fence.js'
 import { RedisLink, type LinkOptions } from './redis-link.js'
 import { SLOTS } from './slot.js'
 import { formatHost, parseHost } from './url.js'
@@ -105,7 +106,12 @@ export class Topology {
   }
 
   #make(address: string, socketPath?: string): RedisLink {
-    const link = new RedisLink(address, { ...this.#options, ...(socketPath === undefined ? {} : { socketPath }) })
+    const confirm = (): true | Promise<boolean> => this.#confirm(address)
+    const link = new RedisLink(address, {
+      ...this.#options,
+      ...(socketPath === undefined ? {} : { socketPath }),
+      confirm,
+    })
     this.#links.set(address, link)
     return link
   }
@@ -127,6 +133,20 @@ export class Topology {
     this.refresh().catch((error: unknown) => {
       this.#options.log.debug({ err: error }, 'slot map not refreshed')
     })
+  }
+
+  /** Do the other nodes know it as a master? true at once: nobody else could have become one. See redis-fence.ts. */
+  #confirm(address: string): true | Promise<boolean> {
+    const masters = new Set(this.#owners.filter((owner) => owner !== undefined))
+    if (!masters.delete(address) || masters.size === 0) return true
+    const others = [...this.#addresses].filter((other) => other !== address)
+    const ask = async (other: string): Promise<boolean> => {
+      const map = await this.#fetch(other)
+      const isKnown = map.ranges.some(({ master }) => master === address)
+      if (!isKnown) this.#apply(map)
+      return isKnown
+    }
+    return confirmMaster({ others, masters, ask, clock: this.#clock })
   }
 
   /** A connection of the caller's own. */

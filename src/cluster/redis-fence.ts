@@ -1,0 +1,146 @@
+/**
+ * Whose replies are believed. A master that stood still (its process, its machine) while its replica was promoted carries out what stands in
+ * its sockets as soon as it goes on, before it hears that it was replaced: the reply says OK, and the write is lost; or what was
+ * read is old. It cannot know; its client can.
+ *
+ * Invariant: a reply is handed out only if less than QUIET_MS before it came the server was heard, or the other servers of the cluster said
+ * that it still has slots. A replica is promoted after cluster-node-timeout of silence at the earliest, which has to be longer than 2 *
+ * QUIET_MS (its default is 15 s), and everyone else who was asked then knows or has voted.
+ *
+ *   trusted --(QUIET_MS without a reply)--> in doubt --(the others know it as a master)--> trusted
+ *                                              `---(they do not)--> the link ends, and its calls are sent again
+ *
+ * So a connection that is in use costs nothing, and one that rested asks the others while its first call is under way.
+ */
+import type { Clock } from '../base/clock.js'
+
+const QUIET_MS = 1_000
+/** For all answers; and for those of replicas, and slow masters, when enough are there. */
+const ANSWERS_MS = 1_000
+const LATE_MS = 100
+
+export interface FenceOptions {
+  readonly clock: Clock
+  /** true: nobody could have been promoted. Else whether the others know the server as a master. */
+  readonly confirm: () => true | Promise<boolean>
+  /** What is held is dropped by then. */
+  readonly onReplaced: () => void
+}
+
+interface Held {
+  readonly deliver: () => void
+  readonly reject: (error: Error) => void
+}
+
+export class Fence {
+  readonly #options: FenceOptions
+  /** When the server was last known to be what it was. */
+  #trustedMs = -Infinity
+  #heardMs = -Infinity
+  #isAsking = false
+  #held: Held[] = []
+
+  constructor(options: FenceOptions) {
+    this.#options = options
+  }
+
+  /** How many replies wait. */
+  get size(): number {
+    return this.#held.length
+  }
+
+  /** Something is about to be sent after a rest: the others are asked meanwhile. */
+  awoken(nowMs: number): void {
+    if (nowMs - this.#trustedMs >= QUIET_MS) this.#ask(nowMs)
+  }
+
+  /** Replies came, and are about to be passed. */
+  heard(nowMs: number): void {
+    this.#heardMs = nowMs
+    if (this.#isAsking) return
+    if (nowMs - this.#trustedMs < QUIET_MS) this.#trustedMs = nowMs
+    else this.#ask(nowMs)
+  }
+
+  /** Hands a reply out, now or when it can be believed. Neither function may throw. */
+  pass(deliver: () => void, reject: (error: Error) => void): void {
+    if (this.#isAsking) this.#held.push({ deliver, reject })
+    else deliver()
+  }
+
+  /** The link has ended. */
+  drop(error: Error): void {
+    for (const { reject } of this.#held.splice(0)) reject(error)
+  }
+
+  #ask(nowMs: number): void {
+    if (this.#isAsking) return
+    const answer = this.#options.confirm()
+    if (answer === true) {
+      this.#trustedMs = nowMs
+      return
+    }
+    this.#isAsking = true
+    answer.then(
+      (isMaster) => this.#answered(isMaster, nowMs),
+      () => this.#answered(false, nowMs),
+    )
+  }
+
+  /** `askedMs`: what the others say was so then. */
+  #answered(isMaster: boolean, askedMs: number): void {
+    this.#isAsking = false
+    if (!isMaster) {
+      this.#options.onReplaced()
+      return
+    }
+    this.#trustedMs = Math.max(this.#trustedMs, askedMs)
+    // What came long after they were asked may come from one that was replaced meanwhile.
+    if (this.#held.length > 0 && this.#heardMs - askedMs >= QUIET_MS) {
+      this.#ask(this.#options.clock.monotonicMs())
+      if (this.#isAsking) return
+    }
+    for (const { deliver } of this.#held.splice(0)) deliver()
+  }
+}
+
+export interface Electorate {
+  /** All other nodes, replicas included. */
+  readonly others: readonly string[]
+  /** Those of them that are masters. */
+  readonly masters: ReadonlySet<string>
+  /** Does it know the one in question as a master? Rejects when it does not answer. */
+  readonly ask: (other: string) => Promise<boolean>
+  readonly clock: Clock
+}
+
+/**
+ * A replica is promoted by the votes of most masters, its own not among them. So many others have to know it as a master still that one
+ * of those is of any majority; and whoever says otherwise, the promoted replica itself first of all, is believed at once.
+ */
+export function confirmMaster({ others, masters, ask, clock }: Electorate): Promise<boolean> {
+  const needed = Math.max(1, Math.floor(masters.size / 2))
+  let [confirmed, left] = [0, others.length]
+  return new Promise((resolve) => {
+    const finish = (): void => {
+      deadline.close()
+      resolve(confirmed >= needed)
+    }
+    let deadline = clock.after(ANSWERS_MS, finish)
+    const answered = (other: string, isKnown: boolean | undefined): void => {
+      left--
+      if (isKnown === true && masters.has(other) && ++confirmed === needed) {
+        deadline.close()
+        deadline = clock.after(LATE_MS, finish)
+      }
+      if (isKnown === false) confirmed = -Infinity
+      if (left === 0 || isKnown === false) finish()
+    }
+    for (const other of others) {
+      ask(other).then(
+        (isKnown) => answered(other, isKnown),
+        () => answered(other, undefined),
+      )
+    }
+  })
+}
