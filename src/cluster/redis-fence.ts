@@ -73,18 +73,20 @@ export class Fence {
     for (const { reject } of this.#held.splice(0)) reject(error)
   }
 
-  #ask(nowMs: number): void {
-    if (this.#isAsking) return
+  /** Answers whether that takes time. */
+  #ask(nowMs: number): boolean {
+    if (this.#isAsking) return true
     const answer = this.#options.confirm()
     if (answer === true) {
       this.#trustedMs = nowMs
-      return
+      return false
     }
     this.#isAsking = true
     answer.then(
       (isMaster) => this.#answered(isMaster, nowMs),
       () => this.#answered(false, nowMs),
     )
+    return true
   }
 
   /** `askedMs`: what the others say was so then. */
@@ -96,10 +98,8 @@ export class Fence {
     }
     this.#trustedMs = Math.max(this.#trustedMs, askedMs)
     // What came long after they were asked may come from one that was replaced meanwhile.
-    if (this.#held.length > 0 && this.#heardMs - askedMs >= QUIET_MS) {
-      this.#ask(this.#options.clock.monotonicMs())
-      if (this.#isAsking) return
-    }
+    const isLate = this.#held.length > 0 && this.#heardMs - askedMs >= QUIET_MS
+    if (isLate && this.#ask(this.#options.clock.monotonicMs())) return
     for (const { deliver } of this.#held.splice(0)) deliver()
   }
 }
