@@ -101,6 +101,8 @@ class Chaos {
   readonly #cleanup = new Cleanup()
   readonly #stop = new AbortController()
   #rounds = 0
+  /** Faults that were under way may end later. */
+  #isOver = false
 
   constructor(options: Options) {
     this.#options = options
@@ -126,6 +128,7 @@ class Chaos {
     } catch (error) {
       failure = error
     }
+    this.#isOver = true
     const logs = failure === undefined && !this.#options.keep ? '' : await kept(folder)
     await this.#cleanup.run()
     await log.flush()
@@ -145,6 +148,7 @@ class Chaos {
   }
 
   #event({ round, what }: ChaosEvent): void {
+    if (this.#isOver) return
     this.#rounds = Math.max(this.#rounds, round)
     this.#say({ s: this.#seconds(), round, what })
   }

@@ -22,6 +22,7 @@ const PARTITIONS = 12
 const INLINE_BYTES = 4096
 const NODE_PORT = 7400
 const DISK = '1g'
+const FILL_TRIES = 20
 /** In which a run can wait. */
 const TIMES = { suspectMs: 2_000, downMs: 4_000, outMs: 8_000 }
 const SESSION_TTL_S = '20'
@@ -117,8 +118,13 @@ export class NodePlace {
 
   /** The disk is as small as what is on it, or as large as it was. */
   async fill(isFull: boolean): Promise<void> {
-    const used = isFull ? `${await this.#usedBytes()}` : DISK
-    await sh('mount', '-o', `remount,size=${used}`, this.disk)
+    for (let left = FILL_TRIES; ; left--) {
+      const used = isFull ? `${await this.#usedBytes()}` : DISK
+      const { code, stderr } = await runIn('/', 'mount', ['-o', `remount,size=${used}`, this.disk])
+      if (code === 0) return
+      // More was written meanwhile, and it cannot be smaller than that.
+      if (left === 0) throw new Error(`the disk of node ${this.index}: ${stderr}`)
+    }
   }
 
   async #usedBytes(): Promise<number> {
