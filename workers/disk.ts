@@ -1,6 +1,7 @@
 /** Runs in Piscina threads: synchronous disk work, one hop a job. */
 import { readChecked, storeChunkFile, verifyChunkFile } from '../src/chunk/node/chunk-file.js'
 import { countChunks, existingFiles, removeFiles, syncFiles } from '../src/chunk/node/files.js'
+import { probeDisk, type ProbeTask } from '../src/chunk/node/disk-probe.js'
 import { listChunks } from '../src/chunk/node/list.js'
 import type {
   CountTask,
@@ -57,6 +58,10 @@ export function sync(task: SyncTask): Outcome<readonly SyncResult[]> {
 
 export function list(task: ListTask): Outcome<ListResult> {
   return attempt(() => listChunks(task))
+}
+
+export function probe(task: ProbeTask): Outcome<void> {
+  return attempt(() => probeDisk(task))
 }
 
 export function count(task: CountTask): Outcome<number> {

@@ -218,6 +218,8 @@ export interface NodeInfo {
   readonly freeBytes: number
   readonly chunks: number
   readonly version: string
+  /** Ids of the disks that it uses now. */
+  readonly disks: readonly string[]
 }
 
 export interface CallOptions {

@@ -20,6 +20,11 @@ export function positive(text: string): number {
   throw new InvalidArgumentError('Give a number above 0.')
 }
 
+/** Of an option that may be given several times, all that were. */
+export function collect(text: string, before: readonly string[] = []): readonly string[] {
+  return [...before, text]
+}
+
 /** `4M`, `4MiB`, `4194304`. */
 export function byteSize(text: string): number {
   const value = parseByteSize(text)
@@ -38,7 +43,6 @@ const COMMON: ReadonlySet<string> = new Set(['key-file', 'log-level'])
 /** `-o LIST`, and each option of ringfs's own as a long one, but for those in `without`. */
 export function withMountOptions(command: Command, without: readonly string[] = []): Command {
   const list = 'mount options as in mount(8), and the long ones below: ro,noatime,driver=kernel'
-  const collect = (text: string, before: readonly string[]): readonly string[] => [...before, text]
   command.option('-o, --options <list>', list, collect, [])
   for (const { name, value, help } of OWN_OPTIONS) {
     if (!COMMON.has(name) && !without.includes(name)) command.option(`--${name} <${value}>`, help)

@@ -2,14 +2,14 @@ import { Command, Option } from 'commander'
 import { RingfsError } from '../base/errors.js'
 import { failureLine, successLine } from '../main/outcome-line.js'
 import { starterInput, stopSignal } from '../main/stop-signal.js'
-import { positive } from './arguments.js'
+import { collect, positive } from './arguments.js'
 import { drainCommand, removeCommand, settingsCommand } from './node-admin.js'
 import { keyOf, logOf, print, type CommonOptions, type Surroundings } from './surroundings.js'
 import { urlOf } from './target.js'
 
 interface Options extends CommonOptions {
   readonly meta?: string
-  readonly data?: string
+  readonly data?: readonly string[]
   readonly listen?: string
   readonly advertise?: string
   readonly zone: string
@@ -18,34 +18,39 @@ interface Options extends CommonOptions {
 }
 
 const EXAMPLES = `
-The node's identity lives in its data folder: it may come back on another address and brings its chunks along. On an
-address other than loopback a cluster key is required (--key-file), the same for all nodes and mounts.
+The node's identity lives in its data folder: it may come back on another address and brings its chunks along. With several
+data folders, one a disk, it goes on when a disk dies, and the chunks of that disk are made anew on the others. On an address other than loopback a cluster key is required (--key-file), the same for all nodes and mounts.
 
 Examples:
   $ ringfs node --meta redis://10.0.0.1:6379/home --data /srv/chunks --listen 127.0.0.1:7400
   $ ringfs node --meta redis://10.0.0.1:6379/home --data /srv/chunks --listen 0.0.0.0:7400 \\
-      --advertise 10.0.0.7:7400 --zone rack-3 --key-file /etc/ringfs.key`
+      --advertise 10.0.0.7:7400 --zone rack-3 --key-file /etc/ringfs.key
+  $ ringfs node --meta redis://10.0.0.1:6379/home --data /mnt/disk1/ringfs --data /mnt/disk2/ringfs --listen 127.0.0.1:7400`
 
 export function nodeCommand(surroundings: Surroundings): Command {
-  return new Command('node')
-    .summary('run a chunk node; drain or remove one')
-    .description(
-      'Runs a chunk node of a volume until Ctrl-C; or, with one of the commands below, changes what the nodes are.',
-    )
-    .option('--meta <url>', 'META_URL of the volume (or RINGFS_META)')
-    .option('--data <dir>', 'data folder, of this node alone')
-    .option('--listen <host:port>', 'where to listen; port 0 takes any')
-    .option('--advertise <host:port>', 'how others reach it (default: as it listens)')
-    .option('--zone <name>', 'copies go to different zones as far as there are any', '')
-    .option('--weight <number>', 'capacity in relation to the other nodes', positive, 1)
-    .addOption(new Option('--supervised').hideHelp())
-    .addHelpText('after', EXAMPLES)
-    .addCommand(drainCommand(surroundings))
-    .addCommand(removeCommand(surroundings))
-    .addCommand(settingsCommand(surroundings))
-    .action(async (_options: Options, command: Command) => {
-      await node(surroundings, command.optsWithGlobals<Options>())
-    })
+  return (
+    new Command('node')
+      .summary('run a chunk node; drain or remove one')
+      .description(
+        'Runs a chunk node of a volume until Ctrl-C; or, with one of the commands below, changes what the nodes are.',
+      )
+      .option('--meta <url>', 'META_URL of the volume (or RINGFS_META)')
+      .option('--data <dir>', 'data folder, of this node alone; once for each of its disks', collect)
+      .option('--listen <host:port>', 'where to listen; port 0 takes any')
+      .option('--advertise <host:port>', 'how others reach it (default: as it listens)')
+      .option('--zone <name>', 'copies go to different zones as far as there are any', '')
+      .option('--weight <number>', 'capacity in relation to the other nodes', positive, 1)
+      .addOption(new Option('--supervised').hideHelp())
+      .addHelpText('after', EXAMPLES)
+      // --data behind one of these commands is theirs, and something else.
+      .enablePositionalOptions()
+      .addCommand(drainCommand(surroundings))
+      .addCommand(removeCommand(surroundings))
+      .addCommand(settingsCommand(surroundings))
+      .action(async (_options: Options, command: Command) => {
+        await node(surroundings, command.optsWithGlobals<Options>())
+      })
+  )
 }
 
 /** Supervised: is told the URL on its standard input, tells in a line how the start went, and stops when its standard input ends. */
@@ -60,16 +65,16 @@ async function node(surroundings: Surroundings, options: Options): Promise<void>
   try {
     if (url === undefined || url === '')
       throw new RingfsError('USAGE', 'which volume? Give --meta URL, or set RINGFS_META')
-    const { data: folder, listen } = options
+    const { data: folders, listen } = options
     // Not of commander: they are not wanted with the commands below this one.
-    if (folder === undefined) throw new RingfsError('USAGE', 'where are its chunks? Give --data DIR')
+    if (folders === undefined) throw new RingfsError('USAGE', 'where are its chunks? Give --data DIR')
     if (listen === undefined) throw new RingfsError('USAGE', 'where does it listen? Give --listen HOST:PORT')
     const { runNode } = await import('../main/node-process.js')
     await runNode(
       {
         ...options,
         url: urlOf(surroundings, url),
-        folder,
+        folders,
         listen,
         key: keyOf(surroundings, options, log),
         log,

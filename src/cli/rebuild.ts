@@ -77,7 +77,7 @@ async function run(surroundings: Surroundings, text: string | undefined, options
     const result = await runRebuild({
       ...{ url: target.url, nodeFolders, log, key: keyOf(surroundings, options, log), signal: stopping.signal },
       ...{ dryRun: options.dryRun === true, deep: options.deep === true, minAgeMs: options.minAge * MINUTE_MS },
-      ...nodesWanted(options, ups.length > 0 ? nodeFolders.length : undefined),
+      ...nodesWanted(options, ups.length > 0 ? ups.flatMap(({ root }) => nodesBelow(root)).length : undefined),
       waitMs: options.wait * 1000,
       onProgress: (what, done, all) => steps.show(what, done, all),
     })
@@ -96,11 +96,16 @@ function nodesWanted({ nodes }: Options, inFolder: number | undefined): { readon
   return wanted === undefined ? {} : { nodes: wanted }
 }
 
-/** Those of an `up` are below it. */
+/** Those of an `up` are below it, and below its further folders, as far as these are there. */
 function nodeFoldersIn(folder: string): readonly string[] {
   const up = findDataFolders(folder)
   if (up === undefined) return [folder]
-  const nodes = join(up.root, 'nodes')
+  return [up.root, ...(readUpRecord(up.root)?.more ?? [])].flatMap(nodesBelow)
+}
+
+function nodesBelow(folder: string): readonly string[] {
+  const nodes = join(folder, 'nodes')
+  if (!existsSync(nodes)) return []
   return readdirSync(nodes)
     .map((name) => join(nodes, name))
     .filter((one) => existsSync(join(one, 'ringfs-node.json')))

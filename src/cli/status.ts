@@ -11,6 +11,7 @@ import { listSessions, loadVolume, type SessionInfo } from '../meta/format.js'
 import { progressText } from './cluster.js'
 import type { VolumeSelector } from './context.js'
 import { withVolume } from './files/session.js'
+import { diskProblems, diskTable } from './status-disks.js'
 import { logOf, print, type CommonOptions, type Surroundings } from './surroundings.js'
 import { findTarget } from './target.js'
 import { humanBytes, humanMs, table } from './units.js'
@@ -108,7 +109,7 @@ function asText({ settings, masters, view, sessions, mounts }: Status): string {
     `chunks ${healText(view)}`,
   ]
   const problems = problemsOf(view).map((problem) => `! ${problem}\n`)
-  return `${head.join('\n')}\n\n${nodeTable(view)}${problems.join('')}\n${sessionTable(sessions)}\n${mountTable(mounts)}`
+  return `${head.join('\n')}\n\n${nodeTable(view)}${diskTable(view)}${problems.join('')}\n${sessionTable(sessions)}\n${mountTable(mounts)}`
 }
 
 function healText(view: ClusterView): string {
@@ -127,7 +128,7 @@ function problemsOf(view: ClusterView): readonly string[] {
     const where = offMs > 0 ? 'ahead of' : 'behind'
     return [`the clock of node ${id} is ${humanMs(Math.abs(offMs))} ${where} that of Redis`]
   })
-  return [...sightProblems(view), ...clocks]
+  return [...sightProblems(view), ...diskProblems(view), ...clocks]
 }
 
 /** What membership thinks, and whether the node has lost its place on the ring meanwhile. */

@@ -2,6 +2,7 @@ import { Command } from 'commander'
 import { installUnit, mountUnit, nodeUnit } from '../main/systemd.js'
 import { parseMetaUrl } from '../cluster/url.js'
 import { RingfsError } from '../base/errors.js'
+import { collect } from './arguments.js'
 import { isUrl } from './mount.js'
 import { print, type Surroundings } from './surroundings.js'
 
@@ -15,11 +16,18 @@ A node: its settings are in /etc/ringfs/node.env (mode 600), a line each:
 The files belong to the user of the service:
   # useradd --system ringfs
   # ringfs systemd node && systemctl daemon-reload && systemctl enable --now ringfs-node
+Further disks are mounted, and have a folder of that user: ringfs systemd node --disk /mnt/disk2/ringfs --disk /mnt/disk3/ringfs
 
 A mount:
   # ringfs install-mount-helper
   # ringfs systemd mount redis://10.0.0.1:6379/home /mnt/home -o password-file=/etc/ringfs/redis.pw,key-file=/etc/ringfs/ring.key
   # systemctl daemon-reload && systemctl enable --now mnt-home.mount`
+
+interface NodeOptions {
+  readonly user: string
+  readonly disk: readonly string[]
+  readonly prefix: string
+}
 
 export function systemdCommand(surroundings: Surroundings): Command {
   const command = new Command('systemd').summary('units for systemd').description('Puts units for systemd in place.')
@@ -28,8 +36,9 @@ export function systemdCommand(surroundings: Surroundings): Command {
     .command('node')
     .description('ringfs-node.service, a chunk node')
     .option('--user <name>', 'who it runs as', 'ringfs')
+    .option('--disk <dir>', 'a further data folder, on a disk of its own; may be repeated', collect, [])
     .option('--prefix <dir>', 'root of the system', '')
-    .action(({ user, prefix }: { user: string; prefix: string }) => tell(installUnit(nodeUnit(user), prefix)))
+    .action(({ user, disk, prefix }: NodeOptions) => tell(installUnit(nodeUnit(user, disk), prefix)))
   command
     .command('mount <source> <dir>')
     .description('a mount unit, as a line of /etc/fstab would be')

@@ -4,11 +4,12 @@ import { ReadyPipe, detach } from '../main/detach.js'
 import { openDataFolders } from '../main/data-folder.js'
 import { stopSignal } from '../main/stop-signal.js'
 import type { UpReady } from '../main/up.js'
-import { commonOf, integer, mountOptionsOf, mountWords, withMountOptions } from './arguments.js'
+import { collect, commonOf, integer, mountOptionsOf, mountWords, withMountOptions } from './arguments.js'
 import { endAtOnce, logOf, print, say, type CommonOptions, type Surroundings } from './surroundings.js'
 
 interface Options extends CommonOptions {
-  readonly data: string
+  readonly data?: readonly string[]
+  readonly forget?: readonly string[]
   readonly nodes?: number
   readonly replicas?: number
   readonly volume?: string
@@ -24,7 +25,10 @@ One node lives in this process; with more, each is a process of its own, started
 Examples:
   $ ringfs up
   $ ringfs up /mnt/shared --data /srv/ringfs --detach
-  $ ringfs up --nodes 3 --replicas 3`
+  $ ringfs up --nodes 3 --replicas 3
+  $ ringfs up /mnt/shared --data /srv/ringfs --data /mnt/disk2/ringfs --replicas 1`
+
+const DATA_DEFAULT = './ringfs-data'
 
 const readySchema = z.object({
   volume: z.string(),
@@ -42,7 +46,8 @@ export function upCommand(surroundings: Surroundings): Command {
     .summary('run everything on this machine and mount it')
     .description('Runs everything on this machine and mounts it. Ctrl-C unmounts cleanly and keeps the data.')
     .argument('[mountpoint]', 'an empty folder; made if it is missing', './mnt')
-    .option('--data <dir>', 'data folder', './ringfs-data')
+    .option('--data <dir>', 'data folder; further ones are more disks for the chunks (default: ./ringfs-data)', collect)
+    .option('--forget <dir>', 'a further data folder that is not used any more', collect)
     .option('--nodes <n>', 'chunk nodes (default: as at the first start, and 1 then)', integer(1))
     .option('--replicas <n>', 'copies of each chunk; fixed at the first start (default: 1)', integer(1))
     .option('--volume <name>', 'name of the volume; fixed at the first start (default: ringfs)')
@@ -68,13 +73,16 @@ async function here(surroundings: Surroundings, mountpoint: string, options: Opt
   try {
     const mountOptions = mountOptionsOf(options)
     const common = commonOf(options, mountOptions)
+    const [dataDir = DATA_DEFAULT, ...moreDirs] = options.data ?? []
     const { runUp } = await import('../main/up.js')
     await runUp(
       {
         ...options,
         options: mountOptions,
         mountpoint,
-        dataDir: options.data,
+        dataDir,
+        moreDirs,
+        forgetDirs: options.forget ?? [],
         runFolder,
         inherited,
         log: logOf(surroundings, common, options.readyPipe === true ? 'info' : 'warn'),
@@ -100,15 +108,15 @@ function mountedLine({ volume, mountpoint, dataDir, nodes, replicas }: UpReady):
 }
 
 async function inBackground(surroundings: Surroundings, mountpoint: string, options: Options): Promise<void> {
-  const logFile = openDataFolders(options.data).log
+  const logFile = openDataFolders(options.data?.[0] ?? DATA_DEFAULT).log
   const words = ['up', mountpoint, '--ready-pipe', ...optionWords(options)]
   const ready = await detach({ words, env: surroundings.environment.inherited, logFile, schema: readySchema })
   print(surroundings, `${mountedLine(ready)}; process ${ready.pid}, log in ${logFile}; ringfs down stops it\n`)
 }
 
 function optionWords(options: Options): readonly string[] {
-  const { data, nodes, replicas, volume, debug } = options
-  const pairs = Object.entries({ data, nodes, replicas, volume })
-  const words = pairs.flatMap(([name, value]) => (value === undefined ? [] : [`--${name}`, String(value)]))
+  const { data, forget, nodes, replicas, volume, debug } = options
+  const pairs = Object.entries({ data, forget, nodes, replicas, volume })
+  const words = pairs.flatMap(([name, value]) => [value ?? []].flat().flatMap((one) => [`--${name}`, String(one)]))
   return [...words, ...mountWords(mountOptionsOf(options)), ...(debug === true ? ['--debug'] : [])]
 }

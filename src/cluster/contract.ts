@@ -56,11 +56,27 @@ export interface HealReport {
   readonly bytesPerS: number
 }
 
+/** A disk of a node: a folder of its own with chunks. */
+export interface DiskReport {
+  /** Its id, a uuid. */
+  readonly disk: string
+  readonly folder: string
+  /** Failed: it worked when the node was started. Missing: it did not. */
+  readonly state: 'up' | 'failed' | 'missing'
+  /** '' for one that is up. */
+  readonly why: string
+  readonly totalBytes: number
+  readonly freeBytes: number
+  readonly chunks: number
+}
+
 export interface NodeReport {
   /** The node's clock minus Redis time, in milliseconds, to about a round trip. */
   readonly clockOffsetMs: number
   readonly unreachable: readonly Unreachable[]
   readonly heal: HealReport
+  /** Empty where a node does not say. */
+  readonly disks: readonly DiskReport[]
 }
 
 /** What an operator may change while everything runs; in {v}:c:options. */

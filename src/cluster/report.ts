@@ -4,6 +4,8 @@ import type { NodeReport } from './contract.js'
 
 /** Of a cluster in which nobody reaches anybody, the first so many are named. */
 export const UNREACHABLE_MAX = 32
+/** Nor of a machine with more disks than this all of them. */
+export const DISKS_MAX = 128
 
 const count = z.number().nonnegative().catch(0)
 
@@ -26,6 +28,20 @@ const reportSchema = z.object({
       bytesPerS: count,
     })
     .catch(() => NOTHING_HEALED),
+  disks: z
+    .array(
+      z.object({
+        disk: z.string(),
+        folder: z.string(),
+        state: z.enum(['up', 'failed', 'missing']),
+        why: z.string(),
+        totalBytes: count,
+        freeBytes: count,
+        chunks: count,
+      }),
+    )
+    .max(DISKS_MAX)
+    .catch([]),
 })
 
 export const NOTHING_HEALED: NodeReport['heal'] = {
@@ -41,7 +57,12 @@ export const NOTHING_HEALED: NodeReport['heal'] = {
 }
 
 export function encodeReport(report: NodeReport): string {
-  return JSON.stringify({ ...report, unreachable: report.unreachable.slice(0, UNREACHABLE_MAX) })
+  const { unreachable, disks } = report
+  return JSON.stringify({
+    ...report,
+    unreachable: unreachable.slice(0, UNREACHABLE_MAX),
+    disks: disks.slice(0, DISKS_MAX),
+  })
 }
 
 /** Of the reports decoded last: a node at rest says the same again and again. */

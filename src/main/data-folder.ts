@@ -7,6 +7,8 @@
  *   files.sock    FileService;  node.sock  the node in the same process
  *   log           of --detach
  *
+ * Further ones, each on a disk of its own, hold chunks alone: nodes/1/ … again, a second disk of the same nodes.
+ *
  * Invariant: up.json is written before the volume is formatted, with its uuid after; so a first start that was cut short is
  * completed by the next one, and a volume whose metadata has vanished is not taken for a new one and formatted over.
  */
@@ -26,6 +28,8 @@ const schema = z.object({
   uuid: z.uuid().optional(),
   /** Where it was mounted last: `down` looks there for what a crash left. */
   mountpoint: z.string().optional(),
+  /** Further data folders, absolute. */
+  more: z.array(z.string()).optional(),
 })
 
 export type UpRecord = z.infer<typeof schema>
@@ -35,11 +39,13 @@ export interface DataFolders {
   readonly root: string
   readonly redis: string
   readonly log: string
-  node(number: number): string
+  /** Of a node, one a disk: below this folder, and below those in `more`. */
+  node(number: number, more?: readonly string[]): readonly string[]
 }
 
 function foldersOf(root: string): DataFolders {
-  const node = (number: number): string => join(root, 'nodes', String(number))
+  const node = (number: number, more: readonly string[] = []): readonly string[] =>
+    [root, ...more].map((folder) => join(folder, 'nodes', String(number)))
   return { root, redis: join(root, 'redis'), log: join(root, 'log'), node }
 }
 

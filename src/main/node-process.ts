@@ -11,7 +11,8 @@ import { openVolume } from './volume.js'
 
 export interface NodeProcessOptions {
   readonly url: MetaUrl
-  readonly folder: string
+  /** One a disk. */
+  readonly folders: readonly string[]
   /** `host:port` or `unix:/path`; port 0 takes any. */
   readonly listen: string
   /** What peers and clients dial. Default: where it listens. */

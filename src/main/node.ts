@@ -1,23 +1,26 @@
 /** A chunk node: its data folder, its store, its listener, its place in the membership, and its replication queue. */
+import { join as joinPath } from 'node:path'
 import { systemClock } from '../base/clock.js'
 import { type RingfsError, messageOf } from '../base/errors.js'
 import { Healer } from '../chunk/node/healer.js'
-import { openDataFolder } from '../chunk/node/identity.js'
+import { NodeDisks } from '../chunk/node/disks.js'
+import { openNodeFolders, type NodeFolders } from '../chunk/node/node-folders.js'
 import { Pace } from '../chunk/node/pace.js'
 import { serveChunkNode } from '../chunk/node/server.js'
 import { ChunkService } from '../chunk/node/service.js'
-import { ChunkStore } from '../chunk/node/store.js'
 import { register, type RegisterOptions, type Registration } from '../cluster/membership.js'
 import { Sight } from '../cluster/sight.js'
 import type { ClusterWatcher } from '../cluster/watcher.js'
 import type { RpcServer } from '../rpc/server.js'
 import { Closer } from './closer.js'
+import { DiskWatch } from './disk-watch.js'
 import { VERSION } from './version.js'
 import { writeVolumeFile } from './volume-file.js'
 import type { Volume } from './volume.js'
 
 export interface NodeOptions {
-  readonly folder: string
+  /** Its data folders, one a disk. */
+  readonly folders: readonly string[]
   readonly zone: string
   readonly weight: number
   /** Begins to listen, when everything is ready to answer, and answers the address that peers dial. */
@@ -28,33 +31,37 @@ export interface NodeOptions {
 export interface RunningNode {
   readonly id: string
   readonly address: string
-  /** Resolves, with the reason, when the node must not go on: its identity is used by another process. */
+  /** Resolves, with the reason, when the node must not go on: its identity is used by another process, or no disk works any more. */
   readonly lost: Promise<RingfsError>
   /** Says goodbye, answers what is asked already, lets go of the data folder. */
   stop(): Promise<void>
 }
 
-/** Errors: those of openDataFolder, of `listen` and of register. */
+/** Errors: those of openNodeFolders, of `listen` and of register. */
 export async function startNode(volume: Volume, options: NodeOptions): Promise<RunningNode> {
   const closer = new Closer()
   return closer.orClose(async () => {
-    const data = await openDataFolder(options.folder, volume.settings.uuid)
+    const data = await openNodeFolders(options.folders, volume.settings.uuid)
     closer.add(() => data.close())
     // Ends after the goodbye and before the folder is let go: two processes never answer for one folder.
     closer.add(() => options.server.close())
-    await writeVolumeFile(data.folder, volume.settings)
-    const service = await openService(volume, data.folder, data.nodeId)
+    await keepSettings(volume, data)
+    const watch = new DiskWatch(volume)
+    const service = await openService(volume, data, watch)
     serveChunkNode(service.api, options.server)
     volume.peers.setLocal(data.nodeId, service.api)
     const address = await options.listen(options.server)
     const sight = watchPeers(volume, data.nodeId)
     closer.add(() => sight.close())
     const healer = await makeHealer(volume, data.nodeId, service)
-    const { registration, lost } = await join(volume, { ...options, id: data.nodeId, address }, service.store, () => ({
+    const { registration, lost } = await join(volume, { ...options, id: data.nodeId, address }, service.disks, () => ({
       unreachable: sight.unreachable(),
       heal: healer.report(),
+      disks: service.disks.states(),
     }))
     closer.add(() => registration.leave())
+    watch.start(service.disks, data.dropped.length > 0)
+    closer.add(() => watch.stop())
     const queue = consumeQueue(volume, data.nodeId, registration.incarnation, service.api)
     closer.add(queue.stop)
     const healing = inBackground((signal) => healer.run(signal))
@@ -63,19 +70,38 @@ export async function startNode(volume: Volume, options: NodeOptions): Promise<R
     service.api.scrubber.start()
     // So that this very process knows of its own node before it writes.
     await volume.watcher.refresh()
-    return { id: data.nodeId, address, lost, stop: () => closer.close() }
+    return { id: data.nodeId, address, lost: Promise.race([lost, watch.lost]), stop: () => closer.close() }
   })
+}
+
+/** On every disk that takes them: one of them is enough, and one that is full or read-only is no reason not to start. */
+async function keepSettings({ settings, log }: Volume, { disks }: NodeFolders): Promise<void> {
+  for (const { folder } of disks) {
+    try {
+      await writeVolumeFile(folder, settings)
+    } catch (error) {
+      log.warn({ folder, err: messageOf(error) }, 'the settings of the volume are not kept on this disk')
+    }
+  }
 }
 
 interface Service {
   readonly api: ChunkService
-  readonly store: ChunkStore
+  readonly disks: NodeDisks
   readonly pace: Pace
 }
 
-async function openService(volume: Volume, folder: string, nodeId: string): Promise<Service> {
+async function openService(volume: Volume, folders: NodeFolders, watch: DiskWatch): Promise<Service> {
   const { settings, pool, buffers, log, watcher, peers, queue } = volume
-  const store = await ChunkStore.open({ folder, volume: settings.uuid, pool, buffers, clock: systemClock, log })
+  const { nodeId } = folders
+  for (const { folder, disk } of folders.dropped) log.warn({ folder, disk }, 'a disk is not among the folders any more')
+  const parts = { volume: settings.uuid, pool, buffers, clock: systemClock, log }
+  const disks = await NodeDisks.open({
+    ...parts,
+    disks: folders.disks,
+    missing: folders.missing,
+    onFailed: () => watch.failed(),
+  })
   const stateOf = (id: string): string | undefined => watcher.current().view.members.find((one) => one.id === id)?.state
   const pace = new Pace(systemClock, () => watcher.current().view.settings?.healBytesPerS ?? 0)
   const refresh = (): void => {
@@ -85,7 +111,7 @@ async function openService(volume: Volume, folder: string, nodeId: string): Prom
     nodeId,
     volume: settings.uuid,
     version: VERSION,
-    disk: store,
+    disk: disks,
     peer: (id) => peers.get(id),
     order: (chunkId) => everyNode(watcher, chunkId),
     epochs: { current: () => watcher.current().view.epoch, onNewer: refresh },
@@ -99,18 +125,19 @@ async function openService(volume: Volume, folder: string, nodeId: string): Prom
     enqueue: (id, tasks) => queue.enqueue(id, tasks),
     clock: systemClock,
     log,
-    scrubFile: `${folder}/scrub.json`,
+    scrubFile: () => disks.live.map(({ folder }) => joinPath(folder, 'scrub.json'))[0],
+    disks: () => disks.live.map(({ disk }) => disk),
   })
-  return { api, store, pace }
+  return { api, disks, pace }
 }
 
-async function makeHealer(volume: Volume, nodeId: string, { api, store, pace }: Service): Promise<Healer> {
+async function makeHealer(volume: Volume, nodeId: string, { api, disks, pace }: Service): Promise<Healer> {
   const { settings, watcher, peers, queue, log } = volume
   return new Healer({
     nodeId,
     volume: settings.uuid,
     replicas: settings.replicas,
-    disk: store,
+    disk: disks,
     peer: (id) => peers.get(id),
     current: () => watcher.current(),
     enqueue: (id, tasks) => queue.enqueue(id, tasks),
@@ -145,7 +172,7 @@ function watchPeers({ watcher, peers, log }: Volume, nodeId: string): Sight {
 async function join(
   volume: Volume,
   node: { readonly id: string; readonly address: string; readonly zone: string; readonly weight: number },
-  store: ChunkStore,
+  disks: NodeDisks,
   report: RegisterOptions['report'] & object,
 ): Promise<{ registration: Registration; lost: Promise<RingfsError> }> {
   let onLost: (error: RingfsError) => void = () => undefined
@@ -154,7 +181,7 @@ async function join(
   const registration = await register(volume.redis, {
     volume: volume.settings.name,
     identity: { id, address, zone, weight, pid: process.pid },
-    space: () => ({ ...store.space(), chunks: store.chunks }),
+    space: () => ({ ...disks.space(), chunks: disks.chunks }),
     report,
     log: volume.log,
     onLost,

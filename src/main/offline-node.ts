@@ -1,35 +1,49 @@
-/** A node's folder without its node: for looking at its chunks while no process serves it. */
+/** A node's folders without its node: for looking at its chunks while no process serves it. */
 import { systemClock } from '../base/clock.js'
 import { RingfsError, hasCode } from '../base/errors.js'
 import type { ChunkNodeApi } from '../chunk/contract.js'
-import { openDataFolder, readIdentity } from '../chunk/node/identity.js'
+import { NodeDisks } from '../chunk/node/disks.js'
+import { readIdentity } from '../chunk/node/identity.js'
+import { openNodeFolders } from '../chunk/node/node-folders.js'
 import { ChunkService } from '../chunk/node/service.js'
-import { ChunkStore } from '../chunk/node/store.js'
 import { VERSION } from './version.js'
 import type { Volume } from './volume.js'
 
 export interface OfflineNode {
   readonly id: string
-  /** null: a process serves the folder. */
+  /** null: a process serves the folders. */
   readonly api: ChunkNodeApi | null
   close(): Promise<void>
 }
 
 type Parts = Pick<Volume, 'settings' | 'pool' | 'buffers' | 'log'>
 
-/** Errors: those of openDataFolder, USAGE when it is nobody's. */
-export async function openOfflineNode({ settings, pool, buffers, log }: Parts, folder: string): Promise<OfflineNode> {
+/** The folders by the node that they are of, each a disk of it. Errors: those of readIdentity, USAGE for one that is nobody's. */
+export function foldersByNode(folders: readonly string[], volume: string): ReadonlyMap<string, readonly string[]> {
+  const nodes = new Map<string, string[]>()
+  for (const folder of folders) {
+    const id = readIdentity(folder, volume)?.node
+    if (id === undefined) throw new RingfsError('USAGE', `${folder} is not the data folder of a node`)
+    nodes.set(id, [...(nodes.get(id) ?? []), folder])
+  }
+  return nodes
+}
+
+/** `folders`: of that node. Errors: those of openNodeFolders. */
+export async function openOfflineNode(
+  { settings, pool, buffers, log }: Parts,
+  id: string,
+  folders: readonly string[],
+): Promise<OfflineNode> {
   const volume = settings.uuid
-  const id = readIdentity(folder, volume)
-  if (id === undefined) throw new RingfsError('USAGE', `${folder} is not the data folder of a node`)
   try {
-    const data = await openDataFolder(folder, volume)
-    const store = await ChunkStore.open({ folder: data.folder, volume, pool, buffers, clock: systemClock, log })
+    const data = await openNodeFolders(folders, volume, { isOffline: true })
+    const disk = await NodeDisks.open({ disks: data.disks, volume, pool, buffers, clock: systemClock, log })
     const alone = (): never => {
       throw new RingfsError('NODE_UNREACHABLE', 'a node that is not started has no peers')
     }
     const api = new ChunkService({
-      ...{ nodeId: id, volume, version: VERSION, disk: store, clock: systemClock, log },
+      ...{ nodeId: id, volume, version: VERSION, disk, clock: systemClock, log },
       ...{
         peer: alone,
         order: () => [],

@@ -21,7 +21,7 @@ import { loadVolume } from '../meta/format.js'
 import type { KeyRing } from '../rpc/key-ring.js'
 import { Closer } from './closer.js'
 import type { DataFolders } from './data-folder.js'
-import { openOfflineNode, type OfflineNode } from './offline-node.js'
+import { foldersByNode, openOfflineNode, type OfflineNode } from './offline-node.js'
 import { readVolumeFile } from './volume-file.js'
 import { openVolume, type Volume } from './volume.js'
 
@@ -118,8 +118,8 @@ async function rememberedBy(folders: readonly string[], name: string): Promise<V
 
 async function openFolders(volume: Volume, options: RebuildingOptions, closer: Closer): Promise<OfflineNode[]> {
   const nodes: OfflineNode[] = []
-  for (const folder of options.nodeFolders) {
-    const node = await openOfflineNode(volume, folder)
+  for (const [id, folders] of foldersByNode(options.nodeFolders, volume.settings.uuid)) {
+    const node = await openOfflineNode(volume, id, folders)
     closer.add(() => node.close())
     nodes.push(node)
   }

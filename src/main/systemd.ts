@@ -16,9 +16,14 @@ export interface Unit {
 
 /**
  * What may be hardened without breaking it: V8 writes code into memory, so that MemoryDenyWriteExecute is not there; the
- * program may lie in a home, which is read.
+ * program may lie in a home, which is read. `disks`: further data folders, made already; one that is not mounted at a start stays
+ * read-only, and the node does without. Errors: RingfsError USAGE.
  */
-export function nodeUnit(user: string): Unit {
+export function nodeUnit(user: string, disks: readonly string[] = []): Unit {
+  const relative = disks.find((disk) => !isAbsolute(disk))
+  if (relative !== undefined) throw new RingfsError('USAGE', `${relative}: a unit needs an absolute path`)
+  const more = disks.map((disk) => ` --data ${quote(disk)}`).join('')
+  const writable = disks.map((disk) => `ReadWritePaths=-${quote(disk)}\n`).join('')
   const text = `# Written by ringfs systemd node. What is different on each machine is in /etc/ringfs/node.env.
 [Unit]
 Description=ringfs chunk node
@@ -31,7 +36,7 @@ StartLimitIntervalSec=0
 Type=exec
 User=${user}
 EnvironmentFile=/etc/ringfs/node.env
-ExecStart=${quote(process.execPath)} ${quote(PROGRAM)} node --data \${RINGFS_DATA} --listen \${RINGFS_LISTEN} --advertise \${RINGFS_ADVERTISE}
+ExecStart=${quote(process.execPath)} ${quote(PROGRAM)} node --data \${RINGFS_DATA}${more} --listen \${RINGFS_LISTEN} --advertise \${RINGFS_ADVERTISE}
 Restart=always
 RestartSec=2
 # It says goodbye and answers what it was asked; then it is ended.
@@ -53,7 +58,7 @@ ProtectKernelLogs=yes
 ProtectKernelModules=yes
 ProtectKernelTunables=yes
 ProtectSystem=strict
-RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+${writable}RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
 RestrictNamespaces=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes

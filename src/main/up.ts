@@ -12,6 +12,7 @@ import { systemClock } from '../base/clock.js'
 import { RingfsError, hasCode, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { ChunkFiles } from '../chunk/node/chunk-files.js'
+import { seedOf, weightOf } from '../chunk/node/disk-choice.js'
 import { readIdentity } from '../chunk/node/identity.js'
 import { NearbyJournal } from '../chunk/node/nearby-journal.js'
 import type { RedisStore, VolumeSettings } from '../cluster/contract.js'
@@ -36,6 +37,10 @@ import { openVolume, type Volume } from './volume.js'
 export interface UpOptions extends MountSettings {
   readonly mountpoint: string
   readonly dataDir: string
+  /** Further folders, on disks of their own, for chunks alone. Default: as at the last start. */
+  readonly moreDirs: readonly string[]
+  /** Of those of the last start, what is not used any more. */
+  readonly forgetDirs: readonly string[]
   /** Default: as at the first start, and 1 then. */
   readonly nodes?: number | undefined
   /** Of the volume; fixed at the first start. Default 1. */
@@ -88,7 +93,7 @@ async function start(
   if (redis.isAdopted) options.say('found the Redis of an earlier start that was cut short, and goes on with it')
   const url = redis.url(record.volume)
   const settings = await ensureVolume(url, folders, record, options)
-  const { volume, node } = await startNodes(options, folders, url, record.nodes, closer)
+  const { volume, node } = await startNodes(options, folders, url, record, closer)
   const mount: ActiveMount = await startMount(volume, {
     ...options,
     socket: socketIn(folders.root, 'files', runFolder),
@@ -121,8 +126,9 @@ function makeMountpoint(path: string): void {
 /** What this start works with. Errors: RingfsError USAGE when it contradicts the first one. */
 function planRecord(options: UpOptions, old: UpRecord | undefined): UpRecord {
   const { nodes, replicas, volume } = options
+  const more = furtherFolders(options, old?.more ?? [])
   if (old === undefined) {
-    const wanted = { format: 1, volume: volume ?? VOLUME_DEFAULT, nodes: nodes ?? 1 }
+    const wanted = { format: 1, volume: volume ?? VOLUME_DEFAULT, nodes: nodes ?? 1, more }
     checkEnough(wanted.nodes, replicas ?? 1)
     return wanted
   }
@@ -132,7 +138,15 @@ function planRecord(options: UpOptions, old: UpRecord | undefined): UpRecord {
   if (nodes !== undefined && nodes < old.nodes) {
     throw new RingfsError('USAGE', `chunks lie on ${old.nodes} nodes here: start with --nodes ${old.nodes} or more`)
   }
-  return { ...old, nodes: nodes ?? old.nodes }
+  return { ...old, nodes: nodes ?? old.nodes, more }
+}
+
+function furtherFolders({ moreDirs, forgetDirs, dataDir }: UpOptions, before: readonly string[]): string[] {
+  const forgotten = new Set(forgetDirs.map((folder) => resolve(folder)))
+  const unknown = [...forgotten].find((folder) => !before.includes(folder))
+  if (unknown !== undefined) throw new RingfsError('USAGE', `${unknown} is not a further data folder of ${dataDir}`)
+  const all = new Set([...before, ...moreDirs.map((folder) => resolve(folder))])
+  return [...all].filter((folder) => !forgotten.has(folder) && folder !== resolve(dataDir))
 }
 
 function checkEnough(nodes: number, replicas: number): void {
@@ -186,19 +200,20 @@ async function startNodes(
   options: UpOptions,
   folders: DataFolders,
   url: MetaUrl,
-  count: number,
+  { nodes: count, more = [] }: UpRecord,
   closer: Closer,
 ): Promise<{ volume: Volume; node: RunningNode | undefined }> {
   const { log } = options
+  const nodeFolders = Array.from({ length: count }, (_, index) => folders.node(index + 1, more))
   if (count > 1) {
-    const supervisor = new Supervisor(nodePlans(options, folders, url, count), log)
+    const supervisor = new Supervisor(nodePlans(options, nodeFolders, url), log)
     await supervisor.start()
     closer.add(() => supervisor.stop())
   }
   const volume = await openVolume(url, { log })
   closer.add(() => volume.close())
   if (count > 1) {
-    const journals = useNearby(volume, folders, count)
+    const journals = useNearby(volume, nodeFolders)
     await Promise.all(journals.map((journal) => journal.start()))
     closer.add(() => {
       for (const journal of journals) journal.close()
@@ -206,7 +221,7 @@ async function startNodes(
     return { volume, node: undefined }
   }
   const node = await startNode(volume, {
-    folder: folders.node(1),
+    folders: folders.node(1, more),
     zone: '',
     weight: 1,
     server: new RpcServer({ log, memory: volume.buffers }),
@@ -219,34 +234,47 @@ async function startNodes(
 /** The nodes are on this machine, with folders of this user: chunks are read, and small ones written, without them. */
 function useNearby(
   { pool, buffers, settings, peers, log }: Volume,
-  folders: DataFolders,
-  count: number,
+  nodes: readonly (readonly string[])[],
 ): NearbyJournal[] {
   const volume = settings.uuid
   const shared = { volume, pool, buffers, clock: systemClock, log }
-  return Array.from({ length: count }, (_, index) => folders.node(index + 1)).flatMap((folder) => {
-    const id = readIdentity(folder, volume)
+  return nodes.flatMap((folders) => {
+    const found = folders.flatMap((folder) => identityIn(folder, volume) ?? [])
+    const id = found[0]?.node
     if (id === undefined) return []
-    const journal = new NearbyJournal({ ...shared, folder, node: () => peers.get(id) })
-    peers.setNearby({ id, volume, files: new ChunkFiles({ ...shared, folder }), journal })
-    return [journal]
+    const disks = found.map(({ folder, disk }) => {
+      const journal = new NearbyJournal({ ...shared, folder, disk, node: () => peers.get(id) })
+      const files = new ChunkFiles({ ...shared, folder })
+      return { seed: seedOf(disk), weight: weightOf(folder), files, journal }
+    })
+    peers.setNearby({ id, volume, disks })
+    return disks.map(({ journal }) => journal)
   })
+}
+
+/** undefined: it is not there, or cannot be read. */
+function identityIn(folder: string, volume: string): { folder: string; node: string; disk: string } | undefined {
+  try {
+    const { node, disk } = readIdentity(folder, volume) ?? {}
+    return node === undefined || disk === undefined ? undefined : { folder, node, disk }
+  } catch {
+    return undefined
+  }
 }
 
 /** The URL holds a password: it goes through the pipe by which the nodes also see that `up` has ended. */
 function nodePlans(
   options: UpOptions,
-  folders: DataFolders,
+  nodes: readonly (readonly string[])[],
   url: MetaUrl,
-  count: number,
 ): ConstructorParameters<typeof Supervisor>[0] {
   const env = withoutSecrets(options.inherited)
   const input = formatMetaUrl(url)
-  return Array.from({ length: count }, (_, index) => ({
+  return nodes.map((folders, index) => ({
     name: `node ${index + 1}`,
     words: [
-      ...[PROGRAM, 'node', '--supervised', '--data', folders.node(index + 1), '--listen', '127.0.0.1:0'],
-      ...['--log-level', options.log.level],
+      ...[PROGRAM, 'node', '--supervised', '--listen', '127.0.0.1:0', '--log-level', options.log.level],
+      ...folders.flatMap((folder) => ['--data', folder]),
     ],
     env,
     input,

@@ -137,6 +137,7 @@ const nodeInfo = codec('NodeInfo', (fields) => ({
   freeBytes: fields.uint('freeBytes'),
   chunks: fields.uint('chunks'),
   version: fields.text('version', ID_MAX_LENGTH),
+  disks: fields.texts('disks', ID_MAX_LENGTH),
 }))
 
 interface ListRequest {

@@ -146,7 +146,7 @@ t.test('membership', { timeout: 120_000 }, async (t) => {
       volume: 'l',
       identity: { id: 'n', address: 'h:1', zone: '', weight: 1, pid: 42 },
       space: () => SPACE,
-      report: () => ({ unreachable, heal }),
+      report: () => ({ unreachable, heal, disks: [] }),
       log,
       clock: { ...ahead, monotonicMs: () => systemClock.monotonicMs(), sleep: (ms) => systemClock.sleep(ms) },
       beatIntervalMs: 60_000,

@@ -5,7 +5,7 @@
 import { z } from 'zod'
 import { systemClock } from '../../src/base/clock.js'
 import { silentLog } from '../../src/base/log.js'
-import { openDataFolder } from '../../src/chunk/node/identity.js'
+import { openNodeFolders } from '../../src/chunk/node/node-folders.js'
 import { serveChunkNode } from '../../src/chunk/node/server.js'
 import { ChunkService } from '../../src/chunk/node/service.js'
 import { ChunkStore } from '../../src/chunk/node/store.js'
@@ -44,7 +44,8 @@ if (script?.endsWith('chunk-node-process.js') === true && argument !== undefined
 
 async function run(setup: NodeSetup): Promise<void> {
   const { id, volume, addresses } = setup
-  const { folder } = await openDataFolder(setup.folder, volume)
+  const { folder } = setup
+  await openNodeFolders([folder], volume)
   const pool = new WorkerPool()
   const buffers = new SharedBuffers()
   const ring = buildRing(Object.keys(addresses).map((node) => ({ id: node, weight: 1, zone: '' })))

@@ -1,7 +1,7 @@
 /** A child process that holds a data folder until it is killed; says so over IPC. Argument: the folder. */
-import { openDataFolder } from '../../src/chunk/node/identity.js'
+import { openNodeFolders } from '../../src/chunk/node/node-folders.js'
 import { VOLUME } from './chunks.js'
 
-await openDataFolder(process.argv[2] ?? '', VOLUME)
+await openNodeFolders([process.argv[2] ?? ''], VOLUME)
 process.send?.('open')
 setInterval(() => undefined, 1000)

@@ -30,7 +30,7 @@ import { CHUNK_BUCKETS, type ChunkNodeApi } from '../contract.js'
 import { withDeadline } from '../deadline.js'
 import type { Enqueue, ReplicationTask } from '../replication.js'
 import type { Pace } from './pace.js'
-import type { ChunkDisk } from './store.js'
+import type { ChunkDisk } from './disk.js'
 
 export interface HealerOptions {
   readonly nodeId: string

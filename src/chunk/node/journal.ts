@@ -9,10 +9,12 @@
  * - A chunk is in #chunks from then until its file is on disk and its log is marked settled, or until it was removed.
  * - A log is used again only when it is settled; a removal is written into the log that holds the chunk, so that a replay does
  *   not bring it back. (Without room for it there it is not: then a crash brings back a chunk that nothing names.)
+ * - After close() nothing is written any more, not even what was asked for before: what is in the logs is found by the next start.
  * - Memory is bounded by the length of the logs. When both are full, append() answers false, and the caller does without.
  */
 import { closeSync, openSync } from 'node:fs'
 import type { Clock } from '../../base/clock.js'
+import { PosixError } from '../../base/errno.js'
 import { hasCode, messageOf } from '../../base/errors.js'
 import { invariant } from '../../base/invariant.js'
 import type { Log } from '../../base/log.js'
@@ -119,6 +121,7 @@ export class Journal {
   #running = false
   readonly #gate: InlineGate
   #timer: NodeJS.Timeout | null = null
+  #isClosed = false
 
   constructor(options: JournalOptions) {
     this.#options = options
@@ -216,6 +219,15 @@ export class Journal {
     return removed
   }
 
+  /** Nothing is written any more: its disk has failed. What was being written may still arrive, and is not acknowledged. */
+  close(): void {
+    this.#isClosed = true
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    for (const waiting of this.#queue.splice(0)) waiting.fail(closed())
+    for (const log of this.#logs) void log.writing.then(() => closeLog(log))
+    this.#chunks.clear()
+  }
+
   /** Every chunk that is here now gets its file. */
   async settleAll(): Promise<void> {
     if (this.#active !== null) this.#retire(this.#active)
@@ -236,6 +248,7 @@ export class Journal {
   }
 
   #record(record: Omit<Waiting, 'done' | 'fail'>): Promise<JournalLog | null> {
+    if (this.#isClosed) return Promise.reject(closed())
     return new Promise((resolve, reject) => {
       this.#queue.push({ ...record, done: resolve, fail: reject })
       if (!this.#running) void this.#run()
@@ -292,6 +305,7 @@ export class Journal {
     try {
       const first = log.end === JOURNAL_START
       const written = first ? await this.#writeFirst(log, records) : await this.#writePieces(log, task)
+      if (this.#isClosed) throw closed()
       for (const [index, { waiting, record }] of batch.entries()) {
         if (written[index] !== true) {
           waiting.done(null)
@@ -304,7 +318,7 @@ export class Journal {
     } catch (error) {
       // What of it is on disk is not known. Nothing may be written behind it: a replay would not come so far.
       log.end = JOURNAL_BYTES
-      if (log === this.#active) this.#retire(log)
+      if (log === this.#active && !this.#isClosed) this.#retire(log)
       for (const { waiting } of batch) waiting.fail(toChunkError(error))
     }
   }
@@ -347,7 +361,7 @@ export class Journal {
 
   /** The only one who settles this log: a second would mark it as settled when it is in use again. */
   async #settleUntilDone(log: JournalLog): Promise<void> {
-    while (log.state === 'settling') {
+    while (log.state === 'settling' && !this.#isClosed) {
       try {
         await this.#settle(log)
       } catch (error) {
@@ -382,6 +396,10 @@ export class Journal {
       if (this.#active !== null && this.#active.end > JOURNAL_START) this.#retire(this.#active)
     }, FILES_AFTER_MS).unref()
   }
+}
+
+function closed(): PosixError {
+  return new PosixError('EIO', 'the disk of this journal has failed')
 }
 
 /** Nothing is written into it any more until it is settled. */

@@ -110,6 +110,26 @@ export function withKept(page: ListReply, request: ListRequest, kept: readonly J
   return { chunks: all.slice(0, cut).map(({ chunk }) => chunk), next: all[cut]?.place ?? page.next }
 }
 
+/** One page of several disks, each chunk once, as far as all of them have looked. */
+export function mergePages(pages: readonly ListReply[], request: ListRequest): ListReply {
+  const [only] = pages
+  if (only !== undefined && pages.length === 1) return only
+  const ends = pages.flatMap(({ next }) => next ?? [])
+  const end = ends.reduce<Place | null>((first, one) => (first === null || isBefore(one, first) ? one : first), null)
+  const byId = new Map<number, ListedChunk>()
+  // Of two copies the one with a good header tells more.
+  for (const chunk of pages.flatMap(({ chunks }) => chunks)) {
+    if (byId.get(chunk.id)?.header === undefined) byId.set(chunk.id, chunk)
+  }
+  const all = [...byId.values()].map((chunk) => ({ chunk, place: placeOf(chunk.id) }))
+  const seen = end === null ? all : all.filter(({ place }) => isBefore(place, end))
+  seen.sort((a, b) => (isBefore(a.place, b.place) ? -1 : 1))
+  const full = cutOf(seen.map(({ chunk }) => chunk))
+  const max = Math.min(request.limit, request.headers ? HEADERS_MAX : IDS_MAX)
+  const cut = Math.min(full < 0 ? seen.length : full, max)
+  return { chunks: seen.slice(0, cut).map(({ chunk }) => chunk), next: seen[cut]?.place ?? end }
+}
+
 /** How many of them make a page that fits into a frame; -1: all. */
 function cutOf(chunks: readonly ListedChunk[]): number {
   let bytes = 0

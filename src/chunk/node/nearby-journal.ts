@@ -7,13 +7,15 @@
  * - One process writes these logs: the `up` that holds the lock of the data folder, and whose nodes they are.
  * - What put() took is on that node's disk, and the node, or the next one on that folder, finds it there from then on.
  * - A log is used again only when the node has said that its chunks have files, on disk.
+ * - What the node does not know any more was removed; unless it has given up the disk: then it gets what lay here, and nothing is
+ *   written here again.
  */
 import type { Clock } from '../../base/clock.js'
 import { RingfsError, messageOf } from '../../base/errors.js'
 import { SMALL_CHUNK_BYTES } from '../../base/limits.js'
 import type { Log } from '../../base/log.js'
-import type { ChunkNodeApi, PutRequest } from '../contract.js'
-import { encodePrefix } from '../format.js'
+import type { CallOptions, ChunkNodeApi, PutRequest } from '../contract.js'
+import { decodePrefix, encodePrefix } from '../format.js'
 import { sumBytes } from '../hash.js'
 import { compact } from '../jobs.js'
 import type { WorkerPool } from '../pool.js'
@@ -23,11 +25,13 @@ import { SpaceGauge } from './space.js'
 
 /** In one question to the node, which makes as many files. */
 const SETTLE_IDS_MAX = 500
-const SETTLE_DEADLINE_MS = 30_000
+const CALL: CallOptions = { deadlineMs: 30_000 }
 
 export interface NearbyJournalOptions {
   /** The node's data folder. */
   readonly folder: string
+  /** Id of the disk. */
+  readonly disk: string
   /** Volume uuid. */
   readonly volume: string
   readonly pool: WorkerPool
@@ -108,8 +112,40 @@ export class NearbyJournal {
     const { node, volume } = this.#options
     for (let at = 0; at < ids.length; at += SETTLE_IDS_MAX) {
       if (this.#isClosed) throw new RingfsError('CANCELLED', 'the journal beside the node is closed')
-      await node().sync(volume, ids.slice(at, at + SETTLE_IDS_MAX), { deadlineMs: SETTLE_DEADLINE_MS })
+      const { missing } = await node().sync(volume, ids.slice(at, at + SETTLE_IDS_MAX), CALL)
+      if (missing.length > 0 && (await this.#isDiskLost())) await this.#handOver()
     }
+  }
+
+  async #isDiskLost(): Promise<boolean> {
+    const { disks } = await this.#options.node().info(CALL)
+    return disks.length > 0 && !disks.includes(this.#options.disk)
+  }
+
+  /**
+   * What is here goes to the node, which has other disks. Errors: what it says, then it is tried again; else CANCELLED, so that
+   * the log is not marked.
+   */
+  async #handOver(): Promise<void> {
+    const { node, volume, folder, log } = this.#options
+    this.#isReady = false
+    log.warn({ folder }, 'the disk is not used by its node any more: what was written beside it goes to another')
+    const done = new Set<number>()
+    const next = (): JournalChunk | undefined => this.#journal.all().find(({ id }) => !done.has(id))
+    for (let chunk = next(); chunk !== undefined; chunk = next()) {
+      const { id, root, file } = chunk
+      const { header, leaves, dataOffset } = decodePrefix(file)
+      const single = { sync: true, forward: [], copies: 1, absent: [] }
+      await node().put(
+        { volume, id, root, leaves, origin: header.origin, ...single },
+        [file.subarray(dataOffset)],
+        CALL,
+      )
+      done.add(id)
+    }
+    // In the tick in which all that was taken is elsewhere: what is still being written is refused.
+    this.#journal.close()
+    throw new RingfsError('CANCELLED', `nothing is written to ${folder} any more`)
   }
 }
 

@@ -7,63 +7,112 @@
  * the node.
  */
 import { CHUNK_MAX_BYTES } from '../../base/limits.js'
-import type { ChunkNodeApi, GetRequest } from '../contract.js'
-import type { ChunkFiles } from './chunk-files.js'
+import type { ChunkNodeApi, GetRequest, PutReply, PutRequest } from '../contract.js'
+import { codeOf } from '../outcome.js'
+import type { ChunkFiles, PlainRange, StoredRange } from './chunk-files.js'
+import { rankDisks, type Candidate } from './disk-choice.js'
+import type { JournalChunk } from './journal.js'
 import { rangeOf, storedRangeOf } from './kept.js'
 import type { NearbyJournal } from './nearby-journal.js'
+
+/** One of the node's disks. */
+export interface NearbyDisk extends Candidate {
+  readonly files: ChunkFiles
+  readonly journal?: NearbyJournal
+}
 
 export interface Nearby {
   /** The node's. */
   readonly id: string
   /** Volume uuid. */
   readonly volume: string
-  readonly files: ChunkFiles
-  readonly journal?: NearbyJournal
+  readonly disks: readonly NearbyDisk[]
 }
 
-export function nearbyChunkNode({ id: nodeId, volume, files, journal }: Nearby, node: ChunkNodeApi): ChunkNodeApi {
+export function nearbyChunkNode({ id: nodeId, volume, disks }: Nearby, node: ChunkNodeApi): ChunkNodeApi {
+  const stored: PutReply = { stored: [nodeId], queued: [], missing: [] }
+  const forget = (id: number): void => {
+    for (const { files } of disks) files.forget(id)
+  }
   return {
     async get(request, options) {
       if (request.volume !== volume || !isRange(request)) return await node.get(request, options)
-      const { id, offset, lengthBytes, withOrigin = false, check } = request
-      const kept = journal?.get(id)
-      try {
-        const range =
-          kept === undefined
-            ? await files.read(id, offset, lengthBytes, withOrigin, check)
-            : storedRangeOf(kept, offset, lengthBytes, withOrigin)
-        const { origin, ...reply } = range
-        return origin === null ? reply : { ...reply, origin }
-      } catch {
-        return await node.get(request, options)
-      }
+      const range = await rangeIn(disks, request)
+      if (range === null) return await node.get(request, options)
+      const { origin, ...reply } = range
+      return origin === null ? reply : { ...reply, origin }
     },
     getNow(request) {
       if (request.volume !== volume || request.withOrigin === true || !isRange(request)) return null
-      const { id, offset, lengthBytes } = request
-      const kept = journal?.get(id)
-      return kept === undefined ? files.readNow(id, offset, lengthBytes) : rangeOf(kept, offset, lengthBytes)
+      return rangeNowIn(disks, request)
     },
     async reportBad(of, id, options) {
       // The copy that replaces it may begin elsewhere in its file.
-      files.forget(id)
+      forget(id)
       await node.reportBad(of, id, options)
     },
     async put(request, data, options) {
-      const isHere = request.volume === volume && (await journal?.put(request, data)) === true
-      return isHere ? { stored: [nodeId], queued: [], missing: [] } : await node.put(request, data, options)
+      const isHere = request.volume === volume && (await isPutIn(rankDisks(request.id, disks)[0], request, data))
+      return isHere ? stored : await node.put(request, data, options)
     },
     sync: (of, ids, options) => node.sync(of, ids, options),
     async remove(of, ids, options) {
       // Not to keep room that is to be freed.
-      for (const id of ids) files.forget(id)
-      if (of === volume) await journal?.remove(ids)
+      for (const id of ids) forget(id)
+      if (of === volume) await Promise.all(disks.map(async ({ journal }) => await journal?.remove(ids)))
       await node.remove(of, ids, options)
     },
     list: (request, options) => node.list(request, options),
     lacks: (request, options) => node.lacks(request, options),
     scrub: (request, options) => node.scrub(request, options),
     info: (options) => node.info(options),
+  }
+}
+
+function keptIn(disks: readonly NearbyDisk[], id: number): JournalChunk | undefined {
+  for (const { journal } of disks) {
+    const kept = journal?.get(id)
+    if (kept !== undefined) return kept
+  }
+  return undefined
+}
+
+/** null: it cannot be read so. */
+async function rangeIn(disks: readonly NearbyDisk[], request: GetRequest): Promise<StoredRange | null> {
+  const { id, offset, lengthBytes, withOrigin = false, check } = request
+  const kept = keptIn(disks, id)
+  if (kept !== undefined) return storedRangeOf(kept, offset, lengthBytes, withOrigin)
+  for (const { files } of rankDisks(id, disks)) {
+    try {
+      return await files.read(id, offset, lengthBytes, withOrigin, check)
+    } catch {
+      // On another disk, or the node says what is wrong.
+    }
+  }
+  return null
+}
+
+function rangeNowIn(disks: readonly NearbyDisk[], { id, offset, lengthBytes }: GetRequest): PlainRange | null {
+  const kept = keptIn(disks, id)
+  if (kept !== undefined) return rangeOf(kept, offset, lengthBytes)
+  for (const { files } of rankDisks(id, disks)) {
+    const range = files.readNow(id, offset, lengthBytes)
+    if (range !== null) return range
+  }
+  return null
+}
+
+/** A disk that is full, or does not work, is the node's to deal with: it may have others. Errors: CHUNK_CONFLICT. */
+async function isPutIn(
+  disk: NearbyDisk | undefined,
+  request: PutRequest,
+  data: readonly Uint8Array[],
+): Promise<boolean> {
+  try {
+    return (await disk?.journal?.put(request, data)) === true
+  } catch (error) {
+    if (codeOf(error) === 'CHUNK_CONFLICT') throw error
+    return false
   }
 }
 

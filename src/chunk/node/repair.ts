@@ -10,7 +10,7 @@ import { rootOf } from '../hash.js'
 import { toChunkError } from '../outcome.js'
 import type { ReplicationTask } from '../replication.js'
 import type { Pace } from './pace.js'
-import type { ChunkDisk } from './store.js'
+import type { ChunkDisk } from './disk.js'
 
 const FETCH_DEADLINE_MS = 15_000
 

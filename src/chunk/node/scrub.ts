@@ -14,7 +14,7 @@ import { MIB } from '../../base/limits.js'
 import type { Log } from '../../base/log.js'
 import { CHUNK_BUCKETS, type ScrubRequest, type ScrubState } from '../contract.js'
 import type { Repairer } from './repair.js'
-import type { ChunkDisk } from './store.js'
+import type { ChunkDisk } from './disk.js'
 
 const WEEK_MS = 7 * 86_400_000
 const NOW_DEFAULT_BYTES_PER_SECOND = 64 * MIB
@@ -28,8 +28,8 @@ export interface ScrubOptions {
   readonly disk: ChunkDisk
   readonly clock: Clock
   readonly log: Log
-  /** Where the position is kept. Absent: nowhere. */
-  readonly scrubFile?: string
+  /** Where the position is kept, as of now. Absent: nowhere. */
+  readonly scrubFile?: () => string | undefined
   /** For one round. Default a week. */
   readonly scrubPeriodMs?: number
 }
@@ -179,10 +179,11 @@ export class Scrubber {
 
   #keep(): void {
     const { scrubFile, log } = this.#options
-    if (scrubFile === undefined) return
+    const file = scrubFile?.()
+    if (file === undefined) return
     try {
-      writeFileSync(`${scrubFile}.new`, `${JSON.stringify(this.#state)}\n`, { mode: 0o600 })
-      renameSync(`${scrubFile}.new`, scrubFile)
+      writeFileSync(`${file}.new`, `${JSON.stringify(this.#state)}\n`, { mode: 0o600 })
+      renameSync(`${file}.new`, file)
     } catch (error) {
       log.warn({ err: messageOf(error) }, 'the place of scrubbing is not kept')
     }
@@ -195,9 +196,10 @@ function begun({ finishedMs }: Kept): Kept {
 
 /** What cannot be read begins anew. */
 function readState({ scrubFile }: ScrubOptions): Kept {
-  if (scrubFile === undefined) return { ...FRESH }
+  const file = scrubFile?.()
+  if (file === undefined) return { ...FRESH }
   try {
-    return { ...stateSchema.parse(JSON.parse(readFileSync(scrubFile, 'utf8'))) }
+    return { ...stateSchema.parse(JSON.parse(readFileSync(file, 'utf8'))) }
   } catch {
     return { ...FRESH }
   }

@@ -35,7 +35,7 @@ import type { Enqueue } from '../replication.js'
 import type { Pace } from './pace.js'
 import { Repairer } from './repair.js'
 import { Scrubber } from './scrub.js'
-import type { ChunkDisk } from './store.js'
+import type { ChunkDisk } from './disk.js'
 
 const GRACE_MS = 250
 const SUSPECT_GRACE_MS = 20
@@ -79,8 +79,10 @@ export interface ChunkServiceOptions {
   /** Once enough copies are there, the rest may take this long before they are left to the queue. Default 250. */
   readonly graceMs?: number
   /** Where the position of scrubbing is kept, and how long a round takes: scrub.ts. */
-  readonly scrubFile?: string
+  readonly scrubFile?: () => string | undefined
   readonly scrubPeriodMs?: number
+  /** Ids of the disks that are in use now, for info(). */
+  readonly disks?: () => readonly string[]
 }
 
 export class ChunkService implements ChunkNodeApi {
@@ -302,7 +304,17 @@ export class ChunkService implements ChunkNodeApi {
     const { nodeId, volume, version, disk } = this.#options
     const { totalBytes, freeBytes } = disk.space()
     const { chunks } = disk
-    return await Promise.resolve({ id: nodeId, volume, pid: process.pid, totalBytes, freeBytes, chunks, version })
+    const disks = this.#options.disks?.() ?? []
+    return await Promise.resolve({
+      id: nodeId,
+      volume,
+      pid: process.pid,
+      totalBytes,
+      freeBytes,
+      chunks,
+      version,
+      disks,
+    })
   }
 
   #checkVolume(volume: string): void {

@@ -6,37 +6,35 @@
  * - One id has one content for ever: a put of an id that exists with another root is CHUNK_CONFLICT and changes nothing.
  * - Work that creates, replaces or deletes the file of an id holds that id's lock. Reads take no lock: a file is immutable
  *   under its name, and an open file outlives its name.
- * - A copy that is being given up (retire) is missing already for whoever asks `lacks`: two nodes that give up the same chunk do
- *   not rely on each other.
- * - Only one process has the folder open (identity.ts): the locks above are in memory. Another one of this machine may write logs
- *   into it, which are read here and become files here (near-logs.ts).
+ * - Only one process has the folder open (node-folders.ts): the locks above are in memory. Another one of this machine may write
+ *   logs into it, which are read here and become files here (small-chunks.ts).
  */
 import { mkdirSync, readdirSync, renameSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Clock } from '../../base/clock.js'
 import { PosixError } from '../../base/errno.js'
 import { RingfsError } from '../../base/errors.js'
-import { HASH_INLINE_MAX_BYTES, SMALL_CHUNK_BYTES } from '../../base/limits.js'
+import { HASH_INLINE_MAX_BYTES } from '../../base/limits.js'
 import type { Log } from '../../base/log.js'
-import type { ChunkOrigin, ListReply, ListRequest } from '../contract.js'
+import type { ListReply, ListRequest } from '../contract.js'
 import { encodePrefix, type ChunkHeader } from '../format.js'
-import { firstBadLeaf, rootOf, sumBytes } from '../hash.js'
+import { sumBytes } from '../hash.js'
 import { compact } from '../jobs.js'
 import { codeOf, toChunkError } from '../outcome.js'
 import type { Job, WorkerPool } from '../pool.js'
 import { sharePieces, type SharedBuffers } from '../shared-buffer.js'
 import { DirectChoice } from './direct-choice.js'
 import { DIRECT_MIN_BYTES, canBeDirect } from './direct-file.js'
+import type { ChunkDisk, StoredChunk } from './disk.js'
 import { storeChunkFile } from './chunk-file.js'
 import { ChunkFiles, type PlainRange, type StoredRange } from './chunk-files.js'
 import { InlineGate } from '../../base/inline-gate.js'
-import { storeTaskOf, syncTaskOf } from './journal-file.js'
-import { Journal, type JournalChunk } from './journal.js'
 import { rangeOf, storedRangeOf } from './kept.js'
 import { KeyedLock } from './keyed-lock.js'
 import { withKept } from './list.js'
-import { NearLogs } from './near-logs.js'
 import { ChunkPaths } from './paths.js'
+import { Retiring, type Confirm } from './retiring.js'
+import { SmallChunks } from './small-chunks.js'
 import { SpaceGauge, type Space } from './space.js'
 import { SyncGroup } from './sync-group.js'
 import type {
@@ -47,7 +45,6 @@ import type {
   StoreResult,
   StoreTask,
   SyncResult,
-  SyncTask,
   Verdict,
   VerifyTask,
 } from './tasks.js'
@@ -58,15 +55,10 @@ const REMOVE_JOB: Job<FilesTask, readonly boolean[]> = { file: 'disk', name: 're
 const EXIST_JOB: Job<FilesTask, readonly boolean[]> = { file: 'disk', name: 'exist' }
 const COUNT_JOB: Job<CountTask, number> = { file: 'disk', name: 'count' }
 const LIST_JOB: Job<ListTask, ListResult> = { file: 'disk', name: 'list' }
-const SETTLE_JOB: Job<readonly StoreTask[], readonly boolean[]> = { file: 'disk', name: 'settle' }
-const SYNC_JOB: Job<SyncTask, readonly SyncResult[]> = { file: 'disk', name: 'sync' }
 const REMOVE_BATCH_MAX = 1000
-const SETTLE_BATCH_MAX = 64
-/** Others verify them meanwhile: up to 64 MiB. */
-const RETIRE_BATCH_MAX = 16
 
 export interface ChunkStoreOptions {
-  /** Exists, and is this process's alone: openDataFolder in identity.ts. */
+  /** Exists, and is this process's alone: openNodeFolders in node-folders.ts. */
   readonly folder: string
   /** Volume uuid. */
   readonly volume: string
@@ -80,42 +72,6 @@ export interface ChunkStoreOptions {
   readonly reserveBytes?: number
 }
 
-export interface StoredChunk {
-  readonly id: number
-  /** 32 bytes. */
-  readonly root: Buffer
-  readonly leaves: Buffer
-  readonly origin: ChunkOrigin
-}
-
-/** What ChunkService needs of a disk. Errors of all: RingfsError, PosixError. */
-export interface ChunkDisk {
-  /** Verifies and stores; on disk if `sync`. Errors: CHUNK_CORRUPT, CHUNK_CONFLICT, CHUNK_MISSING, ENOSPC, EINVAL, EIO. */
-  put(chunk: StoredChunk, data: readonly Uint8Array[], sync?: boolean): Promise<void>
-  /** fdatasync; answers the ids that are not here. Errors: EIO (such a copy is set aside: it cannot be trusted). */
-  sync(ids: readonly number[]): Promise<readonly number[]>
-  /** Not verified, unless `check` and the answer says so. Errors: CHUNK_MISSING, CHUNK_CORRUPT. */
-  read(id: number, offset: number, lengthBytes: number, withOrigin?: boolean, check?: boolean): Promise<StoredRange>
-  /** As read, in this tick; null where that would make anybody wait, or does not succeed. */
-  readNow(id: number, offset: number, lengthBytes: number): PlainRange | null
-  verify(id: number): Promise<Verdict>
-  /** Sets a bad copy aside; nothing if it is gone or good by now. */
-  quarantine(id: number): Promise<Verdict>
-  /** One page of what is here. */
-  list(request: ListRequest): Promise<ListReply>
-  /** Which are not here, or being given up; with `verify`, also those that are not on disk or not what they should be. */
-  lacks(ids: readonly number[], verify: boolean): Promise<readonly number[]>
-  /**
-   * Removes those of them that `confirm` answers, which may take seconds and is asked of a few at a time. Nobody else creates or
-   * changes them meanwhile. Answers how many.
-   */
-  retire(ids: readonly number[], confirm: (ids: readonly number[]) => Promise<readonly number[]>): Promise<number>
-  /** Idempotent. */
-  remove(ids: readonly number[]): Promise<void>
-  space(): Space
-  readonly chunks: number
-}
-
 export type { StoredRange } from './chunk-files.js'
 
 export class ChunkStore implements ChunkDisk {
@@ -127,9 +83,8 @@ export class ChunkStore implements ChunkDisk {
   readonly #syncs: SyncGroup
   readonly #direct = new DirectChoice()
   readonly #files: ChunkFiles
-  readonly #journal: Journal
-  readonly #retiring = new Set<number>()
-  readonly #near: NearLogs
+  readonly #small: SmallChunks
+  readonly #retiring: Retiring
   #chunks = 0
 
   private constructor(options: ChunkStoreOptions) {
@@ -139,8 +94,8 @@ export class ChunkStore implements ChunkDisk {
     this.#files = new ChunkFiles({ ...options, gate: this.#gate, direct: this.#direct })
     this.#gauge = new SpaceGauge(options.folder, options.clock, options.reserveBytes)
     this.#syncs = new SyncGroup(options.pool, this.#paths)
-    this.#near = new NearLogs(options.folder)
-    this.#journal = new Journal({ ...options, settle: (ids) => this.#settle(ids) })
+    this.#small = new SmallChunks(options, this.#paths, this.#locks)
+    this.#retiring = new Retiring(this.#locks, (ids) => this.#removeBatch(ids))
   }
 
   /** Makes the folders, removes what a crash left half-written, counts the chunks. */
@@ -149,10 +104,15 @@ export class ChunkStore implements ChunkDisk {
     const { chunks, temporary, quarantine } = store.#paths
     for (const folder of [chunks, temporary, quarantine]) mkdirSync(folder, { recursive: true, mode: 0o700 })
     for (const name of readdirSync(temporary)) unlinkSync(join(temporary, name))
-    await store.#journal.replay()
-    await store.sync(store.#near.all().map(({ id }) => id))
+    await store.#small.replay()
+    await store.sync(store.#small.allBeside().map(({ id }) => id))
     store.#chunks = await options.pool.run(COUNT_JOB, { folder: chunks })
     return store
+  }
+
+  /** Its disk has failed: nothing is written to it any more by itself. Nobody asks it anything afterwards. */
+  abandon(): void {
+    this.#small.abandon()
   }
 
   get chunks(): number {
@@ -165,7 +125,7 @@ export class ChunkStore implements ChunkDisk {
 
   /** Every chunk that is here now has a file of its own afterwards, also those that went into the journal. */
   async settle(): Promise<void> {
-    await this.#journal.settleAll()
+    await this.#small.settleAll()
   }
 
   async put(chunk: StoredChunk, data: readonly Uint8Array[], sync = false): Promise<void> {
@@ -181,7 +141,9 @@ export class ChunkStore implements ChunkDisk {
     const prefix = encodePrefix(header, chunk.leaves)
     this.#gauge.claim(prefix.length + lengthBytes)
     return await this.#locks.run(chunk.id, async () => {
-      if (await this.#putInJournal(chunk, prefix, data, sync)) return 'on disk'
+      const small = await this.#small.put(chunk, prefix, data, sync)
+      if (small === 'new') this.#chunks++
+      if (small !== null) return 'on disk'
       const result = await this.#store(this.#storeTask(chunk, prefix, data), lengthBytes)
       const leaves = compact(chunk.leaves)
       this.#files.know(chunk.id, { lengthBytes, dataOffset: prefix.length, leaves })
@@ -190,55 +152,6 @@ export class ChunkStore implements ChunkDisk {
       if (!result.created || result.replacedBad) this.#files.forget(chunk.id)
       return 'stored'
     })
-  }
-
-  /** true: it is there, or was. The caller holds the id's lock. Errors: CHUNK_CORRUPT, CHUNK_CONFLICT, EIO, ENOSPC. */
-  async #putInJournal(
-    chunk: StoredChunk,
-    prefix: Buffer,
-    data: readonly Uint8Array[],
-    sync: boolean,
-  ): Promise<boolean> {
-    const { id, root } = chunk
-    const known = this.#journal.get(id) ?? this.#near.get(id)
-    if (known !== undefined) {
-      if (known.root.equals(root)) return true
-      throw new RingfsError('CHUNK_CONFLICT', `chunk ${id} exists already with other contents`)
-    }
-    if (!sync || sumBytes(data) > SMALL_CHUNK_BYTES) return false
-    // A copy: nobody changes it while it is verified and written.
-    const file = Buffer.concat([prefix, ...data])
-    const bytes = file.subarray(prefix.length)
-    if (!rootOf(chunk.leaves).equals(root) || firstBadLeaf([bytes], chunk.leaves, 0) >= 0) {
-      throw new RingfsError('CHUNK_CORRUPT', `chunk ${id}: the data do not match the hashes`)
-    }
-    const layout = { lengthBytes: bytes.length, dataOffset: prefix.length, leaves: compact(chunk.leaves) }
-    const taken = await this.#journal.append({ id, root: Buffer.from(root), layout, file }, this.#paths.fileOf(id))
-    if (taken) this.#chunks++
-    return taken
-  }
-
-  /** Chunks of the journal get files of their own, on disk. Errors: what the disk says. */
-  async #settle(ids: readonly number[]): Promise<void> {
-    await this.#makeFiles(ids, (id) => this.#journal.get(id))
-    const { pool } = this.#options
-    const results = await pool.run(SYNC_JOB, syncTaskOf(this.#paths, ids))
-    if (results.includes('failed')) throw new PosixError('EIO', 'the disk could not write chunks of the journal')
-  }
-
-  /** Of those that are kept, not yet on disk; answers how many were not there. */
-  async #makeFiles(ids: readonly number[], keptAs: (id: number) => JournalChunk | undefined): Promise<number> {
-    const { pool, volume } = this.#options
-    let made = 0
-    for (let at = 0; at < ids.length; at += SETTLE_BATCH_MAX) {
-      const batch = ids.slice(at, at + SETTLE_BATCH_MAX)
-      await this.#locks.runAll(batch, async () => {
-        const here = batch.flatMap((id) => keptAs(id) ?? [])
-        const tasks = here.map(({ id, file }) => storeTaskOf(this.#paths, volume, id, file))
-        made += (await pool.run(SETTLE_JOB, tasks)).filter(Boolean).length
-      })
-    }
-    return made
   }
 
   #storeTask(chunk: StoredChunk, prefix: Buffer, data: readonly Uint8Array[]): StoreTask {
@@ -295,38 +208,35 @@ export class ChunkStore implements ChunkDisk {
   async #syncAll(ids: readonly number[]): Promise<readonly number[]> {
     const results = await Promise.all(ids.map((id) => this.#syncOne(id)))
     // Not before: of one that could not be put on disk a file is made again.
-    this.#near.forget(ids.filter((_, index) => results[index] === 'synced'))
+    this.#small.forget(ids.filter((_, index) => results[index] === 'synced'))
     const failed = ids.filter((_, index) => results[index] === 'failed')
     for (const id of failed) await this.#setAside(id)
     if (failed.length > 0) throw new PosixError('EIO', `the disk could not write ${failed.length} chunks`)
     return ids.filter((_, index) => results[index] === 'missing')
   }
 
-  /** What of these another process has left in its logs gets files. */
   async #adopt(ids: readonly number[]): Promise<void> {
-    this.#near.refresh()
-    const near = ids.filter((id) => this.#journal.get(id) === undefined && this.#near.known(id) !== undefined)
-    if (near.length === 0) return
-    this.#chunks += await this.#makeFiles(near, (id) => this.#near.known(id))
+    const made = await this.#small.adopt(ids)
+    this.#chunks += made
   }
 
   #syncOne(id: number): Promise<SyncResult> {
-    return this.#journal.get(id) === undefined ? this.#syncs.request(id) : Promise.resolve('synced')
+    return this.#small.get(id) === undefined ? this.#syncs.request(id) : Promise.resolve('synced')
   }
 
   readNow(id: number, offset: number, lengthBytes: number): PlainRange | null {
-    const kept = this.#journal.get(id)
+    const kept = this.#small.get(id)
     return kept === undefined ? this.#files.readNow(id, offset, lengthBytes) : rangeOf(kept, offset, lengthBytes)
   }
 
   async read(id: number, offset: number, lengthBytes: number, withOrigin = false, check = false): Promise<StoredRange> {
-    const kept = this.#journal.get(id)
+    const kept = this.#small.get(id)
     if (kept !== undefined) return storedRangeOf(kept, offset, lengthBytes, withOrigin)
     try {
       return await this.#files.read(id, offset, lengthBytes, withOrigin, check)
     } catch (error) {
       if (codeOf(error) !== 'CHUNK_MISSING') throw error
-      const near = this.#near.get(id)
+      const near = this.#small.beside(id)
       if (near !== undefined) return storedRangeOf(near, offset, lengthBytes, withOrigin)
       // It may just have got its file.
       return await this.#files.read(id, offset, lengthBytes, withOrigin, check)
@@ -335,11 +245,11 @@ export class ChunkStore implements ChunkDisk {
 
   async verify(id: number): Promise<Verdict> {
     const { pool, volume } = this.#options
-    const kept = this.#journal.get(id)
+    const kept = this.#small.get(id)
     // It was verified when it was put there, and is on disk in the journal.
     if (kept !== undefined) return { state: 'good', root: kept.root }
     const verdict = await pool.run(VERIFY_JOB, { file: this.#paths.fileOf(id), volume, id })
-    const near = verdict.state === 'missing' ? this.#near.get(id) : undefined
+    const near = verdict.state === 'missing' ? this.#small.beside(id) : undefined
     return near === undefined ? verdict : { state: 'good', root: near.root }
   }
 
@@ -354,8 +264,7 @@ export class ChunkStore implements ChunkDisk {
 
   async list(request: ListRequest): Promise<ListReply> {
     // First: what gets its file meanwhile is among the files, and counts once.
-    const near = this.#near.all().filter(({ id }) => this.#journal.get(id) === undefined)
-    const kept = [...this.#journal.all(), ...near]
+    const kept = this.#small.all()
     const task = { ...request, folder: this.#options.folder }
     const page = await this.#options.pool.run(LIST_JOB, task)
     return withKept(page, request, kept)
@@ -386,10 +295,15 @@ export class ChunkStore implements ChunkDisk {
     return ids.filter((id) => missing.has(id) || this.#retiring.has(id))
   }
 
+  /** Which of them are here, whether or not they are being given up. Errors: what the disk says. */
+  async holds(ids: readonly number[]): Promise<ReadonlySet<number>> {
+    const absent = new Set(await this.#absent(ids))
+    return new Set(ids.filter((id) => !absent.has(id)))
+  }
+
   async #absent(ids: readonly number[]): Promise<readonly number[]> {
-    this.#near.refresh()
-    const isKept = (id: number): boolean => (this.#journal.get(id) ?? this.#near.known(id)) !== undefined
-    const elsewhere = ids.filter((id) => !isKept(id))
+    this.#small.look()
+    const elsewhere = ids.filter((id) => !this.#small.has(id))
     if (elsewhere.length === 0) return []
     const there = await this.#options.pool.run(EXIST_JOB, { files: elsewhere.map((id) => this.#paths.fileOf(id)) })
     // One that was in the journal may have got its file since.
@@ -406,31 +320,8 @@ export class ChunkStore implements ChunkDisk {
     return [...missing]
   }
 
-  async retire(
-    ids: readonly number[],
-    confirm: (ids: readonly number[]) => Promise<readonly number[]>,
-  ): Promise<number> {
-    let given = 0
-    for (let at = 0; at < ids.length; at += RETIRE_BATCH_MAX) {
-      const batch = ids.slice(at, at + RETIRE_BATCH_MAX)
-      given += await this.#locks.runAll(batch, () => this.#retireBatch(batch, confirm))
-    }
-    return given
-  }
-
-  async #retireBatch(
-    ids: readonly number[],
-    confirm: (ids: readonly number[]) => Promise<readonly number[]>,
-  ): Promise<number> {
-    // Before anybody is asked: see the invariant.
-    for (const id of ids) this.#retiring.add(id)
-    try {
-      const safe = await confirm(ids)
-      await this.#removeBatch(safe)
-      return safe.length
-    } finally {
-      for (const id of ids) this.#retiring.delete(id)
-    }
+  async retire(ids: readonly number[], confirm: Confirm): Promise<number> {
+    return await this.#retiring.retire(ids, confirm)
   }
 
   async remove(ids: readonly number[]): Promise<void> {
@@ -442,9 +333,7 @@ export class ChunkStore implements ChunkDisk {
 
   async #removeBatch(ids: readonly number[]): Promise<void> {
     for (const id of ids) this.#files.forget(id)
-    this.#near.refresh()
-    this.#near.forget(ids)
-    const inJournal = await this.#journal.remove(ids)
+    const inJournal = await this.#small.remove(ids)
     const files = ids.map((id) => this.#paths.fileOf(id))
     const removed = await this.#options.pool.run(REMOVE_JOB, { files })
     // A chunk of the journal may have its file by now.

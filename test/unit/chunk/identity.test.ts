@@ -3,7 +3,7 @@ import { fork } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { openDataFolder } from '../../../src/chunk/node/identity.js'
+import { openNodeFolders } from '../../../src/chunk/node/node-folders.js'
 import { VOLUME, failureOf, temporaryFolder } from '../../helpers/chunks.js'
 
 const OTHER = '11111111-2222-4333-8444-555555555555'
@@ -11,22 +11,22 @@ const HOLDER = fileURLToPath(new URL('../../helpers/folder-holder.js', import.me
 
 t.test('a folder keeps its node id over restarts and moves', async (t) => {
   const folder = join(temporaryFolder(t), 'deep', 'data')
-  const first = await openDataFolder(folder, VOLUME)
+  const first = await openNodeFolders([folder], VOLUME)
   t.match(first.nodeId, /^[0-9a-f-]{36}$/)
   await first.close()
-  const second = await openDataFolder(folder, VOLUME)
+  const second = await openNodeFolders([folder], VOLUME)
   t.equal(second.nodeId, first.nodeId)
   await second.close()
 })
 
 t.test('a folder of another volume is refused, naming both', async (t) => {
   const folder = temporaryFolder(t)
-  await (await openDataFolder(folder, OTHER)).close()
-  await t.rejects(openDataFolder(folder, VOLUME), {
+  await (await openNodeFolders([folder], OTHER)).close()
+  await t.rejects(openNodeFolders([folder], VOLUME), {
     code: 'NODE_WRONG_VOLUME',
     message: new RegExp(`${OTHER}.*${VOLUME}`),
   })
-  await (await openDataFolder(folder, OTHER)).close()
+  await (await openNodeFolders([folder], OTHER)).close()
 })
 
 t.test('newer formats, damage, foreign folders and files are refused, and not touched', async (t) => {
@@ -39,27 +39,27 @@ t.test('newer formats, damage, foreign folders and files are refused, and not to
     ['', 'VOLUME_CORRUPT'],
   ] as const) {
     writeFileSync(identity, text)
-    t.equal(await failureOf(openDataFolder(folder, VOLUME)), code)
+    t.equal(await failureOf(openNodeFolders([folder], VOLUME)), code)
   }
   const foreign = temporaryFolder(t)
   writeFileSync(join(foreign, 'thesis.tex'), 'do not lose')
-  t.equal(await failureOf(openDataFolder(foreign, VOLUME)), 'USAGE')
-  t.equal(await failureOf(openDataFolder(join(foreign, 'thesis.tex'), VOLUME)), 'USAGE')
+  t.equal(await failureOf(openNodeFolders([foreign], VOLUME)), 'USAGE')
+  t.equal(await failureOf(openNodeFolders([join(foreign, 'thesis.tex')], VOLUME)), 'USAGE')
   const fresh = temporaryFolder(t)
   mkdirSync(join(fresh, 'lost+found'))
-  await (await openDataFolder(fresh, VOLUME)).close()
+  await (await openNodeFolders([fresh], VOLUME)).close()
 })
 
 t.test('two openings of one folder: the second is refused', async (t) => {
   const folder = temporaryFolder(t)
-  const open = await openDataFolder(folder, VOLUME)
-  await t.rejects(openDataFolder(folder, VOLUME), {
+  const open = await openNodeFolders([folder], VOLUME)
+  await t.rejects(openNodeFolders([folder], VOLUME), {
     code: 'ALREADY_RUNNING',
     message: new RegExp(`${process.pid}`),
   })
   await open.close()
-  await (await openDataFolder(folder, VOLUME)).close()
-  const many = await Promise.allSettled(Array.from({ length: 5 }, () => openDataFolder(folder, VOLUME)))
+  await (await openNodeFolders([folder], VOLUME)).close()
+  const many = await Promise.allSettled(Array.from({ length: 5 }, () => openNodeFolders([folder], VOLUME)))
   t.equal(many.filter(({ status }) => status === 'fulfilled').length, 1)
   for (const result of many) if (result.status === 'fulfilled') await result.value.close()
 })
@@ -69,8 +69,8 @@ t.test('a killed process holds nothing', { timeout: 20_000 }, async (t) => {
   const child = fork(HOLDER, [folder], { execArgv: [], stdio: 'ignore' })
   t.teardown(() => child.kill('SIGKILL'))
   await new Promise((resolve) => child.once('message', resolve))
-  t.equal(await failureOf(openDataFolder(folder, VOLUME)), 'ALREADY_RUNNING')
+  t.equal(await failureOf(openNodeFolders([folder], VOLUME)), 'ALREADY_RUNNING')
   child.kill('SIGKILL')
   await new Promise((resolve) => child.once('exit', resolve))
-  await (await openDataFolder(folder, VOLUME)).close()
+  await (await openNodeFolders([folder], VOLUME)).close()
 })

@@ -7,6 +7,7 @@ import { SMALL_CHUNK_BYTES } from '../../../src/base/limits.js'
 import { silentLog } from '../../../src/base/log.js'
 import { CHUNK_BUCKETS, type ChunkNodeApi, type ListReply } from '../../../src/chunk/contract.js'
 import { ChunkFiles } from '../../../src/chunk/node/chunk-files.js'
+import { seedOf } from '../../../src/chunk/node/disk-choice.js'
 import { JOURNAL_START, leftBehind, logFile } from '../../../src/chunk/node/journal-file.js'
 import { NearLogs } from '../../../src/chunk/node/near-logs.js'
 import { NearbyJournal } from '../../../src/chunk/node/nearby-journal.js'
@@ -42,10 +43,13 @@ interface Beside {
 /** As a process beside the node has it. The logs are made when they are first wanted, and chunks go through the node until then. */
 async function beside(cluster: TestCluster, node: TestNode): Promise<Beside> {
   const { folder, id } = node
-  const shared = { folder, volume: VOLUME, pool: cluster.pool, clock: systemClock, log: silentLog }
+  const shared = { folder, disk: 'd', volume: VOLUME, pool: cluster.pool, clock: systemClock, log: silentLog }
   const journal = new NearbyJournal({ ...shared, node: () => node.api })
   const files = new ChunkFiles({ ...shared, buffers: new SharedBuffers() })
-  const api = nearbyChunkNode({ id, volume: VOLUME, files, journal }, node.api)
+  const api = nearbyChunkNode(
+    { id, volume: VOLUME, disks: [{ seed: seedOf('d'), weight: 1, files, journal }] },
+    node.api,
+  )
   await journal.start()
   do {
     node.calls.length = 0
@@ -209,7 +213,14 @@ t.test('without a node that answers nothing is written beside it, and what was l
   journal.close()
   const lost = new RingfsError('CONNECTION_LOST', 'it is away')
   const deaf: ChunkNodeApi = { ...node.api, sync: () => Promise.reject(lost) }
-  const shared = { folder: node.folder, volume: VOLUME, pool: cluster.pool, clock: systemClock, log: silentLog }
+  const shared = {
+    folder: node.folder,
+    disk: 'd',
+    volume: VOLUME,
+    pool: cluster.pool,
+    clock: systemClock,
+    log: silentLog,
+  }
   const next = new NearbyJournal({ ...shared, node: () => deaf })
   await next.start()
   t.equal(await next.put(putRequest(randomChunk(50, 10), SYNCED), [Buffer.alloc(10)]), false)

@@ -7,6 +7,7 @@ import type { ChunkNodeApi } from '../../../src/chunk/contract.js'
 import { Metrics } from '../../../src/base/metrics.js'
 import { meteredChunkNode } from '../../../src/chunk/metered.js'
 import { ChunkFiles } from '../../../src/chunk/node/chunk-files.js'
+import { seedOf } from '../../../src/chunk/node/disk-choice.js'
 import { nearbyChunkNode } from '../../../src/chunk/node/nearby.js'
 import { SharedBuffers } from '../../../src/chunk/shared-buffer.js'
 import {
@@ -27,7 +28,11 @@ async function ground(t: Parameters<typeof startCluster>[0]) {
   const node = cluster.node('node-0')
   const options = { folder: node.folder, volume: VOLUME, pool: cluster.pool, buffers: new SharedBuffers() }
   const files = new ChunkFiles({ ...options, clock: systemClock })
-  return { cluster, node, api: nearbyChunkNode({ id: 'node-0', volume: VOLUME, files }, node.api) }
+  return {
+    cluster,
+    node,
+    api: nearbyChunkNode({ id: 'node-0', volume: VOLUME, disks: [{ seed: seedOf('d'), weight: 1, files }] }, node.api),
+  }
 }
 
 async function isRight(api: ChunkNodeApi, { id, bytes, leaves }: TestChunk): Promise<boolean> {

@@ -80,7 +80,16 @@ function recorder() {
     },
     info: async () => {
       told('info')
-      return { id: 'a', volume: 'v', pid: 7, totalBytes: ID, freeBytes: 0, chunks: 3, version: '0.1.0' }
+      return {
+        id: 'a',
+        volume: 'v',
+        pid: 7,
+        totalBytes: ID,
+        freeBytes: 0,
+        chunks: 3,
+        version: '0.1.0',
+        disks: ['d', 'e'],
+      }
     },
   }
   return { api, asked, fail: (error: Error | null) => (failure = error), released: () => released }
@@ -143,7 +152,7 @@ t.test('a node answers over RPC as it does in the same process', async (t) => {
   t.same(await node.sync('v', [1, ID], CALL), { missing: [ID] })
   await node.remove('v', [5], CALL)
   await node.reportBad('v', 6, CALL)
-  t.match(await node.info(CALL), { id: 'a', totalBytes: ID, version: '0.1.0' })
+  t.match(await node.info(CALL), { id: 'a', totalBytes: ID, version: '0.1.0', disks: ['d', 'e'] })
   t.same(asked, ['v', [1, ID], 'v', [5], 'v', 6, 'info'])
   t.type(await node.ping(CALL), 'number')
 })

@@ -6,7 +6,7 @@ import { systemClock } from '../../../src/base/clock.js'
 import { silentLog } from '../../../src/base/log.js'
 import type { ChunkNodeApi, ScrubState } from '../../../src/chunk/contract.js'
 import { Scrubber } from '../../../src/chunk/node/scrub.js'
-import type { ChunkDisk } from '../../../src/chunk/node/store.js'
+import type { ChunkDisk } from '../../../src/chunk/node/disk.js'
 import { CALL, VOLUME, chunkFile, originOf, startCluster, temporaryFolder } from '../../helpers/chunks.js'
 import { until } from '../../helpers/meta.js'
 
@@ -87,7 +87,7 @@ t.test('a restart goes on where it was; a place that cannot be read begins anew'
     space: () => store.space(),
     chunks: 0,
   }
-  const options = { volume: VOLUME, disk, clock: systemClock, log: silentLog, scrubFile }
+  const options = { volume: VOLUME, disk, clock: systemClock, log: silentLog, scrubFile: () => scrubFile }
   const kept = { bucket: 4000, startedMs: 5, finishedMs: 3, checked: 9, checkedBytes: 99, bad: 1, replaced: 1 }
   writeFileSync(scrubFile, JSON.stringify(kept))
   const first = new Scrubber({ ...options, scrubPeriodMs: 4096 }, node.service.repairer)

@@ -2,7 +2,8 @@ import t from 'tap'
 import { readFileSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { PosixError } from '../../../src/base/errno.js'
-import type { ChunkDisk, ChunkStore } from '../../../src/chunk/node/store.js'
+import type { ChunkDisk } from '../../../src/chunk/node/disk.js'
+import type { ChunkStore } from '../../../src/chunk/node/store.js'
 import { chunkNodeSuite } from '../../conformance/chunk-node.js'
 import {
   CALL,

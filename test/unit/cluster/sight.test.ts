@@ -9,7 +9,7 @@ function member(id: string, unreachable: readonly string[] = [], change: Partial
   return {
     ...{ id, address: `${id}:7400`, zone: '', weight: 1, state: 'up', pid: 1, incarnation: '1' },
     ...{ totalBytes: 1, freeBytes: 1, chunks: 0, silentMs: 10, queueLength: 0 },
-    report: { clockOffsetMs: 0, unreachable: unreachable.map(blind), heal: NOTHING_HEALED },
+    report: { clockOffsetMs: 0, unreachable: unreachable.map(blind), heal: NOTHING_HEALED, disks: [] },
     ...change,
   }
 }
@@ -94,9 +94,16 @@ t.test('who cannot reach whom is said in words: one way, both ways, nobody', (t)
 })
 
 t.test('a report comes back as it was sent; what is no report is none', (t) => {
-  const report = { clockOffsetMs: -7, unreachable: [blind('b')], heal: { ...NOTHING_HEALED, walked: 9, plan: 'x' } }
+  const disk = { disk: 'd', folder: '/a', state: 'failed', why: 'EIO', totalBytes: 3, freeBytes: 2, chunks: 1 } as const
+  const heal = { ...NOTHING_HEALED, walked: 9, plan: 'x' }
+  const report = { clockOffsetMs: -7, unreachable: [blind('b')], heal, disks: [disk] }
   t.strictSame(decodeReport(encodeReport(report)), report)
   for (const text of ['', '{', '[]', '7']) t.equal(decodeReport(text), undefined)
-  t.match(decodeReport('{"clockOffsetMs":"?","heal":3}'), { clockOffsetMs: 0, unreachable: [], heal: { plan: '' } })
+  t.match(decodeReport('{"clockOffsetMs":"?","heal":3}'), {
+    clockOffsetMs: 0,
+    unreachable: [],
+    heal: { plan: '' },
+    disks: [],
+  })
   t.end()
 })

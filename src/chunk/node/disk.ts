@@ -1,0 +1,41 @@
+/** What ChunkService, healing and scrubbing need of the disks of a node: one store (store.ts), or several (disks.ts). */
+import type { ChunkOrigin, ListReply, ListRequest } from '../contract.js'
+import type { PlainRange, StoredRange } from './chunk-files.js'
+import type { Space } from './space.js'
+import type { Verdict } from './tasks.js'
+
+export interface StoredChunk {
+  readonly id: number
+  /** 32 bytes. */
+  readonly root: Buffer
+  readonly leaves: Buffer
+  readonly origin: ChunkOrigin
+}
+
+/** Errors of all: RingfsError, PosixError. */
+export interface ChunkDisk {
+  /** Verifies and stores; on disk if `sync`. Errors: CHUNK_CORRUPT, CHUNK_CONFLICT, CHUNK_MISSING, ENOSPC, EINVAL, EIO. */
+  put(chunk: StoredChunk, data: readonly Uint8Array[], sync?: boolean): Promise<void>
+  /** fdatasync; answers the ids that are not here. Errors: EIO (such a copy is set aside: it cannot be trusted). */
+  sync(ids: readonly number[]): Promise<readonly number[]>
+  /** Not verified, unless `check` and the answer says so. Errors: CHUNK_MISSING, CHUNK_CORRUPT. */
+  read(id: number, offset: number, lengthBytes: number, withOrigin?: boolean, check?: boolean): Promise<StoredRange>
+  /** As read, in this tick; null where that would make anybody wait, or does not succeed. */
+  readNow(id: number, offset: number, lengthBytes: number): PlainRange | null
+  verify(id: number): Promise<Verdict>
+  /** Sets a bad copy aside; nothing if it is gone or good by now. */
+  quarantine(id: number): Promise<Verdict>
+  /** One page of what is here. */
+  list(request: ListRequest): Promise<ListReply>
+  /** Which are not here, or being given up; with `verify`, also those that are not on disk or not what they should be. */
+  lacks(ids: readonly number[], verify: boolean): Promise<readonly number[]>
+  /**
+   * Removes those of them that `confirm` answers, which may take seconds and is asked of a few at a time. Nobody else creates or
+   * changes them meanwhile. Answers how many.
+   */
+  retire(ids: readonly number[], confirm: (ids: readonly number[]) => Promise<readonly number[]>): Promise<number>
+  /** Idempotent. */
+  remove(ids: readonly number[]): Promise<void>
+  space(): Space
+  readonly chunks: number
+}

@@ -1,0 +1,311 @@
+/**
+ * The chunks of a node on one disk or several. Each chunk has an order of the disks (disk-choice.ts) and lies on the first of them that
+ * had room for it; it is looked for in that order.
+ *
+ * Invariants:
+ * - One id has one content for ever, on whichever disk: what is there already is where it is put again.
+ * - Work that creates or deletes copies of an id holds its lock here, and then that of the disk's store.
+ * - A chunk may lie on two disks (one was away while it was made anew): then either is as good, it is listed once, and it is removed
+ *   from both.
+ * - What is on a disk that has failed is missing at once (node-disk.ts).
+ */
+import { messageOf, RingfsError } from '../../base/errors.js'
+import { PosixError } from '../../base/errno.js'
+import type { DiskReport } from '../../cluster/contract.js'
+import type { ListReply, ListRequest } from '../contract.js'
+import { codeOf } from '../outcome.js'
+import type { PlainRange, StoredRange } from './chunk-files.js'
+import type { ChunkDisk, StoredChunk } from './disk.js'
+import { rankDisks } from './disk-choice.js'
+import { KeyedLock } from './keyed-lock.js'
+import { mergePages } from './list.js'
+import { NodeDisk } from './node-disk.js'
+import type { DiskFolder, MissingFolder } from './node-folders.js'
+import { Retiring, type Confirm } from './retiring.js'
+import type { Space } from './space.js'
+import { ChunkStore, type ChunkStoreOptions } from './store.js'
+import type { Verdict } from './tasks.js'
+
+const REMOVE_BATCH_MAX = 1000
+/** No other disk would answer otherwise. */
+const REFUSALS = new Set(['CHUNK_CORRUPT', 'CHUNK_CONFLICT', 'EINVAL', 'CANCELLED'])
+
+export interface NodeDisksOptions extends Omit<ChunkStoreOptions, 'folder'> {
+  readonly disks: readonly DiskFolder[]
+  /** Known, and not there. */
+  readonly missing?: readonly MissingFolder[]
+  /** A disk has failed while it was in use. */
+  readonly onFailed?: (disk: DiskFolder) => void
+}
+
+export class NodeDisks implements ChunkDisk {
+  readonly #options: NodeDisksOptions
+  readonly #locks = new KeyedLock()
+  readonly #retiring = new Retiring(this.#locks, (ids) => this.#removeBatch(ids))
+  #disks: readonly NodeDisk[] = []
+  #live: readonly NodeDisk[] = []
+  /** Not to be had from the start. */
+  readonly #missing: MissingFolder[] = []
+
+  private constructor(options: NodeDisksOptions) {
+    this.#options = options
+    this.#missing.push(...(options.missing ?? []))
+  }
+
+  /** Errors: what a disk says, if none can be opened. */
+  static async open(options: NodeDisksOptions): Promise<NodeDisks> {
+    const disks = new NodeDisks(options)
+    await disks.#open()
+    return disks
+  }
+
+  async #open(): Promise<void> {
+    const opened = await Promise.allSettled(this.#options.disks.map((folder) => this.#openDisk(folder)))
+    const failures = opened.flatMap((one) => (one.status === 'rejected' ? [toError(one.reason)] : []))
+    this.#disks = opened.flatMap((one) => (one.status === 'fulfilled' ? one.value : []))
+    const [failure] = failures
+    if (failure !== undefined && this.#disks.length === 0) throw failure
+    for (const [index, folder] of this.#options.disks.entries()) {
+      const one = opened[index]
+      if (one?.status === 'rejected') this.#missing.push({ ...folder, why: messageOf(one.reason) })
+    }
+    this.#live = this.#disks
+    const { log } = this.#options
+    for (const { folder, why } of this.#missing)
+      log.error({ folder, why }, 'a disk is missing: the node starts without it')
+  }
+
+  async #openDisk(folder: DiskFolder): Promise<NodeDisk> {
+    const store = await ChunkStore.open({ ...this.#options, folder: folder.folder })
+    return new NodeDisk(folder, store, { ...this.#options, onFailed: (disk) => this.#failed(disk) })
+  }
+
+  #failed({ id, folder }: NodeDisk): void {
+    this.#live = this.#disks.filter(({ isUp }) => isUp)
+    this.#options.onFailed?.({ disk: id, folder })
+  }
+
+  /** Those that work. */
+  get live(): readonly DiskFolder[] {
+    return this.#live.map(({ id, folder }) => ({ disk: id, folder }))
+  }
+
+  get chunks(): number {
+    return this.#live.reduce((sum, { store }) => sum + store.chunks, 0)
+  }
+
+  /** Of the disks that work; folders of one file system count once. */
+  space(): Space {
+    const spaces = new Map(this.#live.map((disk) => [disk.device, disk.space()]))
+    const all = [...spaces.values()]
+    return {
+      totalBytes: all.reduce((sum, { totalBytes }) => sum + totalBytes, 0),
+      freeBytes: all.reduce((sum, { freeBytes }) => sum + freeBytes, 0),
+    }
+  }
+
+  /** For people: those that do not work are told, too. */
+  states(): readonly DiskReport[] {
+    const none = { totalBytes: 0, freeBytes: 0, chunks: 0 }
+    const missing = this.#missing.map((one) => ({ ...one, ...none, state: 'missing' as const }))
+    const here = this.#disks.map((disk) => {
+      const { id, folder, failure, store } = disk
+      const name = { disk: id, folder }
+      if (failure !== null) return { ...name, ...none, state: 'failed' as const, why: failure }
+      return { ...name, ...disk.space(), chunks: store.chunks, state: 'up' as const, why: '' }
+    })
+    return [...here, ...missing]
+  }
+
+  /** Looks whether all disks are still there; with `sync`, whether they still write. */
+  async check(sync: boolean): Promise<void> {
+    await Promise.all(this.#live.map((disk) => disk.suspect('looked at from time to time', sync)))
+  }
+
+  /** Every chunk that is here now has a file of its own afterwards. */
+  async settle(): Promise<void> {
+    await Promise.all(this.#live.map(({ store }) => store.settle()))
+  }
+
+  async put(chunk: StoredChunk, data: readonly Uint8Array[], sync = false): Promise<void> {
+    await this.#locks.run(chunk.id, async () => {
+      const failures: Error[] = []
+      for (const disk of await this.#placesFor(chunk.id)) {
+        try {
+          await disk.run((store) => store.put(chunk, data, sync))
+          // Nothing counts as written that a disk took which has failed meanwhile.
+          if (disk.isUp) return
+        } catch (error) {
+          if (REFUSALS.has(codeOf(error))) throw error
+          failures.push(toError(error))
+        }
+      }
+      throw this.#notStored(failures)
+    })
+  }
+
+  /** A node is full only when every disk that works is. */
+  #notStored(failures: readonly Error[]): Error {
+    const [first = noDisk()] = failures
+    const full = failures.find((one) => codeOf(one) === 'ENOSPC')
+    if (full !== undefined) return full
+    return first instanceof RingfsError ? first : new PosixError('EIO', messageOf(first), { cause: first })
+  }
+
+  /** Where it is, or else may be put: the first choice first. */
+  async #placesFor(id: number): Promise<readonly NodeDisk[]> {
+    const ranked = rankDisks(id, this.#live)
+    if (ranked.length < 2) return ranked
+    const here = (await this.#holders([id])).get(id)
+    return here === undefined ? ranked : [here, ...ranked.filter((disk) => disk !== here)]
+  }
+
+  /** On which disk each of them is; those that are nowhere are left out. */
+  async #holders(ids: readonly number[]): Promise<ReadonlyMap<number, NodeDisk>> {
+    const [only] = this.#live
+    if (only !== undefined && this.#live.length === 1) return new Map(ids.map((id) => [id, only]))
+    const held = new Map<NodeDisk, ReadonlySet<number>>()
+    await this.#each(async (disk) => held.set(disk, await disk.run((store) => store.holds(ids))))
+    const holders = new Map<number, NodeDisk>()
+    for (const id of ids) {
+      const holder = rankDisks(id, this.#live).find((disk) => held.get(disk)?.has(id) === true)
+      if (holder !== undefined) holders.set(id, holder)
+    }
+    return holders
+  }
+
+  /** On all that work. Errors: those of disks that still do. */
+  async #each(work: (disk: NodeDisk) => Promise<unknown>): Promise<void> {
+    await Promise.all(
+      this.#live.map(async (disk) => {
+        try {
+          await work(disk)
+        } catch (error) {
+          if (disk.isUp) throw error
+        }
+      }),
+    )
+  }
+
+  async sync(ids: readonly number[]): Promise<readonly number[]> {
+    const holders = await this.#holders(ids)
+    const synced = new Set<number>()
+    await this.#each(async (disk) => {
+      const mine = ids.filter((id) => holders.get(id) === disk)
+      if (mine.length === 0) return
+      const missing = new Set(await disk.run((store) => store.sync(mine)))
+      if (disk.isUp) for (const id of mine) if (!missing.has(id)) synced.add(id)
+    })
+    return ids.filter((id) => !synced.has(id))
+  }
+
+  readNow(id: number, offset: number, lengthBytes: number): PlainRange | null {
+    for (const { store } of rankDisks(id, this.#live)) {
+      const range = store.readNow(id, offset, lengthBytes)
+      if (range !== null) return range
+    }
+    return null
+  }
+
+  async read(id: number, offset: number, lengthBytes: number, withOrigin = false, check = false): Promise<StoredRange> {
+    let failure: Error | undefined
+    for (const disk of rankDisks(id, this.#live)) {
+      try {
+        return await disk.run((store) => store.read(id, offset, lengthBytes, withOrigin, check))
+      } catch (error) {
+        if (codeOf(error) !== 'CHUNK_MISSING' && disk.isUp) failure ??= toError(error)
+      }
+    }
+    throw failure ?? new RingfsError('CHUNK_MISSING', `chunk ${id} is not here`)
+  }
+
+  async verify(id: number): Promise<Verdict> {
+    return await this.#verdict(id, (store) => store.verify(id))
+  }
+
+  async quarantine(id: number): Promise<Verdict> {
+    return await this.#locks.run(id, () => this.#verdict(id, (store) => store.quarantine(id)))
+  }
+
+  /** Of the first good copy, else of a bad one. */
+  async #verdict(id: number, look: (store: ChunkStore) => Promise<Verdict>): Promise<Verdict> {
+    let bad: Verdict | undefined
+    for (const disk of rankDisks(id, this.#live)) {
+      const verdict = await verdictOf(disk, look)
+      if (verdict.state === 'good') return verdict
+      if (verdict.state === 'bad') bad ??= verdict
+    }
+    return bad ?? { state: 'missing' }
+  }
+
+  async list(request: ListRequest): Promise<ListReply> {
+    const pages: ListReply[] = []
+    await this.#each(async (disk) => pages.push(await disk.run((store) => store.list(request))))
+    if (pages.length === 0) throw noDisk()
+    return mergePages(pages, request)
+  }
+
+  async lacks(ids: readonly number[], verify: boolean): Promise<readonly number[]> {
+    let missing = ids
+    for (const disk of this.#live) {
+      if (missing.length === 0) break
+      const asked = missing
+      missing = await lackedBy(disk, (store) => store.lacks(asked, verify), asked)
+    }
+    const absent = new Set(missing)
+    // Last: what has begun to go since is missing, too.
+    return ids.filter((id) => absent.has(id) || this.#retiring.has(id))
+  }
+
+  async retire(ids: readonly number[], confirm: Confirm): Promise<number> {
+    return await this.#retiring.retire(ids, confirm)
+  }
+
+  async remove(ids: readonly number[]): Promise<void> {
+    for (let at = 0; at < ids.length; at += REMOVE_BATCH_MAX) {
+      const batch = ids.slice(at, at + REMOVE_BATCH_MAX)
+      await this.#locks.runAll(batch, () => this.#removeBatch(batch))
+    }
+  }
+
+  async #removeBatch(ids: readonly number[]): Promise<void> {
+    if (ids.length === 0) return
+    await this.#each((disk) => disk.run((store) => store.remove(ids)))
+  }
+}
+
+/** A copy that is bad because its disk is dead is not here. */
+async function verdictOf(disk: NodeDisk, look: (store: ChunkStore) => Promise<Verdict>): Promise<Verdict> {
+  try {
+    const verdict = await disk.run(look)
+    if (verdict.state !== 'bad') return verdict
+    await disk.suspect(verdict.why)
+    return disk.isUp ? verdict : { state: 'missing' }
+  } catch (error) {
+    if (disk.isUp) throw error
+    return { state: 'missing' }
+  }
+}
+
+/** `all`: those that were asked for, all of which are missing when the disk has failed. */
+async function lackedBy(
+  disk: NodeDisk,
+  ask: (store: ChunkStore) => Promise<readonly number[]>,
+  all: readonly number[],
+): Promise<readonly number[]> {
+  try {
+    const missing = await disk.run(ask)
+    return disk.isUp ? missing : all
+  } catch (error) {
+    if (disk.isUp) throw error
+    return all
+  }
+}
+
+function noDisk(): PosixError {
+  return new PosixError('EIO', 'no disk of this node works')
+}
+
+function toError(reason: unknown): Error {
+  return reason instanceof Error ? reason : new Error(messageOf(reason))
+}

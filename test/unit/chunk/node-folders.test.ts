@@ -1,0 +1,129 @@
+/** The data folders of a node: one a disk, and none of them mixed up with another's, or taken for new when it is missing. */
+import t from 'tap'
+import { cpSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { openNodeFolders, type NodeFolders } from '../../../src/chunk/node/node-folders.js'
+import { VOLUME, failureOf, temporaryFolder } from '../../helpers/chunks.js'
+import { isRoot, newFolders, tmpfs, unmount } from '../../helpers/disks.js'
+
+const OTHER = '11111111-2222-4333-8444-555555555555'
+
+async function look(folders: readonly string[]): Promise<NodeFolders> {
+  const opened = await openNodeFolders(folders, VOLUME)
+  await opened.close()
+  return opened
+}
+
+const idsOf = ({ disks }: NodeFolders): string[] => disks.map(({ disk }) => disk)
+
+t.test('several folders are one node, each with a disk id of its own, kept over restarts', async (t) => {
+  const folders = newFolders(t, 3)
+  const first = await look(folders)
+  t.equal(new Set(idsOf(first)).size, 3)
+  const again = await look([...folders].reverse())
+  t.equal(again.nodeId, first.nodeId)
+  t.strictSame(idsOf(again), idsOf(first).reverse())
+  t.same([again.missing, again.dropped], [[], []])
+})
+
+t.test('a disk is added, taken out, moved and brought back between starts', async (t) => {
+  const [a = '', b = '', c = ''] = newFolders(t, 3)
+  const one = await look([a])
+  const two = await look([a, b])
+  t.equal(two.nodeId, one.nodeId)
+  t.equal(two.disks[0]?.disk, one.disks[0]?.disk)
+  const less = await look([a])
+  t.match(less.dropped, [{ folder: b, disk: two.disks[1]?.disk }], 'it is told what is not given any more')
+  t.same((await look([a])).dropped, [], 'once')
+  renameSync(b, c)
+  const back = await look([a, c])
+  t.strictSame(idsOf(back), idsOf(two))
+  t.equal((await look([c])).nodeId, one.nodeId, 'each of them knows the node')
+})
+
+t.test('folders of other nodes and volumes, twice the same and copies are refused, and not touched', async (t) => {
+  const [a = '', b = '', c = ''] = newFolders(t, 3)
+  const mine = await look([a])
+  const theirs = await look([b])
+  await t.rejects(openNodeFolders([a, b], VOLUME), {
+    code: 'USAGE',
+    message: new RegExp(`${b} belongs to node ${theirs.nodeId}, and ${a} to node ${mine.nodeId}`),
+  })
+  await (await openNodeFolders([c], OTHER)).close()
+  t.equal(await failureOf(openNodeFolders([a, c], VOLUME)), 'NODE_WRONG_VOLUME')
+  await t.rejects(openNodeFolders([a, a], VOLUME), { code: 'USAGE', message: /twice/ })
+  await t.rejects(openNodeFolders([a, `${a}/`], VOLUME), { code: 'USAGE', message: /twice/ })
+  const copy = join(temporaryFolder(t), 'copy')
+  cpSync(a, copy, { recursive: true })
+  await t.rejects(openNodeFolders([a, copy], VOLUME), { code: 'USAGE', message: /the same disk/ })
+  const foreign = temporaryFolder(t)
+  writeFileSync(join(foreign, 'thesis.tex'), 'do not lose')
+  t.equal(await failureOf(openNodeFolders([a, foreign], VOLUME)), 'USAGE')
+  t.strictSame(readdirSync(foreign), ['thesis.tex'])
+  t.equal(await failureOf(openNodeFolders([a, join(foreign, 'thesis.tex')], VOLUME)), 'USAGE', 'never seen before')
+  t.same(idsOf(await look([a])), idsOf(mine), 'no refusal has left a lock or a trace')
+  t.equal((await look([b])).nodeId, theirs.nodeId)
+})
+
+t.test('each folder has a lock of its own', async (t) => {
+  const [a = '', b = ''] = newFolders(t, 2)
+  const open = await openNodeFolders([a, b], VOLUME)
+  t.equal(await failureOf(openNodeFolders([b], VOLUME)), 'ALREADY_RUNNING')
+  t.equal(await failureOf(openNodeFolders([a], VOLUME)), 'ALREADY_RUNNING')
+  await open.close()
+  await look([a, b])
+})
+
+t.test('a known disk that cannot be looked at is missing, and is itself again when it can', async (t) => {
+  const [a = '', b = ''] = newFolders(t, 2)
+  const both = await look([a, b])
+  renameSync(b, `${b}.away`)
+  writeFileSync(b, 'a file')
+  const without = await look([a, b])
+  t.match(without, { nodeId: both.nodeId, disks: [{ folder: a }], missing: [{ folder: b, disk: both.disks[1]?.disk }] })
+  t.match(without.missing[0]?.why, /ENOTDIR/)
+  rmSync(b)
+  renameSync(`${b}.away`, b)
+  t.strictSame(idsOf(await look([a, b])), idsOf(both))
+})
+
+t.test('an empty folder where a disk was is a new disk', async (t) => {
+  const [a = '', b = ''] = newFolders(t, 2)
+  const both = await look([a, b])
+  rmSync(b, { recursive: true })
+  const after = await look([a, b])
+  t.equal(after.nodeId, both.nodeId)
+  t.match(after.dropped, [{ disk: both.disks[1]?.disk }])
+  t.not(after.disks[1]?.disk, both.disks[1]?.disk)
+  t.same(after.missing, [])
+})
+
+t.test('a folder of a program that knew one folder a node gets a disk id, and keeps its node id', async (t) => {
+  const [a = '', b = ''] = newFolders(t, 2)
+  const node = '21111111-2222-4333-8444-555555555555'
+  mkdirSync(a)
+  const file = join(a, 'ringfs-node.json')
+  writeFileSync(file, JSON.stringify({ format: 1, node, volume: VOLUME }))
+  const opened = await look([a, b])
+  t.equal(opened.nodeId, node)
+  t.match(JSON.parse(readFileSync(file, 'utf8')), { node, volume: VOLUME, disk: opened.disks[0]?.disk })
+  t.strictSame(idsOf(await look([a, b])), idsOf(opened))
+})
+
+if (isRoot) {
+  t.test('a disk that is not mounted is missing, and nothing is made below its bare mount point', async (t) => {
+    const [a = ''] = newFolders(t, 1)
+    const mount = tmpfs(t, 1 << 20)
+    const b = join(mount, 'deep', 'ringfs')
+    const both = await look([a, b])
+    unmount(mount)
+    const without = await look([a, b])
+    t.match(without.missing, [{ folder: b, disk: both.disks[1]?.disk, why: `nothing is mounted on ${mount}` }])
+    t.strictSame(readdirSync(mount), [])
+    t.equal((await look([a, b])).missing.length, 1, 'it is remembered')
+    tmpfs(t, 1 << 20, mount)
+    const replaced = await look([a, b])
+    t.same(replaced.missing, [], 'another disk was mounted there: a new one')
+    t.not(replaced.disks[1]?.disk, both.disks[1]?.disk)
+  })
+}
