@@ -11,7 +11,8 @@ import type { ChunkOrigin, ListReply, ListRequest } from '../../src/chunk/contra
 import { firstBadLeaf, rootOf, sumBytes } from '../../src/chunk/hash.js'
 import { KeyedLock } from '../../src/chunk/node/keyed-lock.js'
 import type { Space } from '../../src/chunk/node/space.js'
-import type { ChunkDisk, StoredChunk, StoredRange } from '../../src/chunk/node/store.js'
+import type { StoredRange } from '../../src/chunk/node/chunk-files.js'
+import type { ChunkDisk, StoredChunk } from '../../src/chunk/node/disk.js'
 import type { Verdict } from '../../src/chunk/node/tasks.js'
 import { chunkPosition } from '../../src/cluster/ring.js'
 

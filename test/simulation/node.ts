@@ -153,7 +153,7 @@ export class SimulatedNode {
       ...{ volume: VOLUME, log, clock, beatIntervalMs: BEAT_MS },
       identity: { id, address: running.address, zone: this.#zone, weight: 1, pid: this.#starts },
       space: () => ({ ...disk.space(), chunks: disk.chunks }),
-      report: () => ({ unreachable: sight.unreachable(), heal: healer.report() }),
+      report: () => ({ unreachable: sight.unreachable(), heal: healer.report(), disks: [] }),
       newIncarnation: () => `${id}.${this.#starts}`,
       onLost: () => this.#exit(running),
     })
