@@ -85,6 +85,20 @@ t.test('what an owner lacks is queued by the second one that knows, when the fir
   world.end()
 })
 
+t.test('what an owner lacks is queued by one that drains, when all owners rest', async (t) => {
+  const { world, chunk, nodes } = await ground(4)
+  const drained = nth(nodes, 3)
+  const copy = nth(nodes, 0).disk.chunks.get(chunk)
+  if (copy === undefined) throw new Error('the owner has it')
+  drained.disk.chunks.set(chunk, { ...copy })
+  nth(nodes, 2).disk.chunks.delete(chunk)
+  drained.kill()
+  drained.start()
+  t.equal(await whole(world), '')
+  t.strictSame(world.checker.faults, [])
+  world.end()
+})
+
 t.test('who is gone gets nothing into its queue any more, whoever does not know yet', async (t) => {
   const { world, chunk, nodes } = await ground(5)
   const gone = nth(nodes, 4)

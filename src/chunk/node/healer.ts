@@ -11,8 +11,8 @@
  *
  * Invariants:
  * - Nobody decides for all: of the owners that have a chunk, the first in ring order queues it for those that lack it, after a
- *   walk in vain the second, too, and so on (the first may have looked before anything was lacking, and rest by now); where no owner
- *   has it, everyone who does. A task done twice is done once in effect.
+ *   walk in vain the second, too, and so on (the first may have looked before anything was lacking, and rest by now), in the end those
+ *   that are no owners; where no owner has it, everyone who does. A task done twice is done once in effect.
  * - The last good copy is never removed: a copy is given up only while every owner, R of them, says that it has the chunk on disk
  *   and is not about to give it up itself (ChunkStore.retire: while a copy is being given up, its node answers that it has none.
  *   Of nodes that give up a chunk at the same time, the one that began last asks after all others began, and finds only copies
@@ -244,9 +244,9 @@ export class Healer {
       found.lacks += lacking.length
       found.unknown += nodes.filter((node, index) => answers[index] === 'unknown' && !away.has(node)).length
       if (!nodes.includes(nodeId) && having.length === replicas) found.surplus.push(id)
-      // Of those that have it one is enough to tell; who has it and is no owner tells only where no owner has it.
-      const turn = having.indexOf(nodeId)
-      if (having.length > 0 && (turn < 0 || turn > this.#inVain)) continue
+      // Of those that have it one is enough to tell: the owners in turn, and who is none after them.
+      const turn = nodes.includes(nodeId) ? having.indexOf(nodeId) : having.length
+      if (turn > this.#inVain) continue
       for (const node of lacking) addTo(found.lacking, node, id)
     }
     return found
