@@ -31,8 +31,9 @@ const ARROWS: Readonly<Record<string, ReadonlySet<string>>> = {
   view: new Set(['up->suspect', 'up->down', 'suspect->down', 'joining->down', 'down->down']),
 }
 
-/** A fault that took copies away is behind what is missing so long afterwards. */
-const HARM_MS = 60_000
+/** A copy that a fault took away may have been there when an owner was asked, so long ago; longer, if something was slow meanwhile. */
+const HARM_MS = 5_000
+const SLOW_HARM_MS = 60_000
 /** Whoever looked at the ring so long ago may still act by it. */
 const STALE_MS = 20_000
 
@@ -54,6 +55,7 @@ export class Checker implements RedisObserver {
   /** Chunk: when a fault last took copies of it. */
   readonly #harmed = new Map<number, number>()
   #needed = new Set<string>()
+  #slowMs = -Infinity
 
   constructor(world: World) {
     this.#world = world
@@ -96,6 +98,11 @@ export class Checker implements RedisObserver {
     this.#harmed.set(id, this.#world.scheduler.nowMs)
   }
 
+  /** Answers may be old from now on: somebody is paused, slow or late. */
+  slows(): void {
+    this.#slowMs = this.#world.scheduler.nowMs
+  }
+
   removed(node: SimulatedNode, id: number, why: 'retired' | 'removed'): void {
     if (!this.live.has(id)) return
     const left = this.copiesOf(id)
@@ -108,7 +115,9 @@ export class Checker implements RedisObserver {
 
   #wasHarmed(id: number): boolean {
     const atMs = this.#harmed.get(id)
-    return atMs !== undefined && this.#world.scheduler.nowMs - atMs < HARM_MS
+    const { nowMs } = this.#world.scheduler
+    const windowMs = nowMs - this.#slowMs < SLOW_HARM_MS ? SLOW_HARM_MS : HARM_MS
+    return atMs !== undefined && nowMs - atMs < windowMs
   }
 
   // --- membership

@@ -1,5 +1,6 @@
 /** What may happen to a world, each of it undone after a while. */
 import type { SimulatedNode } from './node.js'
+import { FAIR } from './network.js'
 import { REDIS } from './redis-link.js'
 import { UUID, type World } from './world.js'
 
@@ -64,7 +65,10 @@ export class Faults {
     const process = this.#pick(({ running }) => running?.process.isPaused === false)?.running?.process
     if (process === undefined) return false
     process.pause()
-    return this.#undo(() => process.resume())
+    return this.#undo(() => {
+      this.#world.checker.slows()
+      process.resume()
+    })
   }
 
   #cutPeers(): boolean {
@@ -103,7 +107,11 @@ export class Faults {
   #weather(): boolean {
     const { network } = this.#world
     network.weather = { loss: this.#random() * 0.2, doubled: this.#random() * 0.2, late: this.#random() * 0.1 }
-    return this.#undo(() => (network.weather = { loss: 0, doubled: 0, late: 0 }))
+    this.#world.checker.slows()
+    return this.#undo(() => {
+      this.#world.checker.slows()
+      network.weather = FAIR
+    })
   }
 
   #redisAway(): boolean {
@@ -123,7 +131,11 @@ export class Faults {
     const node = this.#pick(({ disk }) => disk.slowMs === 0)
     if (node === undefined) return false
     node.disk.slowMs = 2_000
-    return this.#undo(() => (node.disk.slowMs = 0))
+    this.#world.checker.slows()
+    return this.#undo(() => {
+      this.#world.checker.slows()
+      node.disk.slowMs = 0
+    })
   }
 
   #broken(): boolean {
@@ -201,7 +213,8 @@ export class Faults {
   /** Everything works again, but for what is lost for ever: an operator removes it, and readers meet what is bad. */
   end(): void {
     this.#isOver = true
-    const { nodes, network } = this.#world
+    const { nodes, network, checker } = this.#world
+    checker.slows()
     network.mendAll()
     for (const node of nodes.values()) {
       Object.assign(node.disk, { isFull: false, isBroken: false, slowMs: 0 })

@@ -146,6 +146,11 @@ export class World {
     this.checker.dropped(id)
   }
 
+  /** `ringfs node settings --surplus` */
+  keepSurplus(ms: number): void {
+    this.redis.command('HSET', this.#keys.options, ['surplusMs', Math.round(ms)])
+  }
+
   /** `ringfs rebalance` */
   rebalance(): void {
     this.redis.command('HINCRBY', this.#keys.options, ['walks', 1])
