@@ -6,6 +6,7 @@
  * by what it writes between two questions.
  */
 import { messageOf } from '../base/errors.js'
+import { attributeArgs } from './attribute-args.js'
 import type { Attr, CommitReply, Extent, InlineCommitRequest } from './contract.js'
 import type { Core } from './core.js'
 import { decodeInode, encodeBody, encodeExtents } from './records.js'
@@ -45,7 +46,7 @@ export class Bodies {
     const reply = await this.#core.change(
       SCRIPTS.commitInline,
       p,
-      [keys.of(ino).xattrs(ino)],
+      [keys.of(ino).xattrs(ino), keys.of(ino).acls],
       [
         ino,
         request.mode,
@@ -56,6 +57,7 @@ export class Bodies {
         request.clearSuid === true ? 1 : 0,
         options.settings.inlineBytes,
         this.#limitOf(p),
+        ...(request.attributes === undefined ? [] : attributeArgs(request.attributes, options.clock)),
       ],
     )
     if (reply.status === STATUS_REFUSED) return null

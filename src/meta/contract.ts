@@ -149,6 +149,8 @@ export interface InlineCommitRequest {
   readonly allocatedDeltaBytes: number
   readonly mtime: TimeSpec
   readonly clearSuid?: boolean
+  /** Changed in the same moment, as by a setattr behind it; never the size. */
+  readonly attributes?: AttrChange
 }
 
 export interface CommitReply {

@@ -14,6 +14,7 @@ import type {
   OpenOptions,
   OpenReply,
 } from './contract.js'
+import { attributeArgs } from './attribute-args.js'
 import type { Core } from './core.js'
 import type { Openers } from './openers.js'
 import { EXTENT_BYTES, decodeBody, decodeExtents, decodeInode, encodeExtents } from './records.js'
@@ -48,13 +49,12 @@ export class Files {
   }
 
   async setattr(ino: number, change: AttrChange): Promise<Attr> {
-    const { sizeBytes, ...rest } = change
-    const args = this.#changeArgs(rest)
-    if (sizeBytes !== undefined) {
-      const truncated = await this.truncate(ino, sizeBytes, change.dropPrivileges === true)
-      if (args.length === 0) return truncated
-    } else if (change.dropPrivileges === true) args.push('drop', 1)
-    return this.#change(ino, args)
+    const { clock } = this.#core.options
+    const { sizeBytes, dropPrivileges = false, ...rest } = change
+    if (sizeBytes === undefined) return this.#change(ino, attributeArgs(change, clock))
+    const truncated = await this.truncate(ino, sizeBytes, dropPrivileges)
+    const args = attributeArgs(rest, clock)
+    return args.length === 0 ? truncated : await this.#change(ino, args)
   }
 
   /** Sets ctime alone. */
@@ -68,20 +68,6 @@ export class Files {
     const own = [partition.acls, partition.xattrs(ino)]
     const reply = await this.#core.change(SCRIPTS.setattr, keys.home(ino), own, [ino, ...args])
     return decodeInode(ino, reply.buffer(1)).attr
-  }
-
-  #changeArgs(change: AttrChange): RedisArg[] {
-    const args: RedisArg[] = []
-    if (change.mode !== undefined) args.push('mode', change.mode & 0o7777)
-    if (change.uid !== undefined) args.push('uid', change.uid)
-    if (change.gid !== undefined) args.push('gid', change.gid)
-    for (const which of ['atime', 'mtime'] as const) {
-      const time = change[which]
-      if (time === undefined) continue
-      const { sec, nsec } = time === 'now' ? this.#core.options.clock.now() : time
-      args.push(which, sec, nsec)
-    }
-    return args
   }
 
   async truncate(ino: number, sizeBytes: number, dropPrivileges: boolean): Promise<Attr> {

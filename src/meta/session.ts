@@ -22,6 +22,8 @@ import { Reply, STATUS_DEAD_SESSION, STATUS_STALE } from './reply.js'
 import type { VolumeKeys } from './keys.js'
 import { SCRIPTS } from './scripts.js'
 
+/** So many are gathered, since each is work for Redis; and so many go with one change. */
+const ACKNOWLEDGE_MIN = 8
 const ACKNOWLEDGE_MAX = 64
 const RENEW_DIVISOR = 4
 
@@ -164,7 +166,7 @@ export class Session {
     const list = this.#answered.get(p) ?? []
     let count = 0
     while (count < ACKNOWLEDGE_MAX && (list[count] ?? low) < low) count++
-    return list.splice(0, count)
+    return count < ACKNOWLEDGE_MIN ? [] : list.splice(0, count)
   }
 
   #giveAnswered(p: number, sequences: readonly number[]): void {

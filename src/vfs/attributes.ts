@@ -5,7 +5,7 @@ import { TIME_MAX_S, TIME_MIN_S } from '../base/limits.js'
 import type { Attr, AttrChange } from '../meta/contract.js'
 import type { VfsContext } from './context.js'
 import type { Caller } from './contract.js'
-import { MODE_BITS } from './flags.js'
+import { MODE_BITS, S_ISGID, S_ISUID } from './flags.js'
 import { checkSize, keepsSetid } from './names.js'
 import type { DirtyView } from './writer.js'
 
@@ -81,8 +81,8 @@ export class Attributes {
     // Times and modes set now must not be overwritten by the commit of what was written before.
     const writer = states.peek(ino)?.writer
     const attr = writer?.isDirty
-      ? await writer.barrier(() => this.#change(ino, change))
-      : await this.#change(ino, change)
+      ? await writer.changeAttributes(change, () => this.#change(ino, change))
+      : (this.#unchanged(ino, change) ?? (await this.#change(ino, change)))
     return await this.complete(attr)
   }
 
@@ -109,6 +109,18 @@ export class Attributes {
     }
   }
 
+  /**
+   * The attributes, if the change makes nothing of them another, and is so soon after the last that its time is the same as
+   * far as we tell times apart; undefined: it has to be made. Only where nobody else can have changed them: under a delegation.
+   */
+  #unchanged(ino: number, change: AttrChange): Attr | undefined {
+    const { attrs, fresh, meta, clock } = this.#context
+    const known = attrs.peek(ino)
+    if (known === undefined || known.hasXattrs || known.nlink === 0 || fresh.isChanging(ino)) return undefined
+    if (!changesNothing(known, change) || !isWithinTick(known.ctime, clock.now())) return undefined
+    return meta.holds(ino) ? known : undefined
+  }
+
   async #change(ino: number, change: AttrChange): Promise<Attr> {
     const { meta, states } = this.#context
     const attr = await this.#context.mutate(ino, () => meta.setattr(ino, change))
@@ -119,6 +131,23 @@ export class Attributes {
 
 function isMissing(error: unknown): boolean {
   return isErrno(error, 'ENOENT')
+}
+
+/** Linux takes file times from a clock that ticks every 1 to 10 ms. */
+const TICK_NS = 4e6
+
+function isWithinTick(last: TimeSpec, now: TimeSpec): boolean {
+  const passedNs = (now.sec - last.sec) * 1e9 + now.nsec - last.nsec
+  return passedNs >= 0 && passedNs < TICK_NS
+}
+
+/** chown(2) and chmod(2) to what is there already. Of files with rights of their own more may change than is asked for. */
+function changesNothing(
+  attr: Attr,
+  { mode = attr.mode, uid = attr.uid, gid = attr.gid, ...times }: AttrChange,
+): boolean {
+  if (times.atime !== undefined || times.mtime !== undefined || times.sizeBytes !== undefined) return false
+  return mode === attr.mode && uid === attr.uid && gid === attr.gid && (attr.mode & (S_ISUID | S_ISGID)) === 0
 }
 
 function withinTime(change: AttrChange): AttrChange {

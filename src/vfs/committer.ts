@@ -9,7 +9,15 @@ import { compareTime, type TimeSpec } from '../base/clock.js'
 import { invariant } from '../base/invariant.js'
 import { WINDOW_BYTES } from '../base/limits.js'
 import type { ChunkOriginExtent, ChunkRef } from '../chunk/contract.js'
-import type { CommitReply, CommitRequest, Extent, InlineCommitRequest, MetaStore } from '../meta/contract.js'
+import type {
+  Attr,
+  AttrChange,
+  CommitReply,
+  CommitRequest,
+  Extent,
+  InlineCommitRequest,
+  MetaStore,
+} from '../meta/contract.js'
 import type { AttrCache } from './cache.js'
 import type { ChunkCache } from './chunk-cache.js'
 import type { ExtentCache } from './extent-cache.js'
@@ -62,8 +70,13 @@ export class Committer {
     return this.#deps.attrs.peek(ino)?.sizeBytes ?? 0
   }
 
-  /** A batch as one change, without a chunk. null: nothing was done, it needs one. */
-  async commitInline(ino: number, batch: Batch, notBefore: TimeSpec): Promise<TimeSpec | null> {
+  /** A batch, and the attributes that are changed behind it, as one change, without a chunk. null: nothing was done, it needs one. */
+  async commitInline(
+    ino: number,
+    batch: Batch,
+    notBefore: TimeSpec,
+    attributes?: AttrChange,
+  ): Promise<{ readonly mtime: TimeSpec; readonly attr: Attr } | null> {
     const mtime = compareTime(batch.mtime, notBefore) > 0 ? batch.mtime : notBefore
     // A copy, which the caches keep: the blocks of the batch are used again.
     const data = Buffer.concat(batch.seal().data)
@@ -78,12 +91,13 @@ export class Committer {
     }, 0)
     const clear = batch.clearSuid ? ({ clearSuid: true } as const) : {}
     const allocatedDeltaBytes = sumOf(pieces) - stored
-    const request = { pieces, mode: batch.mode, allocatedDeltaBytes, mtime, ...clear }
+    const also = attributes === undefined ? {} : { attributes }
+    const request = { pieces, mode: batch.mode, allocatedDeltaBytes, mtime, ...clear, ...also }
     const reply = await this.#inline(ino, request)
     if (reply === null) return null
     const placed = pieces.map((piece) => ({ ...piece, fileOffset: piece.fileOffset + reply.baseOffset }))
     this.#deps.extents.committedInline(reply.attr, placed, reply.isNewest)
-    return mtime
+    return { mtime, attr: reply.attr }
   }
 
   async #inline(

@@ -20,6 +20,7 @@ import type { PosixError } from '../base/errno.js'
 import { messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { ORIGIN_EXTENTS_MAX, type ChunkRef } from '../chunk/contract.js'
+import type { Attr, AttrChange } from '../meta/contract.js'
 import { Budget } from './budget.js'
 import type { Committer } from './committer.js'
 import { Batch, sizeAfter, type WriteInfo } from './dirty-map.js'
@@ -28,6 +29,7 @@ import { IntervalMap } from './interval-map.js'
 import type { VfsLimits } from './limits.js'
 import type { DirtyMemory } from './memory.js'
 import type { Uploader } from './uploader.js'
+import { isInline, type Barrier, type QueuedBatch, type UploadResult } from './write-queue.js'
 
 export interface WriterDeps {
   readonly clock: Clock
@@ -41,43 +43,11 @@ export interface WriterDeps {
   readonly onLost: (ino: number) => void
 }
 
-interface QueuedBatch {
-  readonly kind: 'batch'
-  readonly batch: Batch
-  /** An fsync waits for it. */
-  sync: boolean
-  /** Nobody wants it any more: failed together with an earlier one, or cut away. */
-  dropped: boolean
-  committing: boolean
-  /** Given up while it was being committed: what was sent may be done, and nothing more is sent of it. */
-  abandoned: boolean
-  /** To be tried without a chunk; its upload begins when the store refuses that. */
-  inline: boolean
-  /** Settles when no upload reads the batch any more; never rejects. */
-  uploaded: Promise<UploadResult>
-  /** What `uploaded` settled to, once it did. */
-  result: UploadResult | undefined
-}
-
-interface UploadResult {
-  readonly chunk?: ChunkRef
-  readonly error?: unknown
-}
-
-interface Barrier {
-  readonly kind: 'barrier'
-  readonly run: () => Promise<void>
-}
-
 /** What this process knows of the size beyond what the store says. */
 export interface DirtyView {
   readonly mtime: TimeSpec
   readonly bytes: number
   sizeOver(size: number): number
-}
-
-function isInline(entry: QueuedBatch | Barrier): boolean {
-  return entry.kind === 'barrier' || entry.inline
 }
 
 /** Key of the active batch of appended data; windows count from 0. */
@@ -149,6 +119,11 @@ export class InodeWriter {
 
   /** Sends a batch on its way. */
   seal(batch: Batch): void {
+    this.#enqueue(batch)
+    void this.#drain()
+  }
+
+  #enqueue(batch: Batch): void {
     const key = batch.mode === 'append' ? APPEND : batch.window
     if (this.#active.get(key) !== batch) return
     if (batch.isEmpty) {
@@ -174,7 +149,6 @@ export class InodeWriter {
     this.#queue.push(entry)
     if (entry.inline) entry.result = {}
     else entry.uploaded = this.#upload(entry)
-    void this.#drain()
   }
 
   /** Resolves when everything written until now is committed or given up. `sync`: and what was not sent yet, on disk. */
@@ -193,7 +167,19 @@ export class InodeWriter {
     if (trimTo !== undefined) this.#trim(trimTo)
     this.#sealAll()
     return new Promise<T>((resolve, reject) => {
-      this.#queue.push({ kind: 'barrier', run: () => run().then(resolve, reject) })
+      this.#queue.push({ kind: 'barrier', run: () => run().then(resolve, reject), isDone: false })
+      void this.#drain()
+    })
+  }
+
+  /** A barrier that changes attributes, but not the size: one change together with the commit just before it, if that can be. */
+  changeAttributes(attributes: AttrChange, run: () => Promise<Attr>): Promise<Attr> {
+    return new Promise<Attr>((resolve, reject) => {
+      const merges = { attributes, told: resolve }
+      const barrier: Barrier = { kind: 'barrier', run: () => run().then(resolve, reject), merges, isDone: false }
+      for (const batch of [...this.#active.values()]) this.#enqueue(batch)
+      // There before the commit of these begins.
+      this.#queue.push(barrier)
       void this.#drain()
     })
   }
@@ -368,7 +354,7 @@ export class InodeWriter {
         // Whatever goes wrong, the queue goes on: a failure drops every batch in it.
         await this.#commitFrom(head).catch((error: unknown) => this.#fail(error))
       } else {
-        await head.run()
+        if (!head.isDone) await head.run()
         this.#queue.shift()
       }
     }
@@ -411,10 +397,18 @@ export class InodeWriter {
   /** false: the store wants a chunk of it. */
   async #commitInline(entry: QueuedBatch): Promise<boolean> {
     entry.committing = true
+    const next = this.#queue[this.#queue.indexOf(entry) + 1]
+    const behind = next?.kind === 'barrier' ? next : undefined
+    const { attributes, told } = behind?.merges ?? {}
     try {
-      const mtime = await this.#deps.committer.commitInline(this.ino, entry.batch, this.#mtimeFloor)
-      if (mtime === null) return false
-      this.#mtimeFloor = mtime
+      const done = await this.#deps.committer.commitInline(this.ino, entry.batch, this.#mtimeFloor, attributes)
+      if (done === null) return false
+      this.#mtimeFloor = done.mtime
+      if (behind !== undefined && told !== undefined) {
+        behind.isDone = true
+        this.forgetTimes()
+        told(done.attr)
+      }
       this.#leave(entry)
     } catch (failure) {
       this.#leave(entry)

@@ -72,6 +72,7 @@ export class Rounds {
 
   /** false: enough went wrong. */
   play(): boolean {
+    if (this.#round === 0) this.#begin()
     this.#round++
     const name = `f${this.#below(FILES)}`
     const kinds = [...KINDS.values()]
@@ -141,6 +142,14 @@ export class Rounds {
 
   #wrong(text: string): void {
     this.#stale.push(`round ${this.#round}: ${text}`)
+  }
+
+  /** The names are there, and B knows: of one that was absent a moment ago it asks nobody. */
+  #begin(): void {
+    for (let i = 0; i < FILES; i++) {
+      writeFileSync(this.a(`f${i}`), '')
+      this.soon('there', () => existsSync(this.b(`f${i}`)))
+    }
   }
 
   #warm(name: string): void {

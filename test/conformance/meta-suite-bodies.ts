@@ -234,4 +234,27 @@ export function bodyClaims(t: Test, open: OpenVolume): void {
     t.equal(await outcome(meta.commitInline(ROOT, request)), 'EINVAL')
     t.equal(await outcome(meta.commitInline(987_654, request)), 'ENOENT')
   })
+
+  claim(t, open, 'attributes can be changed in the same moment, behind the bytes', async (t, volume) => {
+    const [meta, other] = [await volume.client(), await volume.client()]
+    const { ino } = await touch(meta, ROOT, 'file')
+    const request = {
+      pieces: [{ fileOffset: 0, bytes: bytes('some') }],
+      mode: 'at',
+      allocatedDeltaBytes: 4,
+      mtime: MTIME,
+    } as const
+    const times = { mtime: { sec: 7, nsec: 8 }, atime: { sec: 9, nsec: 10 } }
+    const expected = { mode: 0o4711, uid: 12, gid: 13, ...times, sizeBytes: 4 }
+    const attributes = { mode: 0o4711, uid: 12, gid: 13, ...times }
+    t.match(await meta.commitInline(ino, { ...request, attributes }), { attr: expected })
+    t.match(await other.getattr(ino), expected)
+    const owner = await meta.commitInline(ino, { ...request, attributes: { uid: 14, mtime: 'now' } })
+    t.match(owner, { attr: { mode: 0o711, uid: 14 } }, 'a new owner has no right to become the old one')
+    t.not(owner?.attr.mtime.sec, MTIME.sec)
+    const before = await meta.getattr(ino)
+    const long = [{ fileOffset: 0, bytes: Buffer.alloc(100_000) }]
+    t.equal(await meta.commitInline(ino, { ...request, pieces: long, attributes: { mode: 0o600 } }), null)
+    t.same(await meta.getattr(ino), before, 'refused, all of it is')
+  })
 }

@@ -289,20 +289,24 @@ export class MemoryMeta implements MetaStore {
   setattr(ino: number, change: AttrChange): Promise<Attr> {
     return this.#call('setattr', () => {
       const inode = this.#inode(ino)
-      const { attr } = inode
       if (change.sizeBytes !== undefined) this.#truncate(inode, change.sizeBytes)
-      if (change.dropPrivileges === true && attr.type === 'file') dropPrivileges(aclInode(inode), true)
-      if (change.mode !== undefined) changeMode(aclInode(inode), change.mode)
-      const owner = change.uid !== undefined || change.gid !== undefined
-      if (change.uid !== undefined) attr.uid = change.uid
-      if (change.gid !== undefined) attr.gid = change.gid
-      if (owner && attr.type !== 'directory') dropPrivileges(aclInode(inode), change.mode === undefined)
-      if (change.atime !== undefined) attr.atime = change.atime === 'now' ? this.#volume.clock.now() : change.atime
-      if (change.mtime !== undefined) attr.mtime = change.mtime === 'now' ? this.#volume.clock.now() : change.mtime
-      attr.ctime = this.#volume.clock.now()
+      this.#setAttributes(inode, change)
       this.#emit({ kind: change.sizeBytes === undefined ? 'attr' : 'data', ino })
-      return { ...attr }
+      return { ...inode.attr }
     })
+  }
+
+  #setAttributes(inode: Inode, change: AttrChange): void {
+    const { attr } = inode
+    if (change.dropPrivileges === true && attr.type === 'file') dropPrivileges(aclInode(inode), true)
+    if (change.mode !== undefined) changeMode(aclInode(inode), change.mode)
+    const owner = change.uid !== undefined || change.gid !== undefined
+    if (change.uid !== undefined) attr.uid = change.uid
+    if (change.gid !== undefined) attr.gid = change.gid
+    if (owner && attr.type !== 'directory') dropPrivileges(aclInode(inode), change.mode === undefined)
+    if (change.atime !== undefined) attr.atime = change.atime === 'now' ? this.#volume.clock.now() : change.atime
+    if (change.mtime !== undefined) attr.mtime = change.mtime === 'now' ? this.#volume.clock.now() : change.mtime
+    attr.ctime = this.#volume.clock.now()
   }
 
   touch(updates: readonly AccessTime[]): Promise<void> {
@@ -596,7 +600,9 @@ export class MemoryMeta implements MetaStore {
       attr.hasBody = true
       const { allocatedDeltaBytes, mtime, clearSuid = false } = request
       const reply = this.#wrote(inode, { allocatedDeltaBytes, mtime, clearSuid, minSizeBytes: base + end })
-      return { attr: reply, baseOffset: base }
+      if (request.attributes === undefined) return { attr: reply, baseOffset: base }
+      this.#setAttributes(inode, request.attributes)
+      return { attr: { ...attr }, baseOffset: base }
     })
   }
 

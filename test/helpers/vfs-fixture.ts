@@ -37,7 +37,8 @@ export function fixture(t: Pick<Test, 'teardown'>, options: FixtureOptions = {})
   const chunks = new MemoryChunks()
   const another = (mounted: MountedOptions = {}): Mounted => {
     const meta = volume.open()
-    const vfs = createVfs({ meta, chunks, clock: new FastClock(), limits: options.limits ?? {}, ...mounted })
+    const clock = options.clock ?? new FastClock()
+    const vfs = createVfs({ meta, chunks, clock, limits: options.limits ?? {}, ...mounted })
     t.teardown(async () => {
       chunks.before = () => undefined
       meta.before = () => undefined

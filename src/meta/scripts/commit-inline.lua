@@ -1,9 +1,10 @@
--- include: inode locks mutate privileges extents body
+-- include: inode locks mutate acl privileges attributes extents body
 -- Bytes that are kept here, in the body of the file, as one change.
--- KEYS: 9 xattrs. ARGV: 7 ino, 8 at|append, 9 pieces, 10 allocated delta, 11 mtime sec, 12 nsec, 13 clear suid, 14 longest
--- file, 15 most bytes of all bodies of the partition
+-- KEYS: 9 xattrs, 10 ACLs. ARGV: 7 ino, 8 at|append, 9 pieces, 10 allocated delta, 11 mtime sec, 12 nsec, 13 clear suid, 14 longest
+-- file, 15 most bytes of all bodies of the partition, 16… attributes that are changed behind it (lib/attributes.lua)
 -- 0, record, base offset, bytes of all bodies | 11: they are for chunks: the file has extents, gets too long, or there is no room
-local known = before()
+local known
+if ARGV[16] then known = before('i' .. ARGV[7]) else known = before() end
 if known then return known end
 local ino, pieces, longest = tonumber(ARGV[7]), ARGV[9], tonumber(ARGV[14])
 local n = load(ino)
@@ -27,13 +28,19 @@ local new = table.concat(placed)
 -- One piece over all that there was takes its place.
 if #placed > 1 or first > 0 or last < n.size then new = old .. new end
 if #new > 2 * longest then return {11} end
-local used = tonumber(redis.call('HGET', KEYS[3], 'inline') or '0') + #new - #old
-if #new > #old and used > tonumber(ARGV[15]) then return {11} end
 local others = recall()
 if others then return others end
-setbody(ino, n, old, new)
+local used = redis.call('HINCRBY', KEYS[3], 'inline', #new - #old)
+if #new > #old and used > tonumber(ARGV[15]) then
+  redis.call('HINCRBY', KEYS[3], 'inline', #old - #new)
+  return {11}
+end
+n.body = 1
 if last > n.size then n.size = last end
 account(n, tonumber(ARGV[10]))
 written(n, ARGV[11], ARGV[12], ARGV[13], KEYS[9])
+if ARGV[16] then setattributes(n, 16, KEYS[10], KEYS[9]) end
 emit(2, ino)
-return after({0, save(ino, n), base, used})
+local rec = encode(n)
+redis.call('HSET', KEYS[1], ino, rec, 'b' .. ino, new)
+return after({0, rec, base, used})

@@ -22,9 +22,11 @@ if others then return others end
 local type = tonumber(ARGV[10])
 local new = {type = type, mode = tonumber(ARGV[11]), uid = tonumber(ARGV[12]), gid = tonumber(ARGV[13]),
   tk = tonumber(ARGV[14]), tail = ARGV[15], umask = tonumber(ARGV[19])}
-local ino, _, rec = birth(parent, dir, new, KEYS[10], partitions)
+local ino, n = birth(parent, dir, new, KEYS[10], partitions)
 redis.call('ZADD', KEYS[9], ARGV[9], member(ARGV[8], ino, type))
-local dirrec = touchdir(parent, dir, 0, ARGV[8])
+changedir(parent, dir, 0, ARGV[8])
+local rec, dirrec = encode(n), encode(dir)
+redis.call('HSET', KEYS[1], ino, rec, parent, dirrec)
 -- Nobody else can have it open.
 if ARGV[17] == '1' then redis.call('HSET', KEYS[6], ino, struct.pack('<I4', tonumber(ARGV[1]))) end
 return after({0, 1, ino, rec, dirrec})

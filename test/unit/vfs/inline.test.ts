@@ -1,6 +1,7 @@
 /** Small files that the store keeps itself, as the VFS uses them. */
 import t from 'tap'
-import { CALLER, O_APPEND, O_RDWR, fixture, make } from '../../helpers/vfs-fixture.js'
+import { PosixError } from '../../../src/base/errno.js'
+import { CALLER, O_APPEND, O_RDWR, codeOf, fixture, make } from '../../helpers/vfs-fixture.js'
 
 const INLINE = { settings: { inlineBytes: 100 }, limits: { cloneBytes: 1 } }
 const PUNCH = 3
@@ -25,6 +26,47 @@ t.test('a small file is one change at its close, and asks no chunk node, then or
   st.same([...other.meta.calls], [], 'the open brought it along')
   st.equal(asked, 0)
   await other.vfs.release(opened.handle)
+})
+
+t.test('times, owner or mode that are set after writing are one change with what was written', async (st) => {
+  const { vfs, meta, another } = fixture(st, INLINE)
+  const { ino, handle } = await make(vfs, 'f')
+  await vfs.write(handle, 0, Buffer.from('hello'))
+  meta.calls.clear()
+  const mtime = { sec: 5, nsec: 6 }
+  st.match(await vfs.setattr(CALLER, ino, { mtime, uid: 3, mode: 0o600 }), { mtime, uid: 3, mode: 0o600, sizeBytes: 5 })
+  st.same([...meta.calls], [['commitInline', 1]])
+  await vfs.write(handle, 5, Buffer.from(' world'))
+  const [first, second] = [vfs.setattr(CALLER, ino, { mode: 0o640 }), vfs.setattr(CALLER, ino, { mtime })]
+  st.match(await first, { mode: 0o640 })
+  st.match(await second, { mode: 0o640, mtime }, 'only what comes first behind the bytes goes with them')
+  st.same(
+    [...meta.calls],
+    [
+      ['commitInline', 2],
+      ['setattr', 1],
+    ],
+  )
+  const seen = await another().vfs.getattr(CALLER, ino)
+  st.match(seen, { mode: 0o640, uid: 3, mtime, sizeBytes: 11 }, 'and is what others see')
+  await vfs.release(handle)
+})
+
+t.test('where the bytes need a chunk, or are lost, attributes are changed all the same', async (st) => {
+  const { vfs, meta } = fixture(st, INLINE)
+  const { ino, handle } = await make(vfs, 'f')
+  meta.roomInline = false
+  await vfs.write(handle, 0, Buffer.from('hello'))
+  const mtime = { sec: 5, nsec: 6 }
+  st.match(await vfs.setattr(CALLER, ino, { mtime, mode: 0o600 }), { mtime, mode: 0o600, hasExtents: true })
+  meta.before = (call) => {
+    if (call === 'commit' || call === 'commitInline') throw new PosixError('EIO', 'for the test')
+    return undefined
+  }
+  await vfs.write(handle, 0, Buffer.from('other'))
+  st.match(await vfs.setattr(CALLER, ino, { mode: 0o640 }), { mode: 0o640, mtime })
+  st.equal(await codeOf(vfs.flush(handle)), 'EIO')
+  await vfs.release(handle)
 })
 
 t.test('opened again it brings nothing along that is here, and by a delegation asks nobody at all', async (st) => {

@@ -134,14 +134,15 @@ end
 
 -- The inode has neither a name nor an opener: it ceases to be.
 local function purge(ino, n)
-  redis.call('HDEL', KEYS[1], ino)
+  if n.body == 1 then
+    redis.call('HINCRBY', KEYS[3], 'inline', -redis.call('HSTRLEN', KEYS[1], 'b' .. ino))
+    redis.call('HDEL', KEYS[1], ino, 'b' .. ino)
+  else
+    redis.call('HDEL', KEYS[1], ino)
+  end
   redis.call('HINCRBY', KEYS[3], 'inodes', -1)
   if n.alloc > 0 then redis.call('HINCRBY', KEYS[3], 'bytes', string.format('%d', -n.alloc)) end
   if n.tk == 1 then discard(ino, 0, n.tail) end
-  if n.body == 1 then
-    redis.call('HINCRBY', KEYS[3], 'inline', -redis.call('HSTRLEN', KEYS[1], 'b' .. ino))
-    redis.call('HDEL', KEYS[1], 'b' .. ino)
-  end
   if n.win == 1 or n.xa == 1 then redis.call('HSET', KEYS[8], ino, nowms()) end
 end
 
@@ -156,11 +157,16 @@ local function relink(ino, n, delta)
   return encode(n)
 end
 
--- A name came or went in directory ino. Answers its record.
-local function touchdir(ino, n, nlinks, name)
+-- A name came or went in directory ino. The record is saved by the caller.
+local function changedir(ino, n, nlinks, name)
   n.ms, n.mn, n.cs, n.cn = sec, nsec, sec, nsec
   n.nlink = n.nlink + nlinks
   emit(3, ino, name)
+end
+
+-- The same, saved. Answers the record.
+local function touchdir(ino, n, nlinks, name)
+  changedir(ino, n, nlinks, name)
   return save(ino, n)
 end
 

@@ -15,10 +15,9 @@ local function newnumbers(count, partitions, home)
   return (seq - count + 1) * partitions + home
 end
 
--- A new inode in this partition.
+-- A new inode in this partition: its number and what it is. The record is saved by the caller.
 local function newinode(type, mode, uid, gid, tk, tail, partitions, home)
   local ino = newnumbers(1, partitions, home)
   redis.call('HINCRBY', KEYS[3], 'inodes', 1)
-  local n = blank(type, mode, uid, gid, tk, tail)
-  return ino, n, save(ino, n)
+  return ino, blank(type, mode, uid, gid, tk, tail)
 end

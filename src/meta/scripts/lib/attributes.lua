@@ -1,0 +1,25 @@
+-- Attributes of inode ARGV[7] but for its size, as setattr changes them: pairs of arguments from `at` on,
+-- mode v | uid v | gid v | drop 1 | atime sec nsec | mtime sec nsec. With lib/acl.lua and lib/privileges.lua; `acls`, `xattrs`: keys.
+-- The record is saved by the caller.
+local function setattributes(n, at, acls, xattrs)
+  local owner, mode, drop = false, false, false
+  while at <= #ARGV do
+    local what, v = ARGV[at], tonumber(ARGV[at + 1])
+    at = at + 2
+    if what == 'mode' then n.mode, mode = v, true
+    elseif what == 'uid' then n.uid, owner = v, true
+    elseif what == 'gid' then n.gid, owner = v, true
+    elseif what == 'drop' then drop = true
+    elseif what == 'atime' then n.as, n.an, at = v, tonumber(ARGV[at]), at + 1
+    elseif what == 'mtime' then n.ms, n.mn, at = v, tonumber(ARGV[at]), at + 1
+    end
+  end
+  -- chown(2): a new owner does not inherit the right to become the old one
+  if (owner and n.type ~= DIR) or (drop and n.type == FILE) then
+    if not mode then dropsetid(n) end
+    dropcapabilities(n, xattrs)
+  end
+  local acl = mode and n.xa == 1 and redis.call('HGET', acls, 'a' .. ARGV[7])
+  if acl then redis.call('HSET', acls, 'a' .. ARGV[7], chmodacl(acl, n.mode)) end
+  n.cs, n.cn = sec, nsec
+end
