@@ -19,6 +19,7 @@ import { birthsIn, type Birth } from './births.js'
 import type { Core } from './core.js'
 import { Reply } from './reply.js'
 import { SCRIPTS } from './scripts.js'
+import { CLOCK_STEP_MS } from './session.js'
 
 const PARALLEL = 32
 const CLOSE_BATCH = 64
@@ -35,7 +36,9 @@ export async function reapSessions(core: Core, graceMs: number): Promise<number>
   if (!session.isLive) return 0
   // After an outage of Redis every lease has run out: who comes back first must not take the others for dead.
   const agoMs = session.liveForMs < session.ttlMs + graceMs ? NOBODY_MS : graceMs
-  const dead = await core.run(SCRIPTS.sessionExpired, [keys.wide('s'), keys.wide('h'), keys.wide('dead')], [agoMs])
+  const wide = [keys.wide('s'), keys.wide('h'), keys.wide('dead')]
+  const expected = [Math.round(session.redisMs ?? 0), CLOCK_STEP_MS]
+  const dead = await core.run(SCRIPTS.sessionExpired, wide, [agoMs, ...expected])
   return releaseDead(core, dead, 'cleaning up after a session whose lease ran out')
 }
 

@@ -12,6 +12,7 @@
 import { hostname } from 'node:os'
 import type { Clock } from '../base/clock.js'
 import { leavesDoubt } from '../base/doubt.js'
+import { invariant } from '../base/invariant.js'
 import { PosixError } from '../base/errno.js'
 import { messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
@@ -25,6 +26,8 @@ import { SCRIPTS } from './scripts.js'
 /** So many are gathered, since each is work for Redis; and so many go with one change. */
 const ACKNOWLEDGE_MIN = 8
 const ACKNOWLEDGE_MAX = 64
+/** More than a slow renewal makes Redis's clock seem to step. */
+export const CLOCK_STEP_MS = 5_000
 const RENEW_DIVISOR = 4
 
 export interface SessionOptions {
@@ -44,6 +47,8 @@ export class Session {
   #id = 0
   #newest = 0
   #sequence = 0
+  /** Redis's clock minus ours, which never steps. */
+  #redisAheadMs: number | undefined
   #validUntilMs = 0
   #liveSinceMs = 0
   #wasLive = false
@@ -192,16 +197,36 @@ export class Session {
   async #renew(): Promise<boolean> {
     const { store, keys, clock, ttlMs } = this.#options
     const askedMs = clock.monotonicMs()
-    const newest = await store.run(
+    const reply = await store.run(
       SCRIPTS.sessionRenew,
       [keys.wide('s'), keys.wide('n'), keys.wide('dead')],
       [this.#id, ttlMs],
       { deadlineMs: ttlMs },
     )
-    if (newest === 0) return false
-    this.#newest = Number(newest)
+    if (reply === 0) return false
+    invariant(Array.isArray(reply), 'a renewal answers two numbers')
+    this.#newest = Number(reply[0])
     this.#liveFrom(askedMs)
+    this.#timeIs(Number(reply[1]), askedMs)
     return true
+  }
+
+  /**
+   * What Redis's clock says now, as far as it goes on as it did at the last renewal; undefined before the first one. A replica
+   * that is promoted has a clock of its own.
+   */
+  get redisMs(): number | undefined {
+    return this.#redisAheadMs === undefined ? undefined : this.#options.clock.monotonicMs() + this.#redisAheadMs
+  }
+
+  /** After a step of Redis's clock nobody's lease means what it said: as after an outage, all may renew before anyone is judged. */
+  #timeIs(redisMs: number, askedMs: number): void {
+    const aheadMs = redisMs - askedMs
+    const stepMs = Math.abs(aheadMs - (this.#redisAheadMs ?? aheadMs))
+    this.#redisAheadMs = aheadMs
+    if (stepMs <= CLOCK_STEP_MS) return
+    this.#options.log.warn({ stepMs: Math.round(stepMs) }, 'the clock of Redis was set')
+    this.#liveSinceMs = askedMs
   }
 
   #liveFrom(askedMs: number): void {

@@ -24,6 +24,8 @@ export interface RedisOptions {
   readonly tls?: Authority
   /** Further lines of redis.conf. */
   readonly config?: readonly string[]
+  /** Added to the environment of the servers. */
+  readonly env?: NodeJS.ProcessEnv
 }
 
 export interface TestRedis {
@@ -58,7 +60,7 @@ export async function startRedis(t: Pick<Test, 'teardown'>, options: RedisOption
   for (let attempt = 1; ; attempt++) {
     const tls = await options.tls?.issue('127.0.0.1')
     const secure = options.tls && tls && { ca: options.tls.ca, ...tls }
-    const servers = new Servers(await mkdtemp(join(tmpdir(), 'ringfs-redis-')), options.config ?? [], secure)
+    const servers = new Servers(await mkdtemp(join(tmpdir(), 'ringfs-redis-')), options, secure)
     t.teardown(() => servers.stop())
     try {
       await servers.start(options.masters ?? 1, options.replicas ?? 0)
@@ -89,12 +91,14 @@ class Servers implements TestRedis {
   readonly password = randomBytes(12).toString('hex')
   readonly #folder: string
   readonly #extra: readonly string[]
+  readonly #env: NodeJS.ProcessEnv
   readonly #tls: (Issued & { readonly ca: string }) | undefined
   #servers: Server[] = []
 
-  constructor(folder: string, extra: readonly string[], tls: (Issued & { readonly ca: string }) | undefined) {
+  constructor(folder: string, options: RedisOptions, tls: (Issued & { readonly ca: string }) | undefined) {
     this.#folder = folder
-    this.#extra = extra
+    this.#extra = options.config ?? []
+    this.#env = options.env ?? {}
     this.#tls = tls
   }
 
@@ -155,7 +159,7 @@ class Servers implements TestRedis {
       ...this.#extra,
     ]
     await writeFile(server.config, `${lines.join('\n')}\n`, { mode: 0o600 })
-    const child = spawn('redis-server', [server.config], { stdio: 'ignore' })
+    const child = spawn('redis-server', [server.config], { stdio: 'ignore', env: { ...process.env, ...this.#env } })
     server.process = child
     server.watchdog = watch(child)
     let failure: Error | undefined

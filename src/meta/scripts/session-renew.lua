@@ -1,7 +1,8 @@
 -- oom: allowed
 -- KEYS: 1 sessions, 2 counters, 3 dead. ARGV: 1 session, 2 lease ms
--- 0 the session is dead; else it is renewed: the newest session of the volume
+-- 0 the session is dead; else it is renewed: {the newest session of the volume, Redis's time in ms}
 if redis.call('ZSCORE', KEYS[3], ARGV[1]) or not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 0 end
 local t = redis.call('TIME')
-redis.call('ZADD', KEYS[1], math.floor(t[1] * 1000 + t[2] / 1000) + tonumber(ARGV[2]), ARGV[1])
-return tonumber(redis.call('HGET', KEYS[2], 'session'))
+local now = math.floor(t[1] * 1000 + t[2] / 1000)
+redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), ARGV[1])
+return {tonumber(redis.call('HGET', KEYS[2], 'session')), now}
