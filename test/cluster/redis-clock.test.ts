@@ -48,6 +48,8 @@ t.test('when the clock of Redis steps, no session that lives is ended, and a dea
   for (const seconds of [HOURS_S, 0]) {
     volume.cut(other)
     await clock.set(seconds)
+    const now = Number.parseInt(String(await redis.command(0, 'TIME')))
+    t.ok(Math.abs(now - Date.now() / 1000 - seconds) < 60, 'it is')
     // The witness looks before the other has had time to renew.
     await more(1)
     volume.mend(other)
