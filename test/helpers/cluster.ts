@@ -62,6 +62,13 @@ export class ClusterNode {
     this.#child?.kill(signal)
   }
 
+  /** Its exit code, when it ends by itself. */
+  async exited(): Promise<number | null> {
+    const child = this.#child
+    if (child !== null && child.exitCode === null) await within(START_MS, once(child, 'exit'), 'the end of a node')
+    return child?.exitCode ?? null
+  }
+
   async kill(): Promise<void> {
     const child = this.#child
     this.#child = null
@@ -149,6 +156,8 @@ export interface TestCluster {
   readonly workload: Workload
   readonly client: ChunkClientImpl
   add(...words: readonly string[]): Promise<ClusterNode>
+  /** With that data folder. */
+  addIn(folder: string, ...words: readonly string[]): Promise<ClusterNode>
   member(node: ClusterNode): Promise<Member | undefined>
   /** Waits until the nodes that are there say that everything is on its owners. */
   whole(what: string): Promise<void>
@@ -182,15 +191,15 @@ export async function startCluster(
   const meta = { RINGFS_META: formatMetaUrl(url), RINGFS_KEY_FILE: keyFile }
   const env = { PATH: process.env['PATH'] ?? '', ...meta, XDG_RUNTIME_DIR: folder }
   const nodes: ClusterNode[] = []
-  const place = async (...words: readonly string[]): Promise<ClusterNode> => {
-    const own = { ...env, ...further(nodes.length) }
-    const node = new ClusterNode(join(folder, `node-${nodes.length}`), own, await network?.addHost(), words)
+  const place = async (own?: string, words: readonly string[] = []): Promise<ClusterNode> => {
+    const its = { ...env, ...further(nodes.length) }
+    const node = new ClusterNode(own ?? join(folder, `node-${nodes.length}`), its, await network?.addHost(), words)
     nodes.push(node)
     t.teardown(() => node.kill())
     return node
   }
-  const add = async (...words: readonly string[]): Promise<ClusterNode> => {
-    const node = await place(...words)
+  const start = async (own: string | undefined, words: readonly string[]): Promise<ClusterNode> => {
+    const node = await place(own, words)
     await node.start()
     return node
   }
@@ -212,7 +221,8 @@ export async function startCluster(
     volume,
     workload,
     client,
-    add,
+    add: (...words) => start(undefined, words),
+    addIn: (own, ...words) => start(own, words),
     member: async (node) => (await look()).members.find(({ id }) => id === node.id),
     whole: async (what) => {
       await eventually(

@@ -1,6 +1,6 @@
 /** Nodes with several disks, and disks that really fail. */
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { mkdirSync, statfsSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { systemClock } from '../../src/base/clock.js'
 import { silentLog } from '../../src/base/log.js'
@@ -9,6 +9,8 @@ import { openNodeFolders } from '../../src/chunk/node/node-folders.js'
 import type { WorkerPool } from '../../src/chunk/pool.js'
 import { SharedBuffers } from '../../src/chunk/shared-buffer.js'
 import { VOLUME, temporaryFolder, type Teardown } from './chunks.js'
+
+const SPARE_BYTES = 64 * 1024
 
 /** Mounting needs it. */
 export const isRoot = process.platform === 'linux' && process.getuid?.() === 0
@@ -48,11 +50,57 @@ export function unmount(folder: string): void {
   }
 }
 
+/** A tmpfs that can be made full and have room again. */
+export class SmallDisk {
+  readonly folder: string
+  readonly #lengthBytes: number
+
+  constructor(t: Teardown, lengthBytes: number) {
+    this.folder = tmpfs(t, lengthBytes)
+    this.#lengthBytes = lengthBytes
+  }
+
+  /** It is as long as what is on it; whoever is writing just now may make that a little more. */
+  fill(): void {
+    for (let spareBytes = 0; ; spareBytes += SPARE_BYTES) {
+      const { bsize, blocks, bfree } = statfsSync(this.folder)
+      try {
+        return this.#resize(Math.max(bsize, (blocks - bfree) * bsize) + spareBytes)
+      } catch (error) {
+        if (spareBytes > 100 * SPARE_BYTES) throw error
+      }
+    }
+  }
+
+  clear(): void {
+    this.#resize(this.#lengthBytes)
+  }
+
+  #resize(lengthBytes: number): void {
+    execFileSync('mount', ['-o', `remount,size=${lengthBytes}`, this.folder], { stdio: 'ignore' })
+  }
+}
+
+export interface MortalDisk {
+  readonly folder: string
+  die(): void
+}
+
+/** A disk of which every read and write fails when it has died; where there are no loop devices, it vanishes instead. */
+export function dyingDisk(t: Teardown, lengthBytes: number): MortalDisk {
+  try {
+    return new DyingDisk(t, lengthBytes)
+  } catch {
+    const folder = tmpfs(t, lengthBytes)
+    return { folder, die: () => unmount(folder) }
+  }
+}
+
 /**
  * An ext4 on a loop device whose bytes lie in a file on a tmpfs. It dies when the file loses its bytes and the tmpfs has no room for
  * others: then every read and write that reaches the device is EIO.
  */
-export class DyingDisk {
+class DyingDisk implements MortalDisk {
   readonly folder: string
   readonly #outer: string
   readonly #image: string
@@ -65,23 +113,21 @@ export class DyingDisk {
     writeFileSync(this.#image, '')
     truncateSync(this.#image, lengthBytes)
     execFileSync('mkfs.ext4', ['-q', '-E', 'lazy_itable_init=0,lazy_journal_init=0', this.#image])
-    execFileSync('mount', ['-o', 'loop,errors=remount-ro', this.#image, this.folder])
+    execFileSync('mount', ['-o', 'loop,errors=remount-ro', this.#image, this.folder], { stdio: 'ignore' })
     t.teardown(() => unmount(this.folder))
   }
 
   die(): void {
     truncateSync(this.#image, 0)
-    const filler = join(this.#outer, 'filler')
-    try {
-      writeFileSync(filler, Buffer.alloc(1 << 20))
-      for (;;) writeFileSync(filler, Buffer.alloc(1 << 20), { flag: 'a' })
-    } catch {
-      // Full.
+    for (let tries = 0; ; tries++) {
+      try {
+        execFileSync('mount', ['-o', 'remount,size=4096', this.#outer], { stdio: 'ignore' })
+        return
+      } catch (error) {
+        // What the loop device was just writing has taken a page again.
+        if (tries > 100) throw error
+        truncateSync(this.#image, 0)
+      }
     }
-  }
-
-  /** Room again: what is left of it is not what it was. */
-  clear(): void {
-    rmSync(join(this.#outer, 'filler'), { force: true })
   }
 }

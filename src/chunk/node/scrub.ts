@@ -82,7 +82,8 @@ export class Scrubber {
       this.#state = begun(this.#state)
       this.start()
     } else if (action === 'stop') this.#haste = null
-    this.#wake()
+    // Who only looks does not hasten a round, nor begin the next: that would take the figures of the last one away.
+    if (action !== 'status') this.#wake()
     return { ...this.#state, buckets: CHUNK_BUCKETS, isHasty: this.#haste !== null }
   }
 

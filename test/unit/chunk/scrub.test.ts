@@ -7,7 +7,7 @@ import { silentLog } from '../../../src/base/log.js'
 import type { ChunkNodeApi, ScrubState } from '../../../src/chunk/contract.js'
 import { Scrubber } from '../../../src/chunk/node/scrub.js'
 import type { ChunkDisk } from '../../../src/chunk/node/disk.js'
-import { CALL, VOLUME, chunkFile, originOf, startCluster, temporaryFolder } from '../../helpers/chunks.js'
+import { CALL, VOLUME, chunkFile, originOf, randomChunk, startCluster, temporaryFolder } from '../../helpers/chunks.js'
 import { until } from '../../helpers/meta.js'
 
 t.setTimeout(60_000)
@@ -61,6 +61,23 @@ t.test('a bad copy stays while nobody who may have a good one answers, and is re
   t.equal((await node.store.verify(5)).state, 'bad', 'it is there still')
   other.faults.killed = false
   t.match(await round(node.api), { bad: 1, replaced: 1 })
+})
+
+t.test('who looks does not begin the next round, nor take the figures of the last one away', async (t) => {
+  const cluster = await startCluster(t, { nodes: 1, replicas: 1, writeQuorum: 1 })
+  const { service, store } = cluster.node('node-0')
+  const chunk = randomChunk(5, 100)
+  await store.put(chunk, chunk.data)
+  await round(service)
+  for (let look = 0; look < 5; look++) {
+    t.match(await service.scrub({ volume: VOLUME, action: 'status', bytesPerSecond: 0 }), {
+      bucket: 0,
+      checked: 1,
+      checkedBytes: 100,
+    })
+    await new Promise((resolve) => setTimeout(resolve, 10))
+  }
+  await service.scrubber.stop()
 })
 
 t.test('a restart goes on where it was; a place that cannot be read begins anew', async (t) => {

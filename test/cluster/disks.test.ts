@@ -1,0 +1,134 @@
+/**
+ * A line of the fault model: "a disk full, returning EIO, or flipping bits". Three nodes with two disks each, three replicas, a workload
+ * that goes on, and a checker that knows what was acknowledged.
+ */
+import { readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import type { Member } from '../../src/cluster/contract.js'
+import { startCluster, type ClusterNode, type TestCluster } from '../helpers/cluster.js'
+import { SmallDisk, dyingDisk, isRoot, unmount } from '../helpers/disks.js'
+import { eventually } from '../helpers/ringfs.js'
+
+const DISK_BYTES = 512 << 20
+const SOME = 15
+
+t.setTimeout(240_000)
+
+async function more({ workload: { acknowledged } }: TestCluster): Promise<void> {
+  const before = acknowledged.length
+  await eventually(
+    'the workload goes on',
+    () => acknowledged.length,
+    (count) => count > before + SOME,
+  )
+}
+
+async function becomes(cluster: TestCluster, node: ClusterNode, is: (member: Member) => boolean): Promise<void> {
+  await eventually(
+    'the node is seen so',
+    () => cluster.member(node),
+    (member) => member !== undefined && is(member),
+  )
+}
+
+/** Nothing is lacking anywhere, and no call has failed. */
+async function isWhole(t: Test, cluster: TestCluster): Promise<void> {
+  const { workload } = cluster
+  await workload.stop()
+  await cluster.whole('all copies are made')
+  t.strictSame(await cluster.holes(), [], 'three good copies of each chunk')
+  t.strictSame(workload.faults, [], 'no call failed, and no byte was wrong')
+  workload.start()
+}
+
+/** In every third chunk file one bit is another; in place, so that who has the file open reads it so. Answers how many. */
+function flipBits(folder: string): number {
+  const names = readdirSync(join(folder, 'chunks'), { recursive: true, encoding: 'utf8' })
+  const files = names.filter((name) => /[0-9a-f]{14}$/.test(name)).filter((_, index) => index % 3 === 0)
+  for (const [index, name] of files.entries()) {
+    const file = join(folder, 'chunks', name)
+    const bytes = readFileSync(file)
+    const at = (index * 7919) % bytes.length
+    bytes.writeUInt8(bytes.readUInt8(at) ^ (1 << (index % 8)), at)
+    writeFileSync(file, bytes, { flag: 'r+' })
+  }
+  return files.length
+}
+
+const disksOf = ({ report }: Member): string[] => report?.disks.map(({ state }) => state) ?? []
+
+if (!isRoot) t.pass('needs root to mount small disks')
+else {
+  t.test('a disk returning EIO, flipping bits, or full, with a workload that goes on', async (t) => {
+    const cluster = await startCluster(t, 0)
+    const { workload } = cluster
+    const dying = dyingDisk(t, DISK_BYTES)
+    const small = [0, 1, 2, 3, 4].map(() => new SmallDisk(t, DISK_BYTES))
+    const [s0 = '', s1 = '', s2 = '', s3 = '', s4 = ''] = small.map(({ folder }) => folder)
+    const eio = await cluster.addIn(s0, '--data', dying.folder)
+    const full = await cluster.addIn(s1, '--data', s2)
+    await cluster.addIn(s3, '--data', s4)
+    workload.start()
+    await more(cluster)
+
+    await t.test('returning EIO: it is named, not used any more, and healed like a dead node', async (t) => {
+      const before = await cluster.member(eio)
+      dying.die()
+      await becomes(cluster, eio, (member) => disksOf(member).includes('failed'))
+      await more(cluster)
+      await becomes(cluster, eio, ({ totalBytes }) => totalBytes < (before?.totalBytes ?? 0))
+      t.equal((await cluster.member(eio))?.state, 'up', 'the node goes on')
+      const { stdout } = await cluster.ringfs('status')
+      t.ok(stdout.includes(`! the disk ${dying.folder} of node ${eio.id} has failed: `), stdout)
+      t.match(JSON.parse((await cluster.ringfs('status', '--json')).stdout), {
+        problems: [new RegExp(`^the disk ${dying.folder} `)],
+      })
+      await isWhole(t, cluster)
+    })
+
+    await t.test('flipping bits: no wrong byte is read, and bad copies are replaced', async (t) => {
+      await eventually(
+        'small chunks have files',
+        () => flipBits(s3) + flipBits(s4),
+        (count) => count > SOME,
+      )
+      await more(cluster)
+      await workload.checkAll()
+      const scrub = await cluster.ringfs('scrub', '--now', '--limit', '1G')
+      t.equal(scrub.code, 0, scrub.stdout)
+      await isWhole(t, cluster)
+    })
+
+    await t.test('full: others take the chunks, and the node gets them when there is room', async (t) => {
+      // Not for long: what waits for room is tried again after as long as it has waited.
+      small[1]?.fill()
+      small[2]?.fill()
+      await more(cluster)
+      const member = await cluster.member(full)
+      t.strictSame(member && disksOf(member), ['up', 'up'], 'a full disk has not failed')
+      for (const disk of small) disk.fill()
+      await eventually(
+        'all are full',
+        () => workload.faults.length,
+        (count) => count > 1,
+      )
+      for (const disk of small) disk.clear()
+      await more(cluster)
+      await workload.stop()
+      const other = workload.faults.splice(0).filter((fault) => !/^write of chunk \d+: ENOSPC/.test(fault))
+      t.strictSame(other, [], 'a write is refused as ENOSPC, and nothing else fails')
+      await isWhole(t, cluster)
+    })
+
+    await t.test('all disks of a node dead: it says so and leaves, and the others go on', async (t) => {
+      unmount(s0)
+      t.equal(await eio.exited(), 48)
+      await becomes(cluster, eio, ({ state }) => state === 'down')
+      await more(cluster)
+      await workload.stop()
+      await workload.checkAll()
+      t.strictSame(workload.faults, [], 'all that was ever acknowledged is there')
+    })
+  })
+}
