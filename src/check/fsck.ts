@@ -18,6 +18,7 @@ import { SCRIPTS } from '../meta/scripts.js'
 import { recordOf, readCounters, scanPartition, type Counters } from '../meta/scan.js'
 import { checkChunks, type ChunkProblem, type ChunksResult } from './chunks.js'
 import type { Finding } from './finding.js'
+import { withRebuildLease } from './lease.js'
 import { lostAndFound } from './lost-and-found.js'
 import { headOf, type NodesParts } from './nodes.js'
 import { isMetadataOlder, ripeOrphans } from './orphans.js'
@@ -244,8 +245,18 @@ class Fsck {
       { store, keys: this.#keys, graceMs: repair.orphanGraceMs, headerOf },
       orphans.keys(),
     )
-    for (let at = 0; at < ripe.length; at += REMOVE_BATCH) {
-      await repair.chunks.remove(ripe.slice(at, at + REMOVE_BATCH))
+    // Nobody makes files of them meanwhile: a rebuild that began first is asked for its mark once more.
+    const isFreed = await withRebuildLease(store, this.#keys, async (check) => {
+      if (await isMetadataOlder(store, this.#keys, [])) return false
+      for (let at = 0; at < ripe.length; at += REMOVE_BATCH) {
+        check()
+        await repair.chunks.remove(ripe.slice(at, at + REMOVE_BATCH))
+      }
+      return true
+    })
+    if (isFreed !== true) {
+      this.#note('orphans', `${some}: none was freed, as a rebuild or another client is at them: run it again`)
+      return 0
     }
     if (orphans.size > 0)
       this.#note(

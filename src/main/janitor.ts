@@ -7,6 +7,8 @@ import type { MetaStore } from '../meta/contract.js'
 const INTERVAL_MS = 15_000
 /** Outlives readers that still hold an older extent map. */
 const GRACE_MS = 60_000
+/** How often it is looked for what dead writers have left. */
+const SWEEP_MS = 15 * 60_000
 
 export class Janitor {
   readonly #meta: MetaStore
@@ -16,7 +18,12 @@ export class Janitor {
   #round: Promise<void> = Promise.resolve()
   #stopped = false
 
-  constructor(meta: MetaStore, chunks: ChunkClient, log: Log) {
+  readonly #sweep: () => Promise<number>
+  #sweptMs = -Infinity
+
+  /** `sweep`: see check/sweep.ts. */
+  constructor(meta: MetaStore, chunks: ChunkClient, log: Log, sweep: () => Promise<number>) {
+    this.#sweep = sweep
     this.#meta = meta
     this.#chunks = chunks
     this.#log = log
@@ -35,9 +42,18 @@ export class Janitor {
     try {
       const removed = await this.#meta.collectGarbage((ids) => this.#remove(ids), GRACE_MS)
       if (removed > 0) this.#log.info({ chunks: removed }, 'unused chunks deleted')
+      await this.#sweepNow()
     } catch (error) {
       if (!this.#stopped) this.#log.warn({ err: messageOf(error) }, 'unused chunks not deleted')
     }
+  }
+
+  async #sweepNow(): Promise<void> {
+    const nowMs = performance.now()
+    if (this.#stopped || nowMs - this.#sweptMs < SWEEP_MS) return
+    this.#sweptMs = nowMs
+    const freed = await this.#sweep()
+    if (freed > 0) this.#log.info({ chunks: freed }, 'chunks of dead writers deleted')
   }
 
   /** A stop is not held up by a long list: what was not deleted is deleted by the next janitor. */

@@ -6,6 +6,7 @@ import { systemClock } from '../base/clock.js'
 import { messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { Metrics } from '../base/metrics.js'
+import { sweepOrphans } from '../check/sweep.js'
 import { ChunkClientImpl } from '../chunk/client/client.js'
 import type { Durability } from '../chunk/contract.js'
 import { WorkerPool } from '../chunk/pool.js'
@@ -19,6 +20,7 @@ import { watchView, type ClusterWatcher } from '../cluster/watcher.js'
 import type { MetaStore } from '../meta/contract.js'
 import { openMeta } from '../meta/engine.js'
 import { loadVolume } from '../meta/format.js'
+import { VolumeKeys } from '../meta/keys.js'
 import type { VfsContract } from '../vfs/contract.js'
 import type { KeyRing } from '../rpc/key-ring.js'
 import { createVfs, type VfsLimits, type VfsOptions } from '../vfs/vfs.js'
@@ -91,6 +93,15 @@ export function chunkClientOf(volume: Volume, localNode?: string): ChunkClientIm
   })
 }
 
+/** How long after the end of their writer's session orphans are freed: time for noticing that a failover has lost metadata. */
+const ORPHAN_GRACE_MS = 24 * 3_600_000
+
+async function sweep({ redis, settings, watcher, peers }: Volume, chunks: ChunkClientImpl): Promise<number> {
+  const keys = new VolumeKeys(settings.name, settings.partitions)
+  const nodes = { volume: settings.uuid, view: () => watcher.current().view, node: (id: string) => peers.get(id) }
+  return await sweepOrphans({ ...nodes, store: redis, keys, chunks, graceMs: ORPHAN_GRACE_MS })
+}
+
 export interface FilesOptions {
   /** The node in this process, if there is one: it is called without a socket. */
   readonly localNode?: string | undefined
@@ -129,7 +140,7 @@ export async function openFiles(volume: Volume, options: FilesOptions = {}): Pro
   }
   const vfs = createVfs({ meta, chunks, clock, log, metrics, ...mounted })
   // Who is to change nothing leaves tidying up to others.
-  const janitor = readOnly ? undefined : new Janitor(meta, chunks, log)
+  const janitor = readOnly ? undefined : new Janitor(meta, chunks, log, () => sweep(volume, chunks))
   const close = async (): Promise<void> => {
     try {
       await janitor?.stop()

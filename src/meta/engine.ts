@@ -6,6 +6,7 @@ import type { Log } from '../base/log.js'
 import { systemProcesses, type Processes } from '../base/processes.js'
 import type { RedisStore, Subscription, VolumeSettings } from '../cluster/contract.js'
 import { touch } from './access-times.js'
+import { Blocks } from './blocks.js'
 import { Bodies } from './bodies.js'
 import type {
   AccessTime,
@@ -43,7 +44,7 @@ import { Files } from './files.js'
 import { ensureRoot } from './format.js'
 import { collectGarbage, type RemoveChunks } from './garbage.js'
 import { Holdings, type DelegationOptions } from './holdings.js'
-import { CHUNK_BLOCK, VolumeKeys } from './keys.js'
+import { VolumeKeys } from './keys.js'
 import { Locks, type WaitOptions } from './locks.js'
 import { Namespace } from './namespace.js'
 import { Neighbours } from './neighbours.js'
@@ -103,6 +104,7 @@ class RedisMeta implements MetaStore {
   readonly #files: Files
   readonly #ranges: Ranges
   readonly #bodies: Bodies
+  readonly #blocks: Blocks
   readonly #names: Namespace
   readonly #reaps: boolean
   readonly #xattrs: Xattrs
@@ -114,9 +116,6 @@ class RedisMeta implements MetaStore {
   #isSubscribed = false
   #wasCoherent = false
   #listener: (event: MetaEvent) => void = () => undefined
-  #nextChunk = 0
-  #chunksEnd = 0
-  #block: Promise<void> | undefined
 
   constructor(store: RedisStore, settings: VolumeSettings, options: MetaOptions) {
     this.settings = settings
@@ -147,6 +146,7 @@ class RedisMeta implements MetaStore {
     this.#files = new Files(this.#core, this.#openers)
     this.#ranges = new Ranges(this.#core)
     this.#bodies = new Bodies(this.#core)
+    this.#blocks = new Blocks(this.#core)
     this.#names = new Namespace(this.#core, this.#files)
     this.#xattrs = new Xattrs(this.#core)
     this.#locks = new Locks(this.#core, {
@@ -161,11 +161,15 @@ class RedisMeta implements MetaStore {
       this.#tellCoherence()
     }
     this.#session.onEnded = () => {
+      this.#blocks.ended(this.#session.id)
       this.#locks.ended()
       this.#openers.ended()
       this.#listener({ kind: 'locksLost' })
     }
-    this.#session.onDead = () => this.#reopen()
+    this.#session.onDead = async () => {
+      await this.#blocks.reown(this.#session.id)
+      await this.#reopen()
+    }
     this.#session.onJudged = (p, low) => {
       this.#uncertain.judged(p, low)
     }
@@ -356,8 +360,9 @@ class RedisMeta implements MetaStore {
     return this.#files.extents(ino, window, have)
   }
 
-  commit(ino: number, request: CommitRequest): Promise<CommitReply> {
-    return this.#files.commit(ino, request)
+  async commit(ino: number, request: CommitRequest): Promise<CommitReply> {
+    await this.#blocks.check(request.extents)
+    return await this.#files.commit(ino, request)
   }
 
   get inlineBytes(): number {
@@ -368,8 +373,9 @@ class RedisMeta implements MetaStore {
     return this.#bodies.commit(ino, request)
   }
 
-  spill(ino: number, version: number, extents: readonly Extent[]): Promise<Attr | null> {
-    return this.#bodies.spill(ino, version, extents)
+  async spill(ino: number, version: number, extents: readonly Extent[]): Promise<Attr | null> {
+    await this.#blocks.check(extents)
+    return await this.#bodies.spill(ino, version, extents)
   }
 
   compact(
@@ -394,21 +400,8 @@ class RedisMeta implements MetaStore {
     return this.#ranges.clone(ino, request)
   }
 
-  async chunkId(): Promise<number> {
-    while (this.#nextChunk >= this.#chunksEnd) {
-      this.#block ??= this.#takeBlock().finally(() => {
-        this.#block = undefined
-      })
-      await this.#block
-    }
-    return this.#nextChunk++
-  }
-
-  /** A block whose reply is lost is left unused: ids only have to be unique. */
-  async #takeBlock(): Promise<void> {
-    const block = Number(await this.#store.call('HINCRBY', this.#core.keys.wide('n'), 'chunkBlock', 1))
-    this.#nextChunk = block * CHUNK_BLOCK
-    this.#chunksEnd = this.#nextChunk + CHUNK_BLOCK
+  chunkId(): Promise<number> {
+    return this.#blocks.id()
   }
 
   collectGarbage(remove: RemoveChunks, graceMs: number): Promise<number> {

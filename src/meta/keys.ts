@@ -39,8 +39,10 @@
  *   {v}:m:j          string  lease of the janitor, which frees garbage
  *   {v}:m:orphans    hash    chunk id -> ms of Redis time and newest session when fsck first saw that nothing names it
  *   {v}:m:restore    string  checksum of the backup that is being restored (backup/restore.ts)
+ *   {v}:m:blocks     hash    block of chunk ids -> session whose it is, and ms since when that is gone, or 'closed' (blocks.ts);
+ *                            k<block>: a rebuild has named chunks of it
  *   {v}:m:rebuild    hash    while a rebuild is not complete: begun (ms); f<ino> -> the file that is being made of that one's chunks
- *   {v}:m:rebuilder  string  lease of the one process that rebuilds
+ *   {v}:m:rebuilder  string  lease of the one process that rebuilds, or frees orphans
  */
 export class VolumeKeys {
   readonly #volume: string
@@ -75,7 +77,7 @@ export class VolumeKeys {
   }
 
   wide(
-    name: 'settings' | 'n' | 's' | 'h' | 'dead' | 'lease' | 'j' | 'w' | 'orphans' | 'rebuild' | 'rebuilder',
+    name: 'settings' | 'n' | 's' | 'h' | 'dead' | 'lease' | 'j' | 'w' | 'orphans' | 'blocks' | 'rebuild' | 'rebuilder',
   ): string {
     return wideKey(this.#volume, name)
   }

@@ -93,6 +93,9 @@ export const SCRIPTS = {
   orphans: load('orphans'),
   raise: load('raise'),
   now: load('now'),
+  takeBlock: load('take-block'),
+  ownBlocks: load('own-blocks'),
+  closeBlocks: load('close-blocks'),
   format: load('format'),
   root: load('root'),
 } as const

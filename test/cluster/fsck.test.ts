@@ -176,6 +176,45 @@ t.test('fsck', async (t) => {
     await volume.close()
   })
 
+  t.test('what is torn, doubled or half there is told, and never guessed away', async (t) => {
+    const { meta, check, file, volume, keys } = await bed(t, open)
+    const { redis } = volume
+    const [one, two] = [await makeDir(meta, ROOT, 'one'), await makeDir(meta, ROOT, 'two')]
+    const child = await makeDir(meta, one.ino, 'child')
+    const wrong = await makeDir(meta, one.ino, 'wrong')
+    const rename = async (of: number, from: number, to: number, keepsName: boolean): Promise<void> => {
+      for (const member of arrayOf(await redis.call('ZRANGE', keys.of(from).names(from), 0, -1), 'ZRANGE')) {
+        if (!Buffer.isBuffer(member) || member.readUIntLE(member.length - 8, 6) !== of) continue
+        const score = await redis.call('ZSCORE', keys.of(from).names(from), member)
+        await redis.call('ZADD', keys.of(to).names(to), String(score), member)
+        if (!keepsName) await redis.call('ZREM', keys.of(from).names(from), member)
+      }
+    }
+    await rename(child.ino, one.ino, two.ino, true)
+    await rename(wrong.ino, one.ino, two.ino, false)
+    const pieces = [{ fileOffset: 0, bytes: Buffer.from('small') }]
+    const inline = await Promise.all(['lost', 'torn'].map((name) => touch(meta, two.ino, name)))
+    for (const { ino } of inline) {
+      await meta.commitInline(ino, { pieces, mode: 'at', allocatedDeltaBytes: 5, mtime: TIME })
+    }
+    const [lost, torn] = inline.map(({ ino }) => ino)
+    await redis.call('HDEL', keys.of(lost ?? 0).inodes, `b${lost}`)
+    await redis.call('HSET', keys.of(torn ?? 0).inodes, `b${torn}`, 'no body')
+    const { ino: stray } = await file(two.ino, 'stray')
+    await redis.call('HSET', keys.of(stray).inodes, `b${stray}`, '')
+    const { ino: broken } = await file(two.ino, 'broken')
+    const record = await redis.call('HGET', keys.of(broken).inodes, broken)
+    await redis.call('HSET', keys.of(broken).inodes, broken, Buffer.isBuffer(record) ? record.subarray(0, 20) : '')
+    const told = ['lost-body', 'stray-body', 'two-names', 'unreadable', 'wrong-parent']
+    const only = (result: FsckResult): string[] => [...new Set(kinds(result).filter((kind) => told.includes(kind)))]
+    t.strictSame(only(await check()), told)
+    await check({ repair: true })
+    t.strictSame(only(await check()), told, 'nothing of it is mended')
+    t.equal((await meta.lookup(two.ino, bytes('wrong'))).ino, wrong.ino)
+    t.equal((await meta.lookup(two.ino, bytes('child'))).ino, child.ino)
+    await volume.close()
+  })
+
   t.test('orphans are freed only after their grace, when every client of then has ended', async (t) => {
     const { check, volume, cluster, meta, keys } = await bed(t, open)
     const orphan = await meta.chunkId()

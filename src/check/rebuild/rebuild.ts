@@ -7,24 +7,23 @@
  *   was looked at: not while a node is away.
  * - Numbers first: before a file is made, the counters are beyond all numbers on the nodes, or what is made could be taken for what
  *   was lost.
- * - One at a time: a lease. Interrupted anywhere, it can be begun anew, and adds nothing twice (restore-file.ts).
+ * - One at a time: a lease, which whoever frees orphans has, too. Interrupted anywhere, it can be begun anew, and adds nothing twice (restore-file.ts).
  */
-import { randomUUID } from 'node:crypto'
-import { systemClock } from '../../base/clock.js'
 import { RingfsError } from '../../base/errors.js'
 import type { VolumeSettings } from '../../cluster/contract.js'
 import { arrayOf, numberOf, textOf } from '../../cluster/reply.js'
 import type { MetaStore } from '../../meta/contract.js'
-import { VolumeKeys } from '../../meta/keys.js'
+import { CHUNK_BLOCK, VolumeKeys } from '../../meta/keys.js'
 import { raiseNumbers } from '../../meta/numbers.js'
 import { SCRIPTS } from '../../meta/scripts.js'
+import { withRebuildLease } from '../lease.js'
 import { lostAndFound } from '../lost-and-found.js'
 import { nodesOf } from '../nodes.js'
+import { KEPT } from '../sweep.js'
 import { lookAt } from './look.js'
 import { restoreFile, type RestoredFile } from './restore-file.js'
 import { survey, type Survey, type SurveyParts } from './survey.js'
 
-const LEASE_MS = 30_000
 const FILES_AT_ONCE = 4
 const NOTES_AT_ONCE = 500
 
@@ -59,24 +58,29 @@ export async function rebuild(parts: RebuildParts): Promise<RebuildResult> {
   const { settings, store, meta } = parts
   const keys = new VolumeKeys(settings.name, settings.partitions)
   if (meta === null) return await run(parts, keys, () => undefined)
-  const lease = await takeLease(parts, keys)
-  try {
+  const result = await withRebuildLease(store, keys, async (check) => {
     await store.call('HSETNX', keys.wide('rebuild'), 'begun', await redisMs(parts, keys))
-    const result = await run(parts, keys, lease.check)
+    const made = await run(parts, keys, check)
     await meta.sync()
-    if (result.isComplete) await store.call('DEL', keys.wide('rebuild'))
+    if (made.isComplete) await store.call('DEL', keys.wide('rebuild'))
     else if (parts.signal?.aborted !== true) await forgetNotes(parts, keys)
-    return result
-  } finally {
-    await lease.give()
-  }
+    return made
+  })
+  if (result !== undefined) return result
+  throw new RingfsError(
+    'ALREADY_RUNNING',
+    `another ringfs rebuild of ${settings.name} is under way, or a client frees orphans: try again when it is done`,
+  )
 }
 
 async function run(parts: RebuildParts, keys: VolumeKeys, check: () => void): Promise<RebuildResult> {
   const { meta, settings, onProgress } = parts
   const times = { settledUs: await settledUs(parts, keys), madeUs: settings.createdMs * 1000 }
   const found = await survey({ ...parts, keys, ...times })
-  if (meta !== null) await raiseNumbers(parts.store, keys, { chunk: found.newestChunk, sequences: found.sequences })
+  if (meta !== null) {
+    await raiseNumbers(parts.store, keys, { chunk: found.newestChunk, sequences: found.sequences })
+    await keepBlocks(parts, keys, found)
+  }
   const folder = meta === null || found.files.length === 0 ? null : await lostAndFound(meta)
   const files: RestoredFile[] = []
   const rest = found.files.entries()
@@ -113,6 +117,15 @@ async function forgetNotes({ store }: RebuildParts, keys: VolumeKeys): Promise<v
   }
 }
 
+/** What is named under another number than it was written for, only a look at all files can tell from an orphan. */
+async function keepBlocks({ store }: RebuildParts, keys: VolumeKeys, found: Survey): Promise<void> {
+  const blocks = new Set(found.files.flatMap(({ lost }) => lost.map(({ id }) => Math.floor(id / CHUNK_BLOCK))))
+  for (const block of blocks) {
+    if ((await store.call('HEXISTS', keys.wide('blocks'), block)) === 0) continue
+    await store.call('HSET', keys.wide('blocks'), `${KEPT}${block}`, 1)
+  }
+}
+
 function figuresOf(found: Survey): Omit<RebuildResult, 'files' | 'hidden' | 'isComplete'> {
   const { nodes, away, chunks, deleted, young, headless } = found
   return { nodes, away, chunks, deleted, young, headless }
@@ -131,38 +144,4 @@ async function settledUs(parts: RebuildParts, keys: VolumeKeys): Promise<number>
 
 async function redisMs({ store }: RebuildParts, keys: VolumeKeys): Promise<number> {
   return numberOf(await store.run(SCRIPTS.now, [keys.wide('rebuild')], []), 'now')
-}
-
-interface Lease {
-  /** Errors: ALREADY_RUNNING when it was lost. */
-  readonly check: () => void
-  readonly give: () => Promise<void>
-}
-
-async function takeLease({ store, settings }: RebuildParts, keys: VolumeKeys): Promise<Lease> {
-  const key = keys.wide('rebuilder')
-  const token = randomUUID()
-  const refuse = (): RingfsError =>
-    new RingfsError('ALREADY_RUNNING', `another ringfs rebuild of ${settings.name} is under way: wait for its end`)
-  if ((await store.call('SET', key, token, 'NX', 'PX', LEASE_MS)) === null && (await holder()) !== token) throw refuse()
-  let untilMs = systemClock.monotonicMs() + LEASE_MS
-  const renew = async (): Promise<void> => {
-    const askedMs = systemClock.monotonicMs()
-    if ((await holder()) !== token) return
-    if ((await store.call('PEXPIRE', key, LEASE_MS)) === 1) untilMs = askedMs + LEASE_MS
-  }
-  const timer = setInterval(() => void renew().catch(() => undefined), LEASE_MS / 4)
-  return {
-    check: () => {
-      if (systemClock.monotonicMs() > untilMs) throw refuse()
-    },
-    give: async () => {
-      clearInterval(timer)
-      if ((await holder()) === token) await store.call('DEL', key)
-    },
-  }
-
-  async function holder(): Promise<string> {
-    return String(await store.call('GET', key))
-  }
 }

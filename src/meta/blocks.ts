@@ -1,0 +1,112 @@
+/**
+ * Ids for new chunks, in blocks, and who may still commit chunks of a block: key {v}:m:blocks, block -> session.
+ *
+ *   session's --session gone--> noted, since when --a grace period--> closed --its orphans freed (check/sweep.ts)--> forgotten
+ *       ^                            |
+ *       +---- the same process, in its next session
+ *
+ * Invariant: nobody commits a chunk of a closed or forgotten block, so that what no file names of it is garbage for good. A session
+ * that others have ended commits nothing more (session.ts); its process goes on in another one, and before it commits a
+ * chunk of a block that it had, the block is that one's. Where it is closed the commit fails: the bytes were never acknowledged
+ * as synced, and the caller is told.
+ */
+import { PosixError } from '../base/errno.js'
+import { messageOf } from '../base/errors.js'
+import { arrayOf, numberOf } from '../cluster/reply.js'
+import type { Extent } from './contract.js'
+import type { Core } from './core.js'
+import { CHUNK_BLOCK } from './keys.js'
+import { SCRIPTS } from './scripts.js'
+
+const RETRY_MS = 200
+
+export class Blocks {
+  readonly #core: Core
+  /** Of this process. */
+  readonly #taken = new Map<number, 'ours' | 'closed'>()
+  #next = 0
+  #end = 0
+  #taking: Promise<void> | undefined
+  /** While it is not known whose they are. */
+  #doubt: Promise<void> | undefined
+  #settle: () => void = () => undefined
+  #session = 0
+
+  constructor(core: Core) {
+    this.#core = core
+  }
+
+  async id(): Promise<number> {
+    while (this.#next >= this.#end) {
+      this.#taking ??= this.#take().finally(() => {
+        this.#taking = undefined
+      })
+      await this.#taking
+    }
+    return this.#next++
+  }
+
+  /** A block whose reply is lost is left unused: ids only have to be unique. */
+  async #take(): Promise<void> {
+    const { keys, session } = this.#core
+    if (this.#doubt !== undefined) await this.#doubt
+    const owner = session.id
+    const block = numberOf(
+      await this.#core.run(SCRIPTS.takeBlock, [keys.wide('n'), keys.wide('blocks')], [owner]),
+      'take-block',
+    )
+    this.#taken.set(block, 'ours')
+    this.#next = block * CHUNK_BLOCK
+    this.#end = this.#next + CHUNK_BLOCK
+    // Taken in a session that has ended meanwhile.
+    if (this.#doubt !== undefined) await this.#doubt
+    if (owner === session.id) return
+    this.ended(owner)
+    await this.reown(session.id)
+  }
+
+  /** Another client has ended our session. Before anything is sent in the next one. */
+  ended(session: number): void {
+    if (this.#doubt !== undefined) return
+    this.#session = session
+    this.#doubt = new Promise((resolve) => (this.#settle = resolve))
+  }
+
+  /** The next session is there. Asks until it is known. */
+  async reown(session: number): Promise<void> {
+    const { options } = this.#core
+    const blocks = [...this.#taken.keys()].filter((block) => this.#taken.get(block) === 'ours')
+    for (let isKnown = blocks.length === 0; !isKnown;) {
+      try {
+        await this.#ask(session, blocks)
+        isKnown = true
+      } catch (error) {
+        options.log.warn({ err: messageOf(error) }, 'whose blocks of chunk ids these are is not known yet')
+        await options.clock.sleep(RETRY_MS)
+      }
+    }
+    this.#doubt = undefined
+    this.#settle()
+  }
+
+  async #ask(session: number, blocks: readonly number[]): Promise<void> {
+    const { keys, options } = this.#core
+    const reply = await this.#core.run(SCRIPTS.ownBlocks, [keys.wide('blocks')], [this.#session, session, ...blocks])
+    for (const [at, isOurs] of arrayOf(reply, 'own-blocks').entries()) {
+      const block = blocks[at]
+      if (block === undefined || isOurs === 1) continue
+      options.log.error({ block }, 'this client was away for so long that its uncommitted chunks were given up')
+      this.#taken.set(block, 'closed')
+      if (this.#next >= block * CHUNK_BLOCK && this.#next <= (block + 1) * CHUNK_BLOCK) this.#end = this.#next
+    }
+  }
+
+  /** Before these are committed. Errors: EIO, when one of them may be freed by now. */
+  async check(extents: readonly Extent[]): Promise<void> {
+    if (this.#doubt !== undefined) await this.#doubt
+    const isClosed = extents.some(
+      ({ chunk }) => chunk !== null && this.#taken.get(Math.floor(chunk.id / CHUNK_BLOCK)) === 'closed',
+    )
+    if (isClosed) throw new PosixError('EIO', 'the client was away for so long that its uncommitted data were given up')
+  }
+}
