@@ -12,11 +12,12 @@
  *
  * So a connection that is in use costs nothing, and one that rested asks the others while its first call is under way.
  */
-import type { Clock } from '../base/clock.js'
+import type { Clock, Timer } from '../base/clock.js'
 
 const QUIET_MS = 1_000
-/** For all answers; and for those of replicas, and slow masters, when enough are there. */
-const ANSWERS_MS = 1_000
+/** For enough answers: as long as a link may be silent, since the machines may be busy. */
+const ANSWERS_MS = 5_000
+/** For those of replicas, and slow masters, when enough are there; and for what this process has not read yet when it stood still. */
 const LATE_MS = 100
 
 export interface FenceOptions {
@@ -126,7 +127,9 @@ export function confirmMaster({ others, masters, ask, clock }: Electorate): Prom
       deadline.close()
       resolve(confirmed >= needed)
     }
-    let deadline = clock.after(ANSWERS_MS, finish)
+    let deadline: Timer = clock.after(ANSWERS_MS, () => {
+      deadline = clock.after(LATE_MS, finish)
+    })
     const answered = (other: string, isKnown: boolean | undefined): void => {
       left--
       if (isKnown === true && masters.has(other) && ++confirmed === needed) {

@@ -23,6 +23,8 @@ const INLINE_BYTES = 4096
 const NODE_PORT = 7400
 const DISK = '1g'
 const FILL_TRIES = 20
+/** A scrub, or a deep check, of everything. */
+const COMMAND_MS = 300_000
 /** In which a run can wait. */
 const TIMES = { suspectMs: 2_000, downMs: 4_000, outMs: 8_000 }
 const SESSION_TTL_S = '20'
@@ -184,7 +186,7 @@ export class Stage {
   }
 
   ringfs(...words: readonly string[]): Promise<Ran> {
-    return runIn(this.folder, process.execPath, [PROGRAM, ...words], this.#env)
+    return runIn(this.folder, process.execPath, [PROGRAM, ...words], this.#env, COMMAND_MS)
   }
 }
 

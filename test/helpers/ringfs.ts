@@ -150,9 +150,10 @@ export function runIn(
   program: string,
   words: readonly string[],
   env: NodeJS.ProcessEnv = process.env,
+  timeoutMs = COMMAND_TIMEOUT_MS,
 ): Promise<Ran> {
   return new Promise((resolve) => {
-    const options = { cwd, env, timeout: COMMAND_TIMEOUT_MS, killSignal: 'SIGKILL', maxBuffer: 1 << 28 } as const
+    const options = { cwd, env, timeout: timeoutMs, killSignal: 'SIGKILL', maxBuffer: 1 << 28 } as const
     const child = execFile(program, words, options, (error, stdout, stderr) => {
       const code = error === null ? 0 : typeof error.code === 'number' ? error.code : -1
       resolve({ code, stdout, stderr })

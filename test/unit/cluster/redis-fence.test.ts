@@ -106,7 +106,7 @@ async function confirmed(t: Test, known: Readonly<Record<string, boolean | undef
     },
     clock,
   })
-  await clock.pass(2_000)
+  await clock.pass(6_000)
   t.pass('it is decided in time')
   return result
 }
