@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { Ringfs, runIn, sh, type Ran } from '../helpers/ringfs.js'
 import { makeTree } from '../vagrant/tree.js'
-import { quoted } from '../vagrant/machines.js'
+import { quoted, statesOf } from '../vagrant/machines.js'
 
 t.setTimeout(120_000)
 
@@ -58,4 +58,16 @@ t.test('the tree that is copied in the machines agrees with its list', async (t)
   const check = `tar -xf - && sha256sum --quiet --check <(printf %s ${quoted(one.sums)}) && find . -type f | wc -l`
   const { stdout, stderr } = spawnSync('bash', ['-c', check], { cwd: folder, input: one.tar })
   t.equal(Number(stdout.toString()), one.files, stderr.toString())
+})
+
+t.test('which machines run is read from vagrant status', async (t) => {
+  const text =
+    '1,client,metadata,provider,libvirt\n1,client,state,running\n1,client,state-human-short,running\n1,node1,state,shutoff\n'
+  t.strictSame(
+    [...statesOf(text)],
+    [
+      ['client', 'running'],
+      ['node1', 'shutoff'],
+    ],
+  )
 })

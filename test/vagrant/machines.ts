@@ -55,14 +55,24 @@ async function ok(program: string, words: readonly string[], options: RunOptions
   return stdout
 }
 
-/** What is missing before the test can begin, in words that say what to do; undefined: nothing. */
-export async function missing(): Promise<string | undefined> {
+/**
+ * The machines that the Vagrantfile defines (RINGFS_VM_NODES says how many nodes), or, in words that say what to do, why the test
+ * cannot begin.
+ */
+export async function defined(): Promise<readonly Name[] | string> {
   if ((await run('vagrant', ['--version'])).code !== 0) return 'vagrant is not installed: docs/vagrant.md'
   const { stdout, stderr } = await run('vagrant', ['status', '--machine-readable'])
-  const states = new Map([...stdout.matchAll(/^\d+,(\w+),state,(\w+)$/gm)].map((match) => [match[1], match[2]]))
-  if (states.size === 0) return `vagrant status fails: ${stderr || stdout}`
-  const away = [...NODES, CLIENT].filter((name) => states.get(name) !== 'running')
-  return away.length === 0 ? undefined : `not running: ${away.join(', ')}. First: vagrant up (docs/vagrant.md)`
+  const states = statesOf(stdout)
+  if (!states.has(CLIENT)) return `vagrant status fails: ${stderr || stdout}`
+  const all: readonly Name[] = [...NODES, CLIENT]
+  const names = all.filter((name) => states.has(name))
+  const away = names.filter((name) => states.get(name) !== 'running')
+  return away.length === 0 ? names : `not running: ${away.join(', ')}. First: vagrant up (docs/vagrant.md)`
+}
+
+/** `vagrant status --machine-readable`: time, machine, key, value. */
+export function statesOf(text: string): ReadonlyMap<string, string> {
+  return new Map([...text.matchAll(/^\d+,(\w+),state,(\w+)$/gm)].map((match) => [match[1] ?? '', match[2] ?? '']))
 }
 
 export class Machines {
@@ -72,9 +82,9 @@ export class Machines {
     this.#folder = folder
   }
 
-  static async find(): Promise<Machines> {
+  static async find(names: readonly Name[]): Promise<Machines> {
     const machines = new Machines(await mkdtemp(join(tmpdir(), 'ringfs-vagrant-')))
-    for (const name of [...NODES, CLIENT] as const) await machines.#learn(name)
+    for (const name of names) await machines.#learn(name)
     return machines
   }
 

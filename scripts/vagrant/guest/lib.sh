@@ -25,7 +25,7 @@ wait_for() {
   shift 2
   until "$@"; do
     [ $SECONDS -lt $end ] || die "$what: not there in time"
-    sleep 2
+    sleep 5
   done
 }
 

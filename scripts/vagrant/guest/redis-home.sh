@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# On a node, every half minute: when this machine's own master (6379) has become a replica, since the machine was away, it takes its place
+# On a node, every minute: when this machine's own master (6379) has become a replica, since the machine was away, it takes its place
 # back, by the failover that loses nothing (CLUSTER FAILOVER: the master stops, the replica catches up, then they change places).
 # Otherwise one machine gathers the masters of those that were away, and its loss takes the majority with it.
 set -euo pipefail

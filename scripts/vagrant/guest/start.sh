@@ -3,7 +3,8 @@
 # May be repeated; what has not changed is not restarted.
 #
 # A node: three Redis servers, its own master on 6379 and, on the other ports, replicas of the masters of the other two: any machine can
-# be lost, and each master that is left has a replica for which an fsync can wait. And ringfs-node.service.
+# be lost, and each master that is left has a replica for which an fsync can wait. And ringfs-node.service. With fewer machines than
+# three there are three masters all the same, as Redis wants it, and fewer replicas: to look at, not to lose anything.
 # A client: a mount on /mnt/ringfs.
 set -euo pipefail
 umask 022
@@ -86,10 +87,12 @@ all_answer() {
 # The machine that comes up last makes the cluster. redis-cli takes the masters from the machines in turn, and puts no
 # replica beside its master.
 make_cluster() {
+  local machines
+  machines=$(wc -w <<<"$NODES")
   wait_for 600 'the Redis servers of all nodes' all_answer
   if [ "$(cluster_field cluster_known_nodes)" = 1 ]; then
     # shellcheck disable=SC2046 # a list
-    REDIS_TIMEOUT_S=300 redis "$ADDRESS" 6379 --cluster create $(all_redis) --cluster-replicas 2 --cluster-yes >/var/log/redis/cluster-create.log ||
+    REDIS_TIMEOUT_S=300 redis "$ADDRESS" 6379 --cluster create $(all_redis) --cluster-replicas $((machines - 1)) --cluster-yes >/var/log/redis/cluster-create.log ||
       die 'the Redis Cluster could not be made: /var/log/redis/cluster-create.log'
   fi
   wait_for 300 'the Redis Cluster' cluster_is_ok
@@ -97,8 +100,11 @@ make_cluster() {
 
 # Its name may be there from an earlier run (exit code 21).
 make_volume() {
-  local status=0 said
-  said=$(ringfs format "$(meta_url)" --replicas 3 --write-quorum 2 --meta-replicas 1 --partitions $PARTITIONS 2>&1) || status=$?
+  local status=0 said machines meta_replicas=0
+  machines=$(wc -w <<<"$NODES")
+  # Of two replicas one may be away.
+  if [ "$machines" = 3 ]; then meta_replicas=1; fi
+  said=$(ringfs format "$(meta_url)" --replicas "$machines" --meta-replicas $meta_replicas --partitions $PARTITIONS 2>&1) || status=$?
   case $status in 0 | 21) ;; *) die "the volume could not be made: $said" ;; esac
 }
 
@@ -130,11 +136,11 @@ END
 Description=Redis masters back to their machines
 [Timer]
 OnBootSec=60
-OnUnitInactiveSec=30
+OnUnitInactiveSec=60
 [Install]
 WantedBy=timers.target
 END
-  ringfs systemd node >/dev/null
+  if is_new_tree; then ringfs systemd node >/dev/null; fi
   note_tree
   systemctl daemon-reload
   systemctl --quiet enable ringfs-node.service ringfs-redis-home.timer
@@ -145,13 +151,20 @@ END
 
 start_client() {
   changed=false
-  ringfs install-mount-helper >/dev/null
   mkdir -p /mnt/ringfs
-  ringfs systemd mount "$(meta_url)" /mnt/ringfs -o key-file=/etc/ringfs/ring.key >/dev/null
+  if is_new_tree; then
+    ringfs install-mount-helper >/dev/null
+    ringfs systemd mount "$(meta_url)" /mnt/ringfs -o key-file=/etc/ringfs/ring.key >/dev/null
+  fi
   note_tree
   systemctl daemon-reload
   systemctl --quiet enable mnt-ringfs.mount
   if [ $changed = true ]; then systemctl restart mnt-ringfs.mount; else systemctl start mnt-ringfs.mount; fi
+}
+
+# The units name the program, and are written by it. Each of its commands takes a while on an emulated machine.
+is_new_tree() {
+  ! cmp -s /etc/ringfs/started /opt/ringfs/.packed
 }
 
 # Another program than the one that runs is a change.

@@ -5,4 +5,5 @@ set -euo pipefail
 . /etc/ringfs/machine.env
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
-until cluster_is_ok; do sleep 2; done
+# Each look is a dozen processes, which an emulated machine feels.
+until cluster_is_ok; do sleep 10; done
