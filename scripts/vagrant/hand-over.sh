@@ -12,8 +12,10 @@ first=$1 machine=$2
 cd "$(dirname "$0")/../.."
 guest=/opt/ringfs/scripts/vagrant/guest
 
-config=$(mktemp)
-trap 'rm -f "$config"' EXIT
+# One connection to each for all calls: on an emulated machine each takes seconds to make. It ends by itself.
+folder=$(mktemp -d)
+config=$folder/config
+trap 'rm -rf "$folder"' EXIT
 # One after the other: vagrant fails for a name that is given twice.
 vagrant ssh-config "$first" >"$config"
 [ "$machine" = "$first" ] || vagrant ssh-config "$machine" >>"$config"
@@ -21,7 +23,7 @@ vagrant ssh-config "$first" >"$config"
 on() {
   local name=$1
   shift
-  ssh -F "$config" -o ConnectTimeout=60 -o ServerAliveInterval=30 -o ServerAliveCountMax=10 "$name" sudo "$@"
+  ssh -F "$config" -o ControlMaster=auto -o "ControlPath=$folder/%n" -o ControlPersist=5 -o ConnectTimeout=60 -o ServerAliveInterval=30 -o ServerAliveCountMax=10 "$name" sudo "$@"
 }
 
 if ! on "$machine" test -x $guest/start.sh </dev/null; then

@@ -1,6 +1,6 @@
 /** The machines of the Vagrantfile, by vagrant and ssh. Whatever is called has a deadline. */
 import { spawn } from 'node:child_process'
-import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -88,15 +88,20 @@ export class Machines {
     return machines
   }
 
-  async forget(): Promise<void> {
+  async forget(names: readonly Name[]): Promise<void> {
+    for (const name of names) await this.#hangUp(name)
     await rm(this.#folder, { recursive: true, force: true })
   }
 
-  /** How ssh reaches it: it may have got another address. */
+  /** How ssh reaches it: it may have got another address. One connection for all calls: on an emulated machine each takes seconds to make. */
   async #learn(name: Name): Promise<void> {
-    const file = this.#config(name)
-    await writeFile(file, await ok('vagrant', ['ssh-config', name]), { mode: 0o600 })
-    await chmod(file, 0o600)
+    const shared = `Match all\n  ControlMaster auto\n  ControlPath ${this.#config(name)}.ssh\n  ControlPersist 60\n`
+    await writeFile(this.#config(name), `${await ok('vagrant', ['ssh-config', name])}\n${shared}`, { mode: 0o600 })
+  }
+
+  /** Before the machine is gone: what is called later must not wait for the old connection. */
+  async #hangUp(name: Name): Promise<void> {
+    await run('ssh', ['-F', this.#config(name), '-O', 'exit', name])
   }
 
   #config(name: Name): string {
@@ -118,6 +123,7 @@ export class Machines {
 
   /** As if its cable was pulled: nothing is written any more. */
   async powerOff(name: Name): Promise<void> {
+    await this.#hangUp(name)
     await ok('vagrant', ['halt', '--force', name])
   }
 

@@ -179,7 +179,7 @@ async function main(): Promise<void> {
   const cluster = new Cluster(machines, load)
   t.teardown(async () => {
     await load.stop()
-    await machines.forget()
+    await machines.forget(names)
   })
   await cluster.whole()
   await load.start()

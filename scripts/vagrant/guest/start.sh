@@ -156,6 +156,11 @@ start_client() {
     ringfs install-mount-helper >/dev/null
     ringfs systemd mount "$(meta_url)" /mnt/ringfs -o key-file=/etc/ringfs/ring.key >/dev/null
   fi
+  # An emulated machine that has little of its host starts two programs in that time.
+  put /etc/systemd/system/mnt-ringfs.mount.d/slow.conf root 644 <<'END'
+[Mount]
+TimeoutSec=900
+END
   note_tree
   systemctl daemon-reload
   systemctl --quiet enable mnt-ringfs.mount
