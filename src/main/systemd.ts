@@ -15,9 +15,10 @@ export interface Unit {
 }
 
 /**
- * What may be hardened without breaking it: V8 writes code into memory, so that MemoryDenyWriteExecute is not there; the
- * program may lie in a home, which is read. `disks`: further data folders, made already; one that is not mounted at a start stays
- * read-only, and the node does without. Errors: RingfsError USAGE.
+ * What may be hardened without breaking it: V8 writes code into memory, so that MemoryDenyWriteExecute is not there, and asks for
+ * protection keys at its start (pkey_alloc(2), which @system-service lacks); the program may lie in a home, which is read.
+ * `disks`: further data folders, made already; one that is not mounted at a start stays read-only, and the node does without.
+ * Errors: RingfsError USAGE.
  */
 export function nodeUnit(user: string, disks: readonly string[] = []): Unit {
   const relative = disks.find((disk) => !isAbsolute(disk))
@@ -63,7 +64,9 @@ RestrictNamespaces=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
 SystemCallArchitectures=native
-SystemCallFilter=@system-service
+SystemCallFilter=@system-service @pkey
+# Else a call that a newer Node tries, and could do without, ends it.
+SystemCallErrorNumber=EPERM
 
 [Install]
 WantedBy=multi-user.target

@@ -24,6 +24,7 @@ t.test('a service for a node and a mount unit', async (t) => {
   const node = await readFile(join(units, 'ringfs-node.service'), 'utf8')
   t.match(node, /^ExecStart=".*node" ".*ringfs\.js" node --data/m)
   t.match(node, /^ProtectSystem=strict$/m)
+  t.match(node, /^SystemCallFilter=.*@pkey/m, 'V8 is killed at its start otherwise')
 
   const withPassword = ['systemd', 'mount', 'redis://:pw@h/v', where, '--prefix', ringfs.folder]
   t.match(await ringfs.run(...withPassword), { code: 2, stderr: /every user can read/ })
