@@ -22,7 +22,17 @@ export class LinkLostError extends Error {
   override readonly name = 'LinkLostError'
 }
 
-const WAIT_CODES = new Set(['TRYAGAIN', 'CLUSTERDOWN', 'LOADING', 'READONLY', 'MASTERDOWN', 'BUSY', 'NOREPLICAS'])
+/** UNBLOCKED: a WAIT on a master that became a replica. */
+const WAIT_CODES = new Set([
+  'UNBLOCKED',
+  'TRYAGAIN',
+  'CLUSTERDOWN',
+  'LOADING',
+  'READONLY',
+  'MASTERDOWN',
+  'BUSY',
+  'NOREPLICAS',
+])
 const AUTH_CODES = new Set(['NOAUTH', 'WRONGPASS', 'NOPERM'])
 
 export function classify(error: unknown): Verdict {

@@ -15,7 +15,7 @@ import { messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { LinkLostError, classify } from './redis-errors.js'
 import type { RedisLink } from './redis-link.js'
-import type { Topology } from './redis-topology.js'
+import { resolveAddress, type Topology } from './redis-topology.js'
 import { keySlot } from './slot.js'
 
 export interface SubscriptionOptions {
@@ -146,7 +146,9 @@ export class ShardSubscription {
           await link.subscribe(channel)
         } catch (error) {
           const verdict = classify(error)
-          if (verdict.kind === 'moved') this.#options.topology.moved(verdict.slot, verdict.address)
+          if (verdict.kind === 'moved') {
+            this.#options.topology.moved(verdict.slot, resolveAddress(verdict.address, link.address))
+          }
           throw error
         }
         if (link.isReady) this.#linkOf.set(channel, link)

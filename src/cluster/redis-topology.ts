@@ -211,6 +211,12 @@ export class Topology {
   }
 }
 
+/** Where a redirection leads. A server that does not know its own name leaves it empty: it means the one that was asked. */
+export function resolveAddress(address: string, asked: string): string {
+  if (!address.startsWith(':') && !address.startsWith('?:')) return address
+  return formatHost({ host: parseHost(asked).host, port: Number(address.slice(address.indexOf(':') + 1)) })
+}
+
 function notCluster(address: string): RingfsError {
   return new RingfsError(
     'REDIS_NOT_CLUSTER',

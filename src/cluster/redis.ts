@@ -19,7 +19,7 @@ import { checkServers } from './redis-check.js'
 import { LinkLostError, classify, finalError, type Verdict } from './redis-errors.js'
 import type { RedisLink } from './redis-link.js'
 import { ShardSubscription } from './redis-subscription.js'
-import { Topology } from './redis-topology.js'
+import { Topology, resolveAddress } from './redis-topology.js'
 import { numberOf } from './reply.js'
 import { NO_PREFIX, encodePrefix, type Prefix } from './resp.js'
 import { makeScript } from './script.js'
@@ -69,6 +69,13 @@ function markBeside(key: string): string {
   const end = key.indexOf('}')
   invariant(key.includes('{') && end > 0, 'a key with a hash tag')
   return `${key.slice(0, end + 1)}:wait`
+}
+
+/** A redirection with the address of whom it came from, where it names none. */
+function resolved(verdict: Verdict, asked: string): Verdict {
+  if (verdict.kind !== 'moved' && verdict.kind !== 'ask') return verdict
+  const [one = asked] = asked.split(',')
+  return { ...verdict, address: resolveAddress(verdict.address, one) }
 }
 
 function doubtful(address: string, what: string, cause: unknown): RingfsError {
@@ -266,7 +273,7 @@ class ClusterStore implements RedisStore {
       mayHaveRun ||= kind === 'lost'
       if (this.#clock.monotonicMs() >= deadline) throw this.#unreachable(call.timeoutMs, telling(error, last))
       last = error
-      target = await this.#recover(verdict, call.slot, target, call.script, attempt, deadline)
+      target = await this.#recover(resolved(verdict, address), call.slot, target, call.script, attempt, deadline)
     }
   }
 

@@ -16,7 +16,7 @@
  */
 import { crc32 } from 'node:zlib'
 import type { TimeSpec } from '../base/clock.js'
-import { HASH_BYTES, WINDOW_BYTES } from '../base/limits.js'
+import { CHUNK_MAX_BYTES, HASH_BYTES, WINDOW_BYTES } from '../base/limits.js'
 import { invariant } from '../base/invariant.js'
 import { PosixError } from '../base/errno.js'
 import type { Attr, BodyPiece, Extent, InodeType } from './contract.js'
@@ -131,18 +131,22 @@ export function decodeExtents(blob: Buffer, window: number): Extent[] {
   const extents: Extent[] = []
   for (let at = 0; at < blob.length; at += EXTENT_BYTES) {
     const id = readU56(blob, at + 8)
+    const offset = blob.readUInt32LE(at)
+    const lengthBytes = blob.readUInt32LE(at + 4)
+    const chunkOffset = blob.readUIntLE(at + 15, 3)
+    const chunkBytes = blob.readUIntLE(at + 18, 3)
+    // What the writer never makes (encodeExtents, commit.lua): taken for true it would be read, or freed, as something else.
+    const isWhole = lengthBytes > 0 && offset + lengthBytes <= WINDOW_BYTES
+    const isInChunk = id === 0 || (chunkBytes <= CHUNK_MAX_BYTES && chunkOffset + lengthBytes <= chunkBytes)
+    if (!isWhole || !isInChunk || id > Number.MAX_SAFE_INTEGER) {
+      throw new PosixError('EIO', 'an extent map names what cannot be')
+    }
+    const chunk = { id, lengthBytes: chunkBytes, root: Buffer.from(blob.subarray(at + 21, at + EXTENT_BYTES)) }
     extents.push({
-      fileOffset: window * WINDOW_BYTES + blob.readUInt32LE(at),
-      lengthBytes: blob.readUInt32LE(at + 4),
-      chunkOffset: blob.readUIntLE(at + 15, 3),
-      chunk:
-        id === 0
-          ? null
-          : {
-              id,
-              lengthBytes: blob.readUIntLE(at + 18, 3),
-              root: Buffer.from(blob.subarray(at + 21, at + EXTENT_BYTES)),
-            },
+      fileOffset: window * WINDOW_BYTES + offset,
+      lengthBytes,
+      chunkOffset,
+      chunk: id === 0 ? null : chunk,
     })
   }
   return extents

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { parseSlots } from '../../../src/cluster/redis-topology.js'
+import { parseSlots, resolveAddress } from '../../../src/cluster/redis-topology.js'
 
 t.test('CLUSTER SLOTS without an address means the server that was asked', async (t) => {
   const b = (text: string): Buffer => Buffer.from(text)
@@ -14,4 +14,11 @@ t.test('CLUSTER SLOTS without an address means the server that was asked', async
   ])
   t.strictSame([...addresses], ['asked:7000', '10.0.0.2:7001', '[::1]:7002'])
   t.throws(() => parseSlots(null, 'asked:1'), { code: 'INTERNAL' })
+})
+
+t.test('MOVED without an address means the server that was asked, too', (t) => {
+  t.equal(resolveAddress(':7000', 'asked:1'), 'asked:7000')
+  t.equal(resolveAddress('?:7000', '[::1]:1'), '[::1]:7000')
+  t.equal(resolveAddress('10.0.0.2:7000', 'asked:1'), '10.0.0.2:7000')
+  t.end()
 })

@@ -20,12 +20,12 @@ const extentIn = (window: number): fc.Arbitrary<Extent> =>
       fc.integer({ min: 0, max: WINDOW_BYTES - 1 }),
       fc.integer({ min: 1, max: 4 * 1024 * 1024 }),
       fc.option(fc.maxSafeNat(), { nil: null }),
-      fc.nat(2 ** 22),
+      fc.nat(2 ** 22 - 1),
       fc.uint8Array({ minLength: 32, maxLength: 32 }),
     )
     .map(([offset, length, id, chunkOffset, root]) => ({
       fileOffset: window * WINDOW_BYTES + offset,
-      lengthBytes: Math.min(length, WINDOW_BYTES - offset),
+      lengthBytes: Math.min(length, WINDOW_BYTES - offset, id === null || id === 0 ? length : 2 ** 22 - chunkOffset),
       chunkOffset: id === null || id === 0 ? 0 : chunkOffset,
       chunk: id === null || id === 0 ? null : { id, lengthBytes: 2 ** 22, root: Buffer.from(root) },
     }))
@@ -65,6 +65,26 @@ t.test('a record that is too short or of another version is EIO, never garbage',
   record[1] = 0x0f
   t.throws(() => decodeInode(5, record), { code: 'EIO' })
   t.throws(() => decodeExtents(Buffer.alloc(EXTENT_BYTES + 1), 0), { code: 'EIO' })
+  t.end()
+})
+
+t.test('extents that nobody can have written are EIO, and never read or freed as something else', (t) => {
+  const chunk = { id: 7, lengthBytes: 1_000, root: Buffer.alloc(32) }
+  const good = encodeExtents([{ fileOffset: 0, lengthBytes: 600, chunkOffset: 400, chunk }], 0)
+  t.equal(decodeExtents(good, 0).length, 1)
+  const bad: readonly (readonly [string, (blob: Buffer) => void])[] = [
+    ['empty', (blob) => blob.writeUInt32LE(0, 4)],
+    ['beyond its chunk', (blob) => blob.writeUInt32LE(601, 4)],
+    ['begins beyond its chunk', (blob) => blob.writeUIntLE(1_000, 15, 3)],
+    ['beyond its window', (blob) => blob.writeUInt32LE(WINDOW_BYTES - 599, 0)],
+    ['of a chunk longer than any', (blob) => blob.writeUIntLE(2 ** 22 + 1, 18, 3)],
+    ['of a chunk with a number above 2^53', (blob) => blob.fill(0xff, 8, 15)],
+  ]
+  for (const [what, spoil] of bad) {
+    const blob = Buffer.from(good)
+    spoil(blob)
+    t.throws(() => decodeExtents(blob, 0), { code: 'EIO' }, what)
+  }
   t.end()
 })
 
