@@ -23,11 +23,16 @@ export function wallMs(clock: Clock): number {
 export class ClockOffset {
   #samples: readonly Sample[] = []
   #bestMs = 0
+  /** Our wall clock minus our clock that never steps, at the last measurement. */
+  #aheadMs: number | undefined
 
-  /** Asked at `startMs`, heard at `endMs` of our wall clock; Redis said `redisMs`. */
-  note(startMs: number, endMs: number, redisMs: number): void {
+  /**
+   * Asked at `startMs`, heard at `endMs` of our wall clock, which was `steadyMs` of the clock that never steps; Redis said `redisMs`.
+   */
+  note(startMs: number, endMs: number, redisMs: number, steadyMs?: number): void {
     // A step of our own clock meanwhile: no measurement.
     if (endMs < startMs) return
+    this.#aheadMs = steadyMs === undefined ? undefined : endMs - steadyMs
     const sample = { offsetMs: (startMs + endMs) / 2 - redisMs, tookMs: endMs - startMs }
     const isStep = this.#samples.length > 0 && Math.abs(sample.offsetMs - this.#bestMs) > sample.tookMs + TOLERATED_MS
     this.#samples = isStep ? [sample] : [...this.#samples.slice(1 - SAMPLES), sample]
@@ -38,6 +43,11 @@ export class ClockOffset {
   /** Our clock minus that of Redis; positive: ours is ahead. */
   get ms(): number {
     return this.#bestMs
+  }
+
+  /** As `ms` when our wall clock shows `wallMs`, and the one that never steps `steadyMs`: with what it was set by since it was measured. */
+  msAt(wallMs: number, steadyMs: number): number {
+    return this.#aheadMs === undefined ? this.#bestMs : this.#bestMs + wallMs - steadyMs - this.#aheadMs
   }
 }
 
@@ -53,12 +63,13 @@ export class SharedClock implements Clock {
   }
 
   now(): TimeSpec {
-    const offsetMs = this.#offset.ms
+    const { sec, nsec } = this.#base.now()
+    const offsetMs = this.#offset.msAt(sec * 1000 + nsec / NS_PER_MS, this.#base.monotonicMs())
     // Held until it is wrong by more than is tolerated: the digits of a good clock are better than ours of the offset.
     if (Math.abs(offsetMs - this.#correctionMs) > TOLERATED_MS) {
       this.#correctionMs = Math.abs(offsetMs) > TOLERATED_MS ? Math.round(offsetMs) : 0
     }
-    return shifted(this.#base.now(), -this.#correctionMs)
+    return shifted({ sec, nsec }, -this.#correctionMs)
   }
 
   monotonicMs(): number {

@@ -205,7 +205,9 @@ class Watcher implements ClusterWatcher {
   async #fetchOnce(): Promise<ClusterView> {
     const known = this.#current.view.members.map((member) => member.id)
     const startMs = wallMs(this.#clock)
-    const onTime = (redisMs: number): void => this.clockOffset.note(startMs, wallMs(this.#clock), redisMs)
+    const onTime = (redisMs: number): void => {
+      this.clockOffset.note(startMs, wallMs(this.#clock), redisMs, this.#clock.monotonicMs())
+    }
     const view = await fetchView(this.#store, this.#options.volume, known, onTime)
     this.#accept(view)
     return view

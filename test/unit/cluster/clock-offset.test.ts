@@ -39,3 +39,21 @@ t.test('a clock that is hours off tells the time of Redis; one that is nearly ri
   t.strictSame(clock.now(), { sec: 107_201, nsec: 499_999_999 }, 'behind')
   t.end()
 })
+
+t.test('a clock that was set since it was measured tells the right time at once', (t) => {
+  let wall = 500_000
+  let steady = 1_000
+  const base = { ...clockAt(0, 0), now: () => ({ sec: wall / 1000, nsec: 0 }), monotonicMs: () => steady }
+  const offset = new ClockOffset()
+  const clock = new SharedClock(base, offset)
+  offset.note(500_000, 500_000, 4_100_000, 1_000)
+  t.equal(clock.now().sec, 4_100, 'an hour behind')
+  steady += 2_000
+  wall = 4_102_000
+  t.equal(clock.now().sec, 4_102, 'set right: no hour is added any more')
+  wall -= 7_200_000
+  t.equal(clock.now().sec, 4_102, 'set wrong')
+  offset.note(wall, wall, 4_102_000, steady)
+  t.equal(clock.now().sec, 4_102, 'and measured again')
+  t.end()
+})
