@@ -48,7 +48,12 @@ async function bed(t: Test, open: OpenVolume): Promise<Bed> {
       const id = await meta.chunkId()
       const order = Math.floor(systemClock.now().sec * 1e6)
       const origin = { ino, order, extents: [{ fileOffset: 0, chunkOffset: 0, lengthBytes: BYTES }] }
-      return await cluster.client.write(id, [Buffer.alloc(BYTES, id)], origin, { durability: 'all', sync: false })
+      const written = await cluster.client.write(id, [Buffer.alloc(BYTES, id)], origin, {
+        durability: 'all',
+        sync: false,
+      })
+      await cluster.drain()
+      return written
     },
     commit: (meta, ino, chunk) => {
       const extent = { fileOffset: 0, lengthBytes: BYTES, chunkOffset: 0, chunk }

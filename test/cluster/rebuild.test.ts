@@ -1,7 +1,7 @@
 /** Files rebuilt from chunks: a real Redis that loses all or its end, real chunk nodes, written through the VFS. */
 import t, { type Test } from 'tap'
 import { createHash, randomBytes } from 'node:crypto'
-import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { systemClock, type Clock } from '../../src/base/clock.js'
 import { MIB } from '../../src/base/limits.js'
 import { silentLog } from '../../src/base/log.js'
@@ -16,7 +16,7 @@ import { VolumeKeys } from '../../src/meta/keys.js'
 import type { VfsContract } from '../../src/vfs/contract.js'
 import { createVfs } from '../../src/vfs/vfs.js'
 import { VOLUME, chunkFile, originOf, startCluster, type TestCluster } from '../helpers/chunks.js'
-import { ROOT, bytes, names, touch, volumesOn, type MetaVolume, type OpenVolume } from '../helpers/meta.js'
+import { ROOT, bytes, names, touch, until, volumesOn, type MetaVolume, type OpenVolume } from '../helpers/meta.js'
 import { startRedis, type TestRedis } from '../helpers/redis.js'
 
 t.setTimeout(180_000)
@@ -86,6 +86,8 @@ async function bed(t: Test, open: OpenVolume): Promise<Bed> {
       const check: FsckParts = { ...parts, settings, ring: () => cluster.placement().ring, clock: systemClock }
       const enqueue = (): Promise<void> => Promise.resolve()
       const repairs = { meta: await volume.client(), chunks: cluster.client, enqueue, orphanGraceMs: 0 }
+      // On a busy machine an owner may have got its copy through its queue.
+      await cluster.drain()
       const { findings } = await fsck({ ...check, ...(repair ? { repair: repairs } : {}) })
       return findings.map(({ kind, text }) => `${kind}: ${text}`)
     },
@@ -169,7 +171,7 @@ t.test('rebuild', async (t) => {
   const open = volumesOn(t, redis)
 
   t.test('all metadata lost: every file that had chunks is there again, byte for byte, and once', async (t) => {
-    const { client, end, rebuild, parts, fsck, keys, volume, cluster } = await bed(t, open)
+    const { client, end, rebuild, parts, fsck, keys, volume } = await bed(t, open)
     const [one, two] = [await client(), await client()]
     const expected = new Map<number, string>()
     const large = randomBytes(9 * MIB + 123)
@@ -239,7 +241,6 @@ t.test('rebuild', async (t) => {
     t.ok((await touch(reader.meta, ROOT, 'new')).ino > Math.max(...expected.keys()), 'numbers are not given out again')
     t.ok((await lastBlock(volume.redis, keys)) > newestChunk)
     t.equal(await volume.redis.call('EXISTS', keys.wide('rebuild')), 0)
-    t.ok(cluster.nodes.every(({ queue }) => queue.length === 0))
     await end()
   })
 
@@ -308,6 +309,11 @@ t.test('rebuild', async (t) => {
     const chunkOf = async (of: number): Promise<number> => (await one.meta.extents(of, 0)).extents[0]?.chunk?.id ?? 0
     const [bad, headless, mended] = [await chunkOf(ino), await chunkOf(torn), await chunkOf(fine)]
     await end()
+    await until('every owner has its copy', async () => {
+      await cluster.drain()
+      const chunks = [bad, headless, mended]
+      return cluster.nodes.every(({ folder }) => chunks.every((id) => existsSync(chunkFile(folder, id))))
+    })
     for (const { folder } of cluster.nodes) {
       damage(chunkFile(folder, bad), (length) => length - 1)
       damage(chunkFile(folder, headless), () => 40)
