@@ -185,6 +185,8 @@ export interface RedisStore {
    * it there as its own `appendfsync` says. Errors: METADATA_NOT_SYNCED.
    */
   syncLocal(): Promise<boolean>
+  /** One private server of this machine has all slots and no replica: no other will ever answer in its place. */
+  readonly isLone: boolean
   /** Addresses of the masters, with their slot ranges. */
   masters(): Promise<readonly { readonly address: string; readonly slots: readonly (readonly [number, number])[] }[]>
   close(): Promise<void>

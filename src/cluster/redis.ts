@@ -14,7 +14,7 @@ import { Metrics, type Timer } from '../base/metrics.js'
 import { CredentialSource } from './credentials.js'
 import type { RedisArg, RedisStore, RedisValue, RunOptions, Script, Subscription } from './contract.js'
 import { LocalAof, findLocalFolder } from './aof.js'
-import { socketPath } from './private-redis-files.js'
+import { readFiles, socketPath } from './private-redis-files.js'
 import { checkServers } from './redis-check.js'
 import { LinkLostError, classify, finalError, type Verdict } from './redis-errors.js'
 import type { RedisLink } from './redis-link.js'
@@ -76,6 +76,13 @@ function resolved(verdict: Verdict, asked: string): Verdict {
   if (verdict.kind !== 'moved' && verdict.kind !== 'ask') return verdict
   const [one = asked] = asked.split(',')
   return { ...verdict, address: resolveAddress(verdict.address, one) }
+}
+
+/** `folders`: of all masters, where they are private ones of this machine. */
+async function isLone(folders: readonly (string | undefined)[]): Promise<boolean> {
+  const [folder] = folders
+  if (folder === undefined || folders.length > 1) return false
+  return (await readFiles(folder))?.member === undefined
 }
 
 function doubtful(address: string, what: string, cause: unknown): RingfsError {
@@ -143,6 +150,7 @@ class ClusterStore implements RedisStore {
   readonly #prefixes = new Map<string, Prefix[]>()
   #aofs: readonly (LocalAof | undefined)[] = []
   #isClosed = false
+  #isLone = false
 
   constructor(url: MetaUrl, options: ConnectOptions) {
     this.#seeds = url.hosts.map(formatHost)
@@ -174,6 +182,7 @@ class ClusterStore implements RedisStore {
         const folders = await Promise.all(servers.map(findLocalFolder))
         this.#aofs = folders.map((folder) => (folder === undefined ? undefined : new LocalAof(folder)))
         this.#useSockets(folders)
+        this.#isLone = await isLone(folders)
         return
       } catch (error) {
         const isFinal = error instanceof RingfsError || classify(error).kind === 'refused'
@@ -248,7 +257,7 @@ class ClusterStore implements RedisStore {
       if (this.#isClosed) throw new RingfsError('CANCELLED', 'the connection to Redis was closed')
       if (failure === undefined) {
         // Read before anything is awaited: it is where this attempt goes, whatever the map says when it fails.
-        const address = target?.address ?? this.#topology.owner(call.slot) ?? this.#seeds.join(',')
+        const address = this.#addressOf(call.slot, target)
         try {
           const value = await this.#attempt(call, target, deadline)
           call.timer.record(this.#clock.monotonicMs() - startedMs)
@@ -275,6 +284,10 @@ class ClusterStore implements RedisStore {
       last = error
       target = await this.#recover(resolved(verdict, address), call.slot, target, call.script, attempt, deadline)
     }
+  }
+
+  #addressOf(slot: number, target: Target | undefined): string {
+    return target?.address ?? this.#topology.owner(slot) ?? this.#seeds.join(',')
   }
 
   async #attempt(call: Call, target: Target | undefined, deadline: number): Promise<RedisValue> {
@@ -438,6 +451,10 @@ class ClusterStore implements RedisStore {
     }
     const reply = await this.#route(call, this.#clock.monotonicMs())
     return numberOf(reply, 'WAIT')
+  }
+
+  get isLone(): boolean {
+    return this.#isLone
   }
 
   async syncLocal(): Promise<boolean> {

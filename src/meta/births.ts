@@ -15,6 +15,7 @@
  *   after the directory was removed.
  * - The mark goes only when the inode was made. Reservations of a session that ended go only when no mark of it is left in
  *   any partition, and none can come any more (recovery.ts).
+ * - Neither a reservation that is used, nor an inode whose mark goes, is lost with a master whose replicas keep up (replicas.ts).
  * - What this client sends to a partition comes there behind the births that it has for it: its own directories are
  *   there for it at once. Should they come in another order all the same (a connection was lost), a refusal is asked for again.
  */
@@ -24,6 +25,7 @@ import { invariant } from '../base/invariant.js'
 import type { RedisArg, RedisValue } from '../cluster/contract.js'
 import type { Background } from './background.js'
 import type { CoreOptions } from './core.js'
+import type { Replicas } from './replicas.js'
 import type { Reply } from './reply.js'
 import { pastFreeze } from './freeze.js'
 import { SCRIPTS } from './scripts.js'
@@ -48,6 +50,8 @@ export interface Reserved {
 
 export interface BirthsOptions extends CoreOptions {
   readonly background: Background
+  readonly replicas: Replicas
+  readonly lone: '0' | '1'
 }
 
 /** Runs reserve.lua. */
@@ -83,6 +87,11 @@ export class Births {
     }
   }
 
+  /** A server lost what this session was told: reservations may be among it. Those of its partition are not used. */
+  lost(p: number): void {
+    this.#numbers = this.#numbers.filter(({ ino }) => this.#options.keys.home(ino) !== p)
+  }
+
   /** It was not used, and nothing that was sent with it will be done. */
   giveBack(one: Reserved): void {
     this.#numbers.unshift(one)
@@ -99,7 +108,9 @@ export class Births {
     const home = this.#nextPartition
     this.#nextPartition = (home + 1) % partitions
     const { id } = session
-    const reply = await this.#reserve(home, [keys.partition(home).reserved], [numbersAhead, partitions, home])
+    const { replicas, lone } = this.#options
+    const reply = await this.#reserve(home, [keys.partition(home).reserved], [numbersAhead, partitions, home, lone])
+    await replicas.ofPartitions([home])
     if (session.id !== id) throw new PosixError('EIO', 'the session was ended by another client')
     const first = reply.number(1)
     for (let i = 0; i < numbersAhead; i++) this.#numbers.push({ ino: first + i * partitions, session: id })
@@ -127,6 +138,7 @@ export class Births {
   /** Has a directory made that another client named, or this one. */
   async complete({ ino, partition, birth }: Birth): Promise<void> {
     await this.#bear(this.#options.keys.home(ino), [{ ino, partition, birth }])
+    await this.#options.replicas.ofPartitions([this.#options.keys.home(ino)])
     await this.#options.store.call('HDEL', this.#options.keys.partition(partition).locks, markOf(ino))
   }
 
@@ -205,7 +217,8 @@ export class Births {
     const marks = this.#marks.get(partition)
     if (marks === undefined) return
     this.#marks.delete(partition)
-    const { store, keys, onStep } = this.#options
+    const { store, keys, onStep, replicas } = this.#options
+    await replicas.ofPartitions([...new Set(marks.map((ino) => keys.home(ino)))])
     await store.call('HDEL', keys.partition(partition).locks, ...marks.map(markOf))
     await onStep?.('mkdir:swept')
   }

@@ -52,9 +52,10 @@ export class Blocks {
     if (this.#doubt !== undefined) await this.#doubt
     const owner = session.id
     const block = numberOf(
-      await this.#core.run(SCRIPTS.takeBlock, [keys.wide('n'), keys.wide('blocks')], [owner]),
+      await this.#core.run(SCRIPTS.takeBlock, [keys.wide('n'), keys.wide('blocks')], [owner, this.#core.lone]),
       'take-block',
     )
+    await this.#core.replicas.of([keys.wide('n')])
     this.#taken.set(block, 'ours')
     this.#next = block * CHUNK_BLOCK
     this.#end = this.#next + CHUNK_BLOCK

@@ -281,10 +281,15 @@ export type MetaEvent =
   /** It is back: caching may begin again, from empty. */
   | { readonly kind: 'back' }
   /**
-   * Another client ended our session: the file locks held in it are others' by now. Told before anything is sent in the
+   * Another client ended our session: the file locks held in it (`of`: on these inodes) are others' by now. Told before anything is sent in the
    * new session, so that what was written under such a lock can be kept from being committed.
    */
-  | { readonly kind: 'locksLost' }
+  | { readonly kind: 'locksLost'; readonly of?: (ino: number) => boolean }
+  /**
+   * A server that took another's place does not have the last changes of these inodes that we were told are done, and that no
+   * fsync has made durable. What was lost is not known.
+   */
+  | { readonly kind: 'tailLost'; readonly of: (ino: number) => boolean }
 
 /** Told the attributes of a directory as a change of a name in it left them, where they came along with the reply. */
 export type SawDirectory = (attr: Attr) => void

@@ -7,6 +7,7 @@ import { Background } from './background.js'
 import { Births } from './births.js'
 import type { VolumeKeys } from './keys.js'
 import { Recalls } from './recalls.js'
+import { Replicas } from './replicas.js'
 import { Reply, STATUS_LOCKED, STATUS_RECALLED, STATUS_UNBORN } from './reply.js'
 import { SCRIPTS } from './scripts.js'
 import type { Session } from './session.js'
@@ -66,13 +67,19 @@ export class Core {
   readonly background: Background
   readonly births: Births
   readonly recalls: Recalls
+  readonly replicas: Replicas
+  /** For scripts that give numbers: '1' where no other server can ever take this one's place (scripts/lib/history.lua). */
+  readonly lone: '0' | '1'
   holdings: ChangeGuard = { around: (_script, _p, change) => change() }
 
   constructor(options: CoreOptions) {
     this.options = options
     this.background = new Background(options)
-    this.births = new Births({ ...options, background: this.background }, (p, keys, args) =>
-      this.change(SCRIPTS.reserve, p, keys, args),
+    this.lone = options.store.isLone ? '1' : '0'
+    this.replicas = new Replicas(options)
+    this.births = new Births(
+      { ...options, background: this.background, replicas: this.replicas, lone: this.lone },
+      (p, keys, args) => this.change(SCRIPTS.reserve, p, keys, args),
     )
     this.keys = options.keys
     this.session = options.session

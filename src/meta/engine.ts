@@ -52,6 +52,8 @@ import { Openers } from './openers.js'
 import { Ranges } from './ranges.js'
 import { Reaper, allPartitions, each, releaseSession } from './recovery.js'
 import { Session } from './session.js'
+import { Subscribed } from './subscribed.js'
+import { TailMender } from './tail-mender.js'
 import { restartIfGone, untilDone } from './transaction.js'
 import { UncertainChanges } from './uncertain.js'
 import { Xattrs } from './xattrs.js'
@@ -59,7 +61,6 @@ import { Xattrs } from './xattrs.js'
 const SESSION_TTL_MS = 30_000
 const INTENT_TIMEOUT_MS = 5_000
 const OPERATION_DEADLINE_MS = 30_000
-const SYNC_TIMEOUT_MS = 10_000
 /** No session has this number. */
 const NOBODY = -1
 const NUMBERS_AHEAD = 16
@@ -110,10 +111,14 @@ class RedisMeta implements MetaStore {
   readonly #xattrs: Xattrs
   readonly #locks: Locks
   readonly #neighbours: Neighbours
+  readonly #mender: TailMender
+  readonly #subscribed = new Subscribed({
+    look: () => this.#mender.lookOver(),
+    onChange: () => this.#tellCoherence(),
+  })
   readonly #uncertain = new UncertainChanges(() => this.caughtUp())
   #reaper: Reaper | undefined
   #subscription: Subscription | undefined
-  #isSubscribed = false
   #wasCoherent = false
   #listener: (event: MetaEvent) => void = () => undefined
 
@@ -153,6 +158,12 @@ class RedisMeta implements MetaStore {
       getattr: (ino) => this.#files.getattr(ino),
       caughtUp: () => this.#subscription?.caughtUp() ?? Promise.resolve(),
     })
+    this.#mender = new TailMender(this.#core, {
+      locks: this.#locks,
+      register: (of) => this.#register([...this.#openers.inos].filter(of)),
+      tell: (event) => this.#listener(event),
+      forgetAll: () => this.#forgetAll(),
+    })
   }
 
   async start(): Promise<void> {
@@ -185,10 +196,7 @@ class RedisMeta implements MetaStore {
       (channel, message) => {
         this.#receive(channels.get(channel) ?? 0, message)
       },
-      (healthy) => {
-        this.#isSubscribed = healthy
-        this.#tellCoherence()
-      },
+      (healthy) => this.#subscribed.heard(healthy),
     )
     const { ttlMs } = this.#session
     if (!this.#reaps) return
@@ -201,11 +209,11 @@ class RedisMeta implements MetaStore {
   }
 
   get coherent(): boolean {
-    return this.#isSubscribed && this.#session.isLive
+    return this.#subscribed.isGood && this.#session.isLive
   }
 
   get coherentMs(): number {
-    return this.#isSubscribed ? this.#session.leaseLeftMs : 0
+    return this.#subscribed.isGood ? this.#session.leaseLeftMs : 0
   }
 
   async caughtUp(): Promise<void> {
@@ -240,7 +248,11 @@ class RedisMeta implements MetaStore {
 
   /** After another client ended our session: what is open here is registered anew. What has no name any more is gone. */
   async #reopen(): Promise<void> {
-    await each([...this.#openers.inos], async (ino) => {
+    await this.#register([...this.#openers.inos])
+  }
+
+  async #register(inos: readonly number[]): Promise<void> {
+    await each(inos, async (ino) => {
       try {
         await this.#files.register(ino)
         this.#openers.registered(ino)
@@ -456,16 +468,21 @@ class RedisMeta implements MetaStore {
     return { usedBytes, inodes }
   }
 
-  /** Waits for the disk, where it is ours, and for as many replicas as the volume asks for. Fewer in time: EIO, since the data could be lost with the master. */
+  /** Waits for the disk, where it is ours, and for as many replicas as the volume asks for. Fewer in time, or a server that has lost some of it: EIO. */
   async sync(): Promise<void> {
-    await Promise.all([this.#store.syncLocal(), this.#syncReplicas(this.settings.metaReplicas)])
+    await Promise.all([this.#store.syncLocal(), this.#syncReplicas()])
   }
 
-  async #syncReplicas(wanted: number): Promise<void> {
-    if (wanted === 0) return
-    const keys = allPartitions(this.#core).map((p) => this.#core.keys.partition(p).inodes)
-    const got = await this.#store.waitReplicas(keys, wanted, SYNC_TIMEOUT_MS)
-    if (got < wanted) throw new PosixError('EIO', `only ${got} of ${wanted} replicas have the metadata`)
+  async #syncReplicas(): Promise<void> {
+    if (this.settings.metaReplicas === 0) return
+    const { tails } = this.#session
+    const unsynced = tails.unsynced()
+    await this.#core.replicas.ofAll()
+    // The replicas may be those of a server that has not all that this session was told.
+    if (await this.#mender.mend([...unsynced.keys()])) {
+      throw new PosixError('EIO', 'a Redis server has lost changes that were to be made durable')
+    }
+    tails.synced(unsynced)
   }
 
   async shutdown(): Promise<void> {

@@ -11,7 +11,8 @@
  *   {v.p}:w:<ino>    zset    the windows that have a key :e:
  *   {v.p}:a:<ino>    hash    extended attributes: name -> value
  *   {v.p}:l          hash    POSIX ACLs as in their attributes: a<ino> access, if it says more than the mode; d<ino> default
- *   {v.p}:c          hash    counters: n (inode sequence), inodes, bytes, inline (bytes of bodies)
+ *   {v.p}:c          hash    counters: n (inode sequence), inodes, bytes, inline (bytes of bodies);
+ *                            h (replication history of the server that gave the last number: scripts/lib/history.lua)
  *   {v.p}:n          hash    numbers reserved for directories that are still to be made -> session (births.ts)
  *   {v.p}:o          hash    ino -> ids of the sessions that have it open, 4 bytes each
  *   {v.p}:z          hash    ino -> time of deletion, of inodes whose :e: :w: :a: keys and ACLs are still to be freed
@@ -29,7 +30,7 @@
  *   {v.p}:v          sharded channel: what changed, for the caches of other clients
  *
  *   {v}:m:settings   string  settings of the volume, JSON
- *   {v}:m:n          hash    counters: session, chunkBlock, token
+ *   {v}:m:n          hash    counters: session, chunkBlock, token; h as above
  *   {v}:m:s          zset    session id -> end of its lease, ms of Redis time
  *   {v}:m:h          hash    session id -> who it is, JSON (docs/format.md)
  *   {v}:m:dead       zset    sessions that ran out and are being cleaned up -> when that began

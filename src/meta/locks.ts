@@ -135,6 +135,12 @@ export class Locks {
     for (const waiter of this.#waiters.values()) waiter.tell('back')
   }
 
+  /** Locks on these inodes may be lost, and places in their queues. */
+  lost(of: (ino: number) => boolean): void {
+    for (const inos of this.#holdings.values()) for (const ino of inos) if (of(ino)) inos.delete(ino)
+    for (const waiter of this.#waiters.values()) if (of(waiter.ino)) waiter.tell('back')
+  }
+
   /** The session is over: nothing of it is left in Redis, or will be. */
   ended(): void {
     this.#holdings.clear()
@@ -156,7 +162,7 @@ export class Locks {
       return this.#follow(waiter, reply.buffer(1).toString(), heard)
     }
     this.#took(waiter)
-    await this.#deps.caughtUp()
+    await Promise.all([this.#replicated(ino), this.#deps.caughtUp()])
     return decodeInode(ino, reply.buffer(1)).attr
   }
 
@@ -230,8 +236,14 @@ export class Locks {
 
   async #granted(waiter: Waiter): Promise<Attr> {
     this.#took(waiter)
-    const [attr] = await Promise.all([this.#deps.getattr(waiter.ino), this.#deps.caughtUp()])
+    const { ino } = waiter
+    const [attr] = await Promise.all([this.#deps.getattr(ino), this.#deps.caughtUp(), this.#replicated(ino)])
     return attr
+  }
+
+  /** A replica that did not know of the grant would give the lock to somebody else. */
+  #replicated(ino: number): Promise<void> {
+    return this.#core.replicas.of([this.#core.keys.of(ino).fileLocks])
   }
 
   #took({ ino, lock, ticket }: Waiter): void {

@@ -34,6 +34,8 @@ async function take(core: Core, tx: Transaction): Promise<void> {
     const reply = new Reply(await core.run(SCRIPTS.leaseTake, keys, [tx.id, tx.commitPartition, LEASE_MS, fenced]))
     if (reply.status === 1) {
       if (fenced !== '') await forgetDead(core, fenced, fencedAt)
+      // A replica that did not know of the lease would give it to another move, too.
+      await core.replicas.of(keys)
       return
     }
     const holder = reply.buffer(1).toString('latin1')

@@ -132,6 +132,7 @@ export class Namespace {
         open ? 1 : 0,
         this.#core.partitions,
         inode.umask ?? 0,
+        this.#core.lone,
       ])
       // Who finds a name and loses it to another client's unlink makes it: ENOENT would be no answer to O_CREAT.
       if (reply.status === STATUS_FAR) {
@@ -146,7 +147,7 @@ export class Namespace {
   async tmpfile(parent: number, inode: NewInode): Promise<Attr> {
     const { keys, partitions } = this.#core
     const { mode, uid, gid, umask = 0 } = inode
-    const args = [parent, mode & 0o7777, uid, gid, partitions, umask]
+    const args = [parent, mode & 0o7777, uid, gid, partitions, umask, this.#core.lone]
     const reply = await this.#core.change(SCRIPTS.tmpfile, keys.home(parent), [keys.of(parent).acls], args)
     return decodeInode(reply.number(1), reply.buffer(2)).attr
   }

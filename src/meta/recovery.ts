@@ -92,7 +92,7 @@ async function letGo(core: Core, id: number, partitions: readonly number[]): Pro
   await each(partitions, (p) => closeAll(core, id, p))
 }
 
-async function unlockAll(core: Core, id: number, p: number): Promise<void> {
+export async function unlockAll(core: Core, id: number, p: number): Promise<void> {
   const { fileLocks } = core.keys.partition(p)
   await pages(core, SCRIPTS.lockedBy, fileLocks, id, async (inos) => {
     for (let at = 0; at < inos.length; at += LOCKED_BATCH) {

@@ -71,6 +71,7 @@ export const SCRIPTS = {
   register: load('register'),
   reap: load('reap'),
   openedBy: load('opened-by'),
+  known: load('known'),
   sessionBegin: load('session-begin'),
   sessionRenew: load('session-renew'),
   sessionGone: load('session-gone'),

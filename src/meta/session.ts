@@ -21,6 +21,7 @@ import type { RedisArg, RedisStore, Script } from '../cluster/contract.js'
 import { pastFreeze } from './freeze.js'
 import { Reply, STATUS_DEAD_SESSION, STATUS_STALE } from './reply.js'
 import type { VolumeKeys } from './keys.js'
+import { Tails } from './tails.js'
 import { SCRIPTS } from './scripts.js'
 
 /** So many are gathered, since each is work for Redis; and so many go with one change. */
@@ -44,6 +45,7 @@ export class Session {
   readonly #options: SessionOptions
   readonly #inFlight = new Set<number>()
   readonly #answered = new Map<number, number[]>()
+  readonly tails = new Tails()
   #id = 0
   #newest = 0
   #sequence = 0
@@ -143,6 +145,7 @@ export class Session {
       // One of these two was not judged at all: what came with it is in the table still.
       if (reply.status !== STATUS_DEAD_SESSION && reply.status !== STATUS_STALE) {
         unacknowledged = [sequence]
+        if (session === this.#id) this.tails.judged(p, script, sequence, acknowledged)
         this.onJudged(p, low)
       }
       return this.#judge(reply)
@@ -185,12 +188,18 @@ export class Session {
     const askedMs = clock.monotonicMs()
     const who = JSON.stringify({ host: hostname(), pid: process.pid, since: Date.now(), ...processes.self() })
     // A reply that is lost leaves a session that holds nothing and lapses.
-    const id = await store.run(SCRIPTS.sessionBegin, [keys.wide('s'), keys.wide('h'), keys.wide('n')], [ttlMs, who], {
-      deadlineMs: ttlMs,
-    })
+    const id = await store.run(
+      SCRIPTS.sessionBegin,
+      [keys.wide('s'), keys.wide('h'), keys.wide('n')],
+      [ttlMs, who, store.isLone ? '1' : '0'],
+      {
+        deadlineMs: ttlMs,
+      },
+    )
     this.#id = Number(id)
     this.#newest = this.#id
     this.#answered.clear()
+    this.tails.clear()
     this.#liveFrom(askedMs)
   }
 

@@ -158,7 +158,10 @@ export class Transaction {
     invariant(own.length > 0, 'the commit point has a part')
     try {
       await this.#prepareAll(groups)
+      // What was prepared must not be lost behind a decision that says it will be done; nor the decision behind its doing.
+      await this.#core.replicas.ofPartitions([...groups.keys()])
       const reply = await this.#commit(own)
+      if (groups.size > 0) await this.#core.replicas.ofPartitions([this.#commitPartition])
       if (saw !== undefined) seeDirectories(reply, saw)
     } catch (error) {
       await this.#abort()
@@ -253,6 +256,8 @@ export class Transaction {
       // The A that refuses a late commit stays until the session ends.
       const isNeeded = outcome === 'A' && this.#isCommitUnknown
       if (this.#prepared.size > 0 && !isNeeded) {
+        // Where the end is lost, somebody asks for the decision again.
+        await this.#core.replicas.ofPartitions([...this.#prepared.keys()])
         this.#core.background.remove(this.#core.keys.partition(this.#commitPartition).decisions, this.id)
       }
     } catch (error) {

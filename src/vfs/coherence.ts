@@ -81,6 +81,7 @@ export class Coherence implements VfsCoherence {
         this.#listener(event)
         return
       case 'locksLost':
+      case 'tailLost':
     }
   }
 }

@@ -1,4 +1,5 @@
 /** The parts of one VFS, put together once; what the services of files and names share. */
+import { PosixError } from '../base/errno.js'
 import { systemClock, type Clock } from '../base/clock.js'
 import { silentLog, type Log } from '../base/log.js'
 import { Metrics } from '../base/metrics.js'
@@ -165,6 +166,14 @@ export class VfsContext {
     this.attrs.clear()
   }
 
+  /** Whoever has something open of which the last changes are lost is told by his next fsync. */
+  #lostTail(of: (ino: number) => boolean): void {
+    for (const state of this.states.all()) {
+      if (of(state.ino)) state.writer.lostInStore(new PosixError('EIO', 'a Redis server has lost changes of the file'))
+    }
+    for (const stream of this.handles.directories()) if (of(stream.ino)) stream.lost()
+  }
+
   /** Drops exactly what the event names, here first, then in the kernel: a question that comes between must not find it. */
   #onEvent(event: MetaEvent): void {
     this.#events++
@@ -189,7 +198,10 @@ export class VfsContext {
         this.attrs.drop(event.parent)
         return
       case 'locksLost':
-        this.locks.lost()
+        this.locks.lost(event.of)
+        return
+      case 'tailLost':
+        this.#lostTail(event.of)
         return
       case 'lost':
       case 'back':

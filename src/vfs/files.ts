@@ -179,8 +179,15 @@ export class Files {
     const { writer, ino } = file.state
     await writer.flush(true)
     file.report()
+    const taken = writer.taken.count
     await this.#context.uploader.unsynced.sync(ino)
-    await this.#context.meta.sync()
+    try {
+      await this.#context.meta.sync()
+      writer.taken.synced(taken)
+    } finally {
+      // What the store has lost, whoever found it: told once, and not again for the failure of this sync.
+      file.report()
+    }
   }
 
   #checkOpen(flags: number): void {

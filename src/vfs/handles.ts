@@ -115,6 +115,10 @@ export class Handles {
     return [...this.#files]
   }
 
+  directories(): Iterable<DirectoryStream> {
+    return this.#directories.values()
+  }
+
   remove(handle: number): void {
     this.#files.delete(handle)
     this.#directories.delete(handle)

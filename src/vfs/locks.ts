@@ -103,12 +103,12 @@ export class FileLocks {
     await running
   }
 
-  /** The session is over, and with it all our locks. */
-  lost(): void {
-    const inos = new Set(this.#notes.keys())
-    this.#notes.clear()
+  /** All our locks are lost, or those on the inodes of which it is said. */
+  lost(of: (ino: number) => boolean = () => true): void {
+    const inos = new Set([...this.#notes.keys()].filter(of))
+    for (const ino of inos) this.#notes.delete(ino)
     if (inos.size === 0) return
-    this.#context.log.error({ inos: [...inos] }, 'file locks were lost with the session: their files are to be closed')
+    this.#context.log.error({ inos: [...inos] }, 'file locks were lost: their files are to be closed')
     for (const [, file] of this.#context.handles.files()) {
       if (!inos.has(file.state.ino)) continue
       file.lostLocks = true

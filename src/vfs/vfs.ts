@@ -222,8 +222,8 @@ class Vfs implements VfsContract {
   }
   fsyncdir(handle: number): Promise<void> {
     return this.#do(async () => {
-      this.#context.handles.directory(handle)
-      await this.#context.meta.sync()
+      const stream = this.#context.handles.directory(handle)
+      await this.#context.meta.sync().finally(() => stream.reportLost())
     })
   }
 
@@ -286,7 +286,9 @@ class Vfs implements VfsContract {
     await Promise.all([atimes.flush(), ...states.all().map((state) => state.writer.flush(durable))])
     if (durable) {
       await uploader.unsynced.syncAll()
+      const taken = states.all().map((state) => [state.writer.taken, state.writer.taken.count] as const)
       await meta.sync()
+      for (const [ofFile, count] of taken) ofFile.synced(count)
     }
     // Handles still report their own failures: this answers only for what failed now.
     for (const [state, failures] of before) {

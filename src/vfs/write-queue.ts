@@ -38,3 +38,7 @@ export interface Barrier {
 export function isInline(entry: QueuedBatch | Barrier): boolean {
   return entry.kind === 'barrier' || entry.inline
 }
+
+export function isAppend(entry: QueuedBatch | Barrier): boolean {
+  return entry.kind === 'batch' && entry.batch.mode === 'append'
+}

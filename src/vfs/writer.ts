@@ -28,8 +28,9 @@ import { toPosix } from './failures.js'
 import { IntervalMap } from './interval-map.js'
 import type { VfsLimits } from './limits.js'
 import type { DirtyMemory } from './memory.js'
+import { Taken } from './taken.js'
 import type { Uploader } from './uploader.js'
-import { isInline, type Barrier, type QueuedBatch, type UploadResult } from './write-queue.js'
+import { isAppend, isInline, type Barrier, type QueuedBatch, type UploadResult } from './write-queue.js'
 
 export interface WriterDeps {
   readonly clock: Clock
@@ -56,6 +57,7 @@ const NO_TIME: TimeSpec = { sec: Number.MIN_SAFE_INTEGER, nsec: 0 }
 
 export class InodeWriter {
   readonly ino: number
+  readonly taken = new Taken()
   readonly #deps: WriterDeps
   readonly #room: Budget
   readonly #uploads: Budget
@@ -86,9 +88,7 @@ export class InodeWriter {
   }
 
   get hasAppends(): boolean {
-    return (
-      this.#active.has(APPEND) || this.#queue.some((entry) => entry.kind === 'batch' && entry.batch.mode === 'append')
-    )
+    return this.#active.has(APPEND) || this.#queue.some(isAppend)
   }
 
   /** How many times writing failed for good, and how the last time. */
@@ -190,8 +190,8 @@ export class InodeWriter {
   }
 
   /** What is not on its way into the store must not get there any more. Reported as a failure, if there was anything. */
-  abandon(failure: PosixError): void {
-    if (!this.isDirty) return
+  abandon(failure: PosixError, always = false): void {
+    if (!this.isDirty && !always) return
     this.#failures++
     this.#failure = failure
     this.#deps.log.error({ ino: this.ino, error: failure.message }, 'written data was given up')
@@ -202,6 +202,11 @@ export class InodeWriter {
     }
     for (const [key, batch] of [...this.#active]) this.#dropActive(key, batch)
     this.#deps.onLost(this.ino)
+  }
+
+  /** The store has lost the last of what it had taken. A failure, with all that was to follow it, if any of that was not durable. */
+  lostInStore(failure: PosixError): void {
+    if (this.taken.lose()) this.abandon(failure, true)
   }
 
   /** Copies the positional bytes of [start, end) to `target`, oldest first, and tells of each where it lies. */
@@ -386,6 +391,7 @@ export class InodeWriter {
     for (const { entry } of group) entry.committing = true
     try {
       this.#mtimeFloor = await this.#commit(group)
+      this.taken.one()
       for (const { entry } of group) this.#leave(entry)
     } catch (failure) {
       // Whether the store has the extents is not always known: their chunks stay.
@@ -404,6 +410,7 @@ export class InodeWriter {
       const done = await this.#deps.committer.commitInline(this.ino, entry.batch, this.#mtimeFloor, attributes)
       if (done === null) return false
       this.#mtimeFloor = done.mtime
+      this.taken.one()
       if (behind !== undefined && told !== undefined) {
         behind.isDone = true
         this.forgetTimes()
@@ -453,7 +460,7 @@ export class InodeWriter {
    * was queued before it: where it lands, and so what is cut of it, follows from the size that they make.
    */
   #trim(size: number): void {
-    const isAppend = (entry: QueuedBatch | Barrier): boolean => entry.kind === 'batch' && entry.batch.mode === 'append'
+    this.taken.one()
     if (size > 0 && this.#active.has(APPEND)) return
     const from = size > 0 ? this.#queue.findLastIndex(isAppend) + 1 : 0
     for (const entry of this.#queue.slice(from)) {

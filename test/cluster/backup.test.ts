@@ -278,6 +278,7 @@ function bound(store: RedisStore): RedisStore {
     waitReplicas: (...args) => store.waitReplicas(...args),
     syncLocal: () => store.syncLocal(),
     masters: () => store.masters(),
+    isLone: store.isLone,
     close: () => store.close(),
   }
 }

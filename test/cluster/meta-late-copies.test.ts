@@ -40,6 +40,7 @@ class Post {
       waitReplicas: (keys, replicas, timeoutMs) => store.waitReplicas(keys, replicas, timeoutMs),
       syncLocal: () => store.syncLocal(),
       masters: () => store.masters(),
+      isLone: store.isLone,
       close: () => store.close(),
     }
   }

@@ -34,6 +34,10 @@ export class CountingRedis implements RedisStore {
     return this.#store.waitReplicas(keys, replicas, timeoutMs)
   }
 
+  get isLone(): boolean {
+    return this.#store.isLone
+  }
+
   syncLocal(): Promise<boolean> {
     return this.#store.syncLocal()
   }

@@ -79,6 +79,10 @@ export class CuttableRedis implements RedisStore {
     return this.#store.waitReplicas(keys, replicas, timeoutMs)
   }
 
+  get isLone(): boolean {
+    return this.#store.isLone
+  }
+
   syncLocal(): Promise<boolean> {
     return this.#store.syncLocal()
   }

@@ -1,5 +1,6 @@
 /** Processes that lock files as they are told (locker.c), compiled once a test file. */
 import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -46,6 +47,13 @@ export class Locker {
 
   signal(): void {
     this.#child.kill('SIGUSR1')
+  }
+
+  /** Killed, and gone: it has nothing open any more. */
+  async end(): Promise<void> {
+    const gone = once(this.#child, 'exit')
+    this.kill()
+    await gone
   }
 
   kill(): void {

@@ -94,6 +94,10 @@ export class LossyRedis implements RedisStore {
     return this.#store.waitReplicas(keys, replicas, timeoutMs)
   }
 
+  get isLone(): boolean {
+    return this.#store.isLone
+  }
+
   syncLocal(): Promise<boolean> {
     return this.#store.syncLocal()
   }

@@ -32,7 +32,7 @@ export interface MetaVolume {
   close(): Promise<void>
 }
 
-export type OpenVolume = (partitions?: number) => Promise<MetaVolume>
+export type OpenVolume = (partitions?: number, metaReplicas?: number) => Promise<MetaVolume>
 
 let volumes = 0
 
@@ -41,9 +41,9 @@ export function volumesOn(t: Pick<Test, 'teardown'>, redis: TestRedis, wrap: Wra
   let shared: Promise<RedisStore> | undefined
   const connect = (): Promise<RedisStore> => connectRedis(redis.url('any'), { log: silentLog })
   t.teardown(async () => (await shared)?.close())
-  return async (partitions = PARTITIONS) => {
+  return async (partitions = PARTITIONS, metaReplicas = 0) => {
     const plain = await (shared ??= connect())
-    const settings = await formatVolume(plain, `v${process.pid}-${++volumes}`, { partitions })
+    const settings = await formatVolume(plain, `v${process.pid}-${++volumes}`, { partitions, metaReplicas })
     const clients = new Map<MetaStore, CuttableRedis>()
     const close = async (): Promise<void> => {
       const all = [...clients]

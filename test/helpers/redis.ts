@@ -11,7 +11,7 @@ import type { Test } from 'tap'
 import { Redis } from 'ioredis'
 import { systemClock } from '../../src/base/clock.js'
 import type { RedisArg, RedisValue } from '../../src/cluster/contract.js'
-import { agree, formCluster, isWhole, type ClusterServers } from '../../src/cluster/form-cluster.js'
+import { agree, formCluster, isWhole, untilWhole, type ClusterServers } from '../../src/cluster/form-cluster.js'
 import { formatMetaUrl, type MetaUrl } from '../../src/cluster/url.js'
 import type { Authority, Issued } from './certificates.js'
 
@@ -41,11 +41,14 @@ export interface TestRedis {
   kill(index: number): Promise<void>
   /** Starts a killed server again with its data; waits until it serves. */
   restart(index: number): Promise<void>
+  /** All are killed at the same moment, and each is started again when it is gone. */
+  crashAll(): Promise<void>
+  isMaster(index: number): Promise<boolean>
   /** SIGSTOP: connections stay open and nothing answers. */
   pause(index: number): void
   resume(index: number): void
   /** Hands a slot with its keys from one master to another, as redis-cli --cluster reshard does. */
-  moveSlot(slot: number, from: number, to: number): Promise<void>
+  moveSlot(slot: number, from: number, to: number, keysAtOnce?: number): Promise<void>
   stop(): Promise<void>
 }
 
@@ -235,6 +238,15 @@ class Servers implements TestRedis {
     await this.#until('the cluster is whole again', () => isWhole(this.#asCluster()))
   }
 
+  async crashAll(): Promise<void> {
+    await Promise.all(this.#servers.map((server) => end(server).then(() => this.#launch(server))))
+    await untilWhole(this.#asCluster(), { clock: systemClock, timeoutMs: 3 * READY_TIMEOUT_MS })
+  }
+
+  async isMaster(index: number): Promise<boolean> {
+    return String(await this.command(index, 'INFO', 'replication')).includes('role:master')
+  }
+
   pause(index: number): void {
     this.#server(index).process?.kill('SIGSTOP')
   }
@@ -243,12 +255,12 @@ class Servers implements TestRedis {
     this.#server(index).process?.kill('SIGCONT')
   }
 
-  async moveSlot(slot: number, from: number, to: number): Promise<void> {
+  async moveSlot(slot: number, from: number, to: number, keysAtOnce = 100): Promise<void> {
     const [source, target] = await Promise.all([from, to].map((index) => this.command(index, 'CLUSTER', 'MYID')))
     await this.command(to, 'CLUSTER', 'SETSLOT', slot, 'IMPORTING', String(source))
     await this.command(from, 'CLUSTER', 'SETSLOT', slot, 'MIGRATING', String(target))
     for (;;) {
-      const keys = await this.command(from, 'CLUSTER', 'GETKEYSINSLOT', slot, 100)
+      const keys = await this.command(from, 'CLUSTER', 'GETKEYSINSLOT', slot, keysAtOnce)
       if (!Array.isArray(keys) || keys.length === 0) break
       const names = keys.map(String)
       const port = this.ports[to] ?? 0

@@ -25,6 +25,7 @@ export interface LinkOptions {
 }
 
 export class SimulatedLink implements RedisStore {
+  readonly isLone = false
   readonly #options: LinkOptions
 
   constructor(options: LinkOptions) {

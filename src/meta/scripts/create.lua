@@ -1,7 +1,7 @@
--- include: inode locks mutate newinode acl birth
+-- include: inode locks mutate history newinode acl birth
 -- KEYS: 9 names of the parent, 10 ACLs
 -- ARGV: 7 parent, 8 name, 9 hash, 10 type, 11 mode, 12 uid, 13 gid, 14 tail kind, 15 tail, 16 exclusive, 17 open, 18 partitions,
--- 19 umask
+-- 19 umask, 20 one server
 -- 0, created, ino, record, record of the parent (if created) | 2, ino, type (it exists, in another partition)
 local known = before('d' .. ARGV[7] .. '/' .. ARGV[8], 'i' .. ARGV[7])
 if known then return known end
@@ -21,7 +21,7 @@ local others = recall()
 if others then return others end
 local type = tonumber(ARGV[10])
 local new = {type = type, mode = tonumber(ARGV[11]), uid = tonumber(ARGV[12]), gid = tonumber(ARGV[13]),
-  tk = tonumber(ARGV[14]), tail = ARGV[15], umask = tonumber(ARGV[19])}
+  tk = tonumber(ARGV[14]), tail = ARGV[15], umask = tonumber(ARGV[19]), lone = ARGV[20]}
 local ino, n = birth(parent, dir, new, KEYS[10], partitions)
 redis.call('ZADD', KEYS[9], ARGV[9], member(ARGV[8], ino, type))
 changedir(parent, dir, 0, ARGV[8])

@@ -7,7 +7,7 @@ local function birth(parent, dir, new, acls, partitions)
   local default = dir.xa == 1 and new.type ~= SYMLINK and redis.call('HGET', acls, 'd' .. parent)
   if default then mode, access = inheritacl(default, mode)
   elseif new.type ~= SYMLINK then mode = bit.band(mode, bit.bnot(new.umask)) end
-  local ino, n = newinode(new.type, mode, new.uid, gid, new.tk, new.tail, partitions, parent % partitions)
+  local ino, n = newinode(new.type, mode, new.uid, gid, new.tk, new.tail, partitions, parent % partitions, new.lone)
   if access then
     redis.call('HSET', acls, 'a' .. ino, access)
     n.xa = 1

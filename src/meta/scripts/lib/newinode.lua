@@ -7,8 +7,13 @@ local function blank(type, mode, uid, gid, tk, tail)
   }
 end
 
--- Takes `count` inode numbers of this partition; answers the first. partitions and home as numbers.
-local function newnumbers(count, partitions, home)
+-- More than one partition gives away while a replica may lag behind and be promoted all the same.
+local NUMBERS_SKIPPED = 4194304
+
+-- Takes `count` inode numbers of this partition; answers the first. partitions and home as numbers. lone: '1' where there is one
+-- server and never another; else it is asked whether it is still the same (lib/history.lua).
+local function newnumbers(count, partitions, home, lone)
+  if lone ~= '1' and newhistory(KEYS[3]) then redis.call('HINCRBY', KEYS[3], 'n', NUMBERS_SKIPPED) end
   local seq = redis.call('HINCRBY', KEYS[3], 'n', count)
   -- Lua writes larger numbers with an exponent where it joins strings
   if seq * partitions + home >= 100000000000000 then error('inode numbers are used up') end
@@ -16,8 +21,8 @@ local function newnumbers(count, partitions, home)
 end
 
 -- A new inode in this partition: its number and what it is. The record is saved by the caller.
-local function newinode(type, mode, uid, gid, tk, tail, partitions, home)
-  local ino = newnumbers(1, partitions, home)
+local function newinode(type, mode, uid, gid, tk, tail, partitions, home, lone)
+  local ino = newnumbers(1, partitions, home, lone)
   redis.call('HINCRBY', KEYS[3], 'inodes', 1)
   return ino, blank(type, mode, uid, gid, tk, tail)
 end

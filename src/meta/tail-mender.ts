@@ -1,0 +1,82 @@
+/**
+ * Looks whether the servers still know what this session was told is done (tails.ts), and deals with what they do not: a replica took its
+ * master's place without the last of what that had acknowledged.
+ *
+ * What was lost is not known, and not done again: others may have built on its absence. So files and folders with changes that no fsync
+ * has seen say so at the next one; file locks count as lost, since a grant may be among it, and an unlock, which would leave a lock that
+ * nobody gives back; what is open is registered anew; numbers reserved there are not used.
+ */
+import { messageOf } from '../base/errors.js'
+import type { MetaEvent } from './contract.js'
+import type { Core } from './core.js'
+import type { Locks } from './locks.js'
+import { each, unlockAll } from './recovery.js'
+import { SCRIPTS } from './scripts.js'
+import type { TailLoss } from './tails.js'
+
+export interface TailMenderDeps {
+  readonly locks: Locks
+  /** Makes this session an opener of what it has open of these again. */
+  readonly register: (of: (ino: number) => boolean) => Promise<void>
+  readonly tell: (event: MetaEvent) => void
+  /** Nothing that is cached may be used. */
+  readonly forgetAll: () => void
+}
+
+export class TailMender {
+  readonly #core: Core
+  readonly #deps: TailMenderDeps
+
+  constructor(core: Core, deps: TailMenderDeps) {
+    this.#core = core
+    this.#deps = deps
+  }
+
+  /** All partitions. What cannot be found out now is at the next fsync. */
+  async lookOver(): Promise<void> {
+    const { session, options } = this.#core
+    await this.mend(session.tails.partitions).catch((error: unknown) => {
+      options.log.warn({ error: messageOf(error) }, 'whether Redis has lost changes is found out at the next fsync')
+    })
+  }
+
+  /** Answers whether names or contents of these partitions were lost. Throws what keeps it from finding out. */
+  async mend(partitions: readonly number[]): Promise<boolean> {
+    let hasContents = false
+    await each(partitions, async (p) => {
+      const { session, keys } = this.#core
+      const { id, tails } = session
+      const loss = await tails.lossOf(p, async (sequences) => {
+        return (await this.#core.run(SCRIPTS.known, [keys.partition(p).replies(id)], sequences)) === 1
+      })
+      // Another session has lost nothing yet.
+      if (loss === null || session.id !== id) return
+      hasContents ||= loss.hasContents
+      await this.#mend(p, loss)
+    })
+    return hasContents
+  }
+
+  async #mend(p: number, { hasContents }: TailLoss): Promise<void> {
+    const { keys, births, session, options } = this.#core
+    const { locks, tell, register, forgetAll } = this.#deps
+    const of = (ino: number): boolean => keys.home(ino) === p
+    session.tails.forget(p)
+    options.log.error(
+      { partition: p, hasContents },
+      'a Redis server has lost the last changes that it had acknowledged',
+    )
+    if (hasContents) tell({ kind: 'tailLost', of })
+    births.lost(p)
+    // Twice: what is granted until the locks are given up goes with them.
+    const lose = (): void => {
+      tell({ kind: 'locksLost', of })
+      locks.lost(of)
+    }
+    lose()
+    await unlockAll(this.#core, session.id, p)
+    lose()
+    await register(of)
+    forgetAll()
+  }
+}

@@ -1,0 +1,130 @@
+/**
+ * A replica takes its master's place without the last of what that master had acknowledged.
+ *
+ * Fault model: the connection between the two breaks, changes are made that the master alone knows of, and the master dies. No
+ * number given then may be given again, and whoever has something of it open is told.
+ */
+import t, { type Test } from 'tap'
+import { silentLog } from '../../src/base/log.js'
+import type { MetaEvent, MetaStore } from '../../src/meta/contract.js'
+import { LOCK_END } from '../../src/meta/contract.js'
+import { createVfs } from '../../src/vfs/vfs.js'
+import { MemoryChunks } from '../helpers/memory-chunks.js'
+import { checkVolume } from '../helpers/meta-check.js'
+import { ROOT, bytes, makeDirIn, names, outcome, touch, until, volumesOn } from '../helpers/meta.js'
+import { startRedis, type TestRedis } from '../helpers/redis.js'
+import { CALLER, O_RDWR, codeOf } from '../helpers/vfs-fixture.js'
+
+t.setTimeout(120_000)
+
+const [MASTER, REPLICA] = [0, 1]
+const whole = (owner: string) => ({ kind: 'flock', type: 'write', owner, start: 0n, end: LOCK_END, pid: 1 }) as const
+
+/** From now on the replica gets nothing. */
+async function cutReplication(redis: TestRedis): Promise<void> {
+  await redis.command(REPLICA, 'CONFIG', 'SET', 'masterauth', 'wrong')
+  await until('replication is cut', async () => {
+    await redis.command(MASTER, 'CLIENT', 'KILL', 'TYPE', 'replica')
+    return String(await redis.command(MASTER, 'INFO', 'replication')).includes('connected_slaves:0')
+  })
+}
+
+/** The old master comes back as a replica. */
+async function failOver(redis: TestRedis): Promise<void> {
+  await redis.kill(MASTER)
+  await redis.command(REPLICA, 'CLUSTER', 'FAILOVER', 'TAKEOVER')
+  await until('the replica is the master', () => redis.isMaster(REPLICA))
+  await redis.restart(MASTER)
+  await until('the old master follows', async () => {
+    return String(await redis.command(MASTER, 'INFO', 'replication')).includes('master_link_status:up')
+  })
+}
+
+function listen(meta: MetaStore): MetaEvent[] {
+  const events: MetaEvent[] = []
+  meta.onEvent((event) => events.push(event))
+  return events
+}
+
+async function start(t: Test): Promise<{ redis: TestRedis; open: ReturnType<typeof volumesOn> }> {
+  const redis = await startRedis(t, { masters: 1, replicas: 1 })
+  return { redis, open: volumesOn(t, redis) }
+}
+
+t.test('numbers that a lost server gave are not given again; who holds what was lost is told', async (t) => {
+  const { redis, open } = await start(t)
+  const volume = await open(8, 1)
+  const ann = await volume.client()
+  const home = await makeDirIn(ann, ROOT, 'home', { partition: 3 })
+  const kept = await touch(ann, home.ino, 'kept')
+  const away = await makeDirIn(ann, ROOT, 'away', { partition: 5 })
+  await ann.sync()
+  const events = listen(ann)
+
+  await cutReplication(redis)
+  const lost = await touch(ann, home.ino, 'lost')
+  const lostDir = await ann.mkdir(home.ino, bytes('lost-dir'), 0o755, 0, 0)
+  await ann.setlk(kept.ino, whole('a1'), { wait: false })
+  const bob = await volume.client({ sessionTtlMs: 4_000 })
+  const gave = { session: bob.sessionId, chunk: await bob.chunkId() }
+  await failOver(redis)
+
+  await until('the clients have found the new master', () => ann.coherent && bob.coherent, 60_000)
+  const has = (kind: MetaEvent['kind'], ino: number): boolean =>
+    events.some((event) => event.kind === kind && 'of' in event && event.of(ino))
+  await until('it is told what was lost', () => has('tailLost', home.ino) && has('locksLost', kept.ino))
+  t.notOk(has('tailLost', away.ino), 'and nothing else')
+  t.strictSame(await names(ann, home.ino), ['kept'], 'what the replica never had')
+
+  const cleo = await volume.client()
+  await until('who has a lost session begins a new one', () => bob.coherent && bob.sessionId !== gave.session, 60_000)
+  t.equal(new Set([ann.sessionId, bob.sessionId, cleo.sessionId, gave.session]).size, 4, 'sessions')
+  t.ok(Math.floor((await cleo.chunkId()) / 2 ** 24) > Math.floor(gave.chunk / 2 ** 24), 'blocks of chunk ids')
+  for (const client of [ann, cleo]) {
+    const again = await touch(client, home.ino, `again${client.sessionId}`)
+    t.ok(again.ino > lost.ino, 'inode numbers')
+    const dir = await client.mkdir(home.ino, bytes(`dir${client.sessionId}`), 0o755, 0, 0)
+    t.not(dir.ino, lostDir.ino, 'numbers of directories')
+  }
+  t.ok(await cleo.setlk(kept.ino, whole('c1'), { wait: false }), 'the lock is free: its holder was told')
+  t.equal(await outcome(ann.setlk(kept.ino, whole('a1'), { wait: false })), 'EAGAIN')
+  await ann.sync()
+  await volume.close()
+  t.strictSame(await checkVolume(volume), [])
+  await volume.close()
+})
+
+t.test('an fsync says that what it was to make durable is lost, once, and only to who has it open', async (t) => {
+  const { redis, open } = await start(t)
+  const volume = await open(8, 1)
+  const meta = await volume.client()
+  const home = await makeDirIn(meta, ROOT, 'home', { partition: 3 })
+  const vfs = createVfs({ meta, chunks: new MemoryChunks(), log: silentLog })
+  t.teardown(() => vfs.shutdown())
+  const make = async (name: string) => {
+    const { handle } = await vfs.create(CALLER, home.ino, bytes(name), 0o644, O_RDWR)
+    return handle
+  }
+  const [quiet, busy] = [await make('quiet'), await make('busy')]
+  for (const handle of [quiet, busy]) {
+    await vfs.write(handle, 0, Buffer.from('synced'))
+    await vfs.fsync(handle, false)
+  }
+  await cutReplication(redis)
+  await vfs.write(busy, 0, Buffer.from('unsynced'))
+  await vfs.flush(busy)
+  await failOver(redis)
+  t.equal(await codeOf(vfs.fsync(busy, false)), 'EIO', 'what it wrote last is lost')
+  t.equal(await codeOf(vfs.fsync(busy, false)), 'ok', 'told once')
+  t.equal(await codeOf(vfs.fsync(quiet, false)), 'ok', 'had nothing to lose')
+  const text = async (handle: number) => (await vfs.read(handle, 0, 100)).toString()
+  t.equal(await text(busy), 'synced', 'what was acknowledged')
+  await vfs.write(busy, 0, Buffer.from('again!'))
+  t.equal(await codeOf(vfs.fsync(busy, false)), 'ok')
+  t.equal(await text(busy), 'again!')
+  for (const handle of [quiet, busy]) await vfs.release(handle)
+  await vfs.shutdown()
+  await volume.close()
+  t.strictSame(await checkVolume(volume), [])
+  await volume.close()
+})
