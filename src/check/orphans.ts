@@ -74,7 +74,8 @@ export async function ripeOrphans(parts: OrphansParts, orphans: Iterable<number>
 async function isHeld({ store, keys }: OrphansParts, chunk: number, header: ListedHeader | null): Promise<boolean> {
   if (header === null) return true
   if ((await store.call('HEXISTS', keys.partition(keys.holdersOf(chunk)).holders, chunk)) !== 0) return true
-  return (await chunksOf(store, keys, header.origin.ino)).has(chunk)
+  const named = await chunksOf(store, keys, header.origin.ino).catch(() => null)
+  return named === null || named.has(chunk)
 }
 
 /** What is named, or gone, is no orphan any more: its grace begins anew should it ever be one again. */

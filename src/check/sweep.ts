@@ -88,7 +88,7 @@ async function sweepBlocks(parts: SweepParts, blocks: ReadonlySet<number>, check
 
 interface Judged {
   readonly orphans: readonly number[]
-  /** false: of some nobody could tell for which file they were written. */
+  /** false: of some nobody could tell for which file they were written, or what that names. */
   readonly isSure: boolean
 }
 
@@ -110,7 +110,11 @@ async function orphansAmong(parts: SweepParts, found: Map<number, readonly strin
   }
   const orphans = new Set<number>()
   for (const [ino, ids] of byIno) {
-    const named = await chunksOf(store, keys, ino)
+    const named = await chunksOf(store, keys, ino).catch(() => null)
+    if (named === null) {
+      isSure = false
+      continue
+    }
     for (const id of ids) if (!named.has(id)) orphans.add(id)
   }
   // Afterwards: what ceases to be named is spoken of from that moment.

@@ -33,6 +33,8 @@ interface SlotMap {
 
 /** A storm of MOVED (a slot migration) asks for the map at most this often. */
 const REFRESH_PAUSE_MS = 100
+/** Longer than what a server that stood still answers can be under way: a link ends after less silence. */
+const DEPOSED_MS = 60_000
 
 export class Topology {
   readonly #options: TopologyOptions
@@ -42,6 +44,10 @@ export class Topology {
   readonly #sockets = new Map<string, string>()
   readonly #owners: (string | undefined)[] = new Array<string | undefined>(SLOTS)
   #addresses: ReadonlySet<string> = new Set()
+  /** Those of the map that was applied last. */
+  #masters: ReadonlySet<string> = new Set()
+  /** Former masters, and since when they own nothing. */
+  readonly #deposed = new Map<string, number>()
   #refreshing: Promise<void> | undefined
   #refreshedMs = -Infinity
   #isClosed = false
@@ -135,10 +141,20 @@ export class Topology {
     })
   }
 
-  /** Do the other nodes know it as a master? true at once: nobody else could have become one. See redis-fence.ts. */
+  /**
+   * Do the other nodes know it as a master? true at once: nobody else could have become one, or it never was one that we know (it is
+   * about to get slots, or has a name that only the URL has). One that our own map knows as replaced is not asked about any more.
+   * See redis-fence.ts.
+   */
   #confirm(address: string): true | Promise<boolean> {
     const masters = new Set(this.#owners.filter((owner) => owner !== undefined))
-    if (!masters.delete(address) || masters.size === 0) return true
+    const isOwner = masters.delete(address)
+    const deposedMs = this.#deposed.get(address)
+    if (!isOwner && deposedMs !== undefined) {
+      if (this.#clock.monotonicMs() - deposedMs < DEPOSED_MS) return Promise.resolve(false)
+      this.#deposed.delete(address)
+    }
+    if (masters.size === 0 || !(isOwner || this.#masters.has(address))) return true
     const others = [...this.#addresses].filter((other) => other !== address)
     const ask = async (other: string): Promise<boolean> => {
       const map = await this.#fetch(other)
@@ -191,12 +207,25 @@ export class Topology {
     this.#owners.fill(undefined)
     for (const range of map.ranges) this.#owners.fill(range.master, range.first, range.last + 1)
     this.#addresses = map.addresses
+    this.#noteMasters(new Set(map.ranges.map(({ master }) => master)))
     for (const [address, link] of this.#links) {
       if (map.addresses.has(address)) continue
       if (link.isEnded) this.#links.delete(address)
       // One that is asked under another name (a seed) or has left the cluster: calls in flight on it end by themselves.
       else if (link.isIdle) this.#drop(address, link)
     }
+  }
+
+  /** What a former master still answers may be of a time after it was replaced: its calls are sent again, to its successor. */
+  #noteMasters(masters: ReadonlySet<string>): void {
+    for (const former of this.#masters) {
+      if (masters.has(former)) continue
+      this.#deposed.set(former, this.#clock.monotonicMs())
+      const link = this.#links.get(former)
+      if (link !== undefined) this.#drop(former, link)
+    }
+    for (const master of masters) this.#deposed.delete(master)
+    this.#masters = masters
   }
 
   #drop(address: string, link: RedisLink): void {

@@ -185,11 +185,15 @@ export async function recordOf(store: RedisStore, keys: VolumeKeys, ino: number)
   return Buffer.isBuffer(record) ? record : null
 }
 
-/** Where the file shows what of which chunk, later extents behind earlier ones. */
+/**
+ * Where the file shows what of which chunk, later extents behind earlier ones. Errors: what is wrong with a record or map that cannot be
+ * read: that it names nothing would be a guess, by which good chunks were freed. `readable`: those that can be read are enough.
+ */
 export async function chunksOf(
   store: RedisStore,
   keys: VolumeKeys,
   ino: number,
+  readable: 'all' | 'readable' = 'all',
 ): Promise<ReadonlyMap<number, readonly Extent[]>> {
   const chunks = new Map<number, Extent[]>()
   const note = (_ino: number, _window: number, extents: readonly Extent[]): void => {
@@ -203,7 +207,10 @@ export async function chunksOf(
   const record = await recordOf(store, keys, ino)
   if (record === null) return chunks
   const ignore = (): undefined => undefined
-  const visitor = { inode: ignore, unreadable: ignore, body: ignore, name: ignore, extents: note }
+  const unreadable = (_ino: number, what: string, error: unknown): void => {
+    if (readable === 'all') throw new Error(`${what} of inode ${ino} cannot be read`, { cause: error })
+  }
+  const visitor = { inode: ignore, unreadable, body: ignore, name: ignore, extents: note }
   await scanInode(store, keys.of(ino), [ino, decodeInode(ino, record)], visitor)
   return chunks
 }
@@ -222,7 +229,7 @@ export async function inTransactions(store: RedisStore, keys: VolumeKeys): Promi
   return inos
 }
 
-/** Does the window name the chunk? */
+/** Does the window name the chunk, as far as its file's maps can be read? */
 export async function isNamed(
   store: RedisStore,
   keys: VolumeKeys,
@@ -230,6 +237,6 @@ export async function isNamed(
   window: number,
   chunk: number,
 ): Promise<boolean> {
-  const extents = (await chunksOf(store, keys, ino)).get(chunk) ?? []
+  const extents = (await chunksOf(store, keys, ino, 'readable')).get(chunk) ?? []
   return extents.some(({ fileOffset }) => Math.floor(fileOffset / WINDOW_BYTES) === window)
 }

@@ -95,6 +95,13 @@ t.test('orphans of dead writers', async (t) => {
     await volume.redis.call('SET', keys.wide('rebuilder'), 'another')
     t.equal(await sweep(), 0, 'a rebuild is under way')
     await volume.redis.call('DEL', keys.wide('rebuilder'))
+    const inodes = keys.of(ino).inodes
+    const record = await volume.redis.call('HGET', inodes, ino)
+    if (!Buffer.isBuffer(record)) throw new Error('it has a record')
+    await volume.redis.call('HSET', inodes, ino, Buffer.concat([record, Buffer.from([1])]))
+    t.equal(await sweep(), 0, 'what the file names cannot be read')
+    t.ok(isThere(kept) && isThere(lost))
+    await volume.redis.call('HSET', inodes, ino, record)
     t.equal(await sweep(), 1)
     t.notOk(isThere(lost))
     t.ok(isThere(kept) && isThere(underWay))

@@ -121,7 +121,7 @@ async function note({ store, keys }: RestoreParts, file: LostFile, ino: number):
 
 async function namedIn({ store, keys }: RestoreParts, file: LostFile, target: Target | null): Promise<FoundChunk[]> {
   if (target === null || file.others.length === 0) return []
-  const shown = await chunksOf(store, keys, target.ino)
+  const shown = await chunksOf(store, keys, target.ino, 'readable')
   return file.others.map(({ id, header }) => ({ id, header, named: shown.get(id) ?? [] }))
 }
 

@@ -1,5 +1,11 @@
-import t from 'tap'
-import { parseSlots, resolveAddress } from '../../../src/cluster/redis-topology.js'
+import t, { type Test } from 'tap'
+import { createServer, type Socket } from 'node:net'
+import { systemClock } from '../../../src/base/clock.js'
+import { silentLog } from '../../../src/base/log.js'
+import { Topology, parseSlots, resolveAddress } from '../../../src/cluster/redis-topology.js'
+import { NO_PREFIX } from '../../../src/cluster/resp.js'
+
+t.setTimeout(120_000)
 
 t.test('CLUSTER SLOTS without an address means the server that was asked', async (t) => {
   const b = (text: string): Buffer => Buffer.from(text)
@@ -21,4 +27,78 @@ t.test('MOVED without an address means the server that was asked, too', (t) => {
   t.equal(resolveAddress('?:7000', '[::1]:1'), '[::1]:7000')
   t.equal(resolveAddress('10.0.0.2:7000', 'asked:1'), '10.0.0.2:7000')
   t.end()
+})
+
+/** A node that answers CLUSTER SLOTS with what `slots` says, holds INCR until it is let go, and says OK to the rest. */
+async function startNode(t: Test, slots: () => string): Promise<{ port: number; release: () => void }> {
+  const held: Socket[] = []
+  const sockets = new Set<Socket>()
+  const server = createServer((socket) => {
+    sockets.add(socket)
+    socket.on('error', () => undefined)
+    socket.on('data', (bytes) => {
+      const text = bytes.toString()
+      if (/SLOTS/i.test(text)) socket.write(slots())
+      else if (text.includes('INCR')) held.push(socket)
+      else for (const _ of text.matchAll(/\*\d+\r\n/g)) socket.write('+OK\r\n')
+    })
+  })
+  t.teardown(() => {
+    for (const socket of sockets) socket.destroy()
+    server.close()
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const address = server.address()
+  if (address === null || typeof address === 'string') throw new Error('no port')
+  const release = (): void => {
+    for (const socket of held) if (socket.writable) socket.write(':1\r\n')
+  }
+  return { port: address.port, release }
+}
+
+t.test('a former master is not believed when our own map changed while it stood still', async (t) => {
+  const ports: number[] = []
+  let isPromoted = false
+  const node = (index: number): string => `*3\r\n$9\r\n127.0.0.1\r\n:${ports[index] ?? 0}\r\n$1\r\n${index}\r\n`
+  const slots = (): string =>
+    `*2\r\n*3\r\n:0\r\n:8191\r\n${node(isPromoted ? 2 : 0)}*3\r\n:8192\r\n:16383\r\n${node(1)}`
+  const nodes = [await startNode(t, slots), await startNode(t, slots), await startNode(t, slots)]
+  ports.push(...nodes.map(({ port }) => port))
+  const [former, other, successor] = ports.map((port) => `127.0.0.1:${port}`)
+  if (former === undefined || other === undefined) throw new Error('no nodes')
+  const topology = new Topology({
+    ...{ clock: systemClock, log: silentLog, seeds: [other], credentials: () => Promise.resolve({}) },
+    ...{ connectTimeoutMs: 20_000, replyTimeoutMs: 60_000, protocol: 2 },
+  })
+  t.teardown(() => topology.close())
+  await topology.refresh()
+  t.equal(topology.owner(0), former)
+  const link = await topology.connect(former)
+  const outcome = new Promise<string>((resolve) => {
+    link.enqueue(
+      NO_PREFIX,
+      ['INCR'],
+      ['key'],
+      () => resolve('believed'),
+      () => resolve('rejected'),
+    )
+  })
+  isPromoted = true
+  await topology.refresh()
+  t.equal(topology.owner(0), successor)
+  nodes[0]?.release()
+  t.equal(await outcome, 'rejected')
+  const again = await topology.connect(former)
+  const late = new Promise<string>((resolve) => {
+    again.enqueue(
+      NO_PREFIX,
+      ['INCR'],
+      ['key'],
+      () => resolve('believed'),
+      () => resolve('rejected'),
+    )
+  })
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  nodes[0]?.release()
+  t.equal(await late, 'rejected', 'nor on a new link')
 })
