@@ -3,14 +3,15 @@
  * its sockets as soon as it goes on, before it hears that it was replaced: the reply says OK, and the write is lost; or what was
  * read is old. It cannot know; its client can.
  *
- * Invariant: a reply is handed out only if less than QUIET_MS before it came the server was heard, or the other servers of the cluster said
- * that it still has slots. A replica is promoted after cluster-node-timeout of silence at the earliest, which has to be longer than 2 *
+ * Invariant: a reply is handed out only if the server was never silent for QUIET_MS since the other servers of the cluster said that it
+ * still has slots; they are asked after the reply that ended the silence was heard, since a replica may be promoted between an earlier
+ * answer and the reply. A replica is promoted after cluster-node-timeout of silence at the earliest, which has to be longer than 2 *
  * QUIET_MS (its default is 15 s), and everyone else who was asked then knows or has voted.
  *
- *   trusted --(QUIET_MS without a reply)--> in doubt --(the others know it as a master)--> trusted
- *                                              `---(they do not)--> the link ends, and its calls are sent again
+ *   trusted --(QUIET_MS without a reply, then one)--> in doubt --(the others know it as a master)--> trusted
+ *                                                        `---(they do not)--> the link ends, and its calls are sent again
  *
- * So a connection that is in use costs nothing, and one that rested asks the others while its first call is under way.
+ * So a connection that is in use costs nothing, and the first call after a rest one more round trip, to the others.
  */
 import type { Clock, Timer } from '../base/clock.js'
 
@@ -35,9 +36,11 @@ interface Held {
 
 export class Fence {
   readonly #options: FenceOptions
-  /** When the server was last known to be what it was. */
-  #trustedMs = -Infinity
   #heardMs = -Infinity
+  /** When the last silence ended: what the others said before that says nothing of what was heard since. */
+  #wokeMs = -Infinity
+  /** The others were asked since, and know it. */
+  #isTrusted = false
   #isAsking = false
   #held: Held[] = []
 
@@ -50,23 +53,20 @@ export class Fence {
     return this.#held.length
   }
 
-  /** Something is about to be sent after a rest: the others are asked meanwhile. */
-  awoken(nowMs: number): void {
-    if (nowMs - this.#trustedMs >= QUIET_MS) this.#ask(nowMs)
-  }
-
   /** Replies came, and are about to be passed. */
   heard(nowMs: number): void {
+    if (nowMs - this.#heardMs >= QUIET_MS) {
+      this.#isTrusted = false
+      this.#wokeMs = nowMs
+    }
     this.#heardMs = nowMs
-    if (this.#isAsking) return
-    if (nowMs - this.#trustedMs < QUIET_MS) this.#trustedMs = nowMs
-    else this.#ask(nowMs)
   }
 
   /** Hands a reply out, now or when it can be believed. Neither function may throw. */
   pass(deliver: () => void, reject: (error: Error) => void): void {
-    if (this.#isAsking) this.#held.push({ deliver, reject })
-    else deliver()
+    if (!this.#isTrusted) this.#ask()
+    if (this.#isTrusted) deliver()
+    else this.#held.push({ deliver, reject })
   }
 
   /** The link has ended. */
@@ -74,20 +74,20 @@ export class Fence {
     for (const { reject } of this.#held.splice(0)) reject(error)
   }
 
-  /** Answers whether that takes time. */
-  #ask(nowMs: number): boolean {
-    if (this.#isAsking) return true
+  /** Not before something was heard: a replica may be promoted between their answer and the reply. */
+  #ask(): void {
+    if (this.#isAsking) return
+    const askedMs = this.#options.clock.monotonicMs()
     const answer = this.#options.confirm()
     if (answer === true) {
-      this.#trustedMs = nowMs
-      return false
+      this.#isTrusted = true
+      return
     }
     this.#isAsking = true
     answer.then(
-      (isMaster) => this.#answered(isMaster, nowMs),
-      () => this.#answered(false, nowMs),
+      (isMaster) => this.#answered(isMaster, askedMs),
+      () => this.#answered(false, askedMs),
     )
-    return true
   }
 
   /** `askedMs`: what the others say was so then. */
@@ -97,10 +97,12 @@ export class Fence {
       this.#options.onReplaced()
       return
     }
-    this.#trustedMs = Math.max(this.#trustedMs, askedMs)
-    // What came long after they were asked may come from one that was replaced meanwhile.
-    const isLate = this.#held.length > 0 && this.#heardMs - askedMs >= QUIET_MS
-    if (isLate && this.#ask(this.#options.clock.monotonicMs())) return
+    // A silence that ended since then: what came after it may come from one that was replaced meanwhile.
+    if (this.#wokeMs > askedMs) {
+      if (this.#held.length > 0) this.#ask()
+      if (!this.#isTrusted) return
+    }
+    this.#isTrusted = true
     for (const { deliver } of this.#held.splice(0)) deliver()
   }
 }

@@ -210,7 +210,7 @@ export class RedisLink {
       waiting.reject(this.#lost())
       return
     }
-    if (this.#inFlight === 0) this.#awoken(waiting.isFenced)
+    if (this.#inFlight === 0) this.#awoken()
     this.#commands.add(prefix, first, second)
     this.#waiting.push(waiting)
     this.#held++
@@ -298,9 +298,8 @@ export class RedisLink {
   }
 
   /** Something is in flight again: whether replies come is watched as long as that goes on. */
-  #awoken(isFenced: boolean): void {
+  #awoken(): void {
     this.#progressMs = this.#options.clock.monotonicMs()
-    if (isFenced) this.#fence.awoken(this.#progressMs)
     if (this.#watchdog !== undefined) return
     this.#watchedMs = this.#progressMs
     this.#watchdog = setInterval(() => this.#watch(), Math.max(10, this.#options.replyTimeoutMs / 4)).unref()
