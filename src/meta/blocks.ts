@@ -31,6 +31,7 @@ export class Blocks {
   #doubt: Promise<void> | undefined
   #settle: () => void = () => undefined
   #session = 0
+  #isClosed = false
 
   constructor(core: Core) {
     this.#core = core
@@ -49,7 +50,7 @@ export class Blocks {
   /** A block whose reply is lost is left unused: ids only have to be unique. */
   async #take(): Promise<void> {
     const { keys, session } = this.#core
-    if (this.#doubt !== undefined) await this.#doubt
+    await this.#known()
     const owner = session.id
     const block = numberOf(
       await this.#core.run(SCRIPTS.takeBlock, [keys.wide('n'), keys.wide('blocks')], [owner, this.#core.lone]),
@@ -60,7 +61,7 @@ export class Blocks {
     this.#next = block * CHUNK_BLOCK
     this.#end = this.#next + CHUNK_BLOCK
     // Taken in a session that has ended meanwhile.
-    if (this.#doubt !== undefined) await this.#doubt
+    await this.#known()
     if (owner === session.id) return
     this.ended(owner)
     await this.reown(session.id)
@@ -73,11 +74,34 @@ export class Blocks {
     this.#doubt = new Promise((resolve) => (this.#settle = resolve))
   }
 
-  /** The next session is there. Asks until it is known. */
+  /** Errors: EIO, when it takes longer than a change of the metadata may, or nobody asks any more. */
+  async #known(): Promise<void> {
+    const { clock, operationDeadlineMs } = this.#core.options
+    const untilMs = clock.monotonicMs() + operationDeadlineMs
+    for (let doubt = this.#doubt; doubt !== undefined; doubt = this.#doubt) {
+      const leftMs = untilMs - clock.monotonicMs()
+      if (leftMs <= 0 || this.#isClosed) throw new PosixError('EIO', 'Redis does not tell whose chunk ids these are')
+      await new Promise<void>((resolve) => {
+        const timer = clock.after(leftMs, resolve)
+        void doubt.then(() => {
+          timer.close()
+          resolve()
+        })
+      })
+    }
+  }
+
+  /** Nothing is committed any more. */
+  close(): void {
+    this.#isClosed = true
+    this.#settle()
+  }
+
+  /** The next session is there. Asks until it is known, or nobody wants to know it any more. */
   async reown(session: number): Promise<void> {
     const { options } = this.#core
     const blocks = [...this.#taken.keys()].filter((block) => this.#taken.get(block) === 'ours')
-    for (let isKnown = blocks.length === 0; !isKnown;) {
+    for (let isKnown = blocks.length === 0; !isKnown && !this.#isClosed;) {
       try {
         await this.#ask(session, blocks)
         isKnown = true
@@ -86,7 +110,7 @@ export class Blocks {
         await options.clock.sleep(RETRY_MS)
       }
     }
-    this.#doubt = undefined
+    if (!this.#isClosed) this.#doubt = undefined
     this.#settle()
   }
 
@@ -104,7 +128,7 @@ export class Blocks {
 
   /** Before these are committed. Errors: EIO, when one of them may be freed by now. */
   async check(extents: readonly Extent[]): Promise<void> {
-    if (this.#doubt !== undefined) await this.#doubt
+    await this.#known()
     const isClosed = extents.some(
       ({ chunk }) => chunk !== null && this.#taken.get(Math.floor(chunk.id / CHUNK_BLOCK)) === 'closed',
     )

@@ -168,9 +168,7 @@ class RedisMeta implements MetaStore {
 
   async start(): Promise<void> {
     await ensureRoot(this.#store, this.settings, this.#clock)
-    this.#session.onLive = () => {
-      this.#tellCoherence()
-    }
+    this.#session.onLive = () => this.#tellCoherence()
     this.#session.onEnded = () => {
       this.#blocks.ended(this.#session.id)
       this.#locks.ended()
@@ -494,6 +492,7 @@ class RedisMeta implements MetaStore {
     this.#openers.stop()
     await this.#core.background.settle()
     await releaseSession(this.#core, this.#session.id, false, [...this.#session.partitionsTouched])
+    this.#blocks.close()
     await this.#session.stop()
     await this.#subscription?.close()
   }

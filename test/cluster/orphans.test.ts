@@ -3,9 +3,13 @@ import t, { type Test } from 'tap'
 import { existsSync } from 'node:fs'
 import { sweepOrphans } from '../../src/check/sweep.js'
 import { systemClock } from '../../src/base/clock.js'
+import { RingfsError } from '../../src/base/errors.js'
 import type { ChunkRef } from '../../src/chunk/contract.js'
 import type { MetaStore } from '../../src/meta/contract.js'
 import { VolumeKeys } from '../../src/meta/keys.js'
+import { SCRIPTS } from '../../src/meta/scripts.js'
+import type { RedisStore, RedisValue } from '../../src/cluster/contract.js'
+import { CountingRedis } from '../helpers/counting-redis.js'
 import { VOLUME, chunkFile, startCluster, type TestCluster } from '../helpers/chunks.js'
 import { ROOT, bytes, outcome, touch, until, volumesOn, type MetaVolume, type OpenVolume } from '../helpers/meta.js'
 import { startRedis } from '../helpers/redis.js'
@@ -14,6 +18,20 @@ t.setTimeout(120_000)
 
 const TTL_MS = 400
 const BYTES = 70_000
+
+/** Does not tell whose blocks are whose. */
+class MuteRedis extends CountingRedis {
+  readonly #mute: { readonly isMute: boolean }
+  constructor(store: RedisStore, mute: { readonly isMute: boolean }) {
+    super(store)
+    this.#mute = mute
+  }
+
+  override run(...words: Parameters<RedisStore['run']>): Promise<RedisValue> {
+    const isRefused = this.#mute.isMute && words[0] === SCRIPTS.ownBlocks
+    return isRefused ? Promise.reject(new RingfsError('REDIS_UNREACHABLE', 'mute')) : super.run(...words)
+  }
+}
 
 interface Bed {
   readonly volume: MetaVolume
@@ -143,6 +161,33 @@ t.test('orphans of dead writers', async (t) => {
       const third = await upload(sleeper, ino)
       await commit(sleeper, ino, third)
       t.ok(isThere(third) && isThere(first), 'it goes on with a new block')
+      await volume.close()
+    },
+  )
+
+  t.test(
+    'when Redis does not tell whose chunk ids they are, commits fail in their time, and a shutdown ends',
+    async (t) => {
+      const mute = { isMute: false }
+      const volume = await volumesOn(t, redis, (store) => new MuteRedis(store, mute))()
+      const [away, other] = [
+        await volume.client({ sessionTtlMs: TTL_MS, operationDeadlineMs: 1_000 }),
+        await volume.client({ sessionTtlMs: TTL_MS }),
+      ]
+      const { ino } = await touch(other, ROOT, 'file')
+      const chunk = { id: await away.chunkId(), lengthBytes: BYTES, root: Buffer.alloc(32) }
+      const session = away.sessionId
+      volume.cut(away)
+      await until('others have ended it', async () => {
+        const keys = new VolumeKeys(volume.settings.name, volume.settings.partitions)
+        return (await volume.redis.call('ZSCORE', keys.wide('s'), session)) === null
+      })
+      mute.isMute = true
+      volume.mend(away)
+      await until('it has another session', () => away.sessionId !== session)
+      const extent = { fileOffset: 0, lengthBytes: BYTES, chunkOffset: 0, chunk }
+      const change = { extents: [extent], mode: 'at', allocatedDeltaBytes: BYTES, mtime: systemClock.now() } as const
+      t.equal(await outcome(away.commit(ino, change)), 'EIO')
       await volume.close()
     },
   )
