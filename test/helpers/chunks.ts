@@ -188,6 +188,7 @@ export async function startCluster(t: Teardown, options: ClusterOptions): Promis
       clock: systemClock,
       log: silentLog,
       graceMs: options.graceMs ?? GRACE_MS,
+      disks: () => ['d'],
     })
     const faults: Faults = { killed: false, hung: false, delayMs: 0, putError: null, state: 'up' }
     const calls: string[] = []

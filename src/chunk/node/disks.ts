@@ -187,7 +187,13 @@ export class NodeDisks implements ChunkDisk {
     )
   }
 
+  #mustHaveOne(): void {
+    if (this.#live.length === 0) throw noDisk()
+  }
+
+  /** Errors: EIO also when no disk is left to ask: what cannot be told is not missing. */
   async sync(ids: readonly number[]): Promise<readonly number[]> {
+    this.#mustHaveOne()
     const holders = await this.#holders(ids)
     const synced = new Set<number>()
     await this.#each(async (disk) => {
@@ -196,6 +202,8 @@ export class NodeDisks implements ChunkDisk {
       const missing = new Set(await disk.run((store) => store.sync(mine)))
       if (disk.isUp) for (const id of mine) if (!missing.has(id)) synced.add(id)
     })
+    // The last one may have failed meanwhile.
+    this.#mustHaveOne()
     return ids.filter((id) => !synced.has(id))
   }
 

@@ -107,19 +107,30 @@ export class NearbyJournal {
     this.#isReady = false
   }
 
-  /** The node makes the files. What it does not know was removed. */
+  /** The node makes the files. */
   async #settle(ids: readonly number[]): Promise<void> {
-    const { node, volume } = this.#options
     for (let at = 0; at < ids.length; at += SETTLE_IDS_MAX) {
       if (this.#isClosed) throw new RingfsError('CANCELLED', 'the journal beside the node is closed')
-      const { missing } = await node().sync(volume, ids.slice(at, at + SETTLE_IDS_MAX), CALL)
-      if (missing.length > 0 && (await this.#isDiskLost())) await this.#handOver()
+      await this.#settleSome(ids.slice(at, at + SETTLE_IDS_MAX))
+    }
+  }
+
+  /**
+   * What the node does not know was removed; but only what it says twice, using this disk after each time: the disk may have failed just
+   * before, and be back with the next start of the node.
+   */
+  async #settleSome(ids: readonly number[]): Promise<void> {
+    const { node, volume } = this.#options
+    let asked = ids
+    for (let times = 0; times < 2 && asked.length > 0; times++) {
+      asked = (await node().sync(volume, asked, CALL)).missing
+      if (asked.length > 0 && (await this.#isDiskLost())) await this.#handOver()
     }
   }
 
   async #isDiskLost(): Promise<boolean> {
     const { disks } = await this.#options.node().info(CALL)
-    return disks.length > 0 && !disks.includes(this.#options.disk)
+    return !disks.includes(this.#options.disk)
   }
 
   /**

@@ -1,8 +1,9 @@
 /** Small chunks written beside a node: acknowledged means on its disk, wherever it is asked for, and whoever dies. */
 import t from 'tap'
-import { closeSync, cpSync, existsSync, openSync, readFileSync, writeSync } from 'node:fs'
+import { closeSync, cpSync, existsSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
 import { systemClock } from '../../../src/base/clock.js'
-import { RingfsError } from '../../../src/base/errors.js'
+import { PosixError } from '../../../src/base/errno.js'
+import { RingfsError, messageOf } from '../../../src/base/errors.js'
 import { SMALL_CHUNK_BYTES } from '../../../src/base/limits.js'
 import { silentLog } from '../../../src/base/log.js'
 import { CHUNK_BUCKETS, type ChunkNodeApi, type ListReply } from '../../../src/chunk/contract.js'
@@ -12,6 +13,7 @@ import { JOURNAL_START, leftBehind, logFile } from '../../../src/chunk/node/jour
 import { NearLogs } from '../../../src/chunk/node/near-logs.js'
 import { NearbyJournal } from '../../../src/chunk/node/nearby-journal.js'
 import { nearbyChunkNode } from '../../../src/chunk/node/nearby.js'
+import type { WorkerPool } from '../../../src/chunk/pool.js'
 import { SharedBuffers } from '../../../src/chunk/shared-buffer.js'
 import {
   CALL,
@@ -27,6 +29,8 @@ import {
   type TestCluster,
   type TestNode,
 } from '../../helpers/chunks.js'
+import { newFolders, openDisks } from '../../helpers/disks.js'
+import { until } from '../../helpers/meta.js'
 
 t.setTimeout(120_000)
 
@@ -299,6 +303,76 @@ t.test('three nodes of one machine: a client beside them asks none, and one that
     for (const node of cluster.nodes) t.ok(await holds(node.service, ref.id))
   }
 })
+
+/** A node of one disk, of which only what the journal beside it asks for is there. */
+async function nodeOf(folder: string, pool: WorkerPool) {
+  const ends: (() => Promise<void>)[] = []
+  const teardown = (end: () => unknown): void => {
+    ends.push(async () => {
+      await end()
+    })
+  }
+  const disks = await openDisks({ teardown }, pool, [folder])
+  const end = async (): Promise<void> => {
+    for (const one of ends) await one()
+  }
+  return { disks, end }
+}
+
+t.test(
+  'what the node cannot tell was not removed: its disks have failed, or it was started again meanwhile',
+  async (t) => {
+    const cluster = await startCluster(t, { nodes: 1, replicas: 1, writeQuorum: 1 })
+    const { pool } = cluster
+    const inner = cluster.node('node-0').api
+    const [folder = ''] = newFolders(t, 1)
+    let { disks, end } = await nodeOf(folder, pool)
+    const disk = disks.live[0]?.disk ?? ''
+    const syncs: string[] = []
+    let lie = 0
+    const api: ChunkNodeApi = {
+      ...inner,
+      sync: async (_volume, ids) => {
+        // As a node whose disk fails, and which is started again before it is asked which disks it has.
+        if (lie-- > 0) return { missing: ids }
+        const missing = await disks.sync(ids).catch((error: unknown) => {
+          syncs.push(messageOf(error))
+          throw error
+        })
+        return { missing }
+      },
+      info: async () => ({ ...(await inner.info(CALL)), disks: disks.live.map((one) => one.disk) }),
+      put: () => Promise.reject(new PosixError('EIO', 'no disk')),
+    }
+    const shared = { folder, disk, volume: VOLUME, pool, clock: systemClock, log: silentLog }
+    const journal = new NearbyJournal({ ...shared, node: () => api })
+    t.teardown(() => journal.close())
+    await journal.start()
+    let id = 100
+    await until('the logs are made', () => {
+      const first = randomChunk(id++, 9)
+      return journal.put(putRequest(first, SYNCED), first.data)
+    })
+    await journal.settle()
+    const chunk = randomChunk(5000, 900)
+    t.ok(await journal.put(putRequest(chunk, SYNCED), chunk.data))
+    renameSync(`${folder}/tmp`, `${folder}/tmp.away`)
+    await disks.check(true)
+    t.same(disks.live, [])
+    const settled = journal.settle()
+    await until('the node was asked', () => syncs.length > 0)
+    t.same(leftBehind({ ...LEFT, folder }).logs[0]?.ids, [5000], 'the log is kept')
+    t.ok(journal.get(5000) !== undefined)
+    await end()
+    renameSync(`${folder}/tmp.away`, `${folder}/tmp`)
+    lie = 1
+    ;({ disks, end } = await nodeOf(folder, pool))
+    t.teardown(end)
+    await settled
+    t.same(await disks.lacks([5000], true), [])
+    t.ok(existsSync(chunkFile(folder, 5000)))
+  },
+)
 
 function write(file: string, bytes: Buffer): void {
   const fd = openSync(file, 'r+')
