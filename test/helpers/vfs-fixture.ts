@@ -6,6 +6,7 @@ import { createVfs, type VfsLimits, type VfsOptions } from '../../src/vfs/vfs.js
 import type { VfsContract } from '../../src/vfs/contract.js'
 import { MemoryChunks } from './memory-chunks.js'
 import { MemoryVolume, type MemoryMeta, type MemoryVolumeOptions } from './memory-meta.js'
+import type { Clock } from '../../src/base/clock.js'
 import { FastClock } from './vfs-clock.js'
 
 export const CALLER = { uid: 0, gid: 0, pid: 1 }
@@ -30,6 +31,8 @@ export type MountedOptions = Pick<VfsOptions, 'readOnly' | 'durableChanges' | 'a
 
 export interface FixtureOptions extends MemoryVolumeOptions {
   readonly limits?: Partial<VfsLimits>
+  /** Of the clients; `clock` is that of the store. */
+  readonly vfsClock?: Clock
 }
 
 export function fixture(t: Pick<Test, 'teardown'>, options: FixtureOptions = {}): Fixture {
@@ -37,7 +40,7 @@ export function fixture(t: Pick<Test, 'teardown'>, options: FixtureOptions = {})
   const chunks = new MemoryChunks()
   const another = (mounted: MountedOptions = {}): Mounted => {
     const meta = volume.open()
-    const clock = options.clock ?? new FastClock()
+    const clock = options.vfsClock ?? new FastClock()
     const vfs = createVfs({ meta, chunks, clock, limits: options.limits ?? {}, ...mounted })
     t.teardown(async () => {
       chunks.before = () => undefined

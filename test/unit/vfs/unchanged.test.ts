@@ -5,7 +5,8 @@ import { CALLER, fixture, make } from '../../helpers/vfs-fixture.js'
 import { FastClock } from '../../helpers/vfs-clock.js'
 
 t.test('what changes nothing asks nobody under a delegation, within one tick of the last change', async (st) => {
-  const { vfs, meta } = fixture(st, { clock: new FastClock() })
+  const clock = new FastClock()
+  const { vfs, meta } = fixture(st, { clock, vfsClock: clock })
   const { ino, handle } = await make(vfs, 'f')
   const asks = async (change: AttrChange, isHeld = true): Promise<boolean> => {
     meta.held = () => false
@@ -33,7 +34,7 @@ t.test('what changes nothing asks nobody under a delegation, within one tick of 
 
 t.test('later the change is made, for its time', async (st) => {
   const clock = new FastClock()
-  const { vfs, meta } = fixture(st, { clock })
+  const { vfs, meta } = fixture(st, { clock, vfsClock: clock })
   const { ino, handle } = await make(vfs, 'f')
   const { uid, gid, ctime } = await vfs.setattr(CALLER, ino, { mode: 0o600 })
   meta.held = () => true
