@@ -278,7 +278,10 @@ export class NodeDisks implements ChunkDisk {
 
   async #removeBatch(ids: readonly number[]): Promise<void> {
     if (ids.length === 0) return
+    // Nothing counts as removed that no disk was there for: its chunks come back with it.
+    this.#mustHaveOne()
     await this.#each((disk) => disk.run((store) => store.remove(ids)))
+    this.#mustHaveOne()
   }
 }
 

@@ -217,6 +217,7 @@ t.test('another folder in its place is another disk', async (t) => {
   t.equal(await failureOf(disks.put(chunk, chunk.data, true)), 'EIO')
   t.equal(await failureOf(disks.read(1, 0, 1)), 'CHUNK_MISSING')
   t.equal(await failureOf(disks.sync([1])), 'EIO', 'nobody can tell, and that is not missing')
+  t.equal(await failureOf(disks.remove([1])), 'EIO', 'the task stays in the queue')
   t.equal(
     await failureOf(disks.list({ volume: VOLUME, fromBucket: 0, toBucket: 1, fromId: 0, limit: 1, headers: false })),
     'EIO',

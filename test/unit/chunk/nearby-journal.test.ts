@@ -365,8 +365,8 @@ t.test(
     t.ok(journal.get(5000) !== undefined)
     await end()
     renameSync(`${folder}/tmp.away`, `${folder}/tmp`)
-    lie = 1
     ;({ disks, end } = await nodeOf(folder, pool))
+    lie = 1
     t.teardown(end)
     await settled
     t.same(await disks.lacks([5000], true), [])
