@@ -11,7 +11,7 @@ import type { VolumeSelector } from './context.js'
 import { withVolume } from './files/session.js'
 import { Steps } from './steps.js'
 import { logOf, print, type CommonOptions, type Surroundings } from './surroundings.js'
-import { findTarget } from './target.js'
+import { findTargetOr } from './target.js'
 import { humanBytes, humanMs } from './units.js'
 
 interface Options extends CommonOptions, VolumeSelector {
@@ -53,7 +53,7 @@ async function backup(
   if (options.force !== true && existsSync(file)) {
     throw new RingfsError('USAGE', `${file} is there: give another name, or --force`)
   }
-  const url = await findTarget(surroundings, text === undefined ? options : { meta: text })
+  const url = await findTargetOr(surroundings, text, options)
   const redis = await connectRedis(url, { log: logOf(surroundings, options, 'error') })
   const steps = new Steps(surroundings, options.json)
   try {

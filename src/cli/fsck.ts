@@ -2,15 +2,15 @@ import { Command } from 'commander'
 import { systemClock } from '../base/clock.js'
 import type { Finding } from '../check/finding.js'
 import { fsck, type FsckParts, type FsckResult } from '../check/fsck.js'
-import { Closer } from '../main/closer.js'
-import { chunkClientOf, openVolume, type Volume } from '../main/volume.js'
+import type { Closer } from '../main/closer.js'
+import { chunkClientOf, type Volume } from '../main/volume.js'
 import { openMeta } from '../meta/engine.js'
 import { positive } from './arguments.js'
 import type { VolumeSelector } from './context.js'
 import { withVolume } from './files/session.js'
-import { Steps } from './steps.js'
-import { keyOf, logOf, print, type CommonOptions, type Surroundings } from './surroundings.js'
-import { findTarget } from './target.js'
+import type { Steps } from './steps.js'
+import { print, type CommonOptions, type Surroundings } from './surroundings.js'
+import { withOpenVolume } from './with-volume.js'
 
 interface Options extends CommonOptions, VolumeSelector {
   readonly repair?: boolean
@@ -53,17 +53,9 @@ export function fsckCommand(surroundings: Surroundings): Command {
 }
 
 async function run(surroundings: Surroundings, text: string | undefined, options: Options): Promise<number> {
-  const url = await findTarget(surroundings, text === undefined ? options : { meta: text })
-  const steps = new Steps(surroundings, options.json)
-  const closer = new Closer()
-  const result = await closer.orClose(async () => {
-    const log = logOf(surroundings, options, 'error')
-    const volume = await openVolume(url, { log, key: keyOf(surroundings, options, log) })
-    closer.add(() => volume.close())
-    return await fsck(await partsOf(volume, options, steps, closer))
-  })
-  steps.end()
-  await closer.close()
+  const result = await withOpenVolume(surroundings, text, options, async (volume, steps, closer) =>
+    fsck(await partsOf(volume, options, steps, closer)),
+  )
   print(surroundings, options.json === true ? `${JSON.stringify(result, null, 2)}\n` : asText(result, options))
   return exitCodeOf(result.findings)
 }

@@ -3,15 +3,14 @@ import { systemClock } from '../base/clock.js'
 import { messageOf } from '../base/errors.js'
 import { holdersOf } from '../check/nodes.js'
 import type { ScrubRequest, ScrubState } from '../chunk/contract.js'
-import { Closer } from '../main/closer.js'
-import { openVolume, type Volume } from '../main/volume.js'
+import type { Volume } from '../main/volume.js'
 import { byteSize } from './arguments.js'
 import type { VolumeSelector } from './context.js'
 import { withVolume } from './files/session.js'
-import { Steps } from './steps.js'
-import { keyOf, logOf, print, type CommonOptions, type Surroundings } from './surroundings.js'
-import { findTarget } from './target.js'
+import type { Steps } from './steps.js'
+import { print, type CommonOptions, type Surroundings } from './surroundings.js'
 import { humanBytes, table } from './units.js'
+import { withOpenVolume } from './with-volume.js'
 
 interface Options extends CommonOptions, VolumeSelector {
   readonly now?: boolean
@@ -57,19 +56,11 @@ export function scrubCommand(surroundings: Surroundings): Command {
 }
 
 async function run(surroundings: Surroundings, text: string | undefined, options: Options): Promise<number> {
-  const url = await findTarget(surroundings, text === undefined ? options : { meta: text })
-  const steps = new Steps(surroundings, options.json)
-  const closer = new Closer()
-  const nodes = await closer.orClose(async () => {
-    const log = logOf(surroundings, options, 'error')
-    const volume = await openVolume(url, { log, key: keyOf(surroundings, options, log) })
-    closer.add(() => volume.close())
+  const nodes = await withOpenVolume(surroundings, text, options, async (volume, steps) => {
     const action = options.now === true ? 'start' : options.stop === true ? 'stop' : 'status'
     const first = await ask(volume, action, options.limit ?? 0)
     return options.now === true ? await untilDone(volume, first, steps) : first
   })
-  steps.end()
-  await closer.close()
   print(surroundings, options.json === true ? `${JSON.stringify(nodes, null, 2)}\n` : asText(nodes))
   return nodes.some(({ state }) => state === undefined || state.bad > state.replaced) ? WRONG : 0
 }

@@ -13,7 +13,7 @@ import type { VolumeSelector } from './context.js'
 import { withVolume } from './files/session.js'
 import { diskProblems, diskTable } from './status-disks.js'
 import { logOf, print, type CommonOptions, type Surroundings } from './surroundings.js'
-import { findTarget } from './target.js'
+import { findTargetOr } from './target.js'
 import { humanBytes, humanMs, table } from './units.js'
 
 interface Options extends CommonOptions, VolumeSelector {
@@ -60,7 +60,7 @@ export function statusCommand(surroundings: Surroundings): Command {
 }
 
 async function fetchStatus(surroundings: Surroundings, options: Options, text: string | undefined): Promise<Status> {
-  const url = await findTarget(surroundings, text === undefined ? options : { meta: text })
+  const url = await findTargetOr(surroundings, text, options)
   const redis = await connectRedis(url, { log: logOf(surroundings, options, 'error') })
   try {
     const settings = await loadVolume(redis, url.volume)

@@ -28,6 +28,15 @@ export async function findTarget(surroundings: Surroundings, selector: VolumeSel
   return theRunning(readRunFiles(runFolder))
 }
 
+/** As findTarget; a META_URL given as an argument goes before the options. */
+export function findTargetOr(
+  surroundings: Surroundings,
+  text: string | undefined,
+  options: VolumeSelector,
+): Promise<MetaUrl> {
+  return findTarget(surroundings, text === undefined ? options : { meta: text })
+}
+
 async function ofData(data: string, running: readonly RunFile[]): Promise<MetaUrl> {
   const folders = findDataFolders(data)
   if (folders === undefined) throw new RingfsError('NOT_RUNNING', `${data} is not a data folder of ringfs up`)

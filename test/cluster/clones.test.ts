@@ -18,7 +18,7 @@ import { cloneRange, collected, namedChunks } from '../helpers/meta-clones.js'
 import { ROOT, bytes, outcome, touch, volumesOn, writeAt, type MetaVolume } from '../helpers/meta.js'
 import { propertyRun } from '../helpers/property.js'
 import { startRedis } from '../helpers/redis.js'
-import { randomOf } from '../helpers/vfs-model.js'
+import { randomFrom } from '../helpers/random.js'
 
 const CALLER = { uid: 0, gid: 0, pid: 1 }
 const O_RDWR = 2
@@ -198,7 +198,7 @@ t.test('files that share chunks read as they should while janitors work', { time
     const cluster = await startCluster(t, { nodes: 1, replicas: 1, writeQuorum: 1 })
     const metas = [await volume.client(), await volume.client()]
     const vfses = metas.map((meta) => createVfs({ meta, chunks: cluster.client, log: silentLog }))
-    const files = new Files(vfses, randomOf(seed + run))
+    const files = new Files(vfses, randomFrom(seed + run))
     const janitors = new Janitors(volume, [await volume.client(), await volume.client()], (ids) =>
       cluster.client.remove(ids),
     )
@@ -216,7 +216,7 @@ t.test('files that share chunks read as they should while janitors work', { time
 t.test('clients at the same files, stopped and slowed between their steps', { timeout: 120_000 }, async (t) => {
   const { numRuns, seed } = propertyRun(t, 6)
   for (let run = 0; run < numRuns; run++) {
-    const random = randomOf(seed + run)
+    const random = randomFrom(seed + run)
     const slow = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, random() < 0.3 ? random() * 8 : 0))
     const volume = await volumesOn(t, redis)(4)
     const clients = await Promise.all([1, 2, 3].map(() => volume.client({ onStep: slow })))

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { messageOf } from '../../src/base/errors.js'
 import { disturb } from './disturb.js'
-import { seededRandom } from './random.js'
+import { randomFrom } from '../helpers/random.js'
 import { twoMounts } from './two-mounts.js'
 
 const HELP = `Usage: npm run coherence -- [options]
@@ -51,7 +51,7 @@ async function main({ rounds, seed, eager, disturbed }: Settings): Promise<numbe
   const closed = once(child, 'close')
   if (disturbed) {
     const isOver = (): boolean => child.exitCode !== null || child.signalCode !== null
-    process.stdout.write(`${JSON.stringify(await disturb(mounts, seededRandom(seed), isOver))}\n`)
+    process.stdout.write(`${JSON.stringify(await disturb(mounts, randomFrom(seed), isOver))}\n`)
   }
   await closed
   if (child.signalCode !== null) process.stdout.write(`ended by ${child.signalCode}\n`)

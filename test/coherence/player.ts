@@ -4,7 +4,7 @@
  */
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { seededRandom } from './random.js'
+import { randomFrom } from '../helpers/random.js'
 import { Rounds, type Report } from './rounds.js'
 
 const SAY_EVERY = 1_000
@@ -12,7 +12,7 @@ const SAY_EVERY = 1_000
 const [a = '', b = '', rounds = '0', seed = '0'] = process.argv.slice(2)
 const folder = `played-${process.pid}`
 mkdirSync(join(a, folder))
-const game = new Rounds(join(a, folder), join(b, folder), seededRandom(Number(seed)))
+const game = new Rounds(join(a, folder), join(b, folder), randomFrom(Number(seed)))
 for (let round = 1; round <= Number(rounds) && game.play(); round++) {
   if (round % SAY_EVERY === 0) process.stdout.write(`${round} rounds\n`)
 }

@@ -68,17 +68,6 @@ export const anyOp: fc.Arbitrary<Op> = fc.oneof(
   },
 )
 
-/** Numbers from 0 to 1 of a seed (mulberry32). */
-export function randomOf(seed: number): () => number {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-  }
-}
-
 function codeOf(error: unknown): string {
   if (error instanceof PosixError) return error.code
   throw error

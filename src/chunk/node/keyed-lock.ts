@@ -33,6 +33,20 @@ export class KeyedLock {
       for (const release of releases) release()
     }
   }
+
+  /** As runAll for no more than `max` of the keys at a time, in their order. Answers what the work of each batch answered. */
+  async runBatches<T>(
+    keys: readonly number[],
+    max: number,
+    work: (batch: readonly number[]) => T | Promise<T>,
+  ): Promise<T[]> {
+    const done: T[] = []
+    for (let at = 0; at < keys.length; at += max) {
+      const batch = keys.slice(at, at + max)
+      done.push(await this.runAll(batch, () => work(batch)))
+    }
+    return done
+  }
 }
 
 function promiseWithResolve(): { readonly promise: Promise<void>; readonly resolve: () => void } {

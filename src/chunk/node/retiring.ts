@@ -28,12 +28,8 @@ export class Retiring {
 
   /** As ChunkDisk.retire. */
   async retire(ids: readonly number[], confirm: Confirm): Promise<number> {
-    let given = 0
-    for (let at = 0; at < ids.length; at += BATCH_MAX) {
-      const batch = ids.slice(at, at + BATCH_MAX)
-      given += await this.#locks.runAll(batch, () => this.#retireBatch(batch, confirm))
-    }
-    return given
+    const given = await this.#locks.runBatches(ids, BATCH_MAX, (batch) => this.#retireBatch(batch, confirm))
+    return given.reduce((sum, count) => sum + count, 0)
   }
 
   async #retireBatch(ids: readonly number[], confirm: Confirm): Promise<number> {

@@ -152,15 +152,11 @@ export class SmallChunks {
   /** Of those that are kept, not yet on disk; answers how many were not there. */
   async #makeFiles(ids: readonly number[], keptAs: (id: number) => JournalChunk | undefined): Promise<number> {
     const { pool, volume } = this.#options
-    let made = 0
-    for (let at = 0; at < ids.length; at += SETTLE_BATCH_MAX) {
-      const batch = ids.slice(at, at + SETTLE_BATCH_MAX)
-      await this.#locks.runAll(batch, async () => {
-        const here = batch.flatMap((id) => keptAs(id) ?? [])
-        const tasks = here.map(({ id, file }) => storeTaskOf(this.#paths, volume, id, file))
-        made += (await pool.run(SETTLE_JOB, tasks)).filter(Boolean).length
-      })
-    }
-    return made
+    const made = await this.#locks.runBatches(ids, SETTLE_BATCH_MAX, async (batch) => {
+      const here = batch.flatMap((id) => keptAs(id) ?? [])
+      const tasks = here.map(({ id, file }) => storeTaskOf(this.#paths, volume, id, file))
+      return (await pool.run(SETTLE_JOB, tasks)).filter(Boolean).length
+    })
+    return made.reduce((sum, count) => sum + count, 0)
   }
 }

@@ -325,10 +325,7 @@ export class ChunkStore implements ChunkDisk {
   }
 
   async remove(ids: readonly number[]): Promise<void> {
-    for (let at = 0; at < ids.length; at += REMOVE_BATCH_MAX) {
-      const batch = ids.slice(at, at + REMOVE_BATCH_MAX)
-      await this.#locks.runAll(batch, () => this.#removeBatch(batch))
-    }
+    await this.#locks.runBatches(ids, REMOVE_BATCH_MAX, (batch) => this.#removeBatch(batch))
   }
 
   async #removeBatch(ids: readonly number[]): Promise<void> {

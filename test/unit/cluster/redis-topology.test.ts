@@ -2,6 +2,7 @@ import t, { type Test } from 'tap'
 import { createServer, type Socket } from 'node:net'
 import { systemClock } from '../../../src/base/clock.js'
 import { silentLog } from '../../../src/base/log.js'
+import type { RedisLink } from '../../../src/cluster/redis-link.js'
 import { Topology, parseSlots, resolveAddress } from '../../../src/cluster/redis-topology.js'
 import { NO_PREFIX } from '../../../src/cluster/resp.js'
 
@@ -56,6 +57,19 @@ async function startNode(t: Test, slots: () => string): Promise<{ port: number; 
   return { port: address.port, release }
 }
 
+/** Of a call on the link. */
+function outcomeOf(link: RedisLink): Promise<string> {
+  return new Promise((resolve) => {
+    link.enqueue(
+      NO_PREFIX,
+      ['INCR'],
+      ['key'],
+      () => resolve('believed'),
+      () => resolve('rejected'),
+    )
+  })
+}
+
 t.test('a former master is not believed when our own map changed while it stood still', async (t) => {
   const ports: number[] = []
   let isPromoted = false
@@ -74,30 +88,14 @@ t.test('a former master is not believed when our own map changed while it stood 
   await topology.refresh()
   t.equal(topology.owner(0), former)
   const link = await topology.connect(former)
-  const outcome = new Promise<string>((resolve) => {
-    link.enqueue(
-      NO_PREFIX,
-      ['INCR'],
-      ['key'],
-      () => resolve('believed'),
-      () => resolve('rejected'),
-    )
-  })
+  const outcome = outcomeOf(link)
   isPromoted = true
   await topology.refresh()
   t.equal(topology.owner(0), successor)
   nodes[0]?.release()
   t.equal(await outcome, 'rejected')
   const again = await topology.connect(former)
-  const late = new Promise<string>((resolve) => {
-    again.enqueue(
-      NO_PREFIX,
-      ['INCR'],
-      ['key'],
-      () => resolve('believed'),
-      () => resolve('rejected'),
-    )
-  })
+  const late = outcomeOf(again)
   await new Promise((resolve) => setTimeout(resolve, 100))
   nodes[0]?.release()
   t.equal(await late, 'rejected', 'nor on a new link')

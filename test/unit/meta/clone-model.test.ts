@@ -2,7 +2,7 @@
 import t from 'tap'
 import { CloneModel, type ModelOptions, type Safeguard, type Steps } from '../../helpers/clone-model.js'
 import { propertyRun } from '../../helpers/property.js'
-import { randomOf } from '../../helpers/vfs-model.js'
+import { randomFrom } from '../../helpers/random.js'
 
 const STEPS = 400
 const AT_ONCE = 8
@@ -11,7 +11,7 @@ const SETTLE_ROUNDS = 2_000
 
 /** Undefined, or what is wrong. */
 function play(seed: number, options: Pick<ModelOptions, 'grace' | 'without'>): string | undefined {
-  const random = randomOf(seed)
+  const random = randomFrom(seed)
   const model = new CloneModel({ ...options, random, files: 2 + (seed % 2), windows: 1 + ((seed >> 1) % 2) })
   const begin = (): Steps => {
     const kind = random()

@@ -15,7 +15,8 @@ import { MemoryChunks } from '../../helpers/memory-chunks.js'
 import { MemoryVolume } from '../../helpers/memory-meta.js'
 import { propertyRun } from '../../helpers/property.js'
 import { FastClock } from '../../helpers/vfs-clock.js'
-import { BORDER, Play, anyOp, randomOf, type Op } from '../../helpers/vfs-model.js'
+import { randomFrom } from '../../helpers/random.js'
+import { BORDER, Play, anyOp, type Op } from '../../helpers/vfs-model.js'
 
 const CHUNK = 4096
 
@@ -32,7 +33,7 @@ const PLACES: readonly Place[] = [
 ]
 
 async function play(ops: readonly Op[], seed: number, { base, inlineBytes }: Place): Promise<void> {
-  const random = randomOf(seed)
+  const random = randomFrom(seed)
   const wait = async (): Promise<void> => {
     for (let i = Math.floor(random() * 6); i > 0; i--) await turn()
   }
