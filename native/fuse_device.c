@@ -394,6 +394,16 @@ static napi_value js_writer(napi_env env, napi_callback_info info) {
   return result;
 }
 
+/* exit(2) without waiting for anybody: process.exit() joins worker threads, also those that wait in the kernel. */
+static napi_value js_exit(napi_env env, napi_callback_info info) {
+  size_t argc = 1;
+  napi_value argv[1];
+  int32_t code = 1;
+  napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
+  napi_get_value_int32(env, argv[0], &code);
+  _exit(code);
+}
+
 NAPI_MODULE_INIT() {
   napi_property_descriptor functions[] = {
     {"mount", NULL, js_mount, NULL, NULL, NULL, napi_enumerable, NULL},
@@ -402,6 +412,7 @@ NAPI_MODULE_INIT() {
     {"read", NULL, js_read, NULL, NULL, NULL, napi_enumerable, NULL},
     {"writer", NULL, js_writer, NULL, NULL, NULL, napi_enumerable, NULL},
     {"notifier", NULL, js_notifier, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"exit", NULL, js_exit, NULL, NULL, NULL, napi_enumerable, NULL},
   };
   napi_define_properties(env, exports, sizeof functions / sizeof *functions, functions);
   return exports;

@@ -6,8 +6,10 @@
  * its event loop. The price: nothing asynchronous may run in a worker between jobs. Ours are plain functions.
  */
 import type { Piscina } from 'piscina'
+import { systemClock, type Clock } from '../base/clock.js'
 import { RingfsError } from '../base/errors.js'
 import { invariant } from '../base/invariant.js'
+import { settledWithin } from './deadline.js'
 import { isOutcome, unwrap } from './outcome.js'
 
 interface Worked {
@@ -32,17 +34,39 @@ const FILES: Readonly<Record<WorkerFile, string>> = {
 export interface PoolOptions {
   /** Worker threads. Default 2. */
   readonly threads?: number
+  /** Of these are kept when there is nothing to do; others come when all are busy. Default: all. */
+  readonly kept?: number
+  readonly clock?: Pick<Clock, 'after'>
+}
+
+/** So long running jobs may take when the pool is closed: a disk that hangs keeps its thread for ever. */
+const CLOSE_WAIT_MS = 10_000
+const DESTROY_WAIT_MS = 1_000
+
+let stuck = 0
+
+/**
+ * Threads of closed pools that wait in the kernel. process.exit() waits for them without end (Node joins its workers): the process has to
+ * be ended otherwise.
+ */
+export function stuckThreads(): number {
+  return stuck
 }
 
 export class WorkerPool {
   readonly #threads: number
+  readonly #kept: number
+  readonly #clock: Pick<Clock, 'after'>
   readonly #running = new Set<Promise<unknown>>()
   #starting: Promise<Piscina<unknown, unknown>> | null = null
   #piscina: Piscina<unknown, unknown> | null = null
   #closed = false
+  #closing: Promise<void> | undefined
 
   constructor(options: PoolOptions = {}) {
     this.#threads = options.threads ?? 2
+    this.#kept = Math.min(this.#threads, options.kept ?? this.#threads)
+    this.#clock = options.clock ?? systemClock
   }
 
   /** Starts the threads at the first call. Errors: what the job failed with; RingfsError CANCELLED after close(). */
@@ -55,11 +79,21 @@ export class WorkerPool {
     const running = this.#post(job, input, transfer)
     this.#running.add(running)
     try {
-      const outcome = await running
+      const outcome = await this.#unlessEnded(running)
       invariant(isOutcome<Output>(outcome), 'a worker answers an outcome')
       return unwrap(outcome)
     } finally {
       this.#running.delete(running)
+    }
+  }
+
+  /** What a thread is not let finish is cancelled. */
+  async #unlessEnded(running: Promise<unknown>): Promise<unknown> {
+    try {
+      return await running
+    } catch (error) {
+      if (this.#piscina !== null) throw error
+      throw new RingfsError('CANCELLED', 'the worker pool was closed', { cause: error })
     }
   }
 
@@ -72,7 +106,7 @@ export class WorkerPool {
   async #start(): Promise<Piscina<unknown, unknown>> {
     const { Piscina } = await import('piscina')
     return new Piscina({
-      minThreads: this.#threads,
+      minThreads: this.#kept,
       maxThreads: this.#threads,
       atomics: 'sync',
       recordTiming: false,
@@ -82,14 +116,28 @@ export class WorkerPool {
   }
 
   /**
-   * Running jobs finish; later ones are refused. Idempotent. They are waited for here: Piscina's close() counts a worker that
-   * ends two jobs as two, ends the other ones in the middle of theirs, and then throws about the answers it did not expect.
+   * Running jobs finish, if they do in 10 s; later ones are refused. Idempotent. They are waited for here: Piscina's close() counts a worker
+   * that ends two jobs as two, ends the other ones in the middle of theirs, and then throws about the answers it did not expect.
    */
-  async close(): Promise<void> {
+  close(): Promise<void> {
     this.#closed = true
-    while (this.#running.size > 0) await Promise.allSettled(this.#running)
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close(): Promise<void> {
+    await settledWithin(this.#idle(), CLOSE_WAIT_MS, this.#clock)
     const piscina = this.#piscina
     this.#piscina = null
-    if (piscina !== null) await piscina.destroy()
+    if (piscina === null) return
+    const count = this.#running.size
+    if (count === 0) return piscina.destroy()
+    stuck += count
+    const ended = piscina.destroy().then(() => void (stuck -= count))
+    await settledWithin(ended, DESTROY_WAIT_MS, this.#clock)
+  }
+
+  async #idle(): Promise<void> {
+    while (this.#running.size > 0) await Promise.allSettled(this.#running)
   }
 }

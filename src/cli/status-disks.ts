@@ -17,7 +17,7 @@ function problemOf(node: string, { folder, state, why }: DiskReport): string | u
   const rest = 'what it had is made anew on other disks'
   if (state === 'failed') return `the disk ${folder} of node ${node} has failed: ${why}; ${rest}`
   if (state === 'missing') return `the disk ${folder} of node ${node} is missing: ${why}; ${rest}`
-  return undefined
+  return why === '' ? undefined : `the disk ${folder} of node ${node} is slow: ${why}`
 }
 
 /** Of nodes with several; '' if there are none. */

@@ -63,7 +63,7 @@ export interface DiskReport {
   readonly folder: string
   /** Failed: it worked when the node was started. Missing: it did not. */
   readonly state: 'up' | 'failed' | 'missing'
-  /** '' for one that is up. */
+  /** '' for one that is up, unless it does not answer. */
   readonly why: string
   readonly totalBytes: number
   readonly freeBytes: number

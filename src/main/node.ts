@@ -8,6 +8,7 @@ import { openNodeFolders, type NodeFolders } from '../chunk/node/node-folders.js
 import { Pace } from '../chunk/node/pace.js'
 import { serveChunkNode } from '../chunk/node/server.js'
 import { ChunkService } from '../chunk/node/service.js'
+import { WorkerPool } from '../chunk/pool.js'
 import { register, type RegisterOptions, type Registration } from '../cluster/membership.js'
 import { Sight } from '../cluster/sight.js'
 import type { ClusterWatcher } from '../cluster/watcher.js'
@@ -48,6 +49,7 @@ export async function startNode(volume: Volume, options: NodeOptions): Promise<R
     await keepSettings(volume, data)
     const watch = new DiskWatch(volume)
     const service = await openService(volume, data, watch)
+    closer.add(() => service.disks.close())
     serveChunkNode(service.api, options.server)
     volume.peers.setLocal(data.nodeId, service.api)
     const address = await options.listen(options.server)
@@ -68,6 +70,8 @@ export async function startNode(volume: Volume, options: NodeOptions): Promise<R
     closer.add(healing.stop)
     closer.add(() => service.api.scrubber.stop())
     service.api.scrubber.start()
+    // First of all: what waits for a disk that hangs holds nothing up.
+    closer.add(() => service.disks.letGo())
     // So that this very process knows of its own node before it writes.
     await volume.watcher.refresh()
     return { id: data.nodeId, address, lost: Promise.race([lost, watch.lost]), stop: () => closer.close() }
@@ -100,6 +104,7 @@ async function openService(volume: Volume, folders: NodeFolders, watch: DiskWatc
     ...parts,
     disks: folders.disks,
     missing: folders.missing,
+    newPool: () => new WorkerPool(),
     onFailed: () => watch.failed(),
   })
   const stateOf = (id: string): string | undefined => watcher.current().view.members.find((one) => one.id === id)?.state

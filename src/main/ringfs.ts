@@ -2,6 +2,7 @@
 /** The program. Only here, and in environment.ts, are the arguments and the environment read. */
 import { exitCodeOf, failureText, isHelp } from '../cli/failures.js'
 import { buildProgram, withMetaOption } from '../cli/program.js'
+import { endProcess } from './end.js'
 import { readEnvironment } from './environment.js'
 
 const words = withMetaOption(process.argv.slice(2))
@@ -24,4 +25,4 @@ try {
 }
 // Everything is closed by now. A mount that is held elsewhere (lazily unmounted while in use, or copied into another mount
 // namespace) would keep this process alive, with its data folder long unlocked: the end of the process ends the mount.
-process.exit()
+await endProcess()

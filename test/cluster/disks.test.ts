@@ -2,10 +2,12 @@
  * A line of the fault model: "a disk full, returning EIO, or flipping bits". Three nodes with two disks each, three replicas, a workload
  * that goes on, and a checker that knows what was acknowledged.
  */
-import { readFileSync, readdirSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import t, { type Test } from 'tap'
 import type { Member } from '../../src/cluster/contract.js'
+import { chunkFile } from '../helpers/chunks.js'
 import { startCluster, type ClusterNode, type TestCluster } from '../helpers/cluster.js'
 import { SmallDisk, dyingDisk, isRoot, unmount } from '../helpers/disks.js'
 import { eventually } from '../helpers/ringfs.js'
@@ -54,6 +56,19 @@ function flipBits(folder: string): number {
     writeFileSync(file, bytes, { flag: 'r+' })
   }
   return files.length
+}
+
+/** A thread of the node waits in the kernel from then on: opening a FIFO, as it would for a disk that hangs. */
+async function hang({ volume: { peers, settings } }: TestCluster, node: ClusterNode, folder: string): Promise<void> {
+  const id = 2 ** 50
+  const file = chunkFile(folder, id)
+  mkdirSync(dirname(file), { recursive: true })
+  execFileSync('mkfifo', [file])
+  const read = { volume: settings.uuid, id, offset: 0, lengthBytes: 1, withOrigin: false }
+  await peers
+    .get(node.id)
+    .get(read, { deadlineMs: 1000 })
+    .catch(() => undefined)
 }
 
 const disksOf = ({ report }: Member): string[] => report?.disks.map(({ state }) => state) ?? []
@@ -122,6 +137,7 @@ else {
     })
 
     await t.test('all disks of a node dead: it says so and leaves, and the others go on', async (t) => {
+      await hang(cluster, eio, s0)
       unmount(s0)
       t.equal(await eio.exited(), 48)
       await becomes(cluster, eio, ({ state }) => state === 'down')

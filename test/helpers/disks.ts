@@ -1,5 +1,5 @@
 /** Nodes with several disks, and disks that really fail. */
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdirSync, statfsSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { systemClock } from '../../src/base/clock.js'
@@ -25,7 +25,9 @@ export async function openDisks(
   t.teardown(() => opened.close())
   const { disks, missing } = opened
   const parts = { volume: VOLUME, pool, buffers: new SharedBuffers(), clock: systemClock, log: silentLog }
-  return await NodeDisks.open({ ...parts, disks, missing, ...options })
+  const node = await NodeDisks.open({ ...parts, disks, missing, ...options })
+  t.teardown(() => node.close())
+  return node
 }
 
 /** Paths of folders that are not there yet. */
@@ -86,6 +88,35 @@ export interface MortalDisk {
   die(): void
 }
 
+/** A disk on which every write waits while it is frozen (fsfreeze(8)); null where there are no loop devices. */
+export function freezableDisk(
+  t: Teardown,
+  lengthBytes: number,
+): { readonly folder: string; freeze(): void; thaw(): void } | null {
+  try {
+    const folder = loopDisk(t, join(tmpfs(t, 2 * lengthBytes), 'image'), lengthBytes)
+    const thaw = (): void => {
+      spawnSync('fsfreeze', ['-u', folder], { stdio: 'ignore' })
+    }
+    t.teardown(thaw)
+    return { folder, thaw, freeze: () => void execFileSync('fsfreeze', ['-f', folder]) }
+  } catch {
+    return null
+  }
+}
+
+/** An ext4 in that file, mounted. */
+function loopDisk(t: Teardown, image: string, lengthBytes: number): string {
+  const folder = join(temporaryFolder(t), 'mnt')
+  mkdirSync(folder)
+  writeFileSync(image, '')
+  truncateSync(image, lengthBytes)
+  execFileSync('mkfs.ext4', ['-q', '-E', 'lazy_itable_init=0,lazy_journal_init=0', image])
+  execFileSync('mount', ['-o', 'loop,errors=remount-ro', image, folder], { stdio: 'ignore' })
+  t.teardown(() => unmount(folder))
+  return folder
+}
+
 /** A disk of which every read and write fails when it has died; where there are no loop devices, it vanishes instead. */
 export function dyingDisk(t: Teardown, lengthBytes: number): MortalDisk {
   try {
@@ -108,13 +139,7 @@ class DyingDisk implements MortalDisk {
   constructor(t: Teardown, lengthBytes: number) {
     this.#outer = tmpfs(t, 2 * lengthBytes)
     this.#image = join(this.#outer, 'image')
-    this.folder = join(temporaryFolder(t), 'mnt')
-    mkdirSync(this.folder)
-    writeFileSync(this.#image, '')
-    truncateSync(this.#image, lengthBytes)
-    execFileSync('mkfs.ext4', ['-q', '-E', 'lazy_itable_init=0,lazy_journal_init=0', this.#image])
-    execFileSync('mount', ['-o', 'loop,errors=remount-ro', this.#image, this.folder], { stdio: 'ignore' })
-    t.teardown(() => unmount(this.folder))
+    this.folder = loopDisk(t, this.#image, lengthBytes)
   }
 
   die(): void {

@@ -14,6 +14,13 @@ export interface ProbeTask {
   readonly disk: string
   /** Waits until it is on disk: a dead disk takes what goes into the page cache without a word. */
   readonly sync: boolean
+  /** Over shared memory: not 0 from when it has begun. Waiting for a thread is no delay of the disk. */
+  readonly begun: Int32Array
+}
+
+/** What `begun` is made of. */
+export function notBegun(): Int32Array {
+  return new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT))
 }
 
 const PROBE_BYTES = 4096
@@ -22,6 +29,7 @@ const HARMLESS = new Set(['ENOSPC', 'EDQUOT', 'EMFILE', 'ENFILE', 'ENOMEM'])
 
 /** Errors: why the disk cannot be used. */
 export function probeDisk(task: ProbeTask): void {
+  Atomics.store(task.begun, 0, 1)
   const identity = harmless(() => readIdentity(task.folder, task.volume))
   if (identity === 'unknown') return
   if (identity === undefined) throw new PosixError('ENOENT', `${task.folder} has gone`)

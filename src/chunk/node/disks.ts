@@ -8,12 +8,15 @@
  * - A chunk may lie on two disks (one was away while it was made anew): then either is as good, it is listed once, and it is removed
  *   from both.
  * - What is on a disk that has failed is missing at once (node-disk.ts).
+ * - A disk that hangs is waited for until it counts as failed; what others have then goes on. It keeps no thread that another one needs.
  */
 import { messageOf, RingfsError } from '../../base/errors.js'
 import { PosixError } from '../../base/errno.js'
 import type { DiskReport } from '../../cluster/contract.js'
 import type { ListReply, ListRequest } from '../contract.js'
+import { settledWithin } from '../deadline.js'
 import { codeOf } from '../outcome.js'
+import { WorkerPool } from '../pool.js'
 import type { PlainRange, StoredRange } from './chunk-files.js'
 import type { ChunkDisk, StoredChunk } from './disk.js'
 import { rankDisks } from './disk-choice.js'
@@ -30,10 +33,20 @@ const REMOVE_BATCH_MAX = 1000
 /** No other disk would answer otherwise. */
 const REFUSALS = new Set(['CHUNK_CORRUPT', 'CHUNK_CONFLICT', 'EINVAL', 'CANCELLED'])
 
+/** A look that takes longer than this does not hold up those at other disks. */
+const PATIENCE_MS = 1_000
+/** A disk that does not answer for so long has failed, if another one does. */
+const GIVE_UP_MS = 60_000
+
 export interface NodeDisksOptions extends Omit<ChunkStoreOptions, 'folder'> {
   readonly disks: readonly DiskFolder[]
   /** Known, and not there. */
   readonly missing?: readonly MissingFolder[]
+  /**
+   * Threads for one disk of several, which are closed with the disks: one that hangs keeps its own threads, and nobody else's. Nothing of
+   * such a disk is done on the calling thread, then. Default: all disks use `pool`.
+   */
+  readonly newPool?: () => WorkerPool
   /** A disk has failed while it was in use. */
   readonly onFailed?: (disk: DiskFolder) => void
 }
@@ -46,17 +59,27 @@ export class NodeDisks implements ChunkDisk {
   #live: readonly NodeDisk[] = []
   /** Not to be had from the start. */
   readonly #missing: MissingFolder[] = []
+  readonly #probes: WorkerPool
+  readonly #pools: WorkerPool[]
+  #isEnding = false
 
   private constructor(options: NodeDisksOptions) {
     this.#options = options
+    this.#probes = new WorkerPool({ threads: options.disks.length + 1, kept: 1 })
+    this.#pools = [this.#probes]
     this.#missing.push(...(options.missing ?? []))
   }
 
   /** Errors: what a disk says, if none can be opened. */
   static async open(options: NodeDisksOptions): Promise<NodeDisks> {
     const disks = new NodeDisks(options)
-    await disks.#open()
-    return disks
+    try {
+      await disks.#open()
+      return disks
+    } catch (error) {
+      await disks.close()
+      throw error
+    }
   }
 
   async #open(): Promise<void> {
@@ -76,8 +99,41 @@ export class NodeDisks implements ChunkDisk {
   }
 
   async #openDisk(folder: DiskFolder): Promise<NodeDisk> {
-    const store = await ChunkStore.open({ ...this.#options, folder: folder.folder })
-    return new NodeDisk(folder, store, { ...this.#options, onFailed: (disk) => this.#failed(disk) })
+    const store = await ChunkStore.open({ ...this.#options, folder: folder.folder, ...this.#apart() })
+    return new NodeDisk(folder, store, {
+      ...this.#options,
+      probes: this.#probes,
+      mayGiveUp: (disk, startedMs, ranMs) => this.#mayGiveUp(disk, startedMs, ranMs),
+      onFailed: (disk) => this.#failed(disk),
+    })
+  }
+
+  #apart(): Partial<ChunkStoreOptions> {
+    const { newPool, disks } = this.#options
+    if (newPool === undefined || disks.length < 2) return {}
+    const pool = newPool()
+    this.#pools.push(pool)
+    return { pool, inlineMaxBytes: 0 }
+  }
+
+  /** Only if another disk was written since: what makes all of them wait is not this one. */
+  #mayGiveUp(disk: NodeDisk, startedMs: number, ranMs: number): boolean {
+    if (this.#isEnding) return true
+    const others = this.#live.filter((one) => one !== disk)
+    if (others.some(({ provenMs }) => provenMs >= startedMs)) return ranMs >= GIVE_UP_MS
+    for (const other of others) void other.suspect('another disk does not answer')
+    return false
+  }
+
+  /** The node is ending: of a disk that does not answer nothing is waited for any more. */
+  letGo(): void {
+    this.#isEnding = true
+    for (const disk of this.#live) if (disk.isInUse) void disk.suspect('the node ends')
+  }
+
+  /** Ends the threads. Nothing is asked any more. */
+  async close(): Promise<void> {
+    await Promise.all(this.#pools.map((pool) => pool.close()))
   }
 
   #failed({ id, folder }: NodeDisk): void {
@@ -112,14 +168,21 @@ export class NodeDisks implements ChunkDisk {
       const { id, folder, failure, store } = disk
       const name = { disk: id, folder }
       if (failure !== null) return { ...name, ...none, state: 'failed' as const, why: failure }
-      return { ...name, ...disk.space(), chunks: store.chunks, state: 'up' as const, why: '' }
+      return { ...name, ...disk.space(), chunks: store.chunks, state: 'up' as const, why: disk.slow ?? '' }
     })
     return [...here, ...missing]
   }
 
   /** Looks whether all disks are still there; with `sync`, whether they still write. */
   async check(sync: boolean): Promise<void> {
-    await Promise.all(this.#live.map((disk) => disk.suspect('looked at from time to time', sync)))
+    const looks: Promise<void>[] = []
+    // One after the other: a thread is enough for disks that answer.
+    for (const disk of this.#live) {
+      const look = disk.suspect('looked at from time to time', sync)
+      looks.push(look)
+      await settledWithin(look, PATIENCE_MS, this.#options.clock)
+    }
+    await Promise.all(looks)
   }
 
   /** Every chunk that is here now has a file of its own afterwards. */
@@ -219,7 +282,10 @@ export class NodeDisks implements ChunkDisk {
     let failure: Error | undefined
     for (const disk of rankDisks(id, this.#live)) {
       try {
-        return await disk.run((store) => store.read(id, offset, lengthBytes, withOrigin, check))
+        return await disk.run(
+          (store) => store.read(id, offset, lengthBytes, withOrigin, check),
+          ({ release }) => release(),
+        )
       } catch (error) {
         if (codeOf(error) !== 'CHUNK_MISSING' && disk.isUp) failure ??= toError(error)
       }

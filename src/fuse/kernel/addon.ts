@@ -37,6 +37,8 @@ export interface FuseAddon {
    * and nothing told; a thread that waits in the kernel ends when it is let go.
    */
   notifier(fd: number, threads: number, onDone: (id: number, errno: number) => void): NotifierThreads
+  /** Ends the process at once, with all its threads. */
+  exit(code: number): never
 }
 
 // Seen from dist/src/fuse/kernel, in a checkout and when installed.
@@ -57,5 +59,7 @@ export function loadAddon(folder: string = FOLDER): FuseAddon {
 
 function isAddon(value: unknown): value is FuseAddon {
   if (typeof value !== 'object' || value === null) return false
-  return ['mount', 'socketPair', 'receiveDescriptor', 'read', 'writer', 'notifier'].every((name) => name in value)
+  return ['mount', 'socketPair', 'receiveDescriptor', 'read', 'writer', 'notifier', 'exit'].every(
+    (name) => name in value,
+  )
 }
