@@ -1,15 +1,17 @@
-// `npm run ok`: one command that says whether all is well. Every step runs, so that one run tells everything; the tests
-// come last, and their line `N passed, N failed` is the last of the output.
+// `npm run ok`: one command that says whether all is well. Every step runs, so that one run tells everything; the tests'
+// line `N passed, N failed` is the last of the output.
 //
 //   node scripts/ok.mjs             everything
 //   node scripts/ok.mjs lint types  these static checks only
 //
-// A static check that fails counts as one failure in that line, one that passes counts for nothing: the numbers are
+// The static checks run one after another beside the tests, which wait for timers part of their time. The types are not
+// checked twice: the build has done it. A static check that fails counts as one failure in that line, one that passes counts for nothing: the numbers are
 // those of the tests.
-import { spawn, spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 
 const NODE = process.execPath
@@ -29,17 +31,28 @@ const CHECKS = [
   { name: 'types', words: ['node_modules/typescript/bin/tsc', '--noEmit', '--incremental', 'false'] },
 ]
 
-function run(name, words) {
+/** Its output is told when it has ended, in one piece. */
+async function run(name, words) {
   const startMs = performance.now()
-  const { status } = spawnSync(NODE, words, { stdio: ['ignore', 'inherit', 'inherit'] })
-  const seconds = ((performance.now() - startMs) / 1000).toFixed(1)
-  console.log(`${name}: ${status === 0 ? 'ok' : 'FAILED'} (${seconds} s)`)
-  return status === 0
+  const child = spawn(NODE, words, { stdio: ['ignore', 'pipe', 'pipe'] })
+  const ended = new Promise((resolve) => child.once('close', resolve))
+  const said = (await Promise.all([text(child.stdout), text(child.stderr)])).join('').trimEnd()
+  const ok = (await ended) === 0
+  if (said !== '') console.log(said)
+  console.log(`${name}: ${ok ? 'ok' : 'FAILED'} (${((performance.now() - startMs) / 1000).toFixed(1)} s)`)
+  return ok
+}
+
+/** One after another. Answers the names of those that failed. */
+async function runAll(checks) {
+  const bad = []
+  for (const { name, words } of checks) if (!(await run(name, words))) bad.push(name)
+  return bad
 }
 
 /** Prints the tests' output as it comes, but for the closing line, which is given back. */
 async function runTests() {
-  const child = spawn(NODE, ['scripts/test.mjs'], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(NODE, ['scripts/test.mjs', '--times'], { stdio: ['ignore', 'pipe', 'inherit'] })
   const ended = new Promise((resolve) => child.once('close', resolve))
   let closing = null
   let held
@@ -54,22 +67,25 @@ async function runTests() {
   return { ok: isGood, passed: Number(passed), failed: Math.max(Number(failed), isGood ? 0 : 1), skipped }
 }
 
-async function everything(bad) {
-  if (!run('build', ['scripts/setup.mjs', '--tests'])) bad.push('build')
-  const tests = bad.includes('build') ? { ok: false, passed: 0, failed: 0, skipped: '' } : await runTests()
+async function everything() {
+  const isBuilt = await run('build', ['scripts/setup.mjs', '--tests'])
+  const checks = CHECKS.filter(({ name }) => name !== 'types')
+  const noTests = { ok: false, passed: 0, failed: 0, skipped: '' }
+  const [bad, tests] = await Promise.all([runAll(checks), isBuilt ? runTests() : noTests])
+  if (!isBuilt) bad.unshift('build')
   if (bad.length > 0) console.log(`failed: ${bad.join(', ')}`)
   console.log(`${tests.passed} passed, ${tests.failed + bad.length} failed${tests.skipped}`)
   return tests.ok && bad.length === 0
 }
 
 async function main(names) {
-  if (!run('packages', ['scripts/setup.mjs', '--no-build'])) {
+  if (!(await run('packages', ['scripts/setup.mjs', '--no-build']))) {
     console.log('0 passed, 1 failed')
     return false
   }
-  const chosen = CHECKS.filter((check) => names.length === 0 || names.includes(check.name))
-  const bad = chosen.filter((check) => !run(check.name, check.words)).map((check) => check.name)
-  return names.length === 0 ? await everything(bad) : bad.length === 0
+  if (names.length === 0) return everything()
+  const bad = await runAll(CHECKS.filter(({ name }) => names.includes(name)))
+  return bad.length === 0
 }
 
 process.exitCode = (await main(process.argv.slice(2))) ? 0 : 1

@@ -1,21 +1,31 @@
-// `npm test`: runs every compiled test with tap and ends with a line `N passed, N failed`, counted from tap's own output.
+// `npm test`: runs every compiled test and ends with a line `N passed, N failed`, counted from the tests' own TAP.
 //
 //   npm test                        everything
 //   npm test -- unit/cluster        the tests whose path contains the words
-//   npm test -- --reporter=tap      options are tap's
+//   npm test -- --tap unit/base     their TAP, as it is
+//   npm test -- --times             and what the most expensive files cost
+//   npm test -- --jobs=1            so many files at a time
 //
-// A runner that dies, a test file that asserts nothing and no test at all are failures: silence is never success.
-import { spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+// A file is a process of its own (scripts/tests/file.mjs). One that dies, one that asserts nothing, one that leaves
+// processes running, and no test at all are failures: silence is never success.
+import { existsSync, readdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
-import { countTap } from './tap-count.mjs'
-import { tapTeller } from './tap-tell.mjs'
+import { parseArgs } from 'node:util'
+import { countTap } from './tests/count.mjs'
+import { longestFirst } from './tests/order.mjs'
+import { JOBS, runFiles } from './tests/run.mjs'
+import { tapTeller } from './tests/tell.mjs'
+import { tellTimes } from './tests/times.mjs'
 
-/** All in all; a single file has the time in .taprc. */
+/** All in all; a single file has its own limit. */
 const RUN_TIMEOUT_MS = 55 * 60_000
+
+const OPTIONS = {
+  tap: { type: 'boolean' },
+  times: { type: 'boolean' },
+  jobs: { type: 'string', default: String(JOBS) },
+}
 
 function testFiles(folder) {
   if (!existsSync(folder)) return []
@@ -28,56 +38,36 @@ function testFiles(folder) {
     .sort()
 }
 
-/**
- * On a terminal tap draws its own picture, in a log it is told line by line. Answers the TAP and whether all went well.
- * (Both at once, --reporter=tap and --output-file, give every line twice.)
- */
-async function runTap(files, options, outputFile) {
-  const isTerminal = process.stdout.isTTY
-  const own = isTerminal ? `--output-file=${outputFile}` : '--reporter=tap'
-  const words = ['node_modules/tap/dist/esm/run.mjs', own, ...options, ...files]
-  // No standard input: a test must not wait for one, and a terminal's stays with npm.
-  const stdio = ['ignore', isTerminal ? 'inherit' : 'pipe', 'inherit']
-  const child = spawn(process.execPath, words, { stdio })
-  const timer = setTimeout(() => child.kill('SIGKILL'), RUN_TIMEOUT_MS)
-  const status = new Promise((resolve) => {
-    child.once('error', () => resolve(1))
-    child.once('close', resolve)
-  })
-  const lines = []
-  const tell = tapTeller(console.log)
-  if (child.stdout !== null) {
-    for await (const line of createInterface({ input: child.stdout })) {
-      lines.push(line)
-      tell(line)
-    }
-  }
-  const succeeded = (await status) === 0
-  clearTimeout(timer)
-  if (isTerminal && existsSync(outputFile)) return { tap: readFileSync(outputFile, 'utf8'), succeeded }
-  return { tap: lines.join('\n'), succeeded }
-}
-
 function closingLine({ passed, failed, skipped }) {
   return `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`
 }
 
+/** The files in it end with this process. */
+function stopLate() {
+  const timer = setTimeout(() => {
+    console.log(`\nstopped: not done after ${RUN_TIMEOUT_MS / 60_000} minutes\n\n0 passed, 1 failed`)
+    process.exit(1)
+  }, RUN_TIMEOUT_MS)
+  timer.unref()
+}
+
 async function main(words) {
   process.chdir(join(dirname(fileURLToPath(import.meta.url)), '..'))
-  const options = words.filter((word) => word.startsWith('-'))
-  const parts = words.filter((word) => !word.startsWith('-'))
-  const files = testFiles('dist/test').filter((file) => parts.length === 0 || parts.some((part) => file.includes(part)))
-  const folder = mkdtempSync(join(tmpdir(), 'ringfs-tap-'))
-  try {
-    const nothing = { tap: '', succeeded: false }
-    const { tap, succeeded } = files.length > 0 ? await runTap(files, options, join(folder, 'out.tap')) : nothing
-    const counts = countTap(tap, files)
-    if (!succeeded && counts.failed === 0) counts.failed = 1
-    console.log(`\n${closingLine(counts)}`)
-    process.exitCode = counts.failed > 0 || counts.passed === 0 ? 1 : 0
-  } finally {
-    rmSync(folder, { recursive: true, force: true })
-  }
+  const { values, positionals } = parseArgs({ args: words, options: OPTIONS, allowPositionals: true })
+  const isChosen = (file) => positionals.length === 0 || positionals.some((part) => file.includes(part))
+  const files = longestFirst(testFiles('dist/test').filter(isChosen))
+  stopLate()
+  const startMs = performance.now()
+  const lines = []
+  const tell = values.tap ? console.log : tapTeller(console.log)
+  const results = await runFiles(files, Number(values.jobs), (line) => {
+    lines.push(line)
+    tell(line)
+  })
+  const counts = countTap(lines.join('\n'), files)
+  if (values.times) tellTimes(results, (performance.now() - startMs) / 1000, console.log)
+  console.log(`\n${closingLine(counts)}`)
+  process.exitCode = counts.failed > 0 || counts.passed === 0 ? 1 : 0
 }
 
 await main(process.argv.slice(2))

@@ -37,13 +37,14 @@ const NEEDS = [
   { what: 'python3', packages: ['python3'], there: () => hasProgram('python3') },
 ]
 
-/** For the tests: what people run on a mount. Who only runs ringfs needs none of it. */
+/** For the tests: what people run on a mount, and networks. Who only runs ringfs needs none of it. */
 const TEST_NEEDS = [
   ['setfattr', 'attr'],
   ['setfacl', 'acl'],
   ['git', 'git'],
   ['rsync', 'rsync'],
   ['sqlite3', 'sqlite3'],
+  ['ip', 'iproute2'],
 ].map(([program, name]) => ({ what: program, packages: [name], there: () => hasProgram(program) }))
 
 /** The needs that are not met; `tests`: those of the tests, too. */

@@ -129,7 +129,7 @@ t.test('a child that cannot start tells why, and the others are ended', async (t
 t.test('the counting of tests: subtests once, crashes, silent files and skipped ones', async (t) => {
   const count = async (tap: string, files: readonly string[]): Promise<unknown> => {
     const program = `
-      import { countTap } from ${JSON.stringify(join(ROOT, 'scripts', 'tap-count.mjs'))}
+      import { countTap } from ${JSON.stringify(join(ROOT, 'scripts', 'tests', 'count.mjs'))}
       import { text } from 'node:stream/consumers'
       console.log(JSON.stringify(countTap(await text(process.stdin), ${JSON.stringify(files)})))`
     const child = spawn(process.execPath, ['--input-type=module', '-e', program], {

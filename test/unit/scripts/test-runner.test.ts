@@ -1,0 +1,95 @@
+/** What runs the tests: scripts/tests/. As root on Linux: it is the kernel that ends what a file leaves behind. */
+import { spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { once } from 'node:events'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import t, { type Test } from 'tap'
+import { eventually, runIn, type Ran } from '../../helpers/ringfs.js'
+
+// Seen from dist/test/unit/scripts.
+const ROOT = fileURLToPath(new URL('../../../..', import.meta.url))
+const RUN = `
+  import { runFiles } from ${JSON.stringify(join(ROOT, 'scripts', 'tests', 'run.mjs'))}
+  const results = await runFiles([process.argv[1]], 1, console.log)
+  console.log(JSON.stringify(results[0]))`
+const ASSERTS = 'console.log("TAP version 14\\n# Subtest: x\\n    ok 1 - one\\n    1..1\\nok 1 - x\\n1..1")\n'
+/** Starts a process that outlives it, in a session of its own. */
+const leaves = (mark: string): string => `
+  import { spawn } from 'node:child_process'
+  spawn('sh', ['-c', 'sleep 1000; : ${mark}'], { detached: true, stdio: 'ignore' }).unref()\n`
+
+function testFile(t: Pick<Test, 'teardown'>, program: string): string {
+  const folder = mkdtempSync(join(tmpdir(), 'ringfs-runner-'))
+  t.teardown(() => rmSync(folder, { recursive: true }))
+  const file = join(folder, 'some.test.mjs')
+  writeFileSync(file, program)
+  return file
+}
+
+function run(file: string): Promise<Ran> {
+  return runIn(ROOT, process.execPath, ['--input-type=module', '-e', RUN, file])
+}
+
+function hasProcess(mark: string): boolean {
+  return readdirSync('/proc').some((name) => {
+    try {
+      return /^\d+$/.test(name) && readFileSync(`/proc/${name}/cmdline`, 'utf8').includes(mark)
+    } catch {
+      return false
+    }
+  })
+}
+
+t.test('a file is told as a subtest, with what it cost', async (t) => {
+  const { stdout } = await run(testFile(t, ASSERTS))
+  const lines = stdout.trim().split('\n')
+  t.match(lines[0], /^# Subtest: .*some\.test\.mjs$/)
+  t.same(lines.slice(1, -2), ['    # Subtest: x', '        ok 1 - one', '        1..1', '    ok 1 - x', '    1..1'])
+  t.match(lines.at(-2), /^ok 1 - .*some\.test\.mjs # [\d.]+ s, [\d.]+ s of CPU$/)
+  t.match(JSON.parse(lines.at(-1) ?? ''), { ok: true, left: [], cpuS: Number })
+})
+
+t.test('a file that ends badly after its points has failed', async (t) => {
+  const { stdout } = await run(testFile(t, `${ASSERTS}process.exit(3)\n`))
+  t.match(stdout, /^not ok 1 - .*\n {2}---\n {2}ended: "exit code 3"\n {2}\.\.\.$/m)
+})
+
+t.test('what a file leaves running is told, is a failure, and is ended', async (t) => {
+  const mark = randomBytes(8).toString('hex')
+  const { stdout } = await run(testFile(t, leaves(mark) + ASSERTS))
+  t.match(stdout, new RegExp(`^not ok 1 - [^]*^ {2}left running: "sh -c sleep 1000; : ${mark}"$`, 'm'))
+  t.notOk(hasProcess(mark))
+})
+
+t.test('a runner that is killed takes with it what its files have started', async (t) => {
+  const mark = randomBytes(8).toString('hex')
+  const file = testFile(t, `${leaves(mark)}setInterval(() => 0, 1000)\n`)
+  const runner = spawn(process.execPath, ['--input-type=module', '-e', RUN, file], { stdio: 'ignore' })
+  t.teardown(() => runner.kill('SIGKILL'))
+  await eventually(
+    'the file runs',
+    () => hasProcess(`: ${mark}`),
+    (isThere) => isThere,
+  )
+  const ended = once(runner, 'exit')
+  runner.kill('SIGKILL')
+  await ended
+  await eventually(
+    'it is gone',
+    () => hasProcess(`: ${mark}`),
+    (isThere) => !isThere,
+  )
+  t.notOk(hasProcess(file))
+})
+
+t.test('the files that are said to take longest are there', async (t) => {
+  const program = `
+    import { LONGEST } from ${JSON.stringify(join(ROOT, 'scripts', 'tests', 'order.mjs'))}
+    console.log(JSON.stringify(LONGEST))`
+  const { stdout } = await runIn(ROOT, process.execPath, ['--input-type=module', '-e', program])
+  const names: unknown = JSON.parse(stdout)
+  t.same(Array.isArray(names) && names.filter((name) => !existsSync(join(ROOT, 'test', `${name}.test.ts`))), [])
+})
