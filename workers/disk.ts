@@ -18,6 +18,14 @@ import type {
   Verdict,
 } from '../src/chunk/node/tasks.js'
 import {
+  dropRemoved as drop,
+  noteRemoved as note,
+  readRemoved as noted,
+  type DropTask,
+  type NoteTask,
+  type NotedTask,
+} from '../src/chunk/node/removed-file.js'
+import {
   createJournal,
   leftBehind,
   replayJournal,
@@ -87,4 +95,16 @@ export function leftInJournal(task: JournalTask): Outcome<LeftBehind> {
 /** Chunk files of chunks that are in the journal; not yet on disk. */
 export function settle(tasks: readonly StoreTask[]): Outcome<readonly boolean[]> {
   return attempt(() => settleFiles(tasks))
+}
+
+export function noteRemoved(task: NoteTask): Outcome<readonly boolean[]> {
+  return attempt(() => note(task))
+}
+
+export function readRemoved(task: NotedTask): Outcome<Float64Array> {
+  return attempt(() => noted(task))
+}
+
+export function dropRemoved(task: DropTask): Outcome<void> {
+  return attempt(() => drop(task))
 }

@@ -104,6 +104,7 @@ async function openService(volume: Volume, folders: NodeFolders, watch: DiskWatc
     ...parts,
     disks: folders.disks,
     missing: folders.missing,
+    forgotten: folders.dropped.map(({ disk }) => disk),
     newPool: () => new WorkerPool(),
     onFailed: () => watch.failed(),
   })

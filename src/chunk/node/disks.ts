@@ -8,6 +8,7 @@
  * - A chunk may lie on two disks (one was away while it was made anew): then either is as good, it is listed once, and it is removed
  *   from both.
  * - What is on a disk that has failed is missing at once (node-disk.ts).
+ * - What is deleted while a disk is away is not on it when it is back (away-removals.ts).
  * - A disk that hangs is waited for until it counts as failed; what others have then goes on. It keeps no thread that another one needs.
  */
 import { messageOf, RingfsError } from '../../base/errors.js'
@@ -17,8 +18,10 @@ import type { ListReply, ListRequest } from '../contract.js'
 import { settledWithin } from '../deadline.js'
 import { codeOf } from '../outcome.js'
 import { WorkerPool } from '../pool.js'
+import { AwayRemovals } from './away-removals.js'
 import type { PlainRange, StoredRange } from './chunk-files.js'
 import type { ChunkDisk, StoredChunk } from './disk.js'
+import { lackedBy, verdictOf } from './disk-answers.js'
 import { rankDisks } from './disk-choice.js'
 import { KeyedLock } from './keyed-lock.js'
 import { mergePages } from './list.js'
@@ -42,6 +45,10 @@ export interface NodeDisksOptions extends Omit<ChunkStoreOptions, 'folder'> {
   readonly disks: readonly DiskFolder[]
   /** Known, and not there. */
   readonly missing?: readonly MissingFolder[]
+  /** Ids of disks that do not come back. */
+  readonly forgotten?: readonly string[]
+  /** Of what is noted for a disk that is away: away-removals.ts. */
+  readonly removedMaxBytes?: number
   /**
    * Threads for one disk of several, which are closed with the disks: one that hangs keeps its own threads, and nobody else's. Nothing of
    * such a disk is done on the calling thread, then. Default: all disks use `pool`.
@@ -54,7 +61,9 @@ export interface NodeDisksOptions extends Omit<ChunkStoreOptions, 'folder'> {
 export class NodeDisks implements ChunkDisk {
   readonly #options: NodeDisksOptions
   readonly #locks = new KeyedLock()
+  /** What is given up is no deletion: others have it, and this node may get it again. */
   readonly #retiring = new Retiring(this.#locks, (ids) => this.#removeBatch(ids))
+  readonly #away: AwayRemovals
   #disks: readonly NodeDisk[] = []
   #live: readonly NodeDisk[] = []
   /** Not to be had from the start. */
@@ -67,6 +76,7 @@ export class NodeDisks implements ChunkDisk {
     this.#options = options
     this.#probes = new WorkerPool({ threads: options.disks.length + 1, kept: 1 })
     this.#pools = [this.#probes]
+    this.#away = new AwayRemovals({ log: options.log, maxBytes: options.removedMaxBytes })
     this.#missing.push(...(options.missing ?? []))
   }
 
@@ -96,12 +106,15 @@ export class NodeDisks implements ChunkDisk {
     const { log } = this.#options
     for (const { folder, why } of this.#missing)
       log.error({ folder, why }, 'a disk is missing: the node starts without it')
+    await this.#away.forget(this.#options.forgotten ?? [], this.#disks)
+    if (this.#disks.length > 1) await this.#away.apply(this.#disks)
   }
 
   async #openDisk(folder: DiskFolder): Promise<NodeDisk> {
-    const store = await ChunkStore.open({ ...this.#options, folder: folder.folder, ...this.#apart() })
+    const options = { ...this.#options, folder: folder.folder, ...this.#apart() }
+    const store = await ChunkStore.open(options)
     return new NodeDisk(folder, store, {
-      ...this.#options,
+      ...options,
       probes: this.#probes,
       mayGiveUp: (disk, startedMs, ranMs) => this.#mayGiveUp(disk, startedMs, ranMs),
       onFailed: (disk) => this.#failed(disk),
@@ -336,7 +349,15 @@ export class NodeDisks implements ChunkDisk {
   }
 
   async remove(ids: readonly number[]): Promise<void> {
-    await this.#locks.runBatches(ids, REMOVE_BATCH_MAX, (batch) => this.#removeBatch(batch))
+    await this.#locks.runBatches(ids, REMOVE_BATCH_MAX, async (batch) => {
+      await this.#removeBatch(batch)
+      // Afterwards: what is full has room again, and a disk that has failed meanwhile is among those that are away.
+      await this.#away.note(this.#awayIds(), batch, this.#live)
+    })
+  }
+
+  #awayIds(): readonly string[] {
+    return [...this.#missing.map(({ disk }) => disk), ...this.#disks.flatMap(({ id, isUp }) => (isUp ? [] : [id]))]
   }
 
   async #removeBatch(ids: readonly number[]): Promise<void> {
@@ -345,34 +366,6 @@ export class NodeDisks implements ChunkDisk {
     this.#mustHaveOne()
     await this.#each((disk) => disk.run((store) => store.remove(ids)))
     this.#mustHaveOne()
-  }
-}
-
-/** A copy that is bad because its disk is dead is not here. */
-async function verdictOf(disk: NodeDisk, look: (store: ChunkStore) => Promise<Verdict>): Promise<Verdict> {
-  try {
-    const verdict = await disk.run(look)
-    if (verdict.state !== 'bad') return verdict
-    await disk.suspect(verdict.why)
-    return disk.isUp ? verdict : { state: 'missing' }
-  } catch (error) {
-    if (disk.isUp) throw error
-    return { state: 'missing' }
-  }
-}
-
-/** `all`: those that were asked for, all of which are missing when the disk has failed. */
-async function lackedBy(
-  disk: NodeDisk,
-  ask: (store: ChunkStore) => Promise<readonly number[]>,
-  all: readonly number[],
-): Promise<readonly number[]> {
-  try {
-    const missing = await disk.run(ask)
-    return disk.isUp ? missing : all
-  } catch (error) {
-    if (disk.isUp) throw error
-    return all
   }
 }
 

@@ -30,6 +30,7 @@ const NO_SPACE: Space = { totalBytes: 0, freeBytes: 0 }
 export interface NodeDiskOptions {
   /** Volume uuid. */
   readonly volume: string
+  readonly pool: WorkerPool
   /** For looks alone: a thread for each disk that hangs, and one more. */
   readonly probes: WorkerPool
   readonly clock: Clock
@@ -47,6 +48,8 @@ export class NodeDisk implements Candidate {
   /** Number of the file system on which it lies: folders may share one. */
   readonly device: number
   readonly store: ChunkStore
+  /** For work in its folder. */
+  readonly pool: WorkerPool
   readonly #options: NodeDiskOptions
   #failure: string | null = null
   #look: Look | null = null
@@ -60,6 +63,7 @@ export class NodeDisk implements Candidate {
     this.id = disk
     this.folder = folder
     this.store = store
+    this.pool = options.pool
     this.seed = seedOf(disk)
     this.device = statSync(folder).dev
     this.weight = weightOf(folder)

@@ -119,6 +119,10 @@ export class ChunkStore implements ChunkDisk {
     return this.#chunks
   }
 
+  get chunksFolder(): string {
+    return this.#paths.chunks
+  }
+
   space(): Space {
     return this.#gauge.space()
   }
