@@ -66,6 +66,8 @@ export function decodeInode(ino: number, record: Buffer): Inode {
     throw new PosixError('EIO', `inode ${ino} has a record that was cut`)
   const number = tailKind === TAIL_NUMBER ? readU56(tail, 0) : 0
   const sizeBytes = type === 'directory' ? DIRECTORY_SIZE_BYTES : type === 'symlink' ? tail.length : readU56(record, 16)
+  const mtime = readTime(record, 43)
+  const ctime = readTime(record, 52, mtime)
   const attr: Attr = {
     ino,
     type,
@@ -77,10 +79,10 @@ export function decodeInode(ino: number, record: Buffer): Inode {
     allocatedBytes: readU56(record, 23),
     rdev: type === 'char' || type === 'block' ? number : 0,
     dataVersion: record.readUInt32LE(30),
-    atime: readTime(record, 34),
-    mtime: readTime(record, 43),
-    ctime: readTime(record, 52),
-    btime: readTime(record, 61),
+    atime: readTime(record, 34, mtime),
+    mtime,
+    ctime,
+    btime: readTime(record, 61, ctime),
     parent: type === 'directory' ? number : 0,
     hasXattrs: (flags & 0x80) !== 0,
     hasExtents: type === 'file' && (tailKind === TAIL_EXTENTS || (flags & 0x40) !== 0),
@@ -91,8 +93,11 @@ export function decodeInode(ino: number, record: Buffer): Inode {
 
 const NUMBER_BYTES = 7
 
+/** Small ones without floating point: V8 keeps those in the object that they are put into. */
 export function readU56(buffer: Buffer, at: number): number {
-  return buffer.readUInt32LE(at) + buffer.readUIntLE(at + 4, 3) * 0x1_0000_0000
+  const high = buffer.readUIntLE(at + 4, 3)
+  const low = buffer.readUInt32LE(at)
+  return high === 0 ? low : low + high * 0x1_0000_0000
 }
 
 export function writeU56(buffer: Buffer, value: number, at: number): void {
@@ -100,8 +105,13 @@ export function writeU56(buffer: Buffer, value: number, at: number): void {
   buffer.writeUIntLE(Math.floor(value / 0x1_0000_0000), at + 4, 3)
 }
 
-function readTime(record: Buffer, at: number): TimeSpec {
-  return { sec: record.readIntLE(at, 5), nsec: record.readUInt32LE(at + 5) }
+/** The times of an inode are mostly the same: then one object serves for all, since caches hold very many. */
+function readTime(record: Buffer, at: number, like?: TimeSpec): TimeSpec {
+  const high = record.readInt8(at + 4)
+  const low = record.readUInt32LE(at)
+  const sec = high === 0 ? low : low + high * 0x1_0000_0000
+  const nsec = record.readUInt32LE(at + 5)
+  return like?.sec === sec && like.nsec === nsec ? like : { sec, nsec }
 }
 
 /** Extents as the scripts keep them; offsets count from the start of `window`. */

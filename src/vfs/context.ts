@@ -22,6 +22,7 @@ import { FileLocks } from './locks.js'
 import { Lru } from './lru.js'
 import { resolveLimits, type VfsLimits } from './limits.js'
 import { DirtyMemory } from './memory.js'
+import { Packer } from './packer.js'
 import { Reader } from './reader.js'
 import { Spiller } from './spiller.js'
 import { Uploader } from './uploader.js'
@@ -90,16 +91,21 @@ export class VfsContext {
     const attrs = new AttrCache(meta, fresh, limits.attrs)
     // The part that tells the kernel comes into being last.
     const onCommitted = (ino: number, version: number): void => this.coherence.committed(ino, version)
-    const compactor = new Compactor(meta, log, (ino, version) => {
+    const data = new ChunkCache(chunks, limits.dataCacheBytes, limits.chunkReads)
+    const uploader = new Uploader({ meta, chunks, clock, log, limits })
+    const packer = new Packer({ meta, uploader, data, clock, durability })
+    const onDone = (ino: number, version: number): void => {
       // Nothing else tells that these attributes name a version before.
       attrs.drop(ino)
       onCommitted(ino, version)
-    })
+    }
+    const compactor = new Compactor({ meta, packer, clock, log, onDone })
     const extents = new ExtentCache(meta, fresh, EXTENT_FILES_MAX, limits.extentPieces, (ino, window) => {
       if (!this.readOnly) compactor.offer(ino, window)
     })
-    const data = new ChunkCache(chunks, limits.dataCacheBytes, limits.chunkReads)
-    const uploader = new Uploader({ meta, chunks, clock, log, limits })
+    const onScattered = (ino: number, window: number): void => {
+      if (!this.readOnly) compactor.offerScattered(ino, window)
+    }
     const committer = new Committer({ meta, fresh, attrs, extents, uploader, data, onCommitted })
     const memory = new DirtyMemory(limits.dirtyBytes, limits.flushAfterMs, clock)
     const readAheadBytes = Math.min(limits.readAheadBytes, Math.floor(limits.dataCacheBytes / 2))
@@ -123,7 +129,7 @@ export class VfsContext {
     const onLost = (ino: number): void => this.coherence.invalidate({ kind: 'data', ino })
     this.states = new InodeStates({ clock, log, limits, chunkBytes, memory, uploader, committer, onLost })
     this.handles = new Handles(limits.handles)
-    this.reader = new Reader({ attrs, extents, data, fresh, log, readAheadBytes })
+    this.reader = new Reader({ attrs, extents, data, fresh, log, readAheadBytes, onScattered })
     this.locks = new FileLocks(this)
     const policy = this.readOnly ? 'noatime' : (options.atime ?? 'relatime')
     const skipsDirectories = options.nodiratime ?? false
