@@ -7,6 +7,7 @@
  */
 
 import type { CancelSignal } from '../base/cancel.js'
+import type { RingRange } from '../cluster/contract.js'
 
 /** How many owners must have the data before a write is acknowledged. */
 export type Durability = 'all' | 'quorum' | 'async'
@@ -184,6 +185,25 @@ export interface LacksRequest {
   readonly verify: boolean
 }
 
+/** A question may name so many groups, and so many ranges in all of them. */
+export const DIGEST_GROUPS_MAX = 256
+export const DIGEST_RANGES_MAX = 4096
+
+export interface DigestRequest {
+  /** Volume uuid. */
+  readonly volume: string
+  /** A digest for each: of the chunks that stand in its ranges. No two ranges overlap; those of a group are in rising order. */
+  readonly groups: readonly (readonly RingRange[])[]
+}
+
+/** Of a set of chunk ids, in any order: node/digest.ts. */
+export interface RangeDigest {
+  readonly count: number
+  /** Sums modulo 2^32 of the halves of the mixed ids. */
+  readonly high: number
+  readonly low: number
+}
+
 export interface ScrubRequest {
   /** Volume uuid. */
   readonly volume: string
@@ -245,6 +265,8 @@ export interface ChunkNodeApi {
   list(request: ListRequest, options: CallOptions): Promise<ListReply>
   /** Which of them this node has not, or is about to give up. */
   lacks(request: LacksRequest, options: CallOptions): Promise<readonly number[]>
+  /** What this node has, without what it is about to give up. One for each group. */
+  digest(request: DigestRequest, options: CallOptions): Promise<readonly RangeDigest[]>
   scrub(request: ScrubRequest, options: CallOptions): Promise<ScrubState>
   info(options: CallOptions): Promise<NodeInfo>
 }

@@ -35,6 +35,7 @@ export function meteredChunkNode(node: ChunkNodeApi, id: string, metrics: Metric
     reportBad: (volume, chunk, options) => node.reportBad(volume, chunk, options),
     list: (request, options) => node.list(request, options),
     lacks: (request, options) => node.lacks(request, options),
+    digest: (request, options) => node.digest(request, options),
     scrub: (request, options) => node.scrub(request, options),
     info: (options) => node.info(options),
   }

@@ -2,6 +2,7 @@
 import { join, type PayloadMemory } from '../rpc/frame.js'
 import type { RpcChannel } from '../rpc/channel.js'
 import {
+  CHUNK_DIGEST,
   CHUNK_GET,
   CHUNK_INFO,
   CHUNK_LACKS,
@@ -52,6 +53,9 @@ export function remoteChunkNode(channel: RpcChannel, memory: PayloadMemory): Rem
     async lacks({ volume, ids, verify }, options) {
       const parts = batches(ids).map((part) => channel.call(CHUNK_LACKS, { volume, ids: part, verify }, [], options))
       return (await Promise.all(parts)).flatMap(({ reply }) => reply.missing)
+    },
+    async digest(request, options) {
+      return (await channel.call(CHUNK_DIGEST, request, [], options)).reply.digests
     },
     async scrub(request, options) {
       return (await channel.call(CHUNK_SCRUB, request, [], options)).reply

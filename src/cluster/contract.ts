@@ -109,6 +109,22 @@ export interface RingContract {
   preference(chunkId: number): readonly string[]
 }
 
+/** Places on the ring, from 0 to 2^32 - 1, both ends included. */
+export interface RingRange {
+  readonly first: number
+  readonly last: number
+}
+
+/** Chunks that stand there have these owners. */
+export interface OwnedRange extends RingRange {
+  readonly owners: readonly string[]
+}
+
+export interface RangedRing extends RingContract {
+  /** The whole ring, in order, without gaps; owners(id, count) of every chunk that stands in a range are the range's. */
+  ranges(count: number): readonly OwnedRange[]
+}
+
 /** Fixed at `ringfs format`. */
 export interface VolumeSettings {
   readonly name: string

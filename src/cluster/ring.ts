@@ -7,7 +7,7 @@
  */
 import { createHash } from 'node:crypto'
 import { invariant } from '../base/invariant.js'
-import type { RingContract } from './contract.js'
+import type { OwnedRange, RangedRing } from './contract.js'
 
 export interface RingMember {
   readonly id: string
@@ -19,6 +19,8 @@ export interface RingMember {
 export const TOKENS_PER_NODE = 128
 /** More would make a heavy node slow to place, not better spread. */
 export const WEIGHT_MAX = 100
+
+export const POSITION_MAX = 2 ** 32 - 1
 
 /** Bijective mixing of 32 bits: the finaliser of MurmurHash3 (Austin Appleby, public domain). */
 function mix(bits: number): number {
@@ -40,9 +42,9 @@ export function chunkPosition(chunkId: number): number {
 
 /** Rings of the last few sets of members: a change that is taken back, and several followers in one process, cost nothing. */
 const RINGS_KEPT = 4
-const rings = new Map<string, RingContract>()
+const rings = new Map<string, RangedRing>()
 
-export function buildRing(members: readonly RingMember[]): RingContract {
+export function buildRing(members: readonly RingMember[]): RangedRing {
   const key = JSON.stringify(members.map(({ id, weight, zone }) => [id, weight, zone]))
   const known = rings.get(key)
   if (known !== undefined) return known
@@ -84,7 +86,7 @@ export function tokenCount(weight: number): number {
   return Math.max(1, Math.round(TOKENS_PER_NODE * Math.min(weight, WEIGHT_MAX)))
 }
 
-class Ring implements RingContract {
+class Ring implements RangedRing {
   readonly #ids: readonly string[]
   /** Zone of each member, as a number. */
   readonly #zones: readonly number[]
@@ -93,6 +95,9 @@ class Ring implements RingContract {
   readonly #members: Uint32Array
   /** How many zones have more than k members, at index k: the length of round k. */
   readonly #roundLengths: readonly number[]
+  /** By how many are asked for: those of each token, once somebody has asked for them. */
+  readonly #owners = new Map<number, (readonly string[] | undefined)[]>()
+  readonly #ranges = new Map<number, readonly OwnedRange[]>()
 
   constructor(members: readonly RingMember[]) {
     const sorted = [...members].sort((a, b) => compare(a.id, b.id))
@@ -114,11 +119,32 @@ class Ring implements RingContract {
   }
 
   owners(chunkId: number, count: number): readonly string[] {
-    return this.#walk(chunkId, Math.min(count, this.#ids.length))
+    return this.#ownersAt(this.#firstToken(chunkPosition(chunkId)), count)
   }
 
   preference(chunkId: number): readonly string[] {
-    return this.#walk(chunkId, this.#ids.length)
+    return this.#walk(this.#firstToken(chunkPosition(chunkId)), this.#ids.length)
+  }
+
+  ranges(count: number): readonly OwnedRange[] {
+    const known = this.#ranges.get(count)
+    if (known !== undefined) return known
+    const ranges: OwnedRange[] = []
+    let first = 0
+    for (const [token, last] of this.#positions.entries()) {
+      // Of tokens at one place the first one counts.
+      if (last >= first) ranges.push({ first, last, owners: this.#ownersAt(token, count) })
+      first = last + 1
+    }
+    if (first <= POSITION_MAX) ranges.push({ first, last: POSITION_MAX, owners: this.#ownersAt(0, count) })
+    this.#ranges.set(count, ranges)
+    return ranges
+  }
+
+  #ownersAt(token: number, count: number): readonly string[] {
+    let known = this.#owners.get(count)
+    if (known === undefined) this.#owners.set(count, (known = []))
+    return (known[token] ??= this.#walk(token, Math.min(count, this.#ids.length)))
   }
 
   /**
@@ -126,11 +152,10 @@ class Ring implements RingContract {
    * come in clockwise order. So the first R nodes are spread over as many zones as there are, and evenly.
    * A member that joins only inserts itself into this order: no chunk moves between two others.
    */
-  #walk(chunkId: number, count: number): string[] {
+  #walk(start: number, count: number): string[] {
     const rounds: number[][] = []
     const seen = new Set<number>()
     const givenByZone: number[] = []
-    const start = this.#firstToken(chunkPosition(chunkId))
     for (let i = 0; i < this.#members.length && !this.#isSettled(rounds, count); i++) {
       const member = this.#members[(start + i) % this.#members.length] ?? 0
       if (seen.has(member)) continue

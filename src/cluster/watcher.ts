@@ -4,15 +4,7 @@ import { RingfsError, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { systemClock, type Clock, type Timer } from '../base/clock.js'
 import { ClockOffset, wallMs } from './clock-offset.js'
-import type {
-  ClusterSettings,
-  ClusterView,
-  Member,
-  NodeState,
-  RedisStore,
-  RedisValue,
-  RingContract,
-} from './contract.js'
+import type { ClusterSettings, ClusterView, Member, NodeState, RedisStore, RedisValue, RangedRing } from './contract.js'
 import { ClusterKeys } from './keys.js'
 import { VIEW } from './membership.js'
 import { arrayOf, numberOf, textOf } from './reply.js'
@@ -33,12 +25,12 @@ export interface ClusterWatcher {
 
 export interface CurrentRing {
   readonly view: ClusterView
-  readonly ring: RingContract
+  readonly ring: RangedRing
   /**
    * As `ring`, with the members that are leaving or were given up for the time being in their old places: its owners are
    * those from before they left.
    */
-  readonly former: RingContract
+  readonly former: RangedRing
 }
 
 export interface WatchOptions {

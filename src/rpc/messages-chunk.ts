@@ -2,6 +2,7 @@
  * The messages of service ChunkNode. The shapes are those of src/chunk/contract.ts, which rpc does not import: it is
  * below it. src/chunk/remote.ts passes one for the other, so that the compiler compares them.
  */
+import { RingfsError } from '../base/errors.js'
 import { CHUNK_MAX_BYTES, HASH_BYTES, LEAF_BYTES } from '../base/limits.js'
 import { codec, defineMethod, EMPTY_CODEC } from './method.js'
 import type { Fields } from './protobuf.js'
@@ -196,6 +197,41 @@ const listReply = codec<ListReply>(
   },
 )
 
+interface DigestRequest {
+  readonly volume: string
+  readonly groups: readonly (readonly { readonly first: number; readonly last: number }[])[]
+}
+
+/** Errors: RingfsError FRAME_BAD. */
+function readRanges(fields: Fields): DigestRequest['groups'][number] {
+  const bounds = fields.uints('bounds')
+  if (bounds.length % 2 !== 0) throw new RingfsError('FRAME_BAD', 'bad DigestRequest message: half a range')
+  return Array.from({ length: bounds.length / 2 }, (_, index) => ({
+    first: bounds[2 * index] ?? 0,
+    last: bounds[2 * index + 1] ?? 0,
+  }))
+}
+
+const digestRequest = codec<DigestRequest>(
+  'DigestRequest',
+  (fields) => ({
+    volume: volumeOf(fields),
+    groups: fields.messages('groups', 'DigestRequest.Group').map(readRanges),
+  }),
+  ({ volume, groups }) => ({
+    volume,
+    groups: groups.map((ranges) => ({ bounds: ranges.flatMap(({ first, last }) => [first, last]) })),
+  }),
+)
+
+const digestReply = codec('DigestReply', (fields) => ({
+  digests: fields.messages('digests', 'DigestReply.Digest').map((digest) => ({
+    count: digest.uint('count'),
+    high: digest.uint('high'),
+    low: digest.uint('low'),
+  })),
+}))
+
 interface ScrubRequest {
   readonly volume: string
   readonly action: 'status' | 'start' | 'stop'
@@ -233,6 +269,7 @@ export const CHUNK_REPORT_BAD = defineMethod('CHUNK_REPORT_BAD', badChunk, EMPTY
 export const CHUNK_INFO = defineMethod('CHUNK_INFO', EMPTY_CODEC, nodeInfo)
 export const CHUNK_LIST = defineMethod('CHUNK_LIST', listRequest, listReply)
 export const CHUNK_LACKS = defineMethod('CHUNK_LACKS', lacksRequest, syncReply)
+export const CHUNK_DIGEST = defineMethod('CHUNK_DIGEST', digestRequest, digestReply)
 export const CHUNK_SCRUB = defineMethod('CHUNK_SCRUB', scrubRequest, scrubState)
 
 /** In the order of the service's declaration, which a test compares. */
@@ -241,4 +278,5 @@ export const CHUNK_METHODS = [
   CHUNK_LIST,
   CHUNK_SCRUB,
   CHUNK_LACKS,
+  CHUNK_DIGEST,
 ] as const

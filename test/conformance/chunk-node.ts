@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import type { Test } from 'tap'
 import { CHUNK_MAX_BYTES, LEAF_BYTES } from '../../src/base/limits.js'
 import { CHUNK_BUCKETS, type ChunkNodeApi, type ListedChunk, type ListReply } from '../../src/chunk/contract.js'
+import { digestOf } from '../../src/chunk/node/digest.js'
 import { firstBadLeaf, rootOf } from '../../src/chunk/hash.js'
 import { chunkPosition } from '../../src/cluster/ring.js'
 import { CALL, VOLUME, failureOf, originOf, putRequest, randomChunk } from '../helpers/chunks.js'
@@ -118,6 +119,44 @@ export function chunkNodeSuite(
     t.equal(await failureOf(api.list({ ...range, headers: false, limit: 0 }, CALL)), 'EINVAL')
     t.equal(await failureOf(api.list({ ...range, headers: false, toBucket: CHUNK_BUCKETS + 1 }, CALL)), 'EINVAL')
     t.equal(await failureOf(api.list({ ...range, headers: false, volume: OTHER_VOLUME }, CALL)), 'NODE_WRONG_VOLUME')
+  })
+
+  t.test('digests are those of what is listed, range by range', async (t) => {
+    const { api } = await start(t)
+    const ids = [5, 0, 2 ** 24 + 1, 2 ** 53 - 1, 77, 1234567]
+    for (const [at, id] of ids.entries()) {
+      const chunk = randomChunk(id, 100 + (id % 7))
+      await api.put(putRequest(chunk, { sync: at % 2 === 0 }), chunk.data, CALL)
+    }
+    const half = 2 ** 31
+    const below = ids.filter((id) => chunkPosition(id) < half)
+    const at = chunkPosition(5)
+    const groups = [
+      [
+        { first: 0, last: at - 1 },
+        { first: at + 1, last: half - 1 },
+      ],
+      [{ first: half, last: 2 ** 32 - 1 }],
+      [],
+      [{ first: at, last: at }],
+    ]
+    t.strictSame(await api.digest({ volume: VOLUME, groups }, CALL), [
+      digestOf(below.filter((id) => id !== 5)),
+      digestOf(ids.filter((id) => !below.includes(id))),
+      digestOf([]),
+      digestOf([5]),
+    ])
+    await api.remove(VOLUME, [5], CALL)
+    t.strictSame(await api.digest({ volume: VOLUME, groups: [[{ first: at, last: at }]] }, CALL), [digestOf([])])
+    for (const [first, last] of [
+      [5, 4],
+      [0, 2 ** 32],
+    ] as const) {
+      t.not(await failureOf(api.digest({ volume: VOLUME, groups: [[{ first, last }]] }, CALL)), '')
+    }
+    const overlapping = [[{ first: 0, last: 9 }], [{ first: 9, last: 10 }]]
+    t.equal(await failureOf(api.digest({ volume: VOLUME, groups: overlapping }, CALL)), 'EINVAL')
+    t.equal(await failureOf(api.digest({ volume: OTHER_VOLUME, groups: [] }, CALL)), 'NODE_WRONG_VOLUME')
   })
 }
 

@@ -279,6 +279,7 @@ function faulty(api: ChunkNodeApi, faults: Faults, calls: string[]): ChunkNodeAp
     reportBad: (volume, id, options) => through('reportBad', options, () => api.reportBad(volume, id, options)),
     list: (request, options) => through('list', options, () => api.list(request, options)),
     lacks: (request, options) => through('lacks', options, () => api.lacks(request, options)),
+    digest: (request, options) => through('digest', options, () => api.digest(request, options)),
     scrub: (request, options) => through('scrub', options, () => api.scrub(request, options)),
     info: (options) => through('info', options, () => api.info(options)),
   }

@@ -166,6 +166,10 @@ export class SimulatedDisk implements ChunkDisk {
     return ids.filter((id) => missing.has(id) || this.#retiring.has(id))
   }
 
+  isRetiring(id: number): boolean {
+    return this.#retiring.has(id)
+  }
+
   async retire(
     ids: readonly number[],
     confirm: (ids: readonly number[]) => Promise<readonly number[]>,

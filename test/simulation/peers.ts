@@ -64,6 +64,7 @@ function apiOf(world: World, caller: Caller, id: string, address: string): Chunk
     reportBad: (volume, chunk, options) => call(options, (api) => api.reportBad(volume, chunk, options)),
     list: (request, options) => call(options, (api) => api.list(request, options)),
     lacks: (request, options) => call(options, (api) => api.lacks(request, options)),
+    digest: (request, options) => call(options, (api) => api.digest(request, options)),
     scrub: (request, options) => call(options, (api) => api.scrub(request, options)),
     info: (options) => call(options, (api) => api.info(options)),
   }

@@ -18,7 +18,7 @@ export const UUID = '00000000-0000-4000-8000-000000000000'
 export const WRITE_QUORUM = 2
 
 /** Shorter than in life, so that a schedule of a minute sees all of them. The comparison of all with all never comes: it must not be needed. */
-export const HEAL_TIMES: Partial<HealTimes> = { repeatMs: 10_000, pollMs: 1_000 }
+export const HEAL_TIMES: Partial<HealTimes> = { graceMs: 1_000, repeatMs: 10_000, pollMs: 1_000 }
 export const QUEUE_TIMES = { takeoverMs: 10_000, pollMs: 1_500 }
 export const MEMBER_TIMES = { suspectMs: 4_000, downMs: 10_000, outMs: 25_000, surplusMs: 5_000 }
 

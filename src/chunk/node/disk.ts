@@ -29,6 +29,8 @@ export interface ChunkDisk {
   list(request: ListRequest): Promise<ListReply>
   /** Which are not here, or being given up; with `verify`, also those that are not on disk or not what they should be. */
   lacks(ids: readonly number[], verify: boolean): Promise<readonly number[]>
+  /** It is being given up: whoever asks finds it missing. */
+  isRetiring(id: number): boolean
   /**
    * Removes those of them that `confirm` answers, which may take seconds and is asked of a few at a time. Nobody else creates or
    * changes them meanwhile. Answers how many.

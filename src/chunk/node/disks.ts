@@ -344,6 +344,10 @@ export class NodeDisks implements ChunkDisk {
     return ids.filter((id) => absent.has(id) || this.#retiring.has(id))
   }
 
+  isRetiring(id: number): boolean {
+    return this.#retiring.has(id)
+  }
+
   async retire(ids: readonly number[], confirm: Confirm): Promise<number> {
     return await this.#retiring.retire(ids, confirm)
   }

@@ -1,7 +1,7 @@
 /**
- * A node's share of keeping every chunk on all its owners. It walks what it has, in the order of the ring; asks the owners of
- * each chunk whether they have it; puts what an owner lacks into that owner's queue; and gives up what is none of its business
- * once all owners have it on disk.
+ * A node's share of keeping every chunk on all its owners. It walks what it has, in the order of the ring; finds out from the owners of
+ * each chunk whether they have it (compare.ts); looks again at what one seems to lack, a little later, and puts what is still lacking
+ * into that owner's queue; and gives up what is none of its business once all owners have it on disk.
  *
  *            ring changed, or a rebalance             nothing lacking
  *   idle ----------------------------------> walking ------------------> whole --surplusMs--> walking, giving up surplus
@@ -19,27 +19,32 @@
  *   that stay).
  * - A chunk that was put under an old ring is found: who puts learns of a newer epoch from the reply and queues for the new
  *   owners; what was put before this node knew of the new ring is met by the walk for it, which begins later.
+ * - Nothing is done about what was seen only once: what is being written is not everywhere yet, and what is being deleted not gone
+ *   everywhere.
  * - A walk changes nothing that a second one would do differently: it may be interrupted anywhere.
  */
 import type { Clock } from '../../base/clock.js'
 import { messageOf } from '../../base/errors.js'
 import type { Log } from '../../base/log.js'
-import type { ClusterView, HealReport, NodeState, RingContract } from '../../cluster/contract.js'
+import type { ClusterView, HealReport, RangedRing, RingRange } from '../../cluster/contract.js'
 import { planOf } from '../../cluster/plan.js'
 import { CHUNK_BUCKETS, type ChunkNodeApi } from '../contract.js'
-import { withDeadline } from '../deadline.js'
 import type { Enqueue, ReplicationTask } from '../replication.js'
-import type { Pace } from './pace.js'
+import { sharedRanges } from './compare.js'
+import { idsOnDisk, placesOf } from './digest.js'
 import type { ChunkDisk } from './disk.js'
+import { addTo, answerOf, foundIn, isAway, questionsOf, type Found } from './found.js'
+import { OwnersAsked } from './owners-asked.js'
+import type { Pace } from './pace.js'
 
 export interface HealerOptions {
   readonly nodeId: string
   /** Volume uuid. */
   readonly volume: string
   readonly replicas: number
-  readonly disk: Pick<ChunkDisk, 'list' | 'retire'>
+  readonly disk: Pick<ChunkDisk, 'list' | 'lacks' | 'retire' | 'chunks'>
   readonly peer: (nodeId: string) => ChunkNodeApi
-  readonly current: () => { readonly view: ClusterView; readonly ring: RingContract }
+  readonly current: () => { readonly view: ClusterView; readonly ring: RangedRing }
   readonly enqueue: Enqueue
   /** Entries in a node's queue. */
   readonly queueLength: (nodeId: string) => Promise<number>
@@ -57,6 +62,8 @@ export interface HealerOptions {
 export interface HealTimes {
   /** A ring that has just changed may change again. */
   readonly settleMs: number
+  /** What seems to be lacking is looked at again after so long: by then what is being written or deleted is so everywhere. */
+  readonly graceMs: number
   /** A walk that found something lacking is repeated after so long at the latest. */
   readonly repeatMs: number
   /** All is compared again, whatever is known. */
@@ -69,30 +76,29 @@ const SURPLUS_MS = 60_000
 
 const TIMES: HealTimes = {
   settleMs: 1_000,
+  graceMs: 2_000,
   repeatMs: 60_000,
   auditMs: 6 * 3_600_000,
   pollMs: 500,
 }
 
-const PAGE = 2_048
-const ASK_DEADLINE_MS = 20_000
+/** Chunks of about so many are compared at a time. */
+const SPAN_CHUNKS = 32_768
 /** So many tasks wait in a queue at most: Redis holds them in memory. */
 const QUEUE_MAX = 4_000
 const CAUGHT_UP_MAX_MS = 10 * 60_000
 
-/** One page of what this node has, and what its owners say to it. */
-interface Found {
-  readonly lacking: Map<string, number[]>
-  readonly surplus: number[]
-  /** Owners that could not be asked, though they are up. */
-  unknown: number
-  lacks: number
+/** What seemed to be lacking, and since when. */
+interface Doubt {
+  readonly ids: readonly number[]
+  readonly sinceMs: number
 }
 
 export class Healer {
   readonly #options: HealerOptions
   readonly #times: HealTimes
   readonly #random: () => number
+  readonly #owners: OwnersAsked
   /** Put into a queue by this process, and not known to be done. */
   readonly #queued = new Map<string, Set<number>>()
   #state = { plan: '', walked: 0, isDone: false, lacking: 0, surplus: 0 }
@@ -106,6 +112,7 @@ export class Healer {
     this.#options = options
     this.#times = { ...TIMES, ...options.times }
     this.#random = options.random ?? Math.random
+    this.#owners = new OwnersAsked(options)
   }
 
   report(): HealReport {
@@ -208,88 +215,82 @@ export class Healer {
 
   /** Resolves false when it was not finished. */
   async #walk(plan: string, retiring: boolean, signal: AbortSignal): Promise<boolean> {
-    const { disk, volume } = this.#options
     this.#state = { plan, walked: 0, isDone: retiring, lacking: 0, surplus: 0 }
     this.#skipped.clear()
+    const doubts: Doubt[] = []
     let unknown = 0
-    let next: { readonly bucket: number; readonly id: number } | null = { bucket: 0, id: 0 }
-    while (next !== null) {
-      if (signal.aborted || !this.#isStill(plan)) return false
-      const from = { fromBucket: next.bucket, fromId: next.id, toBucket: CHUNK_BUCKETS }
-      const page = await disk.list({ volume, ...from, limit: PAGE, headers: false })
-      const found = await this.#look(page.chunks.map(({ id }) => id))
-      await this.#queue(found, plan, signal)
+    const step = this.#bucketsAtATime()
+    for (let bucket = 0; bucket < CHUNK_BUCKETS; bucket += step) {
+      const ids = await this.#idsIn(bucket, bucket + step, plan, signal)
+      if (ids === null) return false
+      const found = await this.#look(ids, placesOf(bucket, bucket + step))
+      doubts.push({ ids: found.doubtful, sinceMs: this.#options.clock.monotonicMs() })
       const given = retiring ? await this.#retire(found.surplus) : 0
-      unknown += found.unknown
-      next = page.next
-      this.#state.walked = next?.bucket ?? CHUNK_BUCKETS
-      this.#state.lacking += found.lacks
+      unknown += found.unknown + (await this.#lookAgain(doubts, false, plan, signal))
+      this.#state.walked = bucket + step
       this.#state.surplus += found.surplus.length - given
     }
+    unknown += await this.#lookAgain(doubts, true, plan, signal)
+    if (doubts.length > 0) return false
     this.#state.isDone = this.#state.lacking + unknown === 0
     return true
   }
 
-  async #look(ids: readonly number[]): Promise<Found> {
+  #bucketsAtATime(): number {
+    const spans = 2 ** Math.ceil(Math.log2(Math.max(1, this.#options.disk.chunks / SPAN_CHUNKS)))
+    return Math.max(1, CHUNK_BUCKETS / spans)
+  }
+
+  /** null: the walk is over. */
+  async #idsIn(from: number, to: number, plan: string, signal: AbortSignal): Promise<readonly number[] | null> {
+    const { disk, volume } = this.#options
+    const ids: number[] = []
+    for await (const page of idsOnDisk(disk, volume, from, to)) {
+      if (signal.aborted || !this.#isStill(plan)) return null
+      for (const id of page) ids.push(id)
+    }
+    return signal.aborted || !this.#isStill(plan) ? null : ids
+  }
+
+  /**
+   * Takes out of `doubts` those whose grace is over, all if it is to wait for them, and queues what is lacking still. Answers how many
+   * owners could not be asked. What is left in `doubts` after it has waited: the walk is over.
+   */
+  async #lookAgain(doubts: Doubt[], wait: boolean, plan: string, signal: AbortSignal): Promise<number> {
+    let unknown = 0
+    for (let [doubt] = doubts; doubt !== undefined; [doubt] = doubts) {
+      const leftMs = doubt.sinceMs + this.#times.graceMs - this.#options.clock.monotonicMs()
+      if (doubt.ids.length > 0 && leftMs > 0 && !wait) break
+      if (doubt.ids.length > 0 && !(await this.#wait(leftMs, plan, signal))) break
+      doubts.shift()
+      unknown += await this.#settleDoubt(doubt.ids, plan, signal)
+    }
+    return unknown
+  }
+
+  async #settleDoubt(ids: readonly number[], plan: string, signal: AbortSignal): Promise<number> {
+    if (ids.length === 0) return 0
+    const gone = new Set(await this.#options.disk.lacks(ids, false))
+    const found = await this.#look(
+      ids.filter((id) => !gone.has(id)),
+      null,
+    )
+    await this.#queue(found, plan, signal)
+    this.#state.lacking += found.lacks
+    this.#state.surplus += found.surplus.length
+    return found.unknown
+  }
+
+  /** `span`: all that is here between these places is in `ids`. null: it is not, each is asked for by its id. */
+  async #look(ids: readonly number[], span: RingRange | null): Promise<Found> {
     const { replicas, current, nodeId } = this.#options
     const { ring, view } = current()
     const owners = new Map(ids.map((id) => [id, ring.owners(id, replicas)]))
     const away = new Set(view.members.filter(({ state }) => isAway(state)).map(({ id }) => id))
-    const missing = await this.#askOwners(owners, away)
-    const found: Found = { lacking: new Map(), surplus: [], unknown: 0, lacks: 0 }
-    for (const [id, nodes] of owners) {
-      const answers = nodes.map((node) => (node === nodeId ? 'has' : answerOf(missing.get(node), id)))
-      const having = nodes.filter((_, index) => answers[index] === 'has')
-      const lacking = nodes.filter((_, index) => answers[index] === 'lacks')
-      found.lacks += lacking.length
-      found.unknown += nodes.filter((node, index) => answers[index] === 'unknown' && !away.has(node)).length
-      if (!nodes.includes(nodeId) && having.length === replicas) found.surplus.push(id)
-      // Of those that have it one is enough to tell: the owners in turn, and who is none after them.
-      const turn = nodes.includes(nodeId) ? having.indexOf(nodeId) : having.length
-      if (turn > this.#inVain) continue
-      for (const node of lacking) addTo(found.lacking, node, id)
-    }
-    return found
-  }
-
-  /** What each owner lacks; without an entry: it did not answer. */
-  async #askOwners(
-    owners: ReadonlyMap<number, readonly string[]>,
-    away: ReadonlySet<string>,
-  ): Promise<ReadonlyMap<string, ReadonlySet<number>>> {
-    const asked = new Map<string, number[]>()
-    for (const [id, nodes] of owners) {
-      for (const node of nodes.filter((one) => one !== this.#options.nodeId)) {
-        if (away.has(node)) this.#skipped.add(node)
-        else addTo(asked, node, id)
-      }
-    }
-    const answers = new Map<string, ReadonlySet<number>>()
-    await Promise.all(
-      [...asked].map(async ([node, ids]) => {
-        const missing = await this.#ask(node, ids, false)
-        if (missing !== null) answers.set(node, missing)
-      }),
-    )
-    return answers
-  }
-
-  /** null: no answer. */
-  async #ask(node: string, ids: readonly number[], verify: boolean): Promise<ReadonlySet<number> | null> {
-    const { volume, peer, log, clock } = this.#options
-    try {
-      const missing = await withDeadline(
-        ASK_DEADLINE_MS,
-        (signal) => peer(node).lacks({ volume, ids, verify }, { deadlineMs: ASK_DEADLINE_MS, signal }),
-        `asking node ${node} what it lacks`,
-        undefined,
-        clock,
-      )
-      return new Set(missing)
-    } catch (error) {
-      log.debug({ node, err: messageOf(error) }, 'owner not asked')
-      return null
-    }
+    for (const nodes of owners.values()) for (const node of nodes) if (away.has(node)) this.#skipped.add(node)
+    const shared = span === null ? null : sharedRanges(ring, replicas, nodeId, span)
+    const answers = await this.#owners.askAll(questionsOf(owners, nodeId, away, shared))
+    return foundIn(owners, answers, { own: nodeId, replicas, away, inVain: this.#inVain })
   }
 
   /** With the other copies as sources, in turns, so that no node serves all. */
@@ -343,7 +344,7 @@ export class Healer {
     const answers = new Map<string, ReadonlySet<number> | null>()
     await Promise.all(
       [...asked].map(async ([node, list]) => {
-        answers.set(node, node === nodeId ? null : await this.#ask(node, list, true))
+        answers.set(node, node === nodeId ? null : await this.#owners.ask(node, list, true))
       }),
     )
     return ids.filter((id) => {
@@ -351,19 +352,4 @@ export class Healer {
       return nodes.length === replicas && nodes.every((node) => answerOf(answers.get(node), id) === 'has')
     })
   }
-}
-
-function isAway(state: NodeState): boolean {
-  return state === 'down' || state === 'gone'
-}
-
-function answerOf(missing: ReadonlySet<number> | null | undefined, id: number): 'has' | 'lacks' | 'unknown' {
-  if (missing === null || missing === undefined) return 'unknown'
-  return missing.has(id) ? 'lacks' : 'has'
-}
-
-function addTo(map: Map<string, number[]>, node: string, id: number): void {
-  const list = map.get(node)
-  if (list === undefined) map.set(node, [id])
-  else list.push(id)
 }

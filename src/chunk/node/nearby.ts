@@ -64,6 +64,7 @@ export function nearbyChunkNode({ id: nodeId, volume, disks }: Nearby, node: Chu
     },
     list: (request, options) => node.list(request, options),
     lacks: (request, options) => node.lacks(request, options),
+    digest: (request, options) => node.digest(request, options),
     scrub: (request, options) => node.scrub(request, options),
     info: (options) => node.info(options),
   }

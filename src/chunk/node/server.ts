@@ -1,6 +1,7 @@
 /** Offers a chunk node to the connections of an RPC server. */
 import { CHUNK_MAX_BYTES, LEAF_BYTES } from '../../base/limits.js'
 import {
+  CHUNK_DIGEST,
   CHUNK_GET,
   CHUNK_INFO,
   CHUNK_LACKS,
@@ -42,6 +43,9 @@ export function serveChunkNode(api: ChunkNodeApi, server: RpcServer): void {
   }))
   server.handle(CHUNK_LACKS, async (request, _payload, context) => ({
     reply: { missing: await api.lacks(request, optionsOf(context)) },
+  }))
+  server.handle(CHUNK_DIGEST, async (request, _payload, context) => ({
+    reply: { digests: await api.digest(request, optionsOf(context)) },
   }))
   server.handle(CHUNK_SCRUB, async (request, _payload, context) => ({
     reply: await api.scrub(request, optionsOf(context)),

@@ -16,6 +16,8 @@ import {
   CHUNK_BUCKETS,
   type CallOptions,
   type ChunkNodeApi,
+  type DigestRequest,
+  type RangeDigest,
   type GetReply,
   type GetRequest,
   type ListReply,
@@ -35,6 +37,7 @@ import type { Enqueue } from '../replication.js'
 import type { Pace } from './pace.js'
 import { Repairer } from './repair.js'
 import { Scrubber } from './scrub.js'
+import { digestsOfDisk } from './digest.js'
 import type { ChunkDisk } from './disk.js'
 
 const GRACE_MS = 250
@@ -293,6 +296,17 @@ export class ChunkService implements ChunkNodeApi {
     this.#checkVolume(volume)
     checkIds(ids)
     return await this.#options.disk.lacks(ids, verify)
+  }
+
+  /** Errors: EIO also when a disk fails meanwhile: what was read of it is not here any more. */
+  async digest({ volume, groups }: DigestRequest, { signal }: CallOptions): Promise<readonly RangeDigest[]> {
+    this.#checkVolume(volume)
+    const { disk, disks, nodeId } = this.#options
+    const before = disks?.() ?? []
+    const digests = await digestsOfDisk(disk, volume, groups, signal)
+    const after = new Set(disks?.() ?? [])
+    if (before.some((id) => !after.has(id))) throw new PosixError('EIO', `a disk of node ${nodeId} failed meanwhile`)
+    return digests
   }
 
   async scrub(request: ScrubRequest): Promise<ScrubState> {

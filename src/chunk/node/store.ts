@@ -324,6 +324,10 @@ export class ChunkStore implements ChunkDisk {
     return [...missing]
   }
 
+  isRetiring(id: number): boolean {
+    return this.#retiring.has(id)
+  }
+
   async retire(ids: readonly number[], confirm: Confirm): Promise<number> {
     return await this.#retiring.retire(ids, confirm)
   }

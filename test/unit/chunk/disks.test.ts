@@ -5,6 +5,7 @@ import { dirname } from 'node:path'
 import type { Test } from 'tap'
 import { CHUNK_BUCKETS, type ListReply } from '../../../src/chunk/contract.js'
 import { rankDisks, seedOf } from '../../../src/chunk/node/disk-choice.js'
+import { digestOf, digestsOfDisk } from '../../../src/chunk/node/digest.js'
 import type { NodeDisks } from '../../../src/chunk/node/disks.js'
 import { VOLUME, chunkFile, failureOf, originOf, poolOf, randomChunk, type TestChunk } from '../../helpers/chunks.js'
 import { dyingDisk, isRoot, newFolders, openDisks, tmpfs, unmount } from '../../helpers/disks.js'
@@ -144,6 +145,8 @@ t.test(
     for (const folder of folders) copyTo(chunkFile(folder, 5), chunkFile(from, 5))
     t.equal(placesOf(folders, chunk).length, 3)
     t.strictSame(await listedIn(disks, 10, true), [5])
+    const everywhere = [[{ first: 0, last: 2 ** 32 - 1 }]]
+    t.strictSame(await digestsOfDisk(disks, VOLUME, everywhere), [digestOf([5])], 'as one that has it once')
     const file = chunkFile(from, 5)
     writeFileSync(file, Buffer.alloc(6000))
     t.equal((await disks.verify(5)).state, 'good')

@@ -21,6 +21,7 @@ function nodeThat(calls: Partial<ChunkNodeApi>): ChunkNodeApi {
     reportBad: refused,
     list: refused,
     lacks: refused,
+    digest: refused,
     scrub: refused,
     info: refused,
     ...calls,

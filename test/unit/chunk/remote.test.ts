@@ -68,6 +68,10 @@ function recorder() {
       told(request)
       return [3]
     },
+    digest: async (request) => {
+      told(request)
+      return [{ count: ID, high: 2 ** 32 - 1, low: 0 }]
+    },
     list: async (request) => {
       told(request)
       const header = { lengthBytes: 5, root: REQUEST.root, origin: REQUEST.origin }
@@ -143,6 +147,19 @@ t.test('a node answers over RPC as it does in the same process', async (t) => {
 
   t.strictSame(await node.lacks({ volume: 'v', ids: [3, ID], verify: true }, CALL), [3])
   t.same(asked.pop(), { volume: 'v', ids: [3, ID], verify: true })
+  const digest = {
+    volume: 'v',
+    groups: [
+      [{ first: 0, last: 0 }],
+      [
+        { first: 7, last: 2 ** 31 },
+        { first: 2 ** 32 - 1, last: 2 ** 32 - 1 },
+      ],
+      [],
+    ],
+  }
+  t.strictSame(await node.digest(digest, CALL), [{ count: ID, high: 2 ** 32 - 1, low: 0 }])
+  t.same(asked.pop(), digest)
   t.same((await node.put({ ...REQUEST, epoch: 7 }, data, CALL)).epoch, undefined)
   t.match(asked.pop(), { epoch: 7 })
   const scrub = { volume: 'v', action: 'start', bytesPerSecond: ID } as const

@@ -98,6 +98,7 @@ t.test('a restart goes on where it was; a place that cannot be read begins anew'
       return await store.list(request)
     },
     quarantine: (id) => store.quarantine(id),
+    isRetiring: (id) => store.isRetiring(id),
     lacks: (...args) => store.lacks(...args),
     retire: (...args) => store.retire(...args),
     remove: (ids) => store.remove(ids),

@@ -78,6 +78,7 @@ function fullDisk(store: ChunkStore, full: Error): ChunkDisk {
     readNow: () => null,
     verify: (id) => store.verify(id),
     list: async () => ({ chunks: [], next: null }),
+    isRetiring: (id) => store.isRetiring(id),
     lacks: (ids, verify) => store.lacks(ids, verify),
     retire: (ids, confirm) => store.retire(ids, confirm),
     quarantine: (id) => store.quarantine(id),

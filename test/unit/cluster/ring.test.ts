@@ -49,6 +49,25 @@ t.test(
   },
 )
 
+t.test('the ranges of the ring are all of it, and their owners those of the chunks that stand there', async (t) => {
+  fc.assert(
+    fc.property(members, fc.array(chunk, { maxLength: 20 }), fc.integer({ min: 1, max: 4 }), (all, ids, count) => {
+      const ring = buildRing(all)
+      const ranges = ring.ranges(count)
+      const follows = ranges.every(({ first }, index) => first === (ranges[index - 1]?.last ?? -1) + 1)
+      t.ok(follows && ranges.every(({ first, last }) => last >= first))
+      t.equal(ranges.at(-1)?.last, 2 ** 32 - 1)
+      for (const id of ids) {
+        const place = chunkPosition(id)
+        const range = ranges.find(({ first, last }) => first <= place && place <= last)
+        t.strictSame(range?.owners, ring.owners(id, count))
+        t.strictSame(range?.owners, ring.preference(id).slice(0, count))
+      }
+    }),
+    RUNS,
+  )
+})
+
 t.test('the order in which members are named changes nothing', async (t) => {
   fc.assert(
     fc.property(members, chunk, (all, id) => {
