@@ -15,6 +15,8 @@ export interface NodesParts {
   readonly node: (id: string) => ChunkNodeApi
   /** Default: those of the view. */
   readonly holders?: () => readonly string[]
+  /** Disks that the node had and does not use now, in words; undefined: none. Default: what it reports of itself. */
+  readonly lacking?: (id: string) => string | undefined
 }
 
 export interface Away {
@@ -39,6 +41,26 @@ export function holdersOf(view: ClusterView): readonly string[] {
 export function nodesOf({ view, holders }: NodesParts): readonly string[] {
   return holders?.() ?? holdersOf(view())
 }
+
+/** Nodes that answer for some of their disks only: what is on the others nobody can tell. */
+export function shortOfDisks(parts: NodesParts): ReadonlyMap<string, string> {
+  const lacking = parts.lacking ?? ((id) => disksLacking(parts.view(), id))
+  return new Map(
+    nodesOf(parts).flatMap((id) => {
+      const why = lacking(id)
+      return why === undefined ? [] : [[id, why] as const]
+    }),
+  )
+}
+
+/** As the node reports it. */
+export function disksLacking({ members }: ClusterView, id: string): string | undefined {
+  const disks = members.find((member) => member.id === id)?.report?.disks ?? []
+  const lacking = disks.filter(({ state }) => state !== 'up').map(({ folder, state }) => `${folder} ${SAID[state]}`)
+  return lacking.length === 0 ? undefined : lacking.join(', ')
+}
+
+const SAID = { up: 'is there', failed: 'has failed', missing: 'is missing' } as const
 
 /** One range after the other. A node that does not answer is named in `away`, and not asked again. */
 export async function* inventory(

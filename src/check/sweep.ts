@@ -8,7 +8,7 @@
  * - A chunk is freed only if the file that it was written for does not name it, the janitor does not speak of it, it has no record of
  *   holders, and no rebuild or other sweep is under way (they share a lease) or incomplete. Blocks of which a rebuild has named chunks are left
  *   to `ringfs fsck --repair`, which looks at all files.
- * - A block is forgotten only when every node has told what it has of it.
+ * - A block is forgotten only when every node has told what it has of it, on all its disks.
  * - The grace outlives the time in which somebody notices that a failover has lost the end of the metadata: what these named looks
  *   like an orphan, and `ringfs rebuild` restores it.
  */
@@ -20,7 +20,7 @@ import { CHUNK_BLOCK, type VolumeKeys } from '../meta/keys.js'
 import { chunksOf, hashPages, scanSpoken } from '../meta/scan.js'
 import { SCRIPTS } from '../meta/scripts.js'
 import { withRebuildLease } from './lease.js'
-import { headOf, inventory, type NodesParts } from './nodes.js'
+import { headOf, inventory, shortOfDisks, type NodesParts } from './nodes.js'
 
 const BLOCKS_AT_ONCE = 256
 const REMOVE_BATCH = 500
@@ -72,9 +72,11 @@ async function closedBlocks({ store, keys, graceMs }: SweepParts): Promise<Set<n
 
 async function sweepBlocks(parts: SweepParts, blocks: ReadonlySet<number>, check: () => void): Promise<number> {
   const { store, keys, chunks } = parts
-  const away = new Map<string, string>()
+  // Before and afterwards: a disk may come back, or fail, while its node is asked.
+  const short = shortOfDisks(parts)
+  const silent = new Map<string, string>()
   const found = new Map<number, readonly string[]>()
-  for await (const { copies } of inventory(parts, false, away)) {
+  for await (const { copies } of inventory(parts, false, silent)) {
     for (const [id, nodes] of copies) if (blocks.has(Math.floor(id / CHUNK_BLOCK))) found.set(id, nodes)
   }
   const { orphans, isSure } = await orphansAmong(parts, found)
@@ -82,7 +84,8 @@ async function sweepBlocks(parts: SweepParts, blocks: ReadonlySet<number>, check
     check()
     await chunks.remove(orphans.slice(at, at + REMOVE_BATCH))
   }
-  if (away.size === 0 && isSure) await store.call('HDEL', keys.wide('blocks'), ...blocks)
+  const isAll = silent.size === 0 && short.size === 0 && shortOfDisks(parts).size === 0
+  if (isAll && isSure) await store.call('HDEL', keys.wide('blocks'), ...blocks)
   return orphans.length
 }
 

@@ -37,7 +37,7 @@ A Redis without the volume gets it anew, with the settings that the nodes rememb
 of its ringfs up. Nodes that run come back by themselves; of those that do not, the folders given are read as they are. Unmount
 clients from before first: what they had open is gone.
 
-Exit codes: 0 everything that there is was looked at; 4 there may be more (a node is away, uploads are under way, damaged chunks).
+Exit codes: 0 everything that there is was looked at; 4 there may be more (a node or a disk is away, uploads are under way, damaged chunks).
 
 Examples:
   $ ringfs rebuild --dry-run                                    what would be restored

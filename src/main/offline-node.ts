@@ -4,7 +4,7 @@ import { RingfsError, hasCode } from '../base/errors.js'
 import type { ChunkNodeApi } from '../chunk/contract.js'
 import { NodeDisks } from '../chunk/node/disks.js'
 import { readIdentity } from '../chunk/node/identity.js'
-import { openNodeFolders } from '../chunk/node/node-folders.js'
+import { openNodeFolders, type NodeFolders } from '../chunk/node/node-folders.js'
 import { ChunkService } from '../chunk/node/service.js'
 import { VERSION } from './version.js'
 import type { Volume } from './volume.js'
@@ -13,6 +13,8 @@ export interface OfflineNode {
   readonly id: string
   /** null: a process serves the folders. */
   readonly api: ChunkNodeApi | null
+  /** Its disks that were not given, or cannot be read, in words; undefined: none. */
+  readonly lacking?: string | undefined
   close(): Promise<void>
 }
 
@@ -38,7 +40,8 @@ export async function openOfflineNode(
   const volume = settings.uuid
   try {
     const data = await openNodeFolders(folders, volume, { isOffline: true })
-    const disk = await NodeDisks.open({ disks: data.disks, volume, pool, buffers, clock: systemClock, log })
+    const { disks, missing } = data
+    const disk = await NodeDisks.open({ disks, missing, volume, pool, buffers, clock: systemClock, log })
     const alone = (): never => {
       throw new RingfsError('NODE_UNREACHABLE', 'a node that is not started has no peers')
     }
@@ -51,9 +54,22 @@ export async function openOfflineNode(
         enqueue: () => Promise.reject(new Error('not started')),
       },
     })
-    return { id, api, close: () => data.close() }
+    const close = async (): Promise<void> => {
+      await disk.close()
+      await data.close()
+    }
+    return { id, api, lacking: lackingOf(data, disk), close }
   } catch (error) {
     if (!hasCode(error, 'ALREADY_RUNNING')) throw error
     return { id, api: null, close: () => Promise.resolve() }
   }
+}
+
+function lackingOf({ dropped }: NodeFolders, disks: NodeDisks): string | undefined {
+  const bad = disks.states().filter(({ state }) => state !== 'up')
+  const lacking = [
+    ...dropped.map(({ folder }) => `its disk ${folder} is not given`),
+    ...bad.map(({ folder, why }) => `${folder}: ${why}`),
+  ]
+  return lacking.length === 0 ? undefined : lacking.join(', ')
 }

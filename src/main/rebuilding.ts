@@ -8,7 +8,7 @@
 import { systemClock } from '../base/clock.js'
 import { RingfsError, hasCode } from '../base/errors.js'
 import type { Log } from '../base/log.js'
-import { holdersOf } from '../check/nodes.js'
+import { disksLacking, holdersOf } from '../check/nodes.js'
 import { makeAnew } from '../check/rebuild/anew.js'
 import { rebuild, type RebuildParts, type RebuildResult } from '../check/rebuild/rebuild.js'
 import { lockFolder } from '../cluster/folder-lock.js'
@@ -157,11 +157,13 @@ function partsOf(
   const { redis, settings, watcher, peers, queue } = volume
   const { deep, minAgeMs, signal, onProgress } = options
   const here = new Map(local.flatMap(({ id, api }) => (api === null ? [] : [[id, api] as const])))
+  const lackingHere = new Map(local.map(({ id, lacking }) => [id, lacking]))
   const view = (): ReturnType<typeof watcher.current>['view'] => watcher.current().view
   return {
     ...{ store: redis, settings, volume: settings.uuid, deep, minAgeMs, signal, onProgress, view },
     holders: () => [...new Set([...here.keys(), ...holdersOf(view())])],
     node: (id) => here.get(id) ?? peers.get(id),
+    lacking: (id) => (here.has(id) ? lackingHere.get(id) : disksLacking(view(), id)),
     removals: (id) => queue.removals(id),
   }
 }

@@ -8,7 +8,7 @@ import type { ChunkRef } from '../../src/chunk/contract.js'
 import type { MetaStore } from '../../src/meta/contract.js'
 import { VolumeKeys } from '../../src/meta/keys.js'
 import { SCRIPTS } from '../../src/meta/scripts.js'
-import type { RedisStore, RedisValue } from '../../src/cluster/contract.js'
+import type { ClusterView, RedisStore, RedisValue } from '../../src/cluster/contract.js'
 import { CountingRedis } from '../helpers/counting-redis.js'
 import { VOLUME, chunkFile, startCluster, type TestCluster } from '../helpers/chunks.js'
 import { ROOT, bytes, outcome, touch, until, volumesOn, type MetaVolume, type OpenVolume } from '../helpers/meta.js'
@@ -39,6 +39,8 @@ interface Bed {
   readonly keys: VolumeKeys
   readonly writer: () => Promise<MetaStore>
   readonly sweep: (graceMs?: number) => Promise<number>
+  /** What node-0 reports of its disk from now on. */
+  readonly reports: (state: 'up' | 'failed') => void
   readonly upload: (meta: MetaStore, ino: number) => Promise<ChunkRef>
   readonly commit: (meta: MetaStore, ino: number, chunk: ChunkRef) => Promise<unknown>
   readonly isThere: (chunk: ChunkRef) => boolean
@@ -50,14 +52,16 @@ async function bed(t: Test, open: OpenVolume): Promise<Bed> {
   const volume = await open()
   const cluster = await startCluster(t, { nodes: 3 })
   const keys = new VolumeKeys(volume.settings.name, volume.settings.partitions)
+  let state: 'up' | 'failed' = 'up'
   const parts = {
     ...{ store: volume.redis, keys, volume: VOLUME, chunks: cluster.client },
-    view: () => cluster.placement().view,
+    view: () => withDisk(cluster.placement().view, state),
     node: (id: string) => cluster.node(id).api,
   }
   const scoreOf = async (key: 's' | 'dead', session: number) => volume.redis.call('ZSCORE', keys.wide(key), session)
   return {
     ...{ volume, cluster, keys },
+    reports: (now) => void (state = now),
     writer: () => volume.client({ sessionTtlMs: TTL_MS }),
     // The first one notes who is gone, the second one finds that it was a grace period ago.
     sweep: async (graceMs = 0) =>
@@ -84,6 +88,15 @@ async function bed(t: Test, open: OpenVolume): Promise<Bed> {
         return (await scoreOf('s', session)) === null && (await scoreOf('dead', session)) === null
       }),
   }
+}
+
+/** The first node reports of a second disk. */
+function withDisk(view: ClusterView, state: 'up' | 'failed'): ClusterView {
+  const disk = { disk: 'd', folder: '/d2', state, why: 'EIO', totalBytes: 0, freeBytes: 0, chunks: 0 }
+  const done = { walked: 0, lacking: 0, surplus: 0, copied: 0, copiedBytes: 0, retired: 0, bytesPerS: 0 }
+  const heal = { plan: '', isDone: true, ...done }
+  const report = { clockOffsetMs: 0, unreachable: [], heal, disks: [disk] }
+  return { ...view, members: view.members.map((one) => (one.id === 'node-0' ? { ...one, report } : one)) }
 }
 
 t.test('orphans of dead writers', async (t) => {
@@ -193,7 +206,7 @@ t.test('orphans of dead writers', async (t) => {
   )
 
   t.test('a node that is away is asked again: its block is not forgotten', async (t) => {
-    const { volume, cluster, keys, writer, sweep, upload, isThere, isGone } = await bed(t, open)
+    const { volume, cluster, keys, writer, sweep, upload, isThere, isGone, reports } = await bed(t, open)
     const [dying, other] = [await writer(), await writer()]
     const lost = await upload(dying, (await touch(other, ROOT, 'file')).ino)
     volume.cut(dying)
@@ -204,6 +217,10 @@ t.test('orphans of dead writers', async (t) => {
     t.equal(await volume.redis.call('HLEN', keys.wide('blocks')), 1)
     if (node !== undefined) node.faults.killed = false
     await cluster.drain()
+    reports('failed')
+    await sweep()
+    t.equal(await volume.redis.call('HLEN', keys.wide('blocks')), 1, 'one of its disks is away')
+    reports('up')
     await sweep()
     t.notOk(isThere(lost))
     t.equal(await volume.redis.call('HLEN', keys.wide('blocks')), 0)

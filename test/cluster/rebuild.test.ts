@@ -414,9 +414,11 @@ t.test('rebuild', async (t) => {
     const old = await one.meta.chunkId()
     const { extents } = await one.meta.extents(ino, 0)
     t.equal(extents.length, 1)
+    const { btime } = await one.meta.getattr(ino)
     await end()
-    const born = systemClock.now().sec * 1e6 - 1_000_000
-    await cluster.client.write(old, [randomBytes(50)], { ...originOf(50, ino), order: born }, write)
+    // Written before what the file has now, however long ago that is.
+    const order = btime.sec * 1e6 - 1_000_000
+    await cluster.client.write(old, [randomBytes(50)], { ...originOf(50, ino), order }, write)
     t.match(await rebuild(), { files: [], deleted: 1, hidden: 1 })
     await end()
   })

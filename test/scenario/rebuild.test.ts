@@ -1,6 +1,6 @@
 /** `ringfs up` whose Redis has lost everything: rebuilt while it is down, and once more while it runs. */
 import { randomBytes } from 'node:crypto'
-import { readdir, rm, writeFile } from 'node:fs/promises'
+import { readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { z } from 'zod'
@@ -19,7 +19,8 @@ const rebuiltSchema = z.object({
 
 t.test('a lost Redis: what had chunks is in lost+found, whether ringfs up runs or not', async (t) => {
   const ringfs = await Ringfs.in(t)
-  await ringfs.ok('up', '--detach', '--nodes', '2', '--replicas', '2')
+  const second = join(ringfs.folder, 'second')
+  await ringfs.ok('up', '--detach', '--nodes', '2', '--replicas', '2', '--data', ringfs.data, '--data', second)
   const local = [join(ringfs.folder, 'large'), join(ringfs.folder, 'medium')] as const
   await writeFile(local[0], randomBytes(5_000_000))
   await writeFile(local[1], randomBytes(30_000))
@@ -31,8 +32,16 @@ t.test('a lost Redis: what had chunks is in lost+found, whether ringfs up runs o
   t.equal(refused.code, 23)
   t.match(refused.stderr, /ringfs rebuild --data/)
 
-  const dry = rebuiltSchema.parse(JSON.parse(await ringfs.ok('rebuild', '--data', ringfs.data, '--dry-run', '--json')))
-  t.match(dry, { isAnew: true, isComplete: true, nodes: 2, files: [{}, {}] })
+  const dry = async (): Promise<z.infer<typeof rebuiltSchema>> => {
+    const { stdout } = await ringfs.run('rebuild', '--data', ringfs.data, '--dry-run', '--json')
+    return rebuiltSchema.parse(JSON.parse(stdout))
+  }
+  await rename(second, `${second}.away`)
+  const half = await dry()
+  t.notOk(half.isComplete, 'a disk of each node is not there')
+  t.match(half.unknown.join(' '), /not all of it: .*second\/nodes\/1 is not given/)
+  await rename(`${second}.away`, second)
+  t.match(await dry(), { isAnew: true, isComplete: true, nodes: 2, files: [{}, {}] })
   t.match(await ringfs.ok('rebuild', '--data', ringfs.data), /2 files.*restored.*What the chunks do not tell/s)
   t.same(ringfs.processes(), [], 'its Redis is stopped again')
   const same = async (folder: string): Promise<void> => {

@@ -13,7 +13,7 @@ import type { RedisStore } from '../../cluster/contract.js'
 import type { VolumeKeys } from '../../meta/keys.js'
 import { decodeInode } from '../../meta/records.js'
 import { recordOf, scanSpoken } from '../../meta/scan.js'
-import { inventory, nodesOf, type NodesParts } from '../nodes.js'
+import { inventory, nodesOf, shortOfDisks, type NodesParts } from '../nodes.js'
 import { Pass } from '../tree.js'
 
 const PARTITIONS_AT_ONCE = 8
@@ -62,6 +62,7 @@ export interface Survey {
   readonly young: number
   /** Chunks of which no copy has a good header: where they are. */
   readonly headless: ReadonlyMap<number, readonly string[]>
+  /** Nodes that did not answer, or not for all their disks. */
   readonly away: ReadonlyMap<string, string>
   readonly nodes: number
 }
@@ -76,6 +77,13 @@ interface Listed {
 }
 
 export async function survey(parts: SurveyParts): Promise<Survey> {
+  // Before and afterwards: a disk may come back, or fail, while its node is asked.
+  const short = new Map(shortOfDisks(parts))
+  const survey = await surveyed(parts)
+  return { ...survey, away: new Map([...short, ...shortOfDisks(parts), ...survey.away]) }
+}
+
+async function surveyed(parts: SurveyParts): Promise<Survey> {
   const before = await passOf(parts, 'metadata')
   const listed = await listAll(parts, before)
   const { found, headless, away } = listed

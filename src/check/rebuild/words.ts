@@ -58,7 +58,9 @@ export function unknownOf(result: RebuildResult, isAnew: boolean, inlineBytes: n
   for (const [chunk, nodes] of headless) {
     told.push(`chunk ${chunk} on node ${nodes.join(', ')} has no readable header: what it belonged to is not known`)
   }
-  for (const [node, why] of away) told.push(`node ${node} does not answer: what only it has is not restored: ${why}`)
+  for (const [node, why] of away) {
+    told.push(`node ${node} is not there, or not all of it: what only it has is not restored: ${why}`)
+  }
   return told
 }
 
