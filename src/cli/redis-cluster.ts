@@ -15,6 +15,7 @@ interface UpOptions extends CommonOptions {
   readonly masters?: number
   readonly replicas?: number
   readonly nodeTimeout?: number
+  readonly tls?: boolean
   readonly restart: boolean
   readonly volume: string
   readonly detach?: boolean
@@ -30,7 +31,8 @@ const VOLUME = 'ringfs'
 const NOT_WHOLE = 4
 
 const EXAMPLES = `
-For trials and tests on one machine: all servers listen on loopback. Their password is in DIR/password, which the META_URL names.
+For trials and tests on one machine: all servers listen on loopback. Their password is in DIR/password, which the META_URL names, and
+with --tls also the certificate in DIR/tls, which it trusts.
 
 Examples:
   $ ringfs redis-cluster up /tmp/redis --detach
@@ -59,6 +61,7 @@ function upCommand(surroundings: Surroundings): Command {
     .option('--masters <n>', 'fixed at the first start (default: 3)', integer(1))
     .option('--replicas <n>', 'of each master; fixed at the first start (default: 1)', integer(0))
     .option('--node-timeout <seconds>', 'silence after which a replica takes its master’s place (default: 5)', positive)
+    .option('--tls', 'TLS, with a certificate that is made here; fixed at the first start')
     .option('--no-restart', 'leave a server that dies as it is')
     .option('--volume <name>', 'for the META_URL that is printed', VOLUME)
     .option('--detach', 'go on in the background; log to DIR/log')
@@ -73,12 +76,22 @@ function upCommand(surroundings: Surroundings): Command {
 async function here(surroundings: Surroundings, dir: string, options: UpOptions): Promise<void> {
   const pipe = new ReadyPipe(options.readyPipe === true)
   const { stopped } = stopSignal()
-  const { masters, replicas, nodeTimeout, restart: restarts, volume } = options
+  const { masters, replicas, nodeTimeout, tls, restart: restarts, volume } = options
   const nodeTimeoutMs = nodeTimeout === undefined ? undefined : Math.ceil(nodeTimeout * 1_000)
   const log = logOf(surroundings, options, options.readyPipe === true ? 'info' : 'warn')
   try {
     await runRedisCluster(
-      { folder: dir, masters, replicas, nodeTimeoutMs, restarts, volume, log, say: (text) => say(surroundings, text) },
+      {
+        folder: dir,
+        masters,
+        replicas,
+        nodeTimeoutMs,
+        tls,
+        restarts,
+        volume,
+        log,
+        say: (text) => say(surroundings, text),
+      },
       stopped,
       (ready) => {
         pipe.ready(ready)
@@ -100,10 +113,14 @@ function tell(surroundings: Surroundings, { folder, url, masters, replicas }: Cl
 
 async function inBackground(surroundings: Surroundings, dir: string, options: UpOptions): Promise<void> {
   const folder = resolve(dir)
-  const { masters, replicas, nodeTimeout, restart, volume, debug } = options
+  const { masters, replicas, nodeTimeout, tls, restart, volume, debug } = options
   const pairs = Object.entries({ masters, replicas, 'node-timeout': nodeTimeout, volume })
   const words = pairs.flatMap(([name, value]) => (value === undefined ? [] : [`--${name}`, String(value)]))
-  const flags = [...(restart ? [] : ['--no-restart']), ...(debug === true ? ['--debug'] : [])]
+  const flags = [
+    ...(restart ? [] : ['--no-restart']),
+    ...(tls === true ? ['--tls'] : []),
+    ...(debug === true ? ['--debug'] : []),
+  ]
   const ready = await detach({
     words: ['redis-cluster', 'up', folder, '--ready-pipe', ...words, ...flags],
     env: surroundings.environment.inherited,

@@ -41,7 +41,8 @@ export class CredentialSource {
   }
 }
 
-async function readCredentials({ user, password, passwordFile, tls }: MetaUrl): Promise<Credentials> {
+/** Errors: RingfsError USAGE for a file that cannot be read, or is a secret that every user can read. */
+export async function readCredentials({ user, password, passwordFile, tls }: MetaUrl): Promise<Credentials> {
   const given = password ?? (passwordFile === undefined ? undefined : firstLine(await readSecret(passwordFile)))
   return {
     ...(user === undefined ? {} : { username: user }),

@@ -13,6 +13,7 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { RingfsError, messageOf } from '../base/errors.js'
+import type { ServerCertificate } from './server-certificate.js'
 
 export interface RedisFiles {
   readonly folder: string
@@ -26,6 +27,8 @@ export interface ClusterMember {
   readonly busPort: number
   /** cluster-node-timeout: so long a server may be silent before the others take it for failed. */
   readonly nodeTimeoutMs: number
+  /** It speaks TLS and nothing else over TCP, with clients and with the other servers, which all have this certificate. */
+  readonly tls?: ServerCertificate | undefined
 }
 
 const STATE_FILE = 'ringfs-redis.json'
@@ -79,7 +82,13 @@ export async function readFiles(path: string): Promise<RedisFiles | undefined> {
 const stateSchema = z.object({
   port: z.int().positive(),
   password: z.string().min(1),
-  member: z.object({ busPort: z.int().positive(), nodeTimeoutMs: z.int().positive() }).optional(),
+  member: z
+    .object({
+      busPort: z.int().positive(),
+      nodeTimeoutMs: z.int().positive(),
+      tls: z.object({ certFile: z.string(), keyFile: z.string() }).optional(),
+    })
+    .optional(),
 })
 
 function parseState(text: string, file: string): Omit<RedisFiles, 'folder'> {
@@ -152,7 +161,7 @@ function configText({ folder, port, password, member }: RedisFiles, busPort: num
   const lines = [
     '# Written by ringfs at each start: changes here are lost.',
     'bind 127.0.0.1',
-    `port ${port}`,
+    ...portLines(port, member?.tls),
     `cluster-port ${busPort}`,
     ...(socket === undefined ? [] : [`unixsocket ${quote(socket)}`, 'unixsocketperm 600']),
     `requirepass ${quote(password)}`,
@@ -164,7 +173,6 @@ function configText({ folder, port, password, member }: RedisFiles, busPort: num
     'cluster-config-file nodes.conf',
     // Without it a lone server does not know its own address, and CLUSTER SLOTS leaves it empty.
     'cluster-announce-ip 127.0.0.1',
-    `cluster-announce-port ${port}`,
     'appendonly yes',
     // Redis writes to the file before each reply; we put it on disk (aof.ts).
     'appendfsync no',
@@ -173,6 +181,19 @@ function configText({ folder, port, password, member }: RedisFiles, busPort: num
     ...(member === undefined ? [] : memberLines(password, member)),
   ]
   return `${lines.join('\n')}\n`
+}
+
+function portLines(port: number, tls: ServerCertificate | undefined): readonly string[] {
+  if (tls === undefined) return [`port ${port}`, `cluster-announce-port ${port}`]
+  return [
+    ...['port 0', `tls-port ${port}`, `cluster-announce-tls-port ${port}`],
+    ...['tls-cluster yes', 'tls-replication yes'],
+    // The password tells who a client is. The other servers show the certificate all the same.
+    'tls-auth-clients no',
+    `tls-ca-cert-file ${quote(tls.certFile)}`,
+    `tls-cert-file ${quote(tls.certFile)}`,
+    `tls-key-file ${quote(tls.keyFile)}`,
+  ]
 }
 
 function memberLines(password: string, { nodeTimeoutMs }: ClusterMember): readonly string[] {

@@ -4,6 +4,7 @@ import { readFile, readlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { systemClock, type Clock } from '../base/clock.js'
 import { RingfsError } from '../base/errors.js'
+import { readCredentials } from './credentials.js'
 import { LOG_FILE, PID_FILE, type RedisFiles } from './private-redis-files.js'
 import { parseInfo } from './redis-check.js'
 import { LinkLostError } from './redis-errors.js'
@@ -21,7 +22,9 @@ const SIGTERM_WAIT_MS = 5_000
 const SIGKILL_WAIT_MS = 5_000
 
 export function urlOf(files: RedisFiles, volume: string): MetaUrl {
-  return { hosts: [{ host: '127.0.0.1', port: files.port }], password: files.password, volume }
+  const { port, password, member } = files
+  const tls = member?.tls === undefined ? {} : { tls: { caFile: member.tls.certFile } }
+  return { hosts: [{ host: '127.0.0.1', port }], password, volume, ...tls }
 }
 
 export interface Process {
@@ -36,7 +39,7 @@ export interface Process {
 export function linkTo(files: RedisFiles): RedisLink {
   return new RedisLink(formatHost({ host: '127.0.0.1', port: files.port }), {
     clock: systemClock,
-    credentials: () => Promise.resolve({ password: files.password }),
+    credentials: () => readCredentials(urlOf(files, 'any')),
     connectTimeoutMs: PROBE_TIMEOUT_MS,
     replyTimeoutMs: PROBE_TIMEOUT_MS,
     protocol: 2,

@@ -3,11 +3,12 @@
  *
  *   redis-cluster.json   how many masters and replicas, the ports, whether it was formed; mode 0600
  *   password             of all servers, mode 0600: the URL names this file, so that no secret stands in it
+ *   tls/                 with --tls: the certificate of all servers and its key: server-certificate.ts
  *   1/ 2/ …              a server each: private-redis-files.ts
  *   running.json         the process that keeps it running, while there is one
  *   log                  of --detach
  *
- * Invariants. Ports and password are fixed before the first server starts, and never change: servers find each other again by
+ * Invariants. Ports, password and certificate are fixed before the first server starts, and never change: servers find each other again by
  * them. The process that keeps it running holds the folder's lock; a crash of it leaves the servers running, and they are adopted by
  * the next `up`, or ended by `down`.
  */
@@ -22,6 +23,7 @@ import { lockFolder } from '../cluster/folder-lock.js'
 import { formCluster, untilWhole, type ClusterServers } from '../cluster/form-cluster.js'
 import { freePorts, newPassword, writePrivate, type FixedServer } from '../cluster/private-redis-files.js'
 import { linkTo } from '../cluster/private-redis-process.js'
+import { certificateIn, checkCertificate, makeCertificate } from '../cluster/server-certificate.js'
 import { startPrivateRedis, stopLeftPrivateRedis, type PrivateRedis } from '../cluster/private-redis.js'
 import { formatMetaUrlRedacted, type MetaUrl } from '../cluster/url.js'
 import { Closer } from './closer.js'
@@ -37,6 +39,8 @@ export interface ClusterUpOptions {
   readonly replicas?: number | undefined
   /** Default: as at the first start, and 5,000 then. */
   readonly nodeTimeoutMs?: number | undefined
+  /** TLS and nothing else. Default: as at the first start, and not then. */
+  readonly tls?: boolean | undefined
   /** A server that dies is started again. */
   readonly restarts: boolean
   readonly volume: string
@@ -56,10 +60,12 @@ const LOCK = 'redis-cluster'
 const FILE = 'redis-cluster.json'
 const PASSWORD_FILE = 'password'
 const RUNNING_FILE = 'running.json'
-const FORMAT = 1
+const TLS_FOLDER = 'tls'
+/** 2: with TLS. */
+const FORMAT = 2
 const NODE_TIMEOUT_MS = 5_000
 const AWAKE_MS = 60_000
-const OURS = /^(redis-cluster\.json(\.new)?|password(\.new)?|running\.json(\.new)?|log|\d+)$/
+const OURS = /^(redis-cluster\.json(\.new)?|password(\.new)?|running\.json(\.new)?|tls(\.new)?|log|\d+)$/
 
 const planSchema = z.object({
   format: z.int(),
@@ -68,6 +74,7 @@ const planSchema = z.object({
   nodeTimeoutMs: z.int().positive(),
   servers: z.array(z.object({ port: z.int().positive(), busPort: z.int().positive() })),
   isFormed: z.boolean(),
+  tls: z.boolean().default(false),
 })
 
 type Plan = z.infer<typeof planSchema>
@@ -104,8 +111,9 @@ async function start(options: ClusterUpOptions, closer: Closer, checkStop: () =>
   const before = await readPlan(folder)
   const plan = before === undefined ? await firstPlan(options) : checkPlan(before, options)
   const password = await ensurePassword(folder, before === undefined)
+  if (plan.tls) await ensureCertificate(folder, before === undefined)
   await writePlan(folder, plan)
-  const fixed = plan.servers.map((server) => fixedOf(plan, server, password))
+  const fixed = plan.servers.map((server) => fixedOf(folder, plan, server, password))
   const running = join(folder, RUNNING_FILE)
   await writePrivate(running, `${JSON.stringify({ pid: process.pid, startedAt: startOf(process.pid) })}\n`)
   closer.add(() => rm(running, { force: true }))
@@ -198,7 +206,7 @@ export async function openRedisCluster(path: string): Promise<FoundCluster> {
     url: (volume) => formatMetaUrlRedacted(urlOf(folder, plan, volume)),
     servers: serversOf(
       folder,
-      plan.servers.map((server) => fixedOf(plan, server, password)),
+      plan.servers.map((server) => fixedOf(folder, plan, server, password)),
     ),
     keeper: (await runningIn(folder))?.pid,
   }
@@ -253,15 +261,21 @@ async function writePlan(folder: string, plan: Plan): Promise<void> {
 }
 
 async function firstPlan(options: ClusterUpOptions): Promise<Plan> {
-  const { masters = 3, replicas = 1, nodeTimeoutMs = NODE_TIMEOUT_MS } = options
+  const { masters = 3, replicas = 1, nodeTimeoutMs = NODE_TIMEOUT_MS, tls = false } = options
   const count = masters * (1 + replicas)
   const ports = await freePorts(Math.random, 2 * count)
   const servers = Array.from({ length: count }, (_, i) => ({ port: ports[i] ?? 0, busPort: ports[count + i] ?? 0 }))
-  return { format: FORMAT, masters, replicas, nodeTimeoutMs, servers, isFormed: false }
+  return { format: tls ? FORMAT : 1, masters, replicas, nodeTimeoutMs, servers, isFormed: false, tls }
 }
 
 /** Errors: USAGE when this start contradicts the first one. */
-function checkPlan(plan: Plan, { masters, replicas, nodeTimeoutMs }: ClusterUpOptions): Plan {
+function checkPlan(plan: Plan, { masters, replicas, nodeTimeoutMs, tls }: ClusterUpOptions): Plan {
+  if (tls === true && !plan.tls) {
+    throw new RingfsError(
+      'USAGE',
+      'the Redis Cluster in this folder was made without TLS: give another folder for --tls',
+    )
+  }
   for (const [name, wanted, has] of [
     ['masters', masters, plan.masters],
     ['replicas', replicas, plan.replicas],
@@ -286,17 +300,30 @@ async function ensurePassword(folder: string, isFirst: boolean): Promise<string>
   return password
 }
 
+async function ensureCertificate(folder: string, isFirst: boolean): Promise<void> {
+  const tls = join(folder, TLS_FOLDER)
+  if (isFirst) await rm(tls, { recursive: true, force: true })
+  await (isFirst ? makeCertificate(tls) : checkCertificate(tls))
+}
+
 function serverFolder(folder: string, index: number): string {
   return join(folder, String(index + 1))
 }
 
-function fixedOf(plan: Plan, { port, busPort }: Plan['servers'][number], password: string): FixedServer {
-  return { port, password, member: { busPort, nodeTimeoutMs: plan.nodeTimeoutMs } }
+function fixedOf(
+  folder: string,
+  { nodeTimeoutMs, tls }: Plan,
+  { port, busPort }: Plan['servers'][number],
+  password: string,
+): FixedServer {
+  const secure = tls ? { tls: certificateIn(join(folder, TLS_FOLDER)) } : {}
+  return { port, password, member: { busPort, nodeTimeoutMs, ...secure } }
 }
 
 function urlOf(folder: string, plan: Plan, volume: string): MetaUrl {
   const hosts = plan.servers.map(({ port }) => ({ host: '127.0.0.1', port }))
-  return { hosts, passwordFile: join(folder, PASSWORD_FILE), volume }
+  const tls = plan.tls ? { tls: { caFile: certificateIn(join(folder, TLS_FOLDER)).certFile } } : {}
+  return { hosts, passwordFile: join(folder, PASSWORD_FILE), volume, ...tls }
 }
 
 function serversOf(folder: string, fixed: readonly FixedServer[]): ClusterServers {

@@ -7,7 +7,7 @@ import { connectRedis } from '../../src/cluster/redis.js'
 import { parseMetaUrl } from '../../src/cluster/url.js'
 import { serverStatus, type ServerStatus } from '../../src/main/redis-cluster-status.js'
 import { openRedisCluster } from '../../src/main/redis-cluster.js'
-import { Ringfs, eventually, kill } from '../helpers/ringfs.js'
+import { Ringfs, eventually, kill, sh } from '../helpers/ringfs.js'
 
 t.setTimeout(180_000)
 
@@ -99,12 +99,70 @@ t.test('a cluster is made, heals itself, survives what keeps it running, and has
   t.match(await ringfs.run('redis-cluster', 'down', 'redis'), { code: NOT_RUNNING })
 })
 
+t.test('with --tls everything is TLS: clients, replication, status; a volume is used over it', async (t) => {
+  const ringfs = await Ringfs.in(t)
+  const folder = join(ringfs.folder, 'redis')
+  const up = ['redis-cluster', 'up', 'redis', '--masters', '1', '--replicas', '1', '--tls', '--detach'] as const
+  const url = (await ringfs.ok(...up, '--volume', 'home')).trim()
+  t.match(url, /^rediss:\/\/127.*\/home\?ca=.*password-file=/)
+  t.equal((await ringfs.ok('redis-cluster', 'status', 'redis', '--url', '--volume', 'home')).trim(), url)
+  const { servers } = await statusOf(ringfs)
+  t.match(
+    servers.map(({ role, state }) => [role, state]),
+    [
+      ['master', 'ok'],
+      [/^replica of/, 'ok'],
+    ],
+  )
+  for (const [name, mode] of [
+    ['tls', 0o700],
+    ['tls/redis.key', 0o600],
+    ['1/redis.conf', 0o600],
+  ] as const) {
+    t.equal((await stat(join(folder, name))).mode & 0o777, mode, name)
+  }
+  const plain = url.replace('rediss:', 'redis:').replace(/ca=[^&]*&/, '')
+  t.not((await ringfs.run('format', plain)).code, 0, 'without TLS nobody is let in')
+  t.not((await ringfs.run('format', url.replace(/ca=[^&]*&/, ''))).code, 0, 'a certificate that nobody vouches for')
+
+  // Its replica must have what an fsync waits for.
+  await ringfs.ok('format', url, '--meta-replicas', '1')
+  const node = ringfs.start('node', '--meta', url, '--data', join(ringfs.folder, 'data'), '--listen', '127.0.0.1:0')
+  await eventually(
+    'a node is up',
+    () => ringfs.run('status', url, '--json'),
+    ({ stdout }) => stdout.includes('"state": "up"'),
+  )
+  await mkdir(ringfs.mountpoint)
+  await ringfs.ok('mount', url, ringfs.mountpoint, '--detach')
+  const file = join(ringfs.mountpoint, 'a')
+  await sh(
+    'sh',
+    '-ec',
+    `head -c 300000 /dev/urandom > ${ringfs.folder}/a && cp ${ringfs.folder}/a ${file} && sync ${file}`,
+  )
+  kill(servers[0]?.pid ?? -1)
+  await sh('sh', '-ec', `mv ${file} ${file}.b && cmp ${file}.b ${ringfs.folder}/a`)
+  await ringfs.ok('umount', ringfs.mountpoint)
+  node.kill('SIGTERM')
+  await eventually(
+    'it has ended',
+    () => node.exitCode,
+    (code) => code !== null,
+  )
+  t.match(await ringfs.ok('redis-cluster', 'down', 'redis'), /is stopped; its data stay/)
+})
+
 t.test('what is missing is named', async (t) => {
   const ringfs = await Ringfs.in(t)
   t.match(await ringfs.run('redis-cluster', 'status', 'redis'), { code: NOT_RUNNING, stderr: /holds no Redis Cluster/ })
   ringfs.env['PATH'] = '/nowhere'
   const answer = await ringfs.run('redis-cluster', 'up', 'redis')
   t.match(answer, { code: PACKAGE_MISSING, stderr: /apt-get install -y redis-server/ })
+  t.match(await ringfs.run('redis-cluster', 'up', 'secure', '--tls'), {
+    code: PACKAGE_MISSING,
+    stderr: /install -y openssl/,
+  })
   await mkdir(join(ringfs.folder, 'other'))
   await writeFile(join(ringfs.folder, 'other', 'mine'), '')
   t.match(await ringfs.run('redis-cluster', 'up', 'other'), { code: USAGE, stderr: /it has mine/ })
