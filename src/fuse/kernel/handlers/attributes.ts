@@ -1,5 +1,6 @@
 /** Attributes of inodes and of the volume. */
 import type { Attr, AttrChange, Caller, TimeSpec, VfsContract } from '../../../vfs/contract.js'
+import { isInGroup } from '../groups.js'
 import type { KernelCache } from '../kernel-cache.js'
 import { encodeAttr, encodeStatx, readU64, writeU64 } from '../wire.js'
 import {
@@ -25,6 +26,7 @@ const FATTR = {
   kill: 2048,
 }
 const SUID = 0o4000
+const SGID = 0o2000
 const SGID_AND_EXEC = 0o2010
 const STATFS_BYTES = 80
 
@@ -71,10 +73,23 @@ export class AttributeHandlers {
     const wanted = readChange(body, valid)
     const isChown = Object.keys(wanted).length === 0 && caller.uid !== 0
     const kills = (valid & FATTR.kill) !== 0 || isChown
-    const change = { ...wanted, ...(kills ? { dropPrivileges: true } : {}) }
+    const mode =
+      isChown || (wanted.uid ?? wanted.gid) !== undefined ? await this.#modeOfForeignGroup(request) : undefined
+    const change = { ...(mode === undefined ? {} : { mode }), ...wanted, ...(kills ? { dropPrivileges: true } : {}) }
     const attr = await this.#vfs.setattr(callerKeeping(request, !kills), node, change, handle)
     // The kernel does not compare it with notifications that came meanwhile: kernel-cache.ts.
     return encodeAttr(this.#cache.attr(attr).attr, 0)
+  }
+
+  /**
+   * A chown by somebody outside the group takes sgid away also where the group may not execute, and it means nothing. The kernel leaves that
+   * to us, and does not say who is in the group. undefined: the store takes away what goes.
+   */
+  async #modeOfForeignGroup({ caller, node }: Request): Promise<number | undefined> {
+    if (caller.uid === 0) return undefined
+    const { mode, gid, type } = await this.#vfs.getattr(caller, node)
+    if (type === 'directory' || (mode & SGID_AND_EXEC) !== SGID) return undefined
+    return (await isInGroup(caller, gid)) ? undefined : mode & ~(SUID | SGID)
   }
 
   #attr(given: Attr, thread: number): Buffer {
