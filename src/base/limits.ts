@@ -44,6 +44,14 @@ export const INLINE_DEFAULT_BYTES = 16 * KIB
 export const INLINE_BUDGET_DEFAULT_BYTES = 256 * MIB
 /** The most a volume may choose: an open answers all of it, and however scattered it is, one chunk takes all of its pieces. */
 export const INLINE_MAX_BYTES = 24 * KIB
+/** Files that are written as a whole, in one piece, are kept there up to so many times the length, but not above the second. */
+const INLINE_WHOLE_FACTOR = 4
+const INLINE_WHOLE_MAX_BYTES = SMALL_CHUNK_BYTES
+
+/** The longest file that a volume keeps in its metadata, where it chose `inlineBytes`. */
+export function longestInlineBytes(inlineBytes: number): number {
+  return Math.max(inlineBytes, Math.min(INLINE_WHOLE_FACTOR * inlineBytes, INLINE_WHOLE_MAX_BYTES))
+}
 
 /** ino = sequence * partitions + partition; Lua 5.1 writes numbers of more than 14 digits with an exponent. */
 export const INO_MAX = 1e14 - 1

@@ -2,6 +2,7 @@ import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { Command } from 'commander'
 import { hasCode } from '../base/errors.js'
+import { longestInlineBytes } from '../base/limits.js'
 import { LOST_AND_FOUND } from '../check/lost-and-found.js'
 import { linesOf, unknownOf } from '../check/rebuild/words.js'
 import type { MetaUrl } from '../cluster/url.js'
@@ -139,7 +140,7 @@ function asJson(result: Rebuilt): string {
     ...{ volume: settings.name, uuid: settings.uuid, isAnew, folder: `/${LOST_AND_FOUND.toString()}`, ...rest },
     headless: [...headless].map(([chunk, nodes]) => ({ chunk, nodes })),
     away: [...away].map(([node, why]) => ({ node, why })),
-    unknown: unknownOf(result, isAnew, settings.inlineBytes),
+    unknown: unknownOf(result, isAnew, longestInlineBytes(settings.inlineBytes)),
   }
   return `${JSON.stringify(whole, null, 2)}\n`
 }
@@ -148,7 +149,7 @@ function asText(result: Rebuilt, { dryRun }: Options): string {
   const { files, settings, isAnew, nodes, chunks } = result
   const bytes = files.reduce((sum, file) => sum + file.bytes, 0)
   const would = dryRun === true ? 'would be restored' : 'restored'
-  const unknown = unknownOf(result, isAnew, settings.inlineBytes)
+  const unknown = unknownOf(result, isAnew, longestInlineBytes(settings.inlineBytes))
   return [
     ...files.flatMap((file) => linesOf(file, humanBytes)),
     `${files.length} files, ${humanBytes(bytes)}, ${would} into /${LOST_AND_FOUND.toString()} of volume ${settings.name}` +

@@ -6,6 +6,7 @@
  * by what it writes between two questions.
  */
 import { messageOf } from '../base/errors.js'
+import { longestInlineBytes } from '../base/limits.js'
 import { attributeArgs } from './attribute-args.js'
 import type { Attr, CommitReply, Extent, InlineCommitRequest } from './contract.js'
 import type { Core } from './core.js'
@@ -38,6 +39,12 @@ export class Bodies {
     return this.#usedBytes < inlineBudgetBytes ? inlineBytes : 0
   }
 
+  get wholeInlineBytes(): number {
+    const { inlineBudgetBytes } = this.#core.options.settings
+    // The short ones, of which each saves as much, have the other half of the room for themselves.
+    return 2 * this.#usedBytes < inlineBudgetBytes ? longestInlineBytes(this.inlineBytes) : 0
+  }
+
   async commit(ino: number, request: InlineCommitRequest): Promise<CommitReply | null> {
     const { keys, options } = this.#core
     const p = keys.home(ino)
@@ -55,7 +62,7 @@ export class Bodies {
         sec,
         nsec,
         request.clearSuid === true ? 1 : 0,
-        options.settings.inlineBytes,
+        isWhole(request) ? longestInlineBytes(options.settings.inlineBytes) : options.settings.inlineBytes,
         this.#limitOf(p),
         ...(request.attributes === undefined ? [] : attributeArgs(request.attributes, options.clock)),
       ],
@@ -111,4 +118,12 @@ export class Bodies {
       .catch((error: unknown) => log.debug({ error: messageOf(error) }, 'small files could not be counted'))
       .finally(() => (this.#counting = false))
   }
+}
+
+/**
+ * One piece from the start takes the place of all that there was (commit-inline.lua). Only so a long body may come to be: each
+ * change of a part writes all of it anew, into Redis's file, too.
+ */
+function isWhole({ mode, pieces }: InlineCommitRequest): boolean {
+  return mode === 'at' && pieces.length === 1 && pieces[0]?.fileOffset === 0
 }

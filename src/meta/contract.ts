@@ -373,6 +373,8 @@ export interface MetaStore {
   commit(ino: number, request: CommitRequest): Promise<CommitReply>
   /** Files up to this length are kept by the store itself, as long as they have no extents; 0: none now. */
   readonly inlineBytes: number
+  /** The same of a file that one piece, from its start on, takes the place of; 0: none now. */
+  readonly wholeInlineBytes: number
   /**
    * A commit of bytes that the store keeps itself. null: nothing was done, they are for chunks: the file has extents, would
    * be too long, or there is no room.

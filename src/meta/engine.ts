@@ -379,6 +379,10 @@ class RedisMeta implements MetaStore {
     return this.#bodies.inlineBytes
   }
 
+  get wholeInlineBytes(): number {
+    return this.#bodies.wholeInlineBytes
+  }
+
   commitInline(ino: number, request: InlineCommitRequest): Promise<CommitReply | null> {
     return this.#bodies.commit(ino, request)
   }

@@ -57,12 +57,16 @@ export class Committer {
   }
 
   /** The bytes may well be ones that the store keeps itself: nothing that is known of the file says otherwise. */
-  fitsInline(ino: number, { mode, end }: Batch): boolean {
-    const longest = this.#deps.meta.inlineBytes
-    if (end > longest) return false
-    const attr = this.#deps.attrs.peek(ino)
-    if (attr === undefined) return true
-    return !attr.hasExtents && (mode === 'at' || attr.sizeBytes + end <= longest)
+  fitsInline(ino: number, batch: Batch): boolean {
+    const { mode, end } = batch
+    const { meta, attrs } = this.#deps
+    const attr = attrs.peek(ino)
+    const size = attr?.sizeBytes ?? 0
+    if (attr?.hasExtents === true) return false
+    if (mode === 'append') return size + end <= meta.inlineBytes
+    // A part of a long body would be refused.
+    if (end <= meta.inlineBytes && (attr?.hasBody !== true || size <= meta.inlineBytes)) return true
+    return attr !== undefined && size <= end && end <= meta.wholeInlineBytes && isWhole(batch)
   }
 
   /** Bytes, as far as it is known here; 0 where it is not. */
@@ -221,6 +225,11 @@ export class Committer {
     }
     return reply
   }
+}
+
+/** One piece, from the start of the file on. */
+function isWhole({ extents }: Batch): boolean {
+  return extents.length === 1 && extents[0]?.fileOffset === 0
 }
 
 function toExtent({ fileOffset, chunkOffset, lengthBytes }: ChunkOriginExtent, chunk: ChunkRef): Extent {

@@ -1,6 +1,6 @@
 /** MetaStore: bytes of small files that it keeps itself. */
 import type { Test } from 'tap'
-import { WINDOW_BYTES } from '../../src/base/limits.js'
+import { WINDOW_BYTES, longestInlineBytes } from '../../src/base/limits.js'
 import type { CommitReply, MetaStore } from '../../src/meta/contract.js'
 import { ROOT, bytes, claim, extentOf, outcome, touch, writeAt, type OpenVolume } from '../helpers/meta.js'
 
@@ -103,6 +103,20 @@ export function bodyClaims(t: Test, open: OpenVolume): void {
     await writeAt(meta, far.ino, WINDOW_BYTES, 10)
     t.equal(await put(meta, far.ino, 'x', 0), null)
     t.match(await meta.getattr(far.ino), { hasExtents: true, hasBody: false })
+  })
+
+  claim(t, open, 'a longer file is taken only as one piece from its start on', async (t, volume) => {
+    const meta = await volume.client()
+    const longest = longestInlineBytes(volume.settings.inlineBytes)
+    t.equal(meta.wholeInlineBytes, longest)
+    const { ino } = await touch(meta, ROOT, 'long')
+    t.equal(await put(meta, ino, 'x'.repeat(longest + 1)), null)
+    t.equal(await put(meta, ino, 'x'.repeat(longest), 'append'), null)
+    t.equal(await put(meta, ino, 'x'.repeat(longest - 1), 1), null)
+    t.ok(await put(meta, ino, 'x'.repeat(longest)))
+    t.equal(await put(meta, ino, 'y', 1), null, 'a part of it is for extents')
+    t.ok(await put(meta, ino, 'z'.repeat(longest)))
+    t.equal(await body(meta, ino), 'z'.repeat(longest))
   })
 
   claim(t, open, 'a body does not grow however often it is written over or cut', async (t, volume) => {

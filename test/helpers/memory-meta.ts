@@ -4,7 +4,7 @@
  * their last session closes them, every change of one session is an event of the others. `before` bends it: it runs
  * before each call, may wait, and may throw.
  */
-import { WINDOW_BYTES } from '../../src/base/limits.js'
+import { WINDOW_BYTES, longestInlineBytes } from '../../src/base/limits.js'
 import { compareTime, systemClock, type Clock } from '../../src/base/clock.js'
 import { PosixError } from '../../src/base/errno.js'
 import { aclKind } from '../../src/base/acl.js'
@@ -585,6 +585,10 @@ export class MemoryMeta implements MetaStore {
     return this.settings.inlineBytes
   }
 
+  get wholeInlineBytes(): number {
+    return this.roomInline ? longestInlineBytes(this.settings.inlineBytes) : 0
+  }
+
   commitInline(ino: number, request: InlineCommitRequest): Promise<CommitReply | null> {
     return this.#call('commitInline', () => {
       const inode = this.#inode(ino)
@@ -592,7 +596,9 @@ export class MemoryMeta implements MetaStore {
       if (attr.type !== 'file') throw new PosixError('EINVAL')
       const base = request.mode === 'append' ? attr.sizeBytes : 0
       const end = request.pieces.reduce((at, { fileOffset, bytes }) => Math.max(at, fileOffset + bytes.length), 0)
-      if (attr.hasExtents || base + end > this.settings.inlineBytes || !this.roomInline) return null
+      const isWhole = request.mode === 'at' && request.pieces.length === 1 && request.pieces[0]?.fileOffset === 0
+      const longest = isWhole ? longestInlineBytes(this.settings.inlineBytes) : this.settings.inlineBytes
+      if (attr.hasExtents || base + end > longest || !this.roomInline) return null
       for (const { fileOffset, bytes } of request.pieces) {
         const piece = { fileOffset: base + fileOffset, lengthBytes: bytes.length, bytes: Buffer.from(bytes) }
         inode.body.push(piece)

@@ -108,9 +108,10 @@ t.test('opened again it brings nothing along that is here, and by a delegation a
 for (const [length, inline] of [
   [99, true],
   [100, true],
-  [101, false],
+  [400, true],
+  [401, false],
 ] as const) {
-  t.test(`of ${length} bytes with a limit of 100 are ${inline ? 'no' : 'some'} chunks`, async (st) => {
+  t.test(`of ${length} bytes written at once with a limit of 100 are ${inline ? 'no' : 'some'} chunks`, async (st) => {
     const { vfs, chunks } = fixture(st, INLINE)
     const { handle } = await make(vfs, 'f')
     await vfs.write(handle, 0, Buffer.alloc(length, 'x'))
@@ -120,6 +121,47 @@ for (const [length, inline] of [
     await vfs.release(handle)
   })
 }
+
+for (const [offset, length] of [
+  [1, 100],
+  [0, 50],
+  [250, 60],
+] as const) {
+  t.test(`${length} bytes at ${offset} of a body of 300 lie above it, with a limit of 100`, async (st) => {
+    const { vfs, meta, chunks, another } = fixture(st, INLINE)
+    const { ino, handle } = await make(vfs, 'f')
+    await vfs.write(handle, 0, Buffer.alloc(300, 'x'))
+    await vfs.flush(handle)
+    st.equal(chunks.stored.size, 0)
+    await vfs.write(handle, offset, Buffer.alloc(length, 'y'))
+    await vfs.flush(handle)
+    st.equal(chunks.stored.size, 1, 'the body is not written anew for a part of it')
+    st.equal(meta.calls.get('commitInline'), 1, 'nor is the store asked to')
+    const wanted = Buffer.alloc(Math.max(300, offset + length), 'x').fill('y', offset, offset + length)
+    for (const one of [vfs, another().vfs]) {
+      const opened = await one.open(CALLER, ino, O_RDWR)
+      st.equal((await one.read(opened.handle, 0, 400)).toString(), wanted.toString())
+      await one.release(opened.handle)
+    }
+    await vfs.release(handle)
+  })
+}
+
+t.test('a body of 300 is written anew as a whole, with a limit of 100, but not in two pieces', async (st) => {
+  const { vfs, chunks } = fixture(st, INLINE)
+  const { handle } = await make(vfs, 'f')
+  for (const text of ['x', 'y']) {
+    await vfs.write(handle, 0, Buffer.alloc(300, text))
+    await vfs.flush(handle)
+  }
+  st.equal(chunks.stored.size, 0)
+  st.equal((await vfs.read(handle, 0, 400)).toString(), 'y'.repeat(300))
+  await vfs.write(handle, 0, Buffer.alloc(10, 'z'))
+  await vfs.write(handle, 110, Buffer.alloc(190, 'z'))
+  await vfs.flush(handle)
+  st.equal(chunks.stored.size, 1)
+  await vfs.release(handle)
+})
 
 t.test('what the store refuses is uploaded, in its place among what was written', async (st) => {
   const { vfs, meta, chunks } = fixture(st, INLINE)
