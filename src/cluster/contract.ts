@@ -203,6 +203,8 @@ export interface RedisStore {
   syncLocal(): Promise<boolean>
   /** One private server of this machine has all slots and no replica: no other will ever answer in its place. */
   readonly isLone: boolean
+  /** Has every master know these scripts, so that no call waits for that. What cannot be reached now learns them when it is asked. */
+  prepare(scripts: readonly Script[]): Promise<void>
   /** Addresses of the masters, with their slot ranges. */
   masters(): Promise<readonly { readonly address: string; readonly slots: readonly (readonly [number, number])[] }[]>
   close(): Promise<void>

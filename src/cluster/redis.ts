@@ -462,6 +462,20 @@ class ClusterStore implements RedisStore {
     return !this.#aofs.includes(undefined)
   }
 
+  async prepare(scripts: readonly Script[]): Promise<void> {
+    for (const { address } of this.#topology.masters()) {
+      try {
+        const link = await this.#topology.connect(address)
+        const known = await link.send('SCRIPT', ['EXISTS', ...scripts.map(({ sha1 }) => sha1)])
+        const missing = scripts.filter((_, at) => !Array.isArray(known) || known[at] !== 1)
+        // One at a time: each keeps the server from its work for as long as it takes to compile it.
+        for (const { source } of missing) await link.send('SCRIPT', ['LOAD', source])
+      } catch (error) {
+        this.#log.debug({ err: error, address }, 'scripts were not loaded ahead')
+      }
+    }
+  }
+
   masters(): Promise<readonly { readonly address: string; readonly slots: readonly (readonly [number, number])[] }[]> {
     return Promise.resolve(this.#topology.masters())
   }

@@ -46,6 +46,11 @@ export async function startMount(volume: Volume, plan: MountPlan): Promise<Activ
     const { options, localNode } = plan
     const files = await openFiles(volume, { localNode, ...filesOptions(volume.settings, options) })
     closer.add(() => files.close())
+    // Nobody waits for that now, so that nobody does later.
+    const prepared = files.meta.prepare().catch((error: unknown) => {
+      log.debug({ err: messageOf(error) }, 'the first changes will wait a little')
+    })
+    closer.add(() => prepared)
     const server = await serveFiles(new BesideKernel(files.vfs), plan.socket, volume.metrics, log)
     closer.add(() => server.stop())
     const driver = pickDriver(options.driver)

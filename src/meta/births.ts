@@ -87,6 +87,11 @@ export class Births {
     }
   }
 
+  /** So that the first does not wait for its number. */
+  async prepare(): Promise<void> {
+    if (this.#numbers.length === 0) await this.#fetch()
+  }
+
   /** A server lost what this session was told: reservations may be among it. Those of its partition are not used. */
   lost(p: number): void {
     this.#numbers = this.#numbers.filter(({ ino }) => this.#options.keys.home(ino) !== p)

@@ -305,6 +305,8 @@ export interface DelegationFigures {
 export interface MetaStore {
   readonly settings: VolumeSettings
   readonly sessionId: number
+  /** Has ready what the first changes would wait for. Nothing depends on that it was called, or came to its end. */
+  prepare(): Promise<void>
 
   /** ESTALE: the directory itself is gone, so what was there by its name may be in another one by now. */
   lookup(parent: number, name: Buffer): Promise<Attr>

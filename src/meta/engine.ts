@@ -3,7 +3,7 @@ import { systemClock, type Clock } from '../base/clock.js'
 import { PosixError } from '../base/errno.js'
 import { messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
-import { systemProcesses, type Processes } from '../base/processes.js'
+import { systemProcesses } from '../base/processes.js'
 import type { RedisStore, Subscription, VolumeSettings } from '../cluster/contract.js'
 import { touch } from './access-times.js'
 import { Blocks } from './blocks.js'
@@ -43,14 +43,16 @@ import { decodeEvents } from './events.js'
 import { Files } from './files.js'
 import { ensureRoot } from './format.js'
 import { collectGarbage, type RemoveChunks } from './garbage.js'
-import { Holdings, type DelegationOptions } from './holdings.js'
+import { Holdings } from './holdings.js'
 import { VolumeKeys } from './keys.js'
 import { Locks, type WaitOptions } from './locks.js'
 import { Namespace } from './namespace.js'
 import { Neighbours } from './neighbours.js'
+import type { MetaOptions } from './options.js'
 import { Openers } from './openers.js'
 import { Ranges } from './ranges.js'
 import { Reaper, allPartitions, each, releaseSession } from './recovery.js'
+import { SCRIPTS } from './scripts.js'
 import { Session } from './session.js'
 import { Subscribed } from './subscribed.js'
 import { TailMender } from './tail-mender.js'
@@ -64,28 +66,6 @@ const OPERATION_DEADLINE_MS = 30_000
 /** No session has this number. */
 const NOBODY = -1
 const NUMBERS_AHEAD = 16
-
-export interface MetaOptions {
-  readonly log: Log
-  readonly clock?: Clock
-  /** 0 to 1. */
-  readonly random?: () => number
-  /** Default: those of this machine. */
-  readonly processes?: Processes
-  /** How long a client may be silent before others clean up after it. Default 30,000. */
-  readonly sessionTtlMs?: number
-  /** Clean up after clients that died. Default true; false for a client that is to change nothing. */
-  readonly reaps?: boolean
-  /** A change across partitions that is not decided for so long is aborted by who waits for it. Default 5,000. */
-  readonly intentTimeoutMs?: number
-  /** Default 30,000; then ETIMEDOUT or REDIS_UNREACHABLE. */
-  readonly operationDeadlineMs?: number
-  /** Numbers for new directories that are reserved at once: so many in a row lie in one partition. Default 16. */
-  readonly numbersAhead?: number
-  /** For crash tests: called between the steps of changes across partitions. */
-  readonly onStep?: (step: string) => Promise<void>
-  readonly delegations?: DelegationOptions
-}
 
 export async function openMeta(store: RedisStore, settings: VolumeSettings, options: MetaOptions): Promise<MetaStore> {
   const meta = new RedisMeta(store, settings, options)
@@ -200,6 +180,11 @@ class RedisMeta implements MetaStore {
     if (!this.#reaps) return
     this.#reaper = new Reaper(this.#core, ttlMs / 2, ttlMs / 2)
     await this.#neighbours.start()
+  }
+
+  async prepare(): Promise<void> {
+    await this.#store.prepare(Object.values(SCRIPTS))
+    if (this.#reaps) await this.#core.births.prepare()
   }
 
   get sessionId(): number {

@@ -277,6 +277,7 @@ function bound(store: RedisStore): RedisStore {
     subscribe: (...args) => store.subscribe(...args),
     waitReplicas: (...args) => store.waitReplicas(...args),
     syncLocal: () => store.syncLocal(),
+    prepare: (...args) => store.prepare(...args),
     masters: () => store.masters(),
     isLone: store.isLone,
     close: () => store.close(),

@@ -39,6 +39,7 @@ class Post {
       subscribe: (channels, onMessage, onState) => store.subscribe(channels, onMessage, onState),
       waitReplicas: (keys, replicas, timeoutMs) => store.waitReplicas(keys, replicas, timeoutMs),
       syncLocal: () => store.syncLocal(),
+      prepare: (scripts) => store.prepare(scripts),
       masters: () => store.masters(),
       isLone: store.isLone,
       close: () => store.close(),

@@ -194,17 +194,17 @@ t.test('rebuild', async (t) => {
     await one.vfs.write(sparse.handle, 70 * MIB, large.subarray(0, 100_000))
     await one.vfs.write(sparse.handle, 10, large.subarray(0, 50_000))
     await one.vfs.release(sparse.handle)
-    const renamedIno = await writeFile(one.vfs, 'before', large.subarray(7, 20_007))
+    const renamedIno = await writeFile(one.vfs, 'before', large.subarray(7, 70_007))
     await one.vfs.rename(CALLER, ROOT, bytes('before'), ROOT, bytes('after'), {})
     await writeFile(one.vfs, 'inline', Buffer.from('kept with the metadata'))
-    const rewrittenIno = await writeFile(one.vfs, 'rewritten', large.subarray(0, 30_000))
+    const rewrittenIno = await writeFile(one.vfs, 'rewritten', large.subarray(0, 130_000))
     await change(two.vfs, rewrittenIno, O_TRUNC, 0, large.subarray(500_000, 600_000))
     for (const [ino, data] of [
       [largeIno, large],
       [overwrittenIno, overwritten],
       [appendedIno, Buffer.concat(lines)],
       [sparse.ino, await contents(one.vfs, sparse.ino)],
-      [renamedIno, large.subarray(7, 20_007)],
+      [renamedIno, large.subarray(7, 70_007)],
       [rewrittenIno, large.subarray(500_000, 600_000)],
     ] as const) {
       expected.set(ino, sha256(data))
@@ -304,8 +304,8 @@ t.test('rebuild', async (t) => {
     const one = await client()
     const data = randomBytes(400_000)
     const ino = await writeFile(one.vfs, 'file', data)
-    const torn = await writeFile(one.vfs, 'torn', data.subarray(0, 50_000))
-    const fine = await writeFile(one.vfs, 'fine', data.subarray(0, 60_000))
+    const torn = await writeFile(one.vfs, 'torn', data.subarray(0, 150_000))
+    const fine = await writeFile(one.vfs, 'fine', data.subarray(0, 160_000))
     const chunkOf = async (of: number): Promise<number> => (await one.meta.extents(of, 0)).extents[0]?.chunk?.id ?? 0
     const [bad, headless, mended] = [await chunkOf(ino), await chunkOf(torn), await chunkOf(fine)]
     await end()
@@ -332,7 +332,7 @@ t.test('rebuild', async (t) => {
     )
     t.match(unknownOf(result, true, 0).join('\n'), new RegExp(`chunk ${headless} on node .* has no readable header`))
     const reader = await client()
-    t.ok((await inLostAndFound(reader, `inode-${fine}`)).equals(data.subarray(0, 60_000)))
+    t.ok((await inLostAndFound(reader, `inode-${fine}`)).equals(data.subarray(0, 160_000)))
     const folder = await reader.meta.lookup(ROOT, bytes('lost+found'))
     const file = await reader.vfs.lookup(CALLER, folder.ino, bytes(`inode-${ino}`))
     const { handle } = await reader.vfs.open(CALLER, file.ino, O_RDWR)

@@ -87,6 +87,10 @@ export class CuttableRedis implements RedisStore {
     return this.#store.syncLocal()
   }
 
+  prepare(scripts: readonly Script[]): Promise<void> {
+    return this.#store.prepare(scripts)
+  }
+
   masters(): ReturnType<RedisStore['masters']> {
     return this.#store.masters()
   }

@@ -585,6 +585,10 @@ export class MemoryMeta implements MetaStore {
     return this.settings.inlineBytes
   }
 
+  prepare(): Promise<void> {
+    return Promise.resolve()
+  }
+
   get wholeInlineBytes(): number {
     return this.roomInline ? longestInlineBytes(this.settings.inlineBytes) : 0
   }

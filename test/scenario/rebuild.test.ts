@@ -23,7 +23,7 @@ t.test('a lost Redis: what had chunks is in lost+found, whether ringfs up runs o
   await ringfs.ok('up', '--detach', '--nodes', '2', '--replicas', '2', '--data', ringfs.data, '--data', second)
   const local = [join(ringfs.folder, 'large'), join(ringfs.folder, 'medium')] as const
   await writeFile(local[0], randomBytes(5_000_000))
-  await writeFile(local[1], randomBytes(30_000))
+  await writeFile(local[1], randomBytes(70_000))
   await sh('cp', ...local, ringfs.mountpoint)
   await sh('sh', '-c', `echo small > ${ringfs.mountpoint}/small`)
   await ringfs.ok('down')
@@ -48,7 +48,7 @@ t.test('a lost Redis: what had chunks is in lost+found, whether ringfs up runs o
     const names = await readdir(folder)
     t.equal(names.length, 2)
     for (const name of names) {
-      const of = (await sh('stat', '-c', '%s', join(folder, name))).trim() === '30000' ? local[1] : local[0]
+      const of = (await sh('stat', '-c', '%s', join(folder, name))).trim() === '70000' ? local[1] : local[0]
       await sh('cmp', of, join(folder, name))
     }
   }
@@ -58,7 +58,7 @@ t.test('a lost Redis: what had chunks is in lost+found, whether ringfs up runs o
   await flush(ringfs)
   const again = rebuiltSchema.parse(JSON.parse(await ringfs.ok('rebuild', '--data', ringfs.data, '--json')))
   t.match(again, { isAnew: true, isComplete: true, nodes: 2, files: [{}, {}] })
-  t.match(again.unknown.join('\n'), /up to 16384 bytes were kept on Redis/)
+  t.match(again.unknown.join('\n'), /up to 65536 bytes were kept on Redis/)
   await ringfs.ok('get', '-r', '/lost+found', join(ringfs.folder, 'got'))
   await same(join(ringfs.folder, 'got'))
   await ringfs.ok('down')

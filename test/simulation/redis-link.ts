@@ -86,6 +86,10 @@ export class SimulatedLink implements RedisStore {
     return Promise.resolve(false)
   }
 
+  prepare(): Promise<void> {
+    return Promise.resolve()
+  }
+
   masters(): ReturnType<RedisStore['masters']> {
     return Promise.resolve([])
   }
