@@ -43,7 +43,9 @@ export class AtHand implements VfsAtHand {
 
   flush(handle: number, owner?: string): boolean {
     const file = this.#quiet(handle)
-    return file !== undefined && (owner === undefined || !this.#context.locks.mayHold(file.state.ino))
+    if (file === undefined || (owner !== undefined && this.#context.locks.mayHold(file.state.ino))) return false
+    this.#context.early.flushed(file.state)
+    return true
   }
 
   release(handle: number): boolean {

@@ -79,7 +79,9 @@ export class Attributes {
     if (change.atime !== undefined) await this.#context.atimes.overrule(ino)
     if (change.sizeBytes !== undefined) return await this.#resize(caller, ino, change, change.sizeBytes)
     // Times and modes set now must not be overwritten by the commit of what was written before.
-    const writer = states.peek(ino)?.writer
+    const state = states.peek(ino)
+    if (state !== undefined) this.#context.early.changed(state)
+    const writer = state?.writer
     const attr = writer?.isDirty
       ? await writer.changeAttributes(change, () => this.#change(ino, change))
       : (this.#unchanged(ino, change) ?? (await this.#change(ino, change)))

@@ -21,6 +21,7 @@ import { InodeStates } from './inode-state.js'
 import { FileLocks } from './locks.js'
 import { Lru } from './lru.js'
 import { resolveLimits, type VfsLimits } from './limits.js'
+import { EarlyCommits } from './early-commits.js'
 import { DirtyMemory } from './memory.js'
 import { Packer } from './packer.js'
 import { Reader } from './reader.js'
@@ -75,6 +76,7 @@ export class VfsContext {
   readonly compactor: Compactor
   readonly spiller: Spiller
   readonly states: InodeStates
+  readonly early: EarlyCommits
   readonly handles: Handles
   readonly directories = new OpenDirectories()
   readonly reader: Reader
@@ -128,6 +130,7 @@ export class VfsContext {
     // The kernel has it in its pages, and the store's version and times do not tell.
     const onLost = (ino: number): void => this.coherence.invalidate({ kind: 'data', ino })
     this.states = new InodeStates({ clock, log, limits, chunkBytes, memory, uploader, committer, onLost })
+    this.early = new EarlyCommits(meta)
     this.handles = new Handles(limits.handles)
     this.reader = new Reader({ attrs, extents, data, fresh, log, readAheadBytes, onScattered })
     this.locks = new FileLocks(this)

@@ -63,6 +63,7 @@ export class Files {
     extents.atVersion(attr, mark)
     const state = states.enter(attr.ino)
     try {
+      if (created) state.isNew = true
       const cut = !created && (flags & O_TRUNC) !== 0
       const now = cut ? await this.#attributes.set(caller, attr.ino, { sizeBytes: 0 }) : attr
       return { ...(await this.#opened(state, now, flags, caller)), created }
@@ -120,6 +121,7 @@ export class Files {
     }
     if (file.append) await file.state.writer.append(taken, info)
     else await file.state.writer.write(offset, taken, info)
+    this.#context.early.wrote(file.state, offset + taken.length)
     if (file.sync) await this.#sync(file)
     return taken.length
   }
@@ -138,6 +140,7 @@ export class Files {
 
   async flush(handle: number, owner?: string): Promise<void> {
     const file = this.#context.handles.file(handle)
+    this.#context.early.flushed(file.state)
     await file.state.writer.flush()
     if (owner !== undefined) await this.#context.locks.closed(file.state.ino, owner)
     file.report()
@@ -177,6 +180,7 @@ export class Files {
   /** Data and metadata are as durable as the volume promises. The size and the extents are metadata: dataOnly needs them too. */
   async #sync(file: FileHandle): Promise<void> {
     const { writer, ino } = file.state
+    this.#context.early.flushed(file.state)
     await writer.flush(true)
     file.report()
     const taken = writer.taken.count

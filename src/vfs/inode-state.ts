@@ -9,6 +9,9 @@ export class InodeState {
   readonly writer: InodeWriter
   /** Handles, and calls that need the state to stay. */
   users = 0
+  /** Made here, and not closed or changed otherwise since; how often it was written to: early-commits.ts. */
+  isNew = false
+  writes = 0
   #gate: Promise<void> | null = null
 
   constructor(ino: number, deps: WriterDeps) {
