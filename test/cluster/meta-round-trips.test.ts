@@ -3,7 +3,7 @@ import t from 'tap'
 import type { RedisStore } from '../../src/cluster/contract.js'
 import { CountingRedis } from '../helpers/counting-redis.js'
 import { OPERATIONS, operationGround } from '../helpers/meta-operations.js'
-import { volumesOn } from '../helpers/meta.js'
+import { ROOT, bytes, volumesOn } from '../helpers/meta.js'
 import { startRedis } from '../helpers/redis.js'
 
 /** Renewals of the lease would be counted, too. */
@@ -33,4 +33,25 @@ t.test('each operation takes as many round trips as is said', { timeout: 60_000 
       `${name}: ${roundTrips}`,
     )
   }
+})
+
+t.test('what is made ready when a mount begins', { timeout: 60_000 }, async (t) => {
+  const redis = await startRedis(t)
+  const sent: string[] = []
+  const wrap = (store: RedisStore): RedisStore => {
+    const run: RedisStore['run'] = (script, ...rest) => {
+      sent.push(script.name)
+      return store.run(script, ...rest)
+    }
+    return Object.assign(new CountingRedis(store), { run })
+  }
+  const volume = await volumesOn(t, redis, wrap)()
+  const meta = await volume.client({ sessionTtlMs: LONG_TTL_MS, numbersAhead: 4 })
+  await meta.prepare()
+  t.same(sent.splice(0).slice(-1), ['reserve'])
+  await meta.prepare()
+  t.notOk(sent.includes('reserve'), 'once is enough')
+  sent.length = 0
+  await meta.mkdir(ROOT, bytes('first'), 0o755, 0, 0)
+  t.equal(sent[0], 'mkdir', 'the first directory waits for no number')
 })

@@ -210,6 +210,16 @@ t.test('three masters', { timeout: 90_000 }, async (t) => {
   const store = await connectRedis(redis.url('v'), options)
   t.teardown(() => store.close())
 
+  t.test('scripts are made known to all of them ahead', async (t) => {
+    const scripts = [1, 2].map((n) => makeScript(`ahead${n}`, `return {${n}, KEYS[1]}`))
+    await store.prepare(scripts)
+    await store.prepare(scripts)
+    const known = [0, 1, 2].map((master) =>
+      redis.command(master, 'SCRIPT', 'EXISTS', ...scripts.map(({ sha1 }) => sha1)),
+    )
+    for (const reply of await Promise.all(known)) t.strictSame(reply, [1, 1])
+  })
+
   t.test('keys go to their masters', async (t) => {
     await Promise.all(Array.from({ length: 300 }, (_, i) => store.call('SET', `k${i}`, i)))
     const got = await Promise.all(Array.from({ length: 300 }, (_, i) => store.call('GET', `k${i}`)))
