@@ -197,7 +197,7 @@ t.test('rebuild', async (t) => {
     const renamedIno = await writeFile(one.vfs, 'before', large.subarray(7, 70_007))
     await one.vfs.rename(CALLER, ROOT, bytes('before'), ROOT, bytes('after'), {})
     await writeFile(one.vfs, 'inline', Buffer.from('kept with the metadata'))
-    const rewrittenIno = await writeFile(one.vfs, 'rewritten', large.subarray(0, 130_000))
+    const rewrittenIno = await writeFile(one.vfs, 'rewritten', large.subarray(0, 80_000))
     await change(two.vfs, rewrittenIno, O_TRUNC, 0, large.subarray(500_000, 600_000))
     for (const [ino, data] of [
       [largeIno, large],
