@@ -26,7 +26,7 @@ export class EarlyCommits {
     if (++state.writes > 1) this.#broke(state)
     else if (this.#inARow >= HABIT_MIN && end <= this.#meta.wholeInlineBytes) {
       // Behind the answer to the write.
-      setImmediate(() => state.writer.start())
+      setImmediate(() => void state.writer.flush())
     }
   }
 

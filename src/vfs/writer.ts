@@ -151,11 +151,6 @@ export class InodeWriter {
     else entry.uploaded = this.#upload(entry)
   }
 
-  /** What was written until now goes on its way. */
-  start(): void {
-    this.#sealAll()
-  }
-
   /** Resolves when everything written until now is committed or given up. `sync`: and what was not sent yet, on disk. */
   async flush(sync = false): Promise<void> {
     if (!this.isDirty) return
