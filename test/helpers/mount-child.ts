@@ -17,6 +17,8 @@ import { withDelay, withFaults } from './faulty-vfs.js'
 import type { DelegationFigures } from '../../src/meta/contract.js'
 import { openBackend, type RedisBackendOptions } from './mount-backend.js'
 
+const KEPT_AFTER_MS = 5_000
+
 interface ChildOptions {
   readonly driver: DriverName
   readonly mountpoint: string
@@ -42,6 +44,10 @@ async function main({ driver, mountpoint, backend, delayMs, redis, extra }: Chil
   await mounted.ended
   if (opened.figures !== undefined) process.stdout.write(`delegations ${JSON.stringify(summary(opened.figures()))}\n`)
   process.stdout.write(`ended with ${await opened.close()}\n`)
+  // Only when something keeps this process: nothing should.
+  setTimeout(() => {
+    process.stdout.write(`kept by ${process.getActiveResourcesInfo().join(' ')}\n`)
+  }, KEPT_AFTER_MS).unref()
 }
 
 function summary({ opens, waitedMs }: DelegationFigures): object {

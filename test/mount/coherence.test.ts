@@ -11,9 +11,9 @@ import { sh } from '../helpers/mount.js'
 
 t.setTimeout(400_000)
 
-const ROUNDS = 1_500
-const PING_PONGS = 1_500
-const EAGER_ROUNDS = 800
+const ROUNDS = 800
+const PING_PONGS = 1_000
+const EAGER_ROUNDS = 400
 const PLAY_DEADLINE_MS = 240_000
 const SESSION_TTL_MS = 2_000
 const COMMAND_DEADLINE_MS = 30_000
@@ -80,12 +80,15 @@ const PING_PONG = `
 /** A program of its own, which may wait for the mount as long as it likes. Answers what it wrote until `deadline`. */
 class Program {
   readonly #child
+  /** Its end, and that of its output, which may come later. */
+  readonly #closed: Promise<unknown>
   #output = ''
 
   constructor(t: Pick<Test, 'teardown'>, program: string, ...words: readonly string[]) {
     this.#child = spawn(program, words, { stdio: ['ignore', 'pipe', 'pipe'] })
     this.#child.stdout.on('data', (data: Buffer) => (this.#output += data.toString('latin1')))
     this.#child.stderr.on('data', (data: Buffer) => (this.#output += data.toString('latin1')))
+    this.#closed = once(this.#child, 'close')
     t.teardown(() => this.#child.kill('SIGKILL'))
   }
 
@@ -93,12 +96,8 @@ class Program {
     return this.#output
   }
 
-  get isOver(): boolean {
-    return this.#child.exitCode !== null
-  }
-
   async end(deadlineMs = COMMAND_DEADLINE_MS): Promise<string> {
-    if (!this.isOver) await within(deadlineMs, once(this.#child, 'close'), 'the end of a program')
+    await within(deadlineMs, this.#closed, 'the end of a program')
     return this.#output
   }
 }

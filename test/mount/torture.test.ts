@@ -10,7 +10,7 @@ import { propertyRun } from '../helpers/property.js'
 import { Run } from '../torture/run.js'
 import { Cleanup } from '../torture/stack.js'
 
-const MINUTES = 0.6
+const MINUTES = 0.4
 const MAIN = fileURLToPath(new URL('../torture/main.js', import.meta.url))
 const COMMAND_TIMEOUT_MS = 60_000
 

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
+import { mountTest } from '../../helpers/mount.js'
 import { eventually, runIn, type Ran } from '../../helpers/ringfs.js'
 
 // Seen from dist/test/unit/scripts.
@@ -83,6 +84,15 @@ t.test('a runner that is killed takes with it what its files have started', asyn
     (isThere) => !isThere,
   )
   t.notOk(hasProcess(file))
+})
+
+t.test('a file holds no mount of ringfs that is there outside', async (t) => {
+  const { mountpoint } = await mountTest(t)
+  const looks = `
+    import { readFileSync } from 'node:fs'
+    console.log('# mounts: ' + readFileSync('/proc/self/mounts', 'utf8').includes(${JSON.stringify(mountpoint)}))\n`
+  const { stdout } = await run(testFile(t, looks + ASSERTS))
+  t.match(stdout, /^ {4}# mounts: false$/m)
 })
 
 t.test('the files that are said to take longest are there', async (t) => {
