@@ -25,6 +25,7 @@ export class Faults {
     const all = [
       ...[this.#kill, this.#kill, this.#powerOff, this.#pause, this.#pause, this.#cutPeers, this.#cutRedis],
       ...[this.#isolate, this.#weather, this.#redisAway, this.#full, this.#slow, this.#broken, this.#lose, this.#rot],
+      ...(this.#world.isAudited ? [this.#vanish, this.#rot] : []),
       ...[this.#join, this.#drain, this.#undrain, this.#rebalance, this.#killClient],
     ]
     const one = all[Math.floor(this.#random() * all.length)]
@@ -171,7 +172,20 @@ export class Faults {
     if (node === undefined || copy === undefined) return false
     copy.isBad = true
     checker.harm(ref.id)
-    return this.#undo(() => reportBad(node, ref.id))
+    // Scrubbing finds it, too.
+    return this.#world.isAudited || this.#undo(() => reportBad(node, ref.id))
+  }
+
+  /** A copy is not there any more, and nobody has noticed. */
+  #vanish(): boolean {
+    const { checker } = this.#world
+    const ref = checker.pick(this.#random)
+    if (ref === undefined || checker.copiesOf(ref.id) < 2) return false
+    const node = this.#pick(({ disk }) => disk.chunks.has(ref.id))
+    if (node === undefined) return false
+    node.disk.chunks.delete(ref.id)
+    checker.harm(ref.id)
+    return true
   }
 
   #join(): boolean {

@@ -15,7 +15,7 @@ import { DiskState, SimulatedDisk } from './disk.js'
 import { peerOf } from './peers.js'
 import { SimulatedLink } from './redis-link.js'
 import { SimulatedClock, SimulatedProcess } from './scheduler.js'
-import { HEAL_TIMES, QUEUE_TIMES, UUID, VOLUME, type World } from './world.js'
+import { AUDIT_MS, HEAL_TIMES, QUEUE_TIMES, SCRUB_FOLDERS, SCRUB_MS, UUID, VOLUME, type World } from './world.js'
 
 /** After its process ended by itself: as systemd does. */
 const RESTART_MS = 2_000
@@ -131,8 +131,10 @@ export class SimulatedNode {
       isSuspect: (other) => stateOf(other) !== 'up',
       isGone: (other) => stateOf(other) === 'gone',
       enqueue: (other, tasks) => queue.enqueue(other, tasks),
+      ...(world.isAudited ? { scrubPeriodMs: SCRUB_MS, scrubFolders: SCRUB_FOLDERS } : {}),
     })
     running.api = service
+    if (world.isAudited) service.scrubber.start()
     const sight = new Sight({
       ...{ nodeId: id, clock, log, random },
       view: () => watcher.current().view,
@@ -141,7 +143,18 @@ export class SimulatedNode {
     })
     sight.start()
     const healer = new Healer({
-      ...{ nodeId: id, volume: UUID, replicas, disk, peer: peers, pace, clock, log, random, times: HEAL_TIMES },
+      ...{
+        nodeId: id,
+        volume: UUID,
+        replicas,
+        disk,
+        peer: peers,
+        pace,
+        clock,
+        log,
+        random,
+        times: { ...HEAL_TIMES, ...(world.isAudited ? { auditMs: AUDIT_MS } : {}) },
+      },
       current: () => watcher.current(),
       enqueue: (other, tasks) => queue.enqueue(other, tasks),
       queueLength: (other) => queue.length(other),

@@ -51,8 +51,8 @@ interface Ground {
 }
 
 /** A cluster that is whole, and one of its chunks. */
-async function ground(nodes: number): Promise<Ground> {
-  const world = new World({ seed: 5, nodes, replicas: 3, zones: 1, clients: 1 })
+async function ground(nodes: number, isAudited = false): Promise<Ground> {
+  const world = new World({ seed: 5, nodes, replicas: 3, zones: 1, clients: 1, isAudited })
   world.paceMs = 300
   await world.start()
   await world.scheduler.run(world.scheduler.nowMs + 10_000)
@@ -137,6 +137,19 @@ t.test('a surplus copy that is kept because that of an owner is bad is given up 
   await world.scheduler.run(world.scheduler.nowMs + 1_000)
   t.notOk(first.disk.chunks.get(chunk)?.isBad)
   t.equal(await whole(world), '', 'without a new walk of all')
+  world.end()
+})
+
+t.test('a copy that vanishes and one that rots, of which nobody says anything, are found and made anew', async (t) => {
+  const { world, chunk, nodes } = await ground(4, true)
+  nth(nodes, 1).disk.chunks.delete(chunk)
+  const rotten = nth(nodes, 0).disk.chunks.get(chunk)
+  if (rotten === undefined) throw new Error('the owner has it')
+  rotten.isBad = true
+  world.checker.harm(chunk)
+  t.not(world.unwhole(true), '')
+  t.equal(await whole(world), '')
+  t.strictSame(world.checker.faults, [])
   world.end()
 })
 

@@ -17,8 +17,12 @@ export const VOLUME = 'v'
 export const UUID = '00000000-0000-4000-8000-000000000000'
 export const WRITE_QUORUM = 2
 
-/** Shorter than in life, so that a schedule of a minute sees all of them. The comparison of all with all never comes: it must not be needed. */
+/** Shorter than in life, so that a schedule of a minute sees all of them. The comparison of all with all never comes, as a rule: it must not be needed. */
 export const HEAL_TIMES: Partial<HealTimes> = { graceMs: 1_000, repeatMs: 10_000, pollMs: 1_000 }
+/** Where it does come, and scrubbing with it: then copies vanish and rot, and nobody says so. */
+export const AUDIT_MS = 40_000
+export const SCRUB_MS = 60_000
+export const SCRUB_FOLDERS = 512
 export const QUEUE_TIMES = { takeoverMs: 10_000, pollMs: 1_500 }
 export const MEMBER_TIMES = { suspectMs: 4_000, downMs: 10_000, outMs: 25_000, surplusMs: 5_000 }
 
@@ -30,6 +34,8 @@ export interface WorldOptions {
   readonly clients: number
   /** Clocks of nodes are wrong by up to so much. */
   readonly wrongMs?: number
+  /** Nodes compare all that they have, and scrub it, from time to time. */
+  readonly isAudited?: boolean
 }
 
 export class World {
@@ -44,6 +50,7 @@ export class World {
   readonly checker: Checker
   readonly peers = new OpenCalls()
   readonly sightMs: number
+  readonly isAudited: boolean
   /** Between two calls of a client, at most. */
   paceMs = 1_500
   readonly #zones: number
@@ -53,8 +60,9 @@ export class World {
   /** Until when each ring before this one was the true one. */
   #formerRings: { readonly ring: () => RingContract; readonly untilMs: number }[] = []
 
-  constructor({ seed, nodes, replicas, zones, clients, wrongMs = 0 }: WorldOptions) {
+  constructor({ seed, nodes, replicas, zones, clients, wrongMs = 0, isAudited = false }: WorldOptions) {
     this.seed = seed
+    this.isAudited = isAudited
     this.replicas = replicas
     this.random = randomFrom(seed)
     this.#zones = zones

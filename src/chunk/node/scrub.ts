@@ -32,6 +32,8 @@ export interface ScrubOptions {
   readonly scrubFile?: () => string | undefined
   /** For one round. Default a week. */
   readonly scrubPeriodMs?: number
+  /** Of the ring, at a time. Default 1. */
+  readonly scrubFolders?: number
 }
 
 const stateSchema = z.object({
@@ -79,7 +81,7 @@ export class Scrubber {
   control({ action, bytesPerSecond }: ScrubRequest): ScrubState {
     if (action === 'start') {
       this.#haste = bytesPerSecond > 0 ? bytesPerSecond : NOW_DEFAULT_BYTES_PER_SECOND
-      this.#state = begun(this.#state)
+      this.#state = begun(this.#state, this.#nowMs())
       this.start()
     } else if (action === 'stop') this.#haste = null
     // Who only looks does not hasten a round, nor begin the next: that would take the figures of the last one away.
@@ -92,7 +94,7 @@ export class Scrubber {
       await this.#pause()
       if (this.#isStopped) return
       try {
-        await this.#folder(this.#state)
+        await this.#turn(this.#state)
       } catch (error) {
         this.#options.log.warn({ err: messageOf(error) }, 'scrubbing goes on later')
         await this.#sleep(FAILURE_PAUSE_MS)
@@ -103,39 +105,48 @@ export class Scrubber {
   /** Until the next folder's time has come. */
   async #pause(): Promise<void> {
     if (this.#haste !== null || this.#isStopped) return
-    const periodMs = this.#options.scrubPeriodMs ?? WEEK_MS
-    await this.#sleep(periodMs / CHUNK_BUCKETS)
+    const { scrubPeriodMs = WEEK_MS, scrubFolders = 1 } = this.#options
+    await this.#sleep((scrubPeriodMs * scrubFolders) / CHUNK_BUCKETS)
   }
 
   #sleep(ms: number): Promise<void> {
     return new Promise((resolve) => {
-      const timer = setTimeout(resolve, ms)
+      const timer = this.#options.clock.after(ms, resolve)
       timer.unref()
       this.#wake = () => {
-        clearTimeout(timer)
+        timer.close()
         resolve()
       }
     })
   }
 
+  /** Ms since 1970. */
+  #nowMs(): number {
+    const { sec, nsec } = this.#options.clock.now()
+    return sec * 1000 + Math.floor(nsec / 1e6)
+  }
+
   /** `state`: another one when the round was begun anew meanwhile. */
-  async #folder(state: Kept): Promise<void> {
-    if (state.bucket === 0 && state.startedMs === 0) this.#state = state = begun(state)
-    const { bucket } = state
-    let fromId: number | null = 0
-    while (fromId !== null) {
-      const request = { volume: this.#options.volume, fromBucket: bucket, toBucket: bucket + 1, fromId }
-      const { chunks, next } = await this.#options.disk.list({ ...request, limit: LIST_PAGE, headers: true })
-      for (const { id, header } of chunks) {
+  async #turn(state: Kept): Promise<void> {
+    if (state.bucket === 0 && state.startedMs === 0) this.#state = state = begun(state, this.#nowMs())
+    const end = Math.min(CHUNK_BUCKETS, state.bucket + (this.#options.scrubFolders ?? 1))
+    let next: { readonly bucket: number; readonly id: number } | null = { bucket: state.bucket, id: 0 }
+    while (next !== null && next.bucket < end) {
+      const range = { fromBucket: next.bucket, fromId: next.id, toBucket: end }
+      const page = await this.#options.disk.list({
+        ...{ volume: this.#options.volume, limit: LIST_PAGE, headers: true },
+        ...range,
+      })
+      for (const { id, header } of page.chunks) {
         if (this.#isStopped || this.#state !== state) return
         await this.#check(state, id, header?.lengthBytes ?? 0)
       }
-      fromId = next !== null && next.bucket === bucket ? next.id : null
+      next = page.next
     }
-    state.bucket++
-    if (state.bucket === CHUNK_BUCKETS) this.#finish(state)
+    state.bucket = end
+    if (end === CHUNK_BUCKETS) this.#finish(state)
     // Mostly folders are empty: their places are kept with the next that is not.
-    else if (state.checked > 0 && bucket % 16 === 15) this.#keep()
+    else if (state.checked > 0 && end % 16 === 0) this.#keep()
   }
 
   #finish(state: Kept): void {
@@ -143,7 +154,7 @@ export class Scrubber {
     this.#haste = null
     this.#options.log.info({ checked, bad, replaced }, 'all chunks of this node were read and hashed')
     // What the round found stays until the next has begun.
-    this.#state = { ...state, bucket: 0, startedMs: 0, finishedMs: Date.now() }
+    this.#state = { ...state, bucket: 0, startedMs: 0, finishedMs: this.#nowMs() }
     this.#keep()
   }
 
@@ -191,8 +202,8 @@ export class Scrubber {
   }
 }
 
-function begun({ finishedMs }: Kept): Kept {
-  return { ...FRESH, startedMs: Date.now(), finishedMs }
+function begun({ finishedMs }: Kept, nowMs: number): Kept {
+  return { ...FRESH, startedMs: nowMs, finishedMs }
 }
 
 /** What cannot be read begins anew. */
