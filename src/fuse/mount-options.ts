@@ -65,6 +65,7 @@ const DRIVERS = ['kernel', 'fuse-native'] as const
 const DURABILITIES = ['all', 'quorum', 'async'] as const
 const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
 const SESSION_TTL_MIN_S = 5
+/** As LEASE_MAX_MS in meta/recovery.ts. */
 const SESSION_TTL_MAX_S = 3_600
 const RETRY_MAX_MIN = 24 * 60
 

@@ -70,7 +70,8 @@ export class Bodies {
     if (reply.status === STATUS_REFUSED) return null
     this.#writtenBytes += pieces.length
     this.#counted(p, reply.number(3))
-    return { attr: decodeInode(ino, reply.buffer(1)).attr, baseOffset: reply.number(2) }
+    const committed = { attr: decodeInode(ino, reply.buffer(1)).attr, baseOffset: reply.number(2) }
+    return reply.number(4) === 1 ? { ...committed, attributesLeft: true } : committed
   }
 
   async spill(ino: number, version: number, extents: readonly Extent[]): Promise<Attr | null> {

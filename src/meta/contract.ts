@@ -149,7 +149,7 @@ export interface InlineCommitRequest {
   readonly allocatedDeltaBytes: number
   readonly mtime: TimeSpec
   readonly clearSuid?: boolean
-  /** Changed in the same moment, as by a setattr behind it; never the size. */
+  /** Changed in the same moment, as by a setattr behind it; never the size. Where that has to wait: not (`attributesLeft`). */
   readonly attributes?: AttrChange
 }
 
@@ -157,6 +157,8 @@ export interface CommitReply {
   readonly attr: Attr
   /** 'append': where the data went. */
   readonly baseOffset: number
+  /** The bytes are committed, and the attributes are as they were: they wait for a transaction. */
+  readonly attributesLeft?: true
   /**
    * 'append' only, set when nothing was committed because an extent would lie across two windows: the caller cuts its
    * data after this many bytes into two chunks and commits the extents of both, at once.

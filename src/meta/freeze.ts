@@ -22,6 +22,8 @@ import { SCRIPTS } from './scripts.js'
 
 const AGAIN_FIRST_MS = 2
 const AGAIN_MAX_MS = 25
+/** What is further ahead is of a clock that was set back: lib/mutate.lua. */
+const LONGEST_MS = 3_600_000
 
 /** Sends until the answer is another than that the partition is frozen. Errors: PosixError ETIMEDOUT; nothing was done then. */
 export async function pastFreeze(
@@ -41,7 +43,7 @@ export async function pastFreeze(
 }
 
 /**
- * Runs `work` while the partitions are frozen, for at most `maxMs`. Errors: RingfsError DEADLINE when that was not long
+ * Runs `work` while the partitions are frozen, for at most `maxMs`, which is an hour at most. Errors: RingfsError DEADLINE when that was not long
  * enough or a freeze was lost, USAGE when somebody else has frozen one: what `work` saw is of no use then.
  */
 export async function whileFrozen<T>(
@@ -75,7 +77,7 @@ async function freeze(
   maxMs: number,
 ): Promise<void> {
   const replies = await Promise.all(
-    partitions.map((p) => store.run(SCRIPTS.freeze, [keys.partition(p).locks], [who, maxMs])),
+    partitions.map((p) => store.run(SCRIPTS.freeze, [keys.partition(p).locks], [who, Math.min(maxMs, LONGEST_MS)])),
   )
   if (replies.every((reply) => reply === 1)) return
   throw new RingfsError('USAGE', 'a backup or a check has the metadata frozen already: try again when it is done')

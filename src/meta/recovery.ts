@@ -29,6 +29,8 @@ const DEAD_MARK_S = 7 * 86_400
 const ENDED_MARK_S = 600
 /** No lease ran out so long ago. */
 const NOBODY_MS = 2 ** 50
+/** No lease is longer: mount-options.ts. */
+const LEASE_MAX_MS = 3_600_000
 
 /** Marks sessions dead whose lease ran out, and cleans up after all that are dead. Answers how many. */
 export async function reapSessions(core: Core, graceMs: number): Promise<number> {
@@ -38,7 +40,7 @@ export async function reapSessions(core: Core, graceMs: number): Promise<number>
   const agoMs = session.liveForMs < session.ttlMs + graceMs ? NOBODY_MS : graceMs
   const wide = [keys.wide('s'), keys.wide('h'), keys.wide('dead')]
   const expected = [Math.round(session.redisMs ?? 0), CLOCK_STEP_MS]
-  const dead = await core.run(SCRIPTS.sessionExpired, wide, [agoMs, ...expected])
+  const dead = await core.run(SCRIPTS.sessionExpired, wide, [agoMs, ...expected, LEASE_MAX_MS])
   return releaseDead(core, dead, 'cleaning up after a session whose lease ran out')
 }
 

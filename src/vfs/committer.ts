@@ -80,7 +80,7 @@ export class Committer {
     batch: Batch,
     notBefore: TimeSpec,
     attributes?: AttrChange,
-  ): Promise<{ readonly mtime: TimeSpec; readonly attr: Attr } | null> {
+  ): Promise<{ readonly mtime: TimeSpec; readonly attr: Attr; readonly isMerged: boolean } | null> {
     const mtime = compareTime(batch.mtime, notBefore) > 0 ? batch.mtime : notBefore
     // A copy, which the caches keep: the blocks of the batch are used again.
     const data = Buffer.concat(batch.seal().data)
@@ -101,7 +101,7 @@ export class Committer {
     if (reply === null) return null
     const placed = pieces.map((piece) => ({ ...piece, fileOffset: piece.fileOffset + reply.baseOffset }))
     this.#deps.extents.committedInline(reply.attr, placed, reply.isNewest)
-    return { mtime, attr: reply.attr }
+    return { mtime, attr: reply.attr, isMerged: reply.attributesLeft !== true }
   }
 
   async #inline(

@@ -411,7 +411,8 @@ export class InodeWriter {
       if (done === null) return false
       this.#mtimeFloor = done.mtime
       this.taken.one()
-      if (behind !== undefined && told !== undefined) {
+      // Left alone, they are changed when it is the barrier's turn.
+      if (behind !== undefined && told !== undefined && done.isMerged) {
         behind.isDone = true
         this.forgetTimes()
         told(done.attr)

@@ -44,6 +44,20 @@ t.test('small files in Redis', async (t) => {
     t.equal((await meta.extents(ino, 0)).body?.[0]?.lengthBytes, 100)
   })
 
+  await t.test('a transaction that holds the inode, and cannot be finished, holds up no bytes', async (t) => {
+    const { ino } = await touch(meta, ROOT, 'held')
+    const { locks } = new VolumeKeys(settings.name, settings.partitions).of(ino)
+    const { mode } = await meta.getattr(ino)
+    await store.call('HSET', locks, `i${ino}`, 'of a partition that is away')
+    const pieces = [{ fileOffset: 0, bytes: Buffer.from('data') }]
+    const request = { pieces, mode: 'at', allocatedDeltaBytes: 4, mtime: MTIME } as const
+    const reply = await meta.commitInline(ino, { ...request, attributes: { mode: mode ^ 1 } })
+    t.match(reply, { attributesLeft: true, attr: { mode, sizeBytes: 4, mtime: MTIME } })
+    await store.call('HDEL', locks, `i${ino}`)
+    const merged = await meta.commitInline(ino, { ...request, attributes: { mode: mode ^ 1 } })
+    t.match(merged, { attributesLeft: undefined, attr: { mode: mode ^ 1 } })
+  })
+
   await t.test('what goes beyond the budget is for chunks, and room that comes back is used', async (t) => {
     t.equal((await put('most', BUDGET - 1_000)).isKept, true)
     t.equal((await put('beyond', 2_000)).isKept, false)

@@ -578,6 +578,8 @@ export class MemoryMeta implements MetaStore {
     })
   }
 
+  /** As where a transaction holds the inode: bytes are committed without the attributes that come along. */
+  leavesAttributes = false
   /** There is room for bodies. */
   roomInline = true
 
@@ -611,6 +613,7 @@ export class MemoryMeta implements MetaStore {
       const { allocatedDeltaBytes, mtime, clearSuid = false } = request
       const reply = this.#wrote(inode, { allocatedDeltaBytes, mtime, clearSuid, minSizeBytes: base + end })
       if (request.attributes === undefined) return { attr: reply, baseOffset: base }
+      if (this.leavesAttributes) return { attr: reply, baseOffset: base, attributesLeft: true }
       this.#setAttributes(inode, request.attributes)
       return { attr: { ...attr }, baseOffset: base }
     })

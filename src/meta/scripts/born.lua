@@ -6,7 +6,9 @@
 local frozen = redis.call('HGET', KEYS[5], 'F')
 if frozen then
   local t = redis.call('TIME')
-  if math.floor(t[1] * 1000 + t[2] / 1000) < struct.unpack('<I6', frozen) then return {16} end
+  local left = struct.unpack('<I6', frozen) - math.floor(t[1] * 1000 + t[2] / 1000)
+  -- An hour: as lib/mutate.lua.
+  if left > 0 and left <= 3600000 then return {16} end
 end
 for at = 1, #ARGV, 2 do
   local birth = cmsgpack.unpack(ARGV[at + 1])

@@ -2,10 +2,11 @@
 -- Bytes that are kept here, in the body of the file, as one change.
 -- KEYS: 9 xattrs, 10 ACLs. ARGV: 7 ino, 8 at|append, 9 pieces, 10 allocated delta, 11 mtime sec, 12 nsec, 13 clear suid, 14 longest
 -- file, 15 most bytes of all bodies of the partition, 16… attributes that are changed behind it (lib/attributes.lua)
--- 0, record, base offset, bytes of all bodies | 11: they are for chunks: the file has extents, gets too long, or there is no room
-local known
-if ARGV[16] then known = before('i' .. ARGV[7]) else known = before() end
+-- 0, record, base offset, bytes of all bodies, 1 if the attributes were left alone | 11: they are for chunks: the file has extents, gets too long, or there is no room
+local known = before()
 if known then return known end
+-- The attributes wait for a transaction that is prepared, perhaps for as long as a partition is away. The bytes need not.
+local left = ARGV[16] and redis.call('HEXISTS', KEYS[2], 'i' .. ARGV[7]) or 0
 local ino, pieces, longest = tonumber(ARGV[7]), ARGV[9], tonumber(ARGV[14])
 local n = load(ino)
 if not n then return {ENOENT} end
@@ -39,8 +40,8 @@ n.body = 1
 if last > n.size then n.size = last end
 account(n, tonumber(ARGV[10]))
 written(n, ARGV[11], ARGV[12], ARGV[13], KEYS[9])
-if ARGV[16] then setattributes(n, 16, KEYS[10], KEYS[9]) end
+if ARGV[16] and left == 0 then setattributes(n, 16, KEYS[10], KEYS[9]) end
 emit(2, ino)
 local rec = encode(n)
 redis.call('HSET', KEYS[1], ino, rec, 'b' .. ino, new)
-return after({0, rec, base, used})
+return after({0, rec, base, used, left})

@@ -5,4 +5,5 @@ local held = redis.call('HGET', KEYS[1], 'F')
 if not held or string.sub(held, 7) ~= ARGV[1] then return 0 end
 redis.call('HDEL', KEYS[1], 'F')
 local t = redis.call('TIME')
-return math.floor(t[1] * 1000 + t[2] / 1000) < struct.unpack('<I6', held) and 1 or 0
+local left = struct.unpack('<I6', held) - math.floor(t[1] * 1000 + t[2] / 1000)
+return left > 0 and left <= 3600000 and 1 or 0

@@ -52,6 +52,25 @@ t.test('times, owner or mode that are set after writing are one change with what
   await vfs.release(handle)
 })
 
+t.test('attributes that have to wait hold up no bytes, and are changed behind them', async (st) => {
+  const { vfs, meta, another } = fixture(st, INLINE)
+  const { ino, handle } = await make(vfs, 'f')
+  await vfs.write(handle, 0, Buffer.from('hello'))
+  meta.leavesAttributes = true
+  meta.calls.clear()
+  const change = { mtime: { sec: 5, nsec: 6 }, mode: 0o600 }
+  st.match(await vfs.setattr(CALLER, ino, change), { ...change, sizeBytes: 5 })
+  st.same(
+    [...meta.calls],
+    [
+      ['commitInline', 1],
+      ['setattr', 1],
+    ],
+  )
+  st.match(await another().vfs.getattr(CALLER, ino), { ...change, sizeBytes: 5 })
+  await vfs.release(handle)
+})
+
 t.test('where the bytes need a chunk, or are lost, attributes are changed all the same', async (st) => {
   const { vfs, meta } = fixture(st, INLINE)
   const { ino, handle } = await make(vfs, 'f')

@@ -4,7 +4,7 @@
 --
 -- Invariant: a request with a given (session, sequence) is judged once. The reply, a refusal too, is kept until the client
 -- says that it has it (ARGV[4]); a copy of the request that comes later still is below the mark w and refused.
-local STALE, DEAD, FROZEN = {6}, {7}, {16}
+local STALE, DEAD, FROZEN, FROZEN_MAX_MS = {6}, {7}, {16}, 3600000
 local sec, nsec = tonumber(ARGV[5]), tonumber(ARGV[6])
 
 local function nowms()
@@ -75,7 +75,11 @@ local function before(...)
   if tonumber(ARGV[2]) < mark then return STALE end
   -- Somebody has to see the partition as it is (freeze.lua): the request is not judged, and comes again.
   local found = redis.call('HMGET', KEYS[2], 'F', 'D', ...)
-  if found[1] and nowms() < struct.unpack('<I6', found[1]) then return FROZEN end
+  if found[1] then
+    -- Further ahead than it is ever put: Redis's clock was set back.
+    local left = struct.unpack('<I6', found[1]) - nowms()
+    if left > 0 and left <= FROZEN_MAX_MS then return FROZEN end
+  end
   isNew, delegated = true, found[2]
   for i = 3, #found do
     if found[i] then return locked(found[i]) end
