@@ -10,6 +10,7 @@ import { endAtOnce, logOf, print, say, type CommonOptions, type Surroundings } f
 interface Options extends CommonOptions {
   readonly data?: readonly string[]
   readonly forget?: readonly string[]
+  readonly force?: boolean
   readonly nodes?: number
   readonly replicas?: number
   readonly volume?: string
@@ -21,6 +22,8 @@ interface Options extends CommonOptions {
 const EXAMPLES = `
 Redis, chunk nodes and the mount, all on this machine. Data stay in the data folder; a second start finds them again.
 One node lives in this process; with more, each is a process of its own, started again when it dies.
+With further data folders each node chooses among them by itself, so that all copies of a chunk may lie on one disk: they hold
+more, and outlive the death of a node, not that of a disk.
 
 Examples:
   $ ringfs up
@@ -48,6 +51,7 @@ export function upCommand(surroundings: Surroundings): Command {
     .argument('[mountpoint]', 'an empty folder; made if it is missing', './mnt')
     .option('--data <dir>', 'data folder; further ones are more disks for the chunks (default: ./ringfs-data)', collect)
     .option('--forget <dir>', 'a further data folder that is not used any more', collect)
+    .option('--force', 'with --forget: also where it has the only copies (--replicas 1)')
     .option('--nodes <n>', 'chunk nodes (default: as at the first start, and 1 then)', integer(1))
     .option('--replicas <n>', 'copies of each chunk; fixed at the first start (default: 1)', integer(1))
     .option('--volume <name>', 'name of the volume; fixed at the first start (default: ringfs)')
@@ -115,8 +119,13 @@ async function inBackground(surroundings: Surroundings, mountpoint: string, opti
 }
 
 function optionWords(options: Options): readonly string[] {
-  const { data, forget, nodes, replicas, volume, debug } = options
+  const { data, forget, force, nodes, replicas, volume, debug } = options
   const pairs = Object.entries({ data, forget, nodes, replicas, volume })
   const words = pairs.flatMap(([name, value]) => [value ?? []].flat().flatMap((one) => [`--${name}`, String(one)]))
-  return [...words, ...mountWords(mountOptionsOf(options)), ...(debug === true ? ['--debug'] : [])]
+  return [
+    ...words,
+    ...mountWords(mountOptionsOf(options)),
+    ...(force === true ? ['--force'] : []),
+    ...(debug === true ? ['--debug'] : []),
+  ]
 }

@@ -41,6 +41,8 @@ export interface UpOptions extends MountSettings {
   readonly moreDirs: readonly string[]
   /** Of those of the last start, what is not used any more. */
   readonly forgetDirs: readonly string[]
+  /** Also where they have the only copies. */
+  readonly force?: boolean
   /** Default: as at the first start, and 1 then. */
   readonly nodes?: number | undefined
   /** Of the volume; fixed at the first start. Default 1. */
@@ -149,6 +151,16 @@ function furtherFolders({ moreDirs, forgetDirs, dataDir }: UpOptions, before: re
   return [...all].filter((folder) => !forgotten.has(folder) && folder !== resolve(dataDir))
 }
 
+/** With one replica what lies there is all there is. */
+function checkForgotten({ replicas }: VolumeSettings, { forgetDirs, force = false }: UpOptions): void {
+  const [first] = forgetDirs
+  if (first === undefined || replicas > 1 || force) return
+  throw new RingfsError(
+    'USAGE',
+    `this volume has one copy of each chunk: what lies in ${first} would be missing; --force if it is lost anyway`,
+  )
+}
+
 function checkEnough(nodes: number, replicas: number): void {
   if (replicas <= nodes) return
   throw new RingfsError('USAGE', `${replicas} replicas need as many nodes: add --nodes ${replicas}`)
@@ -161,11 +173,13 @@ async function ensureVolume(
   record: UpRecord,
   options: UpOptions,
 ): Promise<VolumeSettings> {
-  writeUpRecord(folders.root, record)
+  // Of one that was formatted nothing is written before it is known to be right.
+  if (record.uuid === undefined) writeUpRecord(folders.root, record)
   const redis = await connectRedis(url, { log: options.log })
   try {
     const settings = await loadOrFormat(redis, record, options)
     const { replicas } = options
+    checkForgotten(settings, options)
     if (replicas !== undefined && replicas !== settings.replicas) {
       throw new RingfsError(
         'USAGE',

@@ -194,6 +194,11 @@ export async function startCluster(t: Teardown, options: ClusterOptions): Promis
     const calls: string[] = []
     nodes.push({ id, folder, service, store, faults, calls, api: faulty(service, faults, calls), queue: [] })
   }
+  // Before the folders are removed: a journal gives its chunks files five seconds after they came.
+  t.teardown(async () => {
+    for (const { store } of nodes) store.abandon()
+    await pool.close()
+  })
   const placement = (): Placement => ({
     ring: {
       owners: (chunkId, count) => rotate(ids, chunkId).slice(0, count),

@@ -5,7 +5,7 @@
  *     {"format": 2, "node": uuid, "volume": uuid, "disk": uuid, "set": {"version": n, "disks": [{"disk", "folder", "mount"}]}}
  *
  * `set`: all folders that the node had when it was last started with others; the highest version counts. A file without `disk` is
- * of a program that knew one folder a node.
+ * of a program that knew one folder a node: the disk has the node's id, so that it is the same when the file cannot be written.
  */
 import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
@@ -32,7 +32,7 @@ const formatSchema = z.object({ format: z.int().positive() })
 /** A folder of a node, as the node's other folders remember it. */
 export type KnownDisk = z.infer<typeof knownDiskSchema>
 
-export type Identity = Omit<z.infer<typeof identitySchema>, 'format'>
+export type Identity = Omit<z.infer<typeof identitySchema>, 'format' | 'disk'> & { readonly disk: string }
 
 /**
  * Whose data folder it is, without opening it; undefined: nobody's yet.
@@ -42,7 +42,7 @@ export function readIdentity(folder: string, volume: string): Identity | undefin
   const text = readIdentityFile(folder)
   if (text === undefined) return undefined
   const identity = parseIdentity(folder, text)
-  if (identity.volume === volume) return identity
+  if (identity.volume === volume) return { ...identity, disk: identity.disk ?? identity.node }
   throw new RingfsError(
     'NODE_WRONG_VOLUME',
     `${folder} belongs to volume ${identity.volume}, not to ${volume}: give the data folder of this volume or an empty one`,

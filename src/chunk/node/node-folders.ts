@@ -149,7 +149,7 @@ class Opening {
     before: readonly Identity[],
   ): void {
     const isSame = (one: Identity): boolean => JSON.stringify(one.set) === JSON.stringify(set)
-    if (before.length === disks.length && before.every((one) => one.disk !== undefined && isSame(one))) return
+    if (before.length === disks.length && before.every(isSame)) return
     const next = { version: set.version + 1, disks: set.disks }
     for (const { disk, folder } of disks) {
       try {
@@ -182,14 +182,14 @@ function oneNode(found: readonly Found[]): string | undefined {
           'give each node its own folders',
       )
     }
-    const twin = disks.get(identity.disk ?? '')
+    const twin = disks.get(identity.disk)
     if (twin !== undefined) {
       throw new RingfsError(
         'USAGE',
         `${folder} and ${twin} are the same disk, one copied from the other: give one of them`,
       )
     }
-    disks.set(identity.disk ?? '', folder)
+    disks.set(identity.disk, folder)
   }
   return first?.identity.node
 }

@@ -111,6 +111,15 @@ t.test('a folder of a program that knew one folder a node gets a disk id, and ke
 })
 
 if (isRoot) {
+  t.test('such a folder on a disk without room is the same disk at each start', async (t) => {
+    const folder = tmpfs(t, 256 << 10)
+    const node = '21111111-2222-4333-8444-555555555555'
+    writeFileSync(join(folder, 'ringfs-node.json'), JSON.stringify({ format: 1, node, volume: VOLUME }))
+    mkdirSync(join(folder, 'chunks'))
+    t.throws(() => writeFileSync(join(folder, 'chunks', 'filler'), Buffer.alloc(1 << 20)), { code: 'ENOSPC' })
+    for (let starts = 0; starts < 2; starts++) t.strictSame(idsOf(await look([folder])), [node])
+  })
+
   t.test('a disk that is not mounted is missing, and nothing is made below its bare mount point', async (t) => {
     const [a = ''] = newFolders(t, 1)
     const mount = tmpfs(t, 1 << 20)
