@@ -9,7 +9,8 @@
  * QUIET_MS (its default is 15 s), and everyone else who was asked then knows or has voted.
  *
  *   trusted --(QUIET_MS without a reply, then one)--> in doubt --(the others know it as a master)--> trusted
- *                                                        `---(they do not)--> the link ends, and its calls are sent again
+ *                                                        |---(one does not)--> the link ends, and its calls are sent again
+ *                                                        `---(too few say anything)--> asked again, for as long as a link may be silent
  *
  * So a connection that is in use costs nothing, and the first call after a rest one more round trip, to the others.
  */
@@ -23,8 +24,10 @@ const LATE_MS = 100
 
 export interface FenceOptions {
   readonly clock: Clock
-  /** true: nobody could have been promoted. Else whether the others know the server as a master. */
-  readonly confirm: () => true | Promise<boolean>
+  /** true: nobody could have been promoted. Else whether the others know the server as a master; undefined: too few say anything. */
+  readonly confirm: () => true | Promise<boolean | undefined>
+  /** So long a reply is held while nobody says anything, in milliseconds. */
+  readonly patienceMs: number
   /** What is held is dropped by then. */
   readonly onReplaced: () => void
 }
@@ -43,6 +46,7 @@ export class Fence {
   #isTrusted = false
   #isAsking = false
   #held: Held[] = []
+  #heldMs = 0
 
   constructor(options: FenceOptions) {
     this.#options = options
@@ -66,7 +70,12 @@ export class Fence {
   pass(deliver: () => void, reject: (error: Error) => void): void {
     if (!this.#isTrusted) this.#ask()
     if (this.#isTrusted) deliver()
-    else this.#held.push({ deliver, reject })
+    else this.#hold({ deliver, reject })
+  }
+
+  #hold(held: Held): void {
+    if (this.#held.length === 0) this.#heldMs = this.#options.clock.monotonicMs()
+    this.#held.push(held)
   }
 
   /** The link has ended. */
@@ -86,14 +95,29 @@ export class Fence {
     this.#isAsking = true
     answer.then(
       (isMaster) => this.#answered(isMaster, askedMs),
-      () => this.#answered(false, askedMs),
+      () => this.#answered(undefined, askedMs),
     )
   }
 
+  /** Others that are slow, or away, do not say that it was replaced. */
+  #askLater(): void {
+    this.#isAsking = true
+    this.#options.clock.after(LATE_MS, () => {
+      this.#isAsking = false
+      if (this.#held.length > 0) this.#ask()
+      if (this.#isTrusted) this.#deliver()
+    })
+  }
+
   /** `askedMs`: what the others say was so then. */
-  #answered(isMaster: boolean, askedMs: number): void {
+  #answered(isMaster: boolean | undefined, askedMs: number): void {
     this.#isAsking = false
-    if (!isMaster) {
+    if (isMaster === undefined && this.#held.length === 0) return
+    if (isMaster === undefined && this.#options.clock.monotonicMs() - this.#heldMs < this.#options.patienceMs) {
+      this.#askLater()
+      return
+    }
+    if (isMaster !== true) {
       this.#options.onReplaced()
       return
     }
@@ -103,6 +127,10 @@ export class Fence {
       if (!this.#isTrusted) return
     }
     this.#isTrusted = true
+    this.#deliver()
+  }
+
+  #deliver(): void {
     for (const { deliver } of this.#held.splice(0)) deliver()
   }
 }
@@ -119,15 +147,16 @@ export interface Electorate {
 
 /**
  * A replica is promoted by the votes of most masters, its own not among them. So many others have to know it as a master still that one
- * of those is of any majority; and whoever says otherwise, the promoted replica itself first of all, is believed at once.
+ * of those is of any majority; and whoever says otherwise, the promoted replica itself first of all, is believed at once. undefined: too
+ * few have answered.
  */
-export function confirmMaster({ others, masters, ask, clock }: Electorate): Promise<boolean> {
+export function confirmMaster({ others, masters, ask, clock }: Electorate): Promise<boolean | undefined> {
   const needed = Math.max(1, Math.floor(masters.size / 2))
-  let [confirmed, left] = [0, others.length]
+  let [confirmed, left, isDenied] = [0, others.length, false]
   return new Promise((resolve) => {
     const finish = (): void => {
       deadline.close()
-      resolve(confirmed >= needed)
+      resolve(isDenied ? false : confirmed >= needed || undefined)
     }
     let deadline: Timer = clock.after(ANSWERS_MS, () => {
       deadline = clock.after(LATE_MS, finish)
@@ -138,7 +167,7 @@ export function confirmMaster({ others, masters, ask, clock }: Electorate): Prom
         deadline.close()
         deadline = clock.after(LATE_MS, finish)
       }
-      if (isKnown === false) confirmed = -Infinity
+      if (isKnown === false) isDenied = true
       if (left === 0 || isKnown === false) finish()
     }
     for (const other of others) {

@@ -33,7 +33,7 @@ export interface LinkOptions {
   /** The node's Unix socket, when it is on this machine: a call costs both sides less than over loopback. */
   readonly socketPath?: string
   /** Whether the node is still a master: redis-fence.ts. Missing: nothing that it says depends on that. */
-  readonly confirm?: () => true | Promise<boolean>
+  readonly confirm?: () => true | Promise<boolean | undefined>
 }
 
 /** ioredis's last step on close is to wait for the server's FIN, which a hanging server never sends. */
@@ -89,6 +89,7 @@ export class RedisLink {
     this.#fence = new Fence({
       clock: options.clock,
       confirm: options.confirm ?? (() => true),
+      patienceMs: options.replyTimeoutMs,
       onReplaced: () => this.abort('after a silence the other nodes do not know it as a master'),
     })
     this.#redis = new Redis({

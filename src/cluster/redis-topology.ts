@@ -112,7 +112,7 @@ export class Topology {
   }
 
   #make(address: string, socketPath?: string): RedisLink {
-    const confirm = (): true | Promise<boolean> => this.#confirm(address)
+    const confirm = (): true | Promise<boolean | undefined> => this.#confirm(address)
     const link = new RedisLink(address, {
       ...this.#options,
       ...(socketPath === undefined ? {} : { socketPath }),
@@ -146,7 +146,7 @@ export class Topology {
    * about to get slots, or has a name that only the URL has). One that our own map knows as replaced is not asked about any more.
    * See redis-fence.ts.
    */
-  #confirm(address: string): true | Promise<boolean> {
+  #confirm(address: string): true | Promise<boolean | undefined> {
     const masters = new Set(this.#owners.filter((owner) => owner !== undefined))
     const isOwner = masters.delete(address)
     const deposedMs = this.#deposed.get(address)

@@ -3,7 +3,7 @@ import t, { type Test } from 'tap'
 import { Fence, confirmMaster } from '../../../src/cluster/redis-fence.js'
 import { ManualClock } from '../../helpers/manual-clock.js'
 
-type Answer = (isMaster: boolean) => void
+type Answer = (isMaster: boolean | undefined) => void
 
 /** A link whose replies are numbers; `asked` are the questions that are open. */
 class Link {
@@ -15,6 +15,7 @@ class Link {
     clock: this.clock,
     confirm: () => new Promise((resolve) => this.asked.push(resolve)),
     onReplaced: () => this.replaced++,
+    patienceMs: 5_000,
   })
 
   reply(number: number): void {
@@ -25,7 +26,7 @@ class Link {
     )
   }
 
-  async answer(isMaster: boolean): Promise<void> {
+  async answer(isMaster: boolean | undefined): Promise<void> {
     this.asked.shift()?.(isMaster)
     await this.clock.pass(0)
   }
@@ -77,8 +78,30 @@ t.test('what the others said before a silence ended counts for nothing', async (
   t.strictSame(link.delivered, [1, 2], 'in order')
 })
 
+t.test('others that say nothing are asked again while replies wait, and a server is not replaced for it', async (t) => {
+  const link = await Link.trusted()
+  await link.clock.pass(1_500)
+  link.reply(1)
+  for (let times = 0; times < 10; times++) {
+    await link.answer(undefined)
+    t.strictSame([link.delivered, link.replaced, link.asked.length], [[], 0, 0])
+    await link.clock.pass(200)
+    t.equal(link.asked.length, 1)
+  }
+  await link.answer(true)
+  t.strictSame(link.delivered, [1])
+  await link.clock.pass(1_500)
+  link.reply(2)
+  await link.clock.pass(5_000)
+  await link.answer(undefined)
+  t.equal(link.replaced, 1, 'not for ever')
+  link.fence.drop(new Error('the link has ended'))
+  await link.clock.pass(1_000)
+  t.equal(link.asked.length, 0)
+})
+
 /** `known`: what each of the others says; undefined: nothing. Three masters, three replicas, one of the masters in question. */
-async function confirmed(t: Test, known: Readonly<Record<string, boolean | undefined>>): Promise<boolean> {
+async function confirmed(t: Test, known: Readonly<Record<string, boolean | undefined>>): Promise<boolean | undefined> {
   const clock = new ManualClock()
   const result = confirmMaster({
     others: Object.keys(known),
@@ -97,7 +120,7 @@ async function confirmed(t: Test, known: Readonly<Record<string, boolean | undef
 t.test('one of the two other masters is enough, a replica is not, and one No decides', async (t) => {
   t.equal(await confirmed(t, { b: true, c: true, a2: true, b2: true, c2: true }), true)
   t.equal(await confirmed(t, { b: true, c: undefined, a2: undefined }), true)
-  t.equal(await confirmed(t, { b: undefined, c: undefined, b2: true, c2: true }), false)
+  t.equal(await confirmed(t, { b: undefined, c: undefined, b2: true, c2: true }), undefined)
   t.equal(await confirmed(t, { b: true, c: true, a2: false }), false)
   t.equal(await confirmed(t, { a2: false, b: true, c: true }), false)
 })
