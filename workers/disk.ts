@@ -1,4 +1,8 @@
-/** Runs in Piscina threads: synchronous disk work, one hop a job. */
+/**
+ * Runs in Piscina threads: synchronous disk work, one hop a job. What nobody waits for (walks and checks of all chunks) runs at the
+ * usual priority, however readily the process serves others.
+ */
+import { atUsualPriority } from '../src/base/priority.js'
 import { readChecked, storeChunkFile, verifyChunkFile } from '../src/chunk/node/chunk-file.js'
 import { countChunks, existingFiles, removeFiles, syncFiles } from '../src/chunk/node/files.js'
 import { probeDisk, type ProbeTask } from '../src/chunk/node/disk-probe.js'
@@ -47,7 +51,7 @@ export function read(task: ReadTask): Outcome<ReadResult> {
 }
 
 export function verify(task: VerifyTask): Outcome<Verdict> {
-  return attempt(() => verifyChunkFile(task))
+  return attempt(() => atUsualPriority(() => verifyChunkFile(task)))
 }
 
 /** Answers for each file whether it was there. */
@@ -65,7 +69,7 @@ export function sync(task: SyncTask): Outcome<readonly SyncResult[]> {
 }
 
 export function list(task: ListTask): Outcome<ListResult> {
-  return attempt(() => listChunks(task))
+  return attempt(() => atUsualPriority(() => listChunks(task)))
 }
 
 export function probe(task: ProbeTask): Outcome<void> {
@@ -73,7 +77,7 @@ export function probe(task: ProbeTask): Outcome<void> {
 }
 
 export function count(task: CountTask): Outcome<number> {
-  return attempt(() => countChunks(task.folder))
+  return attempt(() => atUsualPriority(() => countChunks(task.folder)))
 }
 
 export function createJournalLogs(task: JournalTask): Outcome<void> {

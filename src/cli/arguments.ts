@@ -1,7 +1,7 @@
 /** Values of options, checked where they are read. */
 import { InvalidArgumentError, type Command } from 'commander'
 import { parseByteSize } from '../base/size.js'
-import { OWN_OPTIONS, parseMountOptions, type MountOptionSet } from '../fuse/mount-options.js'
+import { NICE_MAX, NICE_MIN, OWN_OPTIONS, parseMountOptions, type MountOptionSet } from '../fuse/mount-options.js'
 import { writeOption } from '../fuse/option-text.js'
 import type { CommonOptions } from './surroundings.js'
 
@@ -18,6 +18,13 @@ export function positive(text: string): number {
   const value = Number(text)
   if (text !== '' && Number.isFinite(value) && value > 0) return value
   throw new InvalidArgumentError('Give a number above 0.')
+}
+
+/** As the mount option of that name. */
+export function niceValue(text: string): number {
+  const value = Number(text)
+  if (/^-?\d+$/.test(text) && value >= NICE_MIN && value <= NICE_MAX) return value
+  throw new InvalidArgumentError(`Give a whole number from ${NICE_MIN} to ${NICE_MAX}.`)
 }
 
 /** Of an option that may be given several times, all that were. */

@@ -1,8 +1,9 @@
 import { Command, Option } from 'commander'
 import { RingfsError } from '../base/errors.js'
+import { NICE_HELP } from '../fuse/mount-options.js'
 import { failureLine, successLine } from '../main/outcome-line.js'
 import { starterInput, stopSignal } from '../main/stop-signal.js'
-import { collect, positive } from './arguments.js'
+import { collect, niceValue, positive } from './arguments.js'
 import { drainCommand, removeCommand, settingsCommand } from './node-admin.js'
 import { keyOf, logOf, print, type CommonOptions, type Surroundings } from './surroundings.js'
 import { urlOf } from './target.js'
@@ -14,6 +15,7 @@ interface Options extends CommonOptions {
   readonly advertise?: string
   readonly zone: string
   readonly weight: number
+  readonly nice?: number
   readonly supervised?: boolean
 }
 
@@ -40,6 +42,7 @@ export function nodeCommand(surroundings: Surroundings): Command {
       .option('--advertise <host:port>', 'how others reach it (default: as it listens)')
       .option('--zone <name>', 'copies go to different zones as far as there are any', '')
       .option('--weight <number>', 'capacity in relation to the other nodes', positive, 1)
+      .option('--nice <n>', NICE_HELP, niceValue)
       .addOption(new Option('--supervised').hideHelp())
       .addHelpText('after', EXAMPLES)
       // --data behind one of these commands is theirs, and something else.

@@ -13,6 +13,7 @@ import { join } from 'node:path'
 import { systemClock, type Clock } from '../base/clock.js'
 import { RingfsError, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
+import { atUsualPriority, calmChildren, setNice } from '../base/priority.js'
 import { LocalAof } from './aof.js'
 import { lockFolder, type FolderLock } from './folder-lock.js'
 import {
@@ -49,6 +50,8 @@ export interface PrivateRedisOptions {
   readonly readyTimeoutMs?: number
   /** For people: 'loading 40 %'. */
   readonly onProgress?: (text: string) => void
+  /** Its nice value, if it may have that; what it forks (a rewrite of its file) has the usual one. Default: as it was started. */
+  readonly nice?: number | undefined
   /** One server of a cluster (redis-cluster.ts): it has the slots that it is given there, and fixed ports. */
   readonly fixed?: FixedServer
 }
@@ -163,11 +166,8 @@ class Starter {
   /** In a session of its own: Ctrl-C in the terminal must reach `up` alone, which still needs Redis to flush. */
   async #launch(files: RedisFiles): Promise<Process> {
     const binary = this.#options.binary ?? 'redis-server'
-    const child = spawn(binary, [join(files.folder, CONFIG_FILE)], {
-      stdio: 'ignore',
-      detached: true,
-      cwd: files.folder,
-    })
+    const how = { stdio: 'ignore', detached: true, cwd: files.folder } as const
+    const child = atUsualPriority(() => spawn(binary, [join(files.folder, CONFIG_FILE)], how))
     const failure = await new Promise<Error | undefined>((resolve) => {
       child.once('spawn', () => resolve(undefined))
       child.once('error', resolve)
@@ -233,6 +233,7 @@ class Running implements PrivateRedis {
   readonly #lock: FolderLock
   readonly #log: Log
   readonly #aof: LocalAof
+  readonly #nice: number | undefined
   readonly #syncing: NodeJS.Timeout
   #stopping: Promise<void> | undefined
 
@@ -242,7 +243,9 @@ class Running implements PrivateRedis {
     this.#lock = lock
     this.#log = options.log
     this.#aof = new LocalAof(server.files.folder)
-    this.#syncing = setInterval(() => void this.#syncEverySecond(), SYNC_EVERY_MS).unref()
+    this.#nice = options.nice
+    if (options.nice !== undefined) setNice(server.pid, options.nice, { group: true })
+    this.#syncing = setInterval(() => void this.#everySecond(), SYNC_EVERY_MS).unref()
     this.pid = server.pid
     this.isAdopted = server.isAdopted
     this.ended = this.#watch()
@@ -277,7 +280,8 @@ class Running implements PrivateRedis {
     })
   }
 
-  async #syncEverySecond(): Promise<void> {
+  async #everySecond(): Promise<void> {
+    if (this.#nice !== undefined) calmChildren(this.pid)
     try {
       await this.#aof.syncGrown()
     } catch (error) {

@@ -1,5 +1,6 @@
 /** Runs a system program that may get stuck on a mount, without ever waiting longer than a deadline for it. */
 import { spawn } from 'node:child_process'
+import { atUsualPriority } from '../base/priority.js'
 
 /** env(1): the program was not found. */
 const EXIT_NOT_FOUND = 127
@@ -20,7 +21,8 @@ export interface CommandResult {
 export function runCommand(program: string, args: readonly string[], timeoutMs: number): Promise<CommandResult> {
   return new Promise((resolve) => {
     // What it says is looked at: in English, whatever the user's language.
-    const child = spawn('env', ['LC_ALL=C', program, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
+    const words = ['LC_ALL=C', program, ...args]
+    const child = atUsualPriority(() => spawn('env', words, { stdio: ['ignore', 'pipe', 'pipe'] }))
     let output = ''
     const finish = (exitCode: number | null, timedOut: boolean) => {
       clearTimeout(timer)

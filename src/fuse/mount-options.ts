@@ -33,6 +33,8 @@ export interface MountOptionSet {
   readonly readCacheBytes?: number
   readonly writeBufferBytes?: number
   readonly readAheadBytes?: number
+  /** Nice value of the process; undefined: as serveReadily has it. */
+  readonly nice?: number
   readonly passwordFile?: string
   readonly keyFile?: string
   readonly logFile?: string
@@ -69,6 +71,12 @@ const SESSION_TTL_MIN_S = 5
 const SESSION_TTL_MAX_S = 3_600
 const RETRY_MAX_MIN = 24 * 60
 
+/** setpriority(2). */
+export const NICE_MIN = -20
+export const NICE_MAX = 19
+export const NICE_HELP =
+  'priority of the processes, -20 to 19; 0 is that of any program (default: -10, where rights allow it)'
+
 /** ringfs's own. Each is a long option of `ringfs mount` too. */
 export const OWN_OPTIONS: readonly OwnOption[] = [
   own('driver', 'name', `how to mount: ${DRIVERS.join(' or ')}`, (draft, value) => {
@@ -102,6 +110,9 @@ export const OWN_OPTIONS: readonly OwnOption[] = [
   }),
   own('read-ahead', 'size', 'how far ahead of a sequential reader is fetched', (draft, value) => {
     draft.readAheadBytes = bytes('read-ahead', value)
+  }),
+  own('nice', 'n', NICE_HELP, (draft, value) => {
+    draft.nice = nice(value)
   }),
   own('fsname', 'name', 'what mount and df show as the source', (draft, value) => {
     draft.fsName = value
@@ -266,6 +277,12 @@ function number(name: string, value: string, least: number, most: number): numbe
   const found = Number(value)
   if (/^\d+(\.\d+)?$/.test(value) && found >= least && found <= most) return found
   throw usage(`${name}=${value}: give a number from ${least} to ${most}`)
+}
+
+function nice(value: string): number {
+  const found = Number(value)
+  if (/^-?\d+$/.test(value) && found >= NICE_MIN && found <= NICE_MAX) return found
+  throw usage(`nice=${value}: give a whole number from ${NICE_MIN} to ${NICE_MAX}`)
 }
 
 function bytes(name: string, value: string): number {

@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { RingfsError } from '../base/errors.js'
+import { atUsualPriority } from '../base/priority.js'
 import { type CommandResult, runCommand } from './command.js'
 import { FS_TYPE, mountOn, parseMountinfo } from './mounts.js'
 
@@ -39,7 +40,7 @@ export function abandonMount(path: string): void {
   const [command] = candidates(path, true)
   if (command === undefined) return
   const [program, ...args] = command
-  const child = spawn(program, args, { detached: true, stdio: 'ignore' })
+  const child = atUsualPriority(() => spawn(program, args, { detached: true, stdio: 'ignore' }))
   child.on('error', () => undefined)
   child.unref()
 }

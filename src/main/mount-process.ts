@@ -2,6 +2,7 @@
 import { systemClock } from '../base/clock.js'
 import { RingfsError, hasCode, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
+import { serveReadily } from '../base/priority.js'
 import type { MetaUrl } from '../cluster/url.js'
 import type { DriverName } from '../fuse/driver.js'
 import type { KeyRing } from '../rpc/key-ring.js'
@@ -36,6 +37,7 @@ export async function runMount(
   onReady: (mounted: MountReady) => void,
 ): Promise<void> {
   const { url, runFolder } = options
+  serveReadily(options.options.nice, { group: true })
   const closer = new Closer()
   await closer.orClose(async () => {
     const volume = await openWhenThere(options, stop)

@@ -1,6 +1,7 @@
 /** `ringfs node`: a chunk node in a process of its own. */
 import { RingfsError } from '../base/errors.js'
 import type { Log } from '../base/log.js'
+import { serveReadily } from '../base/priority.js'
 import type { MetaUrl } from '../cluster/url.js'
 import type { KeyRing } from '../rpc/key-ring.js'
 import { RpcServer } from '../rpc/server.js'
@@ -19,6 +20,8 @@ export interface NodeProcessOptions {
   readonly advertise?: string | undefined
   readonly zone: string
   readonly weight: number
+  /** Its nice value; default: as serveReadily has it. */
+  readonly nice?: number | undefined
   readonly key?: KeyRing | undefined
   readonly log: Log
 }
@@ -36,6 +39,8 @@ export async function runNode(
   if (advertise === undefined && ANY_HOST.test(listen)) {
     throw new RingfsError('USAGE', `others cannot dial ${listen}: add --advertise HOST:PORT`)
   }
+  // Not its session as a whole: what it does behind the scenes is not to come before the programs of others.
+  serveReadily(options.nice, { group: false })
   const closer = new Closer()
   await closer.orClose(async () => {
     const volume = await openVolume(url, { log, key })

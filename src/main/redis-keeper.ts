@@ -17,6 +17,7 @@ const WITHIN_MS = 60_000
 export interface KeeperOptions {
   readonly folder: string
   readonly log: Log
+  readonly nice?: number | undefined
   readonly fixed?: FixedServer
 }
 

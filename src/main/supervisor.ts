@@ -14,6 +14,7 @@ import { createInterface } from 'node:readline'
 import { z } from 'zod'
 import { RingfsError } from '../base/errors.js'
 import type { Log } from '../base/log.js'
+import { atUsualPriority } from '../base/priority.js'
 import { parseOutcome } from './outcome-line.js'
 
 export interface ChildPlan {
@@ -90,7 +91,9 @@ class SupervisedChild {
 
   #spawn(): ChildProcess {
     const { words, env, input } = this.#plan
-    const child = spawn(process.execPath, words, { stdio: ['pipe', 'pipe', 'inherit'], detached: true, env })
+    const child = atUsualPriority(() =>
+      spawn(process.execPath, words, { stdio: ['pipe', 'pipe', 'inherit'], detached: true, env }),
+    )
     this.#process = child
     this.#exited = new Promise((resolve) => {
       child.once('exit', () => resolve())

@@ -43,6 +43,8 @@ RestartSec=2
 # It says goodbye and answers what it was asked; then it is ended.
 TimeoutStopSec=30
 LimitNOFILE=65536
+# So far it may lower its nice value (--nice), which is not done for it here: its threads differ.
+LimitNICE=-10
 StateDirectory=ringfs
 StateDirectoryMode=0700
 UMask=0077

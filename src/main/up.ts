@@ -11,6 +11,7 @@ import { basename, dirname, resolve } from 'node:path'
 import { systemClock } from '../base/clock.js'
 import { RingfsError, hasCode, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
+import { serveReadily } from '../base/priority.js'
 import { ChunkFiles } from '../chunk/node/chunk-files.js'
 import { seedOf, weightOf } from '../chunk/node/disk-choice.js'
 import { readIdentity } from '../chunk/node/identity.js'
@@ -83,14 +84,15 @@ async function start(
   closer: Closer,
 ): Promise<{ ready: UpReady; ended: Promise<RingfsError | undefined> }> {
   const { log, runFolder } = options
+  const nice = serveReadily(options.options.nice, { group: true })
   const folders = openDataFolders(options.dataDir)
   const lock = await lockFolder(folders.root, LOCK)
   closer.add(() => lock.release())
   makeMountpoint(options.mountpoint)
   const mountpoint = await prepareMountpoint(options.mountpoint, log)
   const record = { ...planRecord(options, readUpRecord(folders.root)), mountpoint }
-  const redis = await startPrivateRedis({ folder: folders.redis, log, onProgress: options.say })
-  const keeper = keepRedis(redis, { folder: folders.redis, log })
+  const redis = await startPrivateRedis({ folder: folders.redis, log, nice, onProgress: options.say })
+  const keeper = keepRedis(redis, { folder: folders.redis, log, nice })
   closer.add(() => keeper.stop())
   if (redis.isAdopted) options.say('found the Redis of an earlier start that was cut short, and goes on with it')
   const url = redis.url(record.volume)
@@ -283,11 +285,13 @@ function nodePlans(
   url: MetaUrl,
 ): ConstructorParameters<typeof Supervisor>[0] {
   const env = withoutSecrets(options.inherited)
+  const { nice } = options.options
   const input = formatMetaUrl(url)
   return nodes.map((folders, index) => ({
     name: `node ${index + 1}`,
     words: [
       ...[PROGRAM, 'node', '--supervised', '--listen', '127.0.0.1:0', '--log-level', options.log.level],
+      ...(nice === undefined ? [] : ['--nice', String(nice)]),
       ...folders.flatMap((folder) => ['--data', folder]),
     ],
     env,

@@ -1,8 +1,10 @@
 /** Three node processes and three replicas: one node is killed in the middle of a copy. */
 import { open } from 'node:fs/promises'
+import { getPriority } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { z } from 'zod'
+import { mayLowerNice } from '../helpers/priority.js'
 import { Ringfs, eventually, kill, sh } from '../helpers/ringfs.js'
 
 const statusSchema = z.object({
@@ -17,8 +19,15 @@ async function nodesOf(ringfs: Ringfs): Promise<z.infer<typeof statusSchema>['no
 
 t.test('a node killed in the middle of a copy loses nothing, and gets what it missed when it is back', async (t) => {
   const ringfs = await Ringfs.in(t)
-  await ringfs.ok('up', '--detach', '--nodes', '3', '--replicas', '3')
+  await ringfs.ok('up', '--detach', '--nodes', '3', '--replicas', '3', '--nice', '-7')
   const before = await nodesOf(ringfs)
+  const own = getPriority()
+  const nice = mayLowerNice() ? -7 : own
+  const niceOf = (pids: readonly number[]): readonly number[] => pids.map((pid) => getPriority(pid))
+  const nodes = before.map(({ pid }) => pid)
+  t.same(niceOf(nodes), [nice, nice, nice], 'programs wait for the nodes')
+  const others = niceOf(ringfs.processes().filter((pid) => !nodes.includes(pid)))
+  t.equal(others.filter((value) => value === nice).length, nice === own ? others.length : 2, 'for up and for Redis')
   t.same(
     before.map((node) => node.state),
     ['up', 'up', 'up'],

@@ -23,6 +23,7 @@ t.test('a service for a node and a mount unit', async (t) => {
   t.match(mount, 'Options=_netdev,noatime\n')
   const node = await readFile(join(units, 'ringfs-node.service'), 'utf8')
   t.match(node, /^ExecStart=".*node" ".*ringfs\.js" node --data/m)
+  t.match(node, /^LimitNICE=-10$/m, 'it has no capability to be served before others')
   t.match(node, /^ProtectSystem=strict$/m)
   t.match(node, /^SystemCallFilter=.*@pkey/m, 'V8 is killed at its start otherwise')
 

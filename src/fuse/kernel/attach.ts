@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process'
 import { closeSync, constants, openSync } from 'node:fs'
 import { once } from 'node:events'
 import { RingfsError, messageOf } from '../../base/errors.js'
+import { atUsualPriority } from '../../base/priority.js'
 import type { MountOptions } from '../driver.js'
 import { FS_TYPE } from '../mounts.js'
 import type { FuseAddon } from './addon.js'
@@ -107,11 +108,13 @@ async function mountThroughHelper(addon: FuseAddon, mountpoint: string, options:
 
 /** null: it worked. The socket is the helper's descriptor 3. */
 async function runHelper(args: readonly string[], socket: number): Promise<string | null> {
-  const child = spawn('fusermount3', args, {
-    stdio: ['ignore', 'ignore', 'pipe', socket],
-    env: { PATH: '/usr/local/bin:/usr/bin:/bin', _FUSE_COMMFD: '3' },
-    timeout: FUSERMOUNT_DEADLINE_MS,
-  })
+  const child = atUsualPriority(() =>
+    spawn('fusermount3', args, {
+      stdio: ['ignore', 'ignore', 'pipe', socket],
+      env: { PATH: '/usr/local/bin:/usr/bin:/bin', _FUSE_COMMFD: '3' },
+      timeout: FUSERMOUNT_DEADLINE_MS,
+    }),
+  )
   let stderr = ''
   child.stderr?.on('data', (chunk: Buffer) => (stderr += chunk.toString()))
   try {

@@ -15,6 +15,7 @@ import { closeSync, openSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { messageOf } from '../../base/errors.js'
 import type { Log } from '../../base/log.js'
+import { atUsualPriority } from '../../base/priority.js'
 import type { FuseAddon } from './addon.js'
 
 const FUSECTL = '/sys/fs/fuse/connections'
@@ -33,12 +34,10 @@ export function startGuard(addon: FuseAddon, device: string, log: Log): Guard {
   let abort: number | undefined
   try {
     abort = openAbort(addon, device)
-    const child = spawn('/bin/sh', ['-c', SCRIPT, 'ringfs-guard'], {
-      cwd: '/',
-      env: {},
-      detached: true,
-      stdio: ['pipe', 'ignore', 'ignore', abort],
-    })
+    const stdio = ['pipe', 'ignore', 'ignore', abort] as const
+    const child = atUsualPriority(() =>
+      spawn('/bin/sh', ['-c', SCRIPT, 'ringfs-guard'], { cwd: '/', env: {}, detached: true, stdio: [...stdio] }),
+    )
     const failed = (error: unknown): void => log.debug({ error: messageOf(error) }, 'the mount has no guard')
     child.on('error', failed)
     child.stdin?.on('error', failed)
