@@ -6,11 +6,14 @@
  * or throw, nothing is done and undefined or false is answered.
  */
 import { isDot, isDotDot } from '../base/dots.js'
-import { NAME_MAX_BYTES } from '../base/limits.js'
+import { FILE_MAX_BYTES, NAME_MAX_BYTES } from '../base/limits.js'
 import { NEGATIVE } from './cache.js'
 import type { VfsContext } from './context.js'
 import type { Attr, VfsAtHand } from './contract.js'
 import type { FileHandle } from './handles.js'
+
+/** S_ISUID and S_ISGID, whatever the second means without the right to execute. */
+const SET_ID = 0o6000
 
 export class AtHand implements VfsAtHand {
   readonly #context: VfsContext
@@ -39,6 +42,21 @@ export class AtHand implements VfsAtHand {
 
   hasNoXattrs(ino: number): boolean {
     return !this.#isEnded() && this.#context.attrs.peek(ino)?.hasXattrs === false
+  }
+
+  /** One of many that follow each other: what begins a batch or fills it goes the other way. */
+  write(handle: number, offset: number, data: Uint8Array, kills: boolean): number | undefined {
+    const { handles, attrs, locks, clock, durability, early } = this.#context
+    const file = this.#isEnded() ? undefined : handles.peekFile(handle)
+    if (file?.writable !== true || file.append || file.sync || file.hasFailure) return undefined
+    const { state, clearSuid } = file
+    if (data.length === 0 || !(offset >= 0 && offset + data.length <= FILE_MAX_BYTES)) return undefined
+    if (!state.isSettled || !locks.isSure(file)) return undefined
+    if (kills && ((attrs.peek(state.ino)?.mode ?? SET_ID) & SET_ID) !== 0) return undefined
+    const info = { mtime: clock.now(), clearSuid, durability }
+    if (!state.writer.writeNow(offset, data, info)) return undefined
+    early.wrote(state, offset + data.length)
+    return data.length
   }
 
   flush(handle: number, owner?: string): boolean {
@@ -79,6 +97,7 @@ export const NOTHING_AT_HAND: VfsAtHand = {
   getattr: () => undefined,
   lookup: () => undefined,
   hasNoXattrs: () => false,
+  write: () => undefined,
   flush: () => false,
   release: () => false,
 }

@@ -7,7 +7,7 @@ import type { VfsContext } from './context.js'
 import type { Caller } from './contract.js'
 import { MODE_BITS, S_ISGID, S_ISUID } from './flags.js'
 import { checkSize, keepsSetid } from './names.js'
-import type { DirtyView } from './writer.js'
+import type { DirtyView } from './dirty-map.js'
 
 export class Attributes {
   readonly #context: VfsContext

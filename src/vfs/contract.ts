@@ -110,6 +110,11 @@ export interface VfsAtHand {
   lookup(parent: number, name: Buffer): Attr | null | undefined
   /** Any getxattr of a name that may be is ENODATA. */
   hasNoXattrs(ino: number): boolean
+  /**
+   * Takes all of these bytes and answers how many; undefined: none was taken. `kills`: the writer may not write to a file with
+   * set-id bits and leave them.
+   */
+  write(handle: number, offset: number, data: Uint8Array, kills: boolean): number | undefined
   /** true: done. */
   flush(handle: number, owner?: string): boolean
   /** true: done. */

@@ -36,6 +36,13 @@ export interface WriteInfo {
   readonly durability: Durability
 }
 
+/** What a process knows of a file beyond what the store says. */
+export interface DirtyView {
+  readonly mtime: TimeSpec
+  readonly bytes: number
+  sizeOver(size: number): number
+}
+
 export interface SealedData {
   /** Pieces of blocks, joined in order they are the chunk. */
   readonly data: readonly Buffer[]
@@ -138,6 +145,24 @@ export class Batch {
     for (const gap of this.#pieces.gaps(start, end)) {
       this.#store(gap.start, data.subarray(gap.start - start, gap.end - start))
     }
+    this.#note(info)
+  }
+
+  /** As put, if they lie behind all that is here, in the block that is being filled, with room to spare. false: nothing was done. */
+  putBehind(start: number, data: Uint8Array, info: WriteInfo): boolean {
+    const [open] = this.#open
+    const { length } = data
+    const { capacityBytes, maxExtents } = this.#options
+    if (this.mode !== 'at' || this.#sealed !== null || open === undefined || start < this.end) return false
+    if (open.block.length - open.used <= length || this.#usedBytes + length >= capacityBytes) return false
+    if (start > this.end && this.#pieces.size >= maxExtents) return false
+    if (start + length > (this.window + 1) * WINDOW_BYTES) return false
+    this.#store(start, data)
+    this.#note(info)
+    return true
+  }
+
+  #note(info: WriteInfo): void {
     this.mtime = info.mtime
     this.clearSuid ||= info.clearSuid
     this.#durability = stronger(this.#durability, info.durability)

@@ -23,7 +23,7 @@ import { ORIGIN_EXTENTS_MAX, type ChunkRef } from '../chunk/contract.js'
 import type { Attr, AttrChange } from '../meta/contract.js'
 import { Budget } from './budget.js'
 import type { Committer } from './committer.js'
-import { Batch, sizeAfter, type WriteInfo } from './dirty-map.js'
+import { Batch, sizeAfter, type DirtyView, type WriteInfo } from './dirty-map.js'
 import { toPosix } from './failures.js'
 import { IntervalMap } from './interval-map.js'
 import type { VfsLimits } from './limits.js'
@@ -42,13 +42,6 @@ export interface WriterDeps {
   readonly committer: Committer
   /** What was written and shown is not what the file has. */
   readonly onLost: (ino: number) => void
-}
-
-/** What this process knows of the size beyond what the store says. */
-export interface DirtyView {
-  readonly mtime: TimeSpec
-  readonly bytes: number
-  sizeOver(size: number): number
 }
 
 /** Key of the active batch of appended data; windows count from 0. */
@@ -110,6 +103,11 @@ export class InodeWriter {
     }
   }
 
+  /** As write, in this tick: false, and nothing was done, unless they continue what is being gathered and there is room for more. */
+  writeNow(offset: number, data: Uint8Array, info: WriteInfo): boolean {
+    return this.#active.get(Math.floor(offset / WINDOW_BYTES))?.putBehind(offset, data, info) === true
+  }
+
   /** Takes bytes for the end of the file, wherever that is at their commit; up to a chunk they stay whole. */
   async append(data: Uint8Array, info: WriteInfo): Promise<void> {
     for (let done = 0; done < data.length;) {
@@ -126,10 +124,7 @@ export class InodeWriter {
   #enqueue(batch: Batch): void {
     const key = batch.mode === 'append' ? APPEND : batch.window
     if (this.#active.get(key) !== batch) return
-    if (batch.isEmpty) {
-      this.#dropActive(key, batch)
-      return
-    }
+    if (batch.isEmpty) return this.#dropActive(key, batch)
     this.#active.delete(key)
     this.#hot = batch.isFull
     this.#deps.memory.sealed(batch)
@@ -323,7 +318,11 @@ export class InodeWriter {
     for (const batch of [...this.#active.values()]) this.seal(batch)
   }
 
-  async #upload(entry: QueuedBatch): Promise<UploadResult> {
+  #upload(entry: QueuedBatch): Promise<UploadResult> {
+    return new Promise((resolve) => void this.#uploadFully(entry, resolve).then(resolve))
+  }
+
+  async #uploadFully(entry: QueuedBatch, onStored: (stored: UploadResult) => void): Promise<UploadResult> {
     const { batch } = entry
     const { data } = batch.seal()
     entry.result = await this.#uploads
@@ -336,6 +335,7 @@ export class InodeWriter {
           durability: batch.durability,
           wantSync: () => entry.sync,
           isCancelled: () => entry.dropped,
+          onStored: (chunk) => onStored({ chunk }),
         }),
       )
       .then((chunk): UploadResult => (chunk === null ? {} : { chunk }))

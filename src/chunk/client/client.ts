@@ -138,9 +138,12 @@ export class ChunkClientImpl implements ChunkClient {
   ): Promise<ChunkRef> {
     const leaves = await this.#parts.hasher.leaves(data)
     const root = rootOf(leaves)
-    await new ChunkWrite(this.#parts, { id, root, leaves, data, origin }, options).run()
+    const ref = { id, lengthBytes, root }
+    const { onStored, ...rest } = options
+    const told = onStored === undefined ? {} : { onStored: () => onStored(ref) }
+    await new ChunkWrite(this.#parts, { id, root, leaves, data, origin }, { ...rest, ...told }).run()
     this.#parts.leafCache.set(id, root, leaves)
-    return { id, lengthBytes, root }
+    return ref
   }
 
   async read(ref: ChunkRef, offset: number, lengthBytes: number, options: ChunkReadOptions = {}): Promise<Buffer> {

@@ -100,7 +100,8 @@ export class SmallChunks {
   }
 
   /**
-   * null: it is not for the journal, or there is no room in it. 'known': it was here. The caller holds the id's lock.
+   * null: it is not for the journal, or there is no room in it. 'known': it was here, on disk; 'beside': in another process' log, of which
+   * nobody here knows whether it is on disk. The caller holds the id's lock.
    * Errors: CHUNK_CORRUPT, CHUNK_CONFLICT, EIO, ENOSPC.
    */
   async put(
@@ -108,11 +109,12 @@ export class SmallChunks {
     prefix: Buffer,
     data: readonly Uint8Array[],
     sync: boolean,
-  ): Promise<'new' | 'known' | null> {
+  ): Promise<'new' | 'known' | 'beside' | null> {
     const { id, root } = chunk
-    const known = this.#journal.get(id) ?? this.#near.get(id)
+    const own = this.#journal.get(id)
+    const known = own ?? this.#near.get(id)
     if (known !== undefined) {
-      if (known.root.equals(root)) return 'known'
+      if (known.root.equals(root)) return own === undefined ? 'beside' : 'known'
       throw new RingfsError('CHUNK_CONFLICT', `chunk ${id} exists already with other contents`)
     }
     if (!sync || sumBytes(data) > SMALL_CHUNK_BYTES) return null

@@ -147,6 +147,7 @@ export class ChunkStore implements ChunkDisk {
     return await this.#locks.run(chunk.id, async () => {
       const small = await this.#small.put(chunk, prefix, data, sync)
       if (small === 'new') this.#chunks++
+      if (small === 'beside') return 'stored'
       if (small !== null) return 'on disk'
       const result = await this.#store(this.#storeTask(chunk, prefix, data), lengthBytes)
       const leaves = compact(chunk.leaves)

@@ -4,7 +4,8 @@ import { PosixError } from '../../../src/base/errno.js'
 import { ROOT_INO } from '../../../src/base/limits.js'
 import { LOCK_END } from '../../../src/meta/contract.js'
 import type { VfsContract } from '../../../src/vfs/contract.js'
-import { CALLER, Gate, codeOf, fixture, make, settle } from '../../helpers/vfs-fixture.js'
+import { O_DSYNC, O_RDONLY } from '../../../src/vfs/flags.js'
+import { CALLER, Gate, O_APPEND, O_RDWR, codeOf, fixture, make, settle } from '../../helpers/vfs-fixture.js'
 
 const name = (text: string): Buffer => Buffer.from(text)
 
@@ -67,6 +68,71 @@ t.test('attributes are not at hand while they change', async (t) => {
   gate.open()
   await change
   t.match(vfs.atHand.getattr(ino), { mode: 0o600 })
+})
+
+t.test('writes that go on where others ended are at hand, and are what write() makes of them', async (t) => {
+  const { vfs, chunks, meta } = fixture(t)
+  const { ino, handle } = await make(vfs, 'f')
+  const block = (index: number): Buffer => Buffer.alloc(4096, index)
+  t.equal(vfs.atHand.write(handle, 0, block(0), false), undefined, 'the first takes memory')
+  let taken = 0
+  for (let index = 0; index < 600; index++) {
+    const now = vfs.atHand.write(handle, index * 4096, block(index), index % 2 === 0)
+    if (now === undefined) await vfs.write(handle, index * 4096, block(index))
+    else taken += now / 4096
+  }
+  t.ok(taken > 550, `${taken} of them`)
+  t.match(await vfs.getattr(CALLER, ino), { sizeBytes: 600 * 4096 })
+  t.ok((await vfs.read(handle, 77 * 4096, 4096)).equals(block(77)), 'before they are sent')
+  await vfs.fsync(handle, false)
+  for (const index of [0, 1, 300, 599]) t.ok((await vfs.read(handle, index * 4096, 4096)).equals(block(index)))
+  t.ok(chunks.stored.size > 0)
+  t.match(await meta.getattr(ino), { sizeBytes: 600 * 4096 })
+  await vfs.release(handle)
+})
+
+t.test('a write is not at hand where it must wait, tell something, or do more', async (t) => {
+  const { vfs, meta, chunks } = fixture(t)
+  const { ino, handle } = await make(vfs, 'f')
+  const text = name('text')
+  const begin = async (open: number, at: number): Promise<void> => {
+    for (let i = 0; i < 8; i++) await vfs.write(open, at + i * 4000, Buffer.alloc(4000))
+  }
+  await begin(handle, 0)
+  t.equal(vfs.atHand.write(handle, 32_000, text, false), 4)
+  t.equal(vfs.atHand.write(handle, 40_000, text, false), 4, 'with a hole before it')
+  t.equal(vfs.atHand.write(handle, 100, text, false), undefined, 'over what is there')
+  t.equal(vfs.atHand.write(handle, 40_004, Buffer.alloc(0), false), undefined)
+  t.equal(vfs.atHand.write(handle, -1, text, false), undefined)
+  t.equal(vfs.atHand.write(handle, Number.MAX_SAFE_INTEGER, text, false), undefined)
+  t.equal(vfs.atHand.write(handle + 100, 0, text, false), undefined, 'no such handle')
+  for (const flags of [O_RDONLY, O_RDWR | O_APPEND, O_RDWR | O_DSYNC]) {
+    const other = await vfs.open(CALLER, ino, flags)
+    t.equal(vfs.atHand.write(other.handle, 40_004, text, false), undefined, `flags ${flags}`)
+    await vfs.release(other.handle)
+  }
+  await vfs.fsync(handle, false)
+  await vfs.setattr(CALLER, ino, { mode: 0o4755 })
+  await begin(handle, 100_000)
+  t.equal(vfs.atHand.write(handle, 132_000, text, true), undefined, 'set-id bits go first')
+  t.equal(vfs.atHand.write(handle, 132_000, text, false), 4)
+  const gate = new Gate()
+  meta.before = (call) => (call === 'setattr' ? gate.passed : undefined)
+  const cut = vfs.setattr(CALLER, ino, { sizeBytes: 10 })
+  await settle()
+  t.equal(vfs.atHand.write(handle, 132_004, text, false), undefined, 'its size is being changed')
+  gate.open()
+  await cut
+  chunks.before = (call) => {
+    if (call === 'write') throw new PosixError('ENOSPC')
+  }
+  const second = await vfs.open(CALLER, ino, O_RDWR)
+  await begin(handle, 0)
+  await codeOf(vfs.flush(handle))
+  await begin(handle, 0)
+  t.equal(vfs.atHand.write(second.handle, 32_000, text, false), undefined, 'there is a loss to tell')
+  await codeOf(vfs.release(second.handle))
+  await codeOf(vfs.release(handle))
 })
 
 t.test('a close is at hand when there is nothing to write and no lock to give back', async (t) => {

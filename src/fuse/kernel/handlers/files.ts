@@ -78,6 +78,7 @@ export class FileHandlers {
   }
 
   readonly atOnce: AtOnceTable = {
+    write: (request) => this.#writeNow(request),
     flush: ({ body }) => (this.#vfs.atHand.flush(handleOf(body), ownerAt(body, 16)) ? 0 : undefined),
     release: ({ body }) => {
       const handle = handleOf(body)
@@ -174,6 +175,16 @@ export class FileHandlers {
     // Of a file that was there the kernel does not compare them with notifications that came meanwhile: kernel-cache.ts.
     const lasting = created ? lifetimes : { ...lifetimes, attrMs: 0 }
     return [encodeEntry(attr, lasting), encodeOpen(handle, this.#flagsOf(handle, flags, opened))]
+  }
+
+  /** As #write, of a handle that writes through the kernel's pages. */
+  #writeNow({ body, rest }: Request): Buffer | undefined {
+    const handle = handleOf(body)
+    const flags = body.readUInt32LE(20)
+    const data = body.subarray(rest)
+    if ((flags & WRITE_CACHE) !== 0 || this.#past.has(handle) || data.length !== body.readUInt32LE(16)) return undefined
+    const taken = this.#vfs.atHand.write(handle, offsetAt(body, 8), data, (flags & WRITE_KILL) !== 0)
+    return taken === undefined ? undefined : encodeCount(taken)
   }
 
   async #write({ caller, node, body, rest }: Request): Promise<Answer> {
