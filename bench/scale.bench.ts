@@ -4,7 +4,6 @@
  *
  *   npm run bench -- scale                                        10,000 names, 1,000 overwrites, 512 MiB
  *   node dist/bench/scale.bench.js --names 100000 --overwrites 20000 --copy 2048
- *   node dist/bench/scale.bench.js --rest                         and once the overwritten file has rested, and was packed
  *
  * CPU is that of the mount process for one operation: on a machine with other work only that can be compared. What Redis needs
  * for a file: `npm run bench -- meta`.
@@ -25,24 +24,20 @@ import {
   writeSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { GIB, KIB, MIB } from '../src/base/limits.js'
-import { RESTED_MS } from '../src/vfs/packer.js'
 import { Ringfs } from '../test/helpers/ringfs.js'
 
 const SAMPLE = 500
 const BLOCK_BYTES = 4 * KIB
 const SPARSE_GIB = 100
 const CPU_TICKS = 100
-const MARGIN_MS = 5_000
 
 const { values } = parseArgs({
   options: {
     names: { type: 'string', default: '10000' },
     overwrites: { type: 'string', default: '1000' },
     copy: { type: 'string', default: '512' },
-    rest: { type: 'boolean', default: false },
   },
 })
 
@@ -146,15 +141,6 @@ class Scale {
     this.#readAll(path, model, `read 16 MiB, after ${count} overwrites`)
   }
 
-  /** What was read while it had rested is packed behind the read. */
-  async rested(): Promise<void> {
-    const path = join(this.#mountpoint, 'overwritten')
-    await sleep(RESTED_MS + MARGIN_MS)
-    const model = readFileSync(path)
-    await sleep(MARGIN_MS)
-    this.#readAll(path, model, 'read 16 MiB, packed')
-  }
-
   /** A MiB each; the kernel's pages are of no use, for the file is opened with O_DIRECT. */
   #readAll(path: string, model: Buffer, what: string): void {
     const O_DIRECT = 0o40000
@@ -198,7 +184,6 @@ try {
   scale.names(Number(values.names))
   scale.sparse()
   scale.overwrites(Number(values.overwrites))
-  if (values.rest) await scale.rested()
   scale.copying(Number(values.copy), nodes)
   await ringfs.ok('down')
 } finally {

@@ -1,89 +1,68 @@
 /**
- * Housekeeping of the extents of a window. Most of them hidden by later ones: fewer that read the same take their place, which
- * moves no data; what is left names the same chunks, and chunks that nothing names any more are garbage of the store.
- * Many short ones: their bytes go into long chunks (packer.ts).
+ * Replaces the extents of a window by fewer that read the same, when most of them are hidden by later ones. No data is
+ * moved: what is left names the same chunks; chunks that nothing names any more are garbage of the store.
  *
  * Invariant: what is written meanwhile stays. The store appends later commits behind the extents that were read here, and
  * refuses the replacement if the window was truncated or compacted since.
  */
-import type { Clock } from '../base/clock.js'
 import { messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
-import type { ExtentWindow, MetaStore } from '../meta/contract.js'
-import { CROWDED_CLOSED, ExtentMap, isCrowded, seenExtents, unusedChunks } from './extent-map.js'
-import { Lru } from './lru.js'
-import type { Packer } from './packer.js'
-
-/** A window that could not be packed is looked at again so much later, however often it is read. */
-const PACK_AGAIN_MS = 60_000
-const PACK_KNOWN_MAX = 1_000
-
-export interface CompactorDeps {
-  readonly meta: MetaStore
-  readonly packer: Packer
-  readonly clock: Clock
-  readonly log: Log
-  /** Of each, with the version that it made of contents that read the same. */
-  readonly onDone: (ino: number, dataVersion: number) => void
-}
+import { WINDOW_BYTES } from '../base/limits.js'
+import type { Extent, MetaStore } from '../meta/contract.js'
+import { CROWDED_CLOSED, ExtentMap, isCrowded } from './extent-map.js'
 
 export class Compactor {
-  readonly #deps: CompactorDeps
+  readonly #meta: MetaStore
+  readonly #log: Log
   /** One at a time: it is housekeeping. */
   #running: Promise<void> | undefined
-  /** Until when a window is not tried again. */
-  readonly #restsUntilMs = new Lru<string, number>(PACK_KNOWN_MAX)
-  #isStopped = false
 
-  constructor(deps: CompactorDeps) {
-    this.#deps = deps
+  readonly #onDone: (ino: number, dataVersion: number) => void
+
+  /** `onDone`: of each, with the version that it made of contents that read the same. */
+  constructor(meta: MetaStore, log: Log, onDone: (ino: number, dataVersion: number) => void) {
+    this.#onDone = onDone
+    this.#meta = meta
+    this.#log = log
   }
 
-  /** Most extents of the window are hidden. In the background; a window that is not its turn now is met again. */
+  /** Does it in the background; a window that is not its turn now is met again. */
   offer(ino: number, window: number): void {
-    this.#begin(ino, window, () => this.#compact(ino, window))
-  }
-
-  /** A read met many short pieces. As `offer`. */
-  offerScattered(ino: number, window: number): void {
-    if (this.#running !== undefined) return
-    const key = `${ino}/${window}`
-    const nowMs = this.#deps.clock.monotonicMs()
-    if ((this.#restsUntilMs.get(key) ?? 0) > nowMs) return
-    this.#restsUntilMs.set(key, nowMs + PACK_AGAIN_MS)
-    this.#begin(ino, window, () => this.#pack(ino, window))
-  }
-
-  /** Begins nothing more, and waits for what is under way. */
-  async stop(): Promise<void> {
-    this.#isStopped = true
-    await this.#running
-  }
-
-  #begin(ino: number, window: number, work: () => Promise<void>): void {
-    if (this.#isStopped) return
-    this.#running ??= work()
-      .catch((error: unknown) => this.#deps.log.warn({ ino, window, error: messageOf(error) }, 'compaction failed'))
+    this.#running ??= this.#compact(ino, window)
+      .catch((error: unknown) => this.#log.warn({ ino, window, error: messageOf(error) }, 'compaction failed'))
       .finally(() => (this.#running = undefined))
   }
 
+  /** Waits for the one under way. */
+  async settled(): Promise<void> {
+    await this.#running
+  }
+
   async #compact(ino: number, window: number): Promise<void> {
-    const { meta } = this.#deps
-    const old = await meta.extents(ino, window)
+    const old = await this.#meta.extents(ino, window)
     const map = new ExtentMap(old.extents)
     if (!isCrowded(old.extents.length, map.pieces, CROWDED_CLOSED)) return
     const extents = seenExtents(map, window)
-    this.#done(ino, old, await meta.compact(ino, old, extents, unusedChunks(old.extents, extents), 0), 'compacted')
+    const version = await this.#meta.compact(ino, old, extents, unusedChunks(old.extents, extents), 0)
+    if (version !== null) this.#onDone(ino, version)
+    const done = version !== null
+    this.#log.debug({ ino, window, before: old.extents.length, after: extents.length, done }, 'extents compacted')
   }
+}
 
-  async #pack(ino: number, window: number): Promise<void> {
-    const { meta, packer } = this.#deps
-    const old = await meta.extents(ino, window)
-    this.#done(ino, old, await packer.pack(ino, old, () => this.#isStopped), 'packed')
-  }
+function seenExtents(map: ExtentMap, window: number): Extent[] {
+  return map
+    .slice(window * WINDOW_BYTES, (window + 1) * WINDOW_BYTES)
+    .filter(({ chunk }) => chunk !== null)
+    .map(({ start, end, chunk, chunkOffset }) => ({ fileOffset: start, lengthBytes: end - start, chunk, chunkOffset }))
+}
 
-  #done(ino: number, { window, extents }: ExtentWindow, version: number | null, what: string): void {
-    if (version !== null) this.#deps.onDone(ino, version)
-    this.#deps.log.debug({ ino, window, before: extents.length, done: version !== null }, `extents ${what}`)
+/** One extent of each chunk that only the old extents name. */
+function unusedChunks(old: readonly Extent[], extents: readonly Extent[]): Extent[] {
+  const used = new Set(extents.map(({ chunk }) => chunk?.id))
+  const unused = new Map<number, Extent>()
+  for (const extent of old) {
+    if (extent.chunk !== null && !used.has(extent.chunk.id)) unused.set(extent.chunk.id, extent)
   }
+  return [...unused.values()]
 }

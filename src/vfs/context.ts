@@ -23,7 +23,6 @@ import { Lru } from './lru.js'
 import { resolveLimits, type VfsLimits } from './limits.js'
 import { EarlyCommits } from './early-commits.js'
 import { DirtyMemory } from './memory.js'
-import { Packer } from './packer.js'
 import { Reader } from './reader.js'
 import { Spiller } from './spiller.js'
 import { Uploader } from './uploader.js'
@@ -93,21 +92,16 @@ export class VfsContext {
     const attrs = new AttrCache(meta, fresh, limits.attrs)
     // The part that tells the kernel comes into being last.
     const onCommitted = (ino: number, version: number): void => this.coherence.committed(ino, version)
-    const data = new ChunkCache(chunks, limits.dataCacheBytes, limits.chunkReads)
-    const uploader = new Uploader({ meta, chunks, clock, log, limits })
-    const packer = new Packer({ meta, uploader, data, clock, durability })
-    const onDone = (ino: number, version: number): void => {
+    const compactor = new Compactor(meta, log, (ino, version) => {
       // Nothing else tells that these attributes name a version before.
       attrs.drop(ino)
       onCommitted(ino, version)
-    }
-    const compactor = new Compactor({ meta, packer, clock, log, onDone })
+    })
     const extents = new ExtentCache(meta, fresh, EXTENT_FILES_MAX, limits.extentPieces, (ino, window) => {
       if (!this.readOnly) compactor.offer(ino, window)
     })
-    const onScattered = (ino: number, window: number): void => {
-      if (!this.readOnly) compactor.offerScattered(ino, window)
-    }
+    const data = new ChunkCache(chunks, limits.dataCacheBytes, limits.chunkReads)
+    const uploader = new Uploader({ meta, chunks, clock, log, limits })
     const committer = new Committer({ meta, fresh, attrs, extents, uploader, data, onCommitted })
     const memory = new DirtyMemory(limits.dirtyBytes, limits.flushAfterMs, clock)
     const readAheadBytes = Math.min(limits.readAheadBytes, Math.floor(limits.dataCacheBytes / 2))
@@ -132,7 +126,7 @@ export class VfsContext {
     this.states = new InodeStates({ clock, log, limits, chunkBytes, memory, uploader, committer, onLost })
     this.early = new EarlyCommits(meta)
     this.handles = new Handles(limits.handles)
-    this.reader = new Reader({ attrs, extents, data, fresh, log, readAheadBytes, onScattered })
+    this.reader = new Reader({ attrs, extents, data, fresh, log, readAheadBytes })
     this.locks = new FileLocks(this)
     const policy = this.readOnly ? 'noatime' : (options.atime ?? 'relatime')
     const skipsDirectories = options.nodiratime ?? false

@@ -18,7 +18,6 @@ import type { Freshness } from './freshness.js'
 import type { FileHandle } from './handles.js'
 import type { InodeState } from './inode-state.js'
 import { IntervalMap } from './interval-map.js'
-import { isScattered } from './packer.js'
 import { TargetPool } from './target-pool.js'
 
 export interface ReaderDeps {
@@ -28,8 +27,6 @@ export interface ReaderDeps {
   readonly fresh: Freshness
   readonly log: Log
   readonly readAheadBytes: number
-  /** A read met many short pieces in a window. */
-  readonly onScattered: (ino: number, window: number) => void
 }
 
 export class Reader {
@@ -88,11 +85,11 @@ export class Reader {
    */
   async #fillWindow(ino: number, part: WindowPart, target: Buffer, at: number): Promise<void> {
     try {
-      await this.#copy(ino, await this.#deps.extents.get(ino, part.window), part, target, at)
+      await this.#copy(await this.#deps.extents.get(ino, part.window), part, target, at)
     } catch (error) {
       if (!hasCode(error, 'CHUNK_MISSING')) throw this.#failed(ino, error)
       try {
-        await this.#copy(ino, await this.#deps.extents.refetch(ino, part.window), part, target, at)
+        await this.#copy(await this.#deps.extents.refetch(ino, part.window), part, target, at)
       } catch (again) {
         throw this.#failed(ino, again)
       }
@@ -105,10 +102,8 @@ export class Reader {
     return new PosixError('EIO', messageOf(error), { cause: error })
   }
 
-  async #copy(ino: number, map: ExtentMap, part: WindowPart, target: Buffer, at: number): Promise<void> {
-    const pieces = map.slice(part.start, part.end)
-    if (isScattered(pieces.length, part.end - part.start)) this.#deps.onScattered(ino, part.window)
-    const copies = pieces.map(({ start, end, chunk, bytes, chunkOffset }) => {
+  async #copy(map: ExtentMap, part: WindowPart, target: Buffer, at: number): Promise<void> {
+    const copies = map.slice(part.start, part.end).map(({ start, end, chunk, bytes, chunkOffset }) => {
       const to = at + start - part.start
       if (chunk !== null) return this.#deps.data.copy(chunk, chunkOffset, chunkOffset + end - start, target, to)
       if (bytes === null) target.fill(0, to, to + end - start)

@@ -23,8 +23,6 @@ export interface UploadJob {
   readonly extents: readonly ChunkOriginExtent[]
   /** Appended data: where the end of the file is taken to be. The extents count from there, the header's from the start. */
   readonly appendsAt?: number
-  /** Where the chunk stands in the order of writing (ChunkOrigin), if not behind all that this process has written. */
-  readonly order?: number
   readonly durability: Durability
   /** Asked when the transfer starts: an fsync may have come meanwhile. */
   readonly wantSync: () => boolean
@@ -64,7 +62,7 @@ export class Uploader {
 
   /** The chunk, or null if the job was cancelled. Throws what made it impossible. */
   upload(job: UploadJob): Promise<ChunkRef | null> {
-    const order = job.order ?? this.#nextOrder()
+    const order = this.#nextOrder()
     const told: Told = { chunk: null }
     const upload = this.#slots.with(() =>
       this.#attempts(job, order, told, (chunk) => {

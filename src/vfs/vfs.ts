@@ -276,7 +276,7 @@ class Vfs implements VfsContract {
           log.error({ handle, error: messageOf(error) }, 'a file was not closed cleanly')
         })
       }
-      await compactor.stop()
+      await compactor.settled()
     }
   }
 

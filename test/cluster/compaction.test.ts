@@ -1,14 +1,12 @@
 /** Overwritten data: its extents and its chunks go, what is seen stays; on a real redis-server and a real chunk store. */
 import { randomBytes } from 'node:crypto'
 import t, { type Test } from 'tap'
-import { systemClock, type Clock } from '../../src/base/clock.js'
 import { silentLog } from '../../src/base/log.js'
 import { ROOT_INO } from '../../src/base/limits.js'
 import type { Extent, MetaStore } from '../../src/meta/contract.js'
 import { connectRedis } from '../../src/cluster/redis.js'
 import { openMeta } from '../../src/meta/engine.js'
 import { formatVolume } from '../../src/meta/format.js'
-import { RESTED_MS } from '../../src/vfs/packer.js'
 import { createVfs } from '../../src/vfs/vfs.js'
 import { startCluster } from '../helpers/chunks.js'
 import { startRedis } from '../helpers/redis.js'
@@ -109,41 +107,3 @@ t.test('a window that was freed and written anew is not taken for the one that w
   t.same(await meta.extents(attr.ino, 0), fresh)
   t.same(await meta.extents(attr.ino, 0, old), fresh, 'nor is it put together from the old and the new')
 })
-
-/** A file that was changed a moment ago has rested for a client with this clock. */
-const later: Clock = {
-  now: () => ({ sec: systemClock.now().sec + 2 * (RESTED_MS / 1000), nsec: 0 }),
-  monotonicMs: () => systemClock.monotonicMs(),
-  sleep: (ms) => systemClock.sleep(ms),
-  after: (ms, work) => systemClock.after(ms, work),
-}
-
-t.test(
-  'a file of many small synced writes is packed when it is read; its first bytes, in the metadata, stay',
-  async (t) => {
-    const meta = await open(t)
-    const cluster = await startCluster(t, { nodes: 3, replicas: 3, writeQuorum: 2 })
-    const writer = createVfs({ meta, chunks: cluster.client, log: silentLog })
-    const { attr, handle } = await writer.create(CALLER, ROOT_INO, Buffer.from('f'), 0o644, O_RDWR_CREAT)
-    const model = randomBytes(100 * BLOCK)
-    for (let block = 0; block < 100; block++) {
-      await writer.write(handle, block * BLOCK, model.subarray(block * BLOCK, (block + 1) * BLOCK))
-      await writer.fsync(handle, true)
-    }
-    await writer.release(handle)
-    const old = await meta.extents(attr.ino, 0)
-    t.ok(old.extents.length > 90 && old.body !== undefined, `${old.extents.length} extents above a body`)
-    const vfs = createVfs({ meta, chunks: cluster.client, log: silentLog, clock: later })
-    const reader = await vfs.open(CALLER, attr.ino, 0)
-    const isRight = async (): Promise<boolean> => (await vfs.read(reader.handle, 0, model.length)).equals(model)
-    t.ok(await isRight())
-    while ((await meta.extents(attr.ino, 0)).generation === old.generation) await systemClock.sleep(20)
-    const { extents } = await meta.extents(attr.ino, 0)
-    t.equal(new Set(extents.map(({ chunk }) => chunk?.id)).size, 1, 'one chunk')
-    t.ok((await meta.collectGarbage((ids) => cluster.client.remove(ids), 0)) >= old.extents.length)
-    t.ok(await isRight(), 'without the old chunks')
-    await writer.shutdown()
-    await vfs.release(reader.handle)
-    await vfs.shutdown()
-  },
-)
