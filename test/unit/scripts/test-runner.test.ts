@@ -95,6 +95,15 @@ t.test('a file holds no mount of ringfs that is there outside', async (t) => {
   t.match(stdout, /^ {4}# mounts: false$/m)
 })
 
+t.test('what ends all processes at last refuses to begin unless it is process 1', async (t) => {
+  // In a namespace of its own all the same: if it did not refuse, it would end its shell.
+  const container = join(ROOT, 'scripts', 'tests', 'contain.sh')
+  const words = ['--pid', '--fork', '--kill-child', '--net', '--mount-proc', 'sh', '-c', '"$0" echo ran; echo code $?']
+  const { stdout, stderr } = await runIn(ROOT, 'unshare', [...words, container])
+  t.equal(stdout, 'code 2\n')
+  t.match(stderr, /only as process 1/)
+})
+
 t.test('the files that are said to take longest are there', async (t) => {
   const program = `
     import { LONGEST } from ${JSON.stringify(join(ROOT, 'scripts', 'tests', 'order.mjs'))}
