@@ -1,8 +1,9 @@
 /** Nodes on hosts of their own: cables taken out, packets lost one way, a wrong address. The workload is on another host. */
 import t from 'tap'
+import { RingfsError } from '../../src/base/errors.js'
 import { sightProblems } from '../../src/cluster/sight.js'
 import { startCluster, type TestCluster } from '../helpers/cluster.js'
-import { Network } from '../helpers/network.js'
+import { Network, losePackets } from '../helpers/network.js'
 import { eventually } from '../helpers/ringfs.js'
 
 t.setTimeout(240_000)
@@ -19,12 +20,24 @@ function named(cluster: TestCluster, pattern: RegExp): Promise<string> {
   )
 }
 
+function codeOf(error: unknown): string {
+  return error instanceof RingfsError ? error.code : String(error)
+}
+
 t.test('hosts cut off, one way too, and badly addressed are named, and nothing acknowledged is lost', async (t) => {
   const network = await Network.of(t)
   const cluster = await startCluster(t, 4, network)
   const { workload } = cluster
   const [a, b, c] = [cluster.node(0), cluster.node(1), cluster.node(2)]
   if (a.host === undefined || b.host === undefined || c.host === undefined) throw new Error('no hosts')
+  const goesOn = async (): Promise<void> => {
+    const before = workload.acknowledged.length
+    await eventually(
+      'the workload goes on',
+      () => workload.acknowledged.length,
+      (count) => count > before + 10,
+    )
+  }
   workload.start()
 
   await t.test('what one host sends to another is lost', async (t) => {
@@ -39,6 +52,38 @@ t.test('hosts cut off, one way too, and badly addressed are named, and nothing a
       () => problems(cluster),
       (text) => text === '',
     )
+  })
+
+  await t.test('what a client sends to a node is lost, or what the node sends to it; both reach Redis', async (t) => {
+    const port = (await cluster.member(b))?.address.split(':').at(-1) ?? ''
+    for (const rule of [
+      ['INPUT', '-p', 'tcp', '-s', network.address, '--dport', port],
+      ['OUTPUT', '-p', 'tcp', '-d', network.address, '--sport', port],
+    ]) {
+      const mend = await losePackets(b.host?.words ?? [], rule)
+      await goesOn()
+      t.equal((await cluster.member(b))?.state, 'up')
+      await mend()
+    }
+  })
+
+  await t.test('what a client sends to a master of Redis is lost, or what the master sends to it', async (t) => {
+    const [master] = await cluster.volume.redis.masters()
+    const port = master?.address.split(':').at(-1) ?? ''
+    for (const end of ['--dport', '--sport']) {
+      // Both are in this process's namespace; the nodes come over the bridge, and go on.
+      const mend = await losePackets([], ['INPUT', '-i', 'lo', '-p', 'tcp', end, port])
+      const before = workload.faults.length
+      const asked = cluster.volume.watcher.refresh().then(() => '', codeOf)
+      await goesOn()
+      await mend()
+      // Either it waits until it can be answered, or it ends at its deadline and says why.
+      t.match(await asked, /^(REDIS_UNREACHABLE)?$/)
+      t.ok((await cluster.volume.watcher.refresh()).epoch > 0, 'it answers again')
+      // What needs Redis to be done (an owner did not answer in time, and is to get its copy later) ends in the same way.
+      const unexcused = workload.faults.splice(before).filter((fault) => !fault.includes('Redis at '))
+      workload.faults.push(...unexcused)
+    }
   })
 
   await t.test('a host is cut off for longer than a node may be silent, and is back', async (t) => {

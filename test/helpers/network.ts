@@ -107,6 +107,16 @@ export class Host implements Place {
   }
 }
 
+/** From now on packets that fit `rule` (iptables(8)) are lost where `words` run. Answers what takes it back. */
+export async function losePackets(words: readonly string[], rule: readonly string[]): Promise<() => Promise<void>> {
+  const iptables = async (action: string): Promise<void> => {
+    const [program, ...rest] = [...words, 'iptables', '-w', action, ...rule, '-j', 'DROP']
+    await sh(program, ...rest)
+  }
+  await iptables('-A')
+  return () => iptables('-D')
+}
+
 async function ip(...words: readonly string[]): Promise<void> {
   await sh('ip', ...words)
 }
