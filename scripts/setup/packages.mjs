@@ -45,6 +45,7 @@ const TEST_NEEDS = [
   ['rsync', 'rsync'],
   ['sqlite3', 'sqlite3'],
   ['ip', 'iproute2'],
+  ['iptables', 'iptables'],
 ].map(([program, name]) => ({ what: program, packages: [name], there: () => hasProgram(program) }))
 
 /** The needs that are not met; `tests`: those of the tests, too. */
