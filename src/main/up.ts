@@ -42,7 +42,7 @@ export interface UpOptions extends MountSettings {
   readonly moreDirs: readonly string[]
   /** Of those of the last start, what is not used any more. */
   readonly forgetDirs: readonly string[]
-  /** Also where they have the only copies. */
+  /** Give them up with all chunks of which they have all copies. */
   readonly force?: boolean
   /** Default: as at the first start, and 1 then. */
   readonly nodes?: number | undefined
@@ -145,21 +145,26 @@ function planRecord(options: UpOptions, old: UpRecord | undefined): UpRecord {
   return { ...old, nodes: nodes ?? old.nodes, more }
 }
 
-function furtherFolders({ moreDirs, forgetDirs, dataDir }: UpOptions, before: readonly string[]): string[] {
+function furtherFolders(options: UpOptions, before: readonly string[]): string[] {
+  const { moreDirs, forgetDirs, dataDir } = options
   const forgotten = new Set(forgetDirs.map((folder) => resolve(folder)))
   const unknown = [...forgotten].find((folder) => !before.includes(folder))
   if (unknown !== undefined) throw new RingfsError('USAGE', `${unknown} is not a further data folder of ${dataDir}`)
+  checkForgotten(options)
   const all = new Set([...before, ...moreDirs.map((folder) => resolve(folder))])
   return [...all].filter((folder) => !forgotten.has(folder) && folder !== resolve(dataDir))
 }
 
-/** With one replica what lies there is all there is. */
-function checkForgotten({ replicas }: VolumeSettings, { forgetDirs, force = false }: UpOptions): void {
+/**
+ * All nodes give it up at once, and each has chosen by itself what lies there: of two folders, one has all R copies of one chunk in 2^R.
+ * So more replicas do not make up for it.
+ */
+function checkForgotten({ forgetDirs, force = false }: UpOptions): void {
   const [first] = forgetDirs
-  if (first === undefined || replicas > 1 || force) return
+  if (first === undefined || force) return
   throw new RingfsError(
     'USAGE',
-    `this volume has one copy of each chunk: what lies in ${first} would be missing; --force if it is lost anyway`,
+    `${first} is a disk of every node here: chunks of which all copies lie there would be missing. To replace that disk, copy the folder to another one while nothing runs, and mount that in its place; --force if what is there is lost anyway`,
   )
 }
 
@@ -181,7 +186,6 @@ async function ensureVolume(
   try {
     const settings = await loadOrFormat(redis, record, options)
     const { replicas } = options
-    checkForgotten(settings, options)
     if (replicas !== undefined && replicas !== settings.replicas) {
       throw new RingfsError(
         'USAGE',

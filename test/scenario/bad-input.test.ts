@@ -96,6 +96,20 @@ t.test('a mount point that is a file, not empty or taken is refused, and nothing
   await ringfs.ok('down')
 })
 
+t.test('a further data folder is given up only by force, however many replicas there are', async (t) => {
+  const ringfs = await Ringfs.in(t)
+  const further = join(ringfs.folder, 'further')
+  const words = ['up', '--detach', '--data', ringfs.data]
+  await ringfs.ok(...words, '--nodes', '2', '--replicas', '2', '--data', further)
+  await ringfs.ok('down')
+  await refused(t, ringfs, [...words, '--forget', join(ringfs.folder, 'no')], 2, /not a further data folder/)
+  await refused(t, ringfs, [...words, '--forget', further], 2, /every node.*would be missing.*copy the folder.*--force/)
+  t.match(await readFile(join(ringfs.data, 'up.json'), 'utf8'), further, 'it is used by the next start')
+  await ringfs.ok(...words, '--forget', further, '--force')
+  t.notMatch(await readFile(join(ringfs.data, 'up.json'), 'utf8'), further)
+  await ringfs.ok('down')
+})
+
 t.test('a data folder that is no folder, somebody else’s, damaged, or of another volume is refused', async (t) => {
   const ringfs = await Ringfs.in(t)
   const file = join(ringfs.folder, 'file')
