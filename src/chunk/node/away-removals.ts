@@ -6,6 +6,7 @@
  * Invariants:
  * - A removal is acknowledged only when a disk that works has the note, on disk. But for more than MAX_BYTES of them: then what else was
  *   removed comes back with that disk, as orphans.
+ * - Notes on one disk are written one after the other: several threads serve it, and each writes behind what it finds there.
  * - Only what is deleted for good is noted, and ids are not used twice: a note that is applied late, or again, does no harm. So the notes
  *   for one disk may lie on several others, of which some are away when it is back.
  */
@@ -33,6 +34,8 @@ export class AwayRemovals {
   readonly #log: Log
   readonly #maxBytes: number
   #isFull = false
+  /** Of each disk, the last of the notes that are being written on it. */
+  readonly #last = new Map<string, Promise<unknown>>()
 
   constructor({ log, maxBytes = MAX_BYTES }: AwayRemovalsOptions) {
     this.#log = log
@@ -52,7 +55,15 @@ export class AwayRemovals {
 
   async #noteOn(disk: NodeDisk, away: readonly string[], ids: readonly number[]): Promise<readonly boolean[]> {
     const files = away.map((id) => removedFile(disk.folder, id))
-    return await disk.run(() => disk.pool.run(NOTE_JOB, { files, ids, maxBytes: this.#maxBytes }))
+    return await disk.run(() =>
+      this.#inTurn(disk, () => disk.pool.run(NOTE_JOB, { files, ids, maxBytes: this.#maxBytes })),
+    )
+  }
+
+  #inTurn<T>({ id }: NodeDisk, work: () => Promise<T>): Promise<T> {
+    const turn = (this.#last.get(id) ?? Promise.resolve()).then(work, work)
+    this.#last.set(id, turn)
+    return turn
   }
 
   /** Removes from each of the disks what was deleted while it was away. Never rejects: a disk that cannot do it may have failed. */

@@ -3,10 +3,24 @@
  *
  *     entry: id (u64, big endian) | CRC-32 of these 8 bytes        12 bytes, one behind the other
  *
- * Invariant: an entry that is not whole, or was never on disk, is none: nothing is removed that was not noted. Synchronous: it runs in a
- * worker.
+ * Invariants:
+ * - An entry that is not whole, or was never on disk, is none: nothing is removed that was not noted.
+ * - A whole entry is never written over, nor cut off: it was acknowledged. One process notes in a file, one call at a time.
+ * - A file with an entry has its name on disk.
+ *
+ * Synchronous: it runs in a worker.
  */
-import { closeSync, fdatasyncSync, fstatSync, mkdirSync, openSync, readFileSync, unlinkSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  constants,
+  fdatasyncSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs'
 import { dirname, join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import { codeOf } from '../outcome.js'
@@ -53,31 +67,26 @@ function encodeEntries(ids: readonly number[]): Buffer {
 }
 
 function append(file: string, entries: Buffer, maxBytes: number): boolean {
-  const { fd, isNew } = openForNotes(file)
+  const fd = openForNotes(file)
   try {
     const { size } = fstatSync(fd)
     // What a crash has left behind the last whole entry is written over.
     const position = size - (size % ENTRY_BYTES)
     if (position + entries.length > maxBytes) return false
+    if (position === 0) syncNames(file)
     for (let done = 0; done < entries.length;) {
       done += writeSync(fd, entries, done, entries.length - done, position + done)
     }
     fdatasyncSync(fd)
+    return true
   } finally {
     closeSync(fd)
   }
-  if (isNew) syncNames(file)
-  return true
 }
 
-function openForNotes(file: string): { readonly fd: number; readonly isNew: boolean } {
-  try {
-    return { fd: openSync(file, 'r+'), isNew: false }
-  } catch (error) {
-    if (codeOf(error) !== 'ENOENT') throw error
-    mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
-    return { fd: openSync(file, 'w', 0o600), isNew: true }
-  }
+function openForNotes(file: string): number {
+  mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
+  return openSync(file, constants.O_WRONLY | constants.O_CREAT, 0o600)
 }
 
 function syncNames(file: string): void {

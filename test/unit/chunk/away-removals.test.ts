@@ -1,10 +1,11 @@
 /** What is deleted while a disk is away does not come back with it. */
 import t from 'tap'
-import { appendFileSync, existsSync, renameSync, statSync, writeFileSync } from 'node:fs'
+import { appendFileSync, existsSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import type { Test } from 'tap'
 import { CHUNK_BUCKETS } from '../../../src/chunk/contract.js'
 import type { NodeDisks, NodeDisksOptions } from '../../../src/chunk/node/disks.js'
 import { noteRemoved, readRemoved, removedFile } from '../../../src/chunk/node/removed-file.js'
+import { WorkerPool, type Job } from '../../../src/chunk/pool.js'
 import {
   VOLUME,
   chunkFile,
@@ -23,6 +24,26 @@ const pool = poolOf(t, 2)
 interface Opened {
   readonly disks: NodeDisks
   close(): Promise<void>
+}
+
+/** Counts the notes that are being written at a time. */
+class NotingPool extends WorkerPool {
+  most = 0
+  #now = 0
+
+  override async run<Input, Output>(
+    job: Job<Input, Output>,
+    input: Input,
+    transfer?: readonly ArrayBuffer[],
+  ): Promise<Output> {
+    if (job.name !== 'noteRemoved') return await super.run(job, input, transfer)
+    this.most = Math.max(this.most, ++this.#now)
+    try {
+      return await super.run(job, input, transfer)
+    } finally {
+      this.#now--
+    }
+  }
 }
 
 /** As by a start of the node. */
@@ -98,6 +119,25 @@ t.test('chunks deleted while their disk is away are not there when it is back; t
   for (const folder of folders) {
     for (const { disk } of third.disks.live) t.notOk(existsSync(removedFile(folder, disk)), 'the notes are gone')
   }
+})
+
+t.test('what is deleted at once is noted whole, one after the other', async (t) => {
+  const pool = new NotingPool({ threads: 4 })
+  t.teardown(() => pool.close())
+  const folders = newFolders(t, 2)
+  const [gone = '', stays = ''] = folders
+  const { disks } = await start(t, folders, { pool })
+  const [disk = ''] = disks.live.filter(({ folder }) => folder === gone).map((one) => one.disk)
+  await lose(disks, gone)
+  const file = removedFile(stays, disk)
+  const ids = Array.from({ length: 30 }, (_, index) => 1 + index)
+  for (let round = 0; round < 10; round++) {
+    await Promise.all(ids.map((id) => disks.remove([id])))
+    t.strictSame([...readRemoved({ files: [file] })], ids, `round ${round}`)
+    // Who notes first makes the file, which nobody may take for an old one.
+    rmSync(file)
+  }
+  t.equal(pool.most, 1, 'notes at a time')
 })
 
 t.test('copies that are given up are not noted: the node may get them again', async (t) => {
