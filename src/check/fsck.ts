@@ -227,13 +227,14 @@ class Fsck {
 
   async #orphans({ orphans, away }: ChunksResult): Promise<number> {
     const { store, repair } = this.#parts
-    if (orphans.size === 0 && repair === undefined) return 0
     const some = `${orphans.size} chunks belong to no file`
     if (await isMetadataOlder(store, this.#keys, orphans.keys())) {
-      const text = `${some}, and were written after what the metadata know of: ringfs rebuild restores files from them`
-      this.#add({ kind: 'orphans', severity: 'wrong', text, mended: false })
+      const text = `${some}; none is freed before ringfs rebuild, which makes files of them, has looked at everything: the metadata were restored, or lost their end, or a rebuild is not complete`
+      if (orphans.size === 0) this.#note('orphans', text)
+      else this.#add({ kind: 'orphans', severity: 'wrong', text, mended: false })
       return 0
     }
+    if (orphans.size === 0 && repair === undefined) return 0
     if (repair === undefined || away.size > 0) {
       if (orphans.size > 0)
         this.#note('orphans', `${some}: uploads under way, of writers that died, or of metadata that were lost`)

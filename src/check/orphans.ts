@@ -7,7 +7,7 @@
  *   read by an old map, was one of them), a whole pass just now did not meet it, the janitor does not speak of it, it has no record
  *   of holders, and the file that it was written for does not name it.
  * - Nothing is freed while the metadata are older than the chunks (restored, or lost): if any chunk's id is above what the
- *   counter has given out, or a rebuild is not complete, orphans are somebody's data, and only rebuild may touch them.
+ *   counter has given out, or a rebuild is due or not complete ({v}:m:rebuild; a restore sets it), orphans are somebody's data, and only rebuild may touch them.
  */
 import type { RedisStore, RedisValue } from '../cluster/contract.js'
 import { arrayOf, numberOf } from '../cluster/reply.js'
@@ -33,12 +33,17 @@ export interface OrphansParts {
   readonly headerOf: (chunk: number) => Promise<ListedHeader | null>
 }
 
+/** Or one is under way, or was not complete. */
+export async function isRebuildDue(store: RedisStore, keys: VolumeKeys): Promise<boolean> {
+  return (await store.call('EXISTS', keys.wide('rebuild'))) === 1
+}
+
 export async function isMetadataOlder(
   store: RedisStore,
   keys: VolumeKeys,
   orphans: Iterable<number>,
 ): Promise<boolean> {
-  if ((await store.call('EXISTS', keys.wide('rebuild'))) === 1) return true
+  if (await isRebuildDue(store, keys)) return true
   const last = countOf(await store.call('HGET', keys.wide('n'), 'chunkBlock'))
   for (const chunk of orphans) if (Math.floor(chunk / CHUNK_BLOCK) > last) return true
   return false

@@ -20,6 +20,7 @@ import { CHUNK_BLOCK, type VolumeKeys } from '../meta/keys.js'
 import { chunksOf, hashPages, scanSpoken } from '../meta/scan.js'
 import { SCRIPTS } from '../meta/scripts.js'
 import { withRebuildLease } from './lease.js'
+import { isRebuildDue } from './orphans.js'
 import { headOf, inventory, shortOfDisks, type NodesParts } from './nodes.js'
 
 const BLOCKS_AT_ONCE = 256
@@ -40,7 +41,7 @@ export async function sweepOrphans(parts: SweepParts): Promise<number> {
   const { store, keys } = parts
   if ((await store.call('EXISTS', keys.wide('blocks'))) === 0) return 0
   const swept = await withRebuildLease(store, keys, async (check) => {
-    if ((await store.call('EXISTS', keys.wide('rebuild'))) === 1) return 0
+    if (await isRebuildDue(store, keys)) return 0
     const blocks = await closedBlocks(parts)
     return blocks.size === 0 ? 0 : await sweepBlocks(parts, blocks, check)
   })

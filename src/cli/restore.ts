@@ -11,8 +11,8 @@ interface Options extends CommonOptions {
 
 const EXAMPLES = `
 The Redis must have no volume of this name: nothing is ever restored over one. A restore that was interrupted is begun anew with
-the same file. Start the nodes afterwards, then run ringfs fsck: it names files that were changed after the backup, whose chunks
-are gone; ringfs rebuild finds what was written after it.
+the same file. Start the nodes afterwards, then run ringfs rebuild: it makes files of what was written after the backup, and until it
+has looked at everything nobody frees chunks that no file names. ringfs fsck names files that lack chunks, which were freed since.
 
 Example:
   $ ringfs restore /srv/backup/home-2026-11-21 redis://:secret@10.0.0.1:6379/home`
@@ -40,7 +40,7 @@ export function restoreCommand(surroundings: Surroundings): Command {
           surroundings,
           options.json === true
             ? `${JSON.stringify({ ...head, records }, null, 2)}\n`
-            : `volume ${head.volume} is as it was at ${taken}: start its nodes, then run ringfs fsck\n`,
+            : `volume ${head.volume} is as it was at ${taken}: start its nodes, then run ringfs rebuild and ringfs fsck\n`,
         )
       } finally {
         steps.end()

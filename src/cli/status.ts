@@ -1,4 +1,5 @@
 import { Command } from 'commander'
+import { isRebuildDue } from '../check/orphans.js'
 import type { ClusterView, Member, RedisStore, VolumeSettings } from '../cluster/contract.js'
 import { connectRedis } from '../cluster/redis.js'
 import { healProgress } from '../cluster/progress.js'
@@ -8,6 +9,7 @@ import { fetchView } from '../cluster/watcher.js'
 import { FS_TYPE, mountOn } from '../fuse/mounts.js'
 import { readRunFiles } from '../main/runfiles.js'
 import { listSessions, loadVolume, type SessionInfo } from '../meta/format.js'
+import { VolumeKeys } from '../meta/keys.js'
 import { progressText } from './cluster.js'
 import type { VolumeSelector } from './context.js'
 import { withVolume } from './files/session.js'
@@ -30,6 +32,8 @@ interface Status {
   readonly masters: Awaited<ReturnType<RedisStore['masters']>>
   readonly view: ClusterView
   readonly sessions: readonly SessionInfo[]
+  /** Or not complete. */
+  readonly isRebuildDue: boolean
   /** On this machine, of this user. */
   readonly mounts: readonly LocalMount[]
 }
@@ -64,13 +68,15 @@ async function fetchStatus(surroundings: Surroundings, options: Options, text: s
   const redis = await connectRedis(url, { log: logOf(surroundings, options, 'error') })
   try {
     const settings = await loadVolume(redis, url.volume)
-    const [masters, view, sessions, mounts] = await Promise.all([
+    const keys = new VolumeKeys(settings.name, settings.partitions)
+    const [masters, view, sessions, isDue, mounts] = await Promise.all([
       redis.masters(),
       fetchView(redis, settings.name),
       listSessions(redis, settings.name),
+      isRebuildDue(redis, keys),
       localMounts(surroundings.environment.runFolder, url),
     ])
-    return { settings, masters, view, sessions, mounts }
+    return { settings, masters, view, sessions, isRebuildDue: isDue, mounts }
   } finally {
     await redis.close()
   }
@@ -91,15 +97,17 @@ async function localMounts(runFolder: string, url: MetaUrl): Promise<readonly Lo
   )
 }
 
-function asJson({ settings, masters, view, sessions, mounts }: Status): string {
+function asJson(status: Status): string {
+  const { settings, masters, view, sessions, mounts } = status
   const { epoch, members: nodes, settings: cluster } = view
-  const problems = problemsOf(view)
+  const problems = problemsOf(status)
   const healing = healProgress(view)
   const value = { volume: settings, redis: masters, epoch, cluster, problems, healing, nodes, sessions, mounts }
   return `${JSON.stringify(value, null, 2)}\n`
 }
 
-function asText({ settings, masters, view, sessions, mounts }: Status): string {
+function asText(status: Status): string {
+  const { settings, masters, view, sessions, mounts } = status
   const { name, uuid, partitions, chunkBytes, replicas, writeQuorum } = settings
   const kind = `${replicas} replicas, write quorum ${writeQuorum}, ${partitions} partitions, chunks of ${humanBytes(chunkBytes)}`
   const head = [
@@ -108,7 +116,7 @@ function asText({ settings, masters, view, sessions, mounts }: Status): string {
     `epoch  ${view.epoch}`,
     `chunks ${healText(view)}`,
   ]
-  const problems = problemsOf(view).map((problem) => `! ${problem}\n`)
+  const problems = problemsOf(status).map((problem) => `! ${problem}\n`)
   return `${head.join('\n')}\n\n${nodeTable(view)}${diskTable(view)}${problems.join('')}\n${sessionTable(sessions)}\n${mountTable(mounts)}`
 }
 
@@ -121,14 +129,17 @@ function healText(view: ClusterView): string {
 /** A clock that is further off is named: logs of the machine cannot be compared with others'. */
 const CLOCK_OFF_MS = 1_000
 
-function problemsOf(view: ClusterView): readonly string[] {
+const REBUILD_DUE =
+  'chunks that no file names are kept until ringfs rebuild has looked at everything: the metadata were restored, or lost their end, or a rebuild is not complete'
+
+function problemsOf({ view, isRebuildDue: isDue }: Status): readonly string[] {
   const clocks = view.members.flatMap(({ id, report }) => {
     const offMs = report?.clockOffsetMs ?? 0
     if (Math.abs(offMs) < CLOCK_OFF_MS) return []
     const where = offMs > 0 ? 'ahead of' : 'behind'
     return [`the clock of node ${id} is ${humanMs(Math.abs(offMs))} ${where} that of Redis`]
   })
-  return [...sightProblems(view), ...diskProblems(view), ...clocks]
+  return [...sightProblems(view), ...diskProblems(view), ...clocks, ...(isDue ? [REBUILD_DUE] : [])]
 }
 
 /** What membership thinks, and whether the node has lost its place on the ring meanwhile. */

@@ -42,7 +42,7 @@
  *   {v}:m:restore    string  checksum of the backup that is being restored (backup/restore.ts)
  *   {v}:m:blocks     hash    block of chunk ids -> session whose it is, and ms since when that is gone, or 'closed' (blocks.ts);
  *                            k<block>: a rebuild has named chunks of it
- *   {v}:m:rebuild    hash    while a rebuild is not complete: begun (ms); f<ino> -> the file that is being made of that one's chunks
+ *   {v}:m:rebuild    hash    while a rebuild is due or not complete: begun (ms); f<ino> -> the file that is being made of that one's chunks
  *   {v}:m:rebuilder  string  lease of the one process that rebuilds, or frees orphans
  */
 export class VolumeKeys {

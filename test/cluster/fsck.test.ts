@@ -1,13 +1,16 @@
 /** fsck on a real Redis with real chunk nodes in this process: what it finds, what it must not report, what it mends. */
 import t, { type Test } from 'tap'
 import { writeFileSync, readFileSync, rmSync, existsSync } from 'node:fs'
+import { join } from 'node:path'
 import { systemClock } from '../../src/base/clock.js'
 import { fsck, type FsckParts, type FsckResult } from '../../src/check/fsck.js'
 import { arrayOf } from '../../src/cluster/reply.js'
+import { backupVolume } from '../../src/meta/backup/backup.js'
+import { restoreVolume } from '../../src/meta/backup/restore.js'
 import type { MetaStore } from '../../src/meta/contract.js'
 import { VolumeKeys } from '../../src/meta/keys.js'
 import { SCRIPTS } from '../../src/meta/scripts.js'
-import { VOLUME, chunkFile, originOf, startCluster, type TestCluster } from '../helpers/chunks.js'
+import { VOLUME, chunkFile, originOf, startCluster, temporaryFolder, type TestCluster } from '../helpers/chunks.js'
 import { checkVolume } from '../helpers/meta-check.js'
 import { ROOT, bytes, makeDir, makeDirIn, newFile, touch, until, volumesOn, type MetaVolume } from '../helpers/meta.js'
 import { startRedis } from '../helpers/redis.js'
@@ -242,6 +245,34 @@ t.test('fsck', async (t) => {
     t.strictSame(await volume.redis.call('HLEN', keys.wide('orphans')), 0)
     await volume.close()
   })
+
+  t.test(
+    'what was written after a backup is not freed when that was restored, until a rebuild was complete',
+    async (t) => {
+      const { check, volume, cluster, keys, file } = await bed(t, open)
+      await file(ROOT, 'old')
+      const backup = join(temporaryFolder(t), 'backup')
+      const options = { version: '0.0.0', clock: systemClock, maxPauseMs: 20_000, onProgress: () => undefined }
+      await backupVolume(volume.redis, volume.settings, backup, options)
+      const { chunk } = await file(ROOT, 'new')
+      await volume.close()
+      await redis.command(0, 'FLUSHALL')
+      await restoreVolume(volume.redis, volume.settings.name, backup, () => undefined)
+      // As the first client that stays does.
+      await volume.redis.call('DEL', keys.wide('dead'))
+      t.match((await check()).findings, [{ kind: 'orphans', severity: 'wrong', text: /^1 chunks .*ringfs rebuild/ }])
+      const freed = async (): Promise<number> => {
+        const { freedOrphans } = await check({ repair: true, graceMs: 0 })
+        await volume.close()
+        return freedOrphans
+      }
+      t.strictSame([await freed(), await freed(), await freed()], [0, 0, 0])
+      t.ok(cluster.nodes.every((node) => existsSync(chunkFile(node.folder, chunk))))
+      // As a rebuild does that was complete.
+      await volume.redis.call('DEL', keys.wide('rebuild'))
+      t.strictSame([await freed(), await freed()], [0, 1])
+    },
+  )
 
   t.test('nothing is reported of a volume that others change all the time', async (t) => {
     const { volume, check, file, meta, cluster } = await bed(t, open)

@@ -7,6 +7,8 @@
  *   with the same file (the mark `{v}:m:restore` has its checksum), and writes the same again.
  * - Numbers that were given out after the backup are not given out again: counters of sessions, inodes, chunk blocks and tokens
  *   begin far above. A chunk's id is for ever, and nodes have chunks from after the backup.
+ * - What was written after the backup has no metadata, and is somebody's data: nobody frees chunks that no file names until a rebuild has
+ *   looked at everything ({v}:m:rebuild). This mark comes before the settings.
  * - Sessions of the backup are dead ones: the first client cleans up after them.
  */
 import { createHash } from 'node:crypto'
@@ -15,8 +17,10 @@ import { open } from 'node:fs/promises'
 import { createGunzip } from 'node:zlib'
 import { RingfsError } from '../../base/errors.js'
 import { FORMAT_VERSION, type RedisArg, type RedisStore } from '../../cluster/contract.js'
+import { numberOf } from '../../cluster/reply.js'
 import { VolumeKeys, wideKey } from '../keys.js'
 import { jumpOf } from '../numbers.js'
+import { SCRIPTS } from '../scripts.js'
 import {
   PREAMBLE_BYTES,
   RecordReader,
@@ -76,6 +80,8 @@ export async function restoreVolume(
   }
   await writer.settled()
   if (settings === undefined) throw new RingfsError('VOLUME_CORRUPT', 'the backup has no settings: use another one')
+  const rebuild = keys.wide('rebuild')
+  await store.call('HSETNX', rebuild, 'begun', numberOf(await store.run(SCRIPTS.now, [rebuild], []), 'now'))
   await store.call('SET', keys.wide('settings'), settings)
   await store.call('DEL', markKey(volume))
   return { head, records }
