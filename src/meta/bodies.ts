@@ -50,6 +50,7 @@ export class Bodies {
     const p = keys.home(ino)
     const pieces = encodeBody(ino, request.pieces)
     const { sec, nsec } = request.mtime
+    const { inlineBytes } = options.settings
     const reply = await this.#core.change(
       SCRIPTS.commitInline,
       p,
@@ -62,7 +63,8 @@ export class Bodies {
         sec,
         nsec,
         request.clearSuid === true ? 1 : 0,
-        isWhole(request) ? longestInlineBytes(options.settings.inlineBytes) : options.settings.inlineBytes,
+        inlineBytes,
+        isWhole(request) ? longestInlineBytes(inlineBytes) : inlineBytes,
         this.#limitOf(p),
         ...(request.attributes === undefined ? [] : attributeArgs(request.attributes, options.clock)),
       ],

@@ -115,6 +115,7 @@ export function bodyClaims(t: Test, open: OpenVolume): void {
     t.equal(await put(meta, ino, 'x'.repeat(longest - 1), 1), null)
     t.ok(await put(meta, ino, 'x'.repeat(longest)))
     t.equal(await put(meta, ino, 'y', 1), null, 'a part of it is for extents')
+    t.equal(await put(meta, ino, 'y', 0), null, 'so is its start')
     t.ok(await put(meta, ino, 'z'.repeat(longest)))
     t.equal(await body(meta, ino), 'z'.repeat(longest))
   })

@@ -602,7 +602,8 @@ export class MemoryMeta implements MetaStore {
       if (attr.type !== 'file') throw new PosixError('EINVAL')
       const base = request.mode === 'append' ? attr.sizeBytes : 0
       const end = request.pieces.reduce((at, { fileOffset, bytes }) => Math.max(at, fileOffset + bytes.length), 0)
-      const isWhole = request.mode === 'at' && request.pieces.length === 1 && request.pieces[0]?.fileOffset === 0
+      const isOne = request.mode === 'at' && request.pieces.length === 1 && request.pieces[0]?.fileOffset === 0
+      const isWhole = isOne && end >= attr.sizeBytes
       const longest = isWhole ? longestInlineBytes(this.settings.inlineBytes) : this.settings.inlineBytes
       if (attr.hasExtents || base + end > longest || !this.roomInline) return null
       for (const { fileOffset, bytes } of request.pieces) {

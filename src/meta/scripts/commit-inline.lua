@@ -1,13 +1,14 @@
 -- include: inode locks mutate acl privileges attributes extents body
 -- Bytes that are kept here, in the body of the file, as one change.
 -- KEYS: 9 xattrs, 10 ACLs. ARGV: 7 ino, 8 at|append, 9 pieces, 10 allocated delta, 11 mtime sec, 12 nsec, 13 clear suid, 14 longest
--- file, 15 most bytes of all bodies of the partition, 16… attributes that are changed behind it (lib/attributes.lua)
+-- file, 15 longest file if one piece from its start covers all of it, 16 most bytes of all bodies of the partition, 17… attributes that are
+-- changed behind it (lib/attributes.lua)
 -- 0, record, base offset, bytes of all bodies, 1 if the attributes were left alone | 11: they are for chunks: the file has extents, gets too long, or there is no room
 local known = before()
 if known then return known end
 -- The attributes wait for a transaction that is prepared, perhaps for as long as a partition is away. The bytes need not.
-local left = ARGV[16] and redis.call('HEXISTS', KEYS[2], 'i' .. ARGV[7]) or 0
-local ino, pieces, longest = tonumber(ARGV[7]), ARGV[9], tonumber(ARGV[14])
+local left = ARGV[17] and redis.call('HEXISTS', KEYS[2], 'i' .. ARGV[7]) or 0
+local ino, pieces, longest, longestwhole = tonumber(ARGV[7]), ARGV[9], tonumber(ARGV[14]), tonumber(ARGV[15])
 local n = load(ino)
 if not n then return {ENOENT} end
 if n.type ~= FILE then return {EINVAL} end
@@ -17,7 +18,7 @@ local placed, last, at, first = {}, 0, 1, 0
 while at <= #pieces do
   local off, len = struct.unpack('<I4I4', pieces, at)
   off = off + base
-  if off + len > longest then return {11} end
+  if off + len > longestwhole then return {11} end
   if at == 1 then first = off end
   if off + len > last then last = off + len end
   placed[#placed + 1] = base == 0 and string.sub(pieces, at, at + PIECE + len - 1)
@@ -26,13 +27,13 @@ while at <= #pieces do
 end
 local old = bodyof(ino, n)
 local new = table.concat(placed)
--- One piece over all that there was takes its place.
-if #placed > 1 or first > 0 or last < n.size then new = old .. new end
-if #new > 2 * longest then return {11} end
+-- One piece over all that there was takes its place. Only that may be long: many pieces behind it could not be spilled as one chunk.
+if #placed > 1 or first > 0 or last < n.size then new = old .. new else longest = longestwhole end
+if last > longest or #new > 2 * longest then return {11} end
 local others = recall()
 if others then return others end
 local used = redis.call('HINCRBY', KEYS[3], 'inline', #new - #old)
-if #new > #old and used > tonumber(ARGV[15]) then
+if #new > #old and used > tonumber(ARGV[16]) then
   redis.call('HINCRBY', KEYS[3], 'inline', #old - #new)
   return {11}
 end
@@ -40,7 +41,7 @@ n.body = 1
 if last > n.size then n.size = last end
 account(n, tonumber(ARGV[10]))
 written(n, ARGV[11], ARGV[12], ARGV[13], KEYS[9])
-if ARGV[16] and left == 0 then setattributes(n, 16, KEYS[10], KEYS[9]) end
+if ARGV[17] and left == 0 then setattributes(n, 17, KEYS[10], KEYS[9]) end
 emit(2, ino)
 local rec = encode(n)
 redis.call('HSET', KEYS[1], ino, rec, 'b' .. ino, new)
