@@ -7,7 +7,7 @@
  *   read by an old map, was one of them), a whole pass just now did not meet it, the janitor does not speak of it, it has no record
  *   of holders, and the file that it was written for does not name it.
  * - Nothing is freed while the metadata are older than the chunks (restored, or lost): if any chunk's id is above what the
- *   counter has given out, or a rebuild is due or not complete ({v}:m:rebuild; a restore sets it), orphans are somebody's data, and only rebuild may touch them.
+ *   counter has given out, or a rebuild is due or not complete ({v}:m:rebuild; a restore and a failover set it), orphans are somebody's data, and only rebuild may touch them.
  */
 import type { RedisStore, RedisValue } from '../cluster/contract.js'
 import { arrayOf, numberOf } from '../cluster/reply.js'
@@ -15,6 +15,7 @@ import { CHUNK_BLOCK, type VolumeKeys } from '../meta/keys.js'
 import { chunksOf } from '../meta/scan.js'
 import { SCRIPTS } from '../meta/scripts.js'
 import type { ListedHeader } from '../chunk/contract.js'
+import { noteNewHistories } from './histories.js'
 
 const BATCH = 256
 
@@ -43,6 +44,7 @@ export async function isMetadataOlder(
   keys: VolumeKeys,
   orphans: Iterable<number>,
 ): Promise<boolean> {
+  await noteNewHistories(store, keys)
   if (await isRebuildDue(store, keys)) return true
   const last = countOf(await store.call('HGET', keys.wide('n'), 'chunkBlock'))
   for (const chunk of orphans) if (Math.floor(chunk / CHUNK_BLOCK) > last) return true

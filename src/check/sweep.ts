@@ -9,8 +9,8 @@
  *   holders, and no rebuild or other sweep is under way (they share a lease) or incomplete. Blocks of which a rebuild has named chunks are left
  *   to `ringfs fsck --repair`, which looks at all files.
  * - A block is forgotten only when every node has told what it has of it, on all its disks.
- * - The grace outlives the time in which somebody notices that a failover has lost the end of the metadata: what these named looks
- *   like an orphan, and `ringfs rebuild` restores it.
+ * - Nothing is freed after a failover, which may have lost the end of the metadata, until a rebuild was complete (histories.ts): what that
+ *   named looks like an orphan, and `ringfs rebuild` restores it.
  */
 import type { ChunkClient, ListedHeader } from '../chunk/contract.js'
 import type { RedisStore } from '../cluster/contract.js'
@@ -20,7 +20,7 @@ import { CHUNK_BLOCK, type VolumeKeys } from '../meta/keys.js'
 import { chunksOf, hashPages, scanSpoken } from '../meta/scan.js'
 import { SCRIPTS } from '../meta/scripts.js'
 import { withRebuildLease } from './lease.js'
-import { isRebuildDue } from './orphans.js'
+import { isMetadataOlder } from './orphans.js'
 import { headOf, inventory, shortOfDisks, type NodesParts } from './nodes.js'
 
 const BLOCKS_AT_ONCE = 256
@@ -41,7 +41,7 @@ export async function sweepOrphans(parts: SweepParts): Promise<number> {
   const { store, keys } = parts
   if ((await store.call('EXISTS', keys.wide('blocks'))) === 0) return 0
   const swept = await withRebuildLease(store, keys, async (check) => {
-    if (await isRebuildDue(store, keys)) return 0
+    if (await isMetadataOlder(store, keys, [])) return 0
     const blocks = await closedBlocks(parts)
     return blocks.size === 0 ? 0 : await sweepBlocks(parts, blocks, check)
   })
@@ -81,6 +81,8 @@ async function sweepBlocks(parts: SweepParts, blocks: ReadonlySet<number>, check
     for (const [id, nodes] of copies) if (blocks.has(Math.floor(id / CHUNK_BLOCK))) found.set(id, nodes)
   }
   const { orphans, isSure } = await orphansAmong(parts, found)
+  // What the files name was read from servers that lack nothing.
+  if (orphans.length > 0 && (await isMetadataOlder(store, keys, []))) return 0
   for (let at = 0; at < orphans.length; at += REMOVE_BATCH) {
     check()
     await chunks.remove(orphans.slice(at, at + REMOVE_BATCH))

@@ -30,7 +30,7 @@
  *   {v.p}:v          sharded channel: what changed, for the caches of other clients
  *
  *   {v}:m:settings   string  settings of the volume, JSON
- *   {v}:m:n          hash    counters: session, chunkBlock, token; h as above
+ *   {v}:m:n          hash    counters: session, chunkBlock, token; h as above; r<p>, rw: src/check/histories.ts
  *   {v}:m:s          zset    session id -> end of its lease, ms of Redis time
  *   {v}:m:h          hash    session id -> who it is, JSON (docs/format.md)
  *   {v}:m:dead       zset    sessions that ran out and are being cleaned up -> when that began

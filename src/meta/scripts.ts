@@ -94,6 +94,7 @@ export const SCRIPTS = {
   orphans: load('orphans'),
   raise: load('raise'),
   now: load('now'),
+  history: load('history'),
   takeBlock: load('take-block'),
   ownBlocks: load('own-blocks'),
   closeBlocks: load('close-blocks'),

@@ -16,6 +16,7 @@ import type { MetaStore } from '../../meta/contract.js'
 import { CHUNK_BLOCK, VolumeKeys } from '../../meta/keys.js'
 import { raiseNumbers } from '../../meta/numbers.js'
 import { SCRIPTS } from '../../meta/scripts.js'
+import { historiesOf, knowHistories } from '../histories.js'
 import { withRebuildLease } from '../lease.js'
 import { lostAndFound } from '../lost-and-found.js'
 import { nodesOf } from '../nodes.js'
@@ -60,8 +61,10 @@ export async function rebuild(parts: RebuildParts): Promise<RebuildResult> {
   if (meta === null) return await run(parts, keys, () => undefined)
   const result = await withRebuildLease(store, keys, async (check) => {
     await store.call('HSETNX', keys.wide('rebuild'), 'begun', await redisMs(parts, keys))
+    const histories = await historiesOf(store, keys)
     const made = await run(parts, keys, check)
     await meta.sync()
+    if (made.isComplete) await knowHistories(store, keys, histories)
     if (made.isComplete) await store.call('DEL', keys.wide('rebuild'))
     else if (parts.signal?.aborted !== true) await forgetNotes(parts, keys)
     return made
