@@ -8,7 +8,8 @@
  * - A chunk may lie on two disks (one was away while it was made anew): then either is as good, it is listed once, and it is removed
  *   from both.
  * - What is on a disk that has failed is missing at once (node-disk.ts).
- * - What is deleted while a disk is away is not on it when it is back (away-removals.ts).
+ * - What is deleted while a disk is away is not on it when it is back (away-removals.ts). But for a folder that was left out at a start
+ *   meanwhile: it was given up, nothing is noted for it, and given again it has what was deleted.
  * - A disk that hangs is waited for until it counts as failed; what others have then goes on. It keeps no thread that another one needs.
  */
 import { messageOf, RingfsError } from '../../base/errors.js'
