@@ -45,12 +45,6 @@ export interface ChunkWriteOptions {
   /** true: acknowledged only when on disk (fdatasync) at the write quorum. */
   readonly sync: boolean
   readonly deadlineMs?: number
-  /**
-   * With `sync`: called at most once, in a later tick and before the write resolves, when the write quorum has the chunk where every
-   * reader finds it, but not on disk yet. Extents may name it from then on; the data must stay as they are until the end all the
-   * same. Who cannot tell does not call it.
-   */
-  readonly onStored?: (ref: ChunkRef) => void
 }
 
 export interface ChunkReadOptions {
@@ -253,14 +247,9 @@ export interface CallOptions {
   readonly signal?: CancelSignal | undefined
 }
 
-export interface PutOptions extends CallOptions {
-  /** Of a put with `sync`: called when everybody finds the chunk there, but it is not on disk yet. Who cannot tell does not call it. */
-  readonly onStored?: (() => void) | undefined
-}
-
 /** Every failure is a PosixError (ENOSPC, EIO, EROFS) or a RingfsError (NODE_WRONG_VOLUME, CHUNK_MISSING, CHUNK_CORRUPT, …). */
 export interface ChunkNodeApi {
-  put(request: PutRequest, data: readonly Uint8Array[], options: PutOptions): Promise<PutReply>
+  put(request: PutRequest, data: readonly Uint8Array[], options: CallOptions): Promise<PutReply>
   get(request: GetRequest, options: CallOptions): Promise<GetReply>
   /**
    * As get, in this tick, where that can be done without making anybody wait: null if not, or if anything is wrong, which

@@ -1,5 +1,5 @@
 /**
- * Chunks that were acknowledged from memory only: fsync of their file must bring them to disk, or wait for the upload that does.
+ * Chunks that were acknowledged from memory only: fsync of their file must bring them to disk.
  *
  * Invariant: a chunk leaves only when it is on disk, or when its file does not name it any more (overwritten, truncated,
  * deleted) and the store has freed it.
@@ -27,8 +27,6 @@ export class UnsyncedChunks {
   readonly #deps: UnsyncedDeps
   /** Oldest file first. */
   readonly #byIno = new Map<number, Set<number>>()
-  /** Uploads that end when the chunk is on disk, or cannot be brought there so. */
-  readonly #uploads = new Map<number, Promise<unknown>>()
   #count = 0
   #trimming = false
 
@@ -40,25 +38,12 @@ export class UnsyncedChunks {
     return this.#count
   }
 
-  /** `upload`: is under way, and ends by calling synced(). */
-  add(ino: number, id: number, upload?: Promise<unknown>): void {
-    if (upload !== undefined) this.#await(id, upload)
+  add(ino: number, id: number): void {
     const ids = this.#byIno.get(ino) ?? new Set<number>()
     if (ids.has(id)) return
     this.#byIno.set(ino, ids.add(id))
     this.#count++
     if (this.#count > this.#deps.limits.unsyncedChunks) void this.#syncOldest()
-  }
-
-  /** It is on disk. */
-  synced(ino: number, id: number): void {
-    const set = this.#byIno.get(ino)
-    if (set !== undefined) this.#remove(ino, set, [id])
-  }
-
-  #await(id: number, upload: Promise<unknown>): void {
-    const ended = (): boolean => this.#uploads.delete(id)
-    this.#uploads.set(id, upload.then(ended, ended))
   }
 
   /** The chunks are named by nothing. */
@@ -76,10 +61,7 @@ export class UnsyncedChunks {
   async sync(ino: number): Promise<void> {
     const set = this.#byIno.get(ino)
     if (set === undefined) return
-    const asked = [...set]
-    await Promise.all(asked.flatMap((id) => this.#uploads.get(id) ?? []))
-    const ids = asked.filter((id) => set.has(id))
-    if (ids.length === 0) return
+    const ids = [...set]
     try {
       await this.#deps.chunks.sync(ids)
     } catch (error) {

@@ -2,9 +2,8 @@
  * Brings chunks to the nodes: a bounded number at once, again and again until a deadline, and remembers which were not
  * put to disk yet.
  *
- * Invariants: a chunk id is used for one content only, and the chunk of an upload that was given up or cancelled is named
- * by no extent, so it may be removed. A chunk of which onStored was told may be named: it stays, and counts as not on disk, until the
- * upload says that it is. An id that turns out to be taken (the metadata lost their tail, and with it that the
+ * Invariant: a chunk id is used for one content only, and the chunk of an upload that was given up or cancelled is named
+ * by no extent, so it may be removed. An id that turns out to be taken (the metadata lost their tail, and with it that the
  * id was given out) belongs to somebody else's data: it is left alone, and another one is tried.
  */
 import type { Clock } from '../base/clock.js'
@@ -28,8 +27,6 @@ export interface UploadJob {
   readonly wantSync: () => boolean
   /** Asked before each attempt: nobody wants the data any more. */
   readonly isCancelled: () => boolean
-  /** The chunk may be committed: every reader finds it. The upload goes on until it is on disk, and reads the data. */
-  readonly onStored?: (chunk: ChunkRef) => void
 }
 
 export interface UploaderDeps {
@@ -38,11 +35,6 @@ export interface UploaderDeps {
   readonly clock: Clock
   readonly log: Log
   readonly limits: VfsLimits
-}
-
-/** What onStored was called with. */
-interface Told {
-  chunk: ChunkRef | null
 }
 
 const BACKOFF_FIRST_MS = 50
@@ -62,16 +54,8 @@ export class Uploader {
 
   /** The chunk, or null if the job was cancelled. Throws what made it impossible. */
   upload(job: UploadJob): Promise<ChunkRef | null> {
-    const order = this.#nextOrder()
-    const told: Told = { chunk: null }
-    const upload = this.#slots.with(() =>
-      this.#attempts(job, order, told, (chunk) => {
-        told.chunk = chunk
-        this.unsynced.add(job.ino, chunk.id, upload)
-        job.onStored?.(chunk)
-      }),
-    )
-    return upload
+    // The order when its turn has come (first come, first served): it tells a rebuild, too, how long ago the upload began.
+    return this.#slots.with(() => this.#attempts(job, this.#nextOrder()))
   }
 
   /** Nobody names these chunks: deletes them, as well as it can. */
@@ -82,12 +66,7 @@ export class Uploader {
     })
   }
 
-  async #attempts(
-    job: UploadJob,
-    order: number,
-    told: Told,
-    onStored: (chunk: ChunkRef) => void,
-  ): Promise<ChunkRef | null> {
+  async #attempts(job: UploadJob, order: number): Promise<ChunkRef | null> {
     if (job.isCancelled()) return null
     const { meta, chunks, clock, log, limits } = this.#deps
     let id = await meta.chunkId()
@@ -100,20 +79,18 @@ export class Uploader {
           durability: job.durability,
           sync,
           deadlineMs,
-          ...(job.onStored === undefined ? {} : { onStored }),
         })
-        if (sync) this.unsynced.synced(job.ino, id)
-        else this.unsynced.add(job.ino, id)
+        if (!sync) this.unsynced.add(job.ino, id)
         if (!job.isCancelled()) return ref
       } catch (error) {
-        if (told.chunk === null && hasCode(error, 'CHUNK_CONFLICT')) {
+        if (hasCode(error, 'CHUNK_CONFLICT')) {
           log.error({ ino: job.ino, chunk: id }, 'a chunk id was given out twice: taking another')
           id = await meta.chunkId()
           if (clock.monotonicMs() < giveUpMs) continue
           throw error
         }
         if (!isTransient(error) || clock.monotonicMs() + waitMs >= giveUpMs) {
-          if (told.chunk === null) this.discard([id])
+          this.discard([id])
           throw error
         }
         log.warn({ ino: job.ino, chunk: id, error: messageOf(error) }, 'upload failed, trying again')

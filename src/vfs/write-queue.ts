@@ -15,9 +15,9 @@ export interface QueuedBatch {
   abandoned: boolean
   /** To be tried without a chunk; its upload begins when the store refuses that. */
   inline: boolean
-  /** Settles when its chunk can be committed, or was given up; never rejects. The upload may read the batch on, to bring it to disk. */
+  /** Settles when no upload reads the batch any more; never rejects. */
   uploaded: Promise<UploadResult>
-  /** How the upload ended: nobody reads the batch for it any more. */
+  /** What `uploaded` settled to, once it did. */
   result: UploadResult | undefined
 }
 

@@ -318,11 +318,7 @@ export class InodeWriter {
     for (const batch of [...this.#active.values()]) this.seal(batch)
   }
 
-  #upload(entry: QueuedBatch): Promise<UploadResult> {
-    return new Promise((resolve) => void this.#uploadFully(entry, resolve).then(resolve))
-  }
-
-  async #uploadFully(entry: QueuedBatch, onStored: (stored: UploadResult) => void): Promise<UploadResult> {
+  async #upload(entry: QueuedBatch): Promise<UploadResult> {
     const { batch } = entry
     const { data } = batch.seal()
     entry.result = await this.#uploads
@@ -335,7 +331,6 @@ export class InodeWriter {
           durability: batch.durability,
           wantSync: () => entry.sync,
           isCancelled: () => entry.dropped,
-          onStored: (chunk) => onStored({ chunk }),
         }),
       )
       .then((chunk): UploadResult => (chunk === null ? {} : { chunk }))

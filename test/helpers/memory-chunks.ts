@@ -1,6 +1,6 @@
 /**
  * Chunk nodes in memory, for tests of what lies above. `before` bends it: it runs before each call, may wait (as a slow
- * node) or throw (as a full or a dead one); 'flush' between the moment at which the chunk is there and that at which it is on disk.
+ * node) or throw (as a full or a dead one).
  */
 import { createHash } from 'node:crypto'
 import { CHUNK_MAX_BYTES, GIB } from '../../src/base/limits.js'
@@ -35,7 +35,7 @@ export class MemoryChunks implements ChunkClient {
   /** Uploads under way, now and at most. */
   writing = 0
   mostWriting = 0
-  before: (call: 'write' | 'flush' | 'read' | 'sync' | 'remove', id: number) => Promise<void> | void = () => undefined
+  before: (call: 'write' | 'read' | 'sync' | 'remove', id: number) => Promise<void> | void = () => undefined
 
   async write(
     id: number,
@@ -54,15 +54,8 @@ export class MemoryChunks implements ChunkClient {
       const bytes = Buffer.concat(data)
       const before = this.stored.get(id)
       if (before !== undefined && !before.data.equals(bytes)) throw new Error(`chunk ${id} was written twice`)
-      const chunk = { data: bytes, origin, options, synced: false }
-      this.stored.set(id, chunk)
-      const ref = { id, lengthBytes, root: createHash('sha256').update(bytes).digest() }
-      if (!options.sync) return ref
-      options.onStored?.(ref)
-      await this.before('flush', id)
-      if (!Buffer.concat(data).equals(bytes)) throw new Error(`the bytes of chunk ${id} changed before it was on disk`)
-      chunk.synced = true
-      return ref
+      this.stored.set(id, { data: bytes, origin, options, synced: options.sync })
+      return { id, lengthBytes, root: createHash('sha256').update(bytes).digest() }
     } finally {
       this.writing--
     }

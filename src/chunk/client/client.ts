@@ -138,12 +138,9 @@ export class ChunkClientImpl implements ChunkClient {
   ): Promise<ChunkRef> {
     const leaves = await this.#parts.hasher.leaves(data)
     const root = rootOf(leaves)
-    const ref = { id, lengthBytes, root }
-    const { onStored, ...rest } = options
-    const told = onStored === undefined ? {} : { onStored: () => onStored(ref) }
-    await new ChunkWrite(this.#parts, { id, root, leaves, data, origin }, { ...rest, ...told }).run()
+    await new ChunkWrite(this.#parts, { id, root, leaves, data, origin }, options).run()
     this.#parts.leafCache.set(id, root, leaves)
-    return ref
+    return { id, lengthBytes, root }
   }
 
   async read(ref: ChunkRef, offset: number, lengthBytes: number, options: ChunkReadOptions = {}): Promise<Buffer> {

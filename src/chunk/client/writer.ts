@@ -6,13 +6,12 @@
  * - It succeeds only when as many distinct nodes as asked have confirmed the chunk (on disk, if `sync`), and every owner that
  *   did not is in the replication queue, with a node that has it as its source.
  * - A write that fails may leave copies behind: whoever gives up the id removes it.
- * - What is told by onStored counts for that only: a node whose flush fails is no copy, and another takes its place.
  */
 import { Cancellation, type CancelSignal } from '../../base/cancel.js'
 import { PosixError } from '../../base/errno.js'
 import { RingfsError, messageOf } from '../../base/errors.js'
 import { SMALL_CHUNK_BYTES } from '../../base/limits.js'
-import type { ChunkOrigin, ChunkWriteOptions as Options, PutReply, PutRequest } from '../contract.js'
+import type { ChunkOrigin, ChunkWriteOptions, PutReply, PutRequest } from '../contract.js'
 import { Gate, settledWithin, withDeadline } from '../deadline.js'
 import { sumBytes } from '../hash.js'
 import { isNoAnswer } from '../node-health.js'
@@ -34,19 +33,12 @@ export interface HashedChunk {
   readonly origin: ChunkOrigin
 }
 
-export interface ChunkWriteOptions extends Omit<Options, 'onStored'> {
-  readonly onStored?: () => void
-}
-
 export class ChunkWrite {
   readonly #parts: ClientParts
   readonly #chunk: HashedChunk
   readonly #options: ChunkWriteOptions
   readonly #endMs: number
   readonly #stored = new Set<string>()
-  /** Where everybody finds it, on disk or not yet. */
-  readonly #found = new Set<string>()
-  #isTold = false
   readonly #queued = new Set<string>()
   readonly #failures = new Map<string, unknown>()
   /** Of the ring that was asked last, and the newest that a node knew. */
@@ -62,15 +54,6 @@ export class ChunkWrite {
 
   /** Errors: PosixError ENOSPC (nobody has room), RingfsError NO_QUORUM, or a refusal that no other node would take back. */
   async run(): Promise<void> {
-    try {
-      await this.#rounds()
-    } finally {
-      // Whoever was told that it failed may have removed it.
-      this.#isTold = true
-    }
-  }
-
-  async #rounds(): Promise<void> {
     for (let round = 0; ; round++) {
       const candidates = this.#candidates()
       await this.#round(candidates, this.#parts.attemptMs * 2 ** round)
@@ -157,9 +140,7 @@ export class ChunkWrite {
     const refusals: Error[] = []
     const attempts = chosen.map(async (one) => {
       try {
-        const request = { ...this.#request(one, [], candidates), copies: 1, absent: [] }
-        await this.#attempt(one.id, request, attemptMs, stop, () => this.#noteFound([one.id], candidates))
-        this.#noteFound(this.#stored, candidates)
+        await this.#attempt(one.id, { ...this.#request(one, [], candidates), copies: 1, absent: [] }, attemptMs, stop)
       } catch (error) {
         refusals.push(error instanceof Error ? error : new Error(String(error)))
       }
@@ -195,7 +176,6 @@ export class ChunkWrite {
     request: PutRequest,
     attemptMs: number,
     stop?: CancelSignal,
-    onStored?: () => void,
   ): Promise<PutReply | null> {
     const { node, health, clock } = this.#parts
     const startMs = clock.monotonicMs()
@@ -203,7 +183,7 @@ export class ChunkWrite {
       const deadlineMs = Math.max(1, Math.min(attemptMs, this.#leftMs()))
       const reply = await withDeadline(
         deadlineMs,
-        (signal) => node(nodeId).put(request, this.#chunk.data, { deadlineMs, signal, onStored }),
+        (signal) => node(nodeId).put(request, this.#chunk.data, { deadlineMs, signal }),
         `put of chunk ${request.id} to node ${nodeId}`,
         stop,
         clock,
@@ -232,13 +212,6 @@ export class ChunkWrite {
       absent: candidates.filter(({ id: other, owner }) => owner && !taken.has(other)).map((node) => node.id),
       ...(this.#epoch > 0 ? { epoch: this.#epoch } : {}),
     }
-  }
-
-  #noteFound(nodes: Iterable<string>, candidates: readonly Candidate[]): void {
-    for (const id of nodes) this.#found.add(id)
-    if (this.#isTold || !this.#options.sync || this.#found.size < this.#required(candidates)) return
-    this.#isTold = true
-    this.#options.onStored?.()
   }
 
   #note(reply: PutReply): void {

@@ -185,18 +185,12 @@ export function writeJournal(task: JournalWriteTask): readonly boolean[] {
 }
 
 /** As writeJournal, into the file that is open already. */
-export function writePieces(fd: number, task: JournalWriteTask): readonly boolean[] {
-  const written = writeUnflushed(fd, task)
-  fdatasyncSync(fd)
-  return written
-}
-
-/** As writePieces, but not on disk. */
-export function writeUnflushed(fd: number, { file, position, pieces }: JournalWriteTask): readonly boolean[] {
+export function writePieces(fd: number, { file, position, pieces }: JournalWriteTask): readonly boolean[] {
   const written = pieces.map(({ unless }) => unless === undefined || !existsSync(unless))
   const bytes = pieces.filter((_, index) => written[index]).map((piece) => piece.bytes)
   const wanted = bytes.reduce((sum, piece) => sum + piece.length, 0)
   if (wanted > 0 && writevSync(fd, bytes, position) !== wanted) throw new Error(`a short write into ${file}`)
+  fdatasyncSync(fd)
   return written
 }
 

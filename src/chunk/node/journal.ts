@@ -6,16 +6,13 @@
  *
  * Invariants:
  * - append() resolves only when the record is on disk, in a batch that began after the call.
- * - A chunk is in #chunks from then (with onStored: from when its record is in the log and not on disk yet) until its file is on
- *   disk and its log is marked settled, or until it was removed. If its record could not be put on disk, append() fails, isOnDisk()
- *   stays false, and it gets its file with the others of its log: an extent may name it already.
+ * - A chunk is in #chunks from then until its file is on disk and its log is marked settled, or until it was removed.
  * - A log is used again only when it is settled; a removal is written into the log that holds the chunk, so that a replay does
  *   not bring it back. (Without room for it there it is not: then a crash brings back a chunk that nothing names.)
  * - After close() nothing is written any more, not even what was asked for before: what is in the logs is found by the next start.
  * - Memory is bounded by the length of the logs. When both are full, append() answers false, and the caller does without.
  */
-import { closeSync, fdatasync, openSync } from 'node:fs'
-import { promisify } from 'node:util'
+import { closeSync, openSync } from 'node:fs'
 import type { Clock } from '../../base/clock.js'
 import { PosixError } from '../../base/errno.js'
 import { hasCode, messageOf } from '../../base/errors.js'
@@ -32,7 +29,6 @@ import {
   encodeRecord,
   logFile,
   writePieces,
-  writeUnflushed,
   type JournalPiece,
   type JournalPlace,
   type JournalTask,
@@ -57,7 +53,6 @@ const INLINE_MAX_BYTES = 128 * 1024
 const FILES_AFTER_MS = 5_000
 const RETRY_MS = 2_000
 const NOTHING = (): void => undefined
-const datasync = promisify(fdatasync)
 /** Of a log, kept for removals. */
 const REMOVALS_BYTES = 256 * 1024
 
@@ -85,12 +80,6 @@ interface JournalLog {
   settled: Promise<void>
 }
 
-interface KeptChunk {
-  readonly chunk: JournalChunk
-  readonly log: JournalLog
-  readonly isOnDisk: boolean
-}
-
 interface Waiting {
   readonly kind: RecordKind
   readonly body: readonly Uint8Array[]
@@ -99,18 +88,11 @@ interface Waiting {
   readonly unless: string | undefined
   /** The log that it must go to, or null: the active one. */
   readonly log: JournalLog | null
-  /** Called in the tick in which it is known to be there: perhaps first in the log, then on disk. */
-  readonly onWritten: (log: JournalLog, isOnDisk: boolean) => void
-  /** Called when it is in the log and not on disk yet, if that is longer than a moment. */
-  readonly onStored?: (() => void) | undefined
+  /** Called in the tick in which it is known to be on disk. */
+  readonly onWritten: (log: JournalLog) => void
   /** null: it was not written. */
   done(log: JournalLog | null): void
   fail(error: unknown): void
-}
-
-interface Writing {
-  readonly waiting: Waiting
-  readonly record: Buffer
 }
 
 export interface JournalOptions {
@@ -125,15 +107,13 @@ export interface JournalOptions {
   readonly inlineMaxBytes?: number
   /** Default: 'journal'. */
   readonly place?: JournalPlace
-  /** fdatasync(2) without keeping this thread. Default: the system's. */
-  readonly flush?: (fd: number) => Promise<void>
 }
 
 export class Journal {
   readonly #options: JournalOptions
   readonly #place: JournalPlace
   readonly #logs: readonly JournalLog[]
-  readonly #chunks = new Map<number, KeptChunk>()
+  readonly #chunks = new Map<number, { readonly chunk: JournalChunk; readonly log: JournalLog }>()
   #generation = 0
   #active: JournalLog | null = null
   #ready: 'no' | 'making' | 'yes' = 'no'
@@ -191,11 +171,6 @@ export class Journal {
     return this.#chunks.get(id)?.chunk
   }
 
-  /** false: it is not here, or its record is not on disk (yet). */
-  isOnDisk(id: number): boolean {
-    return this.#chunks.get(id)?.isOnDisk === true
-  }
-
   /** All that are here now. */
   all(): JournalChunk[] {
     return [...this.#chunks.values()].map(({ chunk }) => chunk)
@@ -206,19 +181,15 @@ export class Journal {
     return this.#chunks.size
   }
 
-  /**
-   * true: the chunk is on disk. false: not taken, as there is no room or `path` exists. `onStored`: perhaps called when it is in the
-   * log, where others find it, and flushed behind the caller's back. Errors: what the disk says.
-   */
-  async append(chunk: JournalChunk, path: string, onStored?: () => void): Promise<boolean> {
+  /** true: the chunk is on disk. false: not taken, as there is no room or `path` exists. Errors: what the disk says. */
+  async append(chunk: JournalChunk, path: string): Promise<boolean> {
     if (this.#ready !== 'yes') {
       void this.#make()
       return false
     }
     const log = await this.#record({
       ...{ kind: 'chunk', body: [chunk.file], bound: chunk.layout.dataOffset, log: null, unless: path },
-      onWritten: (log, isOnDisk) => this.#chunks.set(chunk.id, { chunk, log, isOnDisk }),
-      onStored,
+      onWritten: (log) => this.#chunks.set(chunk.id, { chunk, log }),
     })
     if (log !== null) this.#armTimer()
     return log !== null
@@ -296,7 +267,7 @@ export class Journal {
 
   /** Writes what is queued for this log, as far as it fits. null: there is none. */
   async #write(log: JournalLog | null): Promise<void> {
-    const batch: Writing[] = []
+    const batch: { readonly waiting: Waiting; readonly record: Buffer }[] = []
     let end = log?.end ?? 0
     for (let next = this.#queue[0]; next !== undefined && batch.length < BATCH_MAX; next = this.#queue[0]) {
       // Of a log that is settled nothing is replayed.
@@ -322,7 +293,10 @@ export class Journal {
     next?.done(null)
   }
 
-  async #append(log: JournalLog, batch: readonly Writing[]): Promise<void> {
+  async #append(
+    log: JournalLog,
+    batch: readonly { readonly waiting: Waiting; readonly record: Buffer }[],
+  ): Promise<void> {
     const records: JournalPiece[] = batch.map(({ waiting: { unless }, record }) => ({
       bytes: record,
       ...(unless === undefined ? {} : { unless }),
@@ -330,7 +304,7 @@ export class Journal {
     const task = { file: this.#fileOf(log.index), position: log.end, pieces: records }
     try {
       const first = log.end === JOURNAL_START
-      const written = first ? await this.#writeFirst(log, records) : await this.#writePieces(log, task, batch)
+      const written = first ? await this.#writeFirst(log, records) : await this.#writePieces(log, task)
       if (this.#isClosed) throw closed()
       for (const [index, { waiting, record }] of batch.entries()) {
         if (written[index] !== true) {
@@ -338,7 +312,7 @@ export class Journal {
           continue
         }
         log.end += record.length
-        waiting.onWritten(log, true)
+        waiting.onWritten(log)
         waiting.done(log)
       }
     } catch (error) {
@@ -350,22 +324,12 @@ export class Journal {
   }
 
   /** On disk when it resolves. Here while the disk is quick: a flush of 100 us is not worth a hop of the same length. */
-  async #writePieces(log: JournalLog, task: JournalWriteTask, batch: readonly Writing[]): Promise<readonly boolean[]> {
+  async #writePieces(log: JournalLog, task: JournalWriteTask): Promise<readonly boolean[]> {
     const bytes = task.pieces.reduce((sum, piece) => sum + piece.bytes.length, 0)
     const inline = task.pieces.length <= INLINE_RECORDS_MAX && this.#gate.allows(bytes)
     if (!inline) return await this.#options.pool.run(WRITE_JOB, task)
     const fd = (log.fd ??= openSync(task.file, 'r+'))
-    if (batch.every(({ waiting }) => waiting.onStored === undefined)) return this.#gate.run(() => writePieces(fd, task))
-    const written = this.#gate.run(() => writeUnflushed(fd, task))
-    for (const [index, { waiting }] of batch.entries()) if (written[index] === true) this.#stored(waiting, log)
-    // On a thread of libuv: those of several disks, and what else is flushed, wait for the disk together.
-    await (this.#options.flush ?? datasync)(fd)
-    return written
-  }
-
-  #stored({ onWritten, onStored }: Waiting, log: JournalLog): void {
-    onWritten(log, false)
-    onStored?.()
+    return this.#gate.run(() => writePieces(fd, task))
   }
 
   /** Opens the log with the same write. */

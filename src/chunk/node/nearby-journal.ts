@@ -5,8 +5,7 @@
  *
  * Invariants:
  * - One process writes these logs: the `up` that holds the lock of the data folder, and whose nodes they are.
- * - What put() took is on that node's disk, and the node, or the next one on that folder, finds it there from then on; from
- *   onStored() on the node finds it, too, as long as the machine runs.
+ * - What put() took is on that node's disk, and the node, or the next one on that folder, finds it there from then on.
  * - A log is used again only when the node has said that its chunks have files, on disk.
  * - What the node does not know any more was removed; unless it has given up the disk: then it gets what lay here, and nothing is
  *   written here again.
@@ -40,8 +39,6 @@ export interface NearbyJournalOptions {
   readonly log: Log
   /** The node itself. May throw when its address is not known. */
   readonly node: () => ChunkNodeApi
-  /** As in JournalOptions. */
-  readonly flush?: (fd: number) => Promise<void>
 }
 
 export class NearbyJournal {
@@ -77,14 +74,13 @@ export class NearbyJournal {
   }
 
   /** true: it is on disk. false: the node is to do it. Errors: CHUNK_CONFLICT, ENOSPC, EIO. */
-  async put(request: PutRequest, data: readonly Uint8Array[], onStored?: () => void): Promise<boolean> {
+  async put(request: PutRequest, data: readonly Uint8Array[]): Promise<boolean> {
     const { id, root, leaves, origin, volume } = request
     const lengthBytes = sumBytes(data)
     if (!this.#isReady || !isForJournal(request) || lengthBytes > SMALL_CHUNK_BYTES) return false
     const known = this.#journal.get(id)
     if (known !== undefined) {
-      // One that could not be put on disk here, or is not yet, is put there by the node, which makes a file of it.
-      if (known.root.equals(root)) return this.#journal.isOnDisk(id)
+      if (known.root.equals(root)) return true
       throw new RingfsError('CHUNK_CONFLICT', `chunk ${id} exists already with other contents`)
     }
     const prefix = encodePrefix({ volume, id, lengthBytes, root, origin }, leaves)
@@ -92,8 +88,7 @@ export class NearbyJournal {
     // A copy: nobody changes it while it is written.
     const file = Buffer.concat([prefix, ...data])
     const layout = { lengthBytes, dataOffset: prefix.length, leaves: compact(leaves) }
-    const chunk = { id, root: Buffer.from(root), layout, file }
-    return await this.#journal.append(chunk, this.#paths.fileOf(id), onStored)
+    return await this.#journal.append({ id, root: Buffer.from(root), layout, file }, this.#paths.fileOf(id))
   }
 
   /** What is here of them. The node is to be told, too. */

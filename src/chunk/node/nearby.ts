@@ -52,8 +52,7 @@ export function nearbyChunkNode({ id: nodeId, volume, disks }: Nearby, node: Chu
       await node.reportBad(of, id, options)
     },
     async put(request, data, options) {
-      const isHere =
-        request.volume === volume && (await isPutIn(rankDisks(request.id, disks)[0], request, data, options.onStored))
+      const isHere = request.volume === volume && (await isPutIn(rankDisks(request.id, disks)[0], request, data))
       return isHere ? stored : await node.put(request, data, options)
     },
     sync: (of, ids, options) => node.sync(of, ids, options),
@@ -109,10 +108,9 @@ async function isPutIn(
   disk: NearbyDisk | undefined,
   request: PutRequest,
   data: readonly Uint8Array[],
-  onStored: (() => void) | undefined,
 ): Promise<boolean> {
   try {
-    return (await disk?.journal?.put(request, data, onStored)) === true
+    return (await disk?.journal?.put(request, data)) === true
   } catch (error) {
     if (codeOf(error) === 'CHUNK_CONFLICT') throw error
     return false

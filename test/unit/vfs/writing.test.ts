@@ -5,11 +5,8 @@ import { RingfsError } from '../../../src/base/errors.js'
 import { KIB, MIB, WINDOW_BYTES } from '../../../src/base/limits.js'
 import { CALLER, Gate, O_APPEND, O_RDWR, codeOf, fixture, make, settle } from '../../helpers/vfs-fixture.js'
 import { within } from '../../helpers/deadline.js'
-import { until } from '../../helpers/meta.js'
 
 const CHUNK = 64 * KIB
-/** Not full: it waits for an fsync. */
-const PART = CHUNK / 2
 const SMALL = {
   settings: { chunkBytes: CHUNK },
   limits: {
@@ -203,74 +200,6 @@ t.test('fsync brings to disk what was sent before it and what was not, then the 
     [true, true],
   )
   st.equal(meta.calls.get('sync'), 1)
-  await vfs.release(handle)
-})
-
-t.test(
-  'extents are committed while their chunk is brought to disk, and fsync waits for both, then for the metadata',
-  async (st) => {
-    const { vfs, meta, chunks } = fixture(st, { settings: { chunkBytes: CHUNK } })
-    const { ino, handle } = await make(vfs, 'f')
-    const disk = new Gate()
-    const done: string[] = []
-    chunks.before = async (call) => {
-      if (call === 'flush') await disk.passed
-    }
-    await vfs.write(handle, 0, Buffer.alloc(PART, 'a'))
-    const synced = vfs.fsync(handle, false).then(() => done.push('fsync'))
-    const again = vfs.fsync(handle, false).then(() => done.push('fsync'))
-    await until('it is committed', async () => (await meta.getattr(ino)).sizeBytes === PART)
-    await settle()
-    st.same(done, [], 'its chunk is not on disk')
-    st.equal(meta.calls.get('sync'), undefined, 'the metadata not before their data')
-    // Its memory is used by the upload until then.
-    const { handle: other } = await make(vfs, 'g')
-    await vfs.write(other, 0, Buffer.alloc(PART, 'b'))
-    disk.open()
-    await Promise.all([synced, again])
-    st.ok([...chunks.stored.values()].every(({ synced }) => synced))
-    st.equal((await vfs.read(handle, 0, PART)).toString(), 'a'.repeat(PART))
-    for (const one of [handle, other]) await vfs.release(one)
-  },
-)
-
-t.test('a chunk that was committed and is not brought to disk fails each fsync until it is, and stays', async (st) => {
-  const { vfs, chunks } = fixture(st, SMALL)
-  const { handle } = await make(vfs, 'f')
-  let removed = 0
-  let broken = true
-  chunks.before = (call) => {
-    if (call === 'remove') removed++
-    if (broken && (call === 'flush' || call === 'sync')) throw new PosixError('EIO', 'the disk is gone')
-  }
-  await vfs.write(handle, 0, Buffer.from('there'))
-  st.equal(await codeOf(vfs.fsync(handle, false)), 'EIO')
-  st.equal(await codeOf(vfs.fsync(handle, false)), 'EIO')
-  st.equal((await vfs.read(handle, 0, 10)).toString(), 'there')
-  broken = false
-  st.equal(await codeOf(vfs.fsync(handle, false)), 'ok')
-  st.ok([...chunks.stored.values()].every(({ synced }) => synced))
-  st.equal(removed, 0, 'extents name it')
-  await vfs.release(handle)
-})
-
-t.test('a chunk that is cut away before it is committed goes, although every reader found it already', async (st) => {
-  const { vfs, meta, chunks } = fixture(st, SMALL)
-  const { ino, handle } = await make(vfs, 'f')
-  await vfs.write(handle, 0, Buffer.alloc(CHUNK, 'a'))
-  await vfs.flush(handle)
-  const disk = new Gate()
-  chunks.before = async (call) => {
-    if (call === 'flush') await disk.passed
-  }
-  await vfs.write(handle, CHUNK, Buffer.alloc(PART, 'b'))
-  const synced = vfs.fsync(handle, false)
-  const cut = vfs.setattr(CALLER, ino, { sizeBytes: 0 }, handle)
-  await settle()
-  disk.open()
-  await Promise.all([synced, cut])
-  await until('nothing unnamed is left', () => chunks.stored.size <= 1)
-  st.equal((await meta.getattr(ino)).sizeBytes, 0)
   await vfs.release(handle)
 })
 
