@@ -2,7 +2,7 @@
 import { availableParallelism } from 'node:os'
 import { runFile } from './file.mjs'
 
-/** One more than there are processors: a test waits for a timer or a lease for a good part of its time. */
+/** A test waits for timers and leases for a good part of its time. */
 export const JOBS = 2 * availableParallelism()
 
 /** Starts them in this order; `print` gets line after line, a file when it has ended. Answers what each cost. */
