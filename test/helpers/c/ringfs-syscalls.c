@@ -429,11 +429,15 @@ static bool put_times(const struct stat *stat) {
   return ok("%" PRId64 " %" PRId64 " %" PRId64, ns(stat->st_atim), ns(stat->st_mtim), ns(stat->st_ctim));
 }
 
-/* times PATH; ftimes SLOT: atime, mtime, ctime in nanoseconds */
+/* times PATH; ftimes SLOT: atime, mtime, ctime in nanoseconds. Not of an open pipe: for FUSE the kernel does not keep what a write makes of them */
 static bool do_times(void) {
   struct stat stat;
-  int result = words[0][0] == 't' ? lstat(words[1], &stat) : fstat(*slot(1), &stat);
-  return result == 0 && put_times(&stat);
+  bool by_path = words[0][0] == 't';
+  int result = by_path ? lstat(words[1], &stat) : fstat(*slot(1), &stat);
+  if (result != 0) return false;
+  if (by_path || !S_ISFIFO(stat.st_mode)) return put_times(&stat);
+  errno = ESPIPE;
+  return false;
 }
 
 static struct timespec time_of(int at) {
