@@ -1,7 +1,7 @@
 /** A disk that hangs: it keeps its own threads and nobody else's, and time alone is no failure. FIFOs stand for it: opening one waits in the kernel. */
 import t from 'tap'
 import { execFileSync } from 'node:child_process'
-import { closeSync, constants, existsSync, mkdirSync, openSync, rmSync } from 'node:fs'
+import { closeSync, constants, existsSync, mkdirSync, openSync, readFileSync, readdirSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { Test } from 'tap'
 import { Look, SLOW_MS } from '../../../src/chunk/node/disk-look.js'
@@ -47,6 +47,13 @@ class Fifo {
       // It was let go already.
     }
   }
+}
+
+/** A thread of this process is in open(2) of a FIFO that nobody writes: /proc/PID/task/TID/wchan, proc(5). */
+function waitsForPipe(): boolean {
+  return readdirSync('/proc/self/task').some((thread) => {
+    return readFileSync(`/proc/self/task/${thread}/wchan`, 'latin1') === 'wait_for_partner'
+  })
 }
 
 /** Nothing can be written to the disk of that folder. */
@@ -212,6 +219,8 @@ t.test('a pool closes though a job hangs in the kernel', async (t) => {
   const hung = failureOf(closing.run(job, { file: fifo.path, volume: VOLUME, id: 1 }))
   const quick = closing.run(job, { file: `${fifo.path}-none`, volume: VOLUME, id: 1 })
   t.same(await quick, { state: 'missing' })
+  // A thread that is still starting, or has not come to the job yet, is ended at once.
+  if (isRoot) await until('a thread waits for the pipe', () => waitsForPipe(), WAIT_MS)
   let isClosed = false
   const closed = closing.close().then(() => (isClosed = true))
   await clock.pass(9_000)
