@@ -5,6 +5,9 @@
  * that owned its slot when last checked. Whatever ends that (connection lost, slot gone, owner changed) reports false
  * first and subscribes again after: a listener that drops its caches on false cannot have missed a message unawares.
  *
+ * Invariant: one subscribes at a time (`#isSubscribing`), so that no address has two connections, of which `#links` knows one: the other's
+ * messages would be later than what `caughtUp` waits for, and nobody would close it.
+ *
  *            all subscribed
  *   broken  --------------->  healthy
  *      ^                         |   connection ends, sunsubscribe from the server, owner changed, ping unanswered
@@ -19,7 +22,7 @@ import { resolveAddress, type Topology } from './redis-topology.js'
 import { keySlot } from './slot.js'
 
 export interface SubscriptionOptions {
-  readonly topology: Topology
+  readonly topology: Pick<Topology, 'owner' | 'moved' | 'newLink' | 'refresh' | 'refreshBehind'>
   readonly clock: Clock
   readonly random: () => number
   readonly log: Log
@@ -40,7 +43,7 @@ export class ShardSubscription {
   /** The connection on which a channel is subscribed, confirmed by the server. */
   readonly #linkOf = new Map<string, RedisLink>()
   #timer: NodeJS.Timeout | undefined
-  #repairing: Promise<void> | undefined
+  #isSubscribing = false
   #isHealthy = false
   #isClosed = false
   #checks = 0
@@ -52,12 +55,14 @@ export class ShardSubscription {
   /** Resolves after the first attempt, whether it succeeded or not: onState tells. */
   async start(): Promise<void> {
     this.#timer = setInterval(() => this.#check(), CHECK_INTERVAL_MS).unref()
+    this.#isSubscribing = true
     try {
       await this.#subscribeMissing()
       this.#report(true)
     } catch (error) {
       this.#options.log.debug({ err: error }, 'not yet subscribed')
-      this.#repair()
+    } finally {
+      this.#subscribed()
     }
   }
 
@@ -81,14 +86,18 @@ export class ShardSubscription {
     this.#options.onState(isHealthy)
   }
 
-  /** Something is missing: subscribe again until nothing is. One repair runs at a time. */
+  /** Something is missing: subscribe again until nothing is. */
   #repair(): void {
     this.#report(false)
-    if (this.#isClosed || this.#repairing !== undefined) return
-    this.#repairing = this.#repairAll().finally(() => {
-      this.#repairing = undefined
-      if (!this.#isClosed && !this.#isComplete()) this.#repair()
-    })
+    if (this.#isClosed || this.#isSubscribing) return
+    // Before it begins: what it drops at once calls for a repair, too.
+    this.#isSubscribing = true
+    void this.#repairAll().finally(() => this.#subscribed())
+  }
+
+  #subscribed(): void {
+    this.#isSubscribing = false
+    if (!this.#isHealthy || !this.#isComplete()) this.#repair()
   }
 
   async #repairAll(): Promise<void> {
@@ -193,7 +202,7 @@ export class ShardSubscription {
   }
 
   #check(): void {
-    if (this.#repairing !== undefined) return
+    if (this.#isSubscribing) return
     if (++this.#checks % CHECKS_PER_REFRESH === 0) this.#options.topology.refreshBehind()
     // An unanswered ping ends the link by its watchdog.
     for (const link of this.#links.values()) {

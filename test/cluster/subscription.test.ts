@@ -1,6 +1,9 @@
 import t from 'tap'
+import { systemClock } from '../../src/base/clock.js'
 import { silentLog } from '../../src/base/log.js'
 import type { RedisStore, Subscription } from '../../src/cluster/contract.js'
+import { RedisLink } from '../../src/cluster/redis-link.js'
+import { ShardSubscription } from '../../src/cluster/redis-subscription.js'
 import { connectRedis } from '../../src/cluster/redis.js'
 import { makeScript } from '../../src/cluster/script.js'
 import { SLOTS, keySlot } from '../../src/cluster/slot.js'
@@ -8,6 +11,7 @@ import { startRedis } from '../helpers/redis.js'
 
 const log = silentLog
 const PUBLISH = makeScript('publish', "redis.call('INCR', KEYS[1]) return redis.call('SPUBLISH', KEYS[2], ARGV[1])")
+const LINK = { clock: systemClock, connectTimeoutMs: 30_000, replyTimeoutMs: 30_000 } as const
 const CHANNELS = Array.from({ length: 256 }, (_, p) => `{v.${p}}:v`)
 
 t.setTimeout(150_000)
@@ -112,6 +116,41 @@ for (const masters of [1, 3] as const) {
         await publish(store, channel, 'moved')
         await until('it has arrived', () => listener.has(channel, 'moved'))
         t.pass()
+      })
+    }
+
+    if (masters === 1) {
+      t.test('a channel whose master has changed is subscribed once, and no connection is left', async (t) => {
+        const subscribers = async (): Promise<number> =>
+          String(await redis.command(0, 'CLIENT', 'LIST', 'TYPE', 'pubsub'))
+            .split('\n')
+            .filter(Boolean).length
+        const before = await subscribers()
+        const states: boolean[] = []
+        const credentials = () => Promise.resolve({ password: redis.password })
+        let host = '127.0.0.1'
+        const subscription = new ShardSubscription({
+          ...{ clock: systemClock, random: Math.random, log, channels: CHANNELS.slice(0, 3) },
+          topology: {
+            owner: () => `${host}:${String(redis.ports[0])}`,
+            newLink: (address, protocol) => new RedisLink(address, { ...LINK, protocol, credentials }),
+            moved: () => undefined,
+            refresh: () => Promise.resolve(),
+            refreshBehind: () => undefined,
+          },
+          onMessage: () => undefined,
+          onState: (healthy) => states.push(healthy),
+        })
+        t.teardown(() => subscription.close())
+        await subscription.start()
+        t.strictSame([states, await subscribers()], [[true], before + 1])
+        // Another name of the same server, which therefore ends nothing by itself.
+        host = 'localhost'
+        await until('it is subscribed again', () => states.length === 3)
+        t.strictSame(states, [true, false, true])
+        await until('one connection is left', async () => (await subscribers()) === before + 1)
+        subscription.close()
+        await until('none is left', async () => (await subscribers()) === before)
       })
     }
 
