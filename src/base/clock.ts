@@ -27,14 +27,12 @@ export interface Timer {
 const NS_PER_SEC = 1_000_000_000n
 
 /**
- * Where hrtime began, on the wall clock. Taken as a millisecond of Date begins, for Date cuts off what is below: else this clock would
- * be behind Redis's, and a file that is written right after it was made would have been written before.
+ * Where hrtime began, on the wall clock. Date cuts off what is below a millisecond: a clock that began there would be behind Redis's, and a
+ * file that is written right after it was made would have been written before.
  */
 function originNs(): bigint {
-  const beforeMs = Date.now()
-  let nowMs = beforeMs
-  while (nowMs === beforeMs) nowMs = Date.now()
-  return BigInt(nowMs) * 1_000_000n - process.hrtime.bigint()
+  const nowMs = performance.timeOrigin + performance.now()
+  return BigInt(Math.round(nowMs * 1000)) * 1000n - process.hrtime.bigint()
 }
 
 class SystemClock implements Clock {

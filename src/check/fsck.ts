@@ -21,7 +21,7 @@ import type { Finding } from './finding.js'
 import { withRebuildLease } from './lease.js'
 import { lostAndFound } from './lost-and-found.js'
 import { headOf, type NodesParts } from './nodes.js'
-import { isMetadataOlder, ripeOrphans } from './orphans.js'
+import { isHeldBack, isMetadataOlder, ripeOrphans } from './orphans.js'
 import { checkTree, type Pass, type Suspect } from './tree.js'
 
 const FREEZE_MS = 10_000
@@ -248,7 +248,7 @@ class Fsck {
     )
     // Nobody makes files of them meanwhile: a rebuild that began first is asked for its mark once more.
     const isFreed = await withRebuildLease(store, this.#keys, async (check) => {
-      if (await isMetadataOlder(store, this.#keys, [])) return false
+      if (await isHeldBack(store, this.#keys)) return false
       for (let at = 0; at < ripe.length; at += REMOVE_BATCH) {
         check()
         await repair.chunks.remove(ripe.slice(at, at + REMOVE_BATCH))

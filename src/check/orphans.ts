@@ -39,13 +39,19 @@ export async function isRebuildDue(store: RedisStore, keys: VolumeKeys): Promise
   return (await store.call('EXISTS', keys.wide('rebuild'))) === 1
 }
 
+/** Nobody may free an orphan before a rebuild is complete: histories.ts. */
+export async function isHeldBack(store: RedisStore, keys: VolumeKeys): Promise<boolean> {
+  await noteNewHistories(store, keys)
+  return await isRebuildDue(store, keys)
+}
+
+/** isHeldBack, or the metadata do not know of the block that one of the orphans is from. */
 export async function isMetadataOlder(
   store: RedisStore,
   keys: VolumeKeys,
   orphans: Iterable<number>,
 ): Promise<boolean> {
-  await noteNewHistories(store, keys)
-  if (await isRebuildDue(store, keys)) return true
+  if (await isHeldBack(store, keys)) return true
   const last = countOf(await store.call('HGET', keys.wide('n'), 'chunkBlock'))
   for (const chunk of orphans) if (Math.floor(chunk / CHUNK_BLOCK) > last) return true
   return false

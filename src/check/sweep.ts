@@ -20,7 +20,7 @@ import { CHUNK_BLOCK, type VolumeKeys } from '../meta/keys.js'
 import { chunksOf, hashPages, scanSpoken } from '../meta/scan.js'
 import { SCRIPTS } from '../meta/scripts.js'
 import { withRebuildLease } from './lease.js'
-import { isMetadataOlder } from './orphans.js'
+import { isHeldBack } from './orphans.js'
 import { headOf, inventory, shortOfDisks, type NodesParts } from './nodes.js'
 
 const BLOCKS_AT_ONCE = 256
@@ -41,7 +41,7 @@ export async function sweepOrphans(parts: SweepParts): Promise<number> {
   const { store, keys } = parts
   if ((await store.call('EXISTS', keys.wide('blocks'))) === 0) return 0
   const swept = await withRebuildLease(store, keys, async (check) => {
-    if (await isMetadataOlder(store, keys, [])) return 0
+    if (await isHeldBack(store, keys)) return 0
     const blocks = await closedBlocks(parts)
     return blocks.size === 0 ? 0 : await sweepBlocks(parts, blocks, check)
   })
@@ -82,7 +82,7 @@ async function sweepBlocks(parts: SweepParts, blocks: ReadonlySet<number>, check
   }
   const { orphans, isSure } = await orphansAmong(parts, found)
   // What the files name was read from servers that lack nothing.
-  if (orphans.length > 0 && (await isMetadataOlder(store, keys, []))) return 0
+  if (orphans.length > 0 && (await isHeldBack(store, keys))) return 0
   for (let at = 0; at < orphans.length; at += REMOVE_BATCH) {
     check()
     await chunks.remove(orphans.slice(at, at + REMOVE_BATCH))

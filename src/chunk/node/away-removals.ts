@@ -14,6 +14,7 @@ import { PosixError } from '../../base/errno.js'
 import { messageOf } from '../../base/errors.js'
 import type { Log } from '../../base/log.js'
 import type { Job } from '../pool.js'
+import { KeyedLock } from './keyed-lock.js'
 import type { NodeDisk } from './node-disk.js'
 import { removedFile, type DropTask, type NoteTask, type NotedTask } from './removed-file.js'
 
@@ -34,8 +35,8 @@ export class AwayRemovals {
   readonly #log: Log
   readonly #maxBytes: number
   #isFull = false
-  /** Of each disk, the last of the notes that are being written on it. */
-  readonly #last = new Map<string, Promise<unknown>>()
+  /** Of a disk: notes on it are written one after the other. */
+  readonly #locks = new KeyedLock<string>()
 
   constructor({ log, maxBytes = MAX_BYTES }: AwayRemovalsOptions) {
     this.#log = log
@@ -56,14 +57,8 @@ export class AwayRemovals {
   async #noteOn(disk: NodeDisk, away: readonly string[], ids: readonly number[]): Promise<readonly boolean[]> {
     const files = away.map((id) => removedFile(disk.folder, id))
     return await disk.run(() =>
-      this.#inTurn(disk, () => disk.pool.run(NOTE_JOB, { files, ids, maxBytes: this.#maxBytes })),
+      this.#locks.run(disk.id, () => disk.pool.run(NOTE_JOB, { files, ids, maxBytes: this.#maxBytes })),
     )
-  }
-
-  #inTurn<T>({ id }: NodeDisk, work: () => Promise<T>): Promise<T> {
-    const turn = (this.#last.get(id) ?? Promise.resolve()).then(work, work)
-    this.#last.set(id, turn)
-    return turn
   }
 
   /** Removes from each of the disks what was deleted while it was away. Never rejects: a disk that cannot do it may have failed. */

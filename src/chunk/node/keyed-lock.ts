@@ -1,9 +1,9 @@
 /** One at a time for each key, in the order of asking. */
-export class KeyedLock {
-  readonly #tails = new Map<number, Promise<void>>()
+export class KeyedLock<K extends number | string = number> {
+  readonly #tails = new Map<K, Promise<void>>()
 
   /** Resolves when the key is the caller's; it must call what it gets, once. */
-  async acquire(key: number): Promise<() => void> {
+  async acquire(key: K): Promise<() => void> {
     const before = this.#tails.get(key)
     const { promise, resolve } = promiseWithResolve()
     this.#tails.set(key, promise)
@@ -14,7 +14,7 @@ export class KeyedLock {
     }
   }
 
-  async run<T>(key: number, work: () => T | Promise<T>): Promise<T> {
+  async run<T>(key: K, work: () => T | Promise<T>): Promise<T> {
     const release = await this.acquire(key)
     try {
       return await work()
@@ -24,10 +24,11 @@ export class KeyedLock {
   }
 
   /** Holds all keys at once. Taken in rising order, so that two callers with common keys do not wait for each other. */
-  async runAll<T>(keys: readonly number[], work: () => T | Promise<T>): Promise<T> {
+  async runAll<T>(keys: readonly K[], work: () => T | Promise<T>): Promise<T> {
     const releases: (() => void)[] = []
     try {
-      for (const key of [...new Set(keys)].sort((a, b) => a - b)) releases.push(await this.acquire(key))
+      for (const key of [...new Set(keys)].sort((a, b) => Number(a > b) - Number(a < b)))
+        releases.push(await this.acquire(key))
       return await work()
     } finally {
       for (const release of releases) release()
@@ -35,11 +36,7 @@ export class KeyedLock {
   }
 
   /** As runAll for no more than `max` of the keys at a time, in their order. Answers what the work of each batch answered. */
-  async runBatches<T>(
-    keys: readonly number[],
-    max: number,
-    work: (batch: readonly number[]) => T | Promise<T>,
-  ): Promise<T[]> {
+  async runBatches<T>(keys: readonly K[], max: number, work: (batch: readonly K[]) => T | Promise<T>): Promise<T[]> {
     const done: T[] = []
     for (let at = 0; at < keys.length; at += max) {
       const batch = keys.slice(at, at + max)
