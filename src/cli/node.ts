@@ -11,6 +11,8 @@ import { urlOf } from './target.js'
 interface Options extends CommonOptions {
   readonly meta?: string
   readonly data?: readonly string[]
+  readonly forget?: readonly string[]
+  readonly force?: boolean
   readonly listen?: string
   readonly advertise?: string
   readonly zone: string
@@ -21,7 +23,9 @@ interface Options extends CommonOptions {
 
 const EXAMPLES = `
 The node's identity lives in its data folder: it may come back on another address and brings its chunks along. With several
-data folders, one a disk, it goes on when a disk dies, and the chunks of that disk are made anew on the others. On an address other than loopback a cluster key is required (--key-file), the same for all nodes and mounts.
+data folders, one a disk, it goes on when a disk dies, and the chunks of that disk are made anew on the others. A disk that it has had
+is missed, also when its folder is left out of --data, until --forget: what is deleted meanwhile is deleted there, too, when it
+is back. On an address other than loopback a cluster key is required (--key-file), the same for all nodes and mounts.
 
 Examples:
   $ ringfs node --meta redis://10.0.0.1:6379/home --data /srv/chunks --listen 127.0.0.1:7400
@@ -38,6 +42,8 @@ export function nodeCommand(surroundings: Surroundings): Command {
       )
       .option('--meta <url>', 'META_URL of the volume (or RINGFS_META)')
       .option('--data <dir>', 'data folder, of this node alone; once for each of its disks', collect)
+      .option('--forget <dir>', 'give up a disk that it had there, or with that id; needs --force', collect)
+      .option('--force', 'with --forget: chunks of which no other disk and node has a copy are lost')
       .option('--listen <host:port>', 'where to listen; port 0 takes any')
       .option('--advertise <host:port>', 'how others reach it (default: as it listens)')
       .option('--zone <name>', 'copies go to different zones as far as there are any', '')
@@ -72,6 +78,12 @@ async function node(surroundings: Surroundings, options: Options): Promise<void>
     // Not of commander: they are not wanted with the commands below this one.
     if (folders === undefined) throw new RingfsError('USAGE', 'where are its chunks? Give --data DIR')
     if (listen === undefined) throw new RingfsError('USAGE', 'where does it listen? Give --listen HOST:PORT')
+    if (options.forget !== undefined && options.force !== true) {
+      throw new RingfsError(
+        'USAGE',
+        `${options.forget.join(', ')}: chunks of which the only copies lie there would be lost; --force if the disk will never be back`,
+      )
+    }
     const { runNode } = await import('../main/node-process.js')
     await runNode(
       {

@@ -30,6 +30,8 @@ const schema = z.object({
   mountpoint: z.string().optional(),
   /** Further data folders, absolute. */
   more: z.array(z.string()).optional(),
+  /** Such folders that were given up: nodes that do not know yet are told at each start. */
+  forgotten: z.array(z.string()).optional(),
 })
 
 export type UpRecord = z.infer<typeof schema>

@@ -14,6 +14,8 @@ export interface NodeProcessOptions {
   readonly url: MetaUrl
   /** One a disk. */
   readonly folders: readonly string[]
+  /** As of NodeOptions. */
+  readonly forget?: readonly string[]
   /** `host:port` or `unix:/path`; port 0 takes any. */
   readonly listen: string
   /** What peers and clients dial. Default: where it listens. */

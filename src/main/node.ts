@@ -22,6 +22,8 @@ import type { Volume } from './volume.js'
 export interface NodeOptions {
   /** Its data folders, one a disk. */
   readonly folders: readonly string[]
+  /** Folders, or ids, of disks that it is to give up; those in use, and unknown ones, are left alone. */
+  readonly forget?: readonly string[]
   readonly zone: string
   readonly weight: number
   /** Begins to listen, when everything is ready to answer, and answers the address that peers dial. */
@@ -42,7 +44,7 @@ export interface RunningNode {
 export async function startNode(volume: Volume, options: NodeOptions): Promise<RunningNode> {
   const closer = new Closer()
   return closer.orClose(async () => {
-    const data = await openNodeFolders(options.folders, volume.settings.uuid)
+    const data = await openNodeFolders(options.folders, volume.settings.uuid, { forget: options.forget ?? [] })
     closer.add(() => data.close())
     // Ends after the goodbye and before the folder is let go: two processes never answer for one folder.
     closer.add(() => options.server.close())
@@ -98,7 +100,7 @@ interface Service {
 async function openService(volume: Volume, folders: NodeFolders, watch: DiskWatch): Promise<Service> {
   const { settings, pool, buffers, log, watcher, peers, queue } = volume
   const { nodeId } = folders
-  for (const { folder, disk } of folders.dropped) log.warn({ folder, disk }, 'a disk is not among the folders any more')
+  for (const { folder, disk } of folders.dropped) log.warn({ folder, disk }, 'a disk was given up')
   const parts = { volume: settings.uuid, pool, buffers, clock: systemClock, log }
   const disks = await NodeDisks.open({
     ...parts,

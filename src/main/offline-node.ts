@@ -4,7 +4,7 @@ import { RingfsError, hasCode } from '../base/errors.js'
 import type { ChunkNodeApi } from '../chunk/contract.js'
 import { NodeDisks } from '../chunk/node/disks.js'
 import { readIdentity } from '../chunk/node/identity.js'
-import { openNodeFolders, type NodeFolders } from '../chunk/node/node-folders.js'
+import { openNodeFolders } from '../chunk/node/node-folders.js'
 import { ChunkService } from '../chunk/node/service.js'
 import { VERSION } from './version.js'
 import type { Volume } from './volume.js'
@@ -58,18 +58,14 @@ export async function openOfflineNode(
       await disk.close()
       await data.close()
     }
-    return { id, api, lacking: lackingOf(data, disk), close }
+    return { id, api, lacking: lackingOf(disk), close }
   } catch (error) {
     if (!hasCode(error, 'ALREADY_RUNNING')) throw error
     return { id, api: null, close: () => Promise.resolve() }
   }
 }
 
-function lackingOf({ dropped }: NodeFolders, disks: NodeDisks): string | undefined {
+function lackingOf(disks: NodeDisks): string | undefined {
   const bad = disks.states().filter(({ state }) => state !== 'up')
-  const lacking = [
-    ...dropped.map(({ folder }) => `its disk ${folder} is not given`),
-    ...bad.map(({ folder, why }) => `${folder}: ${why}`),
-  ]
-  return lacking.length === 0 ? undefined : lacking.join(', ')
+  return bad.length === 0 ? undefined : bad.map(({ folder, why }) => `${folder}: ${why}`).join(', ')
 }

@@ -22,6 +22,8 @@ export interface ChildPlan {
   readonly name: string
   /** Words after `node`. */
   readonly words: readonly string[]
+  /** Further words, until it was ready for the first time. */
+  readonly once?: readonly string[]
   readonly env: NodeJS.ProcessEnv
   /** A line for its standard input, where no other user and no child of it sees it. */
   readonly input: string
@@ -71,6 +73,7 @@ class SupervisedChild {
   #timer: NodeJS.Timeout | undefined
   #pauseMs = FIRST_PAUSE_MS
   #stopping = false
+  #wasReady = false
 
   constructor(plan: ChildPlan, log: Log) {
     this.#plan = plan
@@ -84,15 +87,17 @@ class SupervisedChild {
   async start(): Promise<void> {
     const child = this.#spawn()
     await ready(child, this.#plan.name)
+    this.#wasReady = true
     const startedMs = performance.now()
     if (child.exitCode !== null || child.signalCode !== null) this.#died(child, startedMs)
     else child.once('exit', () => this.#died(child, startedMs))
   }
 
   #spawn(): ChildProcess {
-    const { words, env, input } = this.#plan
+    const { words, once = [], env, input } = this.#plan
+    const all = this.#wasReady ? words : [...words, ...once]
     const child = atUsualPriority(() =>
-      spawn(process.execPath, words, { stdio: ['pipe', 'pipe', 'inherit'], detached: true, env }),
+      spawn(process.execPath, all, { stdio: ['pipe', 'pipe', 'inherit'], detached: true, env }),
     )
     this.#process = child
     this.#exited = new Promise((resolve) => {

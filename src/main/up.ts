@@ -130,9 +130,9 @@ function makeMountpoint(path: string): void {
 /** What this start works with. Errors: RingfsError USAGE when it contradicts the first one. */
 function planRecord(options: UpOptions, old: UpRecord | undefined): UpRecord {
   const { nodes, replicas, volume } = options
-  const more = furtherFolders(options, old?.more ?? [])
+  const further = furtherFolders(options, old)
   if (old === undefined) {
-    const wanted = { format: 1, volume: volume ?? VOLUME_DEFAULT, nodes: nodes ?? 1, more }
+    const wanted = { format: 1, volume: volume ?? VOLUME_DEFAULT, nodes: nodes ?? 1, ...further }
     checkEnough(wanted.nodes, replicas ?? 1)
     return wanted
   }
@@ -142,17 +142,26 @@ function planRecord(options: UpOptions, old: UpRecord | undefined): UpRecord {
   if (nodes !== undefined && nodes < old.nodes) {
     throw new RingfsError('USAGE', `chunks lie on ${old.nodes} nodes here: start with --nodes ${old.nodes} or more`)
   }
-  return { ...old, nodes: nodes ?? old.nodes, more }
+  return { ...old, nodes: nodes ?? old.nodes, ...further }
 }
 
-function furtherFolders(options: UpOptions, before: readonly string[]): string[] {
-  const { moreDirs, forgetDirs, dataDir } = options
-  const forgotten = new Set(forgetDirs.map((folder) => resolve(folder)))
-  const unknown = [...forgotten].find((folder) => !before.includes(folder))
+/** A folder that is given up and given at once stays: what was on it before is given up (another disk is in its place). */
+function furtherFolders(
+  options: UpOptions,
+  old: UpRecord | undefined,
+): { readonly more: string[]; readonly forgotten: string[] } {
+  const { dataDir } = options
+  const before = old?.more ?? []
+  const forget = options.forgetDirs.map((folder) => resolve(folder))
+  const given = options.moreDirs.map((folder) => resolve(folder)).filter((folder) => folder !== resolve(dataDir))
+  const isKnown = (folder: string): boolean => before.includes(folder) || old?.forgotten?.includes(folder) === true
+  const unknown = forget.find((folder) => !isKnown(folder))
   if (unknown !== undefined) throw new RingfsError('USAGE', `${unknown} is not a further data folder of ${dataDir}`)
   checkForgotten(options)
-  const all = new Set([...before, ...moreDirs.map((folder) => resolve(folder))])
-  return [...all].filter((folder) => !forgotten.has(folder) && folder !== resolve(dataDir))
+  const kept = before.filter((folder) => !forget.includes(folder))
+  const more = [...new Set([...kept, ...given])]
+  const forgotten = new Set([...(old?.forgotten ?? []), ...forget])
+  return { more, forgotten: [...forgotten].filter((folder) => !more.includes(folder)) }
 }
 
 /**
@@ -220,13 +229,15 @@ async function startNodes(
   options: UpOptions,
   folders: DataFolders,
   url: MetaUrl,
-  { nodes: count, more = [] }: UpRecord,
+  { nodes: count, more = [], forgotten = [] }: UpRecord,
   closer: Closer,
 ): Promise<{ volume: Volume; node: RunningNode | undefined }> {
   const { log } = options
   const nodeFolders = Array.from({ length: count }, (_, index) => folders.node(index + 1, more))
+  const gone = [...forgotten, ...options.forgetDirs.map((folder) => resolve(folder))]
+  const forget = nodeFolders.map((_, index) => folders.node(index + 1, gone).slice(1))
   if (count > 1) {
-    const supervisor = new Supervisor(nodePlans(options, nodeFolders, url), log)
+    const supervisor = new Supervisor(nodePlans(options, nodeFolders, forget, url), log)
     await supervisor.start()
     closer.add(() => supervisor.stop())
   }
@@ -242,6 +253,7 @@ async function startNodes(
   }
   const node = await startNode(volume, {
     folders: folders.node(1, more),
+    forget: forget[0] ?? [],
     zone: '',
     weight: 1,
     server: new RpcServer({ log, memory: volume.buffers }),
@@ -286,6 +298,7 @@ function identityIn(folder: string, volume: string): { folder: string; node: str
 function nodePlans(
   options: UpOptions,
   nodes: readonly (readonly string[])[],
+  forget: readonly (readonly string[])[],
   url: MetaUrl,
 ): ConstructorParameters<typeof Supervisor>[0] {
   const env = withoutSecrets(options.inherited)
@@ -298,6 +311,7 @@ function nodePlans(
       ...(nice === undefined ? [] : ['--nice', String(nice)]),
       ...folders.flatMap((folder) => ['--data', folder]),
     ],
+    once: (forget[index] ?? []).flatMap((folder) => ['--forget', folder, '--force']),
     env,
     input,
   }))

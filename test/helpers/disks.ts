@@ -19,13 +19,14 @@ export async function openDisks(
   t: Teardown,
   pool: WorkerPool,
   folders: readonly string[],
-  options: Partial<NodeDisksOptions> = {},
+  { forget = [], ...options }: Partial<NodeDisksOptions> & { readonly forget?: readonly string[] } = {},
 ): Promise<NodeDisks> {
-  const opened = await openNodeFolders(folders, VOLUME)
+  const opened = await openNodeFolders(folders, VOLUME, { forget })
   t.teardown(() => opened.close())
-  const { disks, missing } = opened
+  const { disks, missing, dropped } = opened
+  const forgotten = dropped.map(({ disk }) => disk)
   const parts = { volume: VOLUME, pool, buffers: new SharedBuffers(), clock: systemClock, log: silentLog }
-  const node = await NodeDisks.open({ ...parts, disks, missing, ...options })
+  const node = await NodeDisks.open({ ...parts, disks, missing, forgotten, ...options })
   t.teardown(() => node.close())
   return node
 }

@@ -24,6 +24,8 @@ t.test('arguments that make no sense are refused with exit code 2', async (t) =>
   await refused(t, ringfs, ['format', 'http://localhost/x'], 2, /redis:\/\//)
   await refused(t, ringfs, ['format', 'redis://localhost:1'], 2, /names no volume/)
   await refused(t, ringfs, ['node', '--data', 'd', '--listen', 'localhost:0'], 2, /--meta/)
+  const start = ['node', '--meta', 'redis://localhost:1/v', '--data', 'd', '--listen', 'localhost:0']
+  await refused(t, ringfs, [...start, '--forget', 'e'], 2, /e: chunks.*would be lost; --force/)
   const none = await ringfs.run()
   t.equal(none.code, 2)
   t.match(none.stderr, /Usage: ringfs/)
@@ -106,7 +108,11 @@ t.test('a further data folder is given up only by force, however many replicas t
   await refused(t, ringfs, [...words, '--forget', further], 2, /every node.*would be missing.*copy the folder.*--force/)
   t.match(await readFile(join(ringfs.data, 'up.json'), 'utf8'), further, 'it is used by the next start')
   await ringfs.ok(...words, '--forget', further, '--force')
-  t.notMatch(await readFile(join(ringfs.data, 'up.json'), 'utf8'), further)
+  for (const node of ['1', '2']) {
+    const identity = await readFile(join(ringfs.data, 'nodes', node, 'ringfs-node.json'), 'utf8')
+    t.match(JSON.parse(identity), { set: { disks: { length: 1 }, forgotten: { length: 1 } } }, 'it is not missed')
+  }
+  t.match(await readFile(join(ringfs.data, 'up.json'), 'utf8'), /"more": \[\]/)
   await ringfs.ok('down')
 })
 

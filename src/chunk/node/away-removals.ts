@@ -8,7 +8,7 @@
  *   removed comes back with that disk, as orphans.
  * - Notes on one disk are written one after the other: several threads serve it, and each writes behind what it finds there.
  * - Only what is deleted for good is noted, and ids are not used twice: a note that is applied late, or again, does no harm. So the notes
- *   for one disk may lie on several others, of which some are away when it is back.
+ *   for one disk may lie on several others, of which some are away when it is back: what only those know goes when they are back, too.
  */
 import { PosixError } from '../../base/errno.js'
 import { messageOf } from '../../base/errors.js'

@@ -8,8 +8,8 @@
  * - A chunk may lie on two disks (one was away while it was made anew): then either is as good, it is listed once, and it is removed
  *   from both.
  * - What is on a disk that has failed is missing at once (node-disk.ts).
- * - What is deleted while a disk is away is not on it when it is back (away-removals.ts). But for a folder that was left out at a start
- *   meanwhile: it was given up, nothing is noted for it, and given again it has what was deleted.
+ * - What is deleted while a disk is away is not on it when it is back (away-removals.ts), whether it has failed, is not mounted, or was
+ *   not given at a start: away is what the node knows (known-disks.ts), until it is given up by name.
  * - A disk that hangs is waited for until it counts as failed; what others have then goes on. It keeps no thread that another one needs.
  */
 import { messageOf, RingfsError } from '../../base/errors.js'
@@ -44,7 +44,7 @@ const GIVE_UP_MS = 60_000
 
 export interface NodeDisksOptions extends Omit<ChunkStoreOptions, 'folder'> {
   readonly disks: readonly DiskFolder[]
-  /** Known, and not there. */
+  /** Known, and not there: what is deleted is noted for them. */
   readonly missing?: readonly MissingFolder[]
   /** Ids of disks that do not come back. */
   readonly forgotten?: readonly string[]

@@ -2,9 +2,10 @@
  * Whose a data folder is. A node keeps its identity in each of its folders, apart from its address, so that it comes back as itself
  * on another port or machine and brings its chunks along. Opening them, with their locks: node-folders.ts.
  *
- *     {"format": 2, "node": uuid, "volume": uuid, "disk": uuid, "set": {"version": n, "disks": [{"disk", "folder", "mount"}]}}
+ *     {"format": 2, "node": uuid, "volume": uuid, "disk": uuid,
+ *      "set": {"version": n, "disks": [{"disk", "folder", "mount"}], "forgotten": [uuid]}}
  *
- * `set`: all folders that the node had when it was last started with others; the highest version counts. A file without `disk` is
+ * `set`: all disks of the node, as of a start; how those of several disks are read: known-disks.ts. A file without `disk` is
  * of a program that knew one folder a node: the disk has the node's id, so that it is the same when the file cannot be written.
  */
 import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
@@ -24,7 +25,13 @@ const identitySchema = z.object({
   node: z.uuid(),
   volume: z.uuid(),
   disk: z.uuid().optional(),
-  set: z.object({ version: z.int().nonnegative(), disks: z.array(knownDiskSchema) }).optional(),
+  set: z
+    .object({
+      version: z.int().nonnegative(),
+      disks: z.array(knownDiskSchema),
+      forgotten: z.array(z.uuid()).optional(),
+    })
+    .optional(),
 })
 /** Read first: a newer program may have changed all the rest. */
 const formatSchema = z.object({ format: z.int().positive() })

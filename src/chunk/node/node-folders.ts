@@ -6,7 +6,8 @@
  *   has one of another node or volume, or something else's files ------------------> refused
  *   empty, or not there: known, and its file system is not mounted ----------------> missing: the node starts without it
  *                        else -----------------------------------------------------> made, as a new disk
- *   cannot be looked at: known, or all of it is known --> missing;  else ----------> refused
+ *   cannot be looked at: known --> missing;  else ---------------------------------> refused
+ *   not given, or another one is in its place: known ------------------------------> missing, until it is given up (known-disks.ts)
  *
  * Invariants: each folder has at most one process that has it open. A folder is never made below a mount point that is bare: chunks
  * would go to the disk of the system.
@@ -19,6 +20,7 @@ import { lockFolder, type FolderLock } from '../../cluster/folder-lock.js'
 import { codeOf } from '../outcome.js'
 import { IDENTITY_FILE, IDENTITY_TEMPORARY, readIdentity, writeIdentity } from './identity.js'
 import type { Identity, KnownDisk } from './identity.js'
+import { isForgotten, joinedSet, type DiskSet } from './known-disks.js'
 
 const LOCK_PURPOSE = 'node'
 /** What a fresh folder may hold: leavings of a first start that was killed, and of mkfs. */
@@ -40,9 +42,9 @@ export interface NodeFolders {
   readonly volume: string
   /** At least one, in the order in which they were given. */
   readonly disks: readonly DiskFolder[]
-  /** Given, and known, but not to be had now. */
+  /** Known, but not to be had now. */
   readonly missing: readonly MissingFolder[]
-  /** Known, and not given any more. */
+  /** Given up by this start. */
   readonly dropped: readonly DiskFolder[]
   /** Lets another process open the folders. */
   close(): Promise<void>
@@ -54,20 +56,26 @@ type Found =
   | { readonly folder: string; readonly state: 'absent' }
   | { readonly folder: string; readonly state: 'bad'; readonly error: unknown }
 
+export interface OpenFoldersOptions {
+  /** Folders, or ids, of disks that are given up, unless they are in use. */
+  readonly forget?: readonly string[]
+  /** Only to look at what is there, which may be some of the disks; they keep what they know of each other. */
+  readonly isOffline?: boolean
+}
+
 /**
  * Opens the data folders of a node of `volume`; makes those that are new. Errors: RingfsError ALREADY_RUNNING, NODE_WRONG_VOLUME,
- * VOLUME_NEWER, VOLUME_CORRUPT, USAGE (something else's folder, or another node's). `isOffline`: only to look at what is there, which may
- * be some of the disks; they keep what they know of each other.
+ * VOLUME_NEWER, VOLUME_CORRUPT, USAGE (something else's folder, or another node's).
  */
 export async function openNodeFolders(
   paths: readonly string[],
   volume: string,
-  options: { readonly isOffline?: boolean } = {},
+  options: OpenFoldersOptions = {},
 ): Promise<NodeFolders> {
   const opening = new Opening(
     paths.map((path) => resolve(path)),
     volume,
-    options.isOffline === true,
+    options,
   )
   try {
     return await opening.run()
@@ -80,13 +88,13 @@ export async function openNodeFolders(
 class Opening {
   readonly #folders: readonly string[]
   readonly #volume: string
-  readonly #isOffline: boolean
+  readonly #options: OpenFoldersOptions
   readonly #locks: FolderLock[] = []
 
-  constructor(folders: readonly string[], volume: string, isOffline: boolean) {
+  constructor(folders: readonly string[], volume: string, options: OpenFoldersOptions) {
     this.#folders = folders
     this.#volume = volume
-    this.#isOffline = isOffline
+    this.#options = options
   }
 
   async close(): Promise<void> {
@@ -99,21 +107,27 @@ class Opening {
     for (const folder of this.#folders) found.push(await this.#look(folder))
     const identities = found.flatMap((one) => (one.state === 'there' && one.identity !== undefined ? one.identity : []))
     const nodeId = oneNode(found) ?? randomUUID()
-    const known = newestSet(identities)
+    const known = joinedSet(identities)
+    const absent = known.disks.filter(({ disk }) => !identities.some((one) => one.disk === disk))
+    const { forget = [], isOffline = false } = this.#options
+    const dropped = absent.filter((one) => isForgotten(one, forget))
+    const away = absent.filter((one) => !dropped.includes(one))
+    const bare = new Map(found.flatMap((one) => unmade(one, known.disks)))
     const disks: DiskFolder[] = []
-    const missing: MissingFolder[] = []
     for (const one of found) {
-      const before = known.disks.find(({ folder }) => folder === one.folder)
-      const why = before === undefined ? null : whyMissing(one, before)
-      if (before !== undefined && why !== null) missing.push({ disk: before.disk, folder: one.folder, why })
-      else disks.push({ disk: diskOf(one) ?? randomUUID(), folder: one.folder })
-      if (why === null) await this.#makeIfNew(one)
+      if (bare.has(one.folder)) continue
+      await this.#makeIfNew(one)
+      disks.push({ disk: diskOf(one) ?? randomUUID(), folder: one.folder })
     }
-    const kept = known.disks.filter(({ disk }) => missing.some((one) => one.disk === disk))
-    const set = [...disks.map(({ disk, folder }) => ({ disk, folder, mount: mountOf(folder) })), ...kept]
-    if (!this.#isOffline) this.#write(nodeId, disks, { version: known.version, disks: set }, identities)
-    const dropped = known.disks.filter(({ disk }) => !set.some((one) => one.disk === disk))
+    const set = nextSet(known, disks, away, dropped)
+    if (!isOffline) this.#write(nodeId, disks, known, set, identities)
+    const missing = away.map(({ disk, folder }) => ({ disk, folder, why: bare.get(folder) ?? this.#whyAway(folder) }))
     return { nodeId, volume: this.#volume, disks, missing, dropped, close: () => this.close() }
+  }
+
+  #whyAway(folder: string): string {
+    const why = this.#folders.includes(folder) ? 'another disk is in its place' : 'its folder was not given'
+    return `${why}; if it will never be back, give it up with --forget`
   }
 
   /** Under its lock, if it is there: nobody gives it an identity meanwhile. */
@@ -141,24 +155,47 @@ class Opening {
     refuseForeign(folder)
   }
 
-  /** Those that do not say so yet: who they are, and which others there are. */
-  #write(
-    node: string,
-    disks: readonly DiskFolder[],
-    set: NonNullable<Identity['set']>,
-    before: readonly Identity[],
-  ): void {
-    const isSame = (one: Identity): boolean => JSON.stringify(one.set) === JSON.stringify(set)
+  /**
+   * Those that do not say so yet: who they are, and which others there are. The new ones first, apart: one that the others know, and
+   * that does not know itself, would be missing for ever.
+   */
+  #write(node: string, disks: readonly DiskFolder[], known: DiskSet, next: DiskSet, before: readonly Identity[]): void {
+    const isKnown = ({ disk }: DiskFolder): boolean => before.some((one) => one.disk === disk)
+    const isSame = (one: Identity): boolean =>
+      JSON.stringify(one.set) === JSON.stringify({ ...next, version: known.version })
     if (before.length === disks.length && before.every(isSame)) return
-    const next = { version: set.version + 1, disks: set.disks }
-    for (const { disk, folder } of disks) {
+    const write = ({ disk, folder }: DiskFolder, set: DiskSet): void =>
+      writeIdentity(folder, {
+        node,
+        volume: this.#volume,
+        disk,
+        set: { ...set, disks: [...set.disks], forgotten: [...set.forgotten] },
+      })
+    if (disks.length > 1) for (const one of disks) if (!isKnown(one)) write(one, known)
+    for (const one of disks) {
       try {
-        writeIdentity(folder, { node, volume: this.#volume, disk, set: next })
+        write(one, next)
       } catch (error) {
         // One that has an identity may be full, or cannot be written any more: what it knows of the others is old then.
-        if (!before.some((one) => one.disk === disk)) throw error
+        if (!isKnown(one)) throw error
       }
     }
+  }
+}
+
+function nextSet(
+  known: DiskSet,
+  disks: readonly DiskFolder[],
+  away: readonly KnownDisk[],
+  dropped: readonly KnownDisk[],
+): DiskSet {
+  const here = disks.map(({ disk, folder }) => ({ disk, folder, mount: mountOf(folder) }))
+  const all = [...here, ...away]
+  const forgotten = [...new Set([...known.forgotten, ...dropped.map(({ disk }) => disk)])]
+  return {
+    version: known.version + 1,
+    disks: all,
+    forgotten: forgotten.filter((id) => !all.some(({ disk }) => disk === id)),
   }
 }
 
@@ -198,21 +235,15 @@ function diskOf(found: Found): string | undefined {
   return found.state === 'there' ? found.identity?.disk : undefined
 }
 
-/** What the newest of them says. */
-function newestSet(identities: readonly Identity[]): {
-  readonly version: number
-  readonly disks: readonly KnownDisk[]
-} {
-  const sets = identities.flatMap(({ set }) => set ?? [])
-  return sets.reduce((newest, set) => (set.version > newest.version ? set : newest), { version: 0, disks: [] })
-}
-
-/** null: it is there, or may be made anew. */
-function whyMissing(found: Found, { mount }: KnownDisk): string | null {
-  if (found.state === 'bad') return messageOf(found.error)
-  if (found.state === 'there' && found.identity !== undefined) return null
-  const now = mountOf(found.folder)
-  return now !== mount && isBelow(mount, now) ? `nothing is mounted on ${mount}` : null
+/** The folder, and why nothing is made there: it is that of a known disk, and cannot be had. */
+function unmade(found: Found, known: readonly KnownDisk[]): [string, string][] {
+  const { folder } = found
+  const mounts = known.filter((one) => one.folder === folder).map(({ mount }) => mount)
+  if (mounts.length === 0 || (found.state === 'there' && found.identity !== undefined)) return []
+  if (found.state === 'bad') return [[folder, messageOf(found.error)]]
+  const now = mountOf(folder)
+  const mount = mounts.find((one) => now !== one && isBelow(one, now))
+  return mount === undefined ? [] : [[folder, `nothing is mounted on ${mount}`]]
 }
 
 function isBelow(path: string, above: string): boolean {

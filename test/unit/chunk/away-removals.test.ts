@@ -3,7 +3,7 @@ import t from 'tap'
 import { appendFileSync, existsSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import type { Test } from 'tap'
 import { CHUNK_BUCKETS } from '../../../src/chunk/contract.js'
-import type { NodeDisks, NodeDisksOptions } from '../../../src/chunk/node/disks.js'
+import type { NodeDisks } from '../../../src/chunk/node/disks.js'
 import { noteRemoved, readRemoved, removedFile } from '../../../src/chunk/node/removed-file.js'
 import { WorkerPool, type Job } from '../../../src/chunk/pool.js'
 import {
@@ -47,7 +47,11 @@ class NotingPool extends WorkerPool {
 }
 
 /** As by a start of the node. */
-async function start(t: Test, folders: readonly string[], options: Partial<NodeDisksOptions> = {}): Promise<Opened> {
+async function start(
+  t: Test,
+  folders: readonly string[],
+  options: Parameters<typeof openDisks>[3] = {},
+): Promise<Opened> {
   const ends: (() => unknown)[] = []
   const close = async (): Promise<void> => {
     for (const end of ends.splice(0)) await end()
@@ -77,7 +81,7 @@ async function listed(disks: NodeDisks): Promise<readonly number[]> {
 }
 
 async function fill(disks: NodeDisks): Promise<readonly TestChunk[]> {
-  const chunks = Array.from({ length: 40 }, (_, index) => randomChunk(1 + index, 500 + (index % 3) * 20_000))
+  const chunks = Array.from({ length: 24 }, (_, index) => randomChunk(1 + index, 500 + (index % 3) * 20_000))
   for (const chunk of chunks) await disks.put(chunk, chunk.data, chunk.id % 2 === 0)
   await disks.settle()
   return chunks
@@ -121,6 +125,29 @@ t.test('chunks deleted while their disk is away are not there when it is back; t
   }
 })
 
+t.test('nor if its folder was left out, or another disk was in its place, for some starts', async (t) => {
+  const folders = newFolders(t, 2)
+  const [gone = '', stays = ''] = folders
+  const first = await start(t, folders)
+  const ids = idsOf(await fill(first.disks))
+  await first.close()
+  const without = await start(t, [stays])
+  t.match(without.disks.states()[1], { folder: gone, state: 'missing', why: /not given/ })
+  await without.disks.remove(even(ids))
+  await without.close()
+  renameSync(gone, `${gone}.away`)
+  const replaced = await start(t, folders)
+  t.match(replaced.disks.states()[2], { folder: gone, state: 'missing', why: /in its place/ })
+  await replaced.disks.remove([1, 3])
+  await replaced.close()
+  const back = await start(t, [stays, gone, `${gone}.away`])
+  t.strictSame(
+    await listed(back.disks),
+    odd(ids).filter((id) => id > 3),
+  )
+  t.equal(back.disks.states().length, 3, 'nothing is missed')
+})
+
 t.test('what is deleted at once is noted whole, one after the other', async (t) => {
   const pool = new NotingPool({ threads: 4 })
   t.teardown(() => pool.close())
@@ -130,8 +157,8 @@ t.test('what is deleted at once is noted whole, one after the other', async (t) 
   const [disk = ''] = disks.live.filter(({ folder }) => folder === gone).map((one) => one.disk)
   await lose(disks, gone)
   const file = removedFile(stays, disk)
-  const ids = Array.from({ length: 30 }, (_, index) => 1 + index)
-  for (let round = 0; round < 10; round++) {
+  const ids = Array.from({ length: 15 }, (_, index) => 1 + index)
+  for (let round = 0; round < 3; round++) {
     await Promise.all(ids.map((id) => disks.remove([id])))
     t.strictSame([...readRemoved({ files: [file] })], ids, `round ${round}`)
     // Who notes first makes the file, which nobody may take for an old one.
@@ -157,15 +184,16 @@ t.test('copies that are given up are not noted: the node may get them again', as
 t.test('notes are bounded, and go with a disk that is given up', async (t) => {
   const folders = newFolders(t, 2)
   const [gone = '', stays = ''] = folders
-  const first = await start(t, folders, { removedMaxBytes: 12 * 20 })
+  const first = await start(t, folders, { removedMaxBytes: 12 * 14 })
   const ids = idsOf(await fill(first.disks))
   const [disk = ''] = first.disks.live.filter(({ folder }) => folder === gone).map((one) => one.disk)
   await lose(first.disks, gone)
   await first.disks.remove(even(ids))
   await first.disks.remove(odd(ids))
-  t.equal(statSync(removedFile(stays, disk)).size, 12 * 20, 'the removal is done, though it is not noted')
+  t.equal(statSync(removedFile(stays, disk)).size, 12 * 14, 'the removal is done, though it is not noted')
   await first.close()
-  const second = await start(t, [stays], { forgotten: [disk] })
+  const second = await start(t, [stays], { forget: [gone] })
+  t.strictSame(second.disks.states().length, 1, 'it is not missed any more')
   t.notOk(existsSync(removedFile(stays, disk)))
   t.strictSame(await listed(second.disks), [])
 })

@@ -8,8 +8,8 @@ import { isRoot, newFolders, tmpfs, unmount } from '../../helpers/disks.js'
 
 const OTHER = '11111111-2222-4333-8444-555555555555'
 
-async function look(folders: readonly string[]): Promise<NodeFolders> {
-  const opened = await openNodeFolders(folders, VOLUME)
+async function look(folders: readonly string[], forget: readonly string[] = []): Promise<NodeFolders> {
+  const opened = await openNodeFolders(folders, VOLUME, { forget })
   await opened.close()
   return opened
 }
@@ -32,13 +32,51 @@ t.test('a disk is added, taken out, moved and brought back between starts', asyn
   const two = await look([a, b])
   t.equal(two.nodeId, one.nodeId)
   t.equal(two.disks[0]?.disk, one.disks[0]?.disk)
-  const less = await look([a])
-  t.match(less.dropped, [{ folder: b, disk: two.disks[1]?.disk }], 'it is told what is not given any more')
-  t.same((await look([a])).dropped, [], 'once')
+  const b1 = { folder: b, disk: two.disks[1]?.disk }
+  for (let starts = 0; starts < 2; starts++) t.match((await look([a])).missing, [b1], 'what is not given is missed')
   renameSync(b, c)
   const back = await look([a, c])
   t.strictSame(idsOf(back), idsOf(two))
-  t.equal((await look([c])).nodeId, one.nodeId, 'each of them knows the node')
+  t.same(back.missing, [], 'whatever it is called')
+  const alone = await look([c])
+  t.equal(alone.nodeId, one.nodeId, 'each of them knows the node')
+  t.match(alone.missing, [{ folder: a }], 'and the others')
+})
+
+t.test('a disk is known until it is given up, by its folder or id, while it is not in use', async (t) => {
+  const [a = '', b = '', c = ''] = newFolders(t, 3)
+  const all = await look([a, b, c])
+  const [, ofB = '', ofC = ''] = idsOf(all)
+  const both = await look([a, b], [b, c])
+  t.match(both, { dropped: [{ disk: ofC }], disks: [{}, { disk: ofB }], missing: [] }, 'what is in use stays')
+  t.match(await look([a, b], [c]), { dropped: [], missing: [] }, 'once')
+  t.match(await look([a], [ofB]), { dropped: [{ disk: ofB }], missing: [] })
+  t.match(await look([a, b]), { disks: [{}, { disk: ofB }], missing: [] }, 'given again, it is known again')
+  t.match((await look([a])).missing, [{ disk: ofB }])
+})
+
+t.test('disks that were apart know together what either knew', async (t) => {
+  const [a = '', b = '', c = '', d = '', e = ''] = newFolders(t, 5)
+  const ids = idsOf(await look([a, b, e]))
+  await look([a, c], [e])
+  await look([b, d])
+  const ofC = (await look([c, a])).disks[0]?.disk
+  const both = await look([b, d, a])
+  t.match(both.missing, [{ disk: ofC, folder: c }], 'but for what was given up')
+  t.equal(both.missing.length, 1)
+  t.match(idsOf(await look([a, b, c, d])), [ids[0], ids[1], ofC])
+})
+
+t.test('a first start that was cut short leaves no disk that is missed for ever', async (t) => {
+  const [a = '', b = ''] = newFolders(t, 2)
+  const one = await look([a])
+  mkdirSync(b)
+  mkdirSync(join(b, 'ringfs-node.json.new'))
+  t.equal(await failureOf(openNodeFolders([a, b], VOLUME)), 'EISDIR')
+  rmSync(join(b, 'ringfs-node.json.new'), { recursive: true })
+  const both = await look([a, b])
+  t.match(both, { nodeId: one.nodeId, missing: [] })
+  t.strictSame(idsOf(await look([a, b])), idsOf(both))
 })
 
 t.test('folders of other nodes and volumes, twice the same and copies are refused, and not touched', async (t) => {
@@ -87,15 +125,15 @@ t.test('a known disk that cannot be looked at is missing, and is itself again wh
   t.strictSame(idsOf(await look([a, b])), idsOf(both))
 })
 
-t.test('an empty folder where a disk was is a new disk', async (t) => {
+t.test('an empty folder where a disk was is a new disk; the old one is missed', async (t) => {
   const [a = '', b = ''] = newFolders(t, 2)
   const both = await look([a, b])
   rmSync(b, { recursive: true })
   const after = await look([a, b])
   t.equal(after.nodeId, both.nodeId)
-  t.match(after.dropped, [{ disk: both.disks[1]?.disk }])
+  t.match(after.missing, [{ disk: both.disks[1]?.disk, folder: b, why: /another disk is in its place/ }])
   t.not(after.disks[1]?.disk, both.disks[1]?.disk)
-  t.same(after.missing, [])
+  t.match(await look([a, b], [b]), { dropped: after.missing.map(({ disk }) => ({ disk })), missing: [] })
 })
 
 t.test('a folder of a program that knew one folder a node gets a disk id, and keeps its node id', async (t) => {
@@ -132,7 +170,7 @@ if (isRoot) {
     t.equal((await look([a, b])).missing.length, 1, 'it is remembered')
     tmpfs(t, 1 << 20, mount)
     const replaced = await look([a, b])
-    t.same(replaced.missing, [], 'another disk was mounted there: a new one')
+    t.match(replaced.missing, [{ why: /another disk is in its place/ }], 'a new one')
     t.not(replaced.disks[1]?.disk, both.disks[1]?.disk)
   })
 }
