@@ -2,9 +2,11 @@
 import { spawnSync } from 'node:child_process'
 import { access, mkdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { PassThrough } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { Ringfs, runIn, sh, type Ran } from '../helpers/ringfs.js'
+import { Report } from '../vagrant/report.js'
 import { makeTree } from '../vagrant/tree.js'
 import { quoted, statesOf } from '../vagrant/machines.js'
 
@@ -43,11 +45,12 @@ t.test('scripts refuse what they do not understand, before they do anything', as
   t.match(await script('make-box.sh', 'all'), { code: 1, stderr: /unknown word: all/ })
   t.match(await script('hand-over.sh', 'node1'), { code: 2, stderr: /usage/ })
   const install = (...words: readonly string[]): Promise<Ran> => script('guest/install.sh', ...words)
-  t.match(await install('node', '10.0.0.1'), { code: 1, stderr: /usage/ })
-  t.match(await install('server', '10.0.0.1', '10.0.0.1'), { code: 1, stderr: /not 'server'/ })
-  t.match(await install('node', '10.0.0.1; rm', '10.0.0.1'), { code: 1, stderr: /is not an IPv4 address/ })
-  t.match(await install('node', '10.0.0.9', '10.0.0.1,10.0.0.2'), { code: 1, stderr: /not one of the nodes/ })
-  t.match(await install('client', '10.0.0.9', '10.0.0.1', '/nowhere'), { code: 1, stderr: /is not there: pack/ })
+  t.match(await install('n', 'node', '10.0.0.1'), { code: 1, stderr: /usage/ })
+  t.match(await install('N;', 'node', '10.0.0.1', '10.0.0.1'), { code: 1, stderr: /not the name of a machine/ })
+  t.match(await install('n', 'server', '10.0.0.1', '10.0.0.1'), { code: 1, stderr: /not 'server'/ })
+  t.match(await install('n', 'node', '10.0.0.1; rm', '10.0.0.1'), { code: 1, stderr: /is not an IPv4 address/ })
+  t.match(await install('n', 'node', '10.0.0.9', '10.0.0.1,10.0.0.2'), { code: 1, stderr: /not one of the nodes/ })
+  t.match(await install('n', 'client', '10.0.0.9', '10.0.0.1', '/nowhere'), { code: 1, stderr: /is not there: pack/ })
 })
 
 t.test('the tree that is copied in the machines agrees with its list', async (t) => {
@@ -70,4 +73,24 @@ t.test('which machines run is read from vagrant status', async (t) => {
       ['node1', 'shutoff'],
     ],
   )
+})
+
+t.test('the report ends with all that was found, and passes only when every step did', async (t) => {
+  let nowMs = 0
+  const out = new PassThrough({ encoding: 'utf8' })
+  const report = new Report(out, () => nowMs)
+  report.begin('machines run')
+  report.found('three of them')
+  nowMs = 90_000
+  report.end(true)
+  t.equal(out.read(), '[  0.0 min] machines run\n[  0.0 min]   three of them\n', 'told at once')
+  const [ok, end] = ['ok: machines run\n  three of them\n', ', after 1.5 minutes\n']
+  t.equal(report.text(true), `${ok}test:vagrant: passed${end}`)
+  t.equal(report.text(false), `${ok}test:vagrant: FAILED${end}`, 'something failed outside of the steps')
+  report.notTried('power')
+  t.equal(report.text(true), `${ok}NOT TRIED: power\ntest:vagrant: passed as far as it was tried${end}`)
+  report.begin('network')
+  t.match(report.text(true), 'NOT FINISHED: network\ntest:vagrant: FAILED')
+  report.end(false)
+  t.match(report.text(true), 'FAILED: network\ntest:vagrant: FAILED')
 })

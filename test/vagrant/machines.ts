@@ -27,11 +27,17 @@ export interface Ended {
 export interface RunOptions {
   readonly input?: Buffer | string
   readonly timeoutMs?: number
+  /** Beside this process's own environment. */
+  readonly env?: NodeJS.ProcessEnv
 }
 
 export function run(program: string, words: readonly string[], options: RunOptions = {}): Promise<Ended> {
   return new Promise((resolve) => {
-    const child = spawn(program, words, { cwd: ROOT, timeout: options.timeoutMs ?? COMMAND_TIMEOUT_MS })
+    const child = spawn(program, words, {
+      cwd: ROOT,
+      timeout: options.timeoutMs ?? COMMAND_TIMEOUT_MS,
+      env: { ...process.env, ...options.env },
+    })
     const [stdout, stderr]: [Buffer[], Buffer[]] = [[], []]
     child.stdout.on('data', (bytes: Buffer) => stdout.push(bytes))
     child.stderr.on('data', (bytes: Buffer) => stderr.push(bytes))
@@ -127,8 +133,10 @@ export class Machines {
     await ok('vagrant', ['halt', '--force', name])
   }
 
+  /** And nothing else: what is to run on it starts by itself. */
   async powerOn(name: Name): Promise<void> {
-    await ok('vagrant', ['up', '--no-provision', name], { timeoutMs: START_TIMEOUT_MS })
+    const env = { RINGFS_VM_ALONE: 'yes' }
+    await ok('vagrant', ['up', '--no-provision', name], { timeoutMs: START_TIMEOUT_MS, env })
     await this.#learn(name)
   }
 

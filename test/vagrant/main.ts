@@ -1,12 +1,13 @@
 /**
  * `npm run test:vagrant`: the machines of the Vagrantfile, with a workload on the client from the first to the last: a tree is copied, a
  * machine loses its power and gets it back, another is cut off the network and plugged in again. After each: all trees are
- * what they were, from cold caches.
+ * what they were, from cold caches. Progress goes to standard error; what was found stands at the end of it (report.ts).
  */
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { z } from 'zod'
 import { Load } from './load.js'
 import { ADDRESSES, CLIENT, COMMAND_TIMEOUT_MS, Machines, NODES, defined, type Name } from './machines.js'
+import { Report } from './report.js'
 import { makeTree, type Tree } from './tree.js'
 
 const MOUNT = '/mnt/ringfs'
@@ -21,16 +22,25 @@ const Status = z.object({
 
 t.setTimeout(6 * 3_600_000)
 
-function tell(text: string): void {
-  t.comment(`${new Date().toISOString().slice(11, 19)} ${text}`)
+const report = new Report(process.stderr, () => performance.now())
+
+/** A test of tap that stands in the report too. */
+async function step(name: string, check: (t: Test) => Promise<void>): Promise<void> {
+  report.begin(name)
+  let isOk = false
+  await t.test(name, async (t) => {
+    t.teardown(() => (isOk = t.passing()))
+    await check(t)
+  })
+  report.end(isOk)
 }
 
 async function eventually<T>(what: string, look: () => Promise<T>, isSo: (seen: T) => boolean): Promise<T> {
-  const deadline = Date.now() + EVENT_TIMEOUT_MS
+  const [began, deadline] = [Date.now(), Date.now() + EVENT_TIMEOUT_MS]
   for (;;) {
     const seen = await look()
     if (isSo(seen)) {
-      tell(what)
+      report.found(`${what}, after ${Math.round((Date.now() - began) / 1000)} s`)
       return seen
     }
     if (Date.now() > deadline) throw new Error(`${what}: not so in time; last seen ${JSON.stringify(seen)}`)
@@ -59,7 +69,7 @@ class Cluster {
       },
     )
     this.#trees.set(name, tree)
-    tell(`copied ${name}: ${tree.files} files`)
+    report.found(`tree ${name}: ${tree.files} files copied`)
   }
 
   /** What is wrong with the trees, read by a mount that has just begun. */
@@ -94,9 +104,10 @@ class Cluster {
         `cd ${folder}/${tree} && sha256sum --quiet --check - && find . -type f | wc -l`,
         { input: sums },
       )
-      if (code !== 0 || Number(stdout) !== files) wrong.push(`${tree}: exit code ${code}: ${stdout}${stderr}`)
+      const isSame = code === 0 && Number(stdout) === files
+      if (!isSame) wrong.push(`${tree}: exit code ${code}: ${stdout}${stderr}`)
+      report.found(`tree ${tree}, read on ${name}: ${isSame ? 'the same' : 'NOT THE SAME'}`)
     }
-    tell(`trees compared on ${name}`)
     return wrong.join('\n')
   }
 
@@ -140,25 +151,25 @@ class Cluster {
 async function faults(machines: Machines, cluster: Cluster): Promise<void> {
   t.teardown(() => machines.plugIn('node2').catch(() => undefined))
 
-  await t.test('without one machine everything is there, and writing goes on', async (t) => {
+  await step('without one machine everything is there, and writing goes on', async (t) => {
     await machines.powerOff('node3')
-    tell('node3 is off')
+    report.found('node3 is off')
     await cluster.noticed('node3')
     await cluster.goesOn()
     await cluster.copyTree('second')
     t.equal(await cluster.wrongTrees(), '')
   })
 
-  await t.test('a machine that has power again starts by itself, and gets what it missed', async (t) => {
+  await step('a machine that has power again starts by itself, and gets what it missed', async (t) => {
     await machines.powerOn('node3')
-    tell('node3 is on')
+    report.found('node3 is on, and answers')
     await cluster.whole()
     t.equal(await cluster.wrongOn('node3'), '')
   })
 
-  await t.test('while a machine is cut off everything is there, and writing goes on', async (t) => {
+  await step('while a machine is cut off everything is there, and writing goes on', async (t) => {
     await machines.cutOff('node2')
-    tell('node2 is cut off')
+    report.found('node2 is cut off')
     await cluster.noticed('node2')
     await cluster.goesOn()
     await cluster.copyTree('third')
@@ -171,6 +182,8 @@ async function faults(machines: Machines, cluster: Cluster): Promise<void> {
 async function main(): Promise<void> {
   const names = await defined()
   if (typeof names === 'string') {
+    report.begin(names)
+    report.end(false)
     t.fail(names)
     return
   }
@@ -181,27 +194,37 @@ async function main(): Promise<void> {
     await load.stop()
     await machines.forget(names)
   })
-  await cluster.whole()
-  await load.start()
+  await step(`the machines run: ${names.join(', ')}`, async () => {
+    await cluster.whole()
+    await load.start()
+  })
 
-  await t.test('a tree copied to the mount is the same for another machine', async (t) => {
+  await step('a tree copied to the mount is the same for another machine', async (t) => {
     await cluster.copyTree('first')
     t.equal(await cluster.wrongOn('node1'), '')
   })
 
   if (NODES.every((name) => names.includes(name))) await faults(machines, cluster)
-  else tell('only with three nodes can one be taken away')
+  else report.notTried('power and network: only with three nodes can one be taken away')
 
-  await t.test('in the end nothing acknowledged is lost, and nothing is left over', async (t) => {
+  await step('in the end nothing acknowledged is lost, and nothing is left over', async (t) => {
     await load.stop()
     const count = await load.acknowledged()
-    t.ok(count > 0, `${count} files were acknowledged`)
-    t.equal(await load.wrong(), '')
-    t.strictSame(await load.failed(), [], 'no call failed')
+    const [wrong, failed] = [await load.wrong(), await load.failed()]
+    report.found(`files whose fsync was acknowledged: ${count}; of these wrong or lost: ${wrong || 'none'}`)
+    report.found(`calls that failed or hung: ${failed.join(', ') || 'none'}`)
+    t.ok(count > 0)
+    t.equal(wrong, '')
+    t.strictSame(failed, [])
     t.equal(await cluster.wrongTrees(), '')
     const { code, stdout, stderr } = await cluster.fsck()
-    t.equal(code, 0, `fsck: ${stdout}${stderr}`)
+    report.found(`fsck: ${code === 0 ? stdout.trim().split('\n').at(-1) : `exit code ${code}: ${stdout}${stderr}`}`)
+    t.equal(code, 0, stdout + stderr)
   })
 }
 
+process.once('exit', (code) => {
+  // tap has set it: it knows what failed outside of the steps too.
+  process.stderr.write(`\n${report.text(code === 0)}`)
+})
 await main()

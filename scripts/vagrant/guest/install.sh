@@ -2,7 +2,7 @@
 # On a machine, as root: puts ringfs in place out of the packed tree, and notes what this machine is. Starts nothing: the secrets
 # come later (secrets.sh), then start.sh. May be repeated.
 #
-#   install.sh node|client ADDRESS NODE-ADDRESS,NODE-ADDRESS,… [TREE]
+#   install.sh NAME node|client ADDRESS NODE-ADDRESS,NODE-ADDRESS,… [TREE]
 set -euo pipefail
 
 die() {
@@ -10,8 +10,9 @@ die() {
   exit 1
 }
 
-[ $# -ge 3 ] || die 'usage: install.sh node|client ADDRESS NODE-ADDRESS,… [TREE]'
-role=$1 address=$2 nodes=$3 tree=${4:-/tmp/ringfs-tree.tar.gz}
+[ $# -ge 4 ] || die 'usage: install.sh NAME node|client ADDRESS NODE-ADDRESS,… [TREE]'
+name=$1 role=$2 address=$3 nodes=$4 tree=${5:-/tmp/ringfs-tree.tar.gz}
+[[ $name =~ ^[a-z][a-z0-9-]*$ ]] || die "'$name' is not the name of a machine"
 case $role in node | client) ;; *) die "a machine is a node or a client, not '$role'" ;; esac
 for one in "$address" ${nodes//,/ }; do
   [[ $one =~ ^[0-9]+(\.[0-9]+){3}$ ]] || die "'$one' is not an IPv4 address"
@@ -24,6 +25,14 @@ for program in node redis-server redis-cli fusermount3; do
 done
 node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' ||
   die "Node 20.19 or newer is needed; this box has $(node --version)"
+
+# Vagrant's own way is two dozen calls by ssh, minutes on an emulated machine, and leaves a unit failed.
+if [ "$(cat /etc/hostname)" != "$name" ]; then
+  hostname "$name"
+  sed -i -e '/^127\.0\.1\.1[[:space:]]/d' /etc/hosts
+  echo "127.0.1.1 $name" >>/etc/hosts
+  echo "$name" >/etc/hostname
+fi
 
 hash=$(sha256sum "$tree" | cut -d ' ' -f 1)
 if [ "$(cat /opt/ringfs/.packed 2>/dev/null)" != "$hash" ]; then
