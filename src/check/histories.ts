@@ -6,7 +6,8 @@
  *
  * Invariants:
  * - While a history is another than the known one, {v}:m:rebuild is there once anybody has looked: nobody frees orphans.
- * - The known ones change only when a rebuild was complete that began after them. Those that nobody has looked at yet are taken as they are.
+ * - The known ones change only when a rebuild was complete that began after them. Those of a new volume are taken as they are when its first
+ *   node starts, before there is a chunk; later no failover goes unseen, however long nobody looks.
  * - A lone server (`ringfs up`) has no replica; each start of it is a history of its own that lacks nothing that was synced.
  */
 import type { RedisStore } from '../cluster/contract.js'
@@ -20,17 +21,37 @@ const AT_ONCE = 32
 export type Histories = ReadonlyMap<string, string>
 
 export async function historiesOf(store: RedisStore, keys: VolumeKeys): Promise<Histories> {
+  return await askFor(store, fieldsOf(store, keys))
+}
+
+/** Field -> a key of that server. None of a lone one. */
+function fieldsOf(store: RedisStore, keys: VolumeKeys): ReadonlyMap<string, string> {
+  if (store.isLone) return new Map()
+  const partitions = Array.from({ length: keys.partitions }, (_, p) => [`r${p}`, keys.partition(p).counters] as const)
+  return new Map([['rw', keys.wide('n')], ...partitions])
+}
+
+async function askFor(store: RedisStore, fields: ReadonlyMap<string, string>): Promise<Histories> {
   const found = new Map<string, string>()
-  if (store.isLone) return found
-  const ask = async (field: string, key: string): Promise<void> => {
-    found.set(field, String(await store.run(SCRIPTS.history, [key], [])))
-  }
-  await ask('rw', keys.wide('n'))
-  for (let from = 0; from < keys.partitions; from += AT_ONCE) {
-    const some = Array.from({ length: Math.min(AT_ONCE, keys.partitions - from) }, (_, at) => from + at)
-    await Promise.all(some.map((p) => ask(`r${p}`, keys.partition(p).counters)))
+  const all = [...fields]
+  for (let from = 0; from < all.length; from += AT_ONCE) {
+    const some = all.slice(from, from + AT_ONCE)
+    const ask = async ([field, key]: readonly [string, string]): Promise<void> =>
+      void found.set(field, String(await store.run(SCRIPTS.history, [key], [])))
+    await Promise.all(some.map(ask))
   }
   return found
+}
+
+/** Those that nobody knows yet are known from now on. */
+export async function knowFirstHistories(store: RedisStore, keys: VolumeKeys): Promise<void> {
+  const fields = fieldsOf(store, keys)
+  if (fields.size === 0) return
+  const known = arrayOf(await store.call('HMGET', keys.wide('n'), ...fields.keys()), 'HMGET')
+  const unknown = new Map([...fields].filter((_, at) => known[at] === null))
+  for (const [field, history] of await askFor(store, unknown)) {
+    await store.call('HSETNX', keys.wide('n'), field, history)
+  }
 }
 
 /** Nothing of them is lost, or rebuilt by now. */
@@ -44,8 +65,9 @@ export async function noteNewHistories(store: RedisStore, keys: VolumeKeys): Pro
   if (histories.size === 0) return
   const fields = [...histories.keys()]
   const known = arrayOf(await store.call('HMGET', keys.wide('n'), ...fields), 'HMGET')
-  const unknown = fields.filter((_, at) => known[at] === null)
-  for (const field of unknown) await store.call('HSETNX', keys.wide('n'), field, histories.get(field) ?? '')
+  for (const field of fields.filter((_, at) => known[at] === null)) {
+    await store.call('HSETNX', keys.wide('n'), field, histories.get(field) ?? '')
+  }
   const isNew = fields.some((field, at) => known[at] !== null && String(known[at]) !== histories.get(field))
   if (!isNew) return
   const rebuild = keys.wide('rebuild')

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { Command } from 'commander'
-import { hasCode } from '../base/errors.js'
+import { RingfsError, hasCode } from '../base/errors.js'
 import { longestInlineBytes } from '../base/limits.js'
 import { LOST_AND_FOUND } from '../check/lost-and-found.js'
 import { linesOf, unknownOf } from '../check/rebuild/words.js'
@@ -21,6 +21,7 @@ interface Options extends CommonOptions {
   readonly dryRun?: boolean
   readonly deep?: boolean
   readonly minAge: number
+  readonly force?: boolean
   readonly nodes?: number
   readonly wait: number
   readonly json?: boolean
@@ -28,6 +29,11 @@ interface Options extends CommonOptions {
 
 const MINUTE_MS = 60_000
 const INCOMPLETE = 4
+/**
+ * Of a younger chunk the writer may still be about to commit it: an upload is tried for a minute, then waits for those before it, and its
+ * commit for Redis. A file made of it here and the writer's own would share the chunk unawares, and who deletes one takes it from the other.
+ */
+const UPLOAD_MINUTES = 5
 
 const EXAMPLES = `
 Every chunk says for which file it was written, and where in it. Chunks that no file names become files in /lost+found, called by
@@ -57,6 +63,7 @@ export function rebuildCommand(surroundings: Surroundings): Command {
     .option('--dry-run', 'change nothing')
     .option('--deep', 'read and hash what is restored')
     .option('--min-age <minutes>', 'how old a chunk must be while clients use the volume', positive, 15)
+    .option('--force', `with --min-age below ${UPLOAD_MINUTES}: no client writes, and none that was cut off will go on`)
     .option('--nodes <n>', 'wait for so many nodes', integer(1))
     .option('--wait <seconds>', 'how long', positive, 60)
     .option('--json', 'as JSON')
@@ -67,6 +74,7 @@ export function rebuildCommand(surroundings: Surroundings): Command {
 }
 
 async function run(surroundings: Surroundings, text: string | undefined, options: Options): Promise<number> {
+  checkAge(options)
   const ups = options.data.flatMap((folder) => findDataFolders(folder) ?? [])
   const log = logOf(surroundings, options, 'error')
   const nodeFolders = options.data.flatMap(nodeFoldersIn)
@@ -89,6 +97,16 @@ async function run(surroundings: Surroundings, text: string | undefined, options
     steps.end()
     await target.close()
   }
+}
+
+/** What only looks may look at uploads that are under way. */
+function checkAge({ minAge, force, dryRun }: Options): void {
+  if (minAge >= UPLOAD_MINUTES || force === true || dryRun === true) return
+  throw new RingfsError(
+    'USAGE',
+    `--min-age ${minAge}: a client may still be about to commit a chunk that is younger than ${UPLOAD_MINUTES} minutes, and would lose it ` +
+      'with the file in lost+found: unmount the clients, for then no age counts; --force if no client that lives, or comes back, writes',
+  )
 }
 
 /** An `up` has no other nodes than those in its folder. */

@@ -22,8 +22,8 @@ interface Options extends CommonOptions {
 const EXAMPLES = `
 Redis, chunk nodes and the mount, all on this machine. Data stay in the data folder; a second start finds them again.
 One node lives in this process; with more, each is a process of its own, started again when it dies.
-With further data folders each node chooses among them by itself, so that all copies of a chunk may lie on one disk: they hold
-more, and outlive the death of a node, not that of a disk.
+With one data folder all copies of a chunk lie on one disk. With further ones each node chooses among them by itself, so that all
+copies may lie on one disk all the same: they hold more, and outlive the death of a node, not that of a disk. up warns of it.
 
 Examples:
   $ ringfs up
@@ -39,6 +39,7 @@ const readySchema = z.object({
   dataDir: z.string(),
   nodes: z.number(),
   replicas: z.number(),
+  warnings: z.array(z.string()),
 })
 
 /** It finds its Redis itself, and has a log of its own. */
@@ -97,6 +98,7 @@ async function here(surroundings: Surroundings, mountpoint: string, options: Opt
         mounted = ready.mountpoint
         pipe.ready(ready)
         if (options.readyPipe === true) process.chdir('/')
+        warn(surroundings, ready)
         print(surroundings, `${mountedLine(ready)}; Ctrl-C unmounts\n`)
       },
     )
@@ -104,6 +106,10 @@ async function here(surroundings: Surroundings, mountpoint: string, options: Opt
     pipe.failed(error)
     throw error
   }
+}
+
+function warn(surroundings: Surroundings, { warnings }: UpReady): void {
+  for (const text of warnings) say(surroundings, `warning: ${text}`)
 }
 
 function mountedLine({ volume, mountpoint, dataDir, nodes, replicas }: UpReady): string {
@@ -115,6 +121,7 @@ async function inBackground(surroundings: Surroundings, mountpoint: string, opti
   const logFile = openDataFolders(options.data?.[0] ?? DATA_DEFAULT).log
   const words = ['up', mountpoint, '--ready-pipe', ...optionWords(options)]
   const ready = await detach({ words, env: surroundings.environment.inherited, logFile, schema: readySchema })
+  warn(surroundings, ready)
   print(surroundings, `${mountedLine(ready)}; process ${ready.pid}, log in ${logFile}; ringfs down stops it\n`)
 }
 

@@ -2,6 +2,7 @@
 import { join as joinPath } from 'node:path'
 import { systemClock } from '../base/clock.js'
 import { type RingfsError, messageOf } from '../base/errors.js'
+import { knowFirstHistories } from '../check/histories.js'
 import { Healer } from '../chunk/node/healer.js'
 import { NodeDisks } from '../chunk/node/disks.js'
 import { openNodeFolders, type NodeFolders } from '../chunk/node/node-folders.js'
@@ -12,6 +13,7 @@ import { WorkerPool } from '../chunk/pool.js'
 import { register, type RegisterOptions, type Registration } from '../cluster/membership.js'
 import { Sight } from '../cluster/sight.js'
 import type { ClusterWatcher } from '../cluster/watcher.js'
+import { VolumeKeys } from '../meta/keys.js'
 import type { RpcServer } from '../rpc/server.js'
 import { Closer } from './closer.js'
 import { DiskWatch } from './disk-watch.js'
@@ -49,6 +51,7 @@ export async function startNode(volume: Volume, options: NodeOptions): Promise<R
     // Ends after the goodbye and before the folder is let go: two processes never answer for one folder.
     closer.add(() => options.server.close())
     await keepSettings(volume, data)
+    await knowFirstHistories(volume.redis, new VolumeKeys(volume.settings.name, volume.settings.partitions))
     const watch = new DiskWatch(volume)
     const service = await openService(volume, data, watch)
     closer.add(() => service.disks.close())

@@ -6,7 +6,7 @@
  * processes (supervisor.ts) and a dead mount (taken off by the next mount). The lock on the data folder, which the kernel
  * frees with the process, makes sure that only one `up` works in it.
  */
-import { mkdirSync, readdirSync } from 'node:fs'
+import { mkdirSync, readdirSync, statSync } from 'node:fs'
 import { basename, dirname, resolve } from 'node:path'
 import { systemClock } from '../base/clock.js'
 import { RingfsError, hasCode, messageOf } from '../base/errors.js'
@@ -31,6 +31,7 @@ import { withoutSecrets } from './environment.js'
 import { startMount, type ActiveMount, type MountSettings } from './mounting.js'
 import { startNode, type RunningNode } from './node.js'
 import { keepRedis } from './redis-keeper.js'
+import { diskWarnings } from './shared-disks.js'
 import { socketIn } from './sockets.js'
 import { Supervisor } from './supervisor.js'
 import { openVolume, type Volume } from './volume.js'
@@ -62,6 +63,8 @@ export interface UpReady {
   readonly dataDir: string
   readonly nodes: number
   readonly replicas: number
+  /** Of its disks. */
+  readonly warnings: readonly string[]
 }
 
 const LOCK = 'up'
@@ -112,9 +115,22 @@ async function start(
       dataDir: folders.root,
       nodes: record.nodes,
       replicas: settings.replicas,
+      warnings: warningsOf(folders, record, settings.replicas),
     },
     ended: Promise.race([mount.ended.then(() => undefined), keeper.lost, ...(node === undefined ? [] : [node.lost])]),
   }
+}
+
+/** A folder that cannot be looked at is told by its nodes. */
+function warningsOf({ root }: DataFolders, { more = [] }: UpRecord, replicas: number): readonly string[] {
+  const folders = [root, ...more].flatMap((folder) => {
+    try {
+      return [{ folder, device: statSync(folder).dev }]
+    } catch {
+      return []
+    }
+  })
+  return diskWarnings(folders, replicas)
 }
 
 /** Made if it is missing, with what is above it. A dead mount on it exists, although looking at it fails. */

@@ -26,6 +26,8 @@ t.test('arguments that make no sense are refused with exit code 2', async (t) =>
   await refused(t, ringfs, ['node', '--data', 'd', '--listen', 'localhost:0'], 2, /--meta/)
   const start = ['node', '--meta', 'redis://localhost:1/v', '--data', 'd', '--listen', 'localhost:0']
   await refused(t, ringfs, [...start, '--forget', 'e'], 2, /e: chunks.*would be lost; --force/)
+  await refused(t, ringfs, ['rebuild', '--min-age', '4.9', 'redis://localhost:1/v'], 2, /about to commit.*--force/)
+  await refused(t, ringfs, ['rebuild', '--min-age', '4.9', '--force', 'redis://localhost:1/v'], 10, /localhost:1/)
   const none = await ringfs.run()
   t.equal(none.code, 2)
   t.match(none.stderr, /Usage: ringfs/)
