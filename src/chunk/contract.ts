@@ -256,7 +256,7 @@ export interface ChunkNodeApi {
    * get tells. Absent where it never can.
    */
   getNow?(request: GetRequest): GetReply | null
-  /** fdatasync chunks already stored; answers the ids that it does not have. */
+  /** fdatasync chunks already stored; answers the ids that it does not have, or not as they were written. */
   sync(volume: string, ids: readonly number[], options: CallOptions): Promise<{ readonly missing: readonly number[] }>
   remove(volume: string, ids: readonly number[], options: CallOptions): Promise<void>
   /** A reader found this node's copy bad: verify it, set it aside, fetch a good one from another owner. */

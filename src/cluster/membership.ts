@@ -138,8 +138,8 @@ class NodeRegistration implements Registration {
       if (reply.verdict === 'left') throw new RingfsError('CANCELLED', 'this process has left the cluster')
       const [address, pid, beat] = [textOf(reply.rest[0], 'register'), textOf(reply.rest[1], 'register'), reply.rest[2]]
       const beatMs = numberOf(beat, 'register')
-      // It beat since we looked: it lives.
-      if (lastBeat !== undefined && beatMs !== lastBeat) throw this.#claimed(address, pid)
+      // It beat since we looked: it lives. Earlier than it was: the clock of Redis was set back.
+      if (lastBeat !== undefined && beatMs > lastBeat) throw this.#claimed(address, pid)
       if (lastBeat === undefined) {
         const { id } = this.#options.identity
         this.#options.log.info({ node: id, address, pid }, 'identity was in use a moment ago; waiting for its silence')

@@ -8,6 +8,7 @@
  *                               |  +-- failed: pause 1, 2, 4 … s with jitter, at most takeoverMs
  *                               +--+-- consumer silent for takeoverMs, or its successor begins
  *
+ * New entries, and those that are taken again, are taken in turns: however many fail and however long that takes, the others go on.
  * Nothing here blocks in Redis (XREADGROUP BLOCK): the connection is shared with all other calls.
  */
 import { systemClock, type Clock } from '../base/clock.js'
@@ -156,9 +157,12 @@ export class ReplicationQueue {
     })
     if (inherits) await this.#tidy(INHERIT, nodeId, [consumer, this.#takeoverMs])
     await this.#tidy(PRUNE, nodeId, [PRUNE_IDLE_MS])
+    let isNewFirst = false
     while (!signal.aborted) {
       const room = concurrency - running.size
-      const entries = await this.#take(nodeId, consumer, room, [...running.keys()])
+      const entries = await this.#take(nodeId, consumer, room, isNewFirst, [...running.keys()])
+      // Turns are for what was taken: looking without room is none.
+      if (room > 0) isNewFirst = !isNewFirst
       for (const [id, text] of entries) {
         if (running.has(id)) continue
         const work = this.#work(nodeId, consumer, id, text, handler).finally(() => running.delete(id))
@@ -175,9 +179,16 @@ export class ReplicationQueue {
     return this.#clock.sleep(this.#pollMs * (0.75 + this.#random() / 2))
   }
 
-  async #take(nodeId: string, consumer: string, room: number, inWork: readonly string[]): Promise<[string, string][]> {
+  async #take(
+    nodeId: string,
+    consumer: string,
+    room: number,
+    isNewFirst: boolean,
+    inWork: readonly string[],
+  ): Promise<[string, string][]> {
     try {
-      const reply = await this.#run(TAKE, nodeId, [consumer, room, this.#takeoverMs, ...inWork])
+      const args = [consumer, room, this.#takeoverMs, isNewFirst ? 1 : 0, ...inWork]
+      const reply = await this.#run(TAKE, nodeId, args)
       return arrayOf(reply, TAKE.name).map((entry) => {
         const [id, text] = arrayOf(entry, TAKE.name)
         return [textOf(id, TAKE.name), textOf(text, TAKE.name)]

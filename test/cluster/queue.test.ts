@@ -65,6 +65,31 @@ t.test('replication queue', { timeout: 90_000 }, async (t) => {
     t.equal(got.filter((chunk) => chunk === 1).length, 4)
   })
 
+  t.test('many tasks that fail again and again do not keep new ones waiting', async (t) => {
+    // Those that fail take so long together that of some the pause is always over.
+    const failing = Array.from({ length: 40 }, (_, index) => copy(index + 1))
+    const busy = new ReplicationQueue(store, { volume: 'v', log, takeoverMs: 20, firstPauseMs: 1, pollMs: 30 })
+    await busy.enqueue('f', failing)
+    const stop = new AbortController()
+    let failures = 0
+    const done = new Set<number>()
+    const handler = async (task: ReplicationTask): Promise<void> => {
+      if (task.chunk > failing.length) return void done.add(task.chunk)
+      await new Promise((resolve) => setTimeout(resolve, 20))
+      failures++
+      throw new Error('its source does not answer')
+    }
+    const consumed = busy.consume('f', 'c', handler, { signal: stop.signal, concurrency: 2 })
+    await until('all have failed', () => failures > 2 * failing.length)
+    await busy.enqueue('f', [copy(100), copy(101), copy(102)])
+    const before = failures
+    await until('the new ones are done', () => done.size === 3)
+    t.ok(failures - before <= failing.length, `${failures - before} others were tried meanwhile`)
+    stop.abort()
+    await consumed
+    await busy.drop('f')
+  })
+
   t.test('what a crashed consumer had in work is done by the next one', async (t) => {
     await queue.enqueue('c', [copy(1), copy(2), copy(3)])
     // A consumer that crashes never settles what it took: its store is closed in the middle of the work.
@@ -94,6 +119,8 @@ t.test('replication queue', { timeout: 90_000 }, async (t) => {
   t.test('a successor takes at once what its predecessor left', async (t) => {
     await queue.enqueue('h', [copy(1), copy(2), copy(3), copy(4), copy(5)])
     const patient = new ReplicationQueue(store, { volume: 'v', log, takeoverMs: 3_600_000, pollMs: 30 })
+    // It does not look again, and say that it is at work.
+    const seldom = new ReplicationQueue(store, { volume: 'v', log, takeoverMs: 3_600_000, pollMs: 10_000 })
     const left = new AbortController()
     let taken = 0
     const never = async (): Promise<void> => {
@@ -101,7 +128,7 @@ t.test('replication queue', { timeout: 90_000 }, async (t) => {
       await until('the test ends', () => left.signal.aborted)
       throw new Error('it was killed')
     }
-    const dead = patient.consume('h', 'one', never, { signal: left.signal })
+    const dead = seldom.consume('h', 'one', never, { signal: left.signal })
     await until('it has all that it works on at once', () => taken === 4)
     const stop = new AbortController()
     const got: number[] = []

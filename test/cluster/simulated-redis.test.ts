@@ -193,7 +193,7 @@ t.test('the simulated Redis answers as the real one does', { timeout: 120_000 },
       case 'take': {
         const inWork = entry === 'none' || random() < 0.5 ? [] : [entryId]
         const takeover = pick([2, 6]) * HOUR_MS
-        const args = [consumer, pick([0, 1, 2, 4]), takeover, ...inWork]
+        const args = [consumer, pick([0, 1, 2, 4]), takeover, pick([0, 1]), ...inWork]
         const [real, simulated] = await pair.run('queue-take', [key], args)
         const entries = takenOf(simulated)
         for (const [taken] of entries) held.add(`${id} ${taken}`)

@@ -160,6 +160,14 @@ function tick(call: Call, suspect: number): void {
   if (sinceMs >= Math.min(1_000, suspect / 4) || sinceMs < 0) call.options.set('tick', String(call.nowMs))
 }
 
+function forgetFuture(call: Call): void {
+  const { nowMs, options, beats, members } = call
+  if (option(call, 'resumed', 0) > nowMs) options.set('resumed', String(nowMs))
+  for (const id of members.keys()) {
+    if (beatMs(call, id) > nowMs) beats.set(id, (beats.get(id) ?? '').replace(/^\d+/, String(nowMs)))
+  }
+}
+
 /** Who is silent for too long: written, and one new epoch for all. */
 function judge(call: Call, suspect: number, down: number, out: number): void {
   const all = [...call.members].map(([id, member]) => ({ id, was: parseMember(member) }))
@@ -194,6 +202,7 @@ function shownOf(member: StoredMember): readonly Buffer[] {
 export function view(call: Call, lengths: readonly number[]): RedisValue {
   const [suspect, down, out] = [suspectMs(call), option(call, 'downMs', 15_000), option(call, 'outMs', 300_000)]
   tick(call, suspect)
+  forgetFuture(call)
   judge(call, suspect, down, out)
   const list = [...call.members].map(([id, stored]): RedisValue => {
     const member = parseMember(stored)

@@ -52,15 +52,16 @@ export class Streams {
     return args.length
   }
 
-  take(key: string, [consumer, count, takeover, ...inWork]: readonly RedisArg[], nowMs: number): RedisValue {
+  take(key: string, [consumer, count, takeover, newFirst, ...inWork]: readonly RedisArg[], nowMs: number): RedisValue {
     const stream = this.#of(key)
     const pending = (stream.pending ??= new Map<string, Pending>())
     const name = String(consumer)
     for (const id of inWork) this.#keep(stream, name, String(id), nowMs)
     const most = Number(count)
     const taken: string[] = []
-    if (most > 0) claim(stream, pending, name, most, Number(takeover), nowMs, taken)
-    if (taken.length < most) read(stream, pending, name, most, nowMs, taken)
+    const old = (): void => claim(stream, pending, name, most, Number(takeover), nowMs, taken)
+    const fresh = (): void => read(stream, pending, name, most, nowMs, taken)
+    for (const take of String(newFirst) === '1' ? [fresh, old] : [old, fresh]) if (taken.length < most) take()
     return taken.map((id) => [Buffer.from(id), Buffer.from(stream.entries.get(id) ?? '')])
   }
 

@@ -1,8 +1,20 @@
 /** Synchronous work on many files: deleting, fdatasync, counting. Runs in a worker. */
-import { closeSync, existsSync, fdatasyncSync, fsyncSync, openSync, readdirSync, unlinkSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  fdatasyncSync,
+  fsyncSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  unlinkSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { codeOf } from '../outcome.js'
 import type { FilesTask, SyncResult, SyncTask } from './tasks.js'
+
+/** This process is short of something: the file is as good as it was. */
+const OF_THE_PROCESS = new Set(['EMFILE', 'ENFILE', 'ENOMEM'])
 
 /** Answers for each file whether it was there. */
 export function removeFiles(files: readonly string[]): readonly boolean[] {
@@ -23,30 +35,45 @@ export function existingFiles({ files }: FilesTask): readonly boolean[] {
 
 /**
  * First the data of all files, then the folders that name them: after it, what is 'synced' survives a loss of power.
- * Throws if a folder cannot be synced: then none of the names is certain.
+ * Invariant: a file that the disk could not write has its name no more. Linux tells that once, and keeps the pages as if they were
+ * written: whoever flushed the file again would be told that it is on disk.
+ * Throws if a folder cannot be synced, or such a file not be moved: then nothing is certain.
  */
 export function syncFiles(task: SyncTask): readonly SyncResult[] {
-  const results = task.files.map(syncFile)
+  const results = task.files.map((file, index) => syncFile(file, task.aside?.[index]))
   for (const folder of task.folders) syncFolderIfThere(folder)
   return results
 }
 
-function syncFile(file: string): SyncResult {
+function syncFile(file: string, aside: string | undefined): SyncResult {
   let fd: number
   try {
     fd = openSync(file, 'r')
   } catch (error) {
-    return codeOf(error) === 'ENOENT' ? 'missing' : 'failed'
+    if (codeOf(error) === 'ENOENT') return 'missing'
+    if (OF_THE_PROCESS.has(codeOf(error))) throw error
+    return putAside(file, aside)
   }
   try {
     fdatasyncSync(fd)
     return 'synced'
   } catch {
-    // Linux marks the pages clean after a failed write-back: a second fdatasync would say yes without having written.
-    return 'failed'
+    return putAside(file, aside)
   } finally {
     closeSync(fd)
   }
+}
+
+function putAside(file: string, aside: string | undefined): SyncResult {
+  try {
+    if (aside === undefined) unlinkSync(file)
+    else renameSync(file, aside)
+  } catch (error) {
+    // Somebody has removed it meanwhile.
+    if (codeOf(error) === 'ENOENT') return 'missing'
+    throw error
+  }
+  return 'failed'
 }
 
 /** A folder that was never made names none of the files. */

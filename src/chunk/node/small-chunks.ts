@@ -136,11 +136,11 @@ export class SmallChunks {
     return await this.#journal.remove(ids)
   }
 
-  /** What of these another process has left in its logs gets files; answers how many. Errors: what the disk says. */
-  async adopt(ids: readonly number[]): Promise<number> {
+  /** What of these another process has left in its logs gets files; answers which, and how many had none. Errors: what the disk says. */
+  async adopt(ids: readonly number[]): Promise<{ readonly here: readonly number[]; readonly made: number }> {
     this.#near.refresh()
-    const near = ids.filter((id) => this.#journal.get(id) === undefined && this.#near.known(id) !== undefined)
-    return await this.#makeFiles(near, (id) => this.#near.known(id))
+    const here = ids.filter((id) => this.#journal.get(id) === undefined && this.#near.known(id) !== undefined)
+    return { here, made: await this.#makeFiles(here, (id) => this.#near.known(id)) }
   }
 
   /** Chunks of the journal get files of their own, on disk. Errors: what the disk says. */

@@ -33,6 +33,7 @@ import { rangeOf, storedRangeOf } from './kept.js'
 import { KeyedLock } from './keyed-lock.js'
 import { withKept } from './list.js'
 import { ChunkPaths } from './paths.js'
+import { RecentIds } from './recent-ids.js'
 import { Retiring, type Confirm } from './retiring.js'
 import { SmallChunks } from './small-chunks.js'
 import { SpaceGauge, type Space } from './space.js'
@@ -56,6 +57,8 @@ const EXIST_JOB: Job<FilesTask, readonly boolean[]> = { file: 'disk', name: 'exi
 const COUNT_JOB: Job<CountTask, number> = { file: 'disk', name: 'count' }
 const LIST_JOB: Job<ListTask, ListResult> = { file: 'disk', name: 'list' }
 const REMOVE_BATCH_MAX = 1000
+/** What was stored before so many others is looked at again when it is synced. */
+const WHOLE_MAX = 65_536
 
 export interface ChunkStoreOptions {
   /** Exists, and is this process's alone: openNodeFolders in node-folders.ts. */
@@ -85,6 +88,8 @@ export class ChunkStore implements ChunkDisk {
   readonly #files: ChunkFiles
   readonly #small: SmallChunks
   readonly #retiring: Retiring
+  /** Files that this process has written, or compared with their hashes: flushed, they are on disk as they should be. */
+  readonly #whole = new RecentIds(WHOLE_MAX)
   #chunks = 0
 
   private constructor(options: ChunkStoreOptions) {
@@ -155,6 +160,7 @@ export class ChunkStore implements ChunkDisk {
       if (result.created && !result.replacedBad) this.#chunks++
       // Its old file may be open still, if it was replaced. A copy that was here keeps its own header, and with other extents its data begins elsewhere.
       if (!result.created || result.replacedBad) this.#files.forget(chunk.id)
+      this.#whole.add(chunk.id)
       return 'stored'
     })
   }
@@ -215,18 +221,25 @@ export class ChunkStore implements ChunkDisk {
     // Not before: of one that could not be put on disk a file is made again.
     this.#small.forget(ids.filter((_, index) => results[index] === 'synced'))
     const failed = ids.filter((_, index) => results[index] === 'failed')
-    for (const id of failed) await this.#setAside(id)
+    for (const id of failed) this.#noteAside(id, 'fdatasync failed')
     if (failed.length > 0) throw new PosixError('EIO', `the disk could not write ${failed.length} chunks`)
     return ids.filter((_, index) => results[index] === 'missing')
   }
 
   async #adopt(ids: readonly number[]): Promise<void> {
-    const made = await this.#small.adopt(ids)
+    const { here, made } = await this.#small.adopt(ids)
+    for (const id of here) this.#whole.add(id)
     this.#chunks += made
   }
 
-  #syncOne(id: number): Promise<SyncResult> {
-    return this.#small.get(id) === undefined ? this.#syncs.request(id) : Promise.resolve('synced')
+  /**
+   * After a loss of power a file may have its name and not its bytes: to flush it would promise what is not there. Such a one is missing, and
+   * stays for its good leaves.
+   */
+  async #syncOne(id: number): Promise<SyncResult> {
+    if (this.#small.get(id) !== undefined) return 'synced'
+    if (!this.#whole.has(id) && (await this.verify(id)).state !== 'good') return 'missing'
+    return await this.#syncs.request(id)
   }
 
   readNow(id: number, offset: number, lengthBytes: number): PlainRange | null {
@@ -254,6 +267,7 @@ export class ChunkStore implements ChunkDisk {
     // It was verified when it was put there, and is on disk in the journal.
     if (kept !== undefined) return { state: 'good', root: kept.root }
     const verdict = await pool.run(VERIFY_JOB, { file: this.#paths.fileOf(id), volume, id })
+    if (verdict.state === 'good') this.#whole.add(id)
     const near = verdict.state === 'missing' ? this.#small.beside(id) : undefined
     return near === undefined ? verdict : { state: 'good', root: near.root }
   }
@@ -275,21 +289,20 @@ export class ChunkStore implements ChunkDisk {
     return withKept(page, request, kept)
   }
 
-  #setAside(id: number): Promise<void> {
-    return this.#locks.run(id, () => {
-      this.#moveAside(id, 'fdatasync failed')
-    })
-  }
-
   /** The caller holds the id's lock. */
   #moveAside(id: number, why: string): void {
-    this.#files.forget(id)
     try {
       renameSync(this.#paths.fileOf(id), this.#paths.newQuarantine(id))
     } catch (error) {
       if (codeOf(error) === 'ENOENT') return
       throw toChunkError(error)
     }
+    this.#noteAside(id, why)
+  }
+
+  #noteAside(id: number, why: string): void {
+    this.#files.forget(id)
+    this.#whole.delete(id)
     this.#chunks--
     this.#options.log.warn({ chunk: id, why }, 'bad chunk copy set aside')
   }
@@ -318,11 +331,11 @@ export class ChunkStore implements ChunkDisk {
   async #unsound(ids: readonly number[]): Promise<readonly number[]> {
     // Those that are going are missing anyway, and who gives them up asks while it holds their locks.
     await this.#adopt(ids.filter((id) => !this.#retiring.has(id)))
-    const missing = new Set(await this.#syncAll(ids))
-    for (const id of ids) {
-      if (!missing.has(id) && (await this.verify(id)).state !== 'good') missing.add(id)
-    }
-    return [...missing]
+    const good: number[] = []
+    for (const id of ids) if ((await this.verify(id)).state === 'good') good.push(id)
+    const onDisk = new Set(good)
+    for (const id of await this.#syncAll(good)) onDisk.delete(id)
+    return ids.filter((id) => !onDisk.has(id))
   }
 
   isRetiring(id: number): boolean {

@@ -2,8 +2,10 @@
  * Group commit: while one fdatasync batch runs in a worker, further requests gather for the next. A hundred small writers
  * that fsync share the disk's flushes instead of queueing for one each.
  *
- * Invariant: request() resolves with 'synced' only after the chunk's data, its folder, and the folders above that this process
- * has not seen on disk yet, were synced by a batch that began after the request.
+ * Invariants:
+ * - request() resolves with 'synced' only after the chunk's data, its folder, and the folders above that this process has not seen on
+ *   disk yet, were synced by a batch that began after the request.
+ * - What is 'failed' is in quarantine by then: no request that comes later takes it for written (files.ts).
  */
 import type { Job, WorkerPool } from '../pool.js'
 import type { ChunkPaths } from './paths.js'
@@ -53,7 +55,8 @@ export class SyncGroup {
     const { inner, above } = this.#folders(batch)
     try {
       const files = batch.map(({ id }) => this.#paths.fileOf(id))
-      const results = await this.#pool.run(SYNC_JOB, { files, folders: [...inner, ...above] })
+      const aside = batch.map(({ id }) => this.#paths.newQuarantine(id))
+      const results = await this.#pool.run(SYNC_JOB, { files, aside, folders: [...inner, ...above] })
       for (const [index, waiting] of batch.entries()) {
         const result = results[index] ?? 'failed'
         if (result === 'synced') this.#durableFolders.add(this.#paths.foldersOf(waiting.id).inner)

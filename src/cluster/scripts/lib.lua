@@ -43,6 +43,18 @@ local function write_beat(id, now, total, free, chunks)
   redis.call('HSET', KEYS[2], id, string.format('%.0f', now) .. ' ' .. total .. ' ' .. free .. ' ' .. chunks)
 end
 
+-- Where the clock was set back, or a failover brought another one, nothing may lie in the future: it would count as a beat until the clock
+-- is there again, for hours.
+local function forget_future(ids, now)
+  if option('resumed', 0) > now then redis.call('HSET', KEYS[3], 'resumed', string.format('%.0f', now)) end
+  for _, id in ipairs(ids) do
+    if beat_ms(id) > now then
+      local figures = string.match(redis.call('HGET', KEYS[2], id), ' .*')
+      redis.call('HSET', KEYS[2], id, string.format('%.0f', now) .. figures)
+    end
+  end
+end
+
 local function write_report(id, report)
   if report ~= '' then redis.call('HSET', KEYS[4], id, report) end
 end

@@ -20,9 +20,10 @@ end
 local ids, members, silences = {}, {}, {}
 local placed, inside = 0, 0
 local all = redis.call('HGETALL', KEYS[1])
+for i = 1, #all, 2 do ids[#ids + 1] = all[i] end
+forget_future(ids, now)
 for i = 1, #all, 2 do
   local id, member = all[i], cjson.decode(all[i + 1])
-  ids[#ids + 1] = id
   members[id] = member
   silences[id] = silence_ms(id, now)
   local state = member.state

@@ -1,10 +1,11 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { randomBytes } from 'node:crypto'
-import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { CHUNK_MAX_BYTES, LEAF_BYTES } from '../../../src/base/limits.js'
 import { firstBadLeaf, rootOf } from '../../../src/chunk/hash.js'
+import { syncFiles } from '../../../src/chunk/node/files.js'
 import type { ChunkStore } from '../../../src/chunk/node/store.js'
 import {
   chunkFile,
@@ -102,6 +103,33 @@ t.test('of many puts of one id at once exactly one content wins', async (t) => {
   t.equal(results.filter((code) => code === 'CHUNK_CONFLICT').length, 7)
   const winner = chunks[results.indexOf('')]
   t.ok(winner !== undefined && (await readAll(store, winner)).equals(winner.bytes))
+})
+
+t.test('after a loss of power a file that has its name and not its bytes is not on disk', async (t) => {
+  const folder = temporaryFolder(t)
+  const [empty, torn, whole] = [randomChunk(1, 100_000), randomChunk(2, 100_000), randomChunk(3, 100_000)]
+  const store = await openStore(folder, poolOf(t))
+  for (const chunk of [empty, torn, whole]) await store.put(chunk, chunk.data)
+  writeFileSync(chunkFile(folder, 1), '')
+  writeFileSync(chunkFile(folder, 2), readFileSync(chunkFile(folder, 2)).fill(0, 50_000))
+  const next = await openStore(folder, poolOf(t))
+  t.strictSame(await next.sync([1, 2, 3]), [1, 2])
+  t.strictSame(await next.sync([3]), [])
+  t.ok((await next.read(2, 0, 10)).data.subarray(0, 10).equals(torn.bytes.subarray(0, 10)), 'its good leaves are here')
+  await next.put(torn, torn.data, true)
+  t.strictSame(await next.sync([1, 2, 3]), [1])
+})
+
+t.test('what the disk could not write has its name no more: who flushes it again is not told that it is on disk', (t) => {
+  const folder = temporaryFolder(t)
+  const [kept, dropped, aside] = [join(folder, 'kept'), join(folder, 'dropped'), join(folder, 'aside')]
+  // A device that cannot be flushed.
+  for (const file of [kept, dropped]) symlinkSync('/dev/null', file)
+  t.strictSame(syncFiles({ files: [kept], aside: [aside], folders: [folder] }), ['failed'])
+  t.strictSame(syncFiles({ files: [dropped], folders: [] }), ['failed'])
+  t.strictSame(syncFiles({ files: [kept, dropped], folders: [] }), ['missing', 'missing'])
+  t.strictSame(readdirSync(folder), ['aside'])
+  t.end()
 })
 
 t.test('a bad copy in the way is set aside and replaced', async (t) => {
