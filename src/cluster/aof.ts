@@ -111,10 +111,14 @@ export class LocalAof {
   readonly #folder: string
   readonly #disk: AofDisk
   #files: AofFile[] = []
+  #names: readonly string[] = []
   #manifest = ''
   #syncedBytes = 0
-  /** A failed sync is told once by the kernel, and what was lost then is lost: nothing of these files is promised again. */
-  #failed = false
+  /**
+   * Files of a sync that failed: that is told once by the kernel, and what was lost then is lost. Nothing is promised again before they are all
+   * gone. A rewrite that has only begun names them still: without them what is written behind them is worth nothing.
+   */
+  #failed: readonly string[] = []
   #running: Promise<void> | undefined
   #next: Promise<void> | undefined
 
@@ -173,11 +177,11 @@ export class LocalAof {
   }
 
   async #syncFiles(): Promise<void> {
-    if (this.#failed) throw new Error('an earlier sync of it has failed; a rewrite (BGREWRITEAOF) makes it whole')
+    if (this.#failed.length > 0) throw new Error('an earlier sync of it has failed; a rewrite (BGREWRITEAOF) makes it whole')
     try {
       await Promise.all(this.#files.map((file) => file.datasync()))
     } catch (error) {
-      this.#failed = true
+      this.#failed = this.#names
       throw error
     }
   }
@@ -190,14 +194,15 @@ export class LocalAof {
   /** Opens the files anew when the manifest is another: Redis replaces it, never changes it. */
   async #refresh(): Promise<void> {
     const manifest = await this.#disk.version(join(this.#folder, MANIFEST))
-    if (manifest === this.#manifest) return
+    if (manifest === this.#manifest && this.#failed.length === 0) return
     await this.#closeFiles()
     const names = (await this.#disk.list(this.#folder)).filter((name) => GROWING.test(name))
     const opened = await Promise.all(names.map((name) => this.#disk.open(join(this.#folder, name)).catch(ignoreGone)))
     this.#files = opened.filter((file) => file !== undefined)
+    this.#names = names.filter((_, index) => opened[index] !== undefined)
     this.#manifest = manifest
     this.#syncedBytes = -1
-    this.#failed = false
+    this.#failed = this.#failed.filter((name) => this.#names.includes(name))
   }
 
   async #closeFiles(): Promise<void> {

@@ -94,9 +94,15 @@ t.test('nothing is promised after a failed sync until the file is made anew', as
   await t.rejects(aof.sync(), { code: 'METADATA_NOT_SYNCED' })
   disk.fail = false
   await t.rejects(aof.sync(), /an earlier sync of it has failed/, 'the kernel tells a lost write only once')
+  disk.manifest = 'a rewrite has begun'
+  disk.write(SECOND, 7)
+  await t.rejects(aof.sync(), /an earlier sync of it has failed/, 'what is new stands behind what is lost')
   disk.manifest = 'rewritten'
+  disk.written.delete(FIRST)
   await aof.sync()
+  t.equal(disk.synced.get(SECOND), 7)
   await aof.close()
+  t.equal(disk.opened, 0)
 })
 
 t.test('the sync of every second leaves a file alone that has not grown', async (t) => {
@@ -133,6 +139,7 @@ t.test(
     for (const one of failed) await t.rejects(one, { code: 'METADATA_NOT_SYNCED' })
     disk.fail = false
     disk.manifest = 'rewritten'
+    disk.written.delete(FIRST)
     await aof.sync()
     await aof.close()
     t.equal(disk.opened, 0)
