@@ -177,7 +177,8 @@ export class LocalAof {
   }
 
   async #syncFiles(): Promise<void> {
-    if (this.#failed.length > 0) throw new Error('an earlier sync of it has failed; a rewrite (BGREWRITEAOF) makes it whole')
+    if (this.#failed.length > 0)
+      throw new Error('an earlier sync of it has failed; a rewrite (BGREWRITEAOF) makes it whole')
     try {
       await Promise.all(this.#files.map((file) => file.datasync()))
     } catch (error) {

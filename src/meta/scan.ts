@@ -134,8 +134,9 @@ export async function scanSpoken(store: RedisStore, keys: VolumeKeys, p: number)
   for (const ino of arrayOf(await store.call('HKEYS', zombies), 'HKEYS')) {
     for (const chunk of await chunksOfZombie(store, keys.partition(p), numberOf(ino, 'HKEYS'))) spoken.add(chunk)
   }
-  for (let from = 0; ; from += LIST_PAGE) {
-    const entries = arrayOf(await store.call('LRANGE', garbage, from, from + LIST_PAGE - 1), 'LRANGE')
+  // From the end: what the janitor takes off at the front meanwhile moves nothing, and what comes behind makes some be met twice.
+  for (let seen = 0; ; seen += LIST_PAGE) {
+    const entries = arrayOf(await store.call('LRANGE', garbage, -(seen + LIST_PAGE), -(seen + 1)), 'LRANGE')
     for (const entry of entries) {
       if (Buffer.isBuffer(entry)) for (const chunk of decodeClaim(entry).chunks) spoken.add(chunk)
     }

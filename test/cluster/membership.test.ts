@@ -61,7 +61,8 @@ t.test('membership', { timeout: 120_000 }, async (t) => {
   const store = await connectRedis(redis.url('v'), { log, replyTimeoutMs: 1_000 })
   t.teardown(() => store.close())
   const times = { suspectMs: 600, downMs: 1_500 }
-  for (const volume of ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'k', 'l', 'm']) await setMembershipTimes(store, volume, times)
+  for (const volume of ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'k', 'l', 'm'])
+    await setMembershipTimes(store, volume, times)
 
   t.test('a node registers, is up with its figures, and leaves at once', async (t) => {
     const node = new TestNode(store, 'a')
@@ -216,26 +217,29 @@ t.test('membership', { timeout: 120_000 }, async (t) => {
     await registration.leave()
   })
 
-  t.test('a clock of Redis that is set back makes no node live for hours that is dead, nor keeps its successor out', async (t) => {
-    const keys = new ClusterKeys('m')
-    const dead = new TestNode(store, 'm')
-    const silent = await dead.join('h:1', 60_000)
-    // As if all had been so five hours later, and the clock were set back now.
-    const setBack = async (): Promise<void> => {
-      const laterMs = Date.now() + 5 * 3_600_000
-      await store.call('HSET', keys.options, 'tick', laterMs, 'resumed', laterMs)
-      await store.call('HSET', keys.beats, dead.id, `${laterMs} 1 2 3`)
-    }
-    await setBack()
-    t.match(await dead.member(), { state: 'up', totalBytes: 1, freeBytes: 2, chunks: 3 }, 'it was not silent yet')
-    await until('it is suspect', async () => (await dead.member())?.state === 'suspect')
-    await setBack()
-    const looking = setInterval(() => void dead.member().catch(() => undefined), 50)
-    const successor = await new TestNode(store, 'm', dead.id).join('h:2').finally(() => clearInterval(looking))
-    t.match(await dead.member(), { state: 'up', address: 'h:2' })
-    await successor.leave()
-    await silent.leave()
-  })
+  t.test(
+    'a clock of Redis that is set back makes no node live for hours that is dead, nor keeps its successor out',
+    async (t) => {
+      const keys = new ClusterKeys('m')
+      const dead = new TestNode(store, 'm')
+      const silent = await dead.join('h:1', 60_000)
+      // As if all had been so five hours later, and the clock were set back now.
+      const setBack = async (): Promise<void> => {
+        const laterMs = Date.now() + 5 * 3_600_000
+        await store.call('HSET', keys.options, 'tick', laterMs, 'resumed', laterMs)
+        await store.call('HSET', keys.beats, dead.id, `${laterMs} 1 2 3`)
+      }
+      await setBack()
+      t.match(await dead.member(), { state: 'up', totalBytes: 1, freeBytes: 2, chunks: 3 }, 'it was not silent yet')
+      await until('it is suspect', async () => (await dead.member())?.state === 'suspect')
+      await setBack()
+      const looking = setInterval(() => void dead.member().catch(() => undefined), 50)
+      const successor = await new TestNode(store, 'm', dead.id).join('h:2').finally(() => clearInterval(looking))
+      t.match(await dead.member(), { state: 'up', address: 'h:2' })
+      await successor.leave()
+      await silent.leave()
+    },
+  )
 
   t.test('a full Redis does not make nodes look dead', async (t) => {
     const node = new TestNode(store, 'g')

@@ -1,14 +1,5 @@
 /** Synchronous work on many files: deleting, fdatasync, counting. Runs in a worker. */
-import {
-  closeSync,
-  existsSync,
-  fdatasyncSync,
-  fsyncSync,
-  openSync,
-  readdirSync,
-  renameSync,
-  unlinkSync,
-} from 'node:fs'
+import { closeSync, existsSync, fdatasyncSync, fsyncSync, openSync, readdirSync, renameSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { codeOf } from '../outcome.js'
 import type { FilesTask, SyncResult, SyncTask } from './tasks.js'

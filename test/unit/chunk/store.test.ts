@@ -120,17 +120,20 @@ t.test('after a loss of power a file that has its name and not its bytes is not 
   t.strictSame(await next.sync([1, 2, 3]), [1])
 })
 
-t.test('what the disk could not write has its name no more: who flushes it again is not told that it is on disk', (t) => {
-  const folder = temporaryFolder(t)
-  const [kept, dropped, aside] = [join(folder, 'kept'), join(folder, 'dropped'), join(folder, 'aside')]
-  // A device that cannot be flushed.
-  for (const file of [kept, dropped]) symlinkSync('/dev/null', file)
-  t.strictSame(syncFiles({ files: [kept], aside: [aside], folders: [folder] }), ['failed'])
-  t.strictSame(syncFiles({ files: [dropped], folders: [] }), ['failed'])
-  t.strictSame(syncFiles({ files: [kept, dropped], folders: [] }), ['missing', 'missing'])
-  t.strictSame(readdirSync(folder), ['aside'])
-  t.end()
-})
+t.test(
+  'what the disk could not write has its name no more: who flushes it again is not told that it is on disk',
+  (t) => {
+    const folder = temporaryFolder(t)
+    const [kept, dropped, aside] = [join(folder, 'kept'), join(folder, 'dropped'), join(folder, 'aside')]
+    // A device that cannot be flushed.
+    for (const file of [kept, dropped]) symlinkSync('/dev/null', file)
+    t.strictSame(syncFiles({ files: [kept], aside: [aside], folders: [folder] }), ['failed'])
+    t.strictSame(syncFiles({ files: [dropped], folders: [] }), ['failed'])
+    t.strictSame(syncFiles({ files: [kept, dropped], folders: [] }), ['missing', 'missing'])
+    t.strictSame(readdirSync(folder), ['aside'])
+    t.end()
+  },
+)
 
 t.test('a bad copy in the way is set aside and replaced', async (t) => {
   const folder = temporaryFolder(t)
