@@ -27,12 +27,15 @@ const report = new Report(process.stderr, () => performance.now())
 /** A test of tap that stands in the report too. */
 async function step(name: string, check: (t: Test) => Promise<void>): Promise<void> {
   report.begin(name)
-  let isOk = false
-  await t.test(name, async (t) => {
-    t.teardown(() => (isOk = t.passing()))
-    await check(t)
+  const results = await t.test(name, async (t) => {
+    try {
+      await check(t)
+    } catch (error) {
+      report.found(String(error))
+      throw error
+    }
   })
-  report.end(isOk)
+  report.end(results?.ok === true)
 }
 
 async function eventually<T>(what: string, look: () => Promise<T>, isSo: (seen: T) => boolean): Promise<T> {
