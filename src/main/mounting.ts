@@ -8,6 +8,7 @@ import type { MountOptionSet } from '../fuse/mount-options.js'
 import { prepareMountpoint } from '../fuse/mountpoint.js'
 import { BesideKernel } from '../vfs/beside-kernel.js'
 import { Closer } from './closer.js'
+import { learnFromFirstCalls } from './early-feedback.js'
 import { serveFiles } from './file-server.js'
 import { driverOptions, filesOptions } from './mount-settings.js'
 import { writeRunFile } from './runfiles.js'
@@ -41,6 +42,7 @@ export interface ActiveMount {
 export async function startMount(volume: Volume, plan: MountPlan): Promise<ActiveMount> {
   const { log } = volume
   const closer = new Closer()
+  learnFromFirstCalls()
   return closer.orClose(async () => {
     const mountpoint = await prepareMountpoint(plan.mountpoint, log)
     const { options, localNode } = plan
