@@ -1,10 +1,14 @@
 /**
  * The Lua scripts, each with the libraries that its first line names: `-- include: inode locks mutate`. A script marked
  * `-- oom: allowed` runs also when Redis has no memory left: what reads, deletes or ends something must still work then.
+ *
+ * Of the libraries a script gets the functions that it calls, and those that these call: Redis makes each function of a script anew
+ * whenever it runs it.
  */
 import { readFileSync } from 'node:fs'
 import { makeScript } from '../cluster/script.js'
 import type { Script } from '../cluster/contract.js'
+import { withoutUnused } from './lua.js'
 
 const FOLDER = new URL('./scripts/', import.meta.url)
 
@@ -15,7 +19,7 @@ function load(name: string): Script {
   const flags = /^-- oom: allowed$/m.test(body) ? ['#!lua flags=allow-oom'] : []
   // What a changing script returns, wherever it returns, passes through settle() of lib/mutate.lua.
   const whole = libraries.includes('mutate') ? `local function script()\n${body}\nend\nreturn settle(script())` : body
-  return makeScript(name, [...flags, ...preludes, whole].join('\n'))
+  return makeScript(name, [...flags, withoutUnused(preludes.join('\n'), whole), whole].join('\n'))
 }
 
 export const SCRIPTS = {

@@ -9,7 +9,7 @@ if known then return known end
 -- The attributes wait for a transaction that is prepared, perhaps for as long as a partition is away. The bytes need not.
 local left = ARGV[17] and redis.call('HEXISTS', KEYS[2], 'i' .. ARGV[7]) or 0
 local ino, pieces, longest, longestwhole = tonumber(ARGV[7]), ARGV[9], tonumber(ARGV[14]), tonumber(ARGV[15])
-local n = load(ino)
+local n = load(ARGV[7])
 if not n then return {ENOENT} end
 if n.type ~= FILE then return {EINVAL} end
 if n.win == 1 or n.tk == 1 then return {11} end
@@ -32,7 +32,7 @@ if #placed > 1 or first > 0 or last < n.size then new = old .. new else longest 
 if last > longest or #new > 2 * longest then return {11} end
 local others = recall()
 if others then return others end
-local used = redis.call('HINCRBY', KEYS[3], 'inline', #new - #old)
+local used = redis.call('HINCRBY', KEYS[3], 'inline', text(#new - #old))
 if #new > #old and used > tonumber(ARGV[16]) then
   redis.call('HINCRBY', KEYS[3], 'inline', #old - #new)
   return {11}
@@ -44,5 +44,5 @@ written(n, ARGV[11], ARGV[12], ARGV[13], KEYS[9])
 if ARGV[17] and left == 0 then setattributes(n, 17, KEYS[10], KEYS[9]) end
 emit(2, ino)
 local rec = encode(n)
-redis.call('HSET', KEYS[1], ino, rec, 'b' .. ino, new)
+redis.call('HSET', KEYS[1], ARGV[7], rec, 'b' .. ARGV[7], new)
 return after({0, rec, base, used, left})

@@ -6,7 +6,7 @@
 local known = before()
 if known then return known end
 local ino, window, extents, behind = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[10], ''
-local n = load(ino)
+local n = load(ARGV[7])
 if not n then return {ENOENT} end
 if n.type ~= FILE then return {EINVAL} end
 local start, base, last = window * WINDOW, 0, 0
@@ -39,4 +39,4 @@ if tonumber(ARGV[15]) > n.size then n.size = tonumber(ARGV[15]) end
 account(n, tonumber(ARGV[11]))
 written(n, ARGV[12], ARGV[13], ARGV[14], KEYS[12])
 emit(2, ino)
-return after({0, save(ino, n), base})
+return after({0, save(ARGV[7], n), base})

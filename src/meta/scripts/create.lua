@@ -6,7 +6,7 @@
 local known = before('d' .. ARGV[7] .. '/' .. ARGV[8], 'i' .. ARGV[7])
 if known then return known end
 local parent, partitions = tonumber(ARGV[7]), tonumber(ARGV[18])
-local dir = load(parent)
+local dir = load(ARGV[7])
 if not dir then return {ENOENT} end
 if dir.type ~= DIR then return {ENOTDIR} end
 local _, old, oldtype = find(KEYS[9], ARGV[8], ARGV[9])
@@ -25,8 +25,8 @@ local new = {type = type, mode = tonumber(ARGV[11]), uid = tonumber(ARGV[12]), g
 local ino, n = birth(parent, dir, new, KEYS[10], partitions)
 redis.call('ZADD', KEYS[9], ARGV[9], member(ARGV[8], ino, type))
 changedir(parent, dir, 0, ARGV[8])
-local rec, dirrec = encode(n), encode(dir)
-redis.call('HSET', KEYS[1], ino, rec, parent, dirrec)
+local rec, dirrec, key = encode(n), encode(dir), text(ino)
+redis.call('HSET', KEYS[1], key, rec, ARGV[7], dirrec)
 -- Nobody else can have it open.
-if ARGV[17] == '1' then redis.call('HSET', KEYS[6], ino, struct.pack('<I4', tonumber(ARGV[1]))) end
+if ARGV[17] == '1' then redis.call('HSET', KEYS[6], key, struct.pack('<I4', tonumber(ARGV[1]))) end
 return after({0, 1, ino, rec, dirrec})

@@ -4,10 +4,10 @@
 local known = before('i' .. ARGV[7])
 if known then return known end
 local ino = tonumber(ARGV[7])
-local n = load(ino)
+local n = load(ARGV[7])
 if not n then return {ENOENT} end
 local others = recall()
 if others then return others end
 setattributes(n, 8, KEYS[9], KEYS[10])
 emit(1, ino)
-return after({0, save(ino, n)})
+return after({0, save(ARGV[7], n)})

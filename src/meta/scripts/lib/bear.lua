@@ -3,7 +3,7 @@
 local function bear(inodes, counters, acls, reserved, ino, rec, default, access)
   if redis.call('HDEL', reserved, ino) == 0 then return false end
   redis.call('HSET', inodes, ino, rec)
-  redis.call('HINCRBY', counters, 'inodes', 1)
+  redis.call('HINCRBY', counters, 'inodes', '1')
   if default ~= '' then redis.call('HSET', acls, 'd' .. ino, default) end
   if access ~= '' then redis.call('HSET', acls, 'a' .. ino, access) end
   return true

@@ -34,6 +34,12 @@ local function encode(n)
     n.size, n.alloc, n.dv % 4294967296, n.as, n.an, n.ms, n.mn, n.cs, n.cn, n.bs, n.bn) .. n.tail
 end
 
+-- A number as commands want it. They take numbers, too, but Redis writes those with 17 digits of a floating-point number, which
+-- takes it longer than most commands do: so what is at hand as a string is passed as one.
+local function text(ino)
+  return string.format('%d', ino)
+end
+
 local function load(ino)
   local rec = redis.call('HGET', KEYS[1], ino)
   if rec then return decode(rec), rec end

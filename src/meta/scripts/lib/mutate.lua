@@ -103,7 +103,7 @@ local function keep(reply)
     redis.call('HDEL', KEYS[4], unpack(answered))
   end
   -- Requests overtake each other; the mark only rises, for the replies below it are gone.
-  redis.call('HSET', KEYS[4], ARGV[2], cmsgpack.pack(reply), 'w', math.max(mark, tonumber(ARGV[3])))
+  redis.call('HSET', KEYS[4], ARGV[2], cmsgpack.pack(reply), 'w', tonumber(ARGV[3]) > mark and ARGV[3] or text(mark))
   isNew = false
 end
 
@@ -139,12 +139,12 @@ end
 -- The inode has neither a name nor an opener: it ceases to be.
 local function purge(ino, n)
   if n.body == 1 then
-    redis.call('HINCRBY', KEYS[3], 'inline', -redis.call('HSTRLEN', KEYS[1], 'b' .. ino))
+    redis.call('HINCRBY', KEYS[3], 'inline', text(-redis.call('HSTRLEN', KEYS[1], 'b' .. ino)))
     redis.call('HDEL', KEYS[1], ino, 'b' .. ino)
   else
     redis.call('HDEL', KEYS[1], ino)
   end
-  redis.call('HINCRBY', KEYS[3], 'inodes', -1)
+  redis.call('HINCRBY', KEYS[3], 'inodes', '-1')
   if n.alloc > 0 then redis.call('HINCRBY', KEYS[3], 'bytes', string.format('%d', -n.alloc)) end
   if n.tk == 1 then discard(ino, 0, n.tail) end
   if n.win == 1 or n.xa == 1 then redis.call('HSET', KEYS[8], ino, nowms()) end
@@ -156,8 +156,9 @@ local function relink(ino, n, delta)
   if delta > 0 then n.tmp = 0 end
   n.cs, n.cn = sec, nsec
   emit(1, ino)
-  if n.nlink > 0 or redis.call('HEXISTS', KEYS[6], ino) == 1 then return save(ino, n) end
-  purge(ino, n)
+  local key = text(ino)
+  if n.nlink > 0 or redis.call('HEXISTS', KEYS[6], key) == 1 then return save(key, n) end
+  purge(key, n)
   return encode(n)
 end
 

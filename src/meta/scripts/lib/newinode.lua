@@ -14,7 +14,7 @@ local NUMBERS_SKIPPED = 4194304
 -- server and never another; else it is asked whether it is still the same (lib/history.lua).
 local function newnumbers(count, partitions, home, lone)
   if lone ~= '1' and newhistory(KEYS[3]) then redis.call('HINCRBY', KEYS[3], 'n', NUMBERS_SKIPPED) end
-  local seq = redis.call('HINCRBY', KEYS[3], 'n', count)
+  local seq = redis.call('HINCRBY', KEYS[3], 'n', text(count))
   -- Lua writes larger numbers with an exponent where it joins strings
   if seq * partitions + home >= 100000000000000 then error('inode numbers are used up') end
   return (seq - count + 1) * partitions + home
@@ -23,6 +23,6 @@ end
 -- A new inode in this partition: its number and what it is. The record is saved by the caller.
 local function newinode(type, mode, uid, gid, tk, tail, partitions, home, lone)
   local ino = newnumbers(1, partitions, home, lone)
-  redis.call('HINCRBY', KEYS[3], 'inodes', 1)
+  redis.call('HINCRBY', KEYS[3], 'inodes', '1')
   return ino, blank(type, mode, uid, gid, tk, tail)
 end

@@ -1,0 +1,45 @@
+/**
+ * Leaves out what nobody calls. It knows no Lua but how the libraries of scripts/lib are written: a function that all scripts may use
+ * begins with `local function` at the beginning of a line, and the next `end` there is its own.
+ */
+
+/** A function of a library, or (without a name) what stands between two. */
+interface Piece {
+  readonly name: string | undefined
+  readonly text: string
+}
+
+const FUNCTION = /^local function (\w+)[^]*?^end$/gm
+const COMMENT = /--.*$/gm
+const WORD = /[A-Za-z_]\w*/g
+
+/** `libraries` without the functions that neither `script` nor one that stays mentions. All else stays, comments too. */
+export function withoutUnused(libraries: string, script: string): string {
+  const pieces = piecesOf(libraries)
+  const functions = new Map(pieces.map((piece) => [piece.name, piece]))
+  const used = new Set<Piece>()
+  const texts = [script, ...pieces.filter(({ name }) => name === undefined).map(({ text }) => text)]
+  for (let text = texts.pop(); text !== undefined; text = texts.pop()) {
+    for (const [word] of text.replace(COMMENT, '').matchAll(WORD)) {
+      const piece = functions.get(word)
+      if (piece === undefined || used.has(piece)) continue
+      used.add(piece)
+      texts.push(piece.text)
+    }
+  }
+  return pieces
+    .filter((piece) => piece.name === undefined || used.has(piece))
+    .map(({ text }) => text)
+    .join('')
+}
+
+function piecesOf(libraries: string): Piece[] {
+  const pieces: Piece[] = []
+  let at = 0
+  for (const { 0: text, 1: name, index } of libraries.matchAll(FUNCTION)) {
+    pieces.push({ name: undefined, text: libraries.slice(at, index) }, { name, text })
+    at = index + text.length
+  }
+  pieces.push({ name: undefined, text: libraries.slice(at) })
+  return pieces
+}

@@ -1,0 +1,43 @@
+/** Scripts without the functions that they do not call. */
+import { readFileSync, readdirSync } from 'node:fs'
+import t from 'tap'
+import { withoutUnused } from '../../../src/meta/lua.js'
+import { SCRIPTS } from '../../../src/meta/scripts.js'
+
+const LIBRARIES = new URL('../../../src/meta/scripts/lib/', import.meta.url)
+
+t.test('what a script mentions stays, with what that mentions, and all that is no function', (t) => {
+  const library = [
+    'local LIMIT = start()',
+    'local function start()\n  return 1\nend',
+    'local function inner()\n  if LIMIT then\n    return 1\n  end\nend',
+    '-- It is called by nobody but inner\nlocal function lone(a)\n  return inner(a)\nend',
+    'local function outer()\n  -- not lone\n  return inner()\nend',
+  ].join('\n')
+  const left = withoutUnused(library, 'return outer() -- lone()')
+  for (const name of ['start', 'inner', 'outer']) t.match(left, `local function ${name}(`)
+  t.notMatch(left, 'local function lone(')
+  t.match(left, 'local LIMIT = start()')
+  t.equal(withoutUnused(library, 'lone() outer()'), library, 'nothing else is changed')
+  t.end()
+})
+
+t.test('no script has a function that it does not use', (t) => {
+  for (const { name, source } of Object.values(SCRIPTS)) {
+    const code = source.replaceAll(/--.*$/gm, '')
+    const functions = [...code.matchAll(/^ *local function (\w+)/gm)].map(([, word = '']) => word)
+    const unused = functions.filter((word) => [...code.matchAll(new RegExp(`\\b${word}\\b`, 'g'))].length < 2)
+    t.same(unused, [], name)
+  }
+  t.end()
+})
+
+t.test('the libraries are written as it takes for that', (t) => {
+  for (const file of readdirSync(LIBRARIES)) {
+    const lines = readFileSync(new URL(file, LIBRARIES), 'utf8').split('\n')
+    const outer = lines.filter((line) => /^(local function |end\b)/.test(line))
+    outer.forEach((line, i) => t.equal(line === 'end', i % 2 === 1, `${file}: ${line}`))
+    t.notMatch(lines.join('\n'), /^(function |local \w+ = function)/m, `${file}: local functions only`)
+  }
+  t.end()
+})
