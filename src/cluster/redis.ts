@@ -144,6 +144,8 @@ class ClusterStore implements RedisStore {
   /** WAIT holds up its connection, so it has its own. */
   readonly #waits: Topology
   readonly #metrics: Metrics
+  /** By script or command. */
+  readonly #timers = new Map<string, Timer>()
   #retries = 0
   readonly #subscriptions = new Set<ShardSubscription>()
   /** By the SHA-1 of the script and how many keys it gets. */
@@ -220,7 +222,9 @@ class ClusterStore implements RedisStore {
   }
 
   #timer(what: string): Timer {
-    return this.#metrics.timer('redis', what)
+    let timer = this.#timers.get(what)
+    if (timer === undefined) this.#timers.set(what, (timer = this.#metrics.timer('redis', what)))
+    return timer
   }
 
   /** EVALSHA, the script, and how many keys it gets. */

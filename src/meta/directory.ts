@@ -48,11 +48,11 @@ async function readPage(
   const records = reply.list(2)
   return reply.list(1).map((member, at) => {
     invariant(Buffer.isBuffer(member), 'a listing has strings')
-    const entry = decodeDirent(member)
+    const { name, ino: child, type } = decodeDirent(member)
     const record = records[at]
-    const cursor = { score: nameHash(entry.name), name: entry.name }
-    if (!Buffer.isBuffer(record)) return { ...entry, cursor }
-    return { ...entry, cursor, attr: decodeInode(entry.ino, record).attr }
+    const cursor = { score: nameHash(name), name }
+    if (!Buffer.isBuffer(record)) return { name, ino: child, type, cursor }
+    return { name, ino: child, type, cursor, attr: decodeInode(child, record).attr }
   })
 }
 

@@ -66,7 +66,8 @@ export class Files {
       if (created) state.isNew = true
       const cut = !created && (flags & O_TRUNC) !== 0
       const now = cut ? await this.#attributes.set(caller, attr.ino, { sizeBytes: 0 }) : attr
-      return { ...(await this.#opened(state, now, flags, caller)), created }
+      const { attr: shown, handle, atimeDue, needsNoFlush } = await this.#opened(state, now, flags, caller)
+      return { attr: shown, handle, atimeDue, needsNoFlush, created }
     } catch (error) {
       meta.close(attr.ino)
       states.leave(state)

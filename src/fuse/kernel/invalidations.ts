@@ -157,8 +157,9 @@ export class Invalidations {
     if (attr !== null && this.#attrs.last(attr.ino, this.#nowMs()) === undefined) return false
     const movedTo = this.#lastEntry({ parent, name })?.movedTo
     if (attr?.type === 'symlink') this.#symlinks.add(parent, this.#nowMs())
-    const what = { ino: attr?.ino ?? 0, leadsOn: leadsOn(attr), replaced: 0, movedTo }
-    return this.#entries.add(entryKey(parent, name), { atMs: this.#nowMs(), holds: true, ...what })
+    const ino = attr?.ino ?? 0
+    const given = { atMs: this.#nowMs(), holds: true, ino, leadsOn: leadsOn(attr), replaced: 0, movedTo }
+    return this.#entries.add(entryKey(parent, name), given)
   }
 
   /** Whether somebody may have come to the inode by a name that means something else now. */

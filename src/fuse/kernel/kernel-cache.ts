@@ -98,9 +98,9 @@ export class KernelCache {
   }
 
   entry(parent: number, name: Buffer, given: Attr, thread = 0): Lifetimes & { readonly attr: Attr } {
-    const answer = this.attr(given, thread)
+    const { attr, attrMs } = this.attr(given, thread)
     this.#told?.cameBy(parent, given.ino)
-    return { ...answer, entryMs: this.#entryMs(parent, name, given) }
+    return { attr, attrMs, entryMs: this.#entryMs(parent, name, given) }
   }
 
   /** How long the kernel may believe that there is no such name. */

@@ -9,8 +9,8 @@ import { dropSetid } from './attributes.js'
 import { createFile } from './create.js'
 import { ownerAt } from './locks.js'
 import {
-  UMASK_BITS,
   callerKeeping,
+  callerMaking,
   handleIn,
   handleOf,
   nameAt,
@@ -166,15 +166,17 @@ export class FileHandlers {
     const { node, body, names } = request
     const mode = body.readUInt32LE(4) & 0o7777
     const keeping = callerKeeping(request, (body.readUInt32LE(12) & OPEN_KILL) === 0)
-    const caller = { ...keeping, umask: body.readUInt32LE(8) & UMASK_BITS }
+    const caller = callerMaking(keeping, body.readUInt32LE(8))
     const flags = body.readUInt32LE(0)
     const { attr: made, handle, created } = await open(caller, mode, flags)
     this.#open.add(handle)
     const opened = await this.#cache.opened(made)
-    const { attr, ...lifetimes } = this.#cache.entry(node, nameAt(names, 0), made)
+    const { attr, entryMs, attrMs } = this.#cache.entry(node, nameAt(names, 0), made)
     // Of a file that was there the kernel does not compare them with notifications that came meanwhile: kernel-cache.ts.
-    const lasting = created ? lifetimes : { ...lifetimes, attrMs: 0 }
-    return [encodeEntry(attr, lasting), encodeOpen(handle, this.#flagsOf(handle, flags, opened))]
+    return [
+      encodeEntry(attr, { entryMs, attrMs: created ? attrMs : 0 }),
+      encodeOpen(handle, this.#flagsOf(handle, flags, opened)),
+    ]
   }
 
   /** As #write, of a handle that writes through the kernel's pages. */

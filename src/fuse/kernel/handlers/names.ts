@@ -3,7 +3,7 @@ import { PosixError, isErrno } from '../../../base/errno.js'
 import type { Attr, VfsContract } from '../../../vfs/contract.js'
 import type { KernelCache } from '../kernel-cache.js'
 import { encodeEntry, encodeNoEntry, readU64 } from '../wire.js'
-import { UMASK_BITS, nameAt, type Answer, type AtOnceTable, type HandlerTable, type Request } from './request.js'
+import { callerMaking, nameAt, type Answer, type AtOnceTable, type HandlerTable, type Request } from './request.js'
 
 const RENAME_NOREPLACE = 1
 const RENAME_EXCHANGE = 2
@@ -31,7 +31,7 @@ export class NameHandlers {
     mkdir: async (request) => {
       const { caller, node, body, names } = request
       const name = nameAt(names, 0)
-      const made = { ...caller, umask: body.readUInt32LE(4) & UMASK_BITS }
+      const made = callerMaking(caller, body.readUInt32LE(4))
       return this.#entry(request, name, await this.#vfs.mkdir(made, node, name, body.readUInt32LE(0) & 0o7777))
     },
     unlink: async ({ caller, node, names }) => {
@@ -90,7 +90,7 @@ export class NameHandlers {
     const mode = body.readUInt32LE(0)
     if ((mode & S_IFMT) === S_IFDIR) throw new PosixError('EINVAL', 'mknod makes no directories')
     const name = nameAt(names, 0)
-    const made = { ...caller, umask: body.readUInt32LE(8) & UMASK_BITS }
+    const made = callerMaking(caller, body.readUInt32LE(8))
     return this.#entry(request, name, await this.#vfs.mknod(made, node, name, mode, body.readUInt32LE(4)))
   }
 
