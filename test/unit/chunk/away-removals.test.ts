@@ -184,13 +184,13 @@ t.test('copies that are given up are not noted: the node may get them again', as
 t.test('notes are bounded, and go with a disk that is given up', async (t) => {
   const folders = newFolders(t, 2)
   const [gone = '', stays = ''] = folders
-  const first = await start(t, folders, { removedMaxBytes: 12 * 14 })
+  const first = await start(t, folders, { removedMaxBytes: 12 * 12 })
   const ids = idsOf(await fill(first.disks))
   const [disk = ''] = first.disks.live.filter(({ folder }) => folder === gone).map((one) => one.disk)
   await lose(first.disks, gone)
   await first.disks.remove(even(ids))
   await first.disks.remove(odd(ids))
-  t.equal(statSync(removedFile(stays, disk)).size, 12 * 14, 'the removal is done, though it is not noted')
+  t.equal(statSync(removedFile(stays, disk)).size, 12 * 12, 'the removal is done, though it is not noted')
   await first.close()
   const second = await start(t, [stays], { forget: [gone] })
   t.strictSame(second.disks.states().length, 1, 'it is not missed any more')
