@@ -229,9 +229,16 @@ class Fsck {
     const { store, repair } = this.#parts
     const some = `${orphans.size} chunks belong to no file`
     if (await isMetadataOlder(store, this.#keys, orphans.keys())) {
-      const text = `${some}; none is freed before ringfs rebuild, which makes files of them, has looked at everything: the metadata were restored, or lost their end, or a rebuild is not complete`
-      if (orphans.size === 0) this.#note('orphans', text)
-      else this.#add({ kind: 'orphans', severity: 'wrong', text, mended: false })
+      const why = 'the metadata were restored, or may have lost their end (a failover), or a rebuild is not complete'
+      if (orphans.size === 0)
+        this.#note('orphans', `chunks of no file, if there were any, would wait for ringfs rebuild: ${why}`)
+      else
+        this.#add({
+          kind: 'orphans',
+          severity: 'wrong',
+          text: `${some}; run ringfs rebuild, which makes files of them: ${why}`,
+          mended: false,
+        })
       return 0
     }
     if (orphans.size === 0 && repair === undefined) return 0

@@ -89,6 +89,11 @@ function exitCodeOf(findings: readonly Finding[]): number {
   return wrong.every(({ mended }) => mended) ? MENDED : WRONG
 }
 
+function advice(wrong: readonly Finding[]): string {
+  const isAllOrphans = wrong.every(({ kind }) => kind === 'orphans')
+  return isAllOrphans ? 'ringfs rebuild is what they wait for' : 'ringfs fsck --repair mends what can be'
+}
+
 function asText({ findings, inodes, chunks, copies }: FsckResult, { repair, deep }: Options): string {
   const lines = findings.map(({ severity, text, path, mended }) => {
     const end = mended ? '; mended' : ''
@@ -102,6 +107,6 @@ function asText({ findings, inodes, chunks, copies }: FsckResult, { repair, deep
       ? 'nothing is wrong'
       : repair === true
         ? `${wrong.length} things were wrong, ${left} are still`
-        : `${wrong.length} things are wrong: ringfs fsck --repair mends what can be`
+        : `${wrong.length} things are wrong: ${advice(wrong)}`
   return `${lines.join('')}${inodes} inodes, ${chunks} chunks in ${copies} copies (${how}): ${verdict}\n`
 }

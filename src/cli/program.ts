@@ -40,6 +40,8 @@ Examples:
 A command that needs a volume takes a META_URL, or --data DIR of a ringfs up, or finds the one that runs here.
 Environment: RINGFS_META (META_URL), RINGFS_META_PASSWORD, RINGFS_KEY_FILE, RINGFS_LOG (level).`
 
+const VERSION_WORDS: ReadonlySet<string> = new Set(['-V', '--version'])
+
 const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']
 
 /** The program that understands `words`: with the command that they begin with, or, if it is none, with all of them. */
@@ -67,7 +69,7 @@ export async function buildProgram(surroundings: Surroundings, words: readonly s
 }
 
 async function commandsFor([first = '']: readonly string[]): Promise<readonly Make[]> {
-  if (FILE_COMMANDS.has(first)) return []
+  if (FILE_COMMANDS.has(first) || VERSION_WORDS.has(first)) return []
   const one = Object.hasOwn(COMMANDS, first) ? COMMANDS[first] : undefined
   return one === undefined ? Promise.all(Object.values(COMMANDS).map((load) => load())) : [await one()]
 }

@@ -25,6 +25,8 @@ const DISK = '1g'
 const FILL_TRIES = 20
 /** A scrub, or a deep check, of everything. */
 const COMMAND_MS = 300_000
+/** As the units of systemd have it. */
+const RESTARTED = { attempts: 5 } as const
 /** In which a run can wait. */
 const TIMES = { suspectMs: 2_000, downMs: 4_000, outMs: 8_000 }
 const SESSION_TTL_S = '20'
@@ -58,7 +60,12 @@ export class ChaosMount extends TortureMount {
     log: string,
   ) {
     const options = ['--session-ttl', SESSION_TTL_S, '--log-level', 'info']
-    super(mountpoint, url, { ...env, ...clock.env }, { within: host.words, options, onOutput: logTo(log) })
+    super(
+      mountpoint,
+      url,
+      { ...env, ...clock.env },
+      { ...RESTARTED, within: host.words, options, onOutput: logTo(log) },
+    )
     this.host = host
     this.clock = clock
   }
@@ -86,7 +93,8 @@ export class NodePlace {
     this.host = host
     this.clock = clock
     this.disk = join(folder, `disk-${index}`)
-    const surroundings = { within: host.words, onOutput: logTo(join(folder, 'logs', `node-${index}.log`)) }
+    const log = logTo(join(folder, 'logs', `node-${index}.log`))
+    const surroundings = { ...RESTARTED, within: host.words, onOutput: log }
     this.#daemon = new Daemon(['node', '--log-level', 'info'], { ...env, ...clock.env }, surroundings)
   }
 

@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { messageOf } from '../../src/base/errors.js'
 import { runCommand } from '../../src/fuse/command.js'
 import type { DriverName } from '../../src/fuse/driver.js'
 import { within } from '../helpers/deadline.js'
@@ -47,6 +48,8 @@ export interface Surroundings {
   /** Words before the program's: those of nsenter(1), say. It must become the program. */
   readonly within?: readonly string[]
   readonly onOutput?: (data: Buffer) => void
+  /** How often it is started before that fails. Default 1. */
+  readonly attempts?: number
 }
 
 /** One `ringfs` process that goes on. */
@@ -69,7 +72,19 @@ export class Daemon {
     return this.#output
   }
 
+  /** As a service is started: it ends when Redis is not there in time, and is started again. */
   async start(ready: RegExp, extra: readonly string[] = []): Promise<void> {
+    for (let left = this.#surroundings.attempts ?? 1; ;) {
+      try {
+        await this.#startOnce(ready, extra)
+        return
+      } catch (error) {
+        if (--left <= 0 || !/Redis at \S+ cannot be reached[^\n]*\s*$/.test(messageOf(error))) throw error
+      }
+    }
+  }
+
+  async #startOnce(ready: RegExp, extra: readonly string[]): Promise<void> {
     if (this.#isOver) throw new Error('the run is over')
     const words = [...(this.#surroundings.within ?? []), process.execPath, PROGRAM, ...this.#words, ...extra]
     const child = spawn(words[0] ?? '', words.slice(1), { env: this.#env, stdio: 'pipe' })

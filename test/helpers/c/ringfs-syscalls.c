@@ -16,6 +16,7 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -701,6 +702,7 @@ int main(void) {
   buffer = memory;
   memset(slots, -1, sizeof slots);
   umask(022);
+  signal(SIGPIPE, SIG_IGN); /* a pipe without readers is EPIPE */
   char *line = NULL;
   size_t capacity = 0;
   while (getline(&line, &capacity, stdin) > 0) {
