@@ -71,6 +71,8 @@ export class Core {
   /** For scripts that give numbers: '1' where no other server can ever take this one's place (scripts/lib/history.lua). */
   readonly lone: '0' | '1'
   holdings: ChangeGuard = { around: (_script, _p, change) => change() }
+  /** Called when a change of an inode was finished behind the answer of the call that made it. */
+  onFinished: (ino: number) => void = () => undefined
 
   constructor(options: CoreOptions) {
     this.options = options

@@ -128,6 +128,7 @@ class RedisMeta implements MetaStore {
     const truth = { isCoherent: () => this.coherent, isUncertain: (p: number) => this.#uncertain.has(p) }
     this.#holdings = new Holdings(this.#core, store, this.#openers, truth, options.delegations ?? {})
     this.#core.holdings = this.#holdings
+    this.#core.onFinished = (ino) => this.#listener({ kind: 'attr', ino })
     this.#files = new Files(this.#core, this.#openers)
     this.#ranges = new Ranges(this.#core)
     this.#bodies = new Bodies(this.#core)

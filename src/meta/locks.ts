@@ -109,7 +109,7 @@ export class Locks {
   async unlock(ino: number, range: LockRange): Promise<void> {
     check(range)
     const isWhole = range.start === 0n && range.end === LOCK_END
-    if (range.kind === 'posix' && isWhole) this.#holdings.get(range.owner)?.delete(ino)
+    if (range.kind === 'posix' && isWhole) this.#gave(range.owner, ino)
     try {
       await this.#owed.pay(owedKey(ino, range))
       await this.#unlock(ino, range)
@@ -137,7 +137,7 @@ export class Locks {
 
   /** Locks on these inodes may be lost, and places in their queues. */
   lost(of: (ino: number) => boolean): void {
-    for (const inos of this.#holdings.values()) for (const ino of inos) if (of(ino)) inos.delete(ino)
+    for (const [owner, inos] of this.#holdings) for (const ino of inos) if (of(ino)) this.#gave(owner, ino)
     for (const waiter of this.#waiters.values()) if (of(waiter.ino)) waiter.tell('back')
   }
 
@@ -257,12 +257,15 @@ export class Locks {
     }
   }
 
-  #holdsAny(owner: string): boolean {
+  /** Owners come and go with processes: none that holds nothing is remembered. */
+  #gave(owner: string, ino: number): void {
     const inos = this.#holdings.get(owner)
-    if (inos === undefined) return false
-    if (inos.size > 0) return true
-    this.#holdings.delete(owner)
-    return false
+    inos?.delete(ino)
+    if (inos?.size === 0) this.#holdings.delete(owner)
+  }
+
+  #holdsAny(owner: string): boolean {
+    return this.#holdings.has(owner)
   }
 
   async #unlock(ino: number, { kind, owner, start, end }: LockRange): Promise<void> {

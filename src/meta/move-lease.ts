@@ -3,7 +3,8 @@
  *
  * Invariant: while a transaction holds the lease no other move of a directory can commit. A holder that ran out is made
  * unable to commit (its decision becomes A, unless it is C) before the lease passes on: this is the fence, since the lease
- * and the commit points lie on different masters.
+ * and the commit points lie on different masters. So who does not know whether his commit may still be done does not give the lease back:
+ * it runs out, and whoever wants it then has it fenced.
  */
 import type { Core } from './core.js'
 import { PosixError } from '../base/errno.js'
@@ -21,7 +22,7 @@ export async function withMoveLease<T>(core: Core, tx: Transaction, work: () => 
   try {
     return await work()
   } finally {
-    await core.run(SCRIPTS.leaseGive, [core.keys.wide('lease')], [tx.id]).catch(() => undefined)
+    if (!tx.mayStillCommit) await core.run(SCRIPTS.leaseGive, [core.keys.wide('lease')], [tx.id]).catch(() => undefined)
   }
 }
 

@@ -21,12 +21,9 @@ import type { RedisArg, RedisStore, Script } from '../cluster/contract.js'
 import { pastFreeze } from './freeze.js'
 import { Reply, STATUS_DEAD_SESSION, STATUS_STALE } from './reply.js'
 import type { VolumeKeys } from './keys.js'
-import { Tails } from './tails.js'
+import { Tails, encodeNamed } from './tails.js'
 import { SCRIPTS } from './scripts.js'
 
-/** So many are gathered, since each is work for Redis; and so many go with one change. */
-const ACKNOWLEDGE_MIN = 8
-const ACKNOWLEDGE_MAX = 64
 /** More than a slow renewal makes Redis's clock seem to step. */
 export const CLOCK_STEP_MS = 5_000
 const RENEW_DIVISOR = 4
@@ -44,7 +41,6 @@ export interface SessionOptions {
 export class Session {
   readonly #options: SessionOptions
   readonly #inFlight = new Set<number>()
-  readonly #answered = new Map<number, number[]>()
   readonly tails = new Tails()
   #id = 0
   #newest = 0
@@ -100,7 +96,7 @@ export class Session {
   }
 
   get partitionsTouched(): Iterable<number> {
-    return this.#answered.keys()
+    return this.tails.partitions
   }
 
   async open(): Promise<void> {
@@ -121,9 +117,9 @@ export class Session {
     const sequence = this.nextSequence()
     this.#inFlight.add(sequence)
     const [low = sequence] = this.#inFlight
-    const acknowledged = this.#takeAnswered(p, low)
+    const named = this.tails.name(p, script, sequence, low)
     const now = clock.now()
-    let unacknowledged = [sequence, ...acknowledged]
+    let isJudged = false
     try {
       const all = [
         partition.inodes,
@@ -136,7 +132,7 @@ export class Session {
         partition.zombies,
         ...keys,
       ]
-      const words = [session, sequence, low, acknowledged.join(' '), now.sec, now.nsec, ...args]
+      const words = [session, sequence, low, encodeNamed(named), now.sec, now.nsec, ...args]
       const reply = new Reply(
         await pastFreeze(clock, operationDeadlineMs, () =>
           store.run(script, all, words, { deadlineMs: operationDeadlineMs }),
@@ -144,8 +140,8 @@ export class Session {
       )
       // One of these two was not judged at all: what came with it is in the table still.
       if (reply.status !== STATUS_DEAD_SESSION && reply.status !== STATUS_STALE) {
-        unacknowledged = [sequence]
-        if (session === this.#id) this.tails.judged(p, script, sequence, acknowledged)
+        isJudged = true
+        if (session === this.#id) this.tails.judged(p, script, sequence, named)
         this.onJudged(p, low)
       }
       return this.#judge(reply)
@@ -154,7 +150,7 @@ export class Session {
       throw error
     } finally {
       this.#inFlight.delete(sequence)
-      if (session === this.#id) this.#giveAnswered(p, unacknowledged)
+      if (!isJudged && session === this.#id) this.tails.failed(p, sequence, named)
     }
   }
 
@@ -167,20 +163,6 @@ export class Session {
     }
     if (reply.status === STATUS_STALE) throw new PosixError('EIO', 'a change was answered before it was made')
     return reply
-  }
-
-  /** Only below the mark that goes with them: a copy that is still on its way would run again where its reply is dropped. */
-  #takeAnswered(p: number, low: number): number[] {
-    const list = this.#answered.get(p) ?? []
-    let count = 0
-    while (count < ACKNOWLEDGE_MAX && (list[count] ?? low) < low) count++
-    return count < ACKNOWLEDGE_MIN ? [] : list.splice(0, count)
-  }
-
-  #giveAnswered(p: number, sequences: readonly number[]): void {
-    const list = this.#answered.get(p)
-    if (list === undefined) this.#answered.set(p, [...sequences])
-    else list.push(...sequences)
   }
 
   async #begin(): Promise<void> {
@@ -198,7 +180,6 @@ export class Session {
     )
     this.#id = Number(id)
     this.#newest = this.#id
-    this.#answered.clear()
     this.tails.clear()
     this.#liveFrom(askedMs)
   }

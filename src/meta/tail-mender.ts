@@ -11,6 +11,7 @@ import type { MetaEvent } from './contract.js'
 import type { Core } from './core.js'
 import type { Locks } from './locks.js'
 import { each, unlockAll } from './recovery.js'
+import { Reply } from './reply.js'
 import { SCRIPTS } from './scripts.js'
 import type { TailLoss } from './tails.js'
 
@@ -46,8 +47,10 @@ export class TailMender {
     await each(partitions, async (p) => {
       const { session, keys } = this.#core
       const { id, tails } = session
-      const loss = await tails.lossOf(p, async (sequences) => {
-        return (await this.#core.run(SCRIPTS.known, [keys.partition(p).replies(id)], sequences)) === 1
+      const loss = await tails.lossOf(p, async (asked) => {
+        const reply = await this.#core.run(SCRIPTS.known, [keys.partition(p).replies(id)], asked.flat())
+        const [contents = 0, others = 0, ...missing] = new Reply(reply).numbers(0)
+        return { missed: [contents, others], missing: new Set(missing) }
       })
       // Another session has lost nothing yet.
       if (loss === null || session.id !== id) return

@@ -1,9 +1,15 @@
 /**
- * Whether the servers still know what this session was told is done. A replica that takes its master's place may lack the last of it.
+ * What a session knows of its replies in each partition: which the server may forget, and whether the servers still know what it was
+ * told is done. A replica that takes its master's place may lack the last of it.
  *
- * Invariant: of the changes of the session in a partition, the newest judged ones are remembered here until a change that came after
- * them was judged. A server carries out a change behind all that it had carried out, and hands that order on to its replicas: so who
- * knows of the newest ones knows of all.
+ * A judged change is remembered until the server was told, in a change that was judged behind it, that its reply may be forgotten
+ * (lib/mutate.lua). Invariants:
+ * - Nobody but this session has the server forget a reply. So one that was never named to it, and is not there, was lost.
+ * - Replies are named as known to be there: the server counts them, and notes where some were missing. So what was lost is found out also
+ *   if changes were made behind the loss before anybody asked: each of these either is asked about itself, or named what was lost.
+ * - What changes names or contents is named only by what changes names or contents: losing a change of the other kind, with what
+ *   it had named, says nothing of these.
+ * - Of a change whose answer did not come nobody knows whether it had these replies forgotten: they are named once more, and not counted.
  *
  * Two kinds: what changes names or contents, and the rest (locks, opens, access times). Losing the rest is mended in silence; losing
  * the first is what an fsync must tell.
@@ -11,6 +17,9 @@
 import type { Script } from '../cluster/contract.js'
 import { SCRIPTS } from './scripts.js'
 
+/** So many are gathered, since each is work for Redis; and so many go with one change. */
+const NAMED_MIN = 8
+const NAMED_MAX = 64
 /** In one script. */
 const ASKED_MAX = 1_000
 
@@ -19,9 +28,38 @@ const OTHER: ReadonlySet<Script> = new Set<Script>([
   ...[SCRIPTS.lock, SCRIPTS.unlock, SCRIPTS.lockCancel, SCRIPTS.lockDrop],
 ])
 
-interface Newest {
+/** Replies that a change tells the server to forget. */
+export interface Named {
+  readonly contents: readonly number[]
+  readonly others: readonly number[]
+  /** Which may be forgotten already. */
+  readonly again: readonly number[]
+}
+
+const NOTHING: Named = { contents: [], others: [], again: [] }
+const NONE: ReadonlySet<number> = new Set()
+
+interface Replies {
+  /** Judged, and no judged change has named them. */
   readonly contents: Set<number>
   readonly others: Set<number>
+  /** Nobody asks about them: not judged, or what they are to tell is known to be lost. */
+  readonly again: Set<number>
+  /** Named by a change that is under way: which. */
+  readonly carriers: Map<number, number>
+  /** How often the server had noted that replies were missing, of contents and of others, when it was dealt with. */
+  missed: Missed
+}
+
+type Missed = readonly [contents: number, others: number]
+
+/** A sequence, and the one of the change under way that names it, or 0. */
+export type Asked = readonly [sequence: number, carrier: number]
+
+export interface Answer {
+  readonly missed: Missed
+  /** Of these neither the reply nor the one of their carrier is there. */
+  readonly missing: ReadonlySet<number>
 }
 
 export interface TailLoss {
@@ -30,26 +68,71 @@ export interface TailLoss {
 }
 
 export class Tails {
-  readonly #newest = new Map<number, Newest>()
+  readonly #replies = new Map<number, Replies>()
   /** Partitions with changes of contents that no fsync has looked at yet: how many there were, to tell a newer one. */
   readonly #unsynced = new Map<number, number>()
   #count = 0
 
-  /** A change was judged that told the server it may forget the replies of `acknowledged`. */
-  judged(p: number, script: Script, sequence: number, acknowledged: readonly number[]): void {
-    let newest = this.#newest.get(p)
-    if (newest === undefined) this.#newest.set(p, (newest = { contents: new Set(), others: new Set() }))
-    const { contents, others } = newest
-    const isOther = OTHER.has(script)
-    for (const before of acknowledged) {
-      others.delete(before)
-      if (!isOther) contents.delete(before)
+  /**
+   * What change `carrier`, which is about to be sent, names. Only below the lowest sequence in use, `low`, which goes with it: a copy of
+   * what is named that is still on its way is refused then, and would run again else.
+   */
+  name(p: number, script: Script, carrier: number, low: number): Named {
+    const replies = this.#replies.get(p)
+    if (replies === undefined) return NOTHING
+    const { contents, others, again, carriers } = replies
+    const ofContents = OTHER.has(script) ? NONE : contents
+    if (again.size + others.size + ofContents.size < NAMED_MIN) return NOTHING
+    let room = NAMED_MAX
+    const some = (from: Iterable<number>): number[] => {
+      const list: number[] = []
+      for (const sequence of from) {
+        if (room === 0 || sequence >= low) break
+        if (carriers.has(sequence)) continue
+        list.push(sequence)
+        room--
+      }
+      return list
     }
-    if (isOther) others.add(sequence)
+    const named = { again: some(again), others: some(others), contents: some(ofContents) }
+    if (NAMED_MAX - room < NAMED_MIN) return NOTHING
+    for (const one of sequencesOf(named)) carriers.set(one, carrier)
+    return named
+  }
+
+  /** A change was judged, and what it named is forgotten. */
+  judged(p: number, script: Script, sequence: number, named: Named): void {
+    const replies = this.#of(p)
+    for (const one of sequencesOf(named)) {
+      for (const set of [replies.contents, replies.others, replies.again]) set.delete(one)
+      replies.carriers.delete(one)
+    }
+    if (OTHER.has(script)) replies.others.add(sequence)
     else {
-      contents.add(sequence)
+      replies.contents.add(sequence)
       this.#unsynced.set(p, ++this.#count)
     }
+  }
+
+  /** Whether a change was judged is not known, nor whether what it named is forgotten. */
+  failed(p: number, sequence: number, named: Named): void {
+    const replies = this.#of(p)
+    for (const one of sequencesOf(named)) {
+      replies.contents.delete(one)
+      replies.others.delete(one)
+      replies.carriers.delete(one)
+      replies.again.add(one)
+    }
+    replies.again.add(sequence)
+  }
+
+  #of(p: number): Replies {
+    let replies = this.#replies.get(p)
+    if (replies === undefined) {
+      replies = { contents: new Set(), others: new Set(), again: new Set(), carriers: new Map(), missed: [0, 0] }
+      this.#replies.set(p, replies)
+    }
+    return replies
   }
 
   /** For an fsync: the partitions to look at. Given to `synced` when they are well. */
@@ -61,35 +144,67 @@ export class Tails {
     for (const [p, count] of seen) if (this.#unsynced.get(p) === count) this.#unsynced.delete(p)
   }
 
+  /** In which anything was changed. */
   get partitions(): readonly number[] {
-    return [...this.#newest.keys()]
+    return [...this.#replies.keys()]
   }
 
-  /** `ask`: whether the server knows of all these sequences. null: nothing is lost. */
-  async lossOf(p: number, ask: (sequences: readonly number[]) => Promise<boolean>): Promise<TailLoss | null> {
-    const newest = this.#newest.get(p)
-    if (newest === undefined) return null
-    const isKnown = async (set: ReadonlySet<number>): Promise<boolean> => {
-      const all = [...set]
-      for (let at = 0; at < all.length; at += ASKED_MAX) {
-        if (!(await ask(all.slice(at, at + ASKED_MAX)))) return false
+  /** `ask`: what the server knows of these. null: nothing is lost. What it answers is dealt with: it is not answered again. */
+  async lossOf(p: number, ask: (asked: readonly Asked[]) => Promise<Answer>): Promise<TailLoss | null> {
+    const replies = this.#replies.get(p)
+    if (replies === undefined) return null
+    const lost = new Set<number>()
+    let missed = replies.missed
+    let open = [...replies.contents, ...replies.others]
+    // At least once: also what was named may have been missing.
+    for (let isOpen = true; isOpen;) {
+      const asked = open.slice(0, ASKED_MAX).map((one): Asked => [one, replies.carriers.get(one) ?? 0])
+      open = open.slice(ASKED_MAX)
+      isOpen = open.length > 0
+      const answer = await ask(asked)
+      missed = answer.missed
+      for (const [one, carrier] of asked) {
+        if (!answer.missing.has(one)) continue
+        const isRemembered = replies.contents.has(one) || replies.others.has(one)
+        if (isRemembered && (replies.carriers.get(one) ?? 0) === carrier) lost.add(one)
+        else {
+          // Named since. Or judged by now, and counted if it was missing then, but perhaps behind this answer.
+          if (isRemembered) open.push(one)
+          isOpen = true
+        }
       }
-      return true
     }
-    // In this order: what is judged meanwhile comes later.
-    if (!(await isKnown(newest.contents))) return { hasContents: true }
-    return (await isKnown(newest.others)) ? null : { hasContents: false }
+    const [contents, others] = replies.missed
+    const hasContents = missed[0] !== contents || [...lost].some((one) => replies.contents.has(one))
+    const isAny = hasContents || missed[1] !== others || lost.size > 0
+    replies.missed = missed
+    return isAny ? { hasContents } : null
   }
 
   /** The loss is dealt with: what comes from now on counts. */
   forget(p: number): void {
-    this.#newest.delete(p)
     this.#unsynced.delete(p)
+    const replies = this.#replies.get(p)
+    if (replies === undefined) return
+    for (const set of [replies.contents, replies.others]) {
+      for (const one of set) replies.again.add(one)
+      set.clear()
+    }
   }
 
   /** Another session begins. */
   clear(): void {
-    this.#newest.clear()
+    this.#replies.clear()
     this.#unsynced.clear()
   }
+}
+
+/** As the scripts take them: lists of the three, with a slash in between; '' for none. */
+export function encodeNamed({ contents, others, again }: Named): string {
+  if (contents.length + others.length + again.length === 0) return ''
+  return `${contents.join(' ')}/${others.join(' ')}/${again.join(' ')}`
+}
+
+function sequencesOf({ contents, others, again }: Named): number[] {
+  return [...contents, ...others, ...again]
 }

@@ -124,6 +124,8 @@ export class Transaction {
   readonly #prepared = new Map<number, readonly number[]>()
   /** The commit was sent and no reply came: a copy of it may be on its way still. */
   #isCommitUnknown = false
+  /** The decision is known, so it is made. */
+  #isDecided = false
 
   /** `kind` names its steps for crash tests; `at` is an inode of the commit partition. */
   constructor(core: Core, kind: string, at: number) {
@@ -144,6 +146,11 @@ export class Transaction {
 
   get commitPartition(): number {
     return this.#commitPartition
+  }
+
+  /** Nobody has been told the outcome, and the commit may be carried out yet. */
+  get mayStillCommit(): boolean {
+    return this.#isCommitUnknown && !this.#isDecided
   }
 
   /**
@@ -169,7 +176,13 @@ export class Transaction {
     }
     const ending = this.#end('C')
     if ([...groups.values()].some((others) => others.some(isOfName))) await ending
-    else this.#core.background.run(ending)
+    else this.#core.background.run(ending.then(() => this.#tell(groups)))
+  }
+
+  /** What the caller has seen of these inodes since he was answered may be of before: of changes of its own a session hears nothing. */
+  #tell(groups: ReadonlyMap<number, readonly Part[]>): void {
+    const others = [...groups.values()].flat()
+    for (const { ino, args } of others) if (args[0] === 'N') this.#core.onFinished(ino)
   }
 
   #group(parts: readonly Part[]): Map<number, Part[]> {
@@ -239,6 +252,7 @@ export class Transaction {
     if (this.#prepared.size === 0) return
     try {
       const outcome = await this.#core.decide(this.id, this.#commitPartition, true)
+      this.#isDecided = true
       await this.#end(outcome === 'C' ? 'C' : 'A')
     } catch (error) {
       this.#core.options.log.warn({ tx: this.id, error: messageOf(error) }, 'a transaction is left to be aborted')

@@ -108,3 +108,21 @@ t.test('a commit that comes after its transaction was given up does nothing', { 
   await volume.close()
   t.strictSame(await checkVolume(volume), [], 'the volume is whole afterwards')
 })
+
+t.test('a move of a directory that may still be done keeps others from moving', { timeout: 60_000 }, async (t) => {
+  const post = new Post()
+  const volume = await volumesOn(t, await startRedis(t), (store) => post.wrap(store))(1)
+  const ann = await volume.client()
+  const bob = await volume.client()
+  const one = await ann.mkdir(ROOT, bytes('one'), 0o755, 0, 0)
+  const two = await ann.mkdir(ROOT, bytes('two'), 0o755, 0, 0)
+  post.lose = 'tx-commit'
+  await t.rejects(ann.rename(ROOT, bytes('one'), two.ino, bytes('one'), {}), { code: 'REDIS_UNREACHABLE' })
+  post.lose = undefined
+  await bob.rename(ROOT, bytes('two'), one.ino, bytes('two'), {})
+  await post.copy?.()
+  const { paths, problems } = await walk(bob)
+  t.strictSame([[...paths.keys()].sort(), problems], [['', '/one', '/one/two'], []], 'no loop')
+  await volume.close()
+  t.strictSame(await checkVolume(volume), [], 'the volume is whole afterwards')
+})

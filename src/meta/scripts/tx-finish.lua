@@ -9,8 +9,8 @@ local rec = redis.call('HGET', KEYS[2], 't' .. tx)
 if not rec then return {0} end
 local t = cmsgpack.unpack(rec)
 sec, nsec = t[3], t[4]
--- Whoever ends it, the change is its owner's: he who ends it for him has to be told like all others.
-publisher = tonumber(string.match(tx, '^%d+'))
+-- It is its owner's change. Who ends it for him has to be told like all others; so has the owner, who may not know that it was done.
+if string.match(tx, '^%d+') ~= ARGV[1] then publisher = 0 end
 for k, part in ipairs(t[5]) do
   redis.call('HDEL', KEYS[2], fieldof(part))
   if ARGV[8] == 'C' then applypart(part, KEYS[8 + k])

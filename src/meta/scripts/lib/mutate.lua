@@ -1,6 +1,8 @@
 -- Scripts that change something, exactly once.
 -- KEYS: 1 inodes, 2 locks, 3 counters, 4 replies of the session, 5 channel, 6 open, 7 garbage, 8 zombies, then its own.
--- ARGV: 1 session, 2 sequence, 3 lowest sequence in use, 4 sequences answered, 5 seconds, 6 nanoseconds, then its own.
+-- ARGV: 1 session, 2 sequence, 3 lowest sequence in use, 4 replies to forget, 5 seconds, 6 nanoseconds, then its own.
+-- ARGV[4]: '' or sequences, of what changed contents/of the rest/of which may be gone already. Where others than the last are missing this
+-- server has lost them (tails.ts): `l` and `o` of KEYS[4] count how often, of contents and of the rest.
 --
 -- Invariant: a request with a given (session, sequence) is judged once. The reply, a refusal too, is kept until the client
 -- says that it has it (ARGV[4]); a copy of the request that comes later still is below the mark w and refused.
@@ -96,11 +98,19 @@ local function emit(kind, ino, name)
   events = events .. struct.pack('<BI7B', kind, ino, #name) .. name
 end
 
+-- Replies that the client has. Answers whether all of them were here.
+local function forget(list)
+  local all = {}
+  for s in string.gmatch(list, '%S+') do all[#all + 1] = s end
+  return #all == 0 or redis.call('HDEL', KEYS[4], unpack(all)) == #all
+end
+
 local function keep(reply)
   if ARGV[4] ~= '' then
-    local answered = {}
-    for s in string.gmatch(ARGV[4], '%S+') do answered[#answered + 1] = s end
-    redis.call('HDEL', KEYS[4], unpack(answered))
+    local contents, others, again = string.match(ARGV[4], '^(.-)/(.-)/(.*)$')
+    if not forget(contents) then redis.call('HINCRBY', KEYS[4], 'l', 1) end
+    if not forget(others) then redis.call('HINCRBY', KEYS[4], 'o', 1) end
+    forget(again)
   end
   -- Requests overtake each other; the mark only rises, for the replies below it are gone.
   redis.call('HSET', KEYS[4], ARGV[2], cmsgpack.pack(reply), 'w', tonumber(ARGV[3]) > mark and ARGV[3] or text(mark))
