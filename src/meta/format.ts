@@ -20,6 +20,9 @@ import { FORMAT_VERSION, type RedisStore, type VolumeSettings } from '../cluster
 import { VolumeKeys, wideKey } from './keys.js'
 import { SCRIPTS } from './scripts.js'
 
+const AT_ONCE = 64
+const REPLICAS_MS = 1_000
+
 const Settings = z
   .object({
     name: z.string().regex(/^[A-Za-z0-9_.-]{1,64}$/),
@@ -121,6 +124,8 @@ function parseJson(text: string, name: string): unknown {
 /** The root directory, made if it is not there. */
 export async function ensureRoot(redis: RedisStore, settings: VolumeSettings, clock: Clock): Promise<void> {
   const keys = new VolumeKeys(settings.name, settings.partitions)
+  if ((await redis.call('HEXISTS', keys.of(ROOT_INO).inodes, ROOT_INO)) === 1) return
+  await beginHistories(redis, keys, settings)
   const { inodes, locks, counters, channel, open, garbage, zombies, replies } = pick(keys)
   const now = clock.now()
   await redis.run(
@@ -128,6 +133,20 @@ export async function ensureRoot(redis: RedisStore, settings: VolumeSettings, cl
     [inodes, locks, counters, replies, channel, open, garbage, zombies],
     [0, 0, 0, '', now.sec, now.nsec, ROOT_INO, 0o755, process.getuid?.() ?? 0, process.getgid?.() ?? 0],
   )
+}
+
+/**
+ * Before the first number is given: each counter knows in which history it begins. One that learned it with its first number would
+ * skip as far on a replica that took over without knowing of that: and give the same number again.
+ */
+async function beginHistories(redis: RedisStore, keys: VolumeKeys, settings: VolumeSettings): Promise<void> {
+  const counters = Array.from({ length: keys.partitions }, (_, p) => keys.partition(p).counters)
+  const all = [...counters, keys.wide('n')]
+  for (let at = 0; at < all.length; at += AT_ONCE) {
+    await Promise.all(all.slice(at, at + AT_ONCE).map((key) => redis.run(SCRIPTS.beginHistory, [key], [])))
+  }
+  // Replicas that are away do not keep a volume from being made.
+  if (settings.metaReplicas > 0) await redis.waitReplicas(all, settings.metaReplicas, REPLICAS_MS)
 }
 
 function pick(

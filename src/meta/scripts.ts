@@ -99,6 +99,7 @@ export const SCRIPTS = {
   raise: load('raise'),
   now: load('now'),
   history: load('history'),
+  beginHistory: load('begin-history'),
   takeBlock: load('take-block'),
   ownBlocks: load('own-blocks'),
   closeBlocks: load('close-blocks'),

@@ -6,7 +6,18 @@ import { SCRIPTS } from '../../src/meta/scripts.js'
 import { LOCK_END } from '../../src/meta/contract.js'
 import { createVfs } from '../../src/vfs/vfs.js'
 import { MemoryChunks } from '../helpers/memory-chunks.js'
-import { ROOT, bytes, listen, makeDirIn, outcome, touch, until, volumesOn, type MetaVolume } from '../helpers/meta.js'
+import {
+  ROOT,
+  bytes,
+  listen,
+  makeDirIn,
+  newFile,
+  outcome,
+  touch,
+  until,
+  volumesOn,
+  type MetaVolume,
+} from '../helpers/meta.js'
 import { startRedis } from '../helpers/redis.js'
 import { CALLER } from '../helpers/vfs-fixture.js'
 
@@ -127,4 +138,19 @@ t.test('after a session whose beginning was lost somebody cleans up', { timeout 
     40_000,
   )
   t.pass('it is')
+})
+
+t.test("a server that knows of none of a counter's numbers gives others", { timeout }, async (t) => {
+  const volume = await open(1)
+  const { counters } = keysOf(volume).partition(0)
+  const ann = await volume.client()
+  const before = await volume.redis.call('HGETALL', counters)
+  const first = await touch(ann, ROOT, 'first')
+  // As the counter was when the volume was made, on a replica that has taken over.
+  const fields = (Array.isArray(before) ? before : []).map((one) => String(one))
+  const copied = fields.map((one, at) => (fields[at - 1] === 'h' ? 'another' : one))
+  await volume.redis.call('DEL', counters)
+  await volume.redis.call('HSET', counters, 'x', '0', ...copied)
+  const second = await ann.create(ROOT, bytes('second'), newFile(), { exclusive: true, open: false })
+  t.not(second.attr.ino, first.ino)
 })
