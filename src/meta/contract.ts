@@ -451,7 +451,7 @@ export interface MetaStore {
    * when it succeeds. Does nothing while another client is the janitor. Answers how many chunks were removed.
    */
   collectGarbage(remove: (chunkIds: readonly number[]) => Promise<void>, graceMs: number): Promise<number>
-  /** One listener: the VFS. */
+  /** One listener: the VFS. It hears of changes of others; of its own, of attributes that were changed behind the answer of a call. */
   onEvent(listener: (event: MetaEvent) => void): void
   /** true while pushed invalidation works and the lease is good: only then may anything be cached. */
   readonly coherent: boolean

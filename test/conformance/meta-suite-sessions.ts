@@ -60,7 +60,9 @@ export function sessionClaims(t: Test, open: OpenVolume): void {
     await told('mkdir', { kind: 'entry', parent: ROOT, name: bytes('dir') })
     await a.rmdir(ROOT, bytes('dir'))
     await told('rmdir', { kind: 'entry', parent: ROOT, name: bytes('dir') })
-    t.strictSame(mine, [], 'a has heard nothing of its own')
+    // What was finished behind its answer, elsewhere, it may have looked at in between.
+    const others = mine.filter((event) => event.kind !== 'attr' || event.ino !== ino)
+    t.strictSame(others, [], 'a has heard nothing of its own')
   })
 
   claim(t, open, 'a client whose lease is not renewed is incoherent, and a new session later', async (t, volume) => {
