@@ -8,14 +8,9 @@
  */
 import { mkdirSync, readdirSync, statSync } from 'node:fs'
 import { basename, dirname, resolve } from 'node:path'
-import { systemClock } from '../base/clock.js'
 import { RingfsError, hasCode, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { serveReadily } from '../base/priority.js'
-import { ChunkFiles } from '../chunk/node/chunk-files.js'
-import { seedOf, weightOf } from '../chunk/node/disk-choice.js'
-import { readIdentity } from '../chunk/node/identity.js'
-import { NearbyJournal } from '../chunk/node/nearby-journal.js'
 import type { RedisStore, VolumeSettings } from '../cluster/contract.js'
 import { lockFolder } from '../cluster/folder-lock.js'
 import { startPrivateRedis } from '../cluster/private-redis.js'
@@ -24,6 +19,7 @@ import { formatMetaUrl, type MetaUrl } from '../cluster/url.js'
 import { prepareMountpoint } from '../fuse/mountpoint.js'
 import { formatVolume, loadVolume } from '../meta/format.js'
 import { RpcServer } from '../rpc/server.js'
+import { startBeside } from './beside-nodes.js'
 import { Closer } from './closer.js'
 import { openDataFolders, readUpRecord, writeUpRecord, type DataFolders, type UpRecord } from './data-folder.js'
 import { PROGRAM } from './detach.js'
@@ -260,11 +256,8 @@ async function startNodes(
   const volume = await openVolume(url, { log })
   closer.add(() => volume.close())
   if (count > 1) {
-    const journals = useNearby(volume, nodeFolders)
-    await Promise.all(journals.map((journal) => journal.start()))
-    closer.add(() => {
-      for (const journal of journals) journal.close()
-    })
+    const beside = await startBeside(volume, nodeFolders)
+    closer.add(() => beside.close())
     return { volume, node: undefined }
   }
   const node = await startNode(volume, {
@@ -277,37 +270,6 @@ async function startNodes(
   })
   closer.add(() => node.stop())
   return { volume, node }
-}
-
-/** The nodes are on this machine, with folders of this user: chunks are read, and small ones written, without them. */
-function useNearby(
-  { pool, buffers, settings, peers, log }: Volume,
-  nodes: readonly (readonly string[])[],
-): NearbyJournal[] {
-  const volume = settings.uuid
-  const shared = { volume, pool, buffers, clock: systemClock, log }
-  return nodes.flatMap((folders) => {
-    const found = folders.flatMap((folder) => identityIn(folder, volume) ?? [])
-    const id = found[0]?.node
-    if (id === undefined) return []
-    const disks = found.map(({ folder, disk }) => {
-      const journal = new NearbyJournal({ ...shared, folder, disk, node: () => peers.get(id) })
-      const files = new ChunkFiles({ ...shared, folder })
-      return { seed: seedOf(disk), weight: weightOf(folder), files, journal }
-    })
-    peers.setNearby({ id, volume, disks })
-    return disks.map(({ journal }) => journal)
-  })
-}
-
-/** undefined: it is not there, or cannot be read. */
-function identityIn(folder: string, volume: string): { folder: string; node: string; disk: string } | undefined {
-  try {
-    const { node, disk } = readIdentity(folder, volume) ?? {}
-    return node === undefined || disk === undefined ? undefined : { folder, node, disk }
-  } catch {
-    return undefined
-  }
 }
 
 /** The URL holds a password: it goes through the pipe by which the nodes also see that `up` has ended. */

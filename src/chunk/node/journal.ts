@@ -404,6 +404,11 @@ function closed(): PosixError {
 
 /** Nothing is written into it any more until it is settled. */
 function closeLog(log: JournalLog): void {
-  if (log.fd !== null) closeSync(log.fd)
+  const { fd } = log
   log.fd = null
+  try {
+    if (fd !== null) closeSync(fd)
+  } catch {
+    // What was acknowledged was flushed before. The number may be another file's by now.
+  }
 }

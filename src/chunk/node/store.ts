@@ -217,7 +217,8 @@ export class ChunkStore implements ChunkDisk {
   }
 
   async #syncAll(ids: readonly number[]): Promise<readonly number[]> {
-    const results = await Promise.all(ids.map((id) => this.#syncOne(id)))
+    const damaged = await this.#damaged(ids)
+    const results = await Promise.all(ids.map((id) => (damaged.has(id) ? 'missing' : this.#syncOne(id))))
     // Not before: of one that could not be put on disk a file is made again.
     this.#small.forget(ids.filter((_, index) => results[index] === 'synced'))
     const failed = ids.filter((_, index) => results[index] === 'failed')
@@ -234,12 +235,19 @@ export class ChunkStore implements ChunkDisk {
 
   /**
    * After a loss of power a file may have its name and not its bytes: to flush it would promise what is not there. Such a one is missing, and
-   * stays for its good leaves.
+   * stays for its good leaves. One after the other: others want to read and write meanwhile, and who asks again finds what was looked at.
    */
-  async #syncOne(id: number): Promise<SyncResult> {
-    if (this.#small.get(id) !== undefined) return 'synced'
-    if (!this.#whole.has(id) && (await this.verify(id)).state !== 'good') return 'missing'
-    return await this.#syncs.request(id)
+  async #damaged(ids: readonly number[]): Promise<ReadonlySet<number>> {
+    const damaged = new Set<number>()
+    for (const id of ids) {
+      if (this.#whole.has(id) || this.#small.get(id) !== undefined) continue
+      if ((await this.verify(id)).state !== 'good') damaged.add(id)
+    }
+    return damaged
+  }
+
+  #syncOne(id: number): Promise<SyncResult> {
+    return this.#small.get(id) === undefined ? this.#syncs.request(id) : Promise.resolve('synced')
   }
 
   readNow(id: number, offset: number, lengthBytes: number): PlainRange | null {
