@@ -218,7 +218,9 @@ export class ChunkStore implements ChunkDisk {
 
   async #syncAll(ids: readonly number[]): Promise<readonly number[]> {
     const damaged = await this.#damaged(ids)
-    const results = await Promise.all(ids.map((id) => (damaged.has(id) ? 'missing' : this.#syncOne(id))))
+    const results = await Promise.all(
+      ids.map((id) => (damaged.has(id) ? Promise.resolve<SyncResult>('missing') : this.#syncOne(id))),
+    )
     // Not before: of one that could not be put on disk a file is made again.
     this.#small.forget(ids.filter((_, index) => results[index] === 'synced'))
     const failed = ids.filter((_, index) => results[index] === 'failed')

@@ -17,10 +17,10 @@ const [A, B, C] = ['a', 'b', 'c'].map((digit) => `${digit.repeat(8)}-0d4e-4f5a-8
 
 t.test('nothing is read or written beside a node of several disks; what was left there gets files', async (t) => {
   const pool = poolOf(t)
-  const { node } = await startCluster(t, { nodes: 1, replicas: 1, writeQuorum: 1 })
+  const cluster = await startCluster(t, { nodes: 1, replicas: 1, writeQuorum: 1 })
   const synced: number[] = []
   const api: ChunkNodeApi = {
-    ...node('node-0').api,
+    ...cluster.node('node-0').api,
     sync: (_volume, ids) => Promise.resolve((synced.push(...ids), { missing: [] })),
   }
   const [single, first, second] = [A, B, C].map((disk = '') => {
