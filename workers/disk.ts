@@ -4,14 +4,17 @@
  */
 import { atUsualPriority } from '../src/base/priority.js'
 import { readChecked, storeChunkFile, verifyChunkFile } from '../src/chunk/node/chunk-file.js'
-import { countChunks, existingFiles, removeFiles, syncFiles } from '../src/chunk/node/files.js'
+import { countChunks, existingFiles, moveFile, removeFiles, syncFiles } from '../src/chunk/node/files.js'
 import { probeDisk, type ProbeTask } from '../src/chunk/node/disk-probe.js'
 import { listChunks } from '../src/chunk/node/list.js'
+import { lookNear as look, type NearFound, type NearPosition } from '../src/chunk/node/near-look.js'
+import { roomOf, type Room } from '../src/chunk/node/space.js'
 import type {
   CountTask,
   FilesTask,
   ListResult,
   ListTask,
+  MoveTask,
   ReadResult,
   ReadTask,
   StoreResult,
@@ -40,6 +43,7 @@ import {
   type LeftBehind,
   type Replayed,
 } from '../src/chunk/node/journal-file.js'
+import { compact } from '../src/chunk/jobs.js'
 import { attempt, type Outcome } from '../src/chunk/outcome.js'
 
 export function store(task: StoreTask): Outcome<StoreResult> {
@@ -74,6 +78,24 @@ export function list(task: ListTask): Outcome<ListResult> {
 
 export function probe(task: ProbeTask): Outcome<void> {
   return attempt(() => probeDisk(task))
+}
+
+/** Answers whether it was there. */
+export function move(task: MoveTask): Outcome<boolean> {
+  return attempt(() => moveFile(task))
+}
+
+export function room(folder: string): Outcome<Room> {
+  return attempt(() => roomOf(folder))
+}
+
+/** A structured clone carries all that lies behind a view. */
+export function lookNear(logs: readonly NearPosition[]): Outcome<readonly (NearFound | null)[]> {
+  return attempt(() =>
+    look(logs).map((found) => {
+      return found && { ...found, records: found.records.map(({ kind, body }) => ({ kind, body: compact(body) })) }
+    }),
+  )
 }
 
 export function count(task: CountTask): Outcome<number> {

@@ -2,7 +2,7 @@
 import { closeSync, existsSync, fdatasyncSync, fsyncSync, openSync, readdirSync, renameSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { codeOf } from '../outcome.js'
-import type { FilesTask, SyncResult, SyncTask } from './tasks.js'
+import type { FilesTask, MoveTask, SyncResult, SyncTask } from './tasks.js'
 
 /** This process is short of something: the file is as good as it was. */
 const OF_THE_PROCESS = new Set(['EMFILE', 'ENFILE', 'ENOMEM'])
@@ -18,6 +18,17 @@ export function removeFiles(files: readonly string[]): readonly boolean[] {
       throw error
     }
   })
+}
+
+/** Answers whether it was there. */
+export function moveFile({ from, to }: MoveTask): boolean {
+  try {
+    renameSync(from, to)
+    return true
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return false
+    throw error
+  }
 }
 
 export function existingFiles({ files }: FilesTask): readonly boolean[] {

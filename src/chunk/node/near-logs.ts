@@ -8,12 +8,17 @@
  * - A log is read on from where the last look ended, within one generation. Of a generation that is over nothing is left to read.
  * - What was removed from this node does not come back by a look at the log. (By a start of the node it may: unnamed, as what a
  *   node's own journal had no room to note. journal.ts)
+ * - Looks come one after the other: each goes on from where the one before it has ended.
+ * - A disk that shares its node with others is looked at in a thread: it may hang.
  */
-import { closeSync, openSync } from 'node:fs'
-import { codeOf } from '../outcome.js'
+import { asBuffer } from '../jobs.js'
+import type { Job, WorkerPool } from '../pool.js'
 import type { JournalChunk } from './journal.js'
-import { JOURNAL_LOGS, JOURNAL_START, idsIn, logFile, openGeneration, readRecord } from './journal-file.js'
+import { JOURNAL_LOGS, JOURNAL_START, idsIn, logFile } from './journal-file.js'
 import { keptOf } from './kept.js'
+import { lookNear, type NearFound, type NearPosition } from './near-look.js'
+
+const LOOK_JOB: Job<readonly NearPosition[], readonly (NearFound | null)[]> = { file: 'disk', name: 'lookNear' }
 
 interface SeenLog {
   readonly file: string
@@ -24,8 +29,17 @@ interface SeenLog {
 
 export class NearLogs {
   readonly #logs: readonly SeenLog[]
+  readonly #pool: WorkerPool
+  readonly #isInline: boolean
+  /** In a thread. Never rejects. */
+  #looking: Promise<unknown> | null = null
+  /** The look after that. */
+  #next: Promise<void> | null = null
 
-  constructor(folder: string) {
+  /** `isInline`: the calling thread looks. */
+  constructor(folder: string, { pool, isInline }: { readonly pool: WorkerPool; readonly isInline: boolean }) {
+    this.#pool = pool
+    this.#isInline = isInline
     this.#logs = Array.from({ length: JOURNAL_LOGS }, (_, log) => {
       const file = logFile(folder, log, 'near')
       return { file, generation: 0, position: JOURNAL_START, chunks: new Map<number, JournalChunk>() }
@@ -33,16 +47,16 @@ export class NearLogs {
   }
 
   /** Looks into the logs if it is not known. */
-  get(id: number): JournalChunk | undefined {
+  async get(id: number): Promise<JournalChunk | undefined> {
     const known = this.known(id)
     if (known !== undefined) return known
-    this.refresh()
+    await this.refresh()
     return this.known(id)
   }
 
   /** All that are there now. */
-  all(): JournalChunk[] {
-    this.refresh()
+  async all(): Promise<JournalChunk[]> {
+    await this.refresh()
     return this.#logs.flatMap(({ chunks }) => [...chunks.values()])
   }
 
@@ -51,9 +65,10 @@ export class NearLogs {
     for (const { chunks } of this.#logs) for (const id of ids) chunks.delete(id)
   }
 
-  /** Errors: what the disk says, but that there is no such log. */
-  refresh(): void {
-    for (const log of this.#logs) lookInto(log)
+  /** By a look that begins after the call. Errors: what the disk says, but that there is no such log. */
+  async refresh(): Promise<void> {
+    if (this.#isInline) this.#apply(lookNear(this.#positions))
+    else await (this.#next ??= this.#lookNext())
   }
 
   /** As far as the last look. */
@@ -64,41 +79,37 @@ export class NearLogs {
     }
     return undefined
   }
-}
 
-function lookInto(log: SeenLog): void {
-  const fd = openLog(log.file)
-  if (fd === null) return
-  try {
-    const generation = openGeneration(fd)
-    if (generation === null || generation !== log.generation) {
-      log.chunks.clear()
-      Object.assign(log, { generation: generation ?? 0, position: JOURNAL_START })
-    }
-    if (generation !== null) readOn(fd, log)
-  } finally {
-    closeSync(fd)
+  get #positions(): readonly NearPosition[] {
+    return this.#logs.map(({ file, generation, position }) => ({ file, generation, position }))
   }
-}
 
-function readOn(fd: number, log: SeenLog): void {
-  for (;;) {
-    const record = readRecord(fd, log.position, log.generation)
-    if (record === null) return
-    log.position = record.end
-    if (record.kind === 'removed') for (const id of idsIn(record.body)) log.chunks.delete(id)
-    else {
-      const chunk = keptOf(record.body)
-      log.chunks.set(chunk.id, chunk)
+  async #lookNext(): Promise<void> {
+    await this.#looking
+    this.#next = null
+    const look = this.#pool.run(LOOK_JOB, this.#positions)
+    const isOver = (): null => (this.#looking = null)
+    // Before whoever waits goes on: the next look begins where this one has ended.
+    const applied = look.then((found) => this.#apply(found))
+    this.#looking = applied.then(isOver, isOver)
+    await applied
+  }
+
+  #apply(found: readonly (NearFound | null)[]): void {
+    for (const [index, log] of this.#logs.entries()) {
+      const one = found[index]
+      if (one === undefined || one === null) continue
+      if (one.isOther) log.chunks.clear()
+      Object.assign(log, { generation: one.generation, position: one.position })
+      for (const { kind, body } of one.records) take(log, kind === 'removed', asBuffer(body))
     }
   }
 }
 
-function openLog(file: string): number | null {
-  try {
-    return openSync(file, 'r')
-  } catch (error) {
-    if (codeOf(error) === 'ENOENT') return null
-    throw error
+function take({ chunks }: SeenLog, isRemoved: boolean, body: Buffer): void {
+  if (isRemoved) for (const id of idsIn(body)) chunks.delete(id)
+  else {
+    const chunk = keptOf(body)
+    chunks.set(chunk.id, chunk)
   }
 }

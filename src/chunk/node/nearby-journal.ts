@@ -52,7 +52,7 @@ export class NearbyJournal {
   constructor(options: NearbyJournalOptions) {
     this.#options = options
     this.#paths = new ChunkPaths(options.folder)
-    this.#gauge = new SpaceGauge(options.folder, options.clock)
+    this.#gauge = new SpaceGauge({ ...options, isInline: true })
     this.#journal = new Journal({ ...options, place: 'near', settle: (ids) => this.#settle(ids) })
   }
 
@@ -84,7 +84,7 @@ export class NearbyJournal {
       throw new RingfsError('CHUNK_CONFLICT', `chunk ${id} exists already with other contents`)
     }
     const prefix = encodePrefix({ volume, id, lengthBytes, root, origin }, leaves)
-    this.#gauge.claim(prefix.length + lengthBytes)
+    await this.#gauge.claim(prefix.length + lengthBytes)
     // A copy: nobody changes it while it is written.
     const file = Buffer.concat([prefix, ...data])
     const layout = { lengthBytes, dataOffset: prefix.length, leaves: compact(leaves) }

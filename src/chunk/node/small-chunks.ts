@@ -32,6 +32,8 @@ export interface SmallChunksOptions {
   readonly clock: Clock
   readonly log: Log
   readonly inlineMaxBytes?: number
+  /** The calling thread looks at the other process' logs. */
+  readonly isInline: boolean
 }
 
 export class SmallChunks {
@@ -45,7 +47,7 @@ export class SmallChunks {
     this.#options = options
     this.#paths = paths
     this.#locks = locks
-    this.#near = new NearLogs(options.folder)
+    this.#near = new NearLogs(options.folder, options)
     this.#journal = new Journal({ ...options, settle: (ids) => this.#settle(ids) })
   }
 
@@ -70,8 +72,8 @@ export class SmallChunks {
   }
 
   /** Written by another process: looked for in its logs. Errors: what the disk says. */
-  beside(id: number): JournalChunk | undefined {
-    return this.#near.get(id)
+  async beside(id: number): Promise<JournalChunk | undefined> {
+    return await this.#near.get(id)
   }
 
   /** Of either, as far as the last look. */
@@ -80,18 +82,18 @@ export class SmallChunks {
   }
 
   /** Looks at what the other process has written. Errors: what the disk says. */
-  look(): void {
-    this.#near.refresh()
+  async look(): Promise<void> {
+    await this.#near.refresh()
   }
 
   /** All of both, each once. Errors: what the disk says. */
-  all(): JournalChunk[] {
-    const near = this.allBeside().filter(({ id }) => this.#journal.get(id) === undefined)
+  async all(): Promise<JournalChunk[]> {
+    const near = (await this.allBeside()).filter(({ id }) => this.#journal.get(id) === undefined)
     return [...this.#journal.all(), ...near]
   }
 
-  allBeside(): JournalChunk[] {
-    return this.#near.all()
+  async allBeside(): Promise<JournalChunk[]> {
+    return await this.#near.all()
   }
 
   /** Of those of the other process these have files, on disk, or are not wanted. */
@@ -111,8 +113,9 @@ export class SmallChunks {
     sync: boolean,
   ): Promise<'new' | 'known' | 'beside' | null> {
     const { id, root } = chunk
+    const near = this.#journal.get(id) === undefined ? await this.#near.get(id) : undefined
     const own = this.#journal.get(id)
-    const known = own ?? this.#near.get(id)
+    const known = own ?? near
     if (known !== undefined) {
       if (known.root.equals(root)) return own === undefined ? 'beside' : 'known'
       throw new RingfsError('CHUNK_CONFLICT', `chunk ${id} exists already with other contents`)
@@ -131,14 +134,14 @@ export class SmallChunks {
 
   /** Answers which of them were in the journal. The caller holds their locks. Errors: what the disk says. */
   async remove(ids: readonly number[]): Promise<ReadonlySet<number>> {
-    this.#near.refresh()
+    await this.#near.refresh()
     this.#near.forget(ids)
     return await this.#journal.remove(ids)
   }
 
   /** What of these another process has left in its logs gets files; answers which, and how many had none. Errors: what the disk says. */
   async adopt(ids: readonly number[]): Promise<{ readonly here: readonly number[]; readonly made: number }> {
-    this.#near.refresh()
+    await this.#near.refresh()
     const here = ids.filter((id) => this.#journal.get(id) === undefined && this.#near.known(id) !== undefined)
     return { here, made: await this.#makeFiles(here, (id) => this.#near.known(id)) }
   }

@@ -9,7 +9,7 @@
  * - Only one process has the folder open (node-folders.ts): the locks above are in memory. Another one of this machine may write
  *   logs into it, which are read here and become files here (small-chunks.ts).
  */
-import { mkdirSync, readdirSync, renameSync, unlinkSync } from 'node:fs'
+import { mkdirSync, readdirSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Clock } from '../../base/clock.js'
 import { PosixError } from '../../base/errno.js'
@@ -43,6 +43,7 @@ import type {
   ListResult,
   ListTask,
   FilesTask,
+  MoveTask,
   StoreResult,
   StoreTask,
   SyncResult,
@@ -54,6 +55,7 @@ const STORE_JOB: Job<StoreTask, StoreResult> = { file: 'disk', name: 'store' }
 const VERIFY_JOB: Job<VerifyTask, Verdict> = { file: 'disk', name: 'verify' }
 const REMOVE_JOB: Job<FilesTask, readonly boolean[]> = { file: 'disk', name: 'remove' }
 const EXIST_JOB: Job<FilesTask, readonly boolean[]> = { file: 'disk', name: 'exist' }
+const MOVE_JOB: Job<MoveTask, boolean> = { file: 'disk', name: 'move' }
 const COUNT_JOB: Job<CountTask, number> = { file: 'disk', name: 'count' }
 const LIST_JOB: Job<ListTask, ListResult> = { file: 'disk', name: 'list' }
 const REMOVE_BATCH_MAX = 1000
@@ -95,11 +97,13 @@ export class ChunkStore implements ChunkDisk {
   private constructor(options: ChunkStoreOptions) {
     this.#options = options
     this.#paths = new ChunkPaths(options.folder)
-    this.#gate = new InlineGate(options.clock, options.inlineMaxBytes ?? HASH_INLINE_MAX_BYTES)
+    const inlineMaxBytes = options.inlineMaxBytes ?? HASH_INLINE_MAX_BYTES
+    const isInline = inlineMaxBytes > 0
+    this.#gate = new InlineGate(options.clock, inlineMaxBytes)
     this.#files = new ChunkFiles({ ...options, gate: this.#gate, direct: this.#direct })
-    this.#gauge = new SpaceGauge(options.folder, options.clock, options.reserveBytes)
+    this.#gauge = new SpaceGauge({ ...options, isInline })
     this.#syncs = new SyncGroup(options.pool, this.#paths)
-    this.#small = new SmallChunks(options, this.#paths, this.#locks)
+    this.#small = new SmallChunks({ ...options, isInline }, this.#paths, this.#locks)
     this.#retiring = new Retiring(this.#locks, (ids) => this.#removeBatch(ids))
   }
 
@@ -109,8 +113,9 @@ export class ChunkStore implements ChunkDisk {
     const { chunks, temporary, quarantine } = store.#paths
     for (const folder of [chunks, temporary, quarantine]) mkdirSync(folder, { recursive: true, mode: 0o700 })
     for (const name of readdirSync(temporary)) unlinkSync(join(temporary, name))
+    await store.#gauge.open()
     await store.#small.replay()
-    await store.sync(store.#small.allBeside().map(({ id }) => id))
+    await store.sync((await store.#small.allBeside()).map(({ id }) => id))
     store.#chunks = await options.pool.run(COUNT_JOB, { folder: chunks })
     return store
   }
@@ -148,7 +153,7 @@ export class ChunkStore implements ChunkDisk {
     const lengthBytes = sumBytes(data)
     const header: ChunkHeader = { volume, id: chunk.id, lengthBytes, root: chunk.root, origin: chunk.origin }
     const prefix = encodePrefix(header, chunk.leaves)
-    this.#gauge.claim(prefix.length + lengthBytes)
+    await this.#gauge.claim(prefix.length + lengthBytes)
     return await this.#locks.run(chunk.id, async () => {
       const small = await this.#small.put(chunk, prefix, data, sync)
       if (small === 'new') this.#chunks++
@@ -264,7 +269,7 @@ export class ChunkStore implements ChunkDisk {
       return await this.#files.read(id, offset, lengthBytes, withOrigin, check)
     } catch (error) {
       if (codeOf(error) !== 'CHUNK_MISSING') throw error
-      const near = this.#small.beside(id)
+      const near = await this.#small.beside(id)
       if (near !== undefined) return storedRangeOf(near, offset, lengthBytes, withOrigin)
       // It may just have got its file.
       return await this.#files.read(id, offset, lengthBytes, withOrigin, check)
@@ -278,7 +283,7 @@ export class ChunkStore implements ChunkDisk {
     if (kept !== undefined) return { state: 'good', root: kept.root }
     const verdict = await pool.run(VERIFY_JOB, { file: this.#paths.fileOf(id), volume, id })
     if (verdict.state === 'good') this.#whole.add(id)
-    const near = verdict.state === 'missing' ? this.#small.beside(id) : undefined
+    const near = verdict.state === 'missing' ? await this.#small.beside(id) : undefined
     return near === undefined ? verdict : { state: 'good', root: near.root }
   }
 
@@ -286,28 +291,26 @@ export class ChunkStore implements ChunkDisk {
     return await this.#locks.run(id, async () => {
       this.#files.forget(id)
       const verdict = await this.verify(id)
-      if (verdict.state === 'bad') this.#moveAside(id, verdict.why)
+      if (verdict.state === 'bad') await this.#moveAside(id, verdict.why)
       return verdict
     })
   }
 
   async list(request: ListRequest): Promise<ListReply> {
     // First: what gets its file meanwhile is among the files, and counts once.
-    const kept = this.#small.all()
+    const kept = await this.#small.all()
     const task = { ...request, folder: this.#options.folder }
     const page = await this.#options.pool.run(LIST_JOB, task)
     return withKept(page, request, kept)
   }
 
   /** The caller holds the id's lock. */
-  #moveAside(id: number, why: string): void {
-    try {
-      renameSync(this.#paths.fileOf(id), this.#paths.newQuarantine(id))
-    } catch (error) {
-      if (codeOf(error) === 'ENOENT') return
-      throw toChunkError(error)
-    }
-    this.#noteAside(id, why)
+  async #moveAside(id: number, why: string): Promise<void> {
+    // Before, too: who is told meanwhile that it is whole, or has its file open, is told of what goes.
+    this.#files.forget(id)
+    this.#whole.delete(id)
+    const task = { from: this.#paths.fileOf(id), to: this.#paths.newQuarantine(id) }
+    if (await this.#options.pool.run(MOVE_JOB, task)) this.#noteAside(id, why)
   }
 
   #noteAside(id: number, why: string): void {
@@ -330,7 +333,7 @@ export class ChunkStore implements ChunkDisk {
   }
 
   async #absent(ids: readonly number[]): Promise<readonly number[]> {
-    this.#small.look()
+    await this.#small.look()
     const elsewhere = ids.filter((id) => !this.#small.has(id))
     if (elsewhere.length === 0) return []
     const there = await this.#options.pool.run(EXIST_JOB, { files: elsewhere.map((id) => this.#paths.fileOf(id)) })

@@ -99,6 +99,11 @@ export interface ListTask extends ListRequest {
 
 export type ListResult = ListReply
 
+export interface MoveTask {
+  readonly from: string
+  readonly to: string
+}
+
 export interface CountTask {
   readonly folder: string
 }

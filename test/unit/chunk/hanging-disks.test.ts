@@ -4,9 +4,11 @@ import { execFileSync } from 'node:child_process'
 import { closeSync, constants, existsSync, mkdirSync, openSync, readFileSync, readdirSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { Test } from 'tap'
+import { Gate } from '../../../src/chunk/deadline.js'
 import { Look, SLOW_MS } from '../../../src/chunk/node/disk-look.js'
 import type { NodeDisks } from '../../../src/chunk/node/disks.js'
-import { WorkerPool, stuckThreads } from '../../../src/chunk/pool.js'
+import { SpaceGauge } from '../../../src/chunk/node/space.js'
+import { WorkerPool, stuckThreads, type Job } from '../../../src/chunk/pool.js'
 import {
   VOLUME,
   chunkFile,
@@ -134,6 +136,50 @@ t.test('the jobs of a disk that hangs take no thread of another one', async (t) 
   }
   for (const one of fifos) one.letGo()
   await Promise.allSettled(waiting)
+})
+
+t.test('logs beside the node on a disk that hangs: this thread goes on, and so do the other disks', async (t) => {
+  const { folders, clock, failed, disks } = await ground(t, 2)
+  const [sick = ''] = folders
+  const fifo = new Fifo(t, join(sick, 'near', '0'))
+  const stopped = stopWrites(t, sick)
+  const asked = disks.lacks([1], false)
+  void disks.check(true)
+  await passUntil('it has failed', clock, () => failed.length > 0)
+  t.strictSame(await asked, [1])
+  for (const one of [fifo, stopped]) one.letGo()
+})
+
+t.test('room on a disk that does not answer: what was known last, and none after a while', async (t) => {
+  const clock = new ManualClock()
+  let gate: Gate | null = null
+  class SlowPool extends WorkerPool {
+    override async run<Input, Output>(...words: [Job<Input, Output>, Input]): Promise<Output> {
+      await gate?.opened
+      return await super.run(...words)
+    }
+  }
+  const slow = new SlowPool({ threads: 1 })
+  t.teardown(() => slow.close())
+  const folder = temporaryFolder(t)
+  const gauge = new SpaceGauge({ folder, clock, pool: slow, isInline: false, reserveBytes: 0 })
+  await gauge.open()
+  const { totalBytes, freeBytes } = gauge.space()
+  t.ok(freeBytes > 1000)
+  await gauge.claim(1000)
+  gate = new Gate()
+  await clock.pass(5_000)
+  const known = { totalBytes, freeBytes: freeBytes - 1000 }
+  t.same(gauge.space(), known, 'it is being asked')
+  await clock.pass(29_000)
+  t.same(gauge.space(), known)
+  await clock.pass(2_000)
+  t.same(gauge.space(), { totalBytes, freeBytes: 0 })
+  const claimed = gauge.claim(1000)
+  gate.open()
+  await within(WAIT_MS, claimed, 'the claim')
+  t.ok(gauge.space().freeBytes > 0)
+  t.equal(await failureOf(gauge.claim(2 * totalBytes)), 'ENOSPC')
 })
 
 t.test('all disks at once: they are called slow, and none has failed until another one answers', async (t) => {

@@ -282,7 +282,7 @@ t.test('an id has one content, beside the node as at it', async (t) => {
 })
 
 t.test('a record that is being written is none yet', async (t) => {
-  const { node, api } = await ground(t)
+  const { node, api, cluster } = await ground(t)
   const [one, two] = [randomChunk(1, 3000), randomChunk(2, 3000)]
   await put(api, one)
   const log = [0, 1]
@@ -293,16 +293,21 @@ t.test('a record that is being written is none yet', async (t) => {
   await put(api, two)
   const whole = readFileSync(file)
   const from = Math.ceil(end / 8) * 8
-  const near = new NearLogs(node.folder)
+  // On this thread, and in another one.
+  const [near, far] = [true, false].map((isInline) => {
+    return new NearLogs(node.folder, { pool: cluster.pool, isInline })
+  })
   for (const cut of [10, 60, 200, 2000]) {
     const torn = Buffer.from(whole)
     torn.fill(0, from + cut)
     write(file, torn)
-    t.equal(near.get(2), undefined, `after ${cut} bytes`)
-    t.ok(near.get(1)?.file.includes(one.bytes))
+    for (const logs of [near, far]) {
+      t.equal(await logs?.get(2), undefined, `after ${cut} bytes`)
+      t.ok((await logs?.get(1))?.file.includes(one.bytes))
+    }
   }
   write(file, whole)
-  t.ok(near.get(2)?.file.includes(two.bytes))
+  for (const logs of [near, far]) t.ok((await logs?.get(2))?.file.includes(two.bytes))
   t.ok(from > JOURNAL_START)
 })
 
