@@ -151,10 +151,18 @@ export class ReplicationQueue {
   async consume(nodeId: string, consumer: string, handler: TaskHandler, options: ConsumeOptions): Promise<void> {
     const { signal, concurrency = CONCURRENCY, inherits = false } = options
     const running = new Map<string, Promise<void>>()
-    const stopped = new Promise<void>((resolve) => {
-      if (signal.aborted) resolve()
-      else signal.addEventListener('abort', () => resolve(), { once: true })
-    })
+    // Not a promise to race with: each race that it does not win would stay in memory for as long as this goes on.
+    let wake = (): void => undefined
+    const pause = (): Promise<void> =>
+      new Promise((resolve) => {
+        if (signal.aborted) return resolve()
+        const timer = this.#clock.after(this.#pauseMs(), resolve)
+        wake = () => {
+          timer.close()
+          resolve()
+        }
+      })
+    signal.addEventListener('abort', () => wake(), { once: true })
     if (inherits) await this.#tidy(INHERIT, nodeId, [consumer, this.#takeoverMs])
     await this.#tidy(PRUNE, nodeId, [PRUNE_IDLE_MS])
     let isNewFirst = false
@@ -165,18 +173,20 @@ export class ReplicationQueue {
       if (room > 0) isNewFirst = !isNewFirst
       for (const [id, text] of entries) {
         if (running.has(id)) continue
-        const work = this.#work(nodeId, consumer, id, text, handler).finally(() => running.delete(id))
+        const work = this.#work(nodeId, consumer, id, text, handler).finally(() => {
+          // Full: go on when something is finished. Not full: there was no more, so look again later.
+          if (running.size >= concurrency) wake()
+          running.delete(id)
+        })
         running.set(id, work)
       }
-      // Full: go on when something is finished. Not full: there was no more, so look again later.
-      const next = running.size >= concurrency ? [...running.values()] : []
-      await Promise.race([stopped, this.#pause(), ...next])
+      await pause()
     }
     await Promise.all(running.values())
   }
 
-  #pause(): Promise<void> {
-    return this.#clock.sleep(this.#pollMs * (0.75 + this.#random() / 2))
+  #pauseMs(): number {
+    return this.#pollMs * (0.75 + this.#random() / 2)
   }
 
   async #take(
