@@ -39,7 +39,7 @@ t.test('a lost Redis: what had chunks is in lost+found, whether ringfs up runs o
   await rename(second, `${second}.away`)
   const half = await dry()
   t.notOk(half.isComplete, 'a disk of each node is not there')
-  t.match(half.unknown.join(' '), /not all of it: .*second\/nodes\/1 is not given/)
+  t.match(half.unknown.join(' '), /not all of it: .*second\/nodes\/1: its folder was not given/)
   await rename(`${second}.away`, second)
   t.match(await dry(), { isAnew: true, isComplete: true, nodes: 2, files: [{}, {}] })
   t.match(await ringfs.ok('rebuild', '--data', ringfs.data), /2 files.*restored.*What the chunks do not tell/s)
