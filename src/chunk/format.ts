@@ -20,6 +20,9 @@
  *                    zeros up to the next multiple of 4096, only if D > LEAF_BYTES
  *          P      D  data; the file ends with it: its size is exactly P + D
  *
+ * Every format has the magic, its version, H and the checksum where these two have them: a program that does not know a version can
+ * tell a chunk file of another program from a bad one.
+ *
  * Why so: a chunk of one leaf is packed, so that a small file costs one block where it can, and one pread of the start of
  * the file gives everything. A larger chunk has its data on a page boundary: leaf k is at P + k * LEAF_BYTES, any run of
  * leaves is one pread of whole pages, and P follows from the header (which the store keeps in memory).
@@ -186,16 +189,28 @@ export function prefixBytesOf(start: Buffer): number {
   if (start.length < FIXED_BYTES) throw corrupt('it is shorter than a header')
   if (!start.subarray(0, 8).equals(MAGIC)) throw corrupt('no chunk magic')
   const version = start.readUInt32LE(8)
-  // An older one is no bad copy, either.
-  if (version !== CHUNK_FORMAT_VERSION && version !== CHUNK_FORMAT_APPENDED) {
-    throw new RingfsError('VOLUME_NEWER', `chunk file of format ${version}; this ringfs knows ${CHUNK_FORMAT_APPENDED}`)
-  }
+  if (version !== CHUNK_FORMAT_VERSION && version !== CHUNK_FORMAT_APPENDED) return foreignPrefixBytes(start, version)
   const lengthBytes = start.readUInt32LE(40)
   const extents = start.readUInt32LE(44)
   if (lengthBytes === 0 || lengthBytes > CHUNK_MAX_BYTES) throw corrupt('data length out of bounds')
   if (extents > ORIGIN_EXTENTS_MAX) throw corrupt('too many origin extents')
   if (start.readUInt32LE(12) !== headerBytes(extents)) throw corrupt('header length does not fit')
   return dataOffsetOf(extents, lengthBytes)
+}
+
+/** Another format, older or newer, is no bad copy; a bit that flipped in the version is one. Answers how much tells which it is. */
+function foreignPrefixBytes(start: Buffer, version: number): number {
+  const length = start.readUInt32LE(12)
+  if (length < FIXED_BYTES + HASH_BYTES || length > PREFIX_MAX_BYTES) throw corrupt('header length does not fit')
+  if (start.length < length) return length
+  if (!isChecksumRight(start, length)) throw corrupt('header checksum is wrong')
+  throw new RingfsError('VOLUME_NEWER', `chunk file of format ${version}; this ringfs knows ${CHUNK_FORMAT_APPENDED}`)
+}
+
+/** `length`: of the header, with the checksum. */
+function isChecksumRight(start: Buffer, length: number): boolean {
+  const checked = length - HASH_BYTES
+  return sha256(start.subarray(0, checked)).equals(start.subarray(checked, length))
 }
 
 /**
@@ -206,11 +221,8 @@ export function decodePrefix(start: Buffer): ChunkPrefix {
   const dataOffset = prefixBytesOf(start)
   if (start.length < dataOffset) throw corrupt('it ends inside its header')
   const extents = start.readUInt32LE(44)
-  const checked = headerBytes(extents) - HASH_BYTES
-  const leavesAt = checked + HASH_BYTES
-  if (!sha256(start.subarray(0, checked)).equals(start.subarray(checked, leavesAt))) {
-    throw corrupt('header checksum is wrong')
-  }
+  const leavesAt = headerBytes(extents)
+  if (!isChecksumRight(start, leavesAt)) throw corrupt('header checksum is wrong')
   const header = readHeader(start, extents)
   const problem = headerProblem(header)
   if (problem !== undefined) throw corrupt(problem)

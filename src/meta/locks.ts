@@ -6,7 +6,7 @@
  *                            |--caller's signal--> taken out of the queue: EINTR; or granted just before: held
  *                            |--a circle found (deadlock.ts)--> taken out of the queue: EDEADLK
  *                            |--session ended by another client--> EIO
- *                            +--messages missed--> asks once: queued still, held, or unknown (a failover): asks anew
+ *                            +--messages missed, or none for long--> asks once: queued still, held, or unknown (a failover): asks anew
  *
  * Invariants. A ticket is known here before it is sent, so that a message that overtakes the reply finds it. A waiter that
  * gives up knows whether it was granted before it answers, or owes: what could not be told to Redis is told later, and
@@ -172,7 +172,7 @@ export class Locks {
   }
 
   async #hear(waiter: Waiter): Promise<Attr | null> {
-    switch (await waiter.next()) {
+    switch (await waiter.next(this.#core.options.clock)) {
       case 'ended':
         throw new PosixError('EIO', 'the session ended while it waited for a lock')
       case 'granted':
@@ -207,8 +207,18 @@ export class Locks {
     const reply = await this.#askTicket(waiter)
     const what = reply.buffer(0).toString()
     if (what === 'G') return this.#granted(waiter)
-    if (what === 'W') return this.#follow(waiter, reply.buffer(1).toString(), heard)
-    return this.#send(waiter, false)
+    if (what !== 'W') return this.#send(waiter, false)
+    const holder = reply.buffer(1).toString()
+    await this.#checkHolder(holder)
+    return this.#follow(waiter, holder, heard)
+  }
+
+  /** `session.owner`, or ''. A lock of a session that is over came back with a replica that had not heard of it: the reaper is told. */
+  async #checkHolder(holder: string): Promise<void> {
+    const [session = ''] = holder.split('.')
+    if (session === '') return
+    const { keys } = this.#core
+    await this.#core.run(SCRIPTS.sessionLost, [keys.wide('s'), keys.wide('dead')], [session])
   }
 
   async #askTicket({ ino, session, ticket, lock }: Waiter): Promise<Reply> {

@@ -79,6 +79,7 @@ export const SCRIPTS = {
   sessionBegin: load('session-begin'),
   sessionRenew: load('session-renew'),
   sessionGone: load('session-gone'),
+  sessionLost: load('session-lost'),
   sessionExpired: load('session-expired'),
   sessionEnd: load('session-end'),
   leaseTake: load('lease-take'),

@@ -2,6 +2,7 @@
  * One call that waits for a file lock: what it is told comes in from several sides (a message, the caller's signal, the end
  * of the session) and is taken out one by one, the most telling first.
  */
+import type { Clock } from '../base/clock.js'
 import type { FileLock } from './contract.js'
 
 export type WaiterNews =
@@ -11,13 +12,15 @@ export type WaiterNews =
   | 'granted'
   /** The caller does not want to wait any longer. */
   | 'aborted'
-  /** Messages may have been missed. */
+  /** Messages may have been missed, or none has come for long. */
   | 'back'
   /** `holder` changed. */
   | 'moved'
   /** It was held back out of courtesy for long enough. */
   | 'impatient'
 
+/** Nobody waits for a message that does not come: its place may have gone with a server, unnoticed. */
+const QUIET_MS = 10_000
 const ORDER: readonly WaiterNews[] = ['ended', 'granted', 'aborted', 'back', 'moved', 'impatient']
 
 export class Waiter {
@@ -53,12 +56,15 @@ export class Waiter {
     this.tell('moved')
   }
 
-  async next(): Promise<WaiterNews> {
+  async next(clock: Clock): Promise<WaiterNews> {
     for (;;) {
       const first = ORDER.find((news) => this.#news.delete(news))
       if (first !== undefined) return first
+      const timer = clock.after(QUIET_MS, () => this.tell('back'))
+      timer.unref()
       await new Promise<void>((resolve) => (this.#wake = resolve))
       this.#wake = undefined
+      timer.close()
     }
   }
 }

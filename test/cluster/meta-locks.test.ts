@@ -85,6 +85,44 @@ claim(t, open, 'whoever waits asks nothing of Redis until it is told', async (t)
   await b.unlock(ino, record('write', '1'))
 })
 
+claim(
+  t,
+  open,
+  'a lock of a session that is over, as a promoted replica brings one back, keeps nobody waiting',
+  async (t, volume) => {
+    const [b] = await clients(volume, 1, SHORT_TTL)
+    if (b === undefined) throw new Error('there is one')
+    const { ino } = await touch(b, ROOT, 'file')
+    const keys = new VolumeKeys(volume.settings.name, volume.settings.partitions)
+    const { fileLocks } = keys.of(ino)
+    const a = await volume.client(LONG_TTL)
+    t.equal(await trying(a, ino, record('write', '1')), 'ok')
+    const held = await volume.redis.call('HGET', fileLocks, String(ino))
+    await a.shutdown()
+    await volume.redis.call('HSET', fileLocks, String(ino), Buffer.isBuffer(held) ? held : '')
+    t.equal(await trying(b, ino, record('write', '2')), 'EAGAIN')
+    const waiting = new Waiting(b, ino, record('write', '2'))
+    t.equal(await waiting.done, 'ok')
+    await b.unlock(ino, record('write', '2'))
+  },
+)
+
+claim(t, open, 'a place in a queue that is gone unawares is asked for anew', async (t, volume) => {
+  const [a, b] = await clients(volume, 2, LONG_TTL)
+  if (a === undefined || b === undefined) throw new Error('there are two')
+  const { ino } = await touch(a, ROOT, 'file')
+  t.equal(await trying(a, ino, record('write', '1')), 'ok')
+  const waiting = new Waiting(b, ino, record('write', '2'))
+  await pause(MOMENT_MS)
+  await volume.redis.call(
+    'HDEL',
+    new VolumeKeys(volume.settings.name, volume.settings.partitions).of(ino).fileLocks,
+    String(ino),
+  )
+  t.equal(await waiting.done, 'ok')
+  await b.unlock(ino, record('write', '2'))
+})
+
 claim(t, open, 'a lock, an unlock and an unlock that lets another in are one round trip each', async (t) => {
   const stores: CountingRedis[] = []
   const wrap = (store: RedisStore): RedisStore => at(stores, stores.push(new CountingRedis(store)) - 1)

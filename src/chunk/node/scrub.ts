@@ -9,7 +9,7 @@
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { z } from 'zod'
 import type { Clock } from '../../base/clock.js'
-import { messageOf } from '../../base/errors.js'
+import { hasCode, messageOf } from '../../base/errors.js'
 import { MIB } from '../../base/limits.js'
 import type { Log } from '../../base/log.js'
 import { CHUNK_BUCKETS, type ScrubRequest, type ScrubState } from '../contract.js'
@@ -161,8 +161,12 @@ export class Scrubber {
   async #check(state: Kept, id: number, lengthBytes: number): Promise<void> {
     const { disk, clock, log } = this.#options
     const startMs = clock.monotonicMs()
-    const verdict = await disk.verify(id)
-    if (verdict.state === 'missing') return
+    const verdict = await disk.verify(id).catch((error: unknown) => {
+      if (!hasCode(error, 'VOLUME_NEWER')) throw error
+      log.warn({ chunk: id, why: messageOf(error) }, 'a chunk of another ringfs is not looked at')
+      return undefined
+    })
+    if (verdict === undefined || verdict.state === 'missing') return
     state.checked++
     state.checkedBytes += lengthBytes
     if (verdict.state === 'bad') {

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import t from 'tap'
-import { randomBytes } from 'node:crypto'
+import { hash, randomBytes } from 'node:crypto'
 import { PosixError } from '../../../src/base/errno.js'
 import { RingfsError } from '../../../src/base/errors.js'
 import { CHUNK_MAX_BYTES, HASH_BYTES, LEAF_BYTES } from '../../../src/base/limits.js'
@@ -131,7 +131,7 @@ t.test('headers with fields out of bounds and a right checksum are refused', asy
   t.pass()
 })
 
-t.test('another format than ours is named so, and is no bad copy', async (t) => {
+t.test('another format than ours is named so, and is no bad copy; any bit that flips makes one', async (t) => {
   const leaves = leafHashes([Buffer.from('x')])
   const header = {
     volume: VOLUME,
@@ -140,14 +140,24 @@ t.test('another format than ours is named so, and is no bad copy', async (t) => 
     root: rootOf(leaves),
     origin: { ino: 1, order: 1, extents: [] },
   }
-  const bytes = encodePrefix(header, leaves)
+  const good = encodePrefix(header, leaves)
+  const headerBytes = good.readUInt32LE(12)
   for (const version of [CHUNK_FORMAT_VERSION - 1, CHUNK_FORMAT_APPENDED + 1]) {
+    const bytes = Buffer.from(good)
     bytes.writeUInt32LE(version, 8)
+    hash('sha256', bytes.subarray(0, headerBytes - 32), 'buffer').copy(bytes, headerBytes - 32)
     t.equal(
       codeOf(() => decodePrefix(bytes)),
       'VOLUME_NEWER',
     )
   }
+  const told = new Set<string>()
+  for (let bit = 0; bit < good.length * 8; bit++) {
+    const bytes = Buffer.from(good)
+    bytes[bit >> 3]! ^= 1 << (bit & 7)
+    told.add(codeOf(() => decodePrefix(bytes)))
+  }
+  t.strictSame([...told], ['CHUNK_CORRUPT'])
 })
 
 t.test('a header that does not hold together is not written', async (t) => {
