@@ -78,6 +78,7 @@ export class InodeStates {
   /** A writer that was still at it when the last handle went. */
   async #leaveWhenClean(state: InodeState): Promise<void> {
     await state.writer.flush()
-    if (state.users === 0 && !state.writer.isDirty) this.#states.delete(state.ino)
+    const isKnown = this.#states.get(state.ino) === state
+    if (isKnown && state.users === 0 && !state.writer.isDirty) this.#states.delete(state.ino)
   }
 }
