@@ -7,7 +7,7 @@ import { readChecked, storeChunkFile, verifyChunkFile } from '../src/chunk/node/
 import { countChunks, existingFiles, moveFile, removeFiles, syncFiles } from '../src/chunk/node/files.js'
 import { probeDisk, type ProbeTask } from '../src/chunk/node/disk-probe.js'
 import { listChunks } from '../src/chunk/node/list.js'
-import { lookNear as look, type NearFound, type NearPosition } from '../src/chunk/node/near-look.js'
+import { lookNear as look, type NearFound, type NearTask } from '../src/chunk/node/near-look.js'
 import { roomOf, type Room } from '../src/chunk/node/space.js'
 import type {
   CountTask,
@@ -90,9 +90,9 @@ export function room(folder: string): Outcome<Room> {
 }
 
 /** A structured clone carries all that lies behind a view. */
-export function lookNear(logs: readonly NearPosition[]): Outcome<readonly (NearFound | null)[]> {
+export function lookNear(task: NearTask): Outcome<readonly (NearFound | null)[]> {
   return attempt(() =>
-    look(logs).map((found) => {
+    look(task).map((found) => {
       return found && { ...found, records: found.records.map(({ kind, body }) => ({ kind, body: compact(body) })) }
     }),
   )

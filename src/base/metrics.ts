@@ -84,11 +84,18 @@ export class Metrics {
 
   /** The same object for the same name. */
   timer(group: string, label: string): Timer {
-    let timers = this.#timers.get(group)
-    if (timers === undefined) this.#timers.set(group, (timers = new Map<string, Timer>()))
-    let timer = timers.get(label)
-    if (timer === undefined) timers.set(label, (timer = new Timer()))
-    return timer
+    return this.timers(group)(label)
+  }
+
+  /** Those of one group, for who asks for each call. */
+  timers(group: string): (label: string) => Timer {
+    const timers = this.#timers.get(group) ?? new Map<string, Timer>()
+    this.#timers.set(group, timers)
+    return (label) => {
+      let timer = timers.get(label)
+      if (timer === undefined) timers.set(label, (timer = new Timer()))
+      return timer
+    }
   }
 
   /** What only grows. Read when somebody asks. */

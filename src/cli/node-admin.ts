@@ -3,7 +3,7 @@ import { Command } from 'commander'
 import { RingfsError } from '../base/errors.js'
 import type { ClusterView, NodeState } from '../cluster/contract.js'
 import { changeState, setHealLimit, setMembershipTimes, setSurplusTime } from '../cluster/membership.js'
-import { healProgress } from '../cluster/progress.js'
+import { healProgress, isHandedOver } from '../cluster/progress.js'
 import { ReplicationQueue } from '../cluster/queue.js'
 import { positive } from './arguments.js'
 import { findNode, watchHealing, withCluster, type Cluster, type ClusterOptions } from './cluster.js'
@@ -109,6 +109,9 @@ function checkRemovable(view: ClusterView, id: string): void {
   const { unfinished, waiting } = healProgress(view)
   if (unfinished.length > 0) {
     throw new RingfsError('USAGE', `node ${id} still drains (${waiting} copies wait): wait for ringfs node drain ${id}`)
+  }
+  if (!isHandedOver(view, id)) {
+    throw new RingfsError('USAGE', `node ${id} is silent, and may have what no other has: start it, or say --lost`)
   }
 }
 

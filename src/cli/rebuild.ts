@@ -4,7 +4,7 @@ import { Command } from 'commander'
 import { RingfsError, hasCode } from '../base/errors.js'
 import { longestInlineBytes } from '../base/limits.js'
 import { LOST_AND_FOUND } from '../check/lost-and-found.js'
-import { linesOf, unknownOf } from '../check/rebuild/words.js'
+import { INCOMPLETE, linesOf, unknownOf } from '../check/rebuild/words.js'
 import type { MetaUrl } from '../cluster/url.js'
 import { findDataFolders, readUpRecord, type DataFolders } from '../main/data-folder.js'
 import { runRebuild, startRedisOf, type Rebuilt } from '../main/rebuilding.js'
@@ -18,6 +18,7 @@ import { humanBytes } from './units.js'
 interface Options extends CommonOptions {
   readonly meta?: string
   readonly data: readonly string[]
+  readonly ifDue?: boolean
   readonly dryRun?: boolean
   readonly deep?: boolean
   readonly minAge: number
@@ -28,7 +29,6 @@ interface Options extends CommonOptions {
 }
 
 const MINUTE_MS = 60_000
-const INCOMPLETE = 4
 /**
  * Of a younger chunk the writer may still be about to commit it: an upload is tried for a minute, then waits for those before it, and its
  * commit for Redis. A file made of it here and the writer's own would share the chunk unawares, and who deletes one takes it from the other.
@@ -48,6 +48,7 @@ Exit codes: 0 everything that there is was looked at; 4 there may be more (a nod
 
 Examples:
   $ ringfs rebuild --dry-run                                    what would be restored
+  $ ringfs rebuild --if-due                                     what ringfs-rebuild.timer does (ringfs systemd node)
   $ ringfs rebuild --deep redis://10.0.0.1:6379/home            and is every chunk of it good?
   $ ringfs rebuild --data ./ringfs-data                         of a ringfs up whose Redis is empty
   $ ringfs rebuild --data /srv/chunks --nodes 5 redis://10.0.0.9:6379/home`
@@ -60,6 +61,7 @@ export function rebuildCommand(surroundings: Surroundings): Command {
     .argument('[meta-url]')
     .option('--meta <url>', 'META_URL of the volume (or RINGFS_META)')
     .option('--data <dir>', 'data folder of a node or of a ringfs up; several times', collect, [])
+    .option('--if-due', 'do nothing unless a failover or a restore asks for it (what a timer calls)')
     .option('--dry-run', 'change nothing')
     .option('--deep', 'read and hash what is restored')
     .option('--min-age <minutes>', 'how old a chunk must be while clients use the volume', positive, 15)
@@ -85,12 +87,21 @@ async function run(surroundings: Surroundings, text: string | undefined, options
   try {
     const result = await runRebuild({
       ...{ url: target.url, nodeFolders, log, key: keyOf(surroundings, options, log), signal: stopping.signal },
-      ...{ dryRun: options.dryRun === true, deep: options.deep === true, minAgeMs: options.minAge * MINUTE_MS },
+      ...{
+        ifDue: options.ifDue === true,
+        dryRun: options.dryRun === true,
+        deep: options.deep === true,
+        minAgeMs: options.minAge * MINUTE_MS,
+      },
       ...nodesWanted(options, ups.length > 0 ? ups.flatMap(({ root }) => nodesBelow(root)).length : undefined),
       waitMs: options.wait * 1000,
       onProgress: (what, done, all) => steps.show(what, done, all),
     })
     steps.end()
+    if (result === undefined) {
+      print(surroundings, options.json === true ? '{ "isDue": false }\n' : 'no rebuild is due\n')
+      return 0
+    }
     print(surroundings, options.json === true ? asJson(result) : asText(result, options))
     return result.isComplete && !hasDamage(result) ? 0 : INCOMPLETE
   } finally {

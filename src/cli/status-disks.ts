@@ -2,22 +2,40 @@
 import type { ClusterView, DiskReport, Member } from '../cluster/contract.js'
 import { humanBytes, table } from './units.js'
 
-/** A sentence for each disk that does not work, of a node that is there to say so. */
+/** A sentence for each disk that does not work, of a node that is there to say so, or was silent since. */
 export function diskProblems({ members }: ClusterView): readonly string[] {
-  return members
-    .filter(isThere)
-    .flatMap(({ id, report }) => (report?.disks ?? []).flatMap((disk) => problemOf(id, disk) ?? []))
+  return members.flatMap((member) => {
+    const { id, state, report } = member
+    const disks = report?.disks ?? []
+    if (isThere(member)) return disks.flatMap((disk) => [...problemOf(id, disk), ...damageOf(id, disk)])
+    return state === 'down' && isStuck(disks) ? disks.flatMap((disk) => problemOf(id, disk)) : []
+  })
+}
+
+/** None of them answers: that is why it is silent. */
+function isStuck(disks: readonly DiskReport[]): boolean {
+  const live = disks.filter(({ state }) => state === 'up')
+  return live.length > 0 && live.every(({ why }) => why !== '')
 }
 
 function isThere({ state }: Member): boolean {
   return state !== 'down' && state !== 'gone'
 }
 
-function problemOf(node: string, { folder, state, why }: DiskReport): string | undefined {
+/** Until the node is started again. */
+function damageOf(node: string, { folder, damaged }: DiskReport): string[] {
+  if (damaged === 0) return []
+  const what = damaged === 1 ? 'a small chunk has' : `${damaged} small chunks, or more, have`
+  return [
+    `${what} gone bad on the disk ${folder} of node ${node}, found at its start: copied from others, as far as they have it`,
+  ]
+}
+
+function problemOf(node: string, { folder, state, why }: DiskReport): string[] {
   const rest = 'what it had is made anew on other disks'
-  if (state === 'failed') return `the disk ${folder} of node ${node} has failed: ${why}; ${rest}`
-  if (state === 'missing') return `the disk ${folder} of node ${node} is missing: ${why}; ${rest}`
-  return why === '' ? undefined : `the disk ${folder} of node ${node} is slow: ${why}`
+  if (state === 'failed') return [`the disk ${folder} of node ${node} has failed: ${why}; ${rest}`]
+  if (state === 'missing') return [`the disk ${folder} of node ${node} is missing: ${why}; ${rest}`]
+  return why === '' ? [] : [`the disk ${folder} of node ${node} is slow: ${why}`]
 }
 
 /** Of nodes with several; '' if there are none. */

@@ -1,5 +1,5 @@
 import { Command } from 'commander'
-import { installUnit, mountUnit, nodeUnit } from '../main/systemd.js'
+import { installUnit, mountUnit, nodeUnit, rebuildUnits } from '../main/systemd.js'
 import { parseMetaUrl } from '../cluster/url.js'
 import { RingfsError } from '../base/errors.js'
 import { collect } from './arguments.js'
@@ -15,7 +15,7 @@ A node: its settings are in /etc/ringfs/node.env (mode 600), a line each:
   RINGFS_ADVERTISE=10.0.0.7:7400
 The files belong to the user of the service:
   # useradd --system ringfs
-  # ringfs systemd node && systemctl daemon-reload && systemctl enable --now ringfs-node
+  # ringfs systemd node && systemctl daemon-reload && systemctl enable --now ringfs-node ringfs-rebuild.timer
 Further disks are mounted, and have a folder of that user: ringfs systemd node --disk /mnt/disk2/ringfs --disk /mnt/disk3/ringfs
 
 A mount:
@@ -34,11 +34,13 @@ export function systemdCommand(surroundings: Surroundings): Command {
   const tell = (file: string): void => print(surroundings, `${file} is in place: systemctl daemon-reload\n`)
   command
     .command('node')
-    .description('ringfs-node.service, a chunk node')
+    .description('ringfs-node.service, a chunk node, and ringfs-rebuild.timer')
     .option('--user <name>', 'who it runs as', 'ringfs')
     .option('--disk <dir>', 'a further data folder, on a disk of its own; may be repeated', collect, [])
     .option('--prefix <dir>', 'root of the system', '')
-    .action(({ user, disk, prefix }: NodeOptions) => tell(installUnit(nodeUnit(user, disk), prefix)))
+    .action(({ user, disk, prefix }: NodeOptions) => {
+      for (const unit of [nodeUnit(user, disk), ...rebuildUnits(user)]) tell(installUnit(unit, prefix))
+    })
   command
     .command('mount <source> <dir>')
     .description('a mount unit, as a line of /etc/fstab would be')

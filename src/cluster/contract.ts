@@ -68,6 +68,8 @@ export interface DiskReport {
   readonly totalBytes: number
   readonly freeBytes: number
   readonly chunks: number
+  /** Places in its logs of small chunks that were bad when they were read after a start. What was there is made anew from other copies. */
+  readonly damaged: number
 }
 
 export interface NodeReport {
@@ -91,11 +93,15 @@ export interface ClusterSettings {
   readonly walks: number
   /** Between a whole ring and giving up surplus copies: readers with an old ring may still ask for them. */
   readonly surplusMs: number
+  /** Grows with each change of the ring: one that is as it was may have been another one between two looks. */
+  readonly rings: number
 }
 
 /** One version of the membership. Immutable: a change makes a new one with a higher epoch. */
 export interface ClusterView {
   readonly epoch: number
+  /** When it was raised (Redis time): after a failover the same epoch may come again, with other members. */
+  readonly changedMs?: number
   readonly members: readonly Member[]
   /** Absent in views that did not come from Redis. */
   readonly settings?: ClusterSettings
@@ -123,6 +129,8 @@ export interface OwnedRange extends RingRange {
 export interface RangedRing extends RingContract {
   /** The whole ring, in order, without gaps; owners(id, count) of every chunk that stands in a range are the range's. */
   ranges(count: number): readonly OwnedRange[]
+  /** Those of them that the node owns. */
+  rangesOf(nodeId: string, count: number): readonly OwnedRange[]
 }
 
 /** Fixed at `ringfs format`. */

@@ -5,14 +5,15 @@
  *   register --> joining ------> up ---------------------------> suspect ------------------> down
  *                                ^  <------- heartbeat ------------+                          |
  *                                +<----------------- heartbeat -------------------------------+
- *   up, suspect, joining, draining -- leave() --> down at once
+ *   up, suspect, joining -- leave() --> down at once; one that drains goes on draining
+ *   up, suspect, down (not out) -- register --> suspect: it keeps its place on the ring until its first heartbeat
  *   down for outMs: still down, but without a place on the ring (`out`) until its next heartbeat: its chunks are made anew
  *   elsewhere. At least half of the nodes keep their places whatever happens.
  *   up, suspect, joining, down -- an operator --> draining: holds its chunks, gets no new ones
  *   any -- an operator --> gone: its chunks are given up. It may register again.
  *
  * Every arrow is a script that compares and sets, and raises the epoch. Time is Redis's own; nothing depends on the
- * clocks of nodes and clients. Silence is judged by whoever fetches the view (watcher.ts).
+ * clocks of nodes and clients. A node whose disks all hang is silent, too, though its process lives. Silence is judged by whoever fetches the view (watcher.ts).
  *
  * Invariant: at most one incarnation (one start of one process) holds an identity. Another takes it over only when the
  * holder has left or was silent for suspectMs; the holder learns it from its next heartbeat, and must stop.
@@ -31,7 +32,7 @@ import { loadScript } from './script.js'
 
 const SCRIPTS = new URL('./scripts/', import.meta.url)
 const LIB = loadScript(SCRIPTS, 'lib').source
-const REGISTER = loadScript(SCRIPTS, 'register', LIB)
+export const REGISTER = loadScript(SCRIPTS, 'register', LIB)
 const BEAT = loadScript(SCRIPTS, 'beat', LIB)
 const LEAVE = loadScript(SCRIPTS, 'leave', LIB)
 const TRANSITION = loadScript(SCRIPTS, 'transition', LIB)
@@ -60,6 +61,11 @@ export interface RegisterOptions {
   readonly space: () => NodeSpace | Promise<NodeSpace>
   /** Asked for each heartbeat; the clock's offset is measured here. */
   readonly report?: () => Omit<NodeReport, 'clockOffsetMs'>
+  /**
+   * The node cannot do what it is asked for: from the next but one on it sends no heartbeats, so that others leave it aside, and make up for it
+   * if that goes on. The next one still says why. Default: never.
+   */
+  readonly isStuck?: () => boolean
   readonly log: Log
   readonly clock?: Clock
   /** Default 1,000: four heartbeats before anyone grows suspicious. */
@@ -114,6 +120,8 @@ class NodeRegistration implements Registration {
   readonly #offset = new ClockOffset()
   #timer: Timer | undefined
   #isOver = false
+  /** Others were told that the node is stuck. */
+  #isSilent = false
 
   constructor(store: RedisStore, options: RegisterOptions) {
     this.#store = store
@@ -186,7 +194,7 @@ class NodeRegistration implements Registration {
   #schedule(): void {
     if (this.#isOver) return
     this.#timer = this.#clock.after(this.#intervalMs, () => {
-      this.beat()
+      this.#beatUnlessStuck()
         .catch((error: unknown) => {
           // An identity that another took while we came back from 'unknown' is lost as well.
           if (error instanceof RingfsError && error.code === 'NODE_IDENTITY_CLAIMED') this.#lose(error)
@@ -195,6 +203,20 @@ class NodeRegistration implements Registration {
         .finally(() => this.#schedule())
     })
     this.#timer.unref()
+  }
+
+  async #beatUnlessStuck(): Promise<void> {
+    const isStuck = this.#options.isStuck?.() === true
+    if (isStuck && this.#isSilent) return
+    await this.beat()
+    if (isStuck !== this.#isSilent) {
+      const { id } = this.#options.identity
+      const text = isStuck
+        ? 'this node cannot do what it is asked for, and is silent until it can'
+        : 'this node is well again'
+      this.#options.log.warn({ node: id }, text)
+    }
+    this.#isSilent = isStuck
   }
 
   #lose(error: RingfsError): void {

@@ -1,4 +1,7 @@
-/** What is to be where: the same text at every node as long as the ring is the same and nobody has asked to look again. */
+/**
+ * What is to be where: the same text at every node as long as the ring is the same, was the same all the time, and nobody has asked to look
+ * again. A client may have seen a ring that was there for a moment, and have written by it: those who did not see it walk all the same.
+ */
 import { createHash } from 'node:crypto'
 import type { ClusterView } from './contract.js'
 import { ringMembers } from './watcher.js'
@@ -18,6 +21,6 @@ export function planOf(view: ClusterView): string {
 
 function digestOf(view: ClusterView): string {
   const members = ringMembers(view).map(({ id, weight, zone }) => [id, weight, zone])
-  const text = JSON.stringify([members, view.settings?.walks ?? 0])
+  const text = JSON.stringify([members, view.settings?.walks ?? 0, view.settings?.rings ?? 0])
   return createHash('sha256').update(text).digest('hex').slice(0, DIGITS)
 }

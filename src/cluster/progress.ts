@@ -31,9 +31,7 @@ export function healProgress(view: ClusterView): HealProgress {
   const away = view.members.filter((member) => member.state !== 'gone' && !isHere(member, view))
   const sum = (figure: (member: Member) => number): number => here.reduce((total, one) => total + figure(one), 0)
   const walkedOf = ({ report }: Member): number => (report?.heal.plan === plan ? report.heal.walked / BUCKETS : 0)
-  const unfinished = here.filter(({ report, queueLength }) => {
-    return queueLength > 0 || report?.heal.plan !== plan || !report.heal.isDone
-  })
+  const unfinished = here.filter((member) => !isFinished(member, plan))
   const waiting = sum(({ queueLength }) => queueLength)
   const walked = here.length === 0 ? 0 : sum(walkedOf) / here.length
   const totals = {
@@ -51,6 +49,16 @@ export function healProgress(view: ClusterView): HealProgress {
     unfinished: unfinished.map(({ id }) => id),
     away: away.map(({ id }) => id),
   }
+}
+
+/** Of a node that drains: all that it has is whole without it. One that is silent by now may have had more than others know: its last word counts. */
+export function isHandedOver(view: ClusterView, id: string): boolean {
+  const member = view.members.find((one) => one.id === id)
+  return member !== undefined && isFinished(member, planOf(view)) && healProgress(view).isDone
+}
+
+function isFinished({ report, queueLength }: Member, plan: string): boolean {
+  return queueLength === 0 && report?.heal.plan === plan && report.heal.isDone
 }
 
 /** One that drains is never judged by its silence: here it is. */

@@ -8,6 +8,8 @@
  *                               |  +-- failed: pause 1, 2, 4 … s with jitter, at most takeoverMs
  *                               +--+-- consumer silent for takeoverMs, or its successor begins
  *
+ * These times are counted by the clock of Redis. When it is set back, what was delivered before counts as delivered then.
+ *
  * New entries, and those that are taken again, are taken in turns: however many fail and however long that takes, the others go on.
  * Nothing here blocks in Redis (XREADGROUP BLOCK): the connection is shared with all other calls.
  */
@@ -30,6 +32,7 @@ const RETRY = loadScript(SCRIPTS, 'queue-retry')
 const MARK = loadScript(SCRIPTS, 'queue-mark')
 const PRUNE = loadScript(SCRIPTS, 'queue-prune')
 const INHERIT = loadScript(SCRIPTS, 'queue-inherit')
+const STEADY = loadScript(SCRIPTS, 'queue-steady')
 
 export interface QueueOptions {
   readonly volume: string
@@ -66,6 +69,10 @@ const CONCURRENCY = 4
 /** Tasks in one script; more are added in several, each of them whole. */
 const ADD_MAX = 500
 const RANGE_PAGE = 500
+/** At the clock of Redis, in the time of a takeover. */
+const LOOKS = 4
+/** Nothing is known of the clock yet: it may have been set back while nobody worked on the queue. */
+const UNKNOWN_MS = Number.MAX_SAFE_INTEGER
 const PRUNE_IDLE_MS = 24 * 3_600_000
 
 export class ReplicationQueue {
@@ -166,7 +173,12 @@ export class ReplicationQueue {
     if (inherits) await this.#tidy(INHERIT, nodeId, [consumer, this.#takeoverMs])
     await this.#tidy(PRUNE, nodeId, [PRUNE_IDLE_MS])
     let isNewFirst = false
+    let look = { dueMs: -Infinity, redisMs: UNKNOWN_MS }
     while (!signal.aborted) {
+      const nowMs = this.#clock.monotonicMs()
+      if (nowMs >= look.dueMs) {
+        look = { dueMs: nowMs + this.#takeoverMs / LOOKS, redisMs: await this.#steady(nodeId, look.redisMs) }
+      }
       const room = concurrency - running.size
       const entries = await this.#take(nodeId, consumer, room, isNewFirst, [...running.keys()])
       // Turns are for what was taken: looking without room is none.
@@ -226,6 +238,19 @@ export class ReplicationQueue {
       return this.#settle(RETRY, nodeId, args)
     }
     await this.#settle(DONE, nodeId, [id])
+  }
+
+  /** Answers the time of Redis; what it was told if that is not known. */
+  async #steady(nodeId: string, lastMs: number): Promise<number> {
+    try {
+      const [nowMs, count] = arrayOf(await this.#run(STEADY, nodeId, [lastMs]), STEADY.name)
+      const tasks = numberOf(count, STEADY.name)
+      if (tasks > 0) this.#log.warn({ node: nodeId, tasks }, 'the clock of Redis was set back: tasks wait anew')
+      return numberOf(nowMs, STEADY.name)
+    } catch (error) {
+      this.#log.debug({ node: nodeId, err: messageOf(error) }, 'the clock of Redis was not looked at')
+      return lastMs
+    }
   }
 
   /** If Redis cannot be told, the entry stays pending and comes again after the takeover time. */

@@ -33,7 +33,7 @@ export interface ConnectOptions {
   readonly metrics?: Metrics
   /** 0 to 1; for the jitter of retries. */
   readonly random?: () => number
-  /** For the whole of connectRedis, and for each later connection to a node. Default 5,000. */
+  /** For the whole of connectRedis, unless a part of a cluster answers, and for each later connection to a node. Default 5,000. */
   readonly connectTimeoutMs?: number
   /** A node that answers nothing for so long is taken for lost, and its calls are sent again. Default 5,000. */
   readonly replyTimeoutMs?: number
@@ -49,7 +49,8 @@ const BACKOFF_MAX_MS = 500
 
 /**
  * Connects and checks every master. Errors: REDIS_UNREACHABLE, REDIS_AUTH, REDIS_NOT_CLUSTER, REDIS_UNSAFE. A server
- * that still loads its data is waited for, within the connect timeout.
+ * that still loads its data is waited for, within the connect timeout; where a part of a cluster answers and a part does not, a
+ * replica may be about to take over, and that is waited for as long as any call waits.
  */
 export async function connectRedis(url: MetaUrl, options: ConnectOptions): Promise<RedisStore> {
   const store = new ClusterStore(url, options)
@@ -143,9 +144,8 @@ class ClusterStore implements RedisStore {
   readonly #topology: Topology
   /** WAIT holds up its connection, so it has its own. */
   readonly #waits: Topology
-  readonly #metrics: Metrics
   /** By script or command. */
-  readonly #timers = new Map<string, Timer>()
+  readonly #timer: (what: string) => Timer
   #retries = 0
   readonly #subscriptions = new Set<ShardSubscription>()
   /** By the SHA-1 of the script and how many keys it gets. */
@@ -159,8 +159,9 @@ class ClusterStore implements RedisStore {
     this.#log = options.log
     this.#clock = options.clock ?? systemClock
     this.#random = options.random ?? Math.random
-    this.#metrics = options.metrics ?? new Metrics()
-    this.#metrics.counter('redis.retries', () => this.#retries)
+    const metrics = options.metrics ?? new Metrics()
+    metrics.counter('redis.retries', () => this.#retries)
+    this.#timer = metrics.timers('redis')
     this.#replyTimeoutMs = options.replyTimeoutMs ?? REPLY_TIMEOUT_MS
     const credentials = new CredentialSource(url, options.log)
     const link = {
@@ -175,10 +176,12 @@ class ClusterStore implements RedisStore {
     this.#waits = new Topology({ ...link, replyTimeoutMs: DEADLINE_MS })
   }
 
-  async open(timeoutMs: number, requirePersistence: boolean): Promise<void> {
-    const deadline = this.#clock.monotonicMs() + timeoutMs
+  async open(connectTimeoutMs: number, requirePersistence: boolean): Promise<void> {
+    const startedMs = this.#clock.monotonicMs()
+    let timeoutMs = connectTimeoutMs
     let last: unknown
     for (let attempt = 0; ; attempt++) {
+      const deadline = startedMs + timeoutMs
       try {
         const servers = await this.#before(deadline, checkServers(this.#topology, requirePersistence, this.#log))
         const folders = await Promise.all(servers.map(findLocalFolder))
@@ -190,7 +193,13 @@ class ClusterStore implements RedisStore {
         const isFinal = error instanceof RingfsError || classify(error).kind === 'refused'
         if (isFinal) throw error
         last = telling(error, last)
-        if (!(await this.#pause(attempt, deadline))) throw this.#unreachable(timeoutMs, last)
+        if (timeoutMs < DEADLINE_MS && this.#topology.masters().length > 0) {
+          this.#log.warn(
+            { err: last },
+            `a part of the Redis Cluster does not answer: waiting up to ${DEADLINE_MS / 1_000} s`,
+          )
+          timeoutMs = DEADLINE_MS
+        } else if (!(await this.#pause(attempt, deadline))) throw this.#unreachable(timeoutMs, last)
       }
     }
   }
@@ -219,12 +228,6 @@ class ClusterStore implements RedisStore {
     const [slot, timer, send] = [keySlot(key), this.#timer(command), sending(whole)]
     const call = { slot, what: command, timer, send, timeoutMs: DEADLINE_MS }
     return this.#start(whole, call)
-  }
-
-  #timer(what: string): Timer {
-    let timer = this.#timers.get(what)
-    if (timer === undefined) this.#timers.set(what, (timer = this.#metrics.timer('redis', what)))
-    return timer
   }
 
   /** EVALSHA, the script, and how many keys it gets. */

@@ -38,6 +38,7 @@ const reportSchema = z.object({
         totalBytes: count,
         freeBytes: count,
         chunks: count,
+        damaged: count,
       }),
     )
     .max(DISKS_MAX)

@@ -40,31 +40,30 @@ export function chunkPosition(chunkId: number): number {
   return mix((chunkId >>> 0) ^ mix(high ^ 0x9e3779b9))
 }
 
-/** Rings of the last few sets of members: a change that is taken back, and several followers in one process, cost nothing. */
+/** Rings of the last sets of members: a change that is taken back, and several followers in one process, cost nothing. */
 const RINGS_KEPT = 4
-const rings = new Map<string, RangedRing>()
+/** More of them, if all together have no more tokens than this: some 20 MB at the most. */
+const TOKENS_KEPT = 100_000
+const rings = new Map<string, Ring>()
+let tokensKept = 0
 
 export function buildRing(members: readonly RingMember[]): RangedRing {
   const key = JSON.stringify(members.map(({ id, weight, zone }) => [id, weight, zone]))
   const known = rings.get(key)
   if (known !== undefined) return known
   const ring = new Ring(members)
-  const [oldest] = rings.keys()
-  if (rings.size >= RINGS_KEPT && oldest !== undefined) rings.delete(oldest)
   rings.set(key, ring)
+  tokensKept += ring.tokens
+  for (const [oldest, { tokens }] of rings) {
+    if (rings.size <= RINGS_KEPT || tokensKept <= TOKENS_KEPT) break
+    rings.delete(oldest)
+    tokensKept -= tokens
+  }
   return ring
 }
 
-interface Token {
-  readonly position: number
-  readonly id: string
-  /** Index into the sorted members. */
-  readonly member: number
-}
-
-function tokensOf(id: string, member: number, count: number): Token[] {
-  return Array.from(positionsOf(id, count), (position) => ({ position, id, member }))
-}
+/** A token is its position, and the member (in the order of ids) that stands there: numbers, which sort faster than objects. */
+const MEMBERS_MAX = 2 ** 20
 
 /** Of the nodes that were placed last: each change of the members places all of them anew. */
 const POSITIONS_KEPT = 1024
@@ -98,6 +97,7 @@ class Ring implements RangedRing {
   /** By how many are asked for: those of each token, once somebody has asked for them. */
   readonly #owners = new Map<number, (readonly string[] | undefined)[]>()
   readonly #ranges = new Map<number, readonly OwnedRange[]>()
+  readonly #rangesByOwner = new Map<number, ReadonlyMap<string, readonly OwnedRange[]>>()
 
   constructor(members: readonly RingMember[]) {
     const sorted = [...members].sort((a, b) => compare(a.id, b.id))
@@ -111,11 +111,19 @@ class Ring implements RangedRing {
     this.#zones = sorted.map((member) => zoneNames.indexOf(member.zone))
     const sizes = zoneNames.map((_, zone) => this.#zones.filter((of) => of === zone).length)
     this.#roundLengths = Array.from({ length: Math.max(0, ...sizes) }, (_, k) => sizes.filter((n) => n > k).length)
-    const tokens = sorted
-      .flatMap((member, index) => tokensOf(member.id, index, tokenCount(member.weight)))
-      .sort((a, b) => a.position - b.position || compare(a.id, b.id))
-    this.#positions = Uint32Array.from(tokens, (token) => token.position)
-    this.#members = Uint32Array.from(tokens, (token) => token.member)
+    invariant(sorted.length <= MEMBERS_MAX, 'a ring has no more than a million members')
+    const rows = sorted.map((member) => positionsOf(member.id, tokenCount(member.weight)))
+    const tokens = new Float64Array(rows.reduce((count, row) => count + row.length, 0))
+    let at = 0
+    for (const [member, row] of rows.entries())
+      for (const position of row) tokens[at++] = position * MEMBERS_MAX + member
+    tokens.sort()
+    this.#positions = Uint32Array.from(tokens, (token) => Math.floor(token / MEMBERS_MAX))
+    this.#members = Uint32Array.from(tokens, (token) => token % MEMBERS_MAX)
+  }
+
+  get tokens(): number {
+    return this.#positions.length
   }
 
   owners(chunkId: number, count: number): readonly string[] {
@@ -139,6 +147,12 @@ class Ring implements RangedRing {
     if (first <= POSITION_MAX) ranges.push({ first, last: POSITION_MAX, owners: this.#ownersAt(0, count) })
     this.#ranges.set(count, ranges)
     return ranges
+  }
+
+  rangesOf(nodeId: string, count: number): readonly OwnedRange[] {
+    let known = this.#rangesByOwner.get(count)
+    if (known === undefined) this.#rangesByOwner.set(count, (known = byOwner(this.ranges(count))))
+    return known.get(nodeId) ?? []
   }
 
   #ownersAt(token: number, count: number): readonly string[] {
@@ -193,6 +207,18 @@ class Ring implements RangedRing {
     }
     return low === this.#positions.length ? 0 : low
   }
+}
+
+function byOwner(ranges: readonly OwnedRange[]): ReadonlyMap<string, readonly OwnedRange[]> {
+  const lists = new Map<string, OwnedRange[]>()
+  for (const range of ranges) {
+    for (const owner of range.owners) {
+      const list = lists.get(owner)
+      if (list === undefined) lists.set(owner, [range])
+      else list.push(range)
+    }
+  }
+  return lists
 }
 
 /** Not localeCompare: every machine must agree. */

@@ -62,9 +62,13 @@ export class Sight {
   /** One round. Never rejects. */
   async look(): Promise<void> {
     const others = this.#others()
-    for (const id of this.#troubles.keys()) if (!others.some((one) => one.id === id)) this.#troubles.delete(id)
+    this.#forgetAllBut(others)
     const asked = others.length <= ASKED_MAX ? others : this.#someOf(others)
     await Promise.all(asked.map((member) => this.#ask(member)))
+  }
+
+  #forgetAllBut(others: readonly Member[]): void {
+    for (const id of this.#troubles.keys()) if (!others.some((one) => one.id === id)) this.#troubles.delete(id)
   }
 
   /** Who answers nobody is down, and needs no naming. */
@@ -105,6 +109,8 @@ export class Sight {
   }
 
   unreachable(): readonly Unreachable[] {
+    // Asked with each heartbeat, however many members there are.
+    if (this.#troubles.size === 0) return []
     const nowMs = this.#options.clock.monotonicMs()
     return this.#others().flatMap(({ id, address }) => {
       const trouble = this.#troubles.get(id)

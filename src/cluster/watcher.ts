@@ -1,5 +1,4 @@
 /** Follows the membership: keeps the newest view and the ring made of it. Fetching the view also drives its timeouts. */
-import { isDeepStrictEqual } from 'node:util'
 import { RingfsError, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { systemClock, type Clock, type Timer } from '../base/clock.js'
@@ -38,6 +37,11 @@ export interface WatchOptions {
   readonly log: Log
   /** Default 2,000. */
   readonly intervalMs?: number
+  /**
+   * So old the figures of members may be (space, chunks, silence, queues, reports) as long as the epoch is the same: then one look costs the
+   * same however many members there are. Who calls `refresh` gets new ones. Default: they are new with every look.
+   */
+  readonly figuresMs?: number
   readonly clock?: Clock
 }
 
@@ -61,7 +65,8 @@ export async function fetchView(
 ): Promise<ClusterView> {
   const keys = new ClusterKeys(volume)
   const view = await fetchOnce(store, keys, known, onTime)
-  if (view.members.every((member) => known.includes(member.id))) return view
+  const asked = new Set(known)
+  if (view.members.every((member) => asked.has(member.id))) return view
   const ids = view.members.map((member) => member.id)
   return fetchOnce(store, keys, ids, () => undefined)
 }
@@ -74,22 +79,63 @@ async function fetchOnce(
 ): Promise<ClusterView> {
   const queues = queuesOf.map((id) => keys.queue(id))
   const reply = await store.run(VIEW, [...keys.membership, ...queues], [], { deadlineMs: FETCH_DEADLINE_MS })
-  const [epoch, members, lengths, settings, now] = arrayOf(reply, 'view')
+  const [epoch, members, lengths, settings, now, changed] = arrayOf(reply, 'view')
   onTime(numberOf(now, 'view'))
   const lengthOf = new Map(arrayOf(lengths, 'view').map((length, i) => [queuesOf[i] ?? '', numberOf(length, 'view')]))
-  const list = arrayOf(members, 'view').map((member) => parseMember(member, lengthOf))
   return {
     epoch: numberOf(epoch, 'view'),
-    members: list.sort((a, b) => (a.id < b.id ? -1 : 1)),
+    changedMs: numberOf(changed, 'view'),
+    members: parseMembers(members, lengthOf),
     settings: parseSettings(settings),
   }
+}
+
+/** One look without new figures where the members are still those of `old`; where they are others, queues are as long as they were. */
+async function fetchChange(
+  store: RedisStore,
+  keys: ClusterKeys,
+  old: ClusterView,
+  onTime: (redisMs: number) => void,
+): Promise<ClusterView> {
+  const known = [old.epoch, old.changedMs ?? -1]
+  const reply = await store.run(VIEW, keys.membership, known, { deadlineMs: FETCH_DEADLINE_MS })
+  const [epoch, members, , fields, now, changed] = arrayOf(reply, 'view')
+  onTime(numberOf(now, 'view'))
+  const settings = parseSettings(fields)
+  if (members === null) return isSameSettings(settings, old.settings) ? old : { ...old, settings }
+  const lengthOf = new Map(old.members.map(({ id, queueLength }) => [id, queueLength]))
+  return {
+    epoch: numberOf(epoch, 'view'),
+    changedMs: numberOf(changed, 'view'),
+    members: parseMembers(members, lengthOf),
+    settings,
+  }
+}
+
+function parseMembers(members: RedisValue | undefined, lengthOf: ReadonlyMap<string, number>): readonly Member[] {
+  const list = arrayOf(members, 'view').map((member) => parseMember(member, lengthOf))
+  return list.sort((a, b) => (a.id < b.id ? -1 : 1))
 }
 
 function parseSettings(value: RedisValue | undefined): ClusterSettings {
   const fields = arrayOf(value, 'view')
   const number = (index: number): number => numberOf(fields[index], 'view')
   const [suspectMs, downMs, outMs] = [number(0), number(1), number(2)]
-  return { suspectMs, downMs, outMs, healBytesPerS: number(3), walks: number(4), surplusMs: number(5) }
+  return {
+    suspectMs,
+    downMs,
+    outMs,
+    healBytesPerS: number(3),
+    walks: number(4),
+    surplusMs: number(5),
+    rings: number(6),
+  }
+}
+
+function isSameSettings(a: ClusterSettings, b: ClusterSettings | undefined): boolean {
+  if (b === undefined) return false
+  const others = new Map(Object.entries(b))
+  return Object.entries(a).every(([name, value]) => others.get(name) === value)
 }
 
 const STATES: readonly NodeState[] = ['joining', 'up', 'suspect', 'down', 'draining', 'gone']
@@ -138,8 +184,22 @@ function formerMembers(view: ClusterView): readonly RingMember[] {
   return view.members.filter(({ state }) => state !== 'gone' && state !== 'joining').map(placeOf)
 }
 
+function isSame(a: readonly RingMember[], b: readonly RingMember[]): boolean {
+  return (
+    a.length === b.length &&
+    a.every(({ id, weight, zone }, index) => {
+      const other = b[index]
+      return other !== undefined && id === other.id && weight === other.weight && zone === other.zone
+    })
+  )
+}
+
 function placeOf({ id, weight, zone }: Member): RingMember {
   return { id, weight, zone }
+}
+
+function idsOf({ members }: ClusterView): readonly string[] {
+  return members.map(({ id }) => id)
 }
 
 class Watcher implements ClusterWatcher {
@@ -148,8 +208,11 @@ class Watcher implements ClusterWatcher {
   readonly #listeners = new Set<(view: ClusterView) => void>()
   readonly clockOffset = new ClockOffset()
   readonly #clock: Clock
+  readonly #keys: ClusterKeys
   #current: CurrentRing
   #timer: Timer | undefined
+  /** Of the clock that never steps: when the figures were fetched. */
+  #figuresMs = -Infinity
   #fetching: Promise<ClusterView> | undefined
   #following: Promise<ClusterView> | undefined
   #isClosed = false
@@ -158,13 +221,16 @@ class Watcher implements ClusterWatcher {
     this.#store = store
     this.#options = options
     this.#clock = options.clock ?? systemClock
+    this.#keys = new ClusterKeys(options.volume)
     const none = buildRing([])
     this.#current = { view: { epoch: -1, members: [] }, ring: none, former: none }
   }
 
   start(): void {
     this.#timer = this.#clock.after(this.#options.intervalMs ?? INTERVAL_MS, () => {
-      this.refresh()
+      const { figuresMs = 0 } = this.#options
+      const isFull = this.#clock.monotonicMs() - this.#figuresMs >= figuresMs
+      ;(this.#fetching ?? this.#fetch(isFull))
         .catch((error: unknown) => this.#options.log.warn({ err: messageOf(error) }, 'membership not refreshed'))
         .finally(() => {
           if (!this.#isClosed) this.start()
@@ -179,44 +245,52 @@ class Watcher implements ClusterWatcher {
 
   /** A fetch that runs already may have been answered before the caller's reason arose: then the next one is shared. */
   refresh(): Promise<ClusterView> {
-    if (this.#fetching === undefined) return this.#fetch()
+    if (this.#fetching === undefined) return this.#fetch(true)
     this.#following ??= this.#fetching
       .catch(() => undefined)
       .then(() => {
         this.#following = undefined
-        return this.#fetch()
+        return this.#fetch(true)
       })
     return this.#following
   }
 
-  #fetch(): Promise<ClusterView> {
-    this.#fetching = this.#fetchOnce().finally(() => (this.#fetching = undefined))
+  #fetch(isFull: boolean): Promise<ClusterView> {
+    this.#fetching = this.#fetchOnce(isFull).finally(() => (this.#fetching = undefined))
     return this.#fetching
   }
 
-  async #fetchOnce(): Promise<ClusterView> {
-    const known = this.#current.view.members.map((member) => member.id)
+  async #fetchOnce(isFull: boolean): Promise<ClusterView> {
+    const { view: old } = this.#current
     const startMs = wallMs(this.#clock)
+    const startedMs = this.#clock.monotonicMs()
     const onTime = (redisMs: number): void => {
       this.clockOffset.note(startMs, wallMs(this.#clock), redisMs, this.#clock.monotonicMs())
     }
-    const view = await fetchView(this.#store, this.#options.volume, known, onTime)
+    const view = isFull
+      ? await fetchView(this.#store, this.#options.volume, idsOf(old), onTime)
+      : await fetchChange(this.#store, this.#keys, old, onTime)
+    if (isFull) this.#figuresMs = startedMs
     this.#accept(view)
     return view
   }
 
   #accept(view: ClusterView): void {
-    if (this.#isClosed) return
     const { view: old, ring: oldRing, former: oldFormer } = this.#current
-    const [members, formers] = [ringMembers(view), formerMembers(view)]
-    // Placing all tokens takes milliseconds, so it is not done when somebody is merely suspected.
-    const ring = isDeepStrictEqual(members, ringMembers(old)) ? oldRing : buildRing(members)
-    const sameFormer = isDeepStrictEqual(formers, formerMembers(old))
-    const former = isDeepStrictEqual(members, formers) ? ring : sameFormer ? oldFormer : buildRing(formers)
-    this.#current = { view, ring, former }
+    if (this.#isClosed || view === old) return
+    if (view.members === old.members) this.#current = { view, ring: oldRing, former: oldFormer }
+    else {
+      const [members, formers] = [ringMembers(view), formerMembers(view)]
+      // Placing all tokens takes milliseconds, so it is not done when somebody is merely suspected.
+      const ring = isSame(members, ringMembers(old)) ? oldRing : buildRing(members)
+      const isSameFormer = isSame(formers, formerMembers(old))
+      const former = isSame(members, formers) ? ring : isSameFormer ? oldFormer : buildRing(formers)
+      this.#current = { view, ring, former }
+    }
     // The figures in the view change all the time; who is interested in them looks.
-    const isSame = old.epoch === view.epoch && old.settings?.walks === view.settings?.walks
-    if (isSame && old.members.length === view.members.length) return
+    const isSameEpoch = old.epoch === view.epoch && old.changedMs === view.changedMs
+    const isKnown = isSameEpoch && old.settings?.walks === view.settings?.walks
+    if (isKnown && old.members.length === view.members.length) return
     for (const listener of this.#listeners) listener(view)
   }
 

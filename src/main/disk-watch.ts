@@ -39,7 +39,8 @@ export class DiskWatch {
     for (const state of ['up', 'failed', 'missing'] as const) {
       metrics.gauge(`disks.${state}`, () => disks.states().filter((one) => one.state === state).length)
     }
-    if (isShort || disks.states().some(({ state }) => state !== 'up')) this.#ask()
+    if (isShort || disks.isDamaged || disks.states().some(({ state }) => state !== 'up')) this.#ask()
+    metrics.gauge('disks.damaged', () => disks.states().reduce((sum, { damaged }) => sum + damaged, 0))
     this.#judge()
     this.#schedule(1)
   }

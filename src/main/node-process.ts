@@ -31,6 +31,9 @@ export interface NodeProcessOptions {
 /** Everybody's address is nobody's: a peer that dialled it would reach itself. */
 const ANY_HOST = /^(0\.0\.0\.0|\[::\]|\*):/
 
+/** A node goes by who is where, not by how full others are: so hundreds of them do not tell Redis to tell each of all every other second. */
+const FIGURES_MS = 30_000
+
 /** Runs until `stop` fires. Errors: those of openVolume and startNode. */
 export async function runNode(
   options: NodeProcessOptions,
@@ -45,7 +48,7 @@ export async function runNode(
   serveReadily(options.nice, { group: false })
   const closer = new Closer()
   await closer.orClose(async () => {
-    const volume = await openVolume(url, { log, key })
+    const volume = await openVolume(url, { log, key, figuresMs: FIGURES_MS })
     closer.add(() => volume.close())
     await checkKey(volume.watcher.current().view.members, key)
     const server = new RpcServer({ log, memory: volume.buffers, ...(key && { key }) })

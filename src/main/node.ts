@@ -194,6 +194,7 @@ async function join(
     identity: { id, address, zone, weight, pid: process.pid },
     space: () => ({ ...disks.space(), chunks: disks.chunks }),
     report,
+    isStuck: () => disks.isStuck,
     log: volume.log,
     onLost,
   })

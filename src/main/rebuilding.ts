@@ -9,6 +9,7 @@ import { systemClock } from '../base/clock.js'
 import { RingfsError, hasCode } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { disksLacking, holdersOf } from '../check/nodes.js'
+import { isHeldBack } from '../check/orphans.js'
 import { makeAnew } from '../check/rebuild/anew.js'
 import { rebuild, type RebuildParts, type RebuildResult } from '../check/rebuild/rebuild.js'
 import { lockFolder } from '../cluster/folder-lock.js'
@@ -18,6 +19,7 @@ import { connectRedis } from '../cluster/redis.js'
 import type { MetaUrl } from '../cluster/url.js'
 import { openMeta } from '../meta/engine.js'
 import { loadVolume } from '../meta/format.js'
+import { VolumeKeys } from '../meta/keys.js'
 import type { KeyRing } from '../rpc/key-ring.js'
 import { Closer } from './closer.js'
 import type { DataFolders } from './data-folder.js'
@@ -36,6 +38,8 @@ export interface RebuildingOptions {
   readonly nodeFolders: readonly string[]
   readonly log: Log
   readonly key?: KeyRing | undefined
+  /** Nothing is done unless a failover, a restore or an incomplete rebuild asks for one. */
+  readonly ifDue: boolean
   readonly dryRun: boolean
   readonly deep: boolean
   readonly minAgeMs: number
@@ -68,24 +72,29 @@ export async function startRedisOf(
   })
 }
 
-/** Errors: those of openVolume, of openOfflineNode; USAGE, NODE_UNREACHABLE. */
-export async function runRebuild(options: RebuildingOptions): Promise<Rebuilt> {
+/** undefined: none is due. Errors: those of openVolume, of openOfflineNode; USAGE, NODE_UNREACHABLE. */
+export async function runRebuild(options: RebuildingOptions): Promise<Rebuilt | undefined> {
   const closer = new Closer()
   const result = await closer.orClose(async () => {
     const { settings, isAnew } = await settingsOf(options)
     const made = isAnew ? { ...settings, createdMs: Date.now() } : settings
     const volume = await openVolume(options.url, { log: options.log, key: options.key, settings: made })
     closer.add(() => volume.close())
+    if (options.ifDue && !isAnew && !(await isDue(volume))) return undefined
     const local = await openFolders(volume, options, closer)
     await waitForNodes(volume, local, options)
     const parts = partsOf(volume, local, options)
     if (isAnew && !options.dryRun) await makeAnew(parts, systemClock)
     const meta = options.dryRun ? null : await openMeta(volume.redis, made, { log: options.log })
     if (meta !== null) closer.add(() => meta.shutdown())
-    return { ...(await rebuild({ ...parts, meta })), settings: made, isAnew }
+    return { ...(await rebuild({ ...parts, meta, isPatient: options.ifDue && !isAnew })), settings: made, isAnew }
   })
   await closer.close()
   return result
+}
+
+function isDue({ redis, settings }: Volume): Promise<boolean> {
+  return isHeldBack(redis, new VolumeKeys(settings.name, settings.partitions))
 }
 
 async function settingsOf(options: RebuildingOptions): Promise<{ settings: VolumeSettings; isAnew: boolean }> {

@@ -4,7 +4,8 @@
  */
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs'
 import { isAbsolute, join } from 'node:path'
-import { RingfsError, messageOf } from '../base/errors.js'
+import { ERROR_CODES, RingfsError, messageOf } from '../base/errors.js'
+import { INCOMPLETE } from '../check/rebuild/words.js'
 import { PROGRAM } from './detach.js'
 
 const FOLDER = 'etc/systemd/system'
@@ -74,6 +75,50 @@ SystemCallErrorNumber=EPERM
 WantedBy=multi-user.target
 `
   return { name: 'ringfs-node.service', text }
+}
+
+/** What a failover's lost tail had named becomes files again, without anybody's doing: `ringfs rebuild --if-due`, every quarter of an hour. */
+export function rebuildUnits(user: string): readonly Unit[] {
+  const service = `# Written by ringfs systemd node.
+[Unit]
+Description=ringfs: what a failover of Redis has lost, from the chunks
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+Type=oneshot
+User=${user}
+EnvironmentFile=/etc/ringfs/node.env
+ExecStart=${quote(process.execPath)} ${quote(PROGRAM)} rebuild --if-due
+# There may be more, which the next run looks at; another machine is at it.
+SuccessExitStatus=${INCOMPLETE} ${ERROR_CODES.ALREADY_RUNNING}
+Nice=10
+IOSchedulingClass=idle
+UMask=0077
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+PrivateDevices=yes
+PrivateTmp=yes
+ProtectHome=read-only
+ProtectSystem=strict
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+`
+  const timer = `# Written by ringfs systemd node.
+[Unit]
+Description=ringfs: what a failover of Redis has lost, from the chunks
+
+[Timer]
+OnBootSec=15min
+OnUnitInactiveSec=15min
+RandomizedDelaySec=3min
+
+[Install]
+WantedBy=timers.target
+`
+  return [
+    { name: 'ringfs-rebuild.service', text: service },
+    { name: 'ringfs-rebuild.timer', text: timer },
+  ]
 }
 
 /** Through mount(8) and /sbin/mount.ringfs, as a line of /etc/fstab would be. Errors: RingfsError USAGE. */

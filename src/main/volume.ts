@@ -35,6 +35,8 @@ export interface VolumeOptions {
   readonly threads?: number
   /** Default: those on Redis. */
   readonly settings?: VolumeSettings
+  /** See WatchOptions. */
+  readonly figuresMs?: number
 }
 
 export interface Volume {
@@ -53,14 +55,14 @@ export interface Volume {
 
 /** Errors: those of connectRedis and loadVolume. */
 export async function openVolume(url: MetaUrl, options: VolumeOptions): Promise<Volume> {
-  const { log, key, threads } = options
+  const { log, key, threads, figuresMs = 0 } = options
   const metrics = new Metrics()
   const closer = new Closer()
   return closer.orClose(async () => {
     const redis = await connectRedis(url, { log, metrics })
     closer.add(() => redis.close())
     const settings = options.settings ?? (await loadVolume(redis, url.volume))
-    const watcher = await watchView(redis, { volume: settings.name, log })
+    const watcher = await watchView(redis, { volume: settings.name, log, figuresMs })
     closer.add(() => watcher.close())
     const buffers = new SharedBuffers()
     metrics.gauge('buffers.lentBytes', () => buffers.lentBytes)

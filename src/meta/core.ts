@@ -11,6 +11,7 @@ import { Replicas } from './replicas.js'
 import { Reply, STATUS_LOCKED, STATUS_RECALLED, STATUS_UNBORN } from './reply.js'
 import { SCRIPTS } from './scripts.js'
 import type { Session } from './session.js'
+import { VoidCommits } from './void-commits.js'
 
 export interface CoreOptions {
   readonly store: RedisStore
@@ -68,6 +69,7 @@ export class Core {
   readonly births: Births
   readonly recalls: Recalls
   readonly replicas: Replicas
+  readonly voids: VoidCommits
   /** For scripts that give numbers: '1' where no other server can ever take this one's place (scripts/lib/history.lua). */
   readonly lone: '0' | '1'
   holdings: ChangeGuard = { around: (_script, _p, change) => change() }
@@ -79,6 +81,7 @@ export class Core {
     this.background = new Background(options)
     this.lone = options.store.isLone ? '1' : '0'
     this.replicas = new Replicas(options)
+    this.voids = new VoidCommits((p, tx) => this.background.remove(options.keys.partition(p).decisions, tx))
     this.births = new Births(
       { ...options, background: this.background, replicas: this.replicas, lone: this.lone },
       (p, keys, args) => this.change(SCRIPTS.reserve, p, keys, args),

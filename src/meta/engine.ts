@@ -54,6 +54,7 @@ import { Ranges } from './ranges.js'
 import { Reaper, allPartitions, each, releaseSession } from './recovery.js'
 import { SCRIPTS } from './scripts.js'
 import { Session } from './session.js'
+import { Strays } from './strays.js'
 import { Subscribed } from './subscribed.js'
 import { TailMender } from './tail-mender.js'
 import { restartIfGone, untilDone } from './transaction.js'
@@ -91,6 +92,7 @@ class RedisMeta implements MetaStore {
   readonly #xattrs: Xattrs
   readonly #locks: Locks
   readonly #neighbours: Neighbours
+  readonly #strays: Strays
   readonly #mender: TailMender
   readonly #subscribed = new Subscribed({
     look: () => this.#mender.lookOver(),
@@ -124,6 +126,7 @@ class RedisMeta implements MetaStore {
       ...(options.onStep === undefined ? {} : { onStep: options.onStep }),
     })
     this.#neighbours = new Neighbours(this.#core, processes)
+    this.#strays = new Strays(this.#core)
     this.#openers = new Openers(this.#core)
     const truth = { isCoherent: () => this.coherent, isUncertain: (p: number) => this.#uncertain.has(p) }
     this.#holdings = new Holdings(this.#core, store, this.#openers, truth, options.delegations ?? {})
@@ -152,16 +155,19 @@ class RedisMeta implements MetaStore {
     this.#session.onLive = () => this.#tellCoherence()
     this.#session.onEnded = () => {
       this.#blocks.ended(this.#session.id)
+      this.#core.voids.clear()
       this.#locks.ended()
       this.#openers.ended()
       this.#listener({ kind: 'locksLost' })
     }
+    this.#session.onLastLook = () => this.#mender.lookBack()
     this.#session.onDead = async () => {
       await this.#blocks.reown(this.#session.id)
       await this.#reopen()
     }
     this.#session.onJudged = (p, low) => {
       this.#uncertain.judged(p, low)
+      this.#core.voids.judged(p, low)
     }
     this.#session.onUncertain = (p, sequence) => {
       this.#uncertain.failed(p, sequence)
@@ -405,7 +411,7 @@ class RedisMeta implements MetaStore {
   }
 
   collectGarbage(remove: RemoveChunks, graceMs: number): Promise<number> {
-    return collectGarbage(this.#core, remove, graceMs)
+    return collectGarbage(this.#core, remove, graceMs, () => this.#strays.look())
   }
 
   getxattr(ino: number, name: Buffer): Promise<Buffer> {

@@ -20,7 +20,13 @@ const BATCH_BYTES = 1024 * 1024
 
 export type RemoveChunks = (chunkIds: readonly number[]) => Promise<void>
 
-export async function collectGarbage(core: Core, remove: RemoveChunks, graceMs: number): Promise<number> {
+/** `also`: what else the janitor does. */
+export async function collectGarbage(
+  core: Core,
+  remove: RemoveChunks,
+  graceMs: number,
+  also: () => Promise<void>,
+): Promise<number> {
   const { clock } = core.options
   let removed = 0
   let renewedMs = -Infinity
@@ -29,6 +35,7 @@ export async function collectGarbage(core: Core, remove: RemoveChunks, graceMs: 
     // Mostly there is nothing to do in a partition, and all of them are done long before the lease is over.
     if (nowMs - renewedMs > RENEW_MS) {
       if (!(await isJanitor(core))) return removed
+      if (renewedMs === -Infinity) await also()
       renewedMs = nowMs
     }
     removed += await collectPartition(core, p, remove, graceMs)

@@ -30,6 +30,7 @@ import { Owed } from './owed.js'
 import { decodeInode } from './records.js'
 import { Reply, STATUS_WAITING } from './reply.js'
 import { SCRIPTS } from './scripts.js'
+import { tellIfLost } from './strays.js'
 import { Waiter } from './waiter.js'
 
 /** How long a newcomer lets those go first who wait already for what he could have at once. */
@@ -216,9 +217,7 @@ export class Locks {
   /** `session.owner`, or ''. A lock of a session that is over came back with a replica that had not heard of it: the reaper is told. */
   async #checkHolder(holder: string): Promise<void> {
     const [session = ''] = holder.split('.')
-    if (session === '') return
-    const { keys } = this.#core
-    await this.#core.run(SCRIPTS.sessionLost, [keys.wide('s'), keys.wide('dead')], [session])
+    if (session !== '') await tellIfLost(this.#core, Number(session))
   }
 
   async #askTicket({ ino, session, ticket, lock }: Waiter): Promise<Reply> {

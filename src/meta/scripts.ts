@@ -12,14 +12,60 @@ import { withoutUnused } from './lua.js'
 
 const FOLDER = new URL('./scripts/', import.meta.url)
 
+const libraries = new Map<string, string>()
+
+function read(name: string): string {
+  return readFileSync(new URL(`${name}.lua`, FOLDER), 'utf8')
+}
+
+function library(name: string): string {
+  let text = libraries.get(name)
+  if (text === undefined) libraries.set(name, (text = read(`lib/${name}`)))
+  return text
+}
+
+/**
+ * Files are read when the program starts, for an upgrade may replace them while it runs. What is sent is put together when it is first
+ * used: for all scripts together that takes longer than most commands use Redis.
+ */
+class FileScript implements Script {
+  readonly name: string
+  readonly #body: string
+  readonly #libraries: readonly string[]
+  readonly #changes: boolean
+  #whole: Script | undefined
+
+  constructor(name: string) {
+    this.name = name
+    this.#body = read(name)
+    const names = /^-- include: (.+)$/m.exec(this.#body)?.[1]?.split(' ') ?? []
+    this.#libraries = names.map(library)
+    this.#changes = names.includes('mutate')
+  }
+
+  get source(): string {
+    return this.#made().source
+  }
+
+  get sha1(): string {
+    return this.#made().sha1
+  }
+
+  #made(): Script {
+    return (this.#whole ??= makeScript(this.name, this.#put()))
+  }
+
+  #put(): string {
+    const body = this.#body
+    const flags = /^-- oom: allowed$/m.test(body) ? ['#!lua flags=allow-oom'] : []
+    // What a changing script returns, wherever it returns, passes through settle() of lib/mutate.lua.
+    const whole = this.#changes ? `local function script()\n${body}\nend\nreturn settle(script())` : body
+    return [...flags, withoutUnused(this.#libraries.join('\n'), whole), whole].join('\n')
+  }
+}
+
 function load(name: string): Script {
-  const body = readFileSync(new URL(`${name}.lua`, FOLDER), 'utf8')
-  const libraries = /^-- include: (.+)$/m.exec(body)?.[1]?.split(' ') ?? []
-  const preludes = libraries.map((library) => readFileSync(new URL(`lib/${library}.lua`, FOLDER), 'utf8'))
-  const flags = /^-- oom: allowed$/m.test(body) ? ['#!lua flags=allow-oom'] : []
-  // What a changing script returns, wherever it returns, passes through settle() of lib/mutate.lua.
-  const whole = libraries.includes('mutate') ? `local function script()\n${body}\nend\nreturn settle(script())` : body
-  return makeScript(name, [...flags, withoutUnused(preludes.join('\n'), whole), whole].join('\n'))
+  return new FileScript(name)
 }
 
 export const SCRIPTS = {

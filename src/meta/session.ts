@@ -61,6 +61,8 @@ export class Session {
   onJudged: (p: number, low: number) => void = () => undefined
   /** Called when another client has marked this session dead, before anything is sent in the next. */
   onEnded: () => void = () => undefined
+  /** Called then, to ask for the last time what became of its changes. What it throws keeps the next session from beginning. */
+  onLastLook: () => Promise<void> = () => Promise.resolve()
   /** Called when another client has marked this session dead and a new id was taken. */
   onDead: () => Promise<void> = () => Promise.resolve()
 
@@ -102,6 +104,11 @@ export class Session {
   async open(): Promise<void> {
     await this.#begin()
     this.#schedule()
+  }
+
+  /** No sequence of this session is higher so far. */
+  get newestSequence(): number {
+    return this.#sequence
   }
 
   /** Sequence numbers name transactions, too. */
@@ -249,6 +256,7 @@ export class Session {
     this.#tellLive()
     this.#options.log.warn({ session: this.#id }, 'the session was ended by another client: beginning a new one')
     this.onEnded()
+    await this.onLastLook()
     await this.#begin()
     await this.onDead()
   }

@@ -41,17 +41,28 @@ export class TailMender {
     })
   }
 
+  /**
+   * The session is over, and what it was told is forgotten when the next one begins: the last look. Its locks, opens and numbers go with it.
+   * Throws what keeps it from finding out.
+   */
+  async lookBack(): Promise<void> {
+    const { session, keys } = this.#core
+    await each([...session.tails.unsynced().keys()], async (p) => {
+      const loss = await this.#lossOf(p)
+      if (loss?.hasContents !== true) return
+      session.tails.forget(p)
+      this.#log(p, loss)
+      this.#deps.tell({ kind: 'tailLost', of: (ino) => keys.home(ino) === p })
+    })
+  }
+
   /** Answers whether names or contents of these partitions were lost. Throws what keeps it from finding out. */
   async mend(partitions: readonly number[]): Promise<boolean> {
     let hasContents = false
     await each(partitions, async (p) => {
-      const { session, keys } = this.#core
-      const { id, tails } = session
-      const loss = await tails.lossOf(p, async (asked) => {
-        const reply = await this.#core.run(SCRIPTS.known, [keys.partition(p).replies(id)], asked.flat())
-        const [contents = 0, others = 0, ...missing] = new Reply(reply).numbers(0)
-        return { missed: [contents, others], missing: new Set(missing) }
-      })
+      const { session } = this.#core
+      const { id } = session
+      const loss = await this.#lossOf(p)
       // Another session has lost nothing yet.
       if (loss === null || session.id !== id) return
       hasContents ||= loss.hasContents
@@ -60,16 +71,30 @@ export class TailMender {
     return hasContents
   }
 
-  async #mend(p: number, { hasContents }: TailLoss): Promise<void> {
-    const { keys, births, session, options } = this.#core
-    const { locks, tell, register, forgetAll } = this.#deps
-    const of = (ino: number): boolean => keys.home(ino) === p
-    session.tails.forget(p)
-    options.log.error(
+  #lossOf(p: number): Promise<TailLoss | null> {
+    const { session, keys } = this.#core
+    const { id, tails } = session
+    return tails.lossOf(p, async (asked) => {
+      const reply = await this.#core.run(SCRIPTS.known, [keys.partition(p).replies(id)], asked.flat())
+      const [contents = 0, others = 0, ...missing] = new Reply(reply).numbers(0)
+      return { missed: [contents, others], missing: new Set(missing) }
+    })
+  }
+
+  #log(p: number, { hasContents }: TailLoss): void {
+    this.#core.options.log.error(
       { partition: p, hasContents },
       'a Redis server has lost the last changes that it had acknowledged',
     )
-    if (hasContents) tell({ kind: 'tailLost', of })
+  }
+
+  async #mend(p: number, loss: TailLoss): Promise<void> {
+    const { keys, births, session } = this.#core
+    const { locks, tell, register, forgetAll } = this.#deps
+    const of = (ino: number): boolean => keys.home(ino) === p
+    session.tails.forget(p)
+    this.#log(p, loss)
+    if (loss.hasContents) tell({ kind: 'tailLost', of })
     births.lost(p)
     // Twice: what is granted until the locks are given up goes with them.
     const lose = (): void => {

@@ -156,7 +156,8 @@ export class Transaction {
   /**
    * Prepares and commits. The rest is done behind this call, for whoever meets a lock comes past it; but no lock guards the
    * attributes of a directory in which a name was prepared, so that is waited for: the caller is to see its new times
-   * and links. Throws Restart or PosixError with nothing changed.
+   * and links. A commit whose answer does not come is asked about: it counts if it was made (nobody is told of directories then).
+   * Throws Restart or PosixError with nothing changed; any other error where that cannot be found out (`mayStillCommit`).
    */
   async run(parts: readonly Part[], saw?: SawDirectory): Promise<void> {
     const groups = this.#group(parts)
@@ -168,12 +169,11 @@ export class Transaction {
       // What was prepared must not be lost behind a decision that says it will be done; nor the decision behind its doing.
       await this.#core.replicas.ofPartitions([...groups.keys()])
       const reply = await this.#commit(own)
-      if (groups.size > 0) await this.#core.replicas.ofPartitions([this.#commitPartition])
       if (saw !== undefined) seeDirectories(reply, saw)
     } catch (error) {
-      await this.#abort()
-      throw error
+      if (!(await this.#isMadeAllTheSame())) throw error
     }
+    if (groups.size > 0) await this.#core.replicas.ofPartitions([this.#commitPartition])
     const ending = this.#end('C')
     if ([...groups.values()].some((others) => others.some(isOfName))) await ending
     else this.#core.background.run(ending.then(() => this.#tell(groups)))
@@ -246,17 +246,21 @@ export class Transaction {
     if (reply.status === STATUS_RETRY || reply.status === STATUS_ABORTED) throw new Restart()
   }
 
-  /** Before the commit, or when it was refused: gives back what was prepared. */
-  async #abort(): Promise<void> {
-    // A commit whose reply is unknown may have been done: then the decision says C, and else it becomes A for good.
-    if (this.#prepared.size === 0) return
+  /**
+   * After a failure. A commit whose reply did not come may have been made: then the decision says C, and else it becomes A for good, and
+   * what was prepared is given back.
+   */
+  async #isMadeAllTheSame(): Promise<boolean> {
+    if (this.#prepared.size === 0) return false
     try {
       const outcome = await this.#core.decide(this.id, this.#commitPartition, true)
       this.#isDecided = true
+      if (outcome === 'C' && this.#isCommitUnknown) return true
       await this.#end(outcome === 'C' ? 'C' : 'A')
     } catch (error) {
       this.#core.options.log.warn({ tx: this.id, error: messageOf(error) }, 'a transaction is left to be aborted')
     }
+    return false
   }
 
   /** What fails here is finished by whoever meets it. */
@@ -267,17 +271,22 @@ export class Transaction {
         await this.#core.finish(p, this.id, outcome, inos)
         await this.#core.step(`${this.#kind}:finished:${p}`)
       }
-      // The A that refuses a late commit stays until the session ends.
-      const isNeeded = outcome === 'A' && this.#isCommitUnknown
-      if (this.#prepared.size > 0 && !isNeeded) {
-        // Where the end is lost, somebody asks for the decision again.
-        await this.#core.replicas.ofPartitions([...this.#prepared.keys()])
-        this.#core.background.remove(this.#core.keys.partition(this.#commitPartition).decisions, this.id)
-      }
+      if (this.#prepared.size === 0) return
+      // Where the end is lost, somebody asks for the decision again.
+      await this.#core.replicas.ofPartitions([...this.#prepared.keys()])
+      this.#forget(outcome)
     } catch (error) {
       // The outcome stands. Others come past these locks through the commit point.
       log.warn({ tx: this.id, outcome, error: messageOf(error) }, 'a transaction is left to be finished')
       if (error instanceof PosixError) return
     }
+  }
+
+  /** Nobody will ask for the decision any more, but perhaps a late copy of the commit. Of a session that is over the server takes none. */
+  #forget(outcome: 'C' | 'A'): void {
+    const { session, voids, background, keys } = this.#core
+    const isNeeded = outcome === 'A' && this.#isCommitUnknown && session.id === this.#session
+    if (isNeeded) voids.add(this.#commitPartition, this.id, session.newestSequence)
+    else background.remove(keys.partition(this.#commitPartition).decisions, this.id)
   }
 }

@@ -126,7 +126,7 @@ export class AccessTimes {
     const { meta, attrs, fresh, log } = this.#deps
     const changes = [...updates.values()].map((update) => {
       const known = attrs.peek(update.ino)
-      return { mutation: fresh.begin(update.ino), after: known === undefined ? null : withUpdate(known, update) }
+      return { mutation: fresh.begin(update.ino, false), after: known === undefined ? null : withUpdate(known, update) }
     })
     let isSent = false
     try {

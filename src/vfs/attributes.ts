@@ -104,7 +104,7 @@ export class Attributes {
           extents.drop(ino)
           extents.atVersion(attr, fresh.mark())
           return attr
-        }, size),
+        }),
       )
     } finally {
       states.leave(state)

@@ -1,6 +1,7 @@
 /** The parts of one VFS, put together once; what the services of files and names share. */
 import { PosixError } from '../base/errno.js'
 import { systemClock, type Clock } from '../base/clock.js'
+import { messageOf } from '../base/errors.js'
 import { silentLog, type Log } from '../base/log.js'
 import { Metrics } from '../base/metrics.js'
 import type { ChunkClient, Durability } from '../chunk/contract.js'
@@ -13,6 +14,7 @@ import { Compactor } from './compactor.js'
 import { CompleteDirectories } from './complete.js'
 import { Committer } from './committer.js'
 import { Coherence } from './coherence.js'
+import { DirectoryLosses } from './directory-losses.js'
 import { ExtentCache } from './extent-cache.js'
 import { Freshness } from './freshness.js'
 import { Handles } from './handles.js'
@@ -25,6 +27,7 @@ import { EarlyCommits } from './early-commits.js'
 import { DirtyMemory } from './memory.js'
 import { Reader } from './reader.js'
 import { Spiller } from './spiller.js'
+import { Tail } from './tail.js'
 import { Uploader } from './uploader.js'
 
 export interface VfsOptions {
@@ -65,6 +68,7 @@ export class VfsContext {
   readonly readOnly: boolean
   readonly durableChanges: DurableChanges
   readonly fresh: Freshness
+  readonly tail = new Tail()
   readonly attrs: AttrCache
   readonly dentries: DentryCache
   readonly complete: CompleteDirectories
@@ -78,17 +82,19 @@ export class VfsContext {
   readonly early: EarlyCommits
   readonly handles: Handles
   readonly directories = new OpenDirectories()
+  readonly losses: DirectoryLosses
   readonly reader: Reader
   readonly locks: FileLocks
   readonly atimes: AccessTimes
   readonly coherence: Coherence
   #events = 0
+  #isSyncing = false
 
   constructor(options: VfsOptions) {
     const { meta, chunks, clock = systemClock, log = silentLog, durability = 'quorum' } = options
     const { chunkBytes } = meta.settings
     const limits = resolveLimits(options.limits ?? {}, chunkBytes)
-    const fresh = new Freshness(() => meta.coherent)
+    const fresh = new Freshness(() => meta.coherent, this.tail)
     const attrs = new AttrCache(meta, fresh, limits.attrs)
     // The part that tells the kernel comes into being last.
     const onCommitted = (ino: number, version: number): void => this.coherence.committed(ino, version)
@@ -123,9 +129,12 @@ export class VfsContext {
     this.spiller = new Spiller(this)
     // The kernel has it in its pages, and the store's version and times do not tell.
     const onLost = (ino: number): void => this.coherence.invalidate({ kind: 'data', ino })
-    this.states = new InodeStates({ clock, log, limits, chunkBytes, memory, uploader, committer, onLost })
+    const onUnseen = (ino: number, failure: PosixError): void => this.tail.owe(ino, failure)
+    this.states = new InodeStates({ clock, log, limits, chunkBytes, memory, uploader, committer, onLost, onUnseen })
+    this.tail.onFull = () => void this.#syncBehind()
     this.early = new EarlyCommits(meta)
     this.handles = new Handles(limits.handles)
+    this.losses = new DirectoryLosses(this.handles, this.tail)
     this.reader = new Reader({ attrs, extents, data, fresh, log, readAheadBytes })
     this.locks = new FileLocks(this)
     const policy = this.readOnly ? 'noatime' : (options.atime ?? 'relatime')
@@ -169,12 +178,36 @@ export class VfsContext {
     this.attrs.clear()
   }
 
-  /** Whoever has something open of which the last changes are lost is told by his next fsync. */
-  #lostTail(of: (ino: number) => boolean): void {
-    for (const state of this.states.all()) {
-      if (of(state.ino)) state.writer.lostInStore(new PosixError('EIO', 'a Redis server has lost changes of the file'))
+  /** Waits until every change acknowledged so far is durable. */
+  async sync(): Promise<void> {
+    const mark = this.tail.mark()
+    await this.meta.sync()
+    this.tail.synced(mark)
+  }
+
+  /** Where a sync says that nothing was lost, what is before it need not be remembered. */
+  async #syncBehind(): Promise<void> {
+    if (this.#isSyncing || this.meta.settings.metaReplicas === 0) return
+    this.#isSyncing = true
+    try {
+      await this.sync()
+    } catch (error) {
+      this.log.warn({ error: messageOf(error) }, 'whether changes are durable is not known yet')
+    } finally {
+      this.#isSyncing = false
     }
-    for (const stream of this.handles.directories()) if (of(stream.ino)) stream.lost()
+  }
+
+  /** Of what the last changes are lost the next fsync says so: each handle of what is open, the next one of what is not. */
+  #lostTail(of: (ino: number) => boolean): void {
+    const failure = new PosixError('EIO', 'a Redis server has lost changes of the inode')
+    const isConcerned = this.tail.lost(of, failure)
+    for (const { ino, writer } of this.states.all()) {
+      if (!isConcerned(ino)) continue
+      writer.lost(failure)
+      this.tail.told(ino)
+    }
+    this.losses.lost(isConcerned, failure)
   }
 
   /** Drops exactly what the event names, here first, then in the kernel: a question that comes between must not find it. */

@@ -58,7 +58,6 @@ export class DirectoryStream {
   readonly ino: number
   readonly #deps: DirectoryDeps
   #page: Page | null = null
-  #isTailLost = false
   #listing: Listing | null = null
   #reads = 0
   /** The first page, fetched when the directory was opened. */
@@ -71,18 +70,6 @@ export class DirectoryStream {
   constructor(ino: number, deps: DirectoryDeps) {
     this.ino = ino
     this.#deps = deps
-  }
-
-  /** Names that were made or removed in it, and not synced yet, may be as they were before. */
-  lost(): void {
-    this.#isTailLost = true
-  }
-
-  /** Throws EIO once after that. */
-  reportLost(): void {
-    if (!this.#isTailLost) return
-    this.#isTailLost = false
-    throw new PosixError('EIO', 'a Redis server has lost changes of the directory')
   }
 
   /** It is about to be read: the first page is fetched meanwhile. */

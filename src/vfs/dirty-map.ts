@@ -2,7 +2,7 @@
  * One batch of written bytes of one file that will become one chunk: positional bytes of one window, or whole appended
  * writes whose place the store decides.
  *
- * Life: active (takes writes) -> sealed (fixed: its data is being uploaded) -> gone (committed, cut away or failed).
+ * Life: active (takes writes) -> sealed (fixed: its data is being uploaded) -> gone (committed or failed).
  * Invariants:
  * - A byte written is copied once, into a block of the batch; the bytes of a block that a piece names never move.
  * - After `seal` no block changes: the upload reads them without a copy.
@@ -68,7 +68,7 @@ export class Batch {
   #usedBytes = 0
   #allocatedBytes = 0
   #sealed: SealedData | null = null
-  #extents: ChunkOriginExtent[] = []
+  readonly #extents: ChunkOriginExtent[] = []
 
   constructor(options: BatchOptions) {
     this.mode = options.mode
@@ -216,17 +216,9 @@ export class Batch {
     return this.#sealed
   }
 
-  /** Of a sealed batch: what of the chunk belongs where and was not cut away since. */
+  /** Of a sealed batch: what of the chunk belongs where. */
   get extents(): readonly ChunkOriginExtent[] {
     return this.#extents
-  }
-
-  /** The file was cut to `size`: nothing beyond it may be seen or committed. */
-  trim(size: number): void {
-    this.#pieces.delete(size, Number.MAX_SAFE_INTEGER)
-    this.#extents = this.#extents
-      .filter((extent) => extent.fileOffset < size)
-      .map((extent) => ({ ...extent, lengthBytes: Math.min(extent.lengthBytes, size - extent.fileOffset) }))
   }
 
   /** Its bytes inside [start, end). */

@@ -48,10 +48,10 @@ export class Files {
   async create(caller: Caller, parent: number, name: Buffer, mode: number, flags: number): Promise<CreatedFile> {
     this.#checkOpen(flags)
     checkEntry(name, 'EISDIR', 'EISDIR')
-    const { meta, attrs, extents, fresh, states } = this.#context
+    const { meta, attrs, extents, fresh, states, tail } = this.#context
     const inode = { type: 'file', mode: mode & MODE_BITS, ...ownerOf(caller) } as const
     const options = { exclusive: (flags & O_EXCL) !== 0, open: true }
-    const mark = fresh.mark()
+    const [mark, before] = [fresh.mark(), tail.mark()]
     const { attr, created } = await changeNames(
       this.#context,
       [{ parent, name }],
@@ -63,7 +63,10 @@ export class Files {
     extents.atVersion(attr, mark)
     const state = states.enter(attr.ino)
     try {
-      if (created) state.isNew = true
+      if (created) {
+        state.isNew = true
+        tail.made(attr.ino, before)
+      }
       const cut = !created && (flags & O_TRUNC) !== 0
       const now = cut ? await this.#attributes.set(caller, attr.ino, { sizeBytes: 0 }) : attr
       const { attr: shown, handle, atimeDue, needsNoFlush } = await this.#opened(state, now, flags, caller)
@@ -77,9 +80,10 @@ export class Files {
 
   async tmpfile(caller: Caller, parent: number, mode: number, flags: number): Promise<Opened> {
     this.#checkOpen(flags)
-    const { meta, attrs, extents, fresh, states } = this.#context
-    const mark = fresh.mark()
+    const { meta, attrs, extents, fresh, states, tail } = this.#context
+    const [mark, before] = [fresh.mark(), tail.mark()]
     const attr = await meta.tmpfile(parent, { type: 'file', mode: mode & MODE_BITS, ...ownerOf(caller) })
+    tail.made(attr.ino, before)
     attrs.put(attr, mark)
     extents.atVersion(attr, mark)
     const state = states.enter(attr.ino)
@@ -157,7 +161,7 @@ export class Files {
     if (file.sync) await this.#sync(file)
   }
 
-  /** The handle is gone whatever happens; a failure that nobody reported is thrown last. */
+  /** The handle is gone whatever happens. What nobody was told is thrown last, and told again by the next fsync: nobody hears a release. */
   async release(handle: number): Promise<void> {
     const file = this.#context.handles.file(handle)
     await this.#context.locks.releasing(file.state.ino, () => this.#release(handle, file))
@@ -175,7 +179,8 @@ export class Files {
       meta.close(file.state.ino)
       states.leave(file.state)
     }
-    file.report()
+    const failure = file.unreported
+    if (failure !== null) throw failure
   }
 
   /** Data and metadata are as durable as the volume promises. The size and the extents are metadata: dataOnly needs them too. */
@@ -183,15 +188,14 @@ export class Files {
     const { writer, ino } = file.state
     this.#context.early.flushed(file.state)
     await writer.flush(true)
-    file.report()
-    const taken = writer.taken.count
+    file.reportUnseen()
     await this.#context.uploader.unsynced.sync(ino)
     try {
-      await this.#context.meta.sync()
-      writer.taken.synced(taken)
+      await this.#context.sync()
     } finally {
       // What the store has lost, whoever found it: told once, and not again for the failure of this sync.
-      file.report()
+      file.reportUnseen()
+      this.#context.tail.report(ino)
     }
   }
 
@@ -220,7 +224,7 @@ export class Files {
     const truncate = (flags & O_TRUNC) !== 0
     try {
       const reply = truncate
-        ? await state.exclusive(() => state.writer.barrier(() => this.#openTruncated(ino, keepsSetid), 0))
+        ? await state.exclusive(() => state.writer.barrier(() => this.#openTruncated(ino, keepsSetid)))
         : await this.#openInStore(ino)
       if (reply.attr.nlink > 0) return reply
       if (!dentries.dropNamesOf(ino) && wasOpen) return reply

@@ -5,9 +5,13 @@
  * be kept only if nothing was said about its inode or name since, no change of it by this process is under way, and the
  * store is coherent. Numbers are kept per hash slot, not per inode: a collision costs a cached entry, never correctness.
  */
+import type { Tail } from './tail.js'
+
 export interface Mutation {
   readonly ino: number
   readonly mark: number
+  /** Told to the tail. */
+  readonly isOfContents: boolean
 }
 
 const SLOT_BITS = 13
@@ -15,14 +19,16 @@ const SLOTS = 2 ** SLOT_BITS
 
 export class Freshness {
   readonly #isCoherent: () => boolean
+  readonly #tail: Pick<Tail, 'begin' | 'end'>
   #sequence = 0
   #lost = 0
   readonly #inodes = new Float64Array(SLOTS)
   readonly #entries = new Float64Array(SLOTS)
   readonly #inFlight = new Map<number, number>()
 
-  constructor(isCoherent: () => boolean) {
+  constructor(isCoherent: () => boolean, tail: Pick<Tail, 'begin' | 'end'>) {
     this.#isCoherent = isCoherent
+    this.#tail = tail
   }
 
   get coherent(): boolean {
@@ -59,15 +65,17 @@ export class Freshness {
     return this.#inFlight.has(ino)
   }
 
-  /** A change of the inode by this process begins. */
-  begin(ino: number): Mutation {
+  /** A change of the inode by this process begins. `isOfContents` false: its loss would be nobody's concern. */
+  begin(ino: number, isOfContents = true): Mutation {
+    if (isOfContents) this.#tail.begin(ino)
     this.touchInode(ino)
     this.#inFlight.set(ino, (this.#inFlight.get(ino) ?? 0) + 1)
-    return { ino, mark: this.#sequence }
+    return { ino, mark: this.#sequence, isOfContents }
   }
 
   /** It ended: true if its reply is the newest that is known of the inode. */
-  end({ ino, mark }: Mutation): boolean {
+  end({ ino, mark, isOfContents }: Mutation): boolean {
+    if (isOfContents) this.#tail.end(ino)
     const left = (this.#inFlight.get(ino) ?? 1) - 1
     if (left === 0) this.#inFlight.delete(ino)
     else this.#inFlight.set(ino, left)

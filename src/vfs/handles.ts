@@ -40,12 +40,26 @@ export class FileHandle {
     return this.state.writer.failures !== this.reported && this.state.writer.failure !== null
   }
 
-  /** Throws a failure of writing that this handle has not reported yet, once. */
-  report(): void {
+  /** A failure of writing that this handle has not reported yet. */
+  get unreported(): PosixError | null {
     const { failures, failure } = this.state.writer
-    if (failures === this.reported || failure === null) return
-    this.reported = this.reportedByWrite = failures
-    throw new PosixError(failure.code, 'written data was lost', { cause: failure })
+    if (failures === this.reported || failure === null) return null
+    return new PosixError(failure.code, 'written data was lost', { cause: failure })
+  }
+
+  /** For a close: throws it, once. */
+  report(): void {
+    const failure = this.unreported
+    if (failure === null) return
+    this.reported = this.reportedByWrite = this.state.writer.failures
+    this.state.writer.seen()
+    throw failure
+  }
+
+  /** For an fsync: also one of before this was opened, if nobody was told. */
+  reportUnseen(): void {
+    if (this.state.writer.isUnseen) this.reported = -1
+    this.report()
   }
 
   /**

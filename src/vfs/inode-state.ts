@@ -2,6 +2,7 @@
  * What this process holds of a file that is open here or has unwritten data: kept from the first open until the last
  * handle is released and everything is committed.
  */
+import type { PosixError } from '../base/errno.js'
 import { InodeWriter, type WriterDeps } from './writer.js'
 
 export class InodeState {
@@ -44,11 +45,16 @@ export class InodeState {
   }
 }
 
+export interface InodeStatesDeps extends WriterDeps {
+  /** Writing failed, and nobody who had it open was told. */
+  readonly onUnseen: (ino: number, failure: PosixError) => void
+}
+
 export class InodeStates {
-  readonly #deps: WriterDeps
+  readonly #deps: InodeStatesDeps
   readonly #states = new Map<number, InodeState>()
 
-  constructor(deps: WriterDeps) {
+  constructor(deps: InodeStatesDeps) {
     this.#deps = deps
   }
 
@@ -71,7 +77,7 @@ export class InodeStates {
   leave(state: InodeState): void {
     state.users--
     if (state.users > 0) return
-    if (!state.writer.isDirty) this.#states.delete(state.ino)
+    if (!state.writer.isDirty) this.#forget(state)
     else void this.#leaveWhenClean(state)
   }
 
@@ -79,6 +85,11 @@ export class InodeStates {
   async #leaveWhenClean(state: InodeState): Promise<void> {
     await state.writer.flush()
     const isKnown = this.#states.get(state.ino) === state
-    if (isKnown && state.users === 0 && !state.writer.isDirty) this.#states.delete(state.ino)
+    if (isKnown && state.users === 0 && !state.writer.isDirty) this.#forget(state)
+  }
+
+  #forget({ ino, writer }: InodeState): void {
+    this.#states.delete(ino)
+    if (writer.isUnseen && writer.failure !== null) this.#deps.onUnseen(ino, writer.failure)
   }
 }

@@ -132,8 +132,13 @@ export class FileLocks {
     const mark = fresh.mark()
     const attr = await meta.setlk(ino, lock, wait ? { wait, signal: this.#untilShutdown(signal) } : { wait })
     this.#note(ino, lock, handle)
-    // It was granted in the next session: this lock is ours, but earlier ones are not.
-    await this.confirm(file)
+    try {
+      await this.confirm(file)
+    } catch (error) {
+      // It was granted after earlier ones were lost. Who is told that it failed holds nothing: he may never come back to give it back.
+      await this.#unlock(ino, lock)
+      throw error
+    }
     this.#refresh(attr, mark)
   }
 

@@ -6,8 +6,9 @@
  */
 import { leavesDoubt } from '../base/doubt.js'
 import type { Attr, SawDirectory } from '../meta/contract.js'
-import type { AttrCache, DentryCache } from './cache.js'
+import { NEGATIVE, type AttrCache, type DentryCache } from './cache.js'
 import type { Freshness } from './freshness.js'
+import type { Tail } from './tail.js'
 
 export interface Name {
   readonly parent: number
@@ -18,11 +19,12 @@ interface Caches {
   readonly fresh: Freshness
   readonly attrs: AttrCache
   readonly dentries: DentryCache
+  readonly tail: Tail
 }
 
 /** `means` tells what each name means afterwards (an inode, NEGATIVE), undefined where that is not known. */
 export async function changeNames<T>(
-  { fresh, attrs, dentries }: Caches,
+  { fresh, attrs, dentries, tail }: Caches,
   names: readonly Name[],
   change: (saw: SawDirectory) => Promise<T>,
   means: (reply: T) => readonly (number | undefined)[],
@@ -34,6 +36,7 @@ export async function changeNames<T>(
   try {
     const reply = await change((attr) => seen.set(attr.ino, attr))
     meanings = means(reply)
+    for (const ino of meanings) if (ino !== undefined && ino !== NEGATIVE) tail.changed(ino)
     return reply
   } catch (error) {
     // It may have been made all the same, and whatever the names meant have changed with it.

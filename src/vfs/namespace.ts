@@ -139,9 +139,11 @@ export class Namespace {
   }
 
   async #added(parent: number, name: Buffer, make: (saw: SawDirectory) => Promise<Attr>): Promise<Attr> {
-    const mark = this.#context.fresh.mark()
+    const { fresh, attrs, tail } = this.#context
+    const [mark, before] = [fresh.mark(), tail.mark()]
     const attr = await this.#changed(parent, name, make, (reply) => reply.ino)
-    this.#context.attrs.put(attr, mark)
+    tail.made(attr.ino, before)
+    attrs.put(attr, mark)
     return attr
   }
 

@@ -217,13 +217,16 @@ class Vfs implements VfsContract {
     })
   }
   releasedir(handle: number): void {
-    this.#context.directories.closed(this.#context.handles.directory(handle).ino)
-    this.#context.handles.remove(handle)
+    const { directories, handles, losses } = this.#context
+    const stream = handles.directory(handle)
+    directories.closed(stream.ino)
+    handles.remove(handle)
+    losses.closed(stream)
   }
   fsyncdir(handle: number): Promise<void> {
     return this.#do(async () => {
       const stream = this.#context.handles.directory(handle)
-      await this.#context.meta.sync().finally(() => stream.reportLost())
+      await this.#context.sync().finally(() => this.#context.losses.report(stream))
     })
   }
 
@@ -254,7 +257,10 @@ class Vfs implements VfsContract {
   }
 
   syncAll(durable: boolean): Promise<void> {
-    return this.#do(() => this.#syncAll(durable))
+    return this.#do(async () => {
+      const synced = this.#syncAll(durable)
+      await (durable ? synced.finally(() => this.#context.tail.reportAny()) : synced)
+    })
   }
 
   shutdown(): Promise<void> {
@@ -281,14 +287,12 @@ class Vfs implements VfsContract {
   }
 
   async #syncAll(durable: boolean): Promise<void> {
-    const { states, uploader, meta, atimes } = this.#context
+    const { states, uploader, atimes } = this.#context
     const before = new Map(states.all().map((state) => [state, state.writer.failures]))
     await Promise.all([atimes.flush(), ...states.all().map((state) => state.writer.flush(durable))])
     if (durable) {
       await uploader.unsynced.syncAll()
-      const taken = states.all().map((state) => [state.writer.taken, state.writer.taken.count] as const)
-      await meta.sync()
-      for (const [ofFile, count] of taken) ofFile.synced(count)
+      await this.#context.sync()
     }
     // Handles still report their own failures: this answers only for what failed now.
     for (const [state, failures] of before) {
@@ -374,7 +378,7 @@ class Vfs implements VfsContract {
       this.#checkWritable()
       const result = await call()
       const { durableChanges } = this.#context
-      if (durableChanges === 'all' || durableChanges === kind) await this.#context.meta.sync()
+      if (durableChanges === 'all' || durableChanges === kind) await this.#context.sync()
       return result
     })
   }

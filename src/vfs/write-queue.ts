@@ -8,7 +8,7 @@ export interface QueuedBatch {
   readonly batch: Batch
   /** An fsync waits for it. */
   sync: boolean
-  /** Nobody wants it any more: failed together with an earlier one, or cut away. */
+  /** Nobody wants it any more: failed together with an earlier one. */
   dropped: boolean
   committing: boolean
   /** Given up while it was being committed: what was sent may be done, and nothing more is sent of it. */

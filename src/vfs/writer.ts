@@ -28,7 +28,6 @@ import { toPosix } from './failures.js'
 import { IntervalMap } from './interval-map.js'
 import type { VfsLimits } from './limits.js'
 import type { DirtyMemory } from './memory.js'
-import { Taken } from './taken.js'
 import type { Uploader } from './uploader.js'
 import { isAppend, isInline, type Barrier, type QueuedBatch, type UploadResult } from './write-queue.js'
 
@@ -50,7 +49,6 @@ const NO_TIME: TimeSpec = { sec: Number.MIN_SAFE_INTEGER, nsec: 0 }
 
 export class InodeWriter {
   readonly ino: number
-  readonly taken = new Taken()
   readonly #deps: WriterDeps
   readonly #room: Budget
   readonly #uploads: Budget
@@ -63,6 +61,8 @@ export class InodeWriter {
   #mtimeFloor: TimeSpec = NO_TIME
   #failures = 0
   #failure: PosixError | null = null
+  /** Up to which failure somebody was told. */
+  #seen = 0
 
   constructor(ino: number, deps: WriterDeps) {
     this.ino = ino
@@ -91,6 +91,15 @@ export class InodeWriter {
 
   get failure(): PosixError | null {
     return this.#failure
+  }
+
+  /** Nobody was told of the last failure. */
+  get isUnseen(): boolean {
+    return this.#seen !== this.#failures
+  }
+
+  seen(): void {
+    this.#seen = this.#failures
   }
 
   /** Takes bytes at their place. Resolves when they are copied; waits only for room. */
@@ -155,11 +164,10 @@ export class InodeWriter {
   }
 
   /**
-   * Runs a change of the inode between what was written before and what is written from now on. `trimTo`: the change cuts
-   * the file to this size, so that data beyond it need not be sent; it is lost also if the change fails.
+   * Runs a change of the inode between what was written before and what is written from now on. Also what the change cuts
+   * away is committed before: it may fail.
    */
-  barrier<T>(run: () => Promise<T>, trimTo?: number): Promise<T> {
-    if (trimTo !== undefined) this.#trim(trimTo)
+  barrier<T>(run: () => Promise<T>): Promise<T> {
     this.#sealAll()
     return new Promise<T>((resolve, reject) => {
       this.#queue.push({ kind: 'barrier', run: () => run().then(resolve, reject), isDone: false })
@@ -185,8 +193,12 @@ export class InodeWriter {
   }
 
   /** What is not on its way into the store must not get there any more. Reported as a failure, if there was anything. */
-  abandon(failure: PosixError, always = false): void {
-    if (!this.isDirty && !always) return
+  abandon(failure: PosixError): void {
+    if (this.isDirty) this.lost(failure)
+  }
+
+  /** The same, also if it is the store that has lost what it had taken, and nothing was to follow it. */
+  lost(failure: PosixError): void {
     this.#failures++
     this.#failure = failure
     this.#deps.log.error({ ino: this.ino, error: failure.message }, 'written data was given up')
@@ -197,11 +209,6 @@ export class InodeWriter {
     }
     for (const [key, batch] of [...this.#active]) this.#dropActive(key, batch)
     this.#deps.onLost(this.ino)
-  }
-
-  /** The store has lost the last of what it had taken. A failure, with all that was to follow it, if any of that was not durable. */
-  lostInStore(failure: PosixError): void {
-    if (this.taken.lose()) this.abandon(failure, true)
   }
 
   /** Copies the positional bytes of [start, end) to `target`, oldest first, and tells of each where it lies. */
@@ -362,7 +369,7 @@ export class InodeWriter {
   }
 
   async #commitFrom(head: QueuedBatch): Promise<void> {
-    if (head.inline && !head.batch.isEmpty) {
+    if (head.inline) {
       if ((await this.#commitInline(head)) || head.dropped) return
       if (head.abandoned) {
         this.#drop(head)
@@ -372,12 +379,8 @@ export class InodeWriter {
       head.result = undefined
       head.uploaded = this.#upload(head)
     }
-    const { chunk, error } = head.batch.isEmpty ? {} : await head.uploaded
+    const { chunk, error } = await head.uploaded
     if (head.dropped) return
-    if (head.batch.isEmpty) {
-      this.#drop(head)
-      return
-    }
     if (chunk === undefined) {
       this.#fail(error)
       return
@@ -386,7 +389,6 @@ export class InodeWriter {
     for (const { entry } of group) entry.committing = true
     try {
       this.#mtimeFloor = await this.#commit(group)
-      this.taken.one()
       for (const { entry } of group) this.#leave(entry)
     } catch (failure) {
       // Whether the store has the extents is not always known: their chunks stay.
@@ -405,7 +407,6 @@ export class InodeWriter {
       const done = await this.#deps.committer.commitInline(this.ino, entry.batch, this.#mtimeFloor, attributes)
       if (done === null) return false
       this.#mtimeFloor = done.mtime
-      this.taken.one()
       // Left alone, they are changed when it is the barrier's turn.
       if (behind !== undefined && told !== undefined && done.isMerged) {
         behind.isDone = true
@@ -449,25 +450,6 @@ export class InodeWriter {
     for (const entry of [...this.#queue]) if (entry.kind === 'batch') this.#drop(entry)
     for (const [key, batch] of [...this.#active]) this.#dropActive(key, batch)
     this.#deps.onLost(this.ino)
-  }
-
-  /**
-   * Takes what lies beyond `size` off what is queued. Appended data stays, unless the file becomes empty, and so does what
-   * was queued before it: where it lands, and so what is cut of it, follows from the size that they make.
-   */
-  #trim(size: number): void {
-    this.taken.one()
-    if (size > 0 && this.#active.has(APPEND)) return
-    const from = size > 0 ? this.#queue.findLastIndex(isAppend) + 1 : 0
-    for (const entry of this.#queue.slice(from)) {
-      if (entry.kind !== 'batch' || entry.committing) continue
-      if (!isAppend(entry)) entry.batch.trim(size)
-      if (entry.batch.isEmpty || isAppend(entry)) this.#drop(entry)
-    }
-    for (const [key, batch] of [...this.#active]) {
-      if (key === APPEND) this.#dropActive(key, batch)
-      else batch.trim(size)
-    }
   }
 
   #dropActive(key: number, batch: Batch): void {

@@ -85,6 +85,8 @@ export class NodePlace {
   /** A file system of its own, so that it can be full. */
   readonly disk: string
   readonly #daemon: Daemon
+  /** Of the node that was started last. */
+  id = ''
   /** How often it was lost. */
   #generation = 0
 
@@ -112,6 +114,8 @@ export class NodePlace {
   async start(): Promise<void> {
     const listen = `${this.host.address}:${NODE_PORT}`
     await this.#daemon.start(/node \S+ listens/, ['--data', this.data, '--listen', listen])
+    // Only the end of its output is kept, and the end is this just now.
+    this.id = [...this.#daemon.output.matchAll(/node (\S+) listens/g)].at(-1)?.[1] ?? ''
   }
 
   kill(): Promise<void> {
@@ -120,10 +124,6 @@ export class NodePlace {
 
   signal(signal: NodeJS.Signals): void {
     this.#daemon.signal(signal)
-  }
-
-  get id(): string {
-    return [...this.#daemon.output.matchAll(/node (\S+) listens/g)].at(-1)?.[1] ?? ''
   }
 
   /** The disk is as small as what is on it, or as large as it was. */

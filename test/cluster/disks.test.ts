@@ -7,7 +7,9 @@ import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import t, { type Test } from 'tap'
 import type { Member } from '../../src/cluster/contract.js'
+import { ClusterKeys } from '../../src/cluster/keys.js'
 import { chunkFile } from '../helpers/chunks.js'
+import { flipInLogs, logsInUse } from '../helpers/journal.js'
 import { startCluster, type ClusterNode, type TestCluster } from '../helpers/cluster.js'
 import { SmallDisk, dyingDisk, isRoot, unmount } from '../helpers/disks.js'
 import { eventually } from '../helpers/ringfs.js'
@@ -71,6 +73,9 @@ async function hang({ volume: { peers, settings } }: TestCluster, node: ClusterN
     .catch(() => undefined)
 }
 
+const damagedOf = (report: Member['report']): number =>
+  report?.disks.reduce((sum, { damaged }) => sum + damaged, 0) ?? 0
+
 const disksOf = ({ report }: Member): string[] => report?.disks.map(({ state }) => state) ?? []
 
 if (!isRoot) t.pass('needs root to mount small disks')
@@ -83,7 +88,7 @@ else {
     const [s0 = '', s1 = '', s2 = '', s3 = '', s4 = ''] = small.map(({ folder }) => folder)
     const eio = await cluster.addIn(s0, '--data', dying.folder)
     const full = await cluster.addIn(s1, '--data', s2)
-    await cluster.addIn(s3, '--data', s4)
+    const flipped = await cluster.addIn(s3, '--data', s4)
     workload.start()
     await more(cluster)
 
@@ -114,6 +119,30 @@ else {
       t.equal(scrub.code, 0, scrub.stdout)
       await isWhole(t, cluster)
     })
+
+    await t.test(
+      'flipping a bit in the log of small chunks: what it hits is missed and copied, and nothing else',
+      async (t) => {
+        const { volume } = cluster
+        const walks = async (): Promise<number> =>
+          Number(await volume.redis.call('HGET', new ClusterKeys(volume.settings.name).options, 'walks'))
+        const before = await walks()
+        await eventually(
+          'small chunks are in a log',
+          () => logsInUse(s3)[0]?.chunks.length ?? 0,
+          (count) => count > 2,
+        )
+        await flipped.kill()
+        const hit = [s3, s4].reduce((count, folder) => count + flipInLogs(folder), 0)
+        t.ok(hit > 0)
+        await flipped.start()
+        await becomes(cluster, flipped, ({ report }) => damagedOf(report) === hit)
+        await eventually('all are asked to look what is missing', walks, (now) => now > before)
+        const { stdout } = await cluster.ringfs('status')
+        t.match(stdout, /! .* gone bad on the disk .*, found at its start/)
+        await isWhole(t, cluster)
+      },
+    )
 
     await t.test('full: others take the chunks, and the node gets them when there is room', async (t) => {
       // Not for long: what waits for room is tried again after as long as it has waited.

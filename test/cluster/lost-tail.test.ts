@@ -8,6 +8,7 @@ import t, { type Test } from 'tap'
 import { silentLog } from '../../src/base/log.js'
 import type { MetaEvent, MetaStore } from '../../src/meta/contract.js'
 import { LOCK_END } from '../../src/meta/contract.js'
+import { listSessions } from '../../src/meta/format.js'
 import { createVfs } from '../../src/vfs/vfs.js'
 import { MemoryChunks } from '../helpers/memory-chunks.js'
 import { checkVolume } from '../helpers/meta-check.js'
@@ -94,7 +95,42 @@ t.test('numbers that a lost server gave are not given again; who holds what was 
   await volume.close()
 })
 
-t.test('an fsync says that what it was to make durable is lost, once, and only to who has it open', async (t) => {
+t.test('an fsync says so also if the session has ended meanwhile, and only if something was lost', async (t) => {
+  const { redis, open } = await start(t)
+  const volume = await open(8, 1)
+  const ann = await volume.client({ sessionTtlMs: 1_000 })
+  const home = await makeDirIn(ann, ROOT, 'home', { partition: 3 })
+  const away = await makeDirIn(ann, ROOT, 'away', { partition: 5 })
+  const [lost, kept] = [await touch(ann, home.ino, 'lost'), await touch(ann, away.ino, 'kept')]
+  const meta = await volume.client({ sessionTtlMs: 1_000 })
+  const vfs = createVfs({ meta, chunks: new MemoryChunks(), log: silentLog })
+  const session = meta.sessionId
+  const write = async ({ ino }: { readonly ino: number }): Promise<number> => {
+    const { handle } = await vfs.open(CALLER, ino, O_RDWR)
+    await vfs.write(handle, 0, Buffer.from('text'))
+    await vfs.flush(handle)
+    return handle
+  }
+  const quiet = await write(kept)
+  await ann.sync()
+  await cutReplication(redis)
+  const busy = await write(lost)
+  volume.cut(meta)
+  await failOver(redis)
+  const isKnown = async (): Promise<boolean> =>
+    (await listSessions(volume.redis, volume.settings.name)).some(({ id }) => id === session)
+  await until('it is cleaned up after', async () => !(await isKnown()), 60_000)
+  volume.mend(meta)
+  await until('a new session has begun', () => meta.coherent && meta.sessionId !== session, 60_000)
+  t.equal(await codeOf(vfs.fsync(busy, false)), 'EIO')
+  t.equal(await codeOf(vfs.fsync(busy, false)), 'ok', 'told once')
+  t.equal(await codeOf(vfs.fsync(quiet, false)), 'ok', 'nothing of it was lost')
+  for (const handle of [busy, quiet]) await vfs.release(handle)
+  await vfs.shutdown()
+  await volume.close()
+})
+
+t.test('an fsync says that what it was to make durable is lost, once, also if it was closed meanwhile', async (t) => {
   const { redis, open } = await start(t)
   const volume = await open(8, 1)
   const meta = await volume.client()
@@ -105,24 +141,34 @@ t.test('an fsync says that what it was to make durable is lost, once, and only t
     const { handle } = await vfs.create(CALLER, home.ino, bytes(name), 0o644, O_RDWR)
     return handle
   }
-  const [quiet, busy] = [await make('quiet'), await make('busy')]
-  for (const handle of [quiet, busy]) {
+  const [quiet, busy, closed] = [await make('quiet'), await make('busy'), await make('closed')]
+  for (const handle of [quiet, busy, closed]) {
     await vfs.write(handle, 0, Buffer.from('synced'))
     await vfs.fsync(handle, false)
   }
   await cutReplication(redis)
   await vfs.write(busy, 0, Buffer.from('unsynced'))
   await vfs.flush(busy)
+  const { ino } = await vfs.setattr(CALLER, (await vfs.lookup(CALLER, home.ino, bytes('closed'))).ino, { mode: 0o600 })
+  await vfs.release(closed)
+  await vfs.mkdir(CALLER, home.ino, bytes('dir'), 0o755)
   await failOver(redis)
   t.equal(await codeOf(vfs.fsync(busy, false)), 'EIO', 'what it wrote last is lost')
   t.equal(await codeOf(vfs.fsync(busy, false)), 'ok', 'told once')
   t.equal(await codeOf(vfs.fsync(quiet, false)), 'ok', 'had nothing to lose')
+  const again = (await vfs.open(CALLER, ino, O_RDWR)).handle
+  t.equal(await codeOf(vfs.fsync(again, false)), 'EIO', 'nobody had it open')
+  t.equal(await codeOf(vfs.fsync(again, false)), 'ok', 'told once')
+  const directory = await vfs.opendir(CALLER, home.ino)
+  t.equal(await codeOf(vfs.fsyncdir(directory)), 'EIO', 'names, too')
+  t.equal(await codeOf(vfs.fsyncdir(directory)), 'ok', 'told once')
+  vfs.releasedir(directory)
   const text = async (handle: number) => (await vfs.read(handle, 0, 100)).toString()
   t.equal(await text(busy), 'synced', 'what was acknowledged')
   await vfs.write(busy, 0, Buffer.from('again!'))
   t.equal(await codeOf(vfs.fsync(busy, false)), 'ok')
   t.equal(await text(busy), 'again!')
-  for (const handle of [quiet, busy]) await vfs.release(handle)
+  for (const handle of [quiet, busy, again]) await vfs.release(handle)
   await vfs.shutdown()
   await volume.close()
   t.strictSame(await checkVolume(volume), [])

@@ -3,9 +3,11 @@ import t from 'tap'
 import { systemClock, type Clock } from '../../src/base/clock.js'
 import type { RingfsError } from '../../src/base/errors.js'
 import { silentLog } from '../../src/base/log.js'
-import type { Member, RedisStore } from '../../src/cluster/contract.js'
+import { diskProblems } from '../../src/cli/status-disks.js'
+import type { ClusterView, Member, RedisStore, RedisValue } from '../../src/cluster/contract.js'
 import { ClusterKeys } from '../../src/cluster/keys.js'
 import {
+  REGISTER,
   askForWalk,
   changeState,
   register,
@@ -13,9 +15,10 @@ import {
   setMembershipTimes,
   type Registration,
 } from '../../src/cluster/membership.js'
+import { planOf } from '../../src/cluster/plan.js'
 import { connectRedis } from '../../src/cluster/redis.js'
 import { NOTHING_HEALED } from '../../src/cluster/report.js'
-import { fetchView, watchView } from '../../src/cluster/watcher.js'
+import { fetchView, ringMembers, watchView } from '../../src/cluster/watcher.js'
 import { startRedis } from '../helpers/redis.js'
 
 const log = silentLog
@@ -61,7 +64,7 @@ t.test('membership', { timeout: 120_000 }, async (t) => {
   const store = await connectRedis(redis.url('v'), { log, replyTimeoutMs: 1_000 })
   t.teardown(() => store.close())
   const times = { suspectMs: 600, downMs: 1_500 }
-  for (const volume of ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'k', 'l', 'm'])
+  for (const volume of ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'k', 'l', 'm', 'n', 'o'])
     await setMembershipTimes(store, volume, times)
 
   t.test('a node registers, is up with its figures, and leaves at once', async (t) => {
@@ -106,6 +109,31 @@ t.test('membership', { timeout: 120_000 }, async (t) => {
       ['up', 'suspect', 'down', 'up'],
     )
     t.strictSame(watcher.current().ring.owners(5, 3), [node.id])
+    await registration.leave()
+  })
+
+  t.test('a node whose disks all hang says so and is silent: it is down until they answer', async (t) => {
+    let why = ''
+    const room = { totalBytes: 1, freeBytes: 1, chunks: 1, damaged: 0 }
+    const disks = () => [{ disk: 'd', folder: '/disk', state: 'up' as const, why, ...room }]
+    const registration = await register(store, {
+      volume: 'n',
+      identity: { id: 'stuck', address: 'h:1', zone: '', weight: 1, pid: 1 },
+      space: () => SPACE,
+      report: () => ({ unreachable: [], heal: NOTHING_HEALED, disks: disks() }),
+      isStuck: () => why !== '',
+      log,
+      beatIntervalMs: 100,
+      onLost: () => t.fail('it is still the same'),
+    })
+    const look = () => fetchView(store, 'n')
+    await until('it is up', async () => (await look()).members[0]?.state === 'up')
+    t.strictSame(diskProblems(await look()), [])
+    why = 'it takes too long'
+    await until('it is down', async () => (await look()).members[0]?.state === 'down')
+    t.match(diskProblems(await look()), ['the disk /disk of node stuck is slow: it takes too long'])
+    why = ''
+    await until('it is up again', async () => (await look()).members[0]?.state === 'up')
     await registration.leave()
   })
 
@@ -166,7 +194,13 @@ t.test('membership', { timeout: 120_000 }, async (t) => {
     t.equal(await askForWalk(store, 'l'), 1)
     await t.rejects(setMembershipTimes(store, 'l', { ...times, outMs: 1 }), { code: 'USAGE' })
     const { settings } = await fetchView(store, 'l')
-    t.strictSame(settings, { ...times, outMs: 300_000, healBytesPerS: 5_000_000, walks: 1, surplusMs: 60_000 })
+    t.match(settings, {
+      ...times,
+      outMs: 300_000,
+      healBytesPerS: 5_000_000,
+      walks: 1,
+      surplusMs: 60_000,
+    })
   })
 
   t.test('of two live processes with one identity the second is refused, and the first goes on', async (t) => {
@@ -259,15 +293,112 @@ t.test('membership', { timeout: 120_000 }, async (t) => {
     t.equal(await changeState(store, 'h', node.id, 'up', ['down']), 'draining', 'not from this state')
     t.equal(await changeState(store, 'h', 'nobody', 'gone', ['up']), undefined)
     await registration.beat()
+    const before = await fetchView(store, 'h')
+    await registration.leave()
+    t.equal((await node.member())?.state, 'draining', 'nor does it get its place back by being stopped')
+    const again = await node.join()
+    const after = await fetchView(store, 'h')
+    t.equal(after.settings?.rings, before.settings?.rings)
     const watcher = await watchView(store, { volume: 'h', log })
     t.match(watcher.current().view.members, [{ state: 'draining' }])
     t.strictSame(watcher.current().ring.preference(1), [])
     t.equal(await changeState(store, 'h', node.id, 'gone', ['draining']), 'gone')
-    await registration.beat()
+    await again.beat()
     t.match(node.lost, [{ code: 'CANCELLED' }])
     await (await node.join()).leave()
     t.equal((await node.member())?.state, 'down', 'a node that was given up may come back')
     watcher.close()
+  })
+
+  t.test(
+    'a node that starts again keeps its place, and its identity is its own before its first heartbeat',
+    async (t) => {
+      const node = new TestNode(store, 'r')
+      await (await node.join()).leave()
+      const before = await fetchView(store, 'r')
+      const { membership } = new ClusterKeys('r')
+      const registerAs = (incarnation: string): Promise<RedisValue> =>
+        store.run(REGISTER, membership, [node.id, incarnation, 'h:2', 'z', 0.5, 42, 3, 2, 1])
+      t.match(await registerAs('first'), [Buffer.from('ok')])
+      const after = await fetchView(store, 'r')
+      t.match(after.members, [{ state: 'suspect', incarnation: 'first' }])
+      t.strictSame(ringMembers(after), ringMembers(before))
+      t.equal(after.settings?.rings, before.settings?.rings, 'no node has to look what has changed')
+      t.match(await registerAs('second'), [Buffer.from('claimed')], 'of a copied folder, started at once with it')
+      t.match((await fetchView(store, 'r')).members, [{ incarnation: 'first' }])
+    },
+  )
+
+  t.test('each change of the ring is noted, also one that is taken back, and suspicion is none', async (t) => {
+    const node = new TestNode(store, 'o')
+    const registration = await node.join('h:1', 60_000)
+    const looks: ClusterView[] = [await fetchView(store, 'o')]
+    await changeState(store, 'o', node.id, 'draining', ['up'])
+    await changeState(store, 'o', node.id, 'up', ['draining'])
+    looks.push(await fetchView(store, 'o'))
+    await until('it is suspect', async () => (await node.member())?.state === 'suspect')
+    looks.push(await fetchView(store, 'o'))
+    // As of a volume that was made before changes were counted.
+    await store.call('HDEL', new ClusterKeys('o').options, 'rings', 'changed')
+    looks.push(await fetchView(store, 'o'))
+    await registration.beat()
+    await changeState(store, 'o', node.id, 'draining', ['up'])
+    looks.push(await fetchView(store, 'o'))
+    const rings = looks.map(({ settings }) => settings?.rings ?? NaN)
+    const plans = looks.map(planOf)
+    t.ok((rings[1] ?? 0) >= (rings[0] ?? 0) + 2)
+    t.equal(rings[2], rings[1])
+    t.equal(rings[3], 0)
+    t.ok((rings[4] ?? 0) > 0)
+    t.not(plans[0], plans[1], 'the same ring, but not all the time')
+    t.equal(plans[1], plans[2])
+    await registration.leave()
+  })
+
+  t.test('who knows the epoch is told members again where a promoted replica gives that epoch to others', async (t) => {
+    await setMembershipTimes(store, 'p', { suspectMs: 60_000, downMs: 60_000 })
+    const keys = new ClusterKeys('p')
+    const [first, lost, other] = [
+      new TestNode(store, 'p', 'first'),
+      new TestNode(store, 'p', 'lost'),
+      new TestNode(store, 'p', 'other'),
+    ]
+    const registrations = [await first.join('h:1', 60_000)]
+    // What the replica has.
+    const [members, options] = await Promise.all([keys.members, keys.options].map((key) => store.call('DUMP', key)))
+    if (!Buffer.isBuffer(members) || !Buffer.isBuffer(options)) throw new Error('no dump')
+    registrations.push(await lost.join('h:2', 60_000))
+    const late: (() => void)[] = []
+    let isHeld = false
+    const clock: Clock = {
+      now: () => systemClock.now(),
+      monotonicMs: () => systemClock.monotonicMs(),
+      sleep: (ms) => systemClock.sleep(ms),
+      after: (ms, work) =>
+        systemClock.after(ms, () => {
+          if (isHeld) late.push(work)
+          else work()
+        }),
+    }
+    const watcher = await watchView(store, { volume: 'p', log, clock, intervalMs: 50, figuresMs: 3_600_000 })
+    t.teardown(() => watcher.close())
+    const told: (readonly string[])[] = []
+    watcher.onChange((view) => told.push(view.members.map(({ id }) => id)))
+    const { epoch } = watcher.current().view
+    isHeld = true
+    await until('it looks no more', () => late.length > 0)
+    await store.call('RESTORE', keys.members, 0, members, 'REPLACE')
+    await store.call('RESTORE', keys.options, 0, options, 'REPLACE')
+    registrations.push(await other.join('h:3', 60_000))
+    t.equal((await fetchView(store, 'p')).epoch, epoch, 'the same once more')
+    isHeld = false
+    for (const work of late) work()
+    await until('the other one is there', () => told.some((ids) => ids.includes('other')))
+    t.strictSame(
+      watcher.current().view.members.map(({ id }) => id),
+      ['first', 'other'],
+    )
+    await Promise.all(registrations.map((one) => one.leave()))
   })
 
   t.test('zones and weights that cannot be are USAGE errors', async (t) => {

@@ -6,6 +6,7 @@ import t from 'tap'
 import { RingfsError } from '../../src/base/errors.js'
 import type { RedisStore } from '../../src/cluster/contract.js'
 import { checkVolume, walk } from '../helpers/meta-check.js'
+import { decisions } from '../helpers/meta-scenarios.js'
 import { ROOT, bytes, makeDirIn, outcome, touch, until, volumesOn } from '../helpers/meta.js'
 import { startRedis } from '../helpers/redis.js'
 
@@ -17,6 +18,8 @@ class Post {
   keep = false
   /** Requests of this script are not sent, and fail. */
   lose: string | undefined
+  /** The answer of one request of this script is lost. */
+  loseAnswer: string | undefined
 
   wrap(store: RedisStore): RedisStore {
     const run: RedisStore['run'] = async (script, keys, args, options) => {
@@ -27,6 +30,11 @@ class Post {
       if (this.keep) {
         this.keep = false
         this.copy = () => store.run(script, keys, args, options)
+      }
+      if (script.name === this.loseAnswer) {
+        this.loseAnswer = undefined
+        await store.run(script, keys, args, options)
+        throw new RingfsError('REDIS_UNREACHABLE', 'its answer lost by the test')
       }
       const name = this.hold
       this.hold = undefined
@@ -104,7 +112,39 @@ t.test('a commit that comes after its transaction was given up does nothing', { 
   await post.copy?.()
   const { paths, problems } = await walk(meta)
   t.strictSame([[...paths.keys()], problems], [['', '/here'], []], 'nothing happened')
+  t.equal((await decisions(volume)).length, 1, 'what refuses it')
+  await touch(meta, ROOT, 'other')
+  await until('nothing is left of the transaction', async () => (await decisions(volume)).length === 0)
+  await post.copy?.()
+  t.equal(await outcome(meta.lookup(ROOT, bytes('here'))), 'ok', 'refused by its number')
   await meta.rmdir(ROOT, bytes('here'))
+  await volume.close()
+  t.strictSame(await checkVolume(volume), [], 'the volume is whole afterwards')
+})
+
+t.test('a commit whose answer is lost has been made, and its caller is told so', { timeout: 60_000 }, async (t) => {
+  const post = new Post()
+  const volume = await volumesOn(t, await startRedis(t), (store) => post.wrap(store))()
+  const meta = await volume.client()
+  const here = await makeDirIn(meta, ROOT, 'here', { partition: 4 })
+  const there = await makeDirIn(meta, ROOT, 'there', { partition: 5 })
+  await touch(meta, here.ino, 'file')
+  await makeDirIn(meta, here.ino, 'dir', { partition: 6 })
+  const changes: readonly (() => Promise<unknown>)[] = [
+    () => meta.rename(here.ino, bytes('file'), there.ino, bytes('file'), {}),
+    () => meta.rename(here.ino, bytes('dir'), there.ino, bytes('dir'), {}),
+    () => meta.rename(there.ino, bytes('file'), ROOT, bytes('file'), {}),
+    () => meta.rmdir(there.ino, bytes('dir')),
+    () => meta.rmdir(ROOT, bytes('here')),
+  ]
+  for (const change of changes) {
+    post.loseAnswer = 'tx-commit'
+    t.equal(await outcome(change()), 'ok')
+    t.equal(post.loseAnswer, undefined)
+  }
+  const { paths, problems } = await walk(meta)
+  t.strictSame([[...paths.keys()].sort(), problems], [['', '/file', '/there'], []])
+  await until('nothing is left of the transactions', async () => (await decisions(volume)).length === 0)
   await volume.close()
   t.strictSame(await checkVolume(volume), [], 'the volume is whole afterwards')
 })

@@ -94,6 +94,28 @@ async function bed(t: Test, open: OpenVolume): Promise<Bed> {
   }
 }
 
+/** `upload`: a chunk of a file that does not name it, of so many seconds ago; answers its order. */
+async function uploadsBed(
+  t: Test,
+  open: OpenVolume,
+): Promise<Bed & { readonly upload: (ageS: number) => Promise<number> }> {
+  const all = await bed(t, open)
+  const meta = await all.volume.client()
+  const { ino } = await touch(meta, ROOT, 'file')
+  const upload = async (ageS: number): Promise<number> => {
+    const order = (systemClock.now().sec - ageS) * 1e6
+    const write = { durability: 'all', sync: false } as const
+    await all.cluster.client.write(
+      await meta.chunkId(),
+      [randomBytes(1_000)],
+      { ...originOf(1_000, ino), order },
+      write,
+    )
+    return order
+  }
+  return { ...all, upload }
+}
+
 async function create(vfs: VfsContract, name: string, flags = O_RDWR): Promise<{ ino: number; handle: number }> {
   const { attr, handle } = await vfs.create(CALLER, ROOT, bytes(name), 0o644, flags | O_CREAT)
   return { ino: attr.ino, handle }
@@ -402,6 +424,64 @@ t.test('rebuild', async (t) => {
       await end()
     },
   )
+
+  t.test('uploads that began after the histories of now were first seen keep no rebuild open', async (t) => {
+    const { client, end, rebuild, volume, keys, upload } = await uploadsBed(t, open)
+    await client()
+    const hourAgo = Date.now() - HOUR_S * 1000
+    const note = (...words: unknown[]): Promise<unknown> =>
+      volume.redis.call('HSET', keys.wide('rebuild'), 'seen', words.join(' '))
+    const noted = async (): Promise<string[]> =>
+      String(await volume.redis.call('HGET', keys.wide('rebuild'), 'seen')).split(' ')
+    const first = await upload(0)
+    t.match(await rebuild(), { files: [], young: 1, isComplete: false }, 'it is from before anybody looked')
+    const [, digest, newest] = await noted()
+    t.equal(Number(newest), first, 'what was there when all had told')
+    await upload(2 * HOUR_S)
+    await note(hourAgo, 'of-others', 0)
+    t.match(await rebuild(), { files: [{ chunks: 1 }], young: 1, isComplete: false }, 'a failover since then')
+    await note(hourAgo, digest)
+    t.match(await rebuild(), { files: [], young: 1, isComplete: false }, 'not all had told')
+    await note(hourAgo, digest, (Date.now() - HOUR_S * 1000) * 1000)
+    t.match(await rebuild(), { files: [], young: 0, isComplete: true })
+    t.equal(await volume.redis.call('EXISTS', keys.wide('rebuild')), 0)
+    await end()
+  })
+
+  t.test('what the clients of a master wrote whose clock was ahead is waited for', async (t) => {
+    const { client, end, rebuild, upload } = await uploadsBed(t, open)
+    await client()
+    await upload(-HOUR_S)
+    t.match(
+      await rebuild(),
+      { files: [], young: 1, isComplete: false },
+      'of before the failover, by the clock from after it',
+    )
+    t.match(await rebuild(), { files: [], young: 1, isComplete: false }, 'still')
+    await upload(-2 * HOUR_S)
+    t.match(await rebuild(), { young: 1 }, 'but no upload that began later')
+    await end()
+    t.match(await rebuild(), { files: [{ chunks: 2 }], isComplete: true }, 'when nobody writes')
+    await end()
+  })
+
+  t.test('who comes again by himself makes nothing before the histories have gone on for the least age', async (t) => {
+    const { client, end, rebuild, volume, keys, upload } = await uploadsBed(t, open)
+    await client()
+    await upload(HOUR_S)
+    const isPatient = true
+    t.match(
+      await rebuild({ isPatient }),
+      { files: [], young: 1, isComplete: false },
+      'old by a clock that was set, perhaps',
+    )
+    const [sinceMs, ...rest] = String(await volume.redis.call('HGET', keys.wide('rebuild'), 'seen')).split(' ')
+    t.match(await rebuild({ isPatient }), { files: [], young: 1, isComplete: false })
+    const words = [Number(sinceMs) - HOUR_S * 1000, ...rest]
+    await volume.redis.call('HSET', keys.wide('rebuild'), 'seen', words.join(' '))
+    t.match(await rebuild({ isPatient }), { files: [{ chunks: 1 }], isComplete: true })
+    await end()
+  })
 
   t.test('what a node is still to remove is not brought back, nor older versions', async (t) => {
     const { client, end, rebuild, cluster } = await bed(t, open)

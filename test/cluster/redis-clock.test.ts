@@ -3,7 +3,10 @@
  * by those who notice first.
  */
 import t from 'tap'
+import { silentLog as log } from '../../src/base/log.js'
 import type { RedisArg, RedisStore } from '../../src/cluster/contract.js'
+import { ReplicationQueue, type ReplicationTask } from '../../src/cluster/queue.js'
+import { connectRedis } from '../../src/cluster/redis.js'
 import { listSessions } from '../../src/meta/format.js'
 import { temporaryFolder } from '../helpers/chunks.js'
 import { ShiftedClock } from '../helpers/clock-shift.js'
@@ -68,4 +71,73 @@ t.test('when the clock of Redis steps, no session that lives is ended, and a dea
   await clock.set(HOUR_S + 60)
   await until('the dead one is cleaned up', async () => (await sessions()).length === 1, 60_000)
   t.strictSame(await sessions(), [witness.sessionId])
+})
+
+t.test('when the clock of Redis is set back, tasks in pauses, of the dead and new ones are done', async (t) => {
+  const folder = temporaryFolder(t)
+  const clock = await ShiftedClock.in(folder, 'redis', await ShiftedClock.library(folder))
+  const redis = await startRedis(t, { env: clock.env })
+  const [store, cut] = [await connectRedis(redis.url('v'), { log }), await connectRedis(redis.url('v'), { log })]
+  t.teardown(() => store.close())
+  const times = { takeoverMs: 1_000, firstPauseMs: 20, pollMs: 30 }
+  const queue = new ReplicationQueue(store, { volume: 'v', log, ...times })
+  const tasks = [1, 2, 3, 4].map((chunk) => ({ kind: 'remove', chunk }) as const)
+  await queue.enqueue('n', tasks.slice(0, 2))
+
+  const stop = new AbortController()
+  const died = new AbortController()
+  let taken = 0
+  const never = async (): Promise<void> => {
+    taken++
+    await until('the test ends', async () => Promise.resolve(stop.signal.aborted), 100_000)
+  }
+  const dead = new ReplicationQueue(cut, { volume: 'v', log, ...times }).consume('n', 'dead', never, {
+    signal: died.signal,
+  })
+  await until('one is at work', async () => Promise.resolve(taken === 2))
+  await cut.close()
+  died.abort()
+
+  const failed = new Set<number>()
+  const got = new Set<number>()
+  let isGood = false
+  const handler = async ({ chunk }: ReplicationTask): Promise<void> => {
+    if (!isGood) failed.add(chunk)
+    await Promise.resolve()
+    if (!isGood) throw new Error('not yet')
+    got.add(chunk)
+  }
+  await queue.enqueue('n', tasks.slice(2, 3))
+  const done = queue.consume('n', 'c', handler, { signal: stop.signal })
+  await until('one has failed', async () => Promise.resolve(failed.has(3)))
+  await clock.set(-HOURS_S)
+  isGood = true
+  await queue.enqueue('n', tasks.slice(3))
+  await until('all are done', async () => (await queue.length('n')) === 0, 30_000)
+  t.strictSame([...got].sort(), [1, 2, 3, 4])
+  stop.abort()
+  await Promise.all([done, dead])
+})
+
+t.test('who begins after the clock of Redis was set back does what others had in work before', async (t) => {
+  const folder = temporaryFolder(t)
+  const clock = await ShiftedClock.in(folder, 'redis', await ShiftedClock.library(folder))
+  const redis = await startRedis(t, { env: clock.env })
+  const store = await connectRedis(redis.url('v'), { log })
+  t.teardown(() => store.close())
+  const queue = new ReplicationQueue(store, { volume: 'v', log, takeoverMs: 1_000, firstPauseMs: 20, pollMs: 30 })
+  await queue.enqueue('n', [{ kind: 'remove', chunk: 1 }])
+  const died = new AbortController()
+  const fails = async (): Promise<void> => {
+    died.abort()
+    return await Promise.reject(new Error('not yet'))
+  }
+  await queue.consume('n', 'dead', fails, { signal: died.signal })
+  await clock.set(-HOURS_S)
+  const stop = new AbortController()
+  t.teardown(() => stop.abort())
+  const done = queue.consume('n', 'c', () => Promise.resolve(), { signal: stop.signal })
+  await until('it is done', async () => (await queue.length('n')) === 0, 30_000)
+  stop.abort()
+  await done
 })

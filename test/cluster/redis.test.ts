@@ -301,7 +301,12 @@ t.test('three masters with replicas', { timeout: 90_000 }, async (t) => {
       (healthy) => states.push(healthy),
     )
     await redis.kill(0)
+    const comesNow = connectRedis(redis.url('v'), { ...options, connectTimeoutMs: 300 })
     await Promise.all(keys.map((key, i) => store.run(APPEND, [`${key}:l`], [i])))
+    await t.resolves(
+      comesNow.then((other) => other.close()),
+      'who connects meanwhile waits, too, and not for a connection only',
+    )
     const addresses = (await store.masters()).map((master) => master.address)
     t.ok(addresses.includes(`127.0.0.1:${redis.ports[3]}`), 'the replica is a master now')
     while (states.at(-1) !== true) await new Promise((resolve) => setTimeout(resolve, 20))

@@ -219,7 +219,10 @@ t.test('the simulated Redis answers as the real one does', { timeout: 120_000 },
 
   const view = async (): Promise<readonly [unknown, unknown]> => {
     const queues = NODES.map((id) => pair.keys.queue(id))
-    return pair.run('view', [...pair.keys.membership, ...queues], [])
+    const options = pair.simulated.hash(pair.keys.options)
+    const [epoch, changed] = ['epoch', 'changed'].map((name) => Number(options.get(name) ?? 0))
+    const known = pick([[], [epoch ?? 0, changed ?? 0], [epoch ?? 0, 1], [1, changed ?? 0]])
+    return pair.run('view', [...pair.keys.membership, ...queues], known)
   }
 
   for (let index = 0; index < CALLS; index++) {

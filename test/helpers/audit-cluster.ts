@@ -67,7 +67,14 @@ export class AuditCluster {
   /** Everybody compares all with all, once more. Resolves when all are whole. */
   async audit(): Promise<Asked> {
     this.asked = { messages: 0, bytes: 0, digests: 0, ids: 0 }
-    const settings = { suspectMs: HOUR_MS, downMs: HOUR_MS, outMs: HOUR_MS, healBytesPerS: 0, surplusMs: HOUR_MS }
+    const settings = {
+      suspectMs: HOUR_MS,
+      downMs: HOUR_MS,
+      outMs: HOUR_MS,
+      healBytesPerS: 0,
+      surplusMs: HOUR_MS,
+      rings: 0,
+    }
     this.#view = { ...this.#view, settings: { ...settings, walks: (this.#view.settings?.walks ?? 0) + 1 } }
     const plan = planOf(this.#view)
     const isDone = (healer: Healer): boolean => healer.report().plan === plan && healer.report().isDone

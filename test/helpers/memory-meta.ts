@@ -219,6 +219,11 @@ export class MemoryMeta implements MetaStore {
     this.#listener = listener
   }
 
+  /** A server has lost the last changes of these. */
+  loseTail(of: (ino: number) => boolean): void {
+    this.#listener({ kind: 'tailLost', of })
+  }
+
   /** Other clients take the session for dead: its locks are others', and it learns that at its next renewal. */
   loseLocks(): void {
     this.leased = false

@@ -54,6 +54,7 @@ t.test('a lost Redis: what had chunks is in lost+found, whether ringfs up runs o
   }
   await ringfs.ok('up', '--detach')
   await same(join(ringfs.mountpoint, 'lost+found'))
+  t.equal(await ringfs.ok('rebuild', '--if-due'), 'no rebuild is due\n')
 
   await flush(ringfs)
   const again = rebuiltSchema.parse(JSON.parse(await ringfs.ok('rebuild', '--data', ringfs.data, '--json')))

@@ -27,11 +27,15 @@ t.test('a service for a node and a mount unit', async (t) => {
   t.match(node, /^ProtectSystem=strict$/m)
   t.match(node, /^SystemCallFilter=.*@pkey/m, 'V8 is killed at its start otherwise')
 
+  const rebuild = await readFile(join(units, 'ringfs-rebuild.service'), 'utf8')
+  t.match(rebuild, /^ExecStart=".*node" ".*ringfs\.js" rebuild --if-due$/m)
+  t.match(rebuild, /^SuccessExitStatus=4 82$/m, 'there may be more; another machine is at it')
+
   const withPassword = ['systemd', 'mount', 'redis://:pw@h/v', where, '--prefix', ringfs.folder]
   t.match(await ringfs.run(...withPassword), { code: 2, stderr: /every user can read/ })
   t.match(await ringfs.run('systemd', 'mount', source, 'relative', '--prefix', ringfs.folder), { code: 2 })
 
-  for (const file of ['ringfs-node.service', name]) {
+  for (const file of ['ringfs-node.service', 'ringfs-rebuild.timer', name]) {
     const { code, stderr } = await runIn('/', 'systemd-analyze', ['verify', '--man=no', join(units, file)])
     // -1: it is not installed here.
     if (code !== -1) t.same([code, linesAbout(stderr)], [0, []], file)

@@ -18,11 +18,14 @@ import type { World } from './world.js'
 const ARROWS: Readonly<Record<string, ReadonlySet<string>>> = {
   register: new Set([
     '->joining',
-    ...['joining', 'up', 'suspect', 'down', 'gone'].map((from) => `${from}->joining`),
-    'draining->draining',
+    ...['joining', 'down', 'gone'].map((from) => `${from}->joining`),
+    ...['up->suspect', 'suspect->suspect', 'down->suspect', 'draining->draining'],
   ]),
   beat: new Set(['joining->up', 'suspect->up', 'down->up']),
-  leave: new Set([...['joining', 'up', 'suspect', 'down', 'draining'].map((from) => `${from}->down`), 'gone->gone']),
+  leave: new Set([
+    ...['joining', 'up', 'suspect', 'down'].map((from) => `${from}->down`),
+    ...['draining->draining', 'gone->gone'],
+  ]),
   transition: new Set([
     ...['joining', 'up', 'suspect', 'down'].map((from) => `${from}->draining`),
     ...['joining', 'up', 'suspect', 'down', 'draining'].map((from) => `${from}->gone`),
@@ -40,6 +43,8 @@ const STALE_MS = 20_000
 export class Checker implements RedisObserver {
   readonly faults: string[] = []
   readonly live = new Map<number, ChunkRef>()
+  /** Chunks that may be acknowledged yet. */
+  readonly writing = new Set<number>()
   reads = 0
   failedReads = 0
   /** Copies that were fetched, their bytes, and those of them that nobody needed. */

@@ -36,6 +36,8 @@ export class SimulatedClient {
   readonly #machine: string
   #process: SimulatedProcess | null = null
   #client: ChunkClientImpl | null = null
+  /** The chunks that it writes. */
+  readonly #writing = new Set<number>()
   isStopped = false
   /** In the middle of a call. */
   isBusy = false
@@ -59,6 +61,13 @@ export class SimulatedClient {
     this.#process = null
     this.#client = null
     this.isBusy = false
+    for (const id of this.#writing) this.#wrote(id)
+  }
+
+  /** It is acknowledged, or will never be. */
+  #wrote(id: number): void {
+    this.#writing.delete(id)
+    this.#world.checker.writing.delete(id)
   }
 
   async #run(process: SimulatedProcess): Promise<void> {
@@ -103,12 +112,16 @@ export class SimulatedClient {
   async write(client: ChunkClientImpl): Promise<void> {
     const { checker, random } = this.#world
     const id = checker.nextId()
+    this.#writing.add(id)
+    checker.writing.add(id)
     const extents = [{ fileOffset: 0, chunkOffset: 0, lengthBytes: 16 }]
     const data = bytesOf(id, random() < LARGE_SHARE)
     try {
       const ref = await client.write(id, data, { ino: 1, order: id, extents }, { durability: 'quorum', sync: true })
       checker.acknowledged(ref)
+      this.#wrote(id)
     } catch {
+      this.#wrote(id)
       // Whoever gives up an id removes it.
       await client.remove([id]).catch(() => undefined)
     }

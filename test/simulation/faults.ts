@@ -157,9 +157,11 @@ export class Faults {
     return node !== undefined
   }
 
+  /** What is being written counts, too: those who have it say so, and their answers are on the way. */
   #canLose({ disk }: SimulatedNode): boolean {
     const { checker } = this.#world
-    return [...disk.chunks].every(([id, { isBad }]) => isBad || !checker.live.has(id) || checker.copiesOf(id) >= 2)
+    const isNeeded = (id: number): boolean => checker.live.has(id) || checker.writing.has(id)
+    return [...disk.chunks].every(([id, { isBad }]) => isBad || !isNeeded(id) || checker.copiesOf(id) >= 2)
   }
 
   /** A bit flips in a copy, where there is another one. Some time later a reader says so. */
@@ -243,6 +245,21 @@ export class Faults {
 export function reportAllBad({ nodes }: World): void {
   for (const node of nodes.values()) {
     for (const [id, { isBad }] of node.disk.chunks) if (isBad) reportBad(node, id)
+  }
+}
+
+/**
+ * Of a chunk that was deleted a node that was never told may have a copy, and that may be rotten: it cannot be copied to the owners, nor given up.
+ * The sweep of orphans frees it, a day later, which is not simulated. Nothing else is swept: it must not be needed.
+ */
+export function sweepRotten({ nodes, checker }: World): void {
+  const copies = [...nodes.values()].flatMap(({ disk }) => [...disk.chunks])
+  const good = new Set(copies.filter(([, { isBad }]) => !isBad).map(([id]) => id))
+  const rotten = new Set(copies.map(([id]) => id).filter((id) => !good.has(id) && !checker.live.has(id)))
+  for (const { running } of rotten.size === 0 ? [] : nodes.values()) {
+    running?.process.give(() => {
+      running.api?.remove(UUID, [...rotten]).catch(() => undefined)
+    })
   }
 }
 

@@ -1,8 +1,8 @@
 /** `npm run simulate`: scripts/simulate.mjs sets up and starts this. */
 import { availableParallelism } from 'node:os'
 import { parseArgs } from 'node:util'
-import { Worker, parentPort, workerData } from 'node:worker_threads'
-import { play, type Outcome } from './schedule.js'
+import { playAll } from './players.js'
+import type { Outcome } from './schedule.js'
 
 const HELP = `Usage: npm run simulate -- [options]
 
@@ -14,7 +14,7 @@ Options:
   --schedules N   how many (default: 1000)
   --seed S        of the first; the others follow (default: taken from the clock)
   --nodes N       in each of them at the start (default: 3 to 19, mostly below 8, by the seed)
-  --threads N     (default: one a core)
+  --jobs N        at once, each a thread (default: one a processor)
   --json          one line of JSON a schedule, and one at the end
   --help
 
@@ -34,7 +34,7 @@ interface Options {
   readonly schedules: number
   readonly seed: number
   readonly nodes: number | undefined
-  readonly threads: number
+  readonly jobs: number
   readonly json: boolean
 }
 
@@ -45,7 +45,7 @@ function parse(args: string[]): Options | 'help' {
       schedules: { type: 'string', default: '1000' },
       seed: { type: 'string', default: String(Date.now() % 2 ** 31) },
       nodes: { type: 'string' },
-      threads: { type: 'string', default: String(availableParallelism()) },
+      jobs: { type: 'string', default: String(availableParallelism()) },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
@@ -55,7 +55,7 @@ function parse(args: string[]): Options | 'help' {
     schedules: whole('schedules', values.schedules, 1),
     seed: whole('seed', values.seed, 0),
     nodes: values.nodes === undefined ? undefined : whole('nodes', values.nodes, 3),
-    threads: whole('threads', values.threads, 1),
+    jobs: whole('jobs', values.jobs, 1),
     json: values.json,
   }
 }
@@ -132,47 +132,9 @@ async function run(options: Options): Promise<number> {
   return summary.failed.length === 0 ? 0 : 1
 }
 
-/** In threads, if there is more than one to play: each takes its share of the seeds. */
-async function playAll(options: Options, onOutcome: (outcome: Outcome) => void): Promise<void> {
-  const threads = Math.min(options.threads, options.schedules)
-  if (threads === 1) {
-    await playShare({ ...options, first: 0, step: 1 }, onOutcome)
-    return
-  }
-  await Promise.all(
-    Array.from({ length: threads }, (_, first) => {
-      const worker = new Worker(new URL(import.meta.url), { workerData: { ...options, first, step: threads } })
-      worker.on('message', onOutcome)
-      return new Promise<void>((resolve, reject) => {
-        worker.once('error', reject)
-        worker.once('exit', () => resolve())
-      })
-    }),
-  )
-}
-
-interface Share extends Options {
-  readonly first: number
-  readonly step: number
-}
-
-async function playShare(share: Share, onOutcome: (outcome: Outcome) => void): Promise<void> {
-  for (let index = share.first; index < share.schedules; index += share.step) {
-    onOutcome(await play({ seed: share.seed + index, nodes: share.nodes }))
-  }
-}
-
 // Most of them are thrown on purpose, and nobody looks at where.
 Error.stackTraceLimit = process.env['RINGFS_STACKS'] === undefined ? 0 : 10
-const share: unknown = workerData
-if (parentPort !== null && isShare(share)) {
-  const port = parentPort
-  await playShare(share, (outcome) => port.postMessage(outcome))
-} else await main()
-
-function isShare(value: unknown): value is Share {
-  return typeof value === 'object' && value !== null && 'first' in value && 'step' in value
-}
+await main()
 
 async function main(): Promise<void> {
   try {

@@ -21,6 +21,7 @@ import { AUDIT_MS, HEAL_TIMES, QUEUE_TIMES, SCRUB_FOLDERS, SCRUB_MS, UUID, VOLUM
 const RESTART_MS = 2_000
 const BEAT_MS = 1_000
 const VIEW_MS = 3_000
+const FIGURES_MS = 30_000
 
 /** One start of its process. */
 export interface Running {
@@ -103,7 +104,7 @@ export class SimulatedNode {
     const clock = new SimulatedClock(scheduler, process, this.#wrongMs)
     const log = silentLog
     const store = new SimulatedLink({ scheduler, process, network, redis, machine: id, random })
-    const watcher = await watchView(store, { volume: VOLUME, log, clock, intervalMs: VIEW_MS })
+    const watcher = await watchView(store, { volume: VOLUME, log, clock, intervalMs: VIEW_MS, figuresMs: FIGURES_MS })
     running.watcher = watcher
     checker.sees(watcher.current().view)
     watcher.onChange((view) => checker.sees(view))

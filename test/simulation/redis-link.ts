@@ -4,7 +4,8 @@
  */
 import { RingfsError } from '../../src/base/errors.js'
 import type { Timer } from '../../src/base/clock.js'
-import type { RedisArg, RedisStore, RedisValue, RunOptions, Script, Subscription } from '../../src/cluster/contract.js'
+import type { RedisArg, RedisStore, RedisValue, RunOptions, Script } from '../../src/cluster/contract.js'
+import { BareRedis } from '../helpers/bare-redis.js'
 import type { SimulatedNetwork } from './network.js'
 import type { SimulatedRedis } from './redis.js'
 import type { Scheduler, SimulatedProcess } from './scheduler.js'
@@ -24,11 +25,12 @@ export interface LinkOptions {
   readonly random: () => number
 }
 
-export class SimulatedLink implements RedisStore {
+export class SimulatedLink extends BareRedis implements RedisStore {
   readonly isLone = false
   readonly #options: LinkOptions
 
   constructor(options: LinkOptions) {
+    super()
     this.#options = options
   }
 
@@ -72,29 +74,5 @@ export class SimulatedLink implements RedisStore {
       }
       attempt()
     })
-  }
-
-  subscribe(): Promise<Subscription> {
-    return Promise.reject(new RingfsError('INTERNAL', 'the simulated Redis has no subscriptions'))
-  }
-
-  waitReplicas(): Promise<number> {
-    return Promise.resolve(0)
-  }
-
-  syncLocal(): Promise<boolean> {
-    return Promise.resolve(false)
-  }
-
-  prepare(): Promise<void> {
-    return Promise.resolve()
-  }
-
-  masters(): ReturnType<RedisStore['masters']> {
-    return Promise.resolve([])
-  }
-
-  close(): Promise<void> {
-    return Promise.resolve()
   }
 }

@@ -52,8 +52,19 @@ function readMember({ members }: Call, id: string): StoredMember | undefined {
   return text === undefined ? undefined : parseMember(text)
 }
 
+function isOnRing({ state, out }: StoredMember): boolean {
+  return hasPlace(state) && out !== '1'
+}
+
+function place(member: StoredMember | undefined): string {
+  return member !== undefined && isOnRing(member) ? `${member.weight} ${member.zone}` : ''
+}
+
 function writeMember(call: Call, id: string, member: StoredMember): void {
-  call.onWrite(id, readMember(call, id), member)
+  const old = readMember(call, id)
+  call.onWrite(id, old, member)
+  if (place(old) !== place(member))
+    call.options.set('rings', String(Math.max(call.nowMs, option(call, 'rings', 0) + 1)))
   call.members.set(id, JSON.stringify(member))
 }
 
@@ -64,10 +75,13 @@ function option({ options }: Call, name: string, byDefault: number): number {
 
 function raiseEpoch(call: Call): void {
   call.options.set('epoch', String(option(call, 'epoch', 0) + 1))
+  call.options.set('changed', String(call.nowMs))
 }
 
 function beatMs({ beats }: Call, id: string): number {
-  return Number(/^\d+/.exec(beats.get(id) ?? '')?.[0] ?? 0)
+  const beat = beats.get(id)
+  // What stands first in it.
+  return beat === undefined ? 0 : Number.parseInt(beat, 10)
 }
 
 function silenceMs(call: Call, id: string): number {
@@ -78,8 +92,16 @@ function writeBeat(call: Call, id: string, figures: readonly RedisArg[]): void {
   call.beats.set(id, [call.nowMs, ...figures].join(' '))
 }
 
+/** Who gets them only reads them. */
+const texts = new Map<string, Buffer>()
+const TEXTS_MAX = 10_000
+
 function text(value: string): Buffer {
-  return Buffer.from(value)
+  let known = texts.get(value)
+  if (known !== undefined) return known
+  if (texts.size >= TEXTS_MAX) texts.clear()
+  texts.set(value, (known = Buffer.from(value)))
+  return known
 }
 
 function arg(args: readonly RedisArg[], index: number): string {
@@ -94,18 +116,23 @@ export function register(call: Call, args: readonly RedisArg[]): RedisValue {
   const [id, incarnation] = [arg(args, 0), arg(args, 1)]
   const old = readMember(call, id)
   if (old?.left === incarnation) return [text('left')]
-  const isOthers = old !== undefined && old.incarnation !== incarnation && old.state !== 'down' && old.state !== 'gone'
-  if (isOthers && silenceMs(call, id) <= suspectMs(call)) {
+  const isHeld = old !== undefined && old.state !== 'down' && old.state !== 'gone' && old.left !== old.incarnation
+  if (isHeld && old.incarnation !== incarnation && silenceMs(call, id) <= suspectMs(call)) {
     return [text('claimed'), text(old.address), text(old.pid), beatMs(call, id), suspectMs(call)]
   }
   writeBeat(call, id, args.slice(6, 9))
   if (old?.incarnation === incarnation && old.state !== 'gone') return [text('ok')]
   writeMember(call, id, {
     ...{ address: arg(args, 2), zone: arg(args, 3), weight: arg(args, 4), pid: arg(args, 5), incarnation },
-    ...{ state: old?.state === 'draining' ? 'draining' : 'joining', left: '', out: '' },
+    ...{ state: registered(old), left: '', out: '' },
   })
   raiseEpoch(call)
   return [text('ok')]
+}
+
+function registered(old: StoredMember | undefined): string {
+  if (old?.state === 'draining') return 'draining'
+  return old !== undefined && isOnRing(old) ? 'suspect' : 'joining'
 }
 
 export function beat(call: Call, args: readonly RedisArg[]): RedisValue {
@@ -127,7 +154,7 @@ export function leave(call: Call, args: readonly RedisArg[]): RedisValue {
   const [id, incarnation] = [arg(args, 0), arg(args, 1)]
   const member = readMember(call, id)
   if (member === undefined || member.incarnation !== incarnation || member.left === incarnation) return 0
-  const state = member.state === 'gone' ? 'gone' : 'down'
+  const state = member.state === 'gone' || member.state === 'draining' ? member.state : 'down'
   writeMember(call, id, { ...member, left: incarnation, state })
   raiseEpoch(call)
   return 1
@@ -154,10 +181,13 @@ function hasPlace(state: string): boolean {
   return state === 'up' || state === 'suspect' || state === 'down'
 }
 
-function tick(call: Call, suspect: number): void {
+/** Whether it is time to judge. */
+function tick(call: Call, suspect: number): boolean {
   const sinceMs = call.nowMs - option(call, 'tick', 0)
   if (sinceMs > suspect) call.options.set('resumed', String(call.nowMs))
-  if (sinceMs >= Math.min(1_000, suspect / 4) || sinceMs < 0) call.options.set('tick', String(call.nowMs))
+  const isDue = sinceMs >= Math.min(1_000, suspect / 4) || sinceMs < 0
+  if (isDue) call.options.set('tick', String(call.nowMs))
+  return isDue
 }
 
 function forgetFuture(call: Call): void {
@@ -198,19 +228,27 @@ function shownOf(member: StoredMember): readonly Buffer[] {
   return fresh
 }
 
-/** `lengths`: of the queues whose keys were given. */
-export function view(call: Call, lengths: readonly number[]): RedisValue {
-  const [suspect, down, out] = [suspectMs(call), option(call, 'downMs', 15_000), option(call, 'outMs', 300_000)]
-  tick(call, suspect)
-  forgetFuture(call)
-  judge(call, suspect, down, out)
-  const list = [...call.members].map(([id, stored]): RedisValue => {
+function told(call: Call): RedisValue {
+  return [...call.members].map(([id, stored]): RedisValue => {
     const member = parseMember(stored)
     const silent = Math.max(0, call.nowMs - beatMs(call, id))
     const beat = text(call.beats.get(id) ?? '0 0 0 0')
     return [text(id), ...shownOf(member), beat, silent, text(member.out), text(call.reports.get(id) ?? '')]
   })
+}
+
+/** `lengths`: of the queues whose keys were given. */
+export function view(call: Call, args: readonly RedisArg[], lengths: readonly number[]): RedisValue {
+  const [suspect, down, out] = [suspectMs(call), option(call, 'downMs', 15_000), option(call, 'outMs', 300_000)]
+  if (tick(call, suspect)) {
+    forgetFuture(call)
+    judge(call, suspect, down, out)
+  }
+  const changedMs = option(call, 'changed', 0)
+  const isKnown = Number(args[0] ?? -1) === option(call, 'epoch', 0) && Number(args[1] ?? -1) === changedMs
+  const list = isKnown ? null : told(call)
   const limits = [option(call, 'healBytesPerS', 0), option(call, 'walks', 0), option(call, 'surplusMs', 60_000)]
-  const settings = [suspect, down, out, ...limits].map(Math.trunc)
-  return [option(call, 'epoch', 0), list, lengths, settings, call.nowMs]
+  const rings = option(call, 'rings', 0)
+  const settings = [suspect, down, out, ...limits, rings].map(Math.trunc)
+  return [option(call, 'epoch', 0), list, lengths, settings, call.nowMs, changedMs]
 }

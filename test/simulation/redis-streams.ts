@@ -26,6 +26,7 @@ export class Stream {
 const LOOKED_AT = 10
 const CLAIM_ROUNDS = 10
 const INHERITED_MAX = 4_000
+const STEADIED_MAX = 4_000
 
 export class Streams {
   readonly streams = new Map<string, Stream>()
@@ -128,6 +129,15 @@ export class Streams {
       pruned++
     }
     return pruned
+  }
+
+  steady(key: string, [last]: readonly RedisArg[], nowMs: number): RedisValue {
+    const pending = nowMs >= Number(last) ? null : this.streams.get(key)?.pending
+    const ahead = [...(pending?.values() ?? [])]
+      .filter(({ deliveredMs }) => deliveredMs >= nowMs)
+      .slice(0, STEADIED_MAX)
+    for (const one of ahead) one.deliveredMs = nowMs
+    return [nowMs, ahead.length]
   }
 
   unlink(key: string): number {

@@ -37,6 +37,10 @@ function isMembership(name: string): name is keyof typeof SCRIPTS {
   return Object.hasOwn(SCRIPTS, name)
 }
 
+function epochOf({ options }: Call): number {
+  return Number(options.get('epoch') ?? 0)
+}
+
 export class SimulatedRedis {
   readonly hashes = new Map<string, Hash>()
   readonly queues = new Streams()
@@ -66,15 +70,24 @@ export class SimulatedRedis {
     const [members = '', beats = '', options = '', reports = '', ...queues] = keys
     const changes: MemberChange[] = []
     const call: Call = {
-      ...{ members: this.hash(members), beats: this.hash(beats) },
-      ...{ options: this.hash(options), reports: this.hash(reports), nowMs: this.#nowMs() },
+      members: this.hash(members),
+      beats: this.hash(beats),
+      options: this.hash(options),
+      reports: this.hash(reports),
+      nowMs: this.#nowMs(),
       onWrite: (id, before, after) => changes.push({ id, before, after }),
     }
-    const epoch = (): number => Number(call.options.get('epoch') ?? 0)
-    const before = epoch()
-    const lengths = queues.map((key) => this.queues.length(key))
-    const reply = name === 'view' ? view(call, lengths) : SCRIPTS[name](call, args)
-    if (changes.length > 0 || epoch() !== before) this.#observer.onMembers?.(name, changes, before, epoch())
+    const before = epochOf(call)
+    const reply =
+      name === 'view'
+        ? view(
+            call,
+            args,
+            queues.map((key) => this.queues.length(key)),
+          )
+        : SCRIPTS[name](call, args)
+    const after = epochOf(call)
+    if (changes.length > 0 || after !== before) this.#observer.onMembers?.(name, changes, before, after)
     return reply
   }
 
@@ -101,6 +114,8 @@ export class SimulatedRedis {
         return this.queues.inherit(key, args, nowMs)
       case 'queue-prune':
         return this.queues.prune(key, args, nowMs)
+      case 'queue-steady':
+        return this.queues.steady(key, args, nowMs)
       default:
         throw new RingfsError('INTERNAL', `the simulated Redis does not know the script ${name}`)
     }

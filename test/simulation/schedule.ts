@@ -4,7 +4,7 @@
  * In a storm anything happens at any time, faster than healing ends. In a calm schedule one thing happens to a cluster that is whole:
  * then what is moved is counted against the least that could be.
  */
-import { Faults, reportAllBad } from './faults.js'
+import { Faults, reportAllBad, sweepRotten } from './faults.js'
 import { World } from './world.js'
 
 export interface ScheduleOptions {
@@ -36,6 +36,10 @@ export interface Outcome {
 const WHOLE_MS = 900_000
 /** A client's last call is over by then. */
 const CALL_MS = 60_000
+/** By then orphans are freed, if one that is in the way is left. */
+const SWEEP_MS = 300_000
+const LOOK_MS = 1_000
+const QUIET_LOOKS = 3
 const CALM_KINDS = ['join', 'loss', 'return', 'drain', 'reboot', 'two lost'] as const
 type Calm = (typeof CALM_KINDS)[number]
 
@@ -81,11 +85,22 @@ async function storm(world: World, faults: Faults): Promise<void> {
   if (isSlow) world.keepSurplus(random() * 500)
   for (let step = 0; step < steps; step++) {
     faults.inject()
-    await scheduler.run(scheduler.nowMs + random() * (isSlow ? 25_000 : 6_000))
+    if (isSlow) await passUntilQuiet(world, random() * 25_000)
+    else await scheduler.run(scheduler.nowMs + random() * 6_000)
   }
   for (const client of world.clients) client.isStopped = true
   faults.end()
   await settle(world)
+}
+
+/** So long at the most: where all is whole for a while nothing would happen but heartbeats. */
+async function passUntilQuiet(world: World, mostMs: number): Promise<void> {
+  const { scheduler } = world
+  const endMs = scheduler.nowMs + mostMs
+  for (let quiet = 0; scheduler.nowMs < endMs && quiet < QUIET_LOOKS;) {
+    await scheduler.run(Math.min(endMs, scheduler.nowMs + LOOK_MS))
+    quiet = world.unwhole(true) === '' ? quiet + 1 : 0
+  }
 }
 
 /** Everybody is left alone; it must become whole by itself. */
@@ -93,6 +108,7 @@ export async function settle(world: World): Promise<void> {
   await world.scheduler.run(world.scheduler.nowMs + CALL_MS, () => world.clients.every((client) => !client.isBusy))
   await world.scheduler.run(world.scheduler.nowMs + 5_000)
   if (!world.isAudited) reportAllBad(world)
+  if (!(await world.becomesWhole(SWEEP_MS, false))) sweepRotten(world)
   if (!(await world.becomesWhole(WHOLE_MS, false))) world.checker.fault(`not whole in the end: ${world.unwhole(false)}`)
   // What a stand-in got after its walk is met by the next one.
   if (world.surplus > 0) world.rebalance()

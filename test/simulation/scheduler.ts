@@ -5,30 +5,76 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import type { Clock, TimeSpec, Timer } from '../../src/base/clock.js'
 
-interface Event {
+/** What comes at its time, unless nobody waits for it any more. */
+class Event implements Timer {
   readonly atMs: number
   /** Of two events at one time the one that was asked for first comes first. */
   readonly number: number
-  /** null: nobody waits for it any more. */
-  work: (() => void) | null
+  /** To whom it is given. */
+  readonly #process: SimulatedProcess | null
+  #work: (() => void) | null
+
+  constructor(atMs: number, number: number, process: SimulatedProcess | null, work: () => void) {
+    this.atMs = atMs
+    this.number = number
+    this.#process = process
+    this.#work = work
+  }
+
+  get isClosed(): boolean {
+    return this.#work === null
+  }
+
+  close(): void {
+    this.#work = null
+  }
+
+  unref(): void {
+    // Nothing waits for the real event loop.
+  }
+
+  come(): void {
+    if (this.#process === null) this.occur()
+    else this.#process.take(this)
+  }
+
+  /** It may have been closed while its process was paused. */
+  occur(): void {
+    this.#work?.()
+  }
 }
 
 /** Wall clock at simulated time 0, ms since 1970. */
 export const EPOCH_MS = 1_700_000_000_000
 /** Events between two looks of the real event loop: so that a signal is heard. */
 const BATCH = 4_000
+/** Events of so long a time are kept together until it comes: most of them are deadlines, and closed long before. */
+const SPAN_MS = 500
+
+const RESOLVED = Promise.resolve()
 
 export class Scheduler {
   nowMs = 0
   events = 0
   #number = 0
-  /** A binary heap, the earliest first. */
+  /** A binary heap, the earliest first, of those before `#nearMs`. */
   readonly #heap: Event[] = []
+  #nearMs = 0
+  /** The others, by the span in which they come. */
+  readonly #far = new Map<number, Event[]>()
 
-  later(ms: number, work: () => void): Timer {
-    const event: Event = { atMs: this.nowMs + Math.max(0, ms), number: this.#number++, work }
-    this.#push(event)
-    return { close: () => (event.work = null), unref: () => undefined }
+  later(ms: number, work: () => void, process: SimulatedProcess | null = null): Timer {
+    const event = new Event(this.nowMs + Math.max(0, ms), this.#number++, process, work)
+    if (event.atMs < this.#nearMs) this.#push(event)
+    else this.#keep(event)
+    return event
+  }
+
+  #keep(event: Event): void {
+    const span = Math.floor(event.atMs / SPAN_MS)
+    const others = this.#far.get(span)
+    if (others === undefined) this.#far.set(span, [event])
+    else others.push(event)
   }
 
   /** Resolves when it is `untilMs`, or as soon as `isOver` says so after an event. */
@@ -51,24 +97,40 @@ export class Scheduler {
         this.nowMs = event.atMs
         this.events++
         try {
-          event.work?.()
+          event.come()
         } catch (error) {
           reject(error instanceof Error ? error : new Error(String(error)))
           return
         }
         // Ticks run when no microtask is left, and only then: a tick asked for by a microtask comes after all promises that can go on.
-        if (--left > 0) queueMicrotask(() => process.nextTick(step))
-        else queueMicrotask(() => process.nextTick(resolve, true))
+        if (--left > 0) void RESOLVED.then(soon)
+        else void RESOLVED.then(() => process.nextTick(resolve, true))
       }
+      const soon = (): void => process.nextTick(step)
       // The first step must not run inside a promise that others wait behind.
-      queueMicrotask(() => process.nextTick(step))
+      void RESOLVED.then(soon)
     })
   }
 
   /** Of those that somebody waits for. */
   #next(): Event | undefined {
-    while (this.#heap[0]?.work === null) this.#pop()
-    return this.#heap[0]
+    for (;;) {
+      const first = this.#heap[0]
+      if (first === undefined) {
+        if (this.#far.size === 0) return undefined
+        this.#approach()
+      } else if (first.isClosed) this.#pop()
+      else return first
+    }
+  }
+
+  /** The next span is near from now on. */
+  #approach(): void {
+    let span = Math.floor(this.#nearMs / SPAN_MS)
+    while (!this.#far.has(span)) span++
+    for (const event of this.#far.get(span) ?? []) if (!event.isClosed) this.#push(event)
+    this.#far.delete(span)
+    this.#nearMs = (span + 1) * SPAN_MS
   }
 
   #push(event: Event): void {
@@ -115,7 +177,7 @@ export class SimulatedProcess {
   readonly #scheduler: Scheduler
   #isAlive = true
   #isPaused = false
-  #waiting: (() => void)[] = []
+  #waiting: Event[] = []
 
   constructor(scheduler: Scheduler) {
     this.#scheduler = scheduler
@@ -130,14 +192,21 @@ export class SimulatedProcess {
   }
 
   later(ms: number, work: () => void): Timer {
-    return this.#scheduler.later(ms, () => this.give(work))
+    return this.#scheduler.later(ms, work, this)
   }
 
   /** Now, or when it goes on, or never. */
   give(work: () => void): void {
     if (!this.#isAlive) return
-    if (this.#isPaused) this.#waiting.push(work)
+    if (this.#isPaused) this.#waiting.push(new Event(0, 0, this, work))
     else work()
+  }
+
+  /** As give. */
+  take(event: Event): void {
+    if (!this.#isAlive) return
+    if (this.#isPaused) this.#waiting.push(event)
+    else event.occur()
   }
 
   pause(): void {
@@ -146,7 +215,7 @@ export class SimulatedProcess {
 
   resume(): void {
     this.#isPaused = false
-    for (const work of this.#waiting.splice(0)) this.#scheduler.later(0, () => this.give(work))
+    for (const event of this.#waiting.splice(0)) this.#scheduler.later(0, () => this.take(event))
   }
 
   kill(): void {
@@ -181,15 +250,6 @@ export class SimulatedClock implements Clock {
   }
 
   after(ms: number, work: () => void): Timer {
-    let isClosed = false
-    const timer = this.#process.later(ms, () => {
-      // It may have been closed while the process was paused.
-      if (!isClosed) work()
-    })
-    const close = (): void => {
-      isClosed = true
-      timer.close()
-    }
-    return { close, unref: () => undefined }
+    return this.#process.later(ms, work)
   }
 }

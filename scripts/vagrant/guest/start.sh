@@ -143,8 +143,8 @@ END
   if is_new_tree; then ringfs systemd node >/dev/null; fi
   note_tree
   systemctl daemon-reload
-  systemctl --quiet enable ringfs-node.service ringfs-redis-home.timer
-  systemctl start ringfs-redis-home.timer
+  systemctl --quiet enable ringfs-node.service ringfs-redis-home.timer ringfs-rebuild.timer
+  systemctl start ringfs-redis-home.timer ringfs-rebuild.timer
   # Not waited for: Redis may lack its other machines still.
   if [ $changed = true ]; then systemctl restart --no-block ringfs-node; else systemctl start --no-block ringfs-node; fi
 }

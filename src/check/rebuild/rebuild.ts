@@ -4,7 +4,8 @@
  * Invariants:
  * - Nothing is deleted, and no file changes but those that it makes.
  * - While the hash {v}:m:rebuild is there, nobody frees chunks that no file names (orphans.ts). It goes when everything that there is
- *   was looked at: not while a node is away.
+ *   was looked at: not while a node is away, nor while there are chunks of unknown fate from before the histories of now were first
+ *   seen, and all nodes asked (histories.ts). Uploads that are under way since then keep nothing open: on a busy volume there always are some.
  * - Numbers first: before a file is made, the counters are beyond all numbers on the nodes, or what is made could be taken for what
  *   was lost.
  * - One at a time: a lease, which whoever frees orphans has, too. Interrupted anywhere, it can be begun anew, and adds nothing twice (restore-file.ts).
@@ -15,8 +16,8 @@ import { arrayOf, numberOf, textOf } from '../../cluster/reply.js'
 import type { MetaStore } from '../../meta/contract.js'
 import { CHUNK_BLOCK, VolumeKeys } from '../../meta/keys.js'
 import { raiseNumbers } from '../../meta/numbers.js'
-import { SCRIPTS } from '../../meta/scripts.js'
-import { historiesOf, knowHistories } from '../histories.js'
+import { noteRebuildDue, redisMs } from '../../meta/rebuild-due.js'
+import { SEEN, historiesOf, knowHistories, noteSeen, seenOf, type Seen } from '../histories.js'
 import { withRebuildLease } from '../lease.js'
 import { lostAndFound } from '../lost-and-found.js'
 import { nodesOf } from '../nodes.js'
@@ -26,9 +27,10 @@ import { restoreFile, type RestoredFile } from './restore-file.js'
 import { survey, type Survey, type SurveyParts } from './survey.js'
 
 const FILES_AT_ONCE = 4
+const NOTHING_SEEN: Seen = { sinceMs: Infinity, newestUs: Infinity }
 const NOTES_AT_ONCE = 500
 
-export interface RebuildParts extends Omit<SurveyParts, 'keys' | 'settledUs' | 'madeUs'> {
+export interface RebuildParts extends Omit<SurveyParts, 'keys' | 'settledUs' | 'madeUs' | 'seenUs'> {
   readonly settings: VolumeSettings
   /** null: nothing is changed. */
   readonly meta: MetaStore | null
@@ -36,6 +38,11 @@ export interface RebuildParts extends Omit<SurveyParts, 'keys' | 'settledUs' | '
   readonly deep: boolean
   /** While clients live: how old a chunk must be, so that its upload is over. */
   readonly minAgeMs: number
+  /**
+   * While clients live, nothing is made before the servers' histories have gone on for that age: until then clocks may be those of a
+   * master that was replaced. For who comes again by itself.
+   */
+  readonly isPatient?: boolean
   readonly signal?: AbortSignal
 }
 
@@ -46,7 +53,7 @@ export interface RebuildResult {
   readonly chunks: number
   /** Chunks of deleted files, which were left alone. */
   readonly deleted: number
-  /** Chunks that may be uploads under way. */
+  /** Chunks that may be uploads under way, or lost. */
   readonly young: number
   /** Chunks that are older than what lies over them, in files that are there. */
   readonly hidden: number
@@ -58,12 +65,15 @@ export interface RebuildResult {
 export async function rebuild(parts: RebuildParts): Promise<RebuildResult> {
   const { settings, store, meta } = parts
   const keys = new VolumeKeys(settings.name, settings.partitions)
-  if (meta === null) return await run(parts, keys, () => undefined)
+  if (meta === null) return await run(parts, keys, NOTHING_SEEN, () => undefined)
   const result = await withRebuildLease(store, keys, async (check) => {
-    await store.call('HSETNX', keys.wide('rebuild'), 'begun', await redisMs(parts, keys))
+    await noteRebuildDue(store, keys)
     const histories = await historiesOf(store, keys)
-    const made = await run(parts, keys, check)
+    const seen = await seenOf(store, keys, histories)
+    const { newestUs, ...made } = await run(parts, keys, seen, check)
     await meta.sync()
+    if (seen.newestUs === Infinity && isAllTold(parts, made))
+      await noteSeen(store, keys, histories, { ...seen, newestUs })
     if (made.isComplete) await knowHistories(store, keys, histories)
     if (made.isComplete) await store.call('DEL', keys.wide('rebuild'))
     else if (parts.signal?.aborted !== true) await forgetNotes(parts, keys)
@@ -76,9 +86,15 @@ export async function rebuild(parts: RebuildParts): Promise<RebuildResult> {
   )
 }
 
-async function run(parts: RebuildParts, keys: VolumeKeys, check: () => void): Promise<RebuildResult> {
+interface Run extends RebuildResult {
+  readonly newestUs: number
+}
+
+async function run(parts: RebuildParts, keys: VolumeKeys, seen: Seen, check: () => void): Promise<Run> {
   const { meta, settings, onProgress } = parts
-  const times = { settledUs: await settledUs(parts, keys), madeUs: settings.createdMs * 1000 }
+  const settled = await settledUs(parts, keys, seen)
+  const seenUs = Math.max(seen.sinceMs * 1000, seen.newestUs)
+  const times = { settledUs: settled, madeUs: settings.createdMs * 1000, seenUs }
   const found = await survey({ ...parts, keys, ...times })
   if (meta !== null) {
     await raiseNumbers(parts.store, keys, { chunk: found.newestChunk, sequences: found.sequences })
@@ -105,7 +121,8 @@ async function run(parts: RebuildParts, keys: VolumeKeys, check: () => void): Pr
     ...figuresOf(found),
     files: files.sort((a, b) => a.ino - b.ino),
     hidden,
-    isComplete: isComplete(parts, found),
+    newestUs: found.newestUs,
+    isComplete: isAllTold(parts, found) && found.young === 0,
   }
 }
 
@@ -114,7 +131,7 @@ async function forgetNotes({ store }: RebuildParts, keys: VolumeKeys): Promise<v
   const fields = arrayOf(await store.call('HKEYS', keys.wide('rebuild')), 'HKEYS').map((field) =>
     textOf(field, 'HKEYS'),
   )
-  const notes = fields.filter((field) => field !== 'begun')
+  const notes = fields.filter((field) => field !== 'begun' && field !== SEEN)
   for (let at = 0; at < notes.length; at += NOTES_AT_ONCE) {
     await store.call('HDEL', keys.wide('rebuild'), ...notes.slice(at, at + NOTES_AT_ONCE))
   }
@@ -134,17 +151,15 @@ function figuresOf(found: Survey): Omit<RebuildResult, 'files' | 'hidden' | 'isC
   return { nodes, away, chunks, deleted, young, headless }
 }
 
-function isComplete(parts: RebuildParts, { away, young }: Survey): boolean {
-  return away.size === 0 && young === 0 && nodesOf(parts).length > 0 && parts.signal?.aborted !== true
+function isAllTold(parts: RebuildParts, { away }: Pick<Survey, 'away'>): boolean {
+  return away.size === 0 && nodesOf(parts).length > 0 && parts.signal?.aborted !== true
 }
 
 /** Nobody but us has a session: nothing is being uploaded. */
-async function settledUs(parts: RebuildParts, keys: VolumeKeys): Promise<number> {
+async function settledUs(parts: RebuildParts, keys: VolumeKeys, { sinceMs }: Seen): Promise<number> {
   const sessions = arrayOf(await parts.store.call('ZRANGE', keys.wide('s'), 0, -1), 'ZRANGE')
   const others = sessions.filter((id) => numberOf(id, 'ZRANGE') !== parts.meta?.sessionId)
-  return others.length === 0 ? Infinity : ((await redisMs(parts, keys)) - parts.minAgeMs) * 1000
-}
-
-async function redisMs({ store }: RebuildParts, keys: VolumeKeys): Promise<number> {
-  return numberOf(await store.run(SCRIPTS.now, [keys.wide('rebuild')], []), 'now')
+  if (others.length === 0) return Infinity
+  const oldMs = (await redisMs(parts.store, keys)) - parts.minAgeMs
+  return parts.isPatient === true && sinceMs > oldMs ? -Infinity : oldMs * 1000
 }

@@ -29,6 +29,8 @@ export interface SurveyParts extends NodesParts {
   readonly settledUs: number
   /** When the volume was made, or made anew: no client can commit to a file from before that is not there. */
   readonly madeUs: number
+  /** When all nodes had told what they have since the servers' histories go on, in microseconds since 1970: what is younger they have not lost. */
+  readonly seenUs: number
   readonly onProgress: (what: string, done: number, all: number) => void
 }
 
@@ -58,8 +60,10 @@ export interface Survey {
   readonly sequences: readonly number[]
   /** Chunks of deleted files, not freed yet. */
   readonly deleted: number
-  /** Chunks that may be uploads under way. */
+  /** Chunks that may be uploads under way, or lost. */
   readonly young: number
+  /** Of the newest chunk that no file names, by the clock of its writer, in microseconds since 1970. */
+  readonly newestUs: number
   /** Chunks of which no copy has a good header: where they are. */
   readonly headless: ReadonlyMap<number, readonly string[]>
   /** Nodes that did not answer, or not for all their disks. */
@@ -88,16 +92,17 @@ async function surveyed(parts: SurveyParts): Promise<Survey> {
   const listed = await listAll(parts, before)
   const { found, headless, away } = listed
   const nodes = nodesOf(parts).length
-  const figures = { ...listed, nodes, deleted: 0, young: 0, files: [], headless, away }
+  const figures = { ...listed, nodes, deleted: 0, young: 0, newestUs: 0, files: [], headless, away }
   if (found.size === 0 && headless.size === 0) return figures
   // What was named before the nodes were asked is out already; now what came to be named since.
   const after = await passOf(parts, 'metadata again')
   for (const ids of [found, headless]) for (const id of ids.keys()) if (after.chunks.has(id)) ids.delete(id)
   const deleted = await dropDeleted(parts, listed)
+  const newestUs = [...found.values()].reduce((us, { header }) => Math.max(us, header.origin.order), 0)
   const files = await filesOf(parts, found, after)
   const young = files.reduce((sum, { young: some }) => sum + some, 0)
   const lost = files.map(({ file }) => file).filter((file) => file.lost.length > 0)
-  return { ...figures, deleted, young, files: await withOthers(parts, lost, after, away) }
+  return { ...figures, deleted, young, newestUs, files: await withOthers(parts, lost, after, away) }
 }
 
 /** Highest numbers that anything on the nodes has. A node that is away is not asked: it may have higher ones. */
@@ -202,11 +207,12 @@ async function splitByBearer(
   ]
 }
 
-function grouped({ settledUs, madeUs }: SurveyParts, file: LostFile): Grouped {
+function grouped({ settledUs, madeUs, seenUs }: SurveyParts, file: LostFile): Grouped {
   const isSettled = ({ header: { origin } }: LostChunk): boolean =>
     origin.order < settledUs || (!file.isKnown && !file.isFormer && origin.order < madeUs)
   const lost = file.lost.filter(isSettled)
-  return { file: { ...file, lost }, young: file.lost.length - lost.length }
+  const mayBeLost = file.lost.filter((chunk) => chunk.header.origin.order < seenUs + CLOCKS_US && !isSettled(chunk))
+  return { file: { ...file, lost }, young: mayBeLost.length }
 }
 
 /** Microseconds since 1970; Infinity: it is no file. */

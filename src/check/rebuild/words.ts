@@ -2,6 +2,8 @@
 import type { RebuildResult } from './rebuild.js'
 import type { RestoredFile } from './restore-file.js'
 
+/** Exit code of `ringfs rebuild`: there may be more. */
+export const INCOMPLETE = 4
 const GAPS_TOLD = 3
 
 export function linesOf(file: RestoredFile, bytesIn: (bytes: number) => string): readonly string[] {
@@ -53,7 +55,9 @@ export function unknownOf(result: RebuildResult, isAnew: boolean, inlineBytes: n
   if (deleted > 0) told.push(`${counted(deleted, 'chunk')} of deleted or overwritten files not freed yet: left alone`)
   if (hidden > 0) told.push(`${counted(hidden, 'chunk')} older than what their files have: left alone`)
   if (young > 0) {
-    told.push(`${counted(young, 'chunk')} may be uploads under way: run it again later, or when nobody uses the volume`)
+    told.push(
+      `${counted(young, 'chunk')} may be uploads under way: run it again a quarter of an hour later, or when nobody uses the volume`,
+    )
   }
   for (const [chunk, nodes] of headless) {
     told.push(`chunk ${chunk} on node ${nodes.join(', ')} has no readable header: what it belonged to is not known`)

@@ -209,7 +209,9 @@ export class ChunkRead {
       hedge.note(this.#lengthBytes, tookMs)
       return await this.#verified(reply)
     } catch (error) {
+      // Somebody else's copy may have been faster. That this one is bad is to be known all the same.
       if (!stop.aborted) this.#noteFailure(candidate.id, error)
+      else if (hasCode(error, 'CHUNK_CORRUPT')) this.#noteBad(candidate.id)
       return null
     } finally {
       ended()
@@ -222,7 +224,10 @@ export class ChunkRead {
     this.#failures.set(nodeId, error)
     log.debug({ chunk: this.#ref.id, node: nodeId, err: messageOf(error) }, 'chunk not read here')
     if (isNoAnswer(codeOf(error))) health.failed(nodeId)
-    if (!hasCode(error, 'CHUNK_CORRUPT')) return
+    if (hasCode(error, 'CHUNK_CORRUPT')) this.#noteBad(nodeId)
+  }
+
+  #noteBad(nodeId: string): void {
     this.#parts.counts.bad++
     this.#report(nodeId)
   }

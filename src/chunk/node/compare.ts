@@ -9,7 +9,7 @@
 import type { RangedRing, RingRange } from '../../cluster/contract.js'
 import { chunkPosition } from '../../cluster/ring.js'
 import { DIGEST_GROUPS_MAX, DIGEST_RANGES_MAX, type RangeDigest } from '../contract.js'
-import { digestOf, isSameDigest, rangeAt } from './digest.js'
+import { digestOf, firstFrom, isSameDigest, rangeAt } from './digest.js'
 
 /** Ids of so many chunks are about as long as one digest and its question. */
 const BARE_MAX = 8
@@ -132,28 +132,31 @@ function cut({ ranges, ids }: Group, count: number): readonly Group[] {
   return parts.filter((part) => part.ids.length > 0)
 }
 
+export type SharedRanges = ReadonlyMap<string, Ranges>
+
+/** Rings do not change, and are walked again and again. */
+const sharedByRing = new WeakMap<RangedRing, Map<string, SharedRanges>>()
+
 /** Within `span`: what this node and each other one own in common, by the id of the other one; as few ranges as they can be. */
-export function sharedRanges(
-  ring: RangedRing,
-  replicas: number,
-  own: string,
-  span: RingRange,
-): Map<string, RingRange[]> {
+export function sharedRanges(ring: RangedRing, replicas: number, own: string, span: RingRange): SharedRanges {
+  let kept = sharedByRing.get(ring)
+  if (kept === undefined) sharedByRing.set(ring, (kept = new Map<string, SharedRanges>()))
+  const key = `${replicas} ${span.first} ${span.last} ${own}`
+  let shared = kept.get(key)
+  if (shared === undefined) kept.set(key, (shared = findShared(ring, replicas, own, span)))
+  return shared
+}
+
+function findShared(ring: RangedRing, replicas: number, own: string, span: RingRange): SharedRanges {
   const shared = new Map<string, RingRange[]>()
-  const ranges = ring.ranges(replicas)
+  const ranges = ring.rangesOf(own, replicas)
   for (let at = firstFrom(ranges, span.first); at < ranges.length; at++) {
     const range = ranges[at]
     if (range === undefined || range.first > span.last) break
-    if (!range.owners.includes(own)) continue
     const part = { first: Math.max(range.first, span.first), last: Math.min(range.last, span.last) }
     for (const owner of range.owners) if (owner !== own) addRange(shared, owner, part)
   }
   return shared
-}
-
-function firstFrom(ranges: Ranges, position: number): number {
-  const at = rangeAt(ranges, position)
-  return at < 0 ? ranges.length : at
 }
 
 function addRange(shared: Map<string, RingRange[]>, node: string, { first, last }: RingRange): void {

@@ -131,8 +131,8 @@ function bucketsOf(ranges: readonly RingRange[]): readonly { readonly from: numb
   return runs
 }
 
-/** Index of the range in which the position is; -1: it is in none. They are in rising order, and do not overlap. */
-export function rangeAt(ranges: readonly RingRange[], position: number): number {
+/** Index of the first range that does not end before the position. They are in rising order, and do not overlap. */
+export function firstFrom(ranges: readonly RingRange[], position: number): number {
   let low = 0
   let high = ranges.length
   while (low < high) {
@@ -140,7 +140,13 @@ export function rangeAt(ranges: readonly RingRange[], position: number): number 
     if ((ranges[middle]?.last ?? 0) < position) low = middle + 1
     else high = middle
   }
-  return (ranges[low]?.first ?? Infinity) <= position ? low : -1
+  return low
+}
+
+/** Index of the range in which the position is; -1: it is in none. */
+export function rangeAt(ranges: readonly RingRange[], position: number): number {
+  const index = firstFrom(ranges, position)
+  return (ranges[index]?.first ?? Infinity) <= position ? index : -1
 }
 
 /** All places of these buckets. */

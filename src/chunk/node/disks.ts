@@ -39,6 +39,8 @@ const REFUSALS = new Set(['CHUNK_CORRUPT', 'CHUNK_CONFLICT', 'EINVAL', 'CANCELLE
 
 /** A look that takes longer than this does not hold up those at other disks. */
 const PATIENCE_MS = 1_000
+/** Who waits longer has the disk looked at. */
+const AWAITED_MS = 5_000
 /** A disk that does not answer for so long has failed, if another one does. */
 const GIVE_UP_MS = 60_000
 
@@ -176,23 +178,36 @@ export class NodeDisks implements ChunkDisk {
 
   /** For people: those that do not work are told, too. */
   states(): readonly DiskReport[] {
-    const none = { totalBytes: 0, freeBytes: 0, chunks: 0 }
+    const none = { totalBytes: 0, freeBytes: 0, chunks: 0, damaged: 0 }
     const missing = this.#missing.map((one) => ({ ...one, ...none, state: 'missing' as const }))
     const here = this.#disks.map((disk) => {
       const { id, folder, failure, store } = disk
       const name = { disk: id, folder }
       if (failure !== null) return { ...name, ...none, state: 'failed' as const, why: failure }
-      return { ...name, ...disk.space(), chunks: store.chunks, state: 'up' as const, why: disk.slow ?? '' }
+      const { chunks, damage } = store
+      return { ...name, ...disk.space(), chunks, damaged: damage.bad, state: 'up' as const, why: disk.slow ?? '' }
     })
     return [...here, ...missing]
   }
 
-  /** Looks whether all disks are still there; with `sync`, whether they still write. */
+  /** Something that was written here may have gone bad before it had a file: others are to look for what is missing here. */
+  get isDamaged(): boolean {
+    return this.#disks.some(({ store: { damage } }) => damage.bad + damage.unfinished > 0)
+  }
+
+  /** No disk that has not failed answers: what is asked of this node waits. */
+  get isStuck(): boolean {
+    return this.#live.length > 0 && this.#live.every(({ slow }) => slow !== null)
+  }
+
+  /** Looks whether all disks are still there; with `sync`, or where somebody waits for one, whether they still write. */
   async check(sync: boolean): Promise<void> {
     const looks: Promise<void>[] = []
     // One after the other: a thread is enough for disks that answer.
     for (const disk of this.#live) {
-      const look = disk.suspect('looked at from time to time', sync)
+      const isAwaited = disk.waitsMs >= AWAITED_MS
+      const why = isAwaited ? 'somebody waits for it' : 'looked at from time to time'
+      const look = disk.suspect(why, sync || isAwaited)
       looks.push(look)
       await settledWithin(look, PATIENCE_MS, this.#options.clock)
     }

@@ -67,15 +67,9 @@ function syncFile(file: string, aside: string | undefined): SyncResult {
 }
 
 function putAside(file: string, aside: string | undefined): SyncResult {
-  try {
-    if (aside === undefined) unlinkSync(file)
-    else renameSync(file, aside)
-  } catch (error) {
-    // Somebody has removed it meanwhile.
-    if (codeOf(error) === 'ENOENT') return 'missing'
-    throw error
-  }
-  return 'failed'
+  const wasThere = aside === undefined ? removeFiles([file])[0] : moveFile({ from: file, to: aside })
+  // Somebody may have removed it meanwhile.
+  return wasThere === true ? 'failed' : 'missing'
 }
 
 /** A folder that was never made names none of the files. */

@@ -142,6 +142,7 @@ export class Healer {
 
   #isStill(plan: string): boolean {
     if (this.#plan() !== plan) return false
+    if (this.#skipped.size === 0) return true
     const { members } = this.#options.current().view
     return !members.some(({ id, state }) => this.#skipped.has(id) && !isAway(state))
   }

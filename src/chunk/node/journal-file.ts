@@ -5,64 +5,46 @@
  * is one write into a file that is there already, in full length, and one flush, shared by all that wait. Chunk files are made
  * of it later, many at once (journal.ts).
  *
- *     journal/0, journal/1     two logs, used in turns; numbers are little-endian
+ *     journal/0, journal/1     two logs, used in turns: journal-format.ts
  *     near/0, near/1           the same, written by a process beside the node (nearby-journal.ts)
  *
- *     offset  bytes
- *          0      8  magic "RINGJRNL"
- *          8      4  version, 1
- *         12      4  state: 1 in use, 2 settled (every chunk in it has its file, on disk)
- *         16      8  generation: rises with each use of either log
- *         24     32  SHA-256 over the 24 bytes above
- *       4096     ..  records, one after the other
- *
- *          0      4  magic "RJR1"
- *          4      4  kind: 1 a chunk, 2 chunks that were removed
- *          8      8  generation of the log
- *         16      4  length of the body
- *         20      4  length of the bound part of the body
- *         24     32  SHA-256 over the 24 bytes above and the bound part
- *         56     ..  body: of a chunk its file (../format.ts), bound as far as its data, which its leaf hash guards;
- *                    of removed ones their ids, 8 bytes each, all bound. Zeros up to a multiple of 8
- *
- * Invariants: the records of a generation lie without a gap from 4096 on; the first thing that is no good record of the log's
- * generation is its end, and whatever was acknowledged lies before it.
+ * Invariants: the records of a use lie without a gap from the head on; whatever was acknowledged lies before the end.
  */
-import { createHash } from 'node:crypto'
 import {
   closeSync,
   existsSync,
   fdatasyncSync,
+  fstatSync,
   mkdirSync,
   openSync,
   readFileSync,
   readSync,
+  writeFileSync,
   writeSync,
   writevSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { HASH_BYTES, MIB } from '../../base/limits.js'
+import { MIB } from '../../base/limits.js'
 import { hasCode } from '../../base/errors.js'
 import { decodePrefix } from '../format.js'
-import { firstBadLeaf } from '../hash.js'
 import { storeChunkFile } from './chunk-file.js'
 import { syncFiles, syncFolder } from './files.js'
+import {
+  JOURNAL_BYTES,
+  JOURNAL_START,
+  contentOf,
+  decodeLogHead,
+  encodeLogHead,
+  type BadPlace,
+  type LogContent,
+  type LogHead,
+  type LogUse,
+} from './journal-format.js'
 import { ChunkPaths } from './paths.js'
 import type { StoreTask, SyncTask } from './tasks.js'
 
 export const JOURNAL_LOGS = 2
-export const JOURNAL_BYTES = 8 * MIB
-export const JOURNAL_START = 4096
-const LOG_MAGIC = Buffer.from('RINGJRNL', 'latin1')
-const VERSION = 1
-const RECORD_MAGIC = 0x3152_4a52
-const HEAD_BYTES = 24
-const RECORD_HEAD_BYTES = HEAD_BYTES + HASH_BYTES
-const ALIGN_BYTES = 8
 const ZEROS = Buffer.alloc(MIB)
-
-export type LogState = 'open' | 'settled'
-export type RecordKind = 'chunk' | 'removed'
 
 export interface JournalPiece {
   readonly bytes: Uint8Array
@@ -87,9 +69,27 @@ export interface JournalTask {
   readonly place: JournalPlace
 }
 
+/** What is bad in logs that are in use. */
+export interface JournalDamage {
+  /** Places with something bad, behind which there is more; and logs of which nothing can be told. What was there is not here. */
+  readonly bad: number
+  /** Logs of which the last record is not whole: cut off by a crash, and never acknowledged, or bad. */
+  readonly unfinished: number
+  /** The chunks that were there, as far as that can be told. */
+  readonly ids: readonly number[]
+}
+
+export const NO_DAMAGE: JournalDamage = { bad: 0, unfinished: 0, ids: [] }
+
+export interface LeftLog {
+  readonly log: number
+  readonly use: LogUse
+  readonly ids: readonly number[]
+}
+
 /** What an earlier process left. */
 export interface LeftBehind {
-  readonly logs: readonly { readonly log: number; readonly generation: number; readonly ids: readonly number[] }[]
+  readonly logs: readonly LeftLog[]
   /** The highest that was ever used. */
   readonly generation: number
 }
@@ -98,58 +98,11 @@ export interface Replayed {
   readonly restored: number
   /** The highest that was ever used. */
   readonly generation: number
+  readonly damage: JournalDamage
 }
 
 export function logFile(folder: string, log: number, place: JournalPlace = 'journal'): string {
   return join(folder, place, String(log))
-}
-
-function sha256(...parts: readonly Uint8Array[]): Buffer {
-  const hash = createHash('sha256')
-  for (const part of parts) hash.update(part)
-  return hash.digest()
-}
-
-export function encodeLogHead(state: LogState, generation: number): Buffer {
-  const head = Buffer.alloc(HEAD_BYTES + HASH_BYTES)
-  LOG_MAGIC.copy(head, 0)
-  head.writeUInt32LE(VERSION, 8)
-  head.writeUInt32LE(state === 'open' ? 1 : 2, 12)
-  head.writeBigUInt64LE(BigInt(generation), 16)
-  sha256(head.subarray(0, HEAD_BYTES)).copy(head, HEAD_BYTES)
-  return head
-}
-
-function decodeLogHead(bytes: Buffer): { readonly state: LogState; readonly generation: number } | null {
-  if (bytes.length < JOURNAL_START || !bytes.subarray(0, 8).equals(LOG_MAGIC)) return null
-  const sum = bytes.subarray(HEAD_BYTES, HEAD_BYTES + HASH_BYTES)
-  if (!sha256(bytes.subarray(0, HEAD_BYTES)).equals(sum) || bytes.readUInt32LE(8) !== VERSION) return null
-  return { state: bytes.readUInt32LE(12) === 1 ? 'open' : 'settled', generation: Number(bytes.readBigUInt64LE(16)) }
-}
-
-/** `bound`: how many bytes of the body are bound to the record's head. */
-export function encodeRecord(kind: RecordKind, generation: number, body: readonly Uint8Array[], bound: number): Buffer {
-  const bodyBytes = body.reduce((sum, piece) => sum + piece.length, 0)
-  const record = Buffer.alloc(Math.ceil((RECORD_HEAD_BYTES + bodyBytes) / ALIGN_BYTES) * ALIGN_BYTES)
-  record.writeUInt32LE(RECORD_MAGIC, 0)
-  record.writeUInt32LE(kind === 'chunk' ? 1 : 2, 4)
-  record.writeBigUInt64LE(BigInt(generation), 8)
-  record.writeUInt32LE(bodyBytes, 16)
-  record.writeUInt32LE(bound, 20)
-  let at = RECORD_HEAD_BYTES
-  for (const piece of body) {
-    record.set(piece, at)
-    at += piece.length
-  }
-  const boundPart = record.subarray(RECORD_HEAD_BYTES, RECORD_HEAD_BYTES + bound)
-  sha256(record.subarray(0, HEAD_BYTES), boundPart).copy(record, HEAD_BYTES)
-  return record
-}
-
-export function encodeIds(ids: readonly number[]): Buffer {
-  const bytes = Buffer.alloc(ids.length * 8)
-  for (const [index, id] of ids.entries()) bytes.writeBigUInt64LE(BigInt(id), index * 8)
-  return bytes
 }
 
 /** Makes the logs where they are missing, in full length: a flush need not write their size later. */
@@ -167,7 +120,7 @@ function createLog(file: string): void {
   const fd = openSync(file, 'w', 0o600)
   try {
     for (let at = 0; at < JOURNAL_BYTES; at += ZEROS.length) writeSync(fd, ZEROS, 0, ZEROS.length, at)
-    writeSync(fd, encodeLogHead('settled', 0), 0, HEAD_BYTES + HASH_BYTES, 0)
+    writeSync(fd, encodeLogHead('settled', { generation: 0, salt: 0n }), 0, JOURNAL_START, 0)
     fdatasyncSync(fd)
   } finally {
     closeSync(fd)
@@ -208,126 +161,124 @@ export function settleFiles(tasks: readonly StoreTask[]): readonly boolean[] {
 }
 
 /**
- * After a start: whatever logs hold that are not settled becomes chunk files, on disk, as if it had been stored so.
- * Errors: what the disk says. Then nothing is settled, and it can be repeated.
+ * After a start: whatever logs hold that are not settled becomes chunk files, on disk, as if it had been stored so. What is bad in them is
+ * set aside. Errors: what the disk says. Then nothing is settled, and it can be repeated.
  */
 export function replayJournal(task: JournalTask): Replayed {
-  const { logs, open } = readLogs(task)
+  const { logs, open, lost } = readLogs(task)
   let restored = 0
-  for (const { file, bytes, generation } of open) {
-    restored += restore(task, chunksIn(bytes, generation))
-    writeJournal({ file, position: 0, pieces: [{ bytes: encodeLogHead('settled', generation) }] })
+  for (const log of lost) putLogAside(task, log)
+  for (const { file, bytes, content, head } of open) {
+    restored += restore(task, content.chunks)
+    for (const place of content.bad) setAside(task, bytes, head, place)
+    writeJournal({ file, position: 0, pieces: [{ bytes: encodeLogHead('settled', head) }] })
   }
-  return { restored, generation: Math.max(0, ...logs.map(({ generation }) => generation)) }
+  const damage = damageOf(
+    open.map(({ content }) => content.bad),
+    lost.length,
+  )
+  return { restored, generation: Math.max(0, ...logs.map(({ head }) => head.generation)), damage }
+}
+
+/** `bad`: of each log. `lost`: logs without a head. */
+export function damageOf(bad: readonly (readonly BadPlace[])[], lost: number): JournalDamage {
+  const places = bad.flat()
+  return {
+    bad: lost + places.filter(({ isLast }) => !isLast).length,
+    unfinished: places.filter(({ isLast }) => isLast).length,
+    ids: places.flatMap(({ id }) => id ?? []),
+  }
+}
+
+/** For whoever wants to know why; it is the only copy there may be of it. */
+function setAside({ folder }: JournalTask, bytes: Buffer, { generation }: LogUse, { from, to }: BadPlace): void {
+  const { quarantine } = new ChunkPaths(folder)
+  mkdirSync(quarantine, { recursive: true, mode: 0o700 })
+  writeFileSync(join(quarantine, `journal.${generation}.${from}`), bytes.subarray(from, to), { mode: 0o600 })
+}
+
+/** Of a log without a head nothing can be told: it is kept as it is, and told once. */
+function putLogAside({ folder, place }: JournalTask, log: number): void {
+  const file = logFile(folder, log, place)
+  const { quarantine } = new ChunkPaths(folder)
+  mkdirSync(quarantine, { recursive: true, mode: 0o700 })
+  writeFileSync(join(quarantine, `journal.headless.${log}`), readFileSync(file), { mode: 0o600 })
+  writeJournal({ file, position: 0, pieces: [{ bytes: encodeLogHead('settled', { generation: 0, salt: 0n }) }] })
 }
 
 /** The chunks of logs that are not settled. */
 export function leftBehind(task: JournalTask): LeftBehind {
   const { logs, open } = readLogs(task)
   return {
-    logs: open.map(({ log, bytes, generation }) => ({ log, generation, ids: [...chunksIn(bytes, generation).keys()] })),
-    generation: Math.max(0, ...logs.map(({ generation }) => generation)),
+    logs: open.map(({ log, head: { generation, salt }, content }) => ({
+      ...{ log, use: { generation, salt } },
+      ids: [...content.chunks.keys()],
+    })),
+    generation: Math.max(0, ...logs.map(({ head }) => head.generation)),
   }
-}
-
-/** All that were ever used, and those that are not settled, the oldest first. */
-function readLogs({ folder, place }: JournalTask): { readonly logs: readonly Log[]; readonly open: readonly Log[] } {
-  const logs = Array.from({ length: JOURNAL_LOGS }, (_, log) => readLog(folder, log, place)).filter(
-    (log) => log !== null,
-  )
-  const open = logs.filter(({ state }) => state === 'open').sort((a, b) => a.generation - b.generation)
-  return { logs, open }
 }
 
 interface Log {
   readonly log: number
   readonly file: string
-  /** All of it where it is open, else its head. */
-  readonly bytes: Buffer
-  readonly state: LogState
-  readonly generation: number
+  readonly head: LogHead
 }
 
-/** null: there is none, or none that was ever used. */
-function readLog(folder: string, log: number, place: JournalPlace): Log | null {
+interface OpenLog extends Log {
+  readonly bytes: Buffer
+  readonly content: LogContent
+}
+
+interface Logs {
+  /** All that were ever used. */
+  readonly logs: readonly Log[]
+  /** Those that are not settled, the oldest first. */
+  readonly open: readonly OpenLog[]
+  /** Those that have no good head, and should have one. */
+  readonly lost: readonly number[]
+}
+
+function readLogs({ folder, place }: JournalTask): Logs {
+  const all = Array.from({ length: JOURNAL_LOGS }, (_, log) => readLog(folder, log, place))
+  const logs = all.filter((log) => log !== 'none' && log !== 'lost')
+  const open = logs.filter((log): log is OpenLog => 'content' in log)
+  open.sort((a, b) => a.head.generation - b.head.generation)
+  return { logs, open, lost: all.flatMap((one, log) => (one === 'lost' ? log : [])) }
+}
+
+/** 'none': there is none, or none that was ever used. */
+function readLog(folder: string, log: number, place: JournalPlace): Log | OpenLog | 'none' | 'lost' {
   const file = logFile(folder, log, place)
-  if (!existsSync(file)) return null
-  const start = Buffer.alloc(JOURNAL_START)
+  if (!existsSync(file)) return 'none'
   const fd = openSync(file, 'r')
   try {
-    const head = decodeLogHead(start.subarray(0, readSync(fd, start, 0, start.length, 0)))
-    if (head === null) return null
-    return { log, file, bytes: head.state === 'open' ? readFileSync(file) : start, ...head }
+    const start = startIn(fd)
+    const head = decodeLogHead(start)
+    if (head === null) return isLost(fd, start) ? 'lost' : 'none'
+    if (head.state === 'settled') return { log, file, head }
+    const bytes = readFileSync(file)
+    return { log, file, head, bytes, content: contentOf(bytes, head) }
   } finally {
     closeSync(fd)
   }
 }
 
-/** What was put and not removed afterwards: the files of the chunks, by id. */
-export function chunksIn(bytes: Buffer, generation: number): Map<number, Buffer> {
-  const found = new Map<number, Buffer>()
-  for (let at = JOURNAL_START; at + RECORD_HEAD_BYTES <= bytes.length;) {
-    const record = recordAt(bytes, at, generation)
-    if (record === null) break
-    if (record.kind === 'removed') for (const id of idsIn(record.body)) found.delete(id)
-    else {
-      const id = goodChunk(record.body)
-      if (id === null) break
-      // Later ones last.
-      found.delete(id)
-      found.set(id, record.body)
-    }
-    at += Math.ceil((RECORD_HEAD_BYTES + record.body.length) / ALIGN_BYTES) * ALIGN_BYTES
-  }
-  return found
+/** `start`: without a good head. One that was cut off while it was made is short, or full of zeros. */
+function isLost(fd: number, start: Buffer): boolean {
+  return fstatSync(fd).size >= JOURNAL_BYTES && start.some((byte) => byte !== 0)
 }
 
-/** The generation of a log that is in use; null: it is not, or is none. */
-export function openGeneration(fd: number): number | null {
+function startIn(fd: number): Buffer {
   const start = Buffer.alloc(JOURNAL_START)
-  const head = decodeLogHead(start.subarray(0, readSync(fd, start, 0, start.length, 0)))
-  return head?.state === 'open' ? head.generation : null
+  return start.subarray(0, readSync(fd, start, 0, start.length, 0))
 }
 
-/** One record of a log, and where the next begins; null: there is none yet. */
-export function readRecord(
-  fd: number,
-  position: number,
-  generation: number,
-): { readonly kind: RecordKind; readonly body: Buffer; readonly end: number } | null {
-  const head = Buffer.alloc(RECORD_HEAD_BYTES)
-  if (readSync(fd, head, 0, head.length, position) < head.length || head.readUInt32LE(0) !== RECORD_MAGIC) return null
-  const wanted = RECORD_HEAD_BYTES + head.readUInt32LE(16)
-  if (head.readBigUInt64LE(8) !== BigInt(generation) || position + wanted > JOURNAL_BYTES) return null
-  const bytes = Buffer.alloc(wanted)
-  const record = readSync(fd, bytes, 0, wanted, position) < wanted ? null : recordAt(bytes, 0, generation)
-  if (record === null || (record.kind === 'chunk' && goodChunk(record.body) === null)) return null
-  return { ...record, end: position + Math.ceil(wanted / ALIGN_BYTES) * ALIGN_BYTES }
-}
-
-function recordAt(bytes: Buffer, at: number, generation: number): { kind: RecordKind; body: Buffer } | null {
-  if (bytes.readUInt32LE(at) !== RECORD_MAGIC || bytes.readBigUInt64LE(at + 8) !== BigInt(generation)) return null
-  const start = at + RECORD_HEAD_BYTES
-  const end = start + bytes.readUInt32LE(at + 16)
-  const boundEnd = start + bytes.readUInt32LE(at + 20)
-  if (end > bytes.length || boundEnd > end) return null
-  const sum = sha256(bytes.subarray(at, at + HEAD_BYTES), bytes.subarray(start, boundEnd))
-  if (!sum.equals(bytes.subarray(at + HEAD_BYTES, start))) return null
-  return { kind: bytes.readUInt32LE(at + 4) === 1 ? 'chunk' : 'removed', body: bytes.subarray(start, end) }
-}
-
-export function idsIn(body: Buffer): number[] {
-  return Array.from({ length: Math.floor(body.length / 8) }, (_, index) => Number(body.readBigUInt64LE(index * 8)))
-}
-
-/** The id, or null if header or data are not what they were. */
-function goodChunk(body: Buffer): number | null {
-  try {
-    const { header, leaves, dataOffset } = decodePrefix(body)
-    return firstBadLeaf([body.subarray(dataOffset)], leaves, 0) < 0 ? header.id : null
-  } catch {
-    return null
-  }
+/** The use of a log that is in use; null: it is not, or is none; 'lost': it may be, and its head is bad. */
+export function openUse(fd: number): LogUse | 'lost' | null {
+  const start = startIn(fd)
+  const head = decodeLogHead(start)
+  if (head === null) return isLost(fd, start) ? 'lost' : null
+  return head.state === 'open' ? head : null
 }
 
 function restore({ folder, volume }: JournalTask, chunks: ReadonlyMap<number, Buffer>): number {

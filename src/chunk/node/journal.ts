@@ -12,6 +12,7 @@
  * - After close() nothing is written any more, not even what was asked for before: what is in the logs is found by the next start.
  * - Memory is bounded by the length of the logs. When both are full, append() answers false, and the caller does without.
  */
+import { randomBytes } from 'node:crypto'
 import { closeSync, openSync } from 'node:fs'
 import type { Clock } from '../../base/clock.js'
 import { PosixError } from '../../base/errno.js'
@@ -21,22 +22,27 @@ import type { Log } from '../../base/log.js'
 import { toChunkError } from '../outcome.js'
 import type { Job, WorkerPool } from '../pool.js'
 import {
-  JOURNAL_BYTES,
   JOURNAL_LOGS,
-  JOURNAL_START,
-  encodeIds,
-  encodeLogHead,
-  encodeRecord,
+  NO_DAMAGE,
   logFile,
   writePieces,
+  type JournalDamage,
   type JournalPiece,
   type JournalPlace,
   type JournalTask,
   type JournalWriteTask,
   type LeftBehind,
-  type RecordKind,
   type Replayed,
 } from './journal-file.js'
+import {
+  JOURNAL_BYTES,
+  JOURNAL_START,
+  encodeIds,
+  encodeLogHead,
+  encodeRecord,
+  type LogUse,
+  type RecordKind,
+} from './journal-format.js'
 import { InlineGate } from '../../base/inline-gate.js'
 import type { ChunkLayout } from './tasks.js'
 
@@ -69,6 +75,10 @@ export interface JournalChunk {
 interface JournalLog {
   readonly index: number
   generation: number
+  /** Of this use. */
+  salt: bigint
+  /** Of the last record. */
+  number: number
   state: 'idle' | 'active' | 'settling'
   /** Where the next record goes. */
   end: number
@@ -82,6 +92,8 @@ interface JournalLog {
 
 interface Waiting {
   readonly kind: RecordKind
+  /** Of a chunk; else 0. */
+  readonly id: number
   readonly body: readonly Uint8Array[]
   readonly bound: number
   /** It is not written, and not taken, if this file exists. */
@@ -93,6 +105,11 @@ interface Waiting {
   /** null: it was not written. */
   done(log: JournalLog | null): void
   fail(error: unknown): void
+}
+
+interface Writing {
+  readonly waiting: Waiting
+  readonly record: Buffer
 }
 
 export interface JournalOptions {
@@ -107,6 +124,8 @@ export interface JournalOptions {
   readonly inlineMaxBytes?: number
   /** Default: 'journal'. */
   readonly place?: JournalPlace
+  /** 64 bits, another for each use of a log. */
+  readonly newSalt?: () => bigint
 }
 
 export class Journal {
@@ -122,13 +141,14 @@ export class Journal {
   readonly #gate: InlineGate
   #timer: NodeJS.Timeout | null = null
   #isClosed = false
+  #damage = NO_DAMAGE
 
   constructor(options: JournalOptions) {
     this.#options = options
     this.#place = options.place ?? 'journal'
     this.#gate = new InlineGate(options.clock, options.inlineMaxBytes ?? INLINE_MAX_BYTES)
     this.#logs = Array.from({ length: JOURNAL_LOGS }, (_, index) => ({
-      ...{ index, generation: 0, state: 'idle', end: JOURNAL_START, fd: null },
+      ...{ index, generation: 0, salt: 0n, number: 0, state: 'idle', end: JOURNAL_START, fd: null },
       ...{ writing: Promise.resolve(), settled: Promise.resolve() },
     }))
   }
@@ -136,9 +156,15 @@ export class Journal {
   /** Before anything else: gives what a crash left in the journal its files. Errors: what the disk says. */
   async replay(): Promise<void> {
     const { pool, log } = this.#options
-    const { restored, generation } = await pool.run(REPLAY_JOB, this.#task)
+    const { restored, generation, damage } = await pool.run(REPLAY_JOB, this.#task)
     this.#generation = generation
+    this.#damage = damage
     if (restored > 0) log.info({ chunks: restored }, 'small chunks restored from the journal')
+  }
+
+  /** What was found to be bad by replay(). */
+  get damage(): JournalDamage {
+    return this.#damage
   }
 
   /** In place of replay(): `settle` sees to the files of what an earlier process left. Errors: those of `settle`. */
@@ -147,9 +173,9 @@ export class Journal {
     const { logs, generation } = await pool.run(LEFT_JOB, this.#task)
     this.#generation = generation
     if (generation > 0) this.#ready = 'yes'
-    for (const { log, generation: old, ids } of logs) {
+    for (const { log, use, ids } of logs) {
       await settle(ids)
-      await this.#markSettled(log, old)
+      await this.#markSettled(log, use)
     }
   }
 
@@ -162,8 +188,14 @@ export class Journal {
     return logFile(this.#options.folder, log, this.#place)
   }
 
-  async #markSettled(log: number, generation: number): Promise<void> {
-    const pieces = [{ bytes: encodeLogHead('settled', generation) }]
+  /** Which of them a reader of the logs that are in use would find there now. Errors: what the disk says. */
+  async onDisk(): Promise<ReadonlySet<number>> {
+    const { logs } = await this.#options.pool.run(LEFT_JOB, this.#task)
+    return new Set(logs.flatMap(({ ids }) => ids))
+  }
+
+  async #markSettled(log: number, use: LogUse): Promise<void> {
+    const pieces = [{ bytes: encodeLogHead('settled', use) }]
     await this.#options.pool.run(WRITE_JOB, { file: this.#fileOf(log), position: 0, pieces })
   }
 
@@ -188,7 +220,7 @@ export class Journal {
       return false
     }
     const log = await this.#record({
-      ...{ kind: 'chunk', body: [chunk.file], bound: chunk.layout.dataOffset, log: null, unless: path },
+      ...{ kind: 'chunk', id: chunk.id, body: [chunk.file], bound: chunk.layout.dataOffset, log: null, unless: path },
       onWritten: (log) => this.#chunks.set(chunk.id, { chunk, log }),
     })
     if (log !== null) this.#armTimer()
@@ -208,6 +240,7 @@ export class Journal {
       const body = encodeIds(mine)
       await this.#record({
         kind: 'removed',
+        id: 0,
         body: [body],
         bound: body.length,
         log,
@@ -267,12 +300,13 @@ export class Journal {
 
   /** Writes what is queued for this log, as far as it fits. null: there is none. */
   async #write(log: JournalLog | null): Promise<void> {
-    const batch: { readonly waiting: Waiting; readonly record: Buffer }[] = []
+    const batch: Writing[] = []
     let end = log?.end ?? 0
     for (let next = this.#queue[0]; next !== undefined && batch.length < BATCH_MAX; next = this.#queue[0]) {
       // Of a log that is settled nothing is replayed.
       if (log === null || log.state === 'idle' || (next.log ?? this.#active) !== log) break
-      const record = encodeRecord(next.kind, log.generation, next.body, next.bound)
+      const name = { kind: next.kind, number: ++log.number, id: next.id }
+      const record = encodeRecord(name, log.salt, next.body, next.bound)
       end += record.length
       if (end > JOURNAL_BYTES - (next.kind === 'chunk' ? REMOVALS_BYTES : 0)) break
       this.#queue.shift()
@@ -293,10 +327,7 @@ export class Journal {
     next?.done(null)
   }
 
-  async #append(
-    log: JournalLog,
-    batch: readonly { readonly waiting: Waiting; readonly record: Buffer }[],
-  ): Promise<void> {
+  async #append(log: JournalLog, batch: readonly Writing[]): Promise<void> {
     const records: JournalPiece[] = batch.map(({ waiting: { unless }, record }) => ({
       bytes: record,
       ...(unless === undefined ? {} : { unless }),
@@ -335,9 +366,7 @@ export class Journal {
   /** Opens the log with the same write. */
   async #writeFirst(log: JournalLog, records: readonly JournalPiece[]): Promise<readonly boolean[]> {
     const { pool } = this.#options
-    const head = Buffer.alloc(JOURNAL_START)
-    encodeLogHead('open', log.generation).copy(head)
-    const pieces = [{ bytes: head }, ...records]
+    const pieces = [{ bytes: encodeLogHead('open', log) }, ...records]
     return (await pool.run(WRITE_JOB, { file: this.#fileOf(log.index), position: 0, pieces })).slice(1)
   }
 
@@ -347,7 +376,8 @@ export class Journal {
     const idle = this.#logs.find(({ state }) => state === 'idle')
     if (idle === undefined) return null
     this.#generation++
-    Object.assign(idle, { state: 'active', generation: this.#generation, end: JOURNAL_START })
+    const salt = this.#options.newSalt?.() ?? randomBytes(8).readBigUInt64LE()
+    Object.assign(idle, { state: 'active', generation: this.#generation, salt, number: 0, end: JOURNAL_START })
     this.#active = idle
     return idle
   }
@@ -382,7 +412,7 @@ export class Journal {
     await log.writing
     const ids = [...this.#chunks.values()].filter((one) => one.log === log).map(({ chunk }) => chunk.id)
     await settle(ids)
-    await this.#markSettled(log.index, log.generation)
+    await this.#markSettled(log.index, log)
     for (const id of ids) if (this.#chunks.get(id)?.log === log) this.#chunks.delete(id)
     closeLog(log)
     log.state = 'idle'

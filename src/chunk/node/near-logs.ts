@@ -8,22 +8,25 @@
  * - A log is read on from where the last look ended, within one generation. Of a generation that is over nothing is left to read.
  * - What was removed from this node does not come back by a look at the log. (By a start of the node it may: unnamed, as what a
  *   node's own journal had no room to note. journal.ts)
+ * - What lies behind a bad record is found by a thorough look: at the start, and before the writer is told that anything is missing.
  * - Looks come one after the other: each goes on from where the one before it has ended.
  * - A disk that shares its node with others is looked at in a thread: it may hang.
  */
 import { asBuffer } from '../jobs.js'
 import type { Job, WorkerPool } from '../pool.js'
 import type { JournalChunk } from './journal.js'
-import { JOURNAL_LOGS, JOURNAL_START, idsIn, logFile } from './journal-file.js'
+import { JOURNAL_LOGS, NO_DAMAGE, damageOf, logFile, type JournalDamage } from './journal-file.js'
+import { idsIn } from './journal-format.js'
 import { keptOf } from './kept.js'
-import { lookNear, type NearFound, type NearPosition } from './near-look.js'
+import { lookNear, type NearFound, type NearPosition, type NearTask } from './near-look.js'
 
-const LOOK_JOB: Job<readonly NearPosition[], readonly (NearFound | null)[]> = { file: 'disk', name: 'lookNear' }
+const LOOK_JOB: Job<NearTask, readonly (NearFound | null)[]> = { file: 'disk', name: 'lookNear' }
+
+/** Of damaged chunks so many are named. */
+const DAMAGED_IDS_MAX = 1000
 
 interface SeenLog {
-  readonly file: string
-  generation: number
-  position: number
+  seen: NearPosition
   readonly chunks: Map<number, JournalChunk>
 }
 
@@ -35,6 +38,9 @@ export class NearLogs {
   #looking: Promise<unknown> | null = null
   /** The look after that. */
   #next: Promise<void> | null = null
+  /** The next look is a thorough one. */
+  #isThorough = false
+  #damage = NO_DAMAGE
 
   /** `isInline`: the calling thread looks. */
   constructor(folder: string, { pool, isInline }: { readonly pool: WorkerPool; readonly isInline: boolean }) {
@@ -42,7 +48,7 @@ export class NearLogs {
     this.#isInline = isInline
     this.#logs = Array.from({ length: JOURNAL_LOGS }, (_, log) => {
       const file = logFile(folder, log, 'near')
-      return { file, generation: 0, position: JOURNAL_START, chunks: new Map<number, JournalChunk>() }
+      return { seen: { file, use: null, position: 0, above: 0 }, chunks: new Map<number, JournalChunk>() }
     })
   }
 
@@ -65,10 +71,19 @@ export class NearLogs {
     for (const { chunks } of this.#logs) for (const id of ids) chunks.delete(id)
   }
 
-  /** By a look that begins after the call. Errors: what the disk says, but that there is no such log. */
-  async refresh(): Promise<void> {
-    if (this.#isInline) this.#apply(lookNear(this.#positions))
+  /**
+   * By a look that begins after the call. `isThorough`: what lies behind a bad record is found, too. Errors: what the disk says, but that
+   * there is no such log.
+   */
+  async refresh(isThorough = false): Promise<void> {
+    this.#isThorough ||= isThorough
+    if (this.#isInline) this.#apply(lookNear(this.#nextTask()))
     else await (this.#next ??= this.#lookNext())
+  }
+
+  /** What thorough looks have found to be bad. */
+  get damage(): JournalDamage {
+    return this.#damage
   }
 
   /** As far as the last look. */
@@ -80,14 +95,16 @@ export class NearLogs {
     return undefined
   }
 
-  get #positions(): readonly NearPosition[] {
-    return this.#logs.map(({ file, generation, position }) => ({ file, generation, position }))
+  #nextTask(): NearTask {
+    const isThorough = this.#isThorough
+    this.#isThorough = false
+    return { logs: this.#logs.map(({ seen }) => seen), isThorough }
   }
 
   async #lookNext(): Promise<void> {
     await this.#looking
     this.#next = null
-    const look = this.#pool.run(LOOK_JOB, this.#positions)
+    const look = this.#pool.run(LOOK_JOB, this.#nextTask())
     const isOver = (): null => (this.#looking = null)
     // Before whoever waits goes on: the next look begins where this one has ended.
     const applied = look.then((found) => this.#apply(found))
@@ -100,9 +117,18 @@ export class NearLogs {
       const one = found[index]
       if (one === undefined || one === null) continue
       if (one.isOther) log.chunks.clear()
-      Object.assign(log, { generation: one.generation, position: one.position })
+      log.seen = { file: log.seen.file, use: one.use, position: one.position, above: one.above }
+      this.#noteBad(one)
       for (const { kind, body } of one.records) take(log, kind === 'removed', asBuffer(body))
     }
+  }
+
+  /** The last record of a log that is in use may be one that is being written. */
+  #noteBad({ bad }: NearFound): void {
+    const { bad: count, unfinished, ids } = damageOf([bad], 0)
+    if (count + unfinished === 0) return
+    const before = this.#damage
+    this.#damage = { bad: before.bad + count, unfinished, ids: [...before.ids, ...ids].slice(-DAMAGED_IDS_MAX) }
   }
 }
 

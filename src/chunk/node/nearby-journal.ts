@@ -117,7 +117,7 @@ export class NearbyJournal {
 
   /**
    * What the node does not know was removed; but only what it says twice, using this disk after each time: the disk may have failed just
-   * before, and be back with the next start of the node.
+   * before, and be back with the next start of the node. And but for what cannot be read in the logs any more: that is here, and given to it.
    */
   async #settleSome(ids: readonly number[]): Promise<void> {
     const { node, volume } = this.#options
@@ -126,6 +126,19 @@ export class NearbyJournal {
       asked = (await node().sync(volume, asked, CALL)).missing
       if (asked.length > 0 && (await this.#isDiskLost())) await this.#handOver()
     }
+    if (asked.length > 0) await this.#giveDamaged(asked)
+  }
+
+  async #giveDamaged(ids: readonly number[]): Promise<void> {
+    const readable = await this.#journal.onDisk()
+    const damaged = ids.flatMap((id) => (readable.has(id) ? [] : (this.#journal.get(id) ?? [])))
+    if (damaged.length === 0) return
+    const { folder, log } = this.#options
+    log.warn(
+      { folder, chunks: damaged.map(({ id }) => id) },
+      'what was written beside the node has gone bad: given to it',
+    )
+    for (const chunk of damaged) await this.#give(chunk)
   }
 
   async #isDiskLost(): Promise<boolean> {
@@ -138,25 +151,32 @@ export class NearbyJournal {
    * the log is not marked.
    */
   async #handOver(): Promise<void> {
-    const { node, volume, folder, log } = this.#options
+    const { folder, log } = this.#options
     this.#isReady = false
     log.warn({ folder }, 'the disk is not used by its node any more: what was written beside it goes to another')
     const done = new Set<number>()
     const next = (): JournalChunk | undefined => this.#journal.all().find(({ id }) => !done.has(id))
     for (let chunk = next(); chunk !== undefined; chunk = next()) {
-      const { id, root, file } = chunk
-      const { header, leaves, dataOffset } = decodePrefix(file)
-      const single = { sync: true, forward: [], copies: 1, absent: [] }
-      await node().put(
-        { volume, id, root, leaves, origin: header.origin, ...single },
-        [file.subarray(dataOffset)],
-        CALL,
-      )
-      done.add(id)
+      await this.#give(chunk)
+      done.add(chunk.id)
     }
     // In the tick in which all that was taken is elsewhere: what is still being written is refused.
     this.#journal.close()
     throw new RingfsError('CANCELLED', `nothing is written to ${folder} any more`)
+  }
+
+  /**
+   * The node stores it, as any other. Only while it is here: what is deleted from here is deleted from the node next, which may come before
+   * its chunk.
+   */
+  async #give({ id, root, file }: JournalChunk): Promise<void> {
+    const { node, volume } = this.#options
+    if (this.#journal.get(id) === undefined) return
+    const { header, leaves, dataOffset } = decodePrefix(file)
+    const single = { sync: true, forward: [], copies: 1, absent: [] }
+    const request = { volume, id, root, leaves, origin: header.origin, ...single }
+    await node().put(request, [file.subarray(dataOffset)], CALL)
+    if (this.#journal.get(id) === undefined) await node().remove(volume, [id], CALL)
   }
 }
 

@@ -55,8 +55,8 @@ export class NodeDisk implements Candidate {
   #look: Look | null = null
   #slow: string | null = null
   #provenMs = -Infinity
-  /** Ends the waiting of each call that is under way. */
-  readonly #waiting = new Set<() => void>()
+  /** Ends the waiting of each call that is under way; since when it waits. The oldest first. */
+  readonly #waiting = new Map<() => void, number>()
 
   /** `store`: open. Errors: what the disk says. */
   constructor({ disk, folder }: DiskFolder, store: ChunkStore, options: NodeDiskOptions) {
@@ -94,6 +94,12 @@ export class NodeDisk implements Candidate {
     return this.#waiting.size > 0
   }
 
+  /** For how long the oldest call has been waiting, in milliseconds; 0: nobody waits. */
+  get waitsMs(): number {
+    const [sinceMs] = this.#waiting.values()
+    return sinceMs === undefined ? 0 : this.#options.clock.monotonicMs() - sinceMs
+  }
+
   /**
    * `onLate`: gets what `work` answers after the disk has failed. What it does then changes nothing that anybody looks at before the
    * next start. Errors: those of `work`; EIO when the disk has failed.
@@ -115,7 +121,7 @@ export class NodeDisk implements Candidate {
         reject(this.#failed())
         work.then(onLate, () => undefined)
       }
-      this.#waiting.add(giveUp)
+      this.#waiting.set(giveUp, this.#options.clock.monotonicMs())
       const done = (): void => void this.#waiting.delete(giveUp)
       void work.then(resolve, reject).then(done, done)
     })
@@ -182,7 +188,7 @@ export class NodeDisk implements Candidate {
     this.store.abandon()
     onFailed(this)
     // Last: who is told that it has failed finds it among the live ones no more.
-    for (const giveUp of this.#waiting) giveUp()
+    for (const giveUp of this.#waiting.keys()) giveUp()
     this.#waiting.clear()
   }
 

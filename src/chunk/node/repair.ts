@@ -5,14 +5,18 @@ import { RingfsError, hasCode, messageOf } from '../../base/errors.js'
 import { CHUNK_MAX_BYTES } from '../../base/limits.js'
 import type { Log } from '../../base/log.js'
 import type { ChunkNodeApi, GetReply } from '../contract.js'
-import { lentWithDeadline } from '../deadline.js'
+import { lentWithDeadline, withDeadline } from '../deadline.js'
 import { rootOf } from '../hash.js'
 import { toChunkError } from '../outcome.js'
 import type { ReplicationTask } from '../replication.js'
 import type { Pace } from './pace.js'
 import type { ChunkDisk } from './disk.js'
+import { RecentIds } from './recent-ids.js'
+import { RemovedLately } from './removed-lately.js'
 
 const FETCH_DEADLINE_MS = 15_000
+const ASK_DEADLINE_MS = 5_000
+const AWAITED_MAX = 10_000
 
 export interface RepairOptions {
   readonly nodeId: string
@@ -33,10 +37,37 @@ export interface RepairOptions {
 export class Repairer {
   readonly #options: RepairOptions
   readonly #running = new Map<number, Promise<void>>()
+  readonly #removed: RemovedLately
+  /** Reported, and in this node's queue. */
+  readonly #awaited = new RecentIds(AWAITED_MAX)
   #copied = 0
 
   constructor(options: RepairOptions) {
     this.#options = options
+    this.#removed = new RemovedLately(options.clock)
+  }
+
+  /** Deletes for good: no copy that is under way brings it back. Errors: what the disk says. */
+  async remove(ids: readonly number[]): Promise<void> {
+    this.#removed.note(ids)
+    await this.#options.disk.remove(ids)
+  }
+
+  /** Its writer has put it here. */
+  wasPut(id: number): void {
+    this.#removed.forget(id)
+  }
+
+  /** What was reported is queued, once until it is good: who reads a bad copy reports it, each time. Errors: those of `enqueue`. */
+  async later(id: number, enqueue: () => Promise<void>): Promise<void> {
+    if (this.#awaited.has(id)) return
+    this.#awaited.add(id)
+    try {
+      await enqueue()
+    } catch (error) {
+      this.#awaited.delete(id)
+      throw error
+    }
   }
 
   /** Chunks fetched from others since the start. */
@@ -49,7 +80,7 @@ export class Repairer {
    * the queue for another try. May be repeated at any time.
    */
   async handle(task: ReplicationTask): Promise<void> {
-    if (task.kind === 'remove') return await this.#options.disk.remove([task.chunk])
+    if (task.kind === 'remove') return await this.remove([task.chunk])
     const { isOwner } = this.#options
     // The ring has changed since: who owns it now is told by whoever walks for that ring.
     if (task.epoch !== undefined && isOwner?.(task.chunk, task.epoch) === false) return
@@ -58,12 +89,15 @@ export class Repairer {
 
   /**
    * A good copy of the chunk is here and on disk afterwards, or nobody has the chunk any more. One at a time for each chunk.
-   * Errors: NODE_UNREACHABLE (somebody who may have it did not answer), CHUNK_CORRUPT, ENOSPC, EIO.
+   * Errors: NODE_UNREACHABLE (somebody who may have it did not answer), CHUNK_MISSING (it was deleted here lately, and somebody still has
+   * it), CHUNK_CORRUPT, ENOSPC, EIO.
    */
   ensure(id: number, root: Buffer | null, sources: readonly string[]): Promise<void> {
     const running = this.#running.get(id)
     if (running !== undefined) return running
-    const work = this.#ensure(id, root, sources).finally(() => this.#running.delete(id))
+    const work = this.#ensure(id, root, sources)
+      .then(() => this.#awaited.delete(id))
+      .finally(() => this.#running.delete(id))
     this.#running.set(id, work)
     return work
   }
@@ -72,6 +106,7 @@ export class Repairer {
     const { disk, log } = this.#options
     // A bad copy stays until a good one takes its place (put sets it aside): its other leaves may be the last good ones.
     const verdict = await disk.verify(id)
+    if (verdict.state === 'missing' && this.#removed.has(id)) return await this.#isGone(id, sources)
     if (verdict.state !== 'good') {
       const known = root ?? (verdict.state === 'bad' && verdict.root !== null ? Buffer.from(verdict.root) : null)
       const found = await this.#fetch(id, known, sources)
@@ -80,15 +115,45 @@ export class Repairer {
     await disk.sync([id])
   }
 
-  /** false: every node answered that it does not have it. */
-  async #fetch(id: number, root: Buffer | null, sources: readonly string[]): Promise<boolean> {
-    const { nodeId, order, log, isGone } = this.#options
+  /**
+   * Deleted here lately: who has it still is to delete it, too, or it is another chunk of that id by now, to be copied when that is sure. Errors:
+   * CHUNK_MISSING, NODE_UNREACHABLE: not known yet.
+   */
+  async #isGone(id: number, sources: readonly string[]): Promise<void> {
+    const { peer, volume, clock } = this.#options
+    const request = { volume, ids: [id], verify: false }
+    for (const source of this.#candidates(id, sources)) {
+      const missing = await withDeadline(
+        ASK_DEADLINE_MS,
+        (signal) => peer(source).lacks(request, { deadlineMs: ASK_DEADLINE_MS, signal }),
+        `whether node ${source} has chunk ${id}`,
+        undefined,
+        clock,
+      )
+      if (missing.includes(id)) continue
+      throw new RingfsError(
+        'CHUNK_MISSING',
+        `chunk ${id} was deleted here, and node ${source} has it still: looked at later`,
+      )
+    }
+    this.#options.log.debug({ chunk: id }, 'deleted everywhere: nothing to copy')
+  }
+
+  /** Who may have it, those that are named first. */
+  #candidates(id: number, sources: readonly string[]): ReadonlySet<string> {
+    const { nodeId, order, isGone } = this.#options
     // Who has left for good will not answer, and what it had counts for nothing: waiting for it would never end.
     const there = sources.filter((source) => isGone?.(source) !== true)
     const candidates = new Set([...there, ...order(id)])
     candidates.delete(nodeId)
+    return candidates
+  }
+
+  /** false: every node answered that it does not have it. */
+  async #fetch(id: number, root: Buffer | null, sources: readonly string[]): Promise<boolean> {
+    const { log } = this.#options
     let failure: RingfsError | PosixError | undefined
-    for (const source of candidates) {
+    for (const source of this.#candidates(id, sources)) {
       try {
         await this.#copyFrom(source, id, root)
         return true
@@ -137,6 +202,10 @@ export class Repairer {
       if (hasCode(error, 'CHUNK_CORRUPT')) throw error
       throw new LocalFailure(toChunkError(error))
     }
+    // Behind it: a removal that came before it found nothing to remove.
+    if (!this.#removed.has(id)) return
+    await disk.remove([id])
+    throw new LocalFailure(new RingfsError('CHUNK_MISSING', `chunk ${id} was deleted while it was copied`))
   }
 }
 

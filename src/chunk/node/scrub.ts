@@ -170,9 +170,11 @@ export class Scrubber {
     state.checked++
     state.checkedBytes += lengthBytes
     if (verdict.state === 'bad') {
-      state.bad++
       log.warn({ chunk: id, why: verdict.why }, 'a chunk copy has rotted')
-      if (await this.#replace(id)) state.replaced++
+      const now = await this.#replaced(id)
+      // Deleted meanwhile: nobody needs a good one.
+      if (now !== 'missing') state.bad++
+      if (now === 'good') state.replaced++
       this.#keep()
     }
     const perSecond = this.#haste ?? CALM_BYTES_PER_SECOND
@@ -180,17 +182,21 @@ export class Scrubber {
     if (leftMs > 1) await clock.sleep(leftMs)
   }
 
-  async #replace(id: number): Promise<boolean> {
+  /** What is there afterwards. */
+  async #replaced(id: number): Promise<'good' | 'bad' | 'missing'> {
+    const { disk, log } = this.#options
+    let why: unknown
     try {
       await this.#repairer.ensure(id, null, [])
-      return (await this.#options.disk.verify(id)).state === 'good'
     } catch (error) {
-      this.#options.log.error(
-        { chunk: id, err: messageOf(error) },
-        'no good copy of a rotten chunk: the next round tries again',
-      )
-      return false
+      why = error
     }
+    const { state } = await disk.verify(id)
+    if (state === 'bad') {
+      const err = why === undefined ? 'nobody has one' : messageOf(why)
+      log.error({ chunk: id, err }, 'no good copy of a rotten chunk: the next round tries again')
+    }
+    return state
   }
 
   #keep(): void {

@@ -174,6 +174,7 @@ export class ChunkService implements ChunkNodeApi {
   async #storeHere(request: PutRequest, data: readonly Uint8Array[]): Promise<RingfsError | PosixError | null> {
     const { id, root, leaves, origin, sync } = request
     const { disk, log } = this.#options
+    this.repairer.wasPut(id)
     try {
       await disk.put({ id, root, leaves, origin }, data, sync)
       return null
@@ -270,7 +271,7 @@ export class ChunkService implements ChunkNodeApi {
   async remove(volume: string, ids: readonly number[]): Promise<void> {
     this.#checkVolume(volume)
     checkIds(ids)
-    await this.#options.disk.remove(ids)
+    await this.repairer.remove(ids)
   }
 
   async reportBad(volume: string, id: number): Promise<void> {
@@ -281,7 +282,7 @@ export class ChunkService implements ChunkNodeApi {
       await this.repairer.ensure(id, null, [])
     } catch (error) {
       log.warn({ chunk: id, err: messageOf(error) }, 'bad chunk copy not repaired yet')
-      await enqueue(nodeId, [{ kind: 'copy', chunk: id, root: null, sources: [] }])
+      await this.repairer.later(id, () => enqueue(nodeId, [{ kind: 'copy', chunk: id, root: null, sources: [] }]))
     }
   }
 

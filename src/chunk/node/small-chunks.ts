@@ -13,7 +13,7 @@ import { firstBadLeaf, rootOf, sumBytes } from '../hash.js'
 import { compact } from '../jobs.js'
 import type { Job, WorkerPool } from '../pool.js'
 import type { StoredChunk } from './disk.js'
-import { storeTaskOf, syncTaskOf } from './journal-file.js'
+import { storeTaskOf, syncTaskOf, type JournalDamage } from './journal-file.js'
 import { Journal, type JournalChunk } from './journal.js'
 import type { KeyedLock } from './keyed-lock.js'
 import { NearLogs } from './near-logs.js'
@@ -51,9 +51,22 @@ export class SmallChunks {
     this.#journal = new Journal({ ...options, settle: (ids) => this.#settle(ids) })
   }
 
-  /** What a crash left in the journal has files afterwards. Errors: what the disk says. */
+  /** What a crash left in the journal has files afterwards, and what is bad in the logs is known. Errors: what the disk says. */
   async replay(): Promise<void> {
     await this.#journal.replay()
+    await this.#near.refresh(true)
+    const { folder, log } = this.#options
+    const { bad, unfinished, ids } = this.damage
+    if (bad > 0)
+      log.error({ folder, bad, chunks: ids }, 'small chunks have gone bad before they had files: they are not here')
+    else if (unfinished > 0) log.info({ folder, chunks: ids }, 'the last small chunks were not whole: cut off, or bad')
+  }
+
+  /** What is bad in the logs, of either. */
+  get damage(): JournalDamage {
+    const [own, near] = [this.#journal.damage, this.#near.damage]
+    const ids = [...own.ids, ...near.ids]
+    return { bad: own.bad + near.bad, unfinished: own.unfinished + near.unfinished, ids }
   }
 
   /** Every chunk that is in the journal now has a file of its own afterwards. */
@@ -139,9 +152,15 @@ export class SmallChunks {
     return await this.#journal.remove(ids)
   }
 
-  /** What of these another process has left in its logs gets files; answers which, and how many had none. Errors: what the disk says. */
-  async adopt(ids: readonly number[]): Promise<{ readonly here: readonly number[]; readonly made: number }> {
-    await this.#near.refresh()
+  /**
+   * What of these another process has left in its logs gets files; answers which, and how many had none. `isThorough`: also what lies
+   * behind a bad record there. Errors: what the disk says.
+   */
+  async adopt(
+    ids: readonly number[],
+    isThorough = false,
+  ): Promise<{ readonly here: readonly number[]; readonly made: number }> {
+    await this.#near.refresh(isThorough)
     const here = ids.filter((id) => this.#journal.get(id) === undefined && this.#near.known(id) !== undefined)
     return { here, made: await this.#makeFiles(here, (id) => this.#near.known(id)) }
   }

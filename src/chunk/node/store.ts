@@ -29,6 +29,7 @@ import type { ChunkDisk, StoredChunk } from './disk.js'
 import { storeChunkFile } from './chunk-file.js'
 import { ChunkFiles, type PlainRange, type StoredRange } from './chunk-files.js'
 import { InlineGate } from '../../base/inline-gate.js'
+import type { JournalDamage } from './journal-file.js'
 import { rangeOf, storedRangeOf } from './kept.js'
 import { KeyedLock } from './keyed-lock.js'
 import { withKept } from './list.js'
@@ -129,6 +130,11 @@ export class ChunkStore implements ChunkDisk {
     return this.#chunks
   }
 
+  /** What is bad in the logs of small chunks: it is not here. */
+  get damage(): JournalDamage {
+    return this.#small.damage
+  }
+
   get chunksFolder(): string {
     return this.#paths.chunks
   }
@@ -218,7 +224,12 @@ export class ChunkStore implements ChunkDisk {
 
   async sync(ids: readonly number[]): Promise<readonly number[]> {
     await this.#adopt(ids)
-    return await this.#syncAll(ids)
+    const missing = await this.#syncAll(ids)
+    if (missing.length === 0) return missing
+    // Who has written it beside this node takes what is missing for removed: it may lie behind something bad.
+    const found = new Set(await this.#adopt(missing, true))
+    const late = found.size === 0 ? [] : await this.#syncAll([...found])
+    return missing.filter((id) => !found.has(id) || late.includes(id))
   }
 
   async #syncAll(ids: readonly number[]): Promise<readonly number[]> {
@@ -234,10 +245,12 @@ export class ChunkStore implements ChunkDisk {
     return ids.filter((_, index) => results[index] === 'missing')
   }
 
-  async #adopt(ids: readonly number[]): Promise<void> {
-    const { here, made } = await this.#small.adopt(ids)
+  /** Answers which of them were found beside this node. */
+  async #adopt(ids: readonly number[], isThorough = false): Promise<readonly number[]> {
+    const { here, made } = await this.#small.adopt(ids, isThorough)
     for (const id of here) this.#whole.add(id)
     this.#chunks += made
+    return here
   }
 
   /**

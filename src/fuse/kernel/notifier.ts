@@ -81,7 +81,10 @@ export class Notifier {
     this.#lanes = { attr: lane('attr'), entry: lane('entry'), data: lane('data') }
   }
 
-  /** `bytes` are always the same for one `key` of a lane. `onDone`: with 0 or an errno, unless the mount ends. */
+  /**
+   * `bytes` are always the same for one `key` of a lane. `onDone`: with 0 or an errno, unless the mount ends. Of several posts that became one
+   * each is told.
+   */
   post(lane: LaneName, key: number | string, node: number, bytes: Buffer, onDone?: (errno: number) => void): void {
     this.#lanes[lane].post(key, node, bytes, onDone)
   }
@@ -127,7 +130,8 @@ interface Notice {
   /** Posted again while a thread had it. */
   isStale: boolean
   readonly waiting: (() => void)[]
-  onDone: (errno: number) => void
+  /** Of everybody who posted it. */
+  readonly onDone: ((errno: number) => void)[]
 }
 
 class Lane {
@@ -164,17 +168,18 @@ class Lane {
     return this.#notices.has(key)
   }
 
-  post(key: number | string, node: number, bytes: Buffer, onDone: (errno: number) => void = () => undefined): void {
+  post(key: number | string, node: number, bytes: Buffer, onDone?: (errno: number) => void): void {
     if (this.#isClosed) return
+    const told = onDone === undefined ? [] : [onDone]
     const known = this.#notices.get(key)
     if (known === undefined) {
       const sinceMs = this.#options.clock.monotonicMs()
-      const notice: Notice = { key, node, bytes, sinceMs, ...NEW, waiting: [], onDone }
+      const notice: Notice = { key, node, bytes, sinceMs, ...NEW, waiting: [], onDone: told }
       this.#notices.set(key, notice)
       this.#route(notice)
       return
     }
-    known.onDone = onDone
+    known.onDone.push(...told)
     if (known.state === 'sent') known.isStale = true
   }
 
@@ -306,7 +311,7 @@ class Lane {
     if (notice.isPatient) this.#patient--
     this.#notices.delete(notice.key)
     this.#timer.record(this.#options.clock.monotonicMs() - notice.sinceMs)
-    notice.onDone(errno)
+    for (const tell of notice.onDone) tell(errno)
     for (const resolve of notice.waiting) resolve()
   }
 }

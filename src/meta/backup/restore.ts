@@ -17,10 +17,9 @@ import { open } from 'node:fs/promises'
 import { createGunzip } from 'node:zlib'
 import { RingfsError } from '../../base/errors.js'
 import { FORMAT_VERSION, type RedisArg, type RedisStore } from '../../cluster/contract.js'
-import { numberOf } from '../../cluster/reply.js'
 import { VolumeKeys, wideKey } from '../keys.js'
 import { jumpOf } from '../numbers.js'
-import { SCRIPTS } from '../scripts.js'
+import { noteRebuildDue } from '../rebuild-due.js'
 import {
   PREAMBLE_BYTES,
   RecordReader,
@@ -80,8 +79,7 @@ export async function restoreVolume(
   }
   await writer.settled()
   if (settings === undefined) throw new RingfsError('VOLUME_CORRUPT', 'the backup has no settings: use another one')
-  const rebuild = keys.wide('rebuild')
-  await store.call('HSETNX', rebuild, 'begun', numberOf(await store.run(SCRIPTS.now, [rebuild], []), 'now'))
+  await noteRebuildDue(store, keys)
   await store.call('SET', keys.wide('settings'), settings)
   await store.call('DEL', markKey(volume))
   return { head, records }

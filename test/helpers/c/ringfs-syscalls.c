@@ -172,10 +172,12 @@ static const char *type_name(mode_t mode) {
   return S_ISCHR(mode) ? "char" : "block";
 }
 
-/* open SLOT PATH FLAGS MODE */
+/* open SLOT PATH FLAGS MODE. When what was open there cannot be closed well, nothing is opened, and it is that which failed. */
 static bool do_open(void) {
   int *at = slot(1);
-  if (*at >= 0) close(*at);
+  int before = *at;
+  *at = -1;
+  if (before >= 0 && close(before) != 0) return false;
   *at = open(words[2], flags_of(open_flags, 3) | O_CLOEXEC, octal(4));
   struct stat stat;
   if (*at < 0 || fstat(*at, &stat) != 0) return false;

@@ -187,7 +187,9 @@ t.test('all disks at once: they are called slow, and none has failed until anoth
   const [first = '', second = ''] = folders
   const stopped = [first, second].map((folder) => stopWrites(t, folder))
   void disks.check(true)
+  t.notOk(disks.isStuck)
   await passUntil('both are slow', clock, () => folders.every((one) => stateOf(disks, one).startsWith('up: ')))
+  t.ok(disks.isStuck, 'the node cannot do what it is asked for')
   await clock.pass(10 * SLOW_MS)
   t.strictSame(failed, [], 'perhaps all stands still')
   // A pipe cannot be put on disk: to be let go is an error.
@@ -217,6 +219,25 @@ t.test('the only disk stands still for minutes: all goes on when it does', async
   await until('it is well again', () => stateOf(disks, frozen.folder) === 'up', WAIT_MS)
   t.same(await disks.lacks([5], true), [])
 })
+
+t.test(
+  'the only disk of a node hangs: who waits for it has it written, and the node is stuck until it answers',
+  async (t) => {
+    const { folders, clock, disks } = await ground(t, 1)
+    const [sick = ''] = folders
+    const stopped = stopWrites(t, sick)
+    const fifo = new Fifo(t, chunkFile(sick, 1))
+    const waiting = disks.verify(1)
+    await clock.pass(6_000)
+    // A look that costs the disk nothing, but that somebody waits.
+    void disks.check(false)
+    await passUntil('it is stuck', clock, () => disks.isStuck)
+    t.match(stateOf(disks, sick), /^up: .*somebody waits for it/)
+    for (const one of [fifo, stopped]) one.letGo()
+    await waiting.catch(() => undefined)
+    await until('it is not any more', () => !disks.isStuck, WAIT_MS)
+  },
+)
 
 t.test('a node that ends does not wait for what hangs', async (t) => {
   const { folders, clock, disks } = await ground(t, 1)

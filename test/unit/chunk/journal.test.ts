@@ -1,13 +1,23 @@
 /** Small chunks that must be on disk at once: whatever was acknowledged is there after a crash, and what was removed is not. */
 import t from 'tap'
-import { randomBytes } from 'node:crypto'
-import { cpSync, existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import { createHash, randomBytes } from 'node:crypto'
+import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { LEAF_BYTES, SMALL_CHUNK_BYTES } from '../../../src/base/limits.js'
-import { JOURNAL_BYTES, JOURNAL_LOGS, JOURNAL_START, chunksIn, logFile } from '../../../src/chunk/node/journal-file.js'
+import { encodePrefix } from '../../../src/chunk/format.js'
+import { JOURNAL_LOGS, logFile } from '../../../src/chunk/node/journal-file.js'
+import {
+  JOURNAL_BYTES,
+  JOURNAL_START,
+  contentOf,
+  decodeLogHead,
+  type LogUse,
+} from '../../../src/chunk/node/journal-format.js'
 import type { ChunkStore } from '../../../src/chunk/node/store.js'
 import type { WorkerPool } from '../../../src/chunk/pool.js'
+import { CapturedLog } from '../../helpers/captured-log.js'
 import {
+  VOLUME,
   chunkFile,
   failureOf,
   openStore,
@@ -16,6 +26,8 @@ import {
   temporaryFolder,
   type TestChunk,
 } from '../../helpers/chunks.js'
+import { newFolders, openDisks } from '../../helpers/disks.js'
+import { until } from '../../helpers/meta.js'
 
 t.setTimeout(120_000)
 
@@ -165,45 +177,203 @@ t.test('more than both logs hold goes on, and nothing of it is lost when it all 
   await check(store)
 })
 
-t.test('a damaged log gives what lies before the damage, whole, and nothing else', async (t) => {
+interface WrittenLog {
+  readonly file: string
+  readonly bytes: Buffer
+  readonly use: LogUse
+}
+
+function logsOf(folder: string): WrittenLog[] {
+  return Array.from({ length: JOURNAL_LOGS }, (_, index) => logFile(folder, index)).map((file) => {
+    const bytes = readFileSync(file)
+    return { file, bytes, use: decodeLogHead(bytes) ?? { generation: 0, salt: 0n } }
+  })
+}
+
+/** The log with the most chunks. */
+function fullest(folder: string): WrittenLog {
+  const [first] = logsOf(folder).sort((a, b) => chunksIn(b) - chunksIn(a))
+  if (first === undefined) throw new Error('there is no journal')
+  return first
+}
+
+function chunksIn({ bytes, use }: WrittenLog): number {
+  return contentOf(bytes, use).chunks.size
+}
+
+t.test('something bad in a log hides nothing but the record that it is in, and is told', async (t) => {
   const folder = temporaryFolder(t)
   const pool = poolOf(t)
   const store = await openWithJournal(folder, pool)
   const written = chunks(1, 25, () => 3000)
   for (const chunk of written) await store.put(chunk, chunk.data, true)
-  const log = Array.from({ length: JOURNAL_LOGS }, (_, index) => readFileSync(logFile(folder, index))).find(
-    (bytes) => chunksIn(bytes, generationOf(bytes)).size > 0,
-  )
-  t.ok(log !== undefined)
-  if (log === undefined) return
-  const end = JOURNAL_START + written.length * 3300
+  const { bytes: log, use } = fullest(folder)
+  const starts = written.map(({ bytes }) => log.indexOf(bytes) - 300)
+  const end = log.indexOf(written.at(-1)?.bytes ?? '') + 3000
+  const hit = (at: number): number => starts.filter((start) => start <= at).length
   for (let i = 0; i < 60; i++) {
     const damaged = Buffer.from(log)
     const at = JOURNAL_START + ((i * 104_729) % (end - JOURNAL_START))
-    if (i % 2 === 0) damaged[at] = (damaged[at] ?? 0) ^ 0x41
+    if (i % 2 === 0) damaged[at] = (damaged[at] ?? 0) ^ (1 << (i % 8))
     else damaged.fill(0, at, at + 512)
-    const found = chunksIn(damaged, generationOf(damaged))
-    const ids = [...found.keys()]
-    t.strictSame(
-      ids,
-      written.slice(0, ids.length).map(({ id }) => id),
-    )
-    t.ok(ids.length >= Math.floor((at - JOURNAL_START) / 3300) - 1)
+    const { chunks: found, bad } = contentOf(damaged, use)
+    const gone = written.filter(({ id }) => !found.has(id)).map(({ id }) => id)
     t.ok(
-      ids.every((id) =>
-        found
-          .get(id)
-          ?.subarray(-3000)
-          .equals(written[id - 1]?.bytes ?? Buffer.alloc(0)),
-      ),
+      gone.length <= (i % 2 === 0 ? 1 : 2) && gone.every((id) => Math.abs(id - hit(at)) <= 1),
+      `${gone.join()} at ${at}`,
     )
+    t.equal(bad.length > 0, gone.length > 0, 'told')
+    for (const { id, bytes } of written) if (found.has(id)) t.ok(found.get(id)?.subarray(-3000).equals(bytes))
   }
-  t.equal(chunksIn(log, generationOf(log) + 1).size, 0, 'records of another generation are none')
+  const bad = Buffer.from(log)
+  const inBody = (starts[11] ?? 0) + 2000
+  bad[inBody] = (bad[inBody] ?? 0) ^ 1
+  t.match(contentOf(bad, use).bad, [{ id: 12, isLast: false }], 'which one, if its head is good')
+  const salt = (use.salt ?? 0n) + 1n
+  t.equal(contentOf(log, { ...use, salt }).chunks.size, 0, 'records of another use are none')
 })
 
-function generationOf(log: Buffer): number {
-  return Number(log.readBigUInt64LE(16))
+t.test('what an earlier use of a log has left is not taken for new, whatever is bad before it', async (t) => {
+  const folder = temporaryFolder(t)
+  const pool = poolOf(t)
+  const store = await openWithJournal(folder, pool)
+  for (let round = 0; round < JOURNAL_LOGS; round++) {
+    await putAll(
+      store,
+      chunks(1 + round * 100, 40, () => 2000),
+    )
+    await store.settle()
+  }
+  await store.remove(Array.from({ length: 200 }, (_, i) => i + 1))
+  const few = chunks(500, 3, () => 2000)
+  for (const chunk of few) await store.put(chunk, chunk.data, true)
+  const { bytes, use } = logsOf(folder).find(({ bytes }) => bytes.includes(few[2]?.bytes ?? '')) ?? fullest(folder)
+  t.ok(bytes.subarray(bytes.indexOf(few[2]?.bytes ?? '')).includes('RJR2'), 'older records lie behind the end')
+  t.strictSame([...contentOf(bytes, use).chunks.keys()], [500, 501, 502])
+  for (const victim of few) {
+    const damaged = Buffer.from(bytes)
+    damaged.fill(7, damaged.indexOf(victim.bytes) - 250, damaged.indexOf(victim.bytes) + 100)
+    const left = few.filter((one) => one !== victim).map(({ id }) => id)
+    t.strictSame([...contentOf(damaged, use).chunks.keys()], left)
+  }
+})
+
+t.test(
+  'after a start with something bad in its journal a node has all the rest, and says how much it lost',
+  async (t) => {
+    const [folder = ''] = newFolders(t, 1)
+    const pool = poolOf(t)
+    const disks = await openDisks(t, pool, [folder])
+    const written = chunks(1, 12, () => 3000)
+    await until('the journal takes small chunks', async () => {
+      const first = randomChunk(999_999, 10)
+      await disks.put(first, first.data, true)
+      const isThere = existsSync(logFile(folder, JOURNAL_LOGS - 1))
+      await disks.remove([first.id])
+      return isThere
+    })
+    for (const chunk of written) await disks.put(chunk, chunk.data, true)
+    t.ok(written.every(({ id }) => !existsSync(chunkFile(folder, id))))
+    const copy = crashed(t, folder)
+    const { file, bytes } = fullest(copy)
+    for (const victim of [written[2], written[7]]) {
+      const at = bytes.indexOf(victim?.bytes ?? '') + 700
+      bytes[at] = (bytes[at] ?? 0) ^ 4
+    }
+    // Nor does the loss of one of its heads hide a log.
+    bytes.fill(0, 0, 4096)
+    writeFileSync(file, bytes)
+    const said = new CapturedLog()
+    const after = await openDisks(t, pool, [copy], { log: said.log })
+    t.strictSame(
+      await after.lacks(
+        written.map(({ id }) => id),
+        true,
+      ),
+      [3, 8],
+    )
+    t.match(after.states(), [{ state: 'up', damaged: 2 }])
+    t.ok(after.isDamaged)
+    t.match(said.all('bad'), [2])
+    t.strictSame(said.all('chunks').at(-1), [3, 8])
+    t.equal(readdirSync(join(copy, 'quarantine')).filter((name) => name.startsWith('journal.')).length, 2)
+    t.equal(disks.states()[0]?.damaged, 0)
+    t.notOk(disks.isDamaged)
+  },
+)
+
+t.test('a log that has lost both its heads is told, too', async (t) => {
+  const folder = temporaryFolder(t)
+  const pool = poolOf(t)
+  const store = await openWithJournal(folder, pool)
+  const [chunk = randomChunk(1, 1)] = chunks(1, 1)
+  await store.put(chunk, chunk.data, true)
+  const copy = crashed(t, folder)
+  const { file, bytes } = fullest(copy)
+  bytes[20] = (bytes[20] ?? 0) ^ 1
+  bytes[4096 + 20] = (bytes[4096 + 20] ?? 0) ^ 1
+  writeFileSync(file, bytes)
+  const after = await openStore(copy, pool)
+  t.match(after.damage, { bad: 1 })
+  t.notOk(await holds(after, 1))
+  const [aside = ''] = readdirSync(join(copy, 'quarantine'))
+  t.ok(readFileSync(join(copy, 'quarantine', aside)).equals(bytes), 'it is kept')
+  const again = await openStore(copy, pool)
+  t.equal(again.damage.bad, 0, 'and told once')
+  // Beside the node only its writer writes.
+  mkdirSync(join(copy, 'near'))
+  for (const log of [0, 1]) writeFileSync(logFile(copy, log, 'near'), log === 0 ? bytes : Buffer.alloc(JOURNAL_BYTES))
+  const near = await openStore(copy, pool)
+  t.match(near.damage, { bad: 1 })
+  await near.sync([1])
+  t.match(near.damage, { bad: 1 }, 'however often it is looked at')
+})
+
+/** As version 1 had it. */
+function oldLog(generation: number, bodies: readonly Buffer[]): Buffer {
+  const log = Buffer.alloc(JOURNAL_BYTES)
+  const sum = (...parts: readonly Buffer[]): Buffer => createHash('sha256').update(Buffer.concat(parts)).digest()
+  log.write('RINGJRNL', 0, 'latin1')
+  log.writeUInt32LE(1, 8)
+  log.writeUInt32LE(1, 12)
+  log.writeBigUInt64LE(BigInt(generation), 16)
+  sum(log.subarray(0, 24)).copy(log, 24)
+  let at = 4096
+  for (const body of bodies) {
+    const head = Buffer.alloc(24)
+    head.write('RJR1', 0, 'latin1')
+    head.writeUInt32LE(1, 4)
+    head.writeBigUInt64LE(BigInt(generation), 8)
+    head.writeUInt32LE(body.length, 16)
+    head.writeUInt32LE(body.length, 20)
+    Buffer.concat([head, sum(head, body), body]).copy(log, at)
+    at += Math.ceil((56 + body.length) / 8) * 8
+  }
+  return log
 }
+
+t.test('logs of version 1 are read', async (t) => {
+  const folder = temporaryFolder(t)
+  const pool = poolOf(t)
+  const store = await openWithJournal(folder, pool)
+  const written = chunks(1, 4)
+  const bodies = written.map(({ id, data, bytes, root, leaves, origin }) => {
+    const prefix = encodePrefix({ volume: VOLUME, id, lengthBytes: bytes.length, root, origin }, leaves)
+    return Buffer.concat([prefix, ...data])
+  })
+  await store.settle()
+  const copy = crashed(t, folder)
+  writeFileSync(logFile(copy, 0), oldLog(70, bodies.slice(0, 2)))
+  mkdirSync(join(copy, 'near'))
+  for (const log of [0, 1]) writeFileSync(logFile(copy, log, 'near'), oldLog(70 + log, bodies.slice(2 + log, 3 + log)))
+  const after = await openStore(copy, pool)
+  for (const chunk of written) t.ok(await isRight(after, chunk))
+  t.equal(after.damage.bad + after.damage.unfinished, 0)
+  const later = chunks(50, 3)
+  await putAll(after, later)
+  const next = await openStore(crashed(t, copy), pool)
+  for (const chunk of [...written, ...later]) t.ok(await isRight(next, chunk), 'and used again')
+})
 
 t.test('a folder without a journal, or with one that was cut off while it was made, opens', async (t) => {
   const folder = temporaryFolder(t)

@@ -9,7 +9,8 @@ import { silentLog } from '../../../src/base/log.js'
 import { CHUNK_BUCKETS, type ChunkNodeApi, type ListReply } from '../../../src/chunk/contract.js'
 import { ChunkFiles } from '../../../src/chunk/node/chunk-files.js'
 import { seedOf } from '../../../src/chunk/node/disk-choice.js'
-import { JOURNAL_START, leftBehind, logFile } from '../../../src/chunk/node/journal-file.js'
+import { leftBehind, logFile } from '../../../src/chunk/node/journal-file.js'
+import { JOURNAL_START } from '../../../src/chunk/node/journal-format.js'
 import { NearLogs } from '../../../src/chunk/node/near-logs.js'
 import { NearbyJournal } from '../../../src/chunk/node/nearby-journal.js'
 import { nearbyChunkNode } from '../../../src/chunk/node/nearby.js'
@@ -31,6 +32,7 @@ import {
   type TestNode,
 } from '../../helpers/chunks.js'
 import { newFolders, openDisks } from '../../helpers/disks.js'
+import { logsInUse } from '../../helpers/journal.js'
 import { until } from '../../helpers/meta.js'
 
 t.setTimeout(120_000)
@@ -310,6 +312,56 @@ t.test('a record that is being written is none yet', async (t) => {
   for (const logs of [near, far]) t.ok((await logs?.get(2))?.file.includes(two.bytes))
   t.ok(from > JOURNAL_START)
 })
+
+t.test('a record that goes bad beside the node is given to it, and those behind it are found', async (t) => {
+  const { node, api, journal, cluster } = await ground(t)
+  const written = chunks(1, 6)
+  for (const chunk of written) await put(api, chunk)
+  const [log] = logsInUse(node.folder, 'near')
+  const crashed = temporaryFolder(t)
+  const bad = log?.chunks[1] ?? Buffer.alloc(1)
+  bad.writeUInt8(bad.readUInt8(bad.length - 1) ^ 1, bad.length - 1)
+  write(log?.file ?? '', log?.bytes ?? Buffer.alloc(0))
+  cpSync(node.folder, crashed, { recursive: true })
+  await journal.settle()
+  // The bad one may be in the node's own journal.
+  for (const { id } of written) t.ok(id === 2 || existsSync(chunkFile(node.folder, id)), `chunk ${id}`)
+  for (const chunk of written) t.ok(await isIn(node.service, chunk))
+  t.equal(node.store.damage.bad, 1)
+
+  const after = await openStore(crashed, cluster.pool)
+  t.strictSame(
+    await after.lacks(
+      written.map(({ id }) => id),
+      true,
+    ),
+    [2],
+    'when its writer has gone, too, it is missing, and the others are not',
+  )
+  t.match(after.damage, { bad: 1, ids: [2] })
+})
+
+t.test(
+  'what is deleted while it is given to the node, as it has gone bad beside it, does not stay there',
+  async (t) => {
+    const { node, api, journal, cluster } = await ground(t)
+    for (const chunk of chunks(1, 3)) await put(api, chunk)
+    const [log] = logsInUse(node.folder, 'near')
+    for (const bad of log?.chunks.slice(0, 2) ?? []) bad.writeUInt8(bad.readUInt8(bad.length - 1) ^ 1, bad.length - 1)
+    write(log?.file ?? '', log?.bytes ?? Buffer.alloc(0))
+    const given: number[] = []
+    cluster.node('node-0').api.put = async (request, data, options) => {
+      given.push(request.id)
+      // Both: the one that is on its way, and the one that is not yet.
+      if (given.length === 1) await api.remove(VOLUME, [1, 2], CALL)
+      return await node.service.put(request, data, options)
+    }
+    await journal.settle()
+    t.strictSame(given, [1])
+    t.strictSame([await holds(node.service, 1), await holds(node.service, 2)], [false, false])
+    t.ok(await holds(node.service, 3))
+  },
+)
 
 t.test('three nodes of one machine: a client beside them asks none, and one that is not finds all', async (t) => {
   const cluster = await startCluster(t, { nodes: 3 })

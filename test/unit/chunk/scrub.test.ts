@@ -1,5 +1,5 @@
 /** Scrubbing: rotten copies are found, replaced and set aside; the last copy stays; the place is kept. */
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { systemClock } from '../../../src/base/clock.js'
@@ -7,7 +7,16 @@ import { silentLog } from '../../../src/base/log.js'
 import type { ChunkNodeApi, ScrubState } from '../../../src/chunk/contract.js'
 import { Scrubber } from '../../../src/chunk/node/scrub.js'
 import type { ChunkDisk } from '../../../src/chunk/node/disk.js'
-import { CALL, VOLUME, chunkFile, originOf, randomChunk, startCluster, temporaryFolder } from '../../helpers/chunks.js'
+import {
+  CALL,
+  VOLUME,
+  chunkFile,
+  originOf,
+  randomChunk,
+  startCluster,
+  temporaryFolder,
+  type TestNode,
+} from '../../helpers/chunks.js'
 import { until } from '../../helpers/meta.js'
 
 t.setTimeout(60_000)
@@ -19,6 +28,17 @@ function rot(folder: string, chunk: number, at = 1): void {
   // Whoever has the old one open keeps it.
   rmSync(file)
   writeFileSync(file, bytes)
+}
+
+/** Two nodes with a copy each of chunk 5, that of `node` rotten. */
+async function rottenOnOne(t: Test): Promise<{ readonly node: TestNode; readonly other: TestNode }> {
+  const cluster = await startCluster(t, { nodes: 2, replicas: 2, writeQuorum: 1 })
+  const [node, other] = cluster.nodes
+  if (node === undefined || other === undefined) throw new Error('no nodes')
+  t.teardown(() => node.service.scrubber.stop())
+  await cluster.client.write(5, [Buffer.alloc(50_000, 1)], originOf(50_000), { durability: 'all', sync: false })
+  rot(node.folder, 5)
+  return { node, other }
 }
 
 async function round(api: ChunkNodeApi): Promise<ScrubState> {
@@ -50,17 +70,23 @@ t.test('a rotten copy is replaced by a good one and set aside; the last copy sta
 })
 
 t.test('a bad copy stays while nobody who may have a good one answers, and is replaced then', async (t) => {
-  const cluster = await startCluster(t, { nodes: 2, replicas: 2, writeQuorum: 1 })
-  const [node, other] = cluster.nodes
-  if (node === undefined || other === undefined) throw new Error('no nodes')
-  t.teardown(() => node.service.scrubber.stop())
-  await cluster.client.write(5, [Buffer.alloc(50_000, 1)], originOf(50_000), { durability: 'all', sync: false })
-  rot(node.folder, 5)
+  const { node, other } = await rottenOnOne(t)
   other.faults.killed = true
   t.match(await round(node.api), { bad: 1, replaced: 0 })
   t.equal((await node.store.verify(5)).state, 'bad', 'it is there still')
   other.faults.killed = false
   t.match(await round(node.api), { bad: 1, replaced: 1 })
+})
+
+t.test('what is deleted while a good copy of it is fetched counts as no bad one', async (t) => {
+  const { node, other } = await rottenOnOne(t)
+  other.faults.delayMs = 300
+  other.calls.length = 0
+  const scrubbed = round(node.api)
+  await until('it is fetched', () => Promise.resolve(other.calls.length > 0))
+  await node.service.remove(VOLUME, [5])
+  t.match(await scrubbed, { checked: 1, bad: 0, replaced: 0 })
+  t.equal((await node.store.verify(5)).state, 'missing')
 })
 
 t.test('who looks does not begin the next round, nor take the figures of the last one away', async (t) => {

@@ -3,6 +3,7 @@ import { readFileSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { PosixError } from '../../../src/base/errno.js'
 import type { ChunkDisk } from '../../../src/chunk/node/disk.js'
+import { RemovedLately } from '../../../src/chunk/node/removed-lately.js'
 import type { ChunkStore } from '../../../src/chunk/node/store.js'
 import { chunkNodeSuite } from '../../conformance/chunk-node.js'
 import {
@@ -15,6 +16,7 @@ import {
   startCluster,
   type TestNode,
 } from '../../helpers/chunks.js'
+import { ManualClock } from '../../helpers/manual-clock.js'
 
 t.setTimeout(120_000)
 
@@ -137,6 +139,23 @@ t.test('a bad copy that nobody can replace now is queued for later', async (t) =
   t.ok(await has(first, 0))
 })
 
+t.test('however often a bad copy is reported, it stands in the queue once until it is good', async (t) => {
+  const cluster = await startCluster(t, { nodes: 2 })
+  const chunk = randomChunk(0, 1000)
+  const [first, second] = [cluster.node('node-0'), cluster.node('node-1')]
+  await first.api.put(putRequest(chunk, { forward: ['node-1'], copies: 2 }), chunk.data, CALL)
+  // By a failover that lost the deletion of its file it is read again.
+  await first.api.remove(VOLUME, [0], CALL)
+  for (let reads = 0; reads < 5; reads++) await first.api.reportBad(VOLUME, 0, CALL)
+  t.match(first.queue, [{ kind: 'copy', chunk: 0 }])
+  t.equal(first.queue.length, 1)
+  await first.api.put(putRequest(chunk), chunk.data, CALL)
+  await cluster.drain()
+  for (const node of [first, second]) writeFileSync(chunkFile(node.folder, 0), 'rubbish')
+  await first.api.reportBad(VOLUME, 0, CALL)
+  t.equal(first.queue.length, 1, 'and once more when it has gone bad again')
+})
+
 t.test('queue tasks: a copy with another root is refused, what nobody has is done, remove removes', async (t) => {
   const cluster = await startCluster(t, { nodes: 2 })
   const chunk = randomChunk(0, 1000)
@@ -153,4 +172,56 @@ t.test('queue tasks: a copy with another root is refused, what nobody has is don
   await handle({ kind: 'remove', chunk: 0 })
   await handle({ kind: 'remove', chunk: 0 })
   t.notOk(await has(first, 0))
+})
+
+t.test(
+  'a chunk that is deleted while it is copied, or before, does not come back from who has not heard of it',
+  async (t) => {
+    let beforePut = async (): Promise<void> => Promise.resolve()
+    const slow = (store: ChunkStore): ChunkDisk => ({
+      ...fullDisk(store, new PosixError('ENOSPC', 'full')),
+      put: async (...words) => {
+        await beforePut()
+        await store.put(...words)
+      },
+    })
+    const disk = (store: ChunkStore, id: string): ChunkDisk => (id === 'node-0' ? slow(store) : store)
+    const cluster = await startCluster(t, { nodes: 2, disk })
+    const chunk = randomChunk(0, 1000)
+    const [first, second] = [cluster.node('node-0'), cluster.node('node-1')]
+    const copy = { kind: 'copy', chunk: 0, root: chunk.root, sources: ['node-1'] } as const
+    await second.api.put(putRequest(chunk), chunk.data, CALL)
+    beforePut = () => first.api.remove(VOLUME, [0], CALL)
+    t.equal(await failureOf(first.service.repairer.handle(copy)), 'CHUNK_MISSING')
+    t.notOk(await has(first, 0), 'deleted in the middle')
+    beforePut = () => Promise.resolve()
+    t.equal(
+      await failureOf(first.service.repairer.handle(copy)),
+      'CHUNK_MISSING',
+      'somebody has it: to be looked at again',
+    )
+    t.notOk(await has(first, 0), 'deleted before')
+    await second.api.remove(VOLUME, [0], CALL)
+    await first.service.repairer.handle(copy)
+    t.notOk(await has(first, 0))
+    // An id may be given out again, when the metadata have lost their end: who puts it has another chunk.
+    await second.api.put(putRequest(chunk), chunk.data, CALL)
+    await first.api.put(putRequest(chunk), chunk.data, CALL)
+    await first.store.remove([0])
+    await first.service.repairer.handle(copy)
+    t.ok(await has(first, 0))
+  },
+)
+
+t.test('what was removed lately is known for a while, and so many at most', async (t) => {
+  const clock = new ManualClock()
+  const removed = new RemovedLately(clock)
+  removed.note([1, 2])
+  await clock.pass(599_000)
+  t.strictSame([removed.has(1), removed.has(3)], [true, false])
+  await clock.pass(2_000)
+  t.notOk(removed.has(1))
+  removed.note([7])
+  removed.note(Array.from({ length: 100_000 }, (_, index) => 100 + index))
+  t.strictSame([removed.has(7), removed.has(100), removed.has(100_099)], [false, true, true])
 })

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import fc from 'fast-check'
 import t from 'tap'
 import { buildRing, chunkPosition, type RingMember } from '../../../src/cluster/ring.js'
@@ -132,5 +133,72 @@ t.test('positions are spread evenly over the ring for ids given out in a row, an
   t.strictSame(
     [0, 1, 2 ** 24, 2 ** 32, Number.MAX_SAFE_INTEGER].map(chunkPosition),
     [2856213345, 1863002342, 2559741538, 2571226413, 1226561997],
+  )
+})
+
+/** Owners of 2,000 chunks all over the ids, whole orders of some of them, and all ranges, of a cluster with weights and zones. */
+function placementOf(nodes: number): string {
+  const all = Array.from({ length: nodes }, (_, index) => ({
+    id: createHash('sha256').update(`golden ${index}`).digest('hex').slice(0, 32),
+    weight: [1, 0.5, 2, 0.1, 12.25][index % 5] ?? 1,
+    zone: ['a', 'b', '', 'a'][index % 4] ?? '',
+  }))
+  const ring = buildRing(all)
+  const hash = createHash('sha256')
+  for (let n = 0; n < 2_000; n++) {
+    const id = n * 4_503_599_627_371
+    hash.update(`${ring.owners(id, 3).join()} ${n < 100 ? ring.preference(id).join() : ''}\n`)
+  }
+  hash.update(JSON.stringify(ring.ranges(3)))
+  return hash.digest('hex').slice(0, 32)
+}
+
+t.test('what lies where is the same for ever: chunks are where the first version has put them', async (t) => {
+  // Computed by the ring as it was when tokens were objects, sorted by position and id.
+  const golden = new Map([
+    [1, '27b2bb10bda2954c7bf5a62eec0193fb'],
+    [2, '10b72778201e60b8d51de652b39a561a'],
+    [3, '099e768acf3b76cdc6c6bb1a19cd24f9'],
+    [5, '0f84ffcb6a32a8f91f31a77c1e41fae7'],
+    [8, '9c8af191f50b8536c722f84733441c84'],
+    [40, '9a0b6aa8ff8f1fb43b126f19508a5fb0'],
+    [200, '1d7b36aa9becbdf799bc430cd5097117'],
+  ])
+  for (const [nodes, placement] of golden) t.equal(placementOf(nodes), placement, `${nodes} nodes`)
+  const plain = buildRing([0, 1, 2, 3, 4].map((i) => ({ id: `node-${i}`, weight: 1, zone: '' })))
+  t.strictSame(
+    [0, 1, 2, 3, 1e6, 2 ** 40].map((id) => plain.owners(id, 3).map((node) => Number(node.slice(-1)))),
+    [
+      [2, 1, 3],
+      [4, 0, 2],
+      [4, 0, 3],
+      [2, 0, 1],
+      [2, 0, 1],
+      [1, 4, 2],
+    ],
+  )
+})
+
+t.test('of two nodes with a token at the same place the one whose id comes first is first', async (t) => {
+  // Found by trying: n463 and n762 have one there.
+  const place = 4_074_935_356
+  const ring = buildRing(['n762', 'n463', 'n1'].map((id) => ({ id, weight: 1, zone: '' })))
+  const range = ring.ranges(2).find(({ last }) => last === place)
+  t.strictSame(range?.owners, ['n463', 'n762'])
+})
+
+t.test('the ranges of a node are those of all that it owns', async (t) => {
+  fc.assert(
+    fc.property(members, fc.integer({ min: 1, max: 4 }), (all, count) => {
+      const ring = buildRing(all)
+      for (const { id } of all) {
+        t.strictSame(
+          ring.rangesOf(id, count),
+          ring.ranges(count).filter(({ owners }) => owners.includes(id)),
+        )
+      }
+      t.strictSame(ring.rangesOf('nobody', count), [])
+    }),
+    { numRuns: 20 },
   )
 })

@@ -94,7 +94,8 @@ t.test('who cannot reach whom is said in words: one way, both ways, nobody', (t)
 })
 
 t.test('a report comes back as it was sent; what is no report is none', (t) => {
-  const disk = { disk: 'd', folder: '/a', state: 'failed', why: 'EIO', totalBytes: 3, freeBytes: 2, chunks: 1 } as const
+  const room = { totalBytes: 3, freeBytes: 2, chunks: 1, damaged: 4 }
+  const disk = { disk: 'd', folder: '/a', state: 'failed', why: 'EIO', ...room } as const
   const heal = { ...NOTHING_HEALED, walked: 9, plan: 'x' }
   const report = { clockOffsetMs: -7, unreachable: [blind('b')], heal, disks: [disk] }
   t.strictSame(decodeReport(encodeReport(report)), report)

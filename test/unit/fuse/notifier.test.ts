@@ -87,6 +87,31 @@ t.test(
   },
 )
 
+t.test('everybody who posted the same notice is told of it', async (t) => {
+  const { threads, notifier } = setUp()
+  const told: string[] = []
+  const post = (who: string): void => {
+    notifier.post('attr', 5, 5, encodeInvalAttr(5), (errno) => told.push(`${who} ${errno}`))
+  }
+  post('ann')
+  postAttr(notifier, 5)
+  post('bob')
+  threads.take()
+  threads.end('attr 5')
+  threads.take()
+  threads.end('attr 5')
+  t.same(told, ['ann 0', 'bob 0'])
+  told.length = 0
+  post('cleo')
+  post('dora')
+  t.same(told, [])
+  threads.take()
+  threads.end('attr 5')
+  threads.take()
+  threads.end('attr 5')
+  t.same(told, ['cleo 0', 'dora 0'], 'once')
+})
+
 const postEntry = (notifier: Notifier, parent: number): void => {
   notifier.post('entry', `${parent}/a`, parent, encodeInvalEntry(parent, Buffer.from('a')))
 }

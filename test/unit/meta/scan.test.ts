@@ -3,6 +3,7 @@ import type { RedisArg, RedisStore, RedisValue } from '../../../src/cluster/cont
 import { VolumeKeys } from '../../../src/meta/keys.js'
 import { encodeExtents } from '../../../src/meta/records.js'
 import { scanSpoken } from '../../../src/meta/scan.js'
+import { BareRedis } from '../../helpers/bare-redis.js'
 
 function claimOf(chunk: number): Buffer {
   const of = { id: chunk, lengthBytes: 10, root: Buffer.alloc(32) }
@@ -13,12 +14,13 @@ function claimOf(chunk: number): Buffer {
 }
 
 /** A partition with a list of claims, of which a janitor takes some off at the front, while others come behind, after each look. */
-class BusyList implements RedisStore {
+class BusyList extends BareRedis implements RedisStore {
   readonly isLone = true
   #claims: number[]
   #next: number
 
   constructor(count: number) {
+    super()
     this.#claims = Array.from({ length: count }, (_, index) => index)
     this.#next = count
   }
@@ -34,30 +36,6 @@ class BusyList implements RedisStore {
 
   run(): Promise<RedisValue> {
     return Promise.reject(new Error('nothing is run'))
-  }
-
-  subscribe(): ReturnType<RedisStore['subscribe']> {
-    return Promise.reject(new Error('nothing is subscribed'))
-  }
-
-  waitReplicas(): Promise<number> {
-    return Promise.resolve(0)
-  }
-
-  syncLocal(): Promise<boolean> {
-    return Promise.resolve(false)
-  }
-
-  prepare(): Promise<void> {
-    return Promise.resolve()
-  }
-
-  masters(): ReturnType<RedisStore['masters']> {
-    return Promise.resolve([])
-  }
-
-  close(): Promise<void> {
-    return Promise.resolve()
   }
 }
 

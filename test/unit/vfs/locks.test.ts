@@ -189,6 +189,21 @@ t.test(
   },
 )
 
+t.test('a lock that comes after others were lost is refused, and nobody has it then', async (t) => {
+  const one = fixture(t)
+  const two = one.another()
+  const { ino, handle } = await make(one.vfs, 'file')
+  const other = await open(two, ino)
+  await two.vfs.setlk(other, change('write'), false)
+  const waiting = codeOf(one.vfs.setlk(handle, change('write'), true))
+  await settle()
+  one.meta.receive({ kind: 'locksLost' })
+  await settle()
+  await two.vfs.setlk(other, change('unlock'), false)
+  t.equal(await waiting, 'EIO')
+  t.equal(await codeOf(two.vfs.setlk(other, change('write'), false)), 'ok', 'although the file is open still')
+})
+
 t.test('while the lease is in doubt, a file with locks waits for certainty; others do not', async (t) => {
   const { vfs, meta } = fixture(t)
   const { handle } = await make(vfs, 'locked')
