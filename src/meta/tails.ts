@@ -153,30 +153,32 @@ export class Tails {
   async lossOf(p: number, ask: (asked: readonly Asked[]) => Promise<Answer>): Promise<TailLoss | null> {
     const replies = this.#replies.get(p)
     if (replies === undefined) return null
-    const lost = new Set<number>()
+    let [lostContents, lostOthers] = [false, false]
     let missed = replies.missed
+    const found = new Set<number>()
     let open = [...replies.contents, ...replies.others]
     // At least once: also what was named may have been missing.
     for (let isOpen = true; isOpen;) {
       const asked = open.slice(0, ASKED_MAX).map((one): Asked => [one, replies.carriers.get(one) ?? 0])
       open = open.slice(ASKED_MAX)
-      isOpen = open.length > 0
       const answer = await ask(asked)
       missed = answer.missed
+      let isGone = false
       for (const [one, carrier] of asked) {
-        if (!answer.missing.has(one)) continue
-        const isRemembered = replies.contents.has(one) || replies.others.has(one)
-        if (isRemembered && (replies.carriers.get(one) ?? 0) === carrier) lost.add(one)
-        else {
-          // Named since. Or judged by now, and counted if it was missing then, but perhaps behind this answer.
-          if (isRemembered) open.push(one)
-          isOpen = true
-        }
+        const isContents = replies.contents.has(one)
+        if (!answer.missing.has(one)) found.add(one)
+        else if (!isContents && !replies.others.has(one)) isGone = true
+        else if ((replies.carriers.get(one) ?? 0) !== carrier) open.push(one)
+        else if (isContents) lostContents = true
+        else lostOthers = true
       }
+      // A change that was judged meanwhile named it. By this server: then it is counted if it was missing, but perhaps behind this answer. Or by
+      // one that is lost with all it had forgotten: then that change is missing, or the one that named it in turn.
+      if (isGone) open = [...replies.contents, ...replies.others].filter((one) => !found.has(one))
+      isOpen = isGone || open.length > 0
     }
-    const [contents, others] = replies.missed
-    const hasContents = missed[0] !== contents || [...lost].some((one) => replies.contents.has(one))
-    const isAny = hasContents || missed[1] !== others || lost.size > 0
+    const hasContents = lostContents || missed[0] !== replies.missed[0]
+    const isAny = hasContents || lostOthers || missed[1] !== replies.missed[1]
     replies.missed = missed
     return isAny ? { hasContents } : null
   }

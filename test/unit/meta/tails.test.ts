@@ -178,6 +178,28 @@ t.test('what a failover lost is found out, whatever was done since; nothing else
   t.ok((results.get('found') ?? 0) > numRuns / 10, 'many of them lost something')
 })
 
+t.test(
+  'a loss is found out though the reply of the change that named what is lost comes from the dead server meanwhile',
+  async (t) => {
+    const tails = new Tails()
+    for (let sequence = 1; sequence <= 8; sequence++) {
+      tails.judged(P, SCRIPTS.create, sequence, tails.name(P, SCRIPTS.create, sequence, sequence))
+    }
+    const named = tails.name(P, SCRIPTS.create, 9, 9)
+    t.equal(named.contents.length, 8, 'the ninth has all forgotten')
+    const replica = new Server()
+    const asked: (readonly Asked[])[] = []
+    const loss = await tails.lossOf(P, async (some) => {
+      asked.push(some)
+      if (asked.length === 1) tails.judged(P, SCRIPTS.create, 9, named)
+      await Promise.resolve()
+      return replica.answer(some)
+    })
+    t.strictSame(loss, { hasContents: true })
+    t.strictSame(asked[1], [[9, 0]], 'it is asked about the ninth')
+  },
+)
+
 t.test('where answers do not come nothing is taken for lost that is not', async (t) => {
   const { seed, numRuns } = propertyRun(t, 200)
   for (let i = 0; i < numRuns; i++) {
