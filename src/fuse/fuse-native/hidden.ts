@@ -15,8 +15,9 @@
  *                   '------- GRACE_MS pass -------------------> unlink(X)
  *
  * Proof that it was a plain unlink and is over: a call on the alias (the library keeps the node locked until its call is
- * over), or one that changes or lists the directory (the kernel keeps that locked). Only a lookup of X, or of another link to
- * it, proves nothing: it waits.
+ * over), or one that changes or lists the directory (the kernel keeps that locked). A lookup of X, and the attributes of another
+ * link to it or of the directory, prove nothing: who asks for those, or sets them, waits. So on this mount nobody sees the
+ * directory or the file as it was before an unlink that was answered, and no times that were set later are overwritten.
  * The caller of unlink is answered up to GRACE_MS before other clients see it, and not told if it fails (it is logged).
  */
 import { basename, dirname } from 'node:path/posix'
@@ -32,17 +33,25 @@ interface Alias {
   readonly pending: Pending
 }
 
-interface Pending {
+export interface Pending {
   readonly path: string
   readonly ino: number
+  readonly parent: number
   readonly settled: Promise<void>
   settle(work: () => Promise<void>): Promise<void>
   unlink(): Promise<void>
 }
 
+const NONE: readonly Pending[] = []
+
 export class Hidden {
   readonly #aliases = new Map<string, Alias>()
   readonly #pending = new Map<string, Pending>()
+
+  /** What waits at this moment, for waitFor. */
+  get waiting(): readonly Pending[] {
+    return this.#pending.size === 0 ? NONE : [...this.#pending.values()]
+  }
 
   /** Whether a rename is the library's way of hiding, if the file is open. */
   isHiding(source: string, target: string): boolean {
@@ -51,7 +60,7 @@ export class Hidden {
 
   /** `unlink` removes the name; it is called once, or not at all. */
   hide(source: string, target: string, ino: number, parent: number, unlink: () => Promise<void>): void {
-    const pending = this.#newPending(source, ino, unlink)
+    const pending = this.#newPending(source, ino, parent, unlink)
     this.#pending.set(source, pending)
     this.#aliases.set(basename(target), { ino, parent, pending })
   }
@@ -76,11 +85,15 @@ export class Hidden {
     await this.#pending.get(path)?.settled
   }
 
-  /** Before attributes of the inode are told under another of its names. Answers whether there was something to wait for. */
-  async waitFor(ino: number): Promise<boolean> {
-    const pending = [...this.#pending.values()].filter((entry) => entry.ino === ino)
-    await Promise.all(pending.map(({ settled }) => settled))
-    return pending.length > 0
+  /**
+   * Before attributes are told or set of an inode that has another name, or of a directory that loses one: unlink changes
+   * both. Answers whether there was something to wait for. What was read before is not valid then: who reads first passes what
+   * was waiting before that, because it may be over by now.
+   */
+  async waitFor(ino: number, waiting = this.waiting): Promise<boolean> {
+    const concerned = waiting.filter((entry) => entry.ino === ino || entry.parent === ino)
+    await Promise.all(concerned.map(({ settled }) => settled))
+    return concerned.length > 0
   }
 
   /** Before a directory is listed or a name in it changes. */
@@ -127,7 +140,7 @@ export class Hidden {
     await Promise.all(pending.map((entry) => entry.unlink()))
   }
 
-  #newPending(path: string, ino: number, unlink: () => Promise<void>): Pending {
+  #newPending(path: string, ino: number, parent: number, unlink: () => Promise<void>): Pending {
     let started = false
     let finish = () => {}
     const settled = new Promise<void>((resolve) => (finish = resolve))
@@ -143,7 +156,7 @@ export class Hidden {
       }
     }
     const timer = setTimeout(() => void settle(unlink), GRACE_MS)
-    const pending: Pending = { path, ino, settled, settle, unlink: () => settle(unlink) }
+    const pending: Pending = { path, ino, parent, settled, settle, unlink: () => settle(unlink) }
     return pending
   }
 }

@@ -197,6 +197,7 @@ export class PathOps {
 
   async #setattr(path: string, change: AttrChange): Promise<void> {
     const ino = await this.#paths.ino(path)
+    await this.#hidden.waitFor(ino)
     await this.#vfs.setattr(this.#caller, ino, change)
   }
 

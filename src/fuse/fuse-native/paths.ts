@@ -31,11 +31,13 @@ export class Paths {
 
   /** Errors: as ino. */
   async attr(path: string): Promise<Attr> {
+    const { waiting } = this.#hidden
     const hidden = await this.#hidden.resolve(path)
     if (hidden !== undefined) return this.hiddenAttr(hidden)
-    if (path === '/') return this.#vfs.getattr(this.#caller, ROOT_INO)
-    const attr = await this.#lookup(path)
-    return (await this.#hidden.waitFor(attr.ino)) ? this.#vfs.getattr(this.#caller, attr.ino) : attr
+    const attr = path === '/' ? undefined : await this.#lookup(path)
+    const ino = attr?.ino ?? ROOT_INO
+    const isStale = await this.#hidden.waitFor(ino, waiting)
+    return attr === undefined || isStale ? this.#vfs.getattr(this.#caller, ino) : attr
   }
 
   /** The library counts the hidden name as a link and takes it off again (fuse_lib_getattr). */

@@ -14,6 +14,7 @@ import {
   stat,
   symlink,
   unlink,
+  utimes,
   writeFile,
 } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -23,6 +24,7 @@ import type { Suite } from './suite.js'
 
 /** Several listings of the metadata, and many of the kernel. */
 const ENTRIES = 2_000
+const OLD = new Date('2001-02-03T04:05:06Z')
 
 function tryWrite(path: string): Promise<void> {
   return writeFile(path, '')
@@ -93,6 +95,24 @@ export const names: readonly Suite[] = [
       t.equal(await readFile(path, 'utf8'), 'another')
       await file.close()
       t.same(await readdir(root), ['removed'])
+    },
+  },
+  {
+    name: 'the times of a folder tell at once of an open file that was removed from it, and set ones stay',
+    async run(t, root) {
+      const files = [await open(join(root, 'a'), 'w'), await open(join(root, 'b'), 'w')]
+      await utimes(root, OLD, OLD)
+      await unlink(join(root, 'a'))
+      const at = await stat(root)
+      t.not(at.mtimeMs, OLD.getTime())
+      t.same(await readdir(root), ['b'])
+      const { mtimeMs, ctimeMs } = await stat(root)
+      t.same([mtimeMs, ctimeMs], [at.mtimeMs, at.ctimeMs], 'the same later')
+      await unlink(join(root, 'b'))
+      await utimes(root, OLD, OLD)
+      t.same(await readdir(root), [])
+      t.equal((await stat(root)).mtimeMs, OLD.getTime())
+      for (const file of files) await file.close()
     },
   },
   {

@@ -1,7 +1,9 @@
+import { join } from 'node:path/posix'
 import t from 'tap'
 import { silentLog } from '../../../src/base/log.js'
 import { ROOT_INO } from '../../../src/base/limits.js'
 import { PathOps } from '../../../src/fuse/fuse-native/ops.js'
+import type { Attr } from '../../../src/vfs/contract.js'
 import { outcomeOf } from '../../helpers/errno.js'
 import { MemoryVfs } from '../../helpers/memory-vfs.js'
 
@@ -11,6 +13,7 @@ const S_IFREG = 0o100000
 const HIDDEN = '/.fuse_hidden0000000200000001'
 /** More than files that are to be hidden wait. */
 const GRACE_MS = 50
+const OLD = { sec: 1_000, nsec: 0 }
 
 function newOps(): { vfs: MemoryVfs; ops: PathOps; isThere: (name: string) => Promise<boolean> } {
   const vfs = new MemoryVfs()
@@ -99,6 +102,80 @@ t.test('another link to a file that was removed while open shows one link less',
     [1, 1],
   )
   await ops.release(fd)
+})
+
+/** `meanwhile` is done after the next lookup has read what it answers, and before it answers. */
+class SlowVfs extends MemoryVfs {
+  meanwhile: (() => Promise<unknown>) | undefined
+
+  override async lookup(...asked: Parameters<MemoryVfs['lookup']>): Promise<Attr> {
+    const attr = await super.lookup(...asked)
+    const work = this.meanwhile
+    this.meanwhile = undefined
+    await work?.()
+    return attr
+  }
+}
+
+t.test('the attributes of a folder tell of an open file that was removed from it', async (t) => {
+  for (const folder of ['/', '/d']) {
+    const { ops, vfs } = newOps()
+    await ops.mkdir('/d', 0o755)
+    await openFile(ops, join(folder, 'a'))
+    await ops.utimens(folder, OLD, OLD)
+    await ops.rename(join(folder, 'a'), join(folder, HIDDEN))
+    const seen = await ops.getattr(folder)
+    t.not(seen.mtime.sec, OLD.sec, folder)
+    await ops.end()
+    const { mtime, ctime } = await vfs.getattr(CALLER, seen.ino)
+    t.same({ mtime: seen.mtime, ctime: seen.ctime }, { mtime, ctime }, `${folder} does not change later`)
+  }
+})
+
+t.test('also under a name that another client gave the folder', async (t) => {
+  const { ops, vfs } = newOps()
+  await ops.mkdir('/d', 0o755)
+  await openFile(ops, '/d/a')
+  await ops.utimens('/d', OLD, OLD)
+  await ops.rename('/d/a', `/d${HIDDEN}`)
+  await vfs.rename(CALLER, ROOT_INO, Buffer.from('d'), ROOT_INO, Buffer.from('e'), {})
+  t.not((await ops.getattr('/e')).mtime.sec, OLD.sec)
+})
+
+t.test('attributes of a folder that were read before the removal and arrive after it are not told', async (t) => {
+  const vfs = new SlowVfs()
+  const ops = new PathOps(vfs, CALLER, silentLog)
+  await ops.mkdir('/d', 0o755)
+  await openFile(ops, '/d/a')
+  await ops.utimens('/d', OLD, OLD)
+  await ops.rename('/d/a', `/d${HIDDEN}`)
+  vfs.meanwhile = () => ops.readdir('/d')
+  t.not((await ops.getattr('/d')).mtime.sec, OLD.sec)
+})
+
+t.test('times of a folder that are set after an open file was removed from it stay', async (t) => {
+  for (const folder of ['/', '/d']) {
+    const { ops } = newOps()
+    await ops.mkdir('/d', 0o755)
+    await openFile(ops, join(folder, 'a'))
+    await ops.rename(join(folder, 'a'), join(folder, HIDDEN))
+    await ops.utimens(folder, OLD, OLD)
+    await ops.readdir(folder)
+    t.same((await ops.getattr(folder)).mtime, OLD, folder)
+  }
+})
+
+t.test('whoever looks at the folder while an open file is replaced waits, and the name is never missing', async (t) => {
+  const { ops, isThere } = newOps()
+  await openFile(ops, '/a')
+  await ops.mknod('/b', S_IFREG | 0o644, 0)
+  await ops.utimens('/', OLD, OLD)
+  await ops.rename('/a', HIDDEN)
+  const seen = ops.getattr('/')
+  t.ok(await isThere('a'))
+  await ops.rename('/b', '/a')
+  t.ok(await isThere('a'))
+  t.not((await seen).mtime.sec, OLD.sec)
 })
 
 t.test("a file that is not open is really renamed, also to a name like the library's", async (t) => {
