@@ -6,12 +6,17 @@ interface Slot {
   readonly ino: string
   /** Of the oracle's agent. */
   readonly fd: string
-  /** Every write is promised when it returns. */
+  /** Opened with O_SYNC or O_DSYNC. */
   readonly sync: boolean
 }
 
 const PATTERN_WRITES = ['pwrite', 'write', 'pwritev', 'mwrite']
 const CHANGES = [...PATTERN_WRITES, 'copy', 'fallocate', 'ftruncate']
+
+/** What it changes is promised when it returns. O_SYNC is about write(2): a store through a mapping waits for msync(2). */
+function isPromised(words: Words, slot: Slot): boolean {
+  return words[0] === 'mwrite' ? words[5] === 'sync' : slot.sync
+}
 
 export class Pending {
   /** By the oracle's inode numbers. */
@@ -42,7 +47,7 @@ export class Pending {
   async before(words: Words, underWay = false): Promise<void> {
     const slot = this.#target(words)
     if (!this.enabled || slot === undefined || !this.changes(words)) return
-    if (!underWay && (slot.sync || words[0] === 'ftruncate')) return
+    if (!underWay && (isPromised(words, slot) || words[0] === 'ftruncate')) return
     if (this.files.has(slot.ino)) return
     this.files.set(slot.ino, await Unsynced.of(this.#pathOf(slot), this.#folder))
   }
@@ -112,7 +117,7 @@ export class Pending {
     const unsynced = this.files.get(slot.ino)
     if (unsynced !== undefined && underWay) unsynced.uncertain = true
     // Both write out the pages of their own range: what a mapping changed elsewhere stays in the page cache.
-    const isSynced = (slot.sync || words[5] === 'sync') && unsynced?.mapped !== true
+    const isSynced = isPromised(words, slot) && unsynced?.mapped !== true
     if (!underWay && isSynced) this.#promised(slot.ino)
     else if (name === 'ftruncate' && !underWay) this.#cut(slot.ino, Number(words[2]))
     else if (unsynced !== undefined) await this.#note(words, reply, slot, unsynced)
