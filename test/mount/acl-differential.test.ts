@@ -56,6 +56,7 @@ const command = fc.oneof(
     arbitrary: fc.tuple(fc.constantFrom('1000', '1000:2000', ':2000', '0:0'), path).map((c) => `chown ${c.join(' ')}`),
   },
   { weight: 2, arbitrary: path.map((at) => `${unlessFifo(at)} : > ${at}`) },
+  { weight: 1, arbitrary: path.map((at) => `${unlessFifo(at)} truncate -s 2 ${at}`) },
   { weight: 2, arbitrary: path.map((at) => `${unlessFifo(at)} cat ${at}`) },
   { weight: 1, arbitrary: fc.constantFrom('.', 'b', 'd').map((at) => `cp -a --remove-destination a ${at}/c`) },
   { weight: 1, arbitrary: path.map((at) => `rm -f ${at}`) },
@@ -66,11 +67,14 @@ const who = fc.constantFrom('', '', 'as 1000 1000 1000', 'as 1001 1001 1001', 'a
 
 const step = fc.tuple(who, command).map(([user, text]) => `${user === '' ? 'sh' : `${user} sh`} -c '${text}'`)
 
-/** Found once. sgid where the group may not execute, which goes with a chown by a stranger to the group. */
-const FOUND = [
-  ["sh -c 'chmod 2644 a'", "as 1000 1000 1000 sh -c 'chown 1000 a'"],
-  ["sh -c 'chmod 2644 a'", "as 1000 1000 2000 sh -c 'chown 1000 a'"],
-]
+/** Found once. sgid where the group may not execute goes with a chown, a write and a cut by a stranger to the group. */
+const FOUND = ['as 1000 1000 1000', 'as 1000 1000 2000'].map((user) =>
+  ['chown 1000 a', 'echo new >> a', ': > a', 'truncate -s 1 a'].flatMap((change) => [
+    'chmod 2644 a',
+    `${user} sh -c '${change}'`,
+    'stat -c %a a',
+  ]),
+)
 
 const PRELUDE = `
 as() { uid=$1; gid=$2; groups=$3; shift 3; setpriv --reuid=$uid --regid=$gid --groups=$groups "$@"; }

@@ -166,9 +166,13 @@ export class KernelCache {
     await this.#settled(ino)
   }
 
-  /** A change of ours that the kernel did not see in its request: what it knows of the inode's attributes is wrong. */
-  changed(ino: number): void {
-    this.#told?.drop(ino, false)
+  /**
+   * A write or a cut has left this mode, which the kernel did not see in its request. Resolves when it goes by no other: who wrote
+   * may look as soon as he has his answer.
+   */
+  async leftMode({ ino, mode }: Attr): Promise<void> {
+    if ((this.#told?.held(ino)?.mode ?? mode) !== mode) this.#told?.drop(ino, false)
+    await this.#toldAttr(ino)
   }
 
   /**
@@ -210,8 +214,12 @@ export class KernelCache {
   async #settled(ino: number): Promise<boolean> {
     const notifier = this.#notifier
     if (notifier === null) return true
-    if (!notifier.isSettled('attr', ino)) await notifier.settled('attr', ino)
+    await this.#toldAttr(ino)
     return notifier.isSettled('data', ino) || (await notifier.settled('data', ino))
+  }
+
+  async #toldAttr(ino: number): Promise<void> {
+    if (this.#notifier?.isSettled('attr', ino) === false) await this.#notifier.settled('attr', ino)
   }
 
   #lifetimeMs(): number {

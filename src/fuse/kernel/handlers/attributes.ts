@@ -1,6 +1,5 @@
 /** Attributes of inodes and of the volume. */
-import type { Attr, AttrChange, Caller, TimeSpec, VfsContract } from '../../../vfs/contract.js'
-import { isInGroup } from '../groups.js'
+import type { Attr, AttrChange, TimeSpec, VfsContract } from '../../../vfs/contract.js'
 import type { KernelCache } from '../kernel-cache.js'
 import { encodeAttr, encodeStatx, readU64, writeU64 } from '../wire.js'
 import {
@@ -12,6 +11,7 @@ import {
   type HandlerTable,
   type Request,
 } from './request.js'
+import { modeForStranger } from './setid.js'
 
 const FATTR = {
   mode: 1,
@@ -25,9 +25,6 @@ const FATTR = {
   mtimeNow: 256,
   kill: 2048,
 }
-const SUID = 0o4000
-const SGID = 0o2000
-const SGID_AND_EXEC = 0o2010
 const STATFS_BYTES = 80
 
 export class AttributeHandlers {
@@ -73,23 +70,13 @@ export class AttributeHandlers {
     const wanted = readChange(body, valid)
     const isChown = Object.keys(wanted).length === 0 && caller.uid !== 0
     const kills = (valid & FATTR.kill) !== 0 || isChown
-    const mode =
-      isChown || (wanted.uid ?? wanted.gid) !== undefined ? await this.#modeOfForeignGroup(request) : undefined
+    const givesAway = isChown || (caller.uid !== 0 && (wanted.uid ?? wanted.gid) !== undefined)
+    const drops = givesAway || (kills && wanted.sizeBytes !== undefined)
+    const mode = drops ? await modeForStranger(caller, await this.#vfs.getattr(caller, node)) : undefined
     const change = { ...(mode === undefined ? {} : { mode }), ...wanted, ...(kills ? { dropPrivileges: true } : {}) }
     const attr = await this.#vfs.setattr(callerKeeping(request, !kills), node, change, handle)
     // The kernel does not compare it with notifications that came meanwhile: kernel-cache.ts.
     return encodeAttr(this.#cache.attr(attr).attr, 0)
-  }
-
-  /**
-   * A chown by somebody outside the group takes sgid away also where the group may not execute, and it means nothing. The kernel leaves that
-   * to us, and does not say who is in the group. undefined: the store takes away what goes.
-   */
-  async #modeOfForeignGroup({ caller, node }: Request): Promise<number | undefined> {
-    if (caller.uid === 0) return undefined
-    const { mode, gid, type } = await this.#vfs.getattr(caller, node)
-    if (type === 'directory' || (mode & SGID_AND_EXEC) !== SGID) return undefined
-    return (await isInGroup(caller, gid)) ? undefined : mode & ~(SUID | SGID)
   }
 
   #attr(given: Attr, thread: number): Buffer {
@@ -115,15 +102,6 @@ export class AttributeHandlers {
     out.writeUInt32LE(fs.blockBytes, 48)
     return out
   }
-}
-
-/** Takes from a file, before it is written to, the set-id bits that an unprivileged write takes away. Answers whether it had any. */
-export async function dropSetid(vfs: VfsContract, caller: Caller, node: number): Promise<boolean> {
-  const { mode, type } = await vfs.getattr(caller, node)
-  const isSetid = (mode & SUID) !== 0 || (mode & SGID_AND_EXEC) === SGID_AND_EXEC
-  if (type !== 'file' || !isSetid) return false
-  await vfs.setattr(caller, node, { dropPrivileges: true })
-  return true
 }
 
 function readChange(body: Buffer, valid: number): AttrChange {

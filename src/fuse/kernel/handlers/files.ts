@@ -2,10 +2,9 @@
 import { PosixError, isErrno } from '../../../base/errno.js'
 import { messageOf } from '../../../base/errors.js'
 import type { Log } from '../../../base/log.js'
-import type { Caller, CreatedFile, VfsContract } from '../../../vfs/contract.js'
+import type { Attr, Caller, CreatedFile, VfsContract } from '../../../vfs/contract.js'
 import type { KernelCache, OpenedAs } from '../kernel-cache.js'
 import { encodeCount, encodeEntry, encodeOpen } from '../wire.js'
-import { dropSetid } from './attributes.js'
 import { createFile } from './create.js'
 import { ownerAt } from './locks.js'
 import {
@@ -21,6 +20,7 @@ import {
   type HandlerTable,
   type Request,
 } from './request.js'
+import { dropOfStranger, dropSetid } from './setid.js'
 
 const FSYNC_DATA = 1
 /** From the page cache, for a shared mapping: through a handle that the kernel chose. */
@@ -114,8 +114,8 @@ export class FileHandlers {
     const { attr, handle, atimeDue, needsNoFlush } = await this.#openTrue(callerKeeping(request, !kills), node, flags)
     this.#open.add(handle)
     if ((flags & O_TRUNC) !== 0) {
+      if (kills) await this.#killed(request, attr, handle)
       this.#cache.cut(attr)
-      if (kills) this.#cache.changed(node)
       return encodeOpen(handle, this.#flagsOf(handle, flags, { keepsPages: false, isPast: false }))
     }
     const opened = await this.#cache.opened(attr)
@@ -123,6 +123,17 @@ export class FileHandlers {
     const keepsPages = opened.keepsPages && atimeDue !== true
     const flagsNow = this.#flagsOf(handle, flags, { keepsPages, isPast: opened.isPast })
     return encodeOpen(handle, flagsNow | (needsNoFlush === true ? NO_FLUSH : 0))
+  }
+
+  /** Set-id bits went with what was cut. An open that fails after all leaves no handle. */
+  async #killed({ caller }: Request, attr: Attr, handle: number): Promise<void> {
+    try {
+      await this.#cache.leftMode(await dropOfStranger(this.#vfs, caller, attr))
+    } catch (error) {
+      this.#forget(handle)
+      await this.#vfs.release(handle)
+      throw error
+    }
   }
 
   #flagsOf(handle: number, flags: number, { keepsPages, isPast }: OpenedAs): number {
@@ -194,8 +205,8 @@ export class FileHandlers {
     const data = body.subarray(rest)
     if (data.length !== bytes) throw new PosixError('EINVAL', 'a write without all of its bytes')
     const kills = (body.readUInt32LE(20) & WRITE_KILL) !== 0
-    // The kernel leaves it to us and does not look again.
-    if (kills && (await dropSetid(this.#vfs, caller, node))) this.#cache.changed(node)
+    const dropped = kills ? await dropSetid(this.#vfs, caller, node) : undefined
+    if (dropped !== undefined) await this.#cache.leftMode(dropped)
     const isCached = (body.readUInt32LE(20) & WRITE_CACHE) !== 0
     const [handle, offset] = [handleOf(body), offsetAt(body, 8)]
     if (this.#past.has(handle)) this.#cache.wroteBeside(node)
