@@ -24,9 +24,12 @@ const NAMED_MAX = 64
 const ASKED_MAX = 1_000
 
 const OTHER: ReadonlySet<Script> = new Set<Script>([
-  ...[SCRIPTS.touch, SCRIPTS.open, SCRIPTS.close, SCRIPTS.register, SCRIPTS.reserve, SCRIPTS.reap, SCRIPTS.txFinish],
+  ...[SCRIPTS.touch, SCRIPTS.open, SCRIPTS.close, SCRIPTS.register, SCRIPTS.reserve, SCRIPTS.txFinish],
   ...[SCRIPTS.lock, SCRIPTS.unlock, SCRIPTS.lockCancel, SCRIPTS.lockDrop],
 ])
+
+/** Its reply is not kept, since it may run twice: nobody asks about it, and it has nothing forgotten. */
+const UNKEPT: ReadonlySet<Script> = new Set<Script>([SCRIPTS.reap])
 
 /** Replies that a change tells the server to forget. */
 export interface Named {
@@ -79,7 +82,7 @@ export class Tails {
    */
   name(p: number, script: Script, carrier: number, low: number): Named {
     const replies = this.#replies.get(p)
-    if (replies === undefined) return NOTHING
+    if (replies === undefined || UNKEPT.has(script)) return NOTHING
     const { contents, others, again, carriers } = replies
     const ofContents = OTHER.has(script) ? NONE : contents
     if (again.size + others.size + ofContents.size < NAMED_MIN) return NOTHING
@@ -102,6 +105,7 @@ export class Tails {
 
   /** A change was judged, and what it named is forgotten. */
   judged(p: number, script: Script, sequence: number, named: Named): void {
+    if (UNKEPT.has(script)) return
     const replies = this.#of(p)
     for (const one of sequencesOf(named)) {
       for (const set of [replies.contents, replies.others, replies.again]) set.delete(one)

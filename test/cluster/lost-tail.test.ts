@@ -174,3 +174,30 @@ t.test('an fsync says that what it was to make durable is lost, once, also if it
   t.strictSame(await checkVolume(volume), [])
   await volume.close()
 })
+
+t.test('who cleans up after a client that was killed has lost nothing by it', async (t) => {
+  const { redis, open } = await start(t)
+  const volume = await open(8, 1)
+  const ann = await volume.client({ sessionTtlMs: 1_000 })
+  const bob = await volume.client({ sessionTtlMs: 1_000 })
+  const home = await makeDirIn(ann, ROOT, 'home', { partition: 3 })
+  const [file, his] = [await touch(ann, home.ino, 'file'), await touch(bob, home.ino, 'his')]
+  await bob.setlk(his.ino, whole('b1'), { wait: false })
+  volume.cut(bob)
+  const isFree = async (): Promise<boolean> =>
+    (await outcome(ann.setlk(his.ino, whole('a1'), { wait: false }))) === 'ok'
+  await until('it is cleaned up after', isFree, 60_000)
+  await ann.setlk(file.ino, whole('a1'), { wait: false })
+  const events = listen(ann)
+  for (let i = 0; i < 100; i++) await touch(ann, home.ino, `more${i}`)
+  await ann.sync()
+  // Everywhere is looked over then.
+  await redis.command(MASTER, 'CLIENT', 'KILL', 'TYPE', 'pubsub')
+  await until('it has noticed', () => events.some(({ kind }) => kind === 'lost'))
+  await until('it hears of changes again', () => ann.coherent, 60_000)
+  t.strictSame(
+    events.filter(({ kind }) => kind === 'tailLost' || kind === 'locksLost'),
+    [],
+  )
+  await volume.close()
+})

@@ -200,6 +200,29 @@ t.test(
   },
 )
 
+t.test('a script that keeps no reply is not asked about, and has nothing forgotten', async (t) => {
+  // The first inode is made by who has no session.
+  const unkept = Object.values(SCRIPTS).filter(
+    ({ name, source }) => /settle\(script/.test(source) && !/function before\(/.test(source) && name !== 'root',
+  )
+  t.ok(unkept.includes(SCRIPTS.reap))
+  for (const script of unkept) {
+    const tails = new Tails()
+    for (let sequence = 1; sequence <= 8; sequence++) {
+      tails.judged(P, SCRIPTS.create, sequence, tails.name(P, SCRIPTS.create, sequence, sequence))
+    }
+    const named = tails.name(P, script, 9, 9)
+    t.equal(encodeNamed(named), '', script.name)
+    tails.judged(P, script, 9, named)
+    let sequences: readonly number[] = []
+    await tails.lossOf(P, (asked) => {
+      sequences = asked.map(([sequence]) => sequence)
+      return Promise.resolve({ missed: [0, 0], missing: new Set() })
+    })
+    t.strictSame(sequences, [1, 2, 3, 4, 5, 6, 7, 8], script.name)
+  }
+})
+
 t.test('where answers do not come nothing is taken for lost that is not', async (t) => {
   const { seed, numRuns } = propertyRun(t, 200)
   for (let i = 0; i < numRuns; i++) {
