@@ -20,6 +20,15 @@ export function positive(text: string): number {
   throw new InvalidArgumentError('Give a number above 0.')
 }
 
+/** For commander: a number, not less than `least`. */
+export function atLeast(least: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text)
+    if (text !== '' && Number.isFinite(value) && value >= least) return value
+    throw new InvalidArgumentError(`Give a number, at least ${least}.`)
+  }
+}
+
 /** As the mount option of that name. */
 export function niceValue(text: string): number {
   const value = Number(text)

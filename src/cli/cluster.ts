@@ -1,6 +1,6 @@
 /** What the commands about nodes have in common: finding a node, and watching the cluster until it is whole. */
 import { RingfsError } from '../base/errors.js'
-import type { ClusterView, Member, RedisStore } from '../cluster/contract.js'
+import type { ClusterView, Member, RedisStore, VolumeSettings } from '../cluster/contract.js'
 import { healProgress, type HealProgress } from '../cluster/progress.js'
 import { connectRedis } from '../cluster/redis.js'
 import { fetchView } from '../cluster/watcher.js'
@@ -20,6 +20,7 @@ export interface Cluster {
   readonly redis: RedisStore
   /** The volume's name. */
   readonly volume: string
+  readonly settings: VolumeSettings
   readonly view: () => Promise<ClusterView>
 }
 
@@ -31,8 +32,9 @@ export async function withCluster<T>(
   const url = await findTarget(surroundings, options)
   const redis = await connectRedis(url, { log: logOf(surroundings, options, 'error') })
   try {
-    const { name: volume } = await loadVolume(redis, url.volume)
-    return await work({ redis, volume, view: () => fetchView(redis, volume) })
+    const settings = await loadVolume(redis, url.volume)
+    const { name: volume } = settings
+    return await work({ redis, volume, settings, view: () => fetchView(redis, volume) })
   } finally {
     await redis.close()
   }
@@ -53,20 +55,22 @@ const POLL_MS = 1_000
 const BEGIN_MS = 3_000
 
 /**
- * Tells how far it is until everything is whole, or until Ctrl-C, which ends the watching and nothing else. Answers whether it
- * is whole.
+ * Tells how far it is until everything is whole, and `isMet`, or until Ctrl-C, which ends the watching and nothing else. Answers whether
+ * that is so.
  */
 export async function watchHealing(
   surroundings: Surroundings,
   { view }: Cluster,
   options: ClusterOptions,
+  isMet: (view: ClusterView) => boolean = () => true,
 ): Promise<boolean> {
   const stopping = new AbortController()
   void stopSignal().stopped.then(() => stopping.abort())
   const startMs = performance.now()
   for (;;) {
-    const progress = healProgress(await view())
-    const isWhole = progress.isDone && performance.now() - startMs > BEGIN_MS
+    const seen = await view()
+    const progress = healProgress(seen)
+    const isWhole = progress.isDone && isMet(seen) && performance.now() - startMs > BEGIN_MS
     if (options.json === true) print(surroundings, `${JSON.stringify({ ...progress, isDone: isWhole })}\n`)
     else say(surroundings, progressText(progress))
     if (isWhole || stopping.signal.aborted) return isWhole

@@ -5,18 +5,20 @@ import type { ClusterView, NodeState } from '../cluster/contract.js'
 import { changeState, setHealLimit, setMembershipTimes, setSurplusTime } from '../cluster/membership.js'
 import { healProgress, isHandedOver } from '../cluster/progress.js'
 import { ReplicationQueue } from '../cluster/queue.js'
-import { positive } from './arguments.js'
+import { ringMembers } from '../cluster/watcher.js'
+import { atLeast, positive } from './arguments.js'
 import { findNode, watchHealing, withCluster, type Cluster, type ClusterOptions } from './cluster.js'
 import { withVolume } from './files/session.js'
 import { megabytes } from './rebalance.js'
-import { logOf, print, type Surroundings } from './surroundings.js'
+import { logOf, print, say, type Surroundings } from './surroundings.js'
 import { humanBytes, humanMs } from './units.js'
 
 const ANY: readonly NodeState[] = ['joining', 'up', 'suspect', 'down']
 
 const DRAIN_EXAMPLES = `
 A node that drains takes no new chunks; what it has is copied to where it belongs without it. It goes on serving meanwhile. Ctrl-C
-ends only the watching: the same command again goes on watching, and --cancel takes the node back.
+ends only the watching: the same command again goes on watching, and --cancel takes the node back. Refused where too few nodes would be
+left for a write. While another node is down it is not known what that one lacks: the drain waits until it is back, or out.
 
 Examples:
   $ ringfs node drain 3f2a
@@ -42,17 +44,36 @@ export function drainCommand(surroundings: Surroundings): Command {
 }
 
 async function drain(surroundings: Surroundings, cluster: Cluster, text: string, options: DrainOptions): Promise<void> {
-  const { id } = findNode(await cluster.view(), text)
+  const view = await cluster.view()
+  const { id } = findNode(view, text)
   const [to, from]: ['up' | 'draining', readonly NodeState[]] =
     options.cancel === true ? ['up', ['draining']] : ['draining', ANY]
+  if (to === 'draining') checkDrainable(surroundings, cluster, view, id)
   const state = await changeState(cluster.redis, cluster.volume, id, to, from)
   if (state !== to) throw new RingfsError('USAGE', `node ${id} is ${state ?? 'unknown'}: it cannot be made ${to}`)
   if (options.wait === false) return
-  const isWhole = await watchHealing(surroundings, cluster, options)
+  const isWhole = await watchHealing(surroundings, cluster, options, (seen) => to === 'up' || isHandedOver(seen, id))
   if (options.json === true) return
   if (!isWhole) print(surroundings, `node ${id} is ${to}, and goes on without this command\n`)
   else if (to === 'up') print(surroundings, `node ${id} has its place back\n`)
   else print(surroundings, `node ${id} is drained: stop it, then: ringfs node remove ${id}\n`)
+}
+
+/** There must be somewhere for its chunks to go. Errors: USAGE. */
+function checkDrainable(surroundings: Surroundings, { settings }: Cluster, view: ClusterView, id: string): void {
+  const { replicas, writeQuorum } = settings
+  if (view.members.find((one) => one.id === id)?.state === 'down') {
+    throw new RingfsError(
+      'USAGE',
+      `node ${id} is down, and cannot tell what it has: start it, or: ringfs node remove ${id} --lost`,
+    )
+  }
+  const left = ringMembers(view).filter((one) => one.id !== id).length
+  if (left < writeQuorum) {
+    const need = `a write needs ${writeQuorum}`
+    throw new RingfsError('USAGE', `without node ${id} there are ${left} nodes, and ${need}: add one first`)
+  }
+  if (left < replicas) say(surroundings, `without node ${id} there are ${left} copies of each chunk, not ${replicas}`)
 }
 
 const REMOVE_EXAMPLES = `
@@ -106,14 +127,26 @@ function checkRemovable(view: ClusterView, id: string): void {
   if (state !== 'draining') {
     throw new RingfsError('USAGE', `node ${id} is ${state ?? 'unknown'}, not drained: drain it first, or say --lost`)
   }
-  const { unfinished, waiting } = healProgress(view)
+  if (ringMembers(view).length === 0) {
+    throw new RingfsError('USAGE', `no node is left that could have what node ${id} has: add one, or say --lost`)
+  }
+  const { unfinished, waiting, away } = healProgress(view)
   if (unfinished.length > 0) {
     throw new RingfsError('USAGE', `node ${id} still drains (${waiting} copies wait): wait for ringfs node drain ${id}`)
   }
-  if (!isHandedOver(view, id)) {
+  if (isHandedOver(view, id)) return
+  if (away.includes(id)) {
     throw new RingfsError('USAGE', `node ${id} is silent, and may have what no other has: start it, or say --lost`)
   }
+  const down = away.length === 0 ? 'a node was' : `${away.join(', ')} ${away.length === 1 ? 'is' : 'are'}`
+  throw new RingfsError(
+    'USAGE',
+    `${down} down, and node ${id} may have what it lacks: wait for ringfs node drain ${id}, or say --lost`,
+  )
 }
+
+/** A node is silent for a second between two heartbeats, and for longer where Redis or the network is slow. */
+const SUSPECT_MIN_S = 2
 
 const SETTINGS_EXAMPLES = `
 Examples:
@@ -133,7 +166,11 @@ export function settingsCommand(surroundings: Surroundings): Command {
   const command = new Command('settings')
     .summary('when a silent node counts as lost, and how fast it is made up for')
     .description('Shows or changes the times and limits of the cluster, for all nodes and clients, at once.')
-    .option('--suspect <seconds>', 'silence after which a node is asked after the others', positive)
+    .option(
+      '--suspect <seconds>',
+      'silence after which a node is asked after the others; at least 2',
+      atLeast(SUSPECT_MIN_S),
+    )
     .option('--down <seconds>', 'silence after which it is asked last', positive)
     .option('--out <seconds>', 'silence after which its chunks are made anew elsewhere', positive)
     .option('--limit <MB/s>', 'what each node may fetch to be whole; 0: as fast as it goes', megabytes)

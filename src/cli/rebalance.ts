@@ -1,4 +1,6 @@
 import { Command, InvalidArgumentError } from 'commander'
+import { RingfsError } from '../base/errors.js'
+import type { Member } from '../cluster/contract.js'
 import { askForWalk, setHealLimit } from '../cluster/membership.js'
 import { watchHealing, withCluster, type ClusterOptions } from './cluster.js'
 import { withVolume } from './files/session.js'
@@ -23,6 +25,10 @@ export function megabytes(text: string): number {
   return Math.round(value * 1_000_000)
 }
 
+function isMember({ state }: Member): boolean {
+  return state !== 'gone'
+}
+
 export function rebalanceCommand(surroundings: Surroundings): Command {
   const command = new Command('rebalance')
     .summary('move chunks to where they belong')
@@ -36,6 +42,7 @@ export function rebalanceCommand(surroundings: Surroundings): Command {
   return withVolume(command).action(async (_options: Options, self: Command) => {
     const options = self.optsWithGlobals<Options>()
     await withCluster(surroundings, options, async (cluster) => {
+      if (!(await cluster.view()).members.some(isMember)) throw new RingfsError('USAGE', 'the volume has no nodes')
       if (options.limit !== undefined) await setHealLimit(cluster.redis, cluster.volume, options.limit)
       await askForWalk(cluster.redis, cluster.volume)
       if (options.wait === false) return

@@ -5,7 +5,7 @@ import { connectRedis } from '../cluster/redis.js'
 import { healProgress } from '../cluster/progress.js'
 import { sightProblems } from '../cluster/sight.js'
 import { formatHost, parseMetaUrl, type MetaUrl } from '../cluster/url.js'
-import { fetchView } from '../cluster/watcher.js'
+import { fetchView, ringMembers } from '../cluster/watcher.js'
 import { FS_TYPE, mountOn } from '../fuse/mounts.js'
 import { readRunFiles } from '../main/runfiles.js'
 import { listSessions, loadVolume, type SessionInfo } from '../meta/format.js'
@@ -122,6 +122,7 @@ function asText(status: Status): string {
 
 function healText(view: ClusterView): string {
   const progress = healProgress(view)
+  if (view.members.every(({ state }) => state === 'gone')) return 'no nodes'
   const lacking = progress.away.length === 0 ? '' : `, as far as is known without ${progress.away.join(', ')}`
   return progress.isDone ? `on all their owners${lacking}` : progressText(progress)
 }
@@ -132,14 +133,26 @@ const CLOCK_OFF_MS = 1_000
 const REBUILD_DUE =
   'chunks that no file names are kept until ringfs rebuild has looked at everything: the metadata were restored, or lost their end, or a rebuild is not complete'
 
-function problemsOf({ view, isRebuildDue: isDue }: Status): readonly string[] {
+/** Fewer nodes than copies: there is nowhere for the rest. */
+function placeProblems(view: ClusterView, { replicas, writeQuorum }: VolumeSettings): readonly string[] {
+  const placed = ringMembers(view).length
+  if (placed >= replicas || view.members.every(({ state }) => state === 'gone')) return []
+  const nodes = placed === 1 ? '1 node has' : `${placed} nodes have`
+  const writes = placed < writeQuorum ? `, and a write needs ${writeQuorum}` : ''
+  return [
+    `${nodes} a place on the ring: each chunk has ${placed} of its ${replicas} copies at most${writes}: add nodes`,
+  ]
+}
+
+function problemsOf({ view, settings, isRebuildDue: isDue }: Status): readonly string[] {
   const clocks = view.members.flatMap(({ id, report }) => {
     const offMs = report?.clockOffsetMs ?? 0
     if (Math.abs(offMs) < CLOCK_OFF_MS) return []
     const where = offMs > 0 ? 'ahead of' : 'behind'
     return [`the clock of node ${id} is ${humanMs(Math.abs(offMs))} ${where} that of Redis`]
   })
-  return [...sightProblems(view), ...diskProblems(view), ...clocks, ...(isDue ? [REBUILD_DUE] : [])]
+  const told = [...placeProblems(view, settings), ...sightProblems(view), ...diskProblems(view)]
+  return [...told, ...clocks, ...(isDue ? [REBUILD_DUE] : [])]
 }
 
 /** What membership thinks, and whether the node has lost its place on the ring meanwhile. */

@@ -46,6 +46,8 @@ export interface HealReport {
   readonly isDone: boolean
   /** Copies that owners lacked, as this walk found so far. */
   readonly lacking: number
+  /** Owners that were down, so that this walk did not ask them. */
+  readonly skipped: number
   /** Chunks here that have other owners, as found by this walk, without those that were given up. */
   readonly surplus: number
   /** Since the node's start: what it fetched, and what it gave up because all owners have it. */

@@ -1,12 +1,14 @@
 /** How far the cluster is with moving chunks to where they belong, from what its nodes say. Pure. */
 import type { ClusterView, Member } from './contract.js'
 import { planOf } from './plan.js'
+import { NOTHING_HEALED } from './report.js'
+import { ringMembers } from './watcher.js'
 
 /** Folders in which a node walks its chunks; CHUNK_BUCKETS of the chunk contract. */
 const BUCKETS = 4_096
 
 export interface HealProgress {
-  /** Every node that is there has walked the whole ring as it is now, and no owner lacks anything. */
+  /** Every node that is there has walked the whole ring as it is now, and no owner that is there lacks anything. Never where nobody is an owner. */
   readonly isDone: boolean
   /** Share of the walk, 0 to 1, on average. */
   readonly walked: number
@@ -17,7 +19,7 @@ export interface HealProgress {
   readonly bytesPerS: number
   /** Chunks that lie where they need not, and are given up once a ring is whole. */
   readonly surplus: number
-  /** null: nobody can say yet. */
+  /** null: nobody can say yet. What is not looked through may lack anything. */
   readonly leftMs: number | null
   /** Nodes that have not finished. */
   readonly unfinished: readonly string[]
@@ -40,7 +42,7 @@ export function healProgress(view: ClusterView): HealProgress {
     bytesPerS: sum(({ report }) => report?.heal.bytesPerS ?? 0),
   }
   return {
-    isDone: here.length > 0 && unfinished.length === 0,
+    isDone: here.length > 0 && unfinished.length === 0 && ringMembers(view).length > 0,
     walked,
     waiting,
     ...totals,
@@ -51,10 +53,15 @@ export function healProgress(view: ClusterView): HealProgress {
   }
 }
 
-/** Of a node that drains: all that it has is whole without it. One that is silent by now may have had more than others know: its last word counts. */
+/**
+ * Of a node that drains: all that it has is whole without it. One that is silent by now may have had more than others know: its last word
+ * counts. What an owner lacks that was down when it was to be asked nobody knows, and this node may have the only copy of it.
+ */
 export function isHandedOver(view: ClusterView, id: string): boolean {
   const member = view.members.find((one) => one.id === id)
-  return member !== undefined && isFinished(member, planOf(view)) && healProgress(view).isDone
+  if (member?.state !== 'draining' || !isFinished(member, planOf(view))) return false
+  const { walked, skipped } = member.report?.heal ?? NOTHING_HEALED
+  return walked >= BUCKETS && skipped === 0 && healProgress(view).isDone
 }
 
 function isFinished({ report, queueLength }: Member, plan: string): boolean {
@@ -72,7 +79,7 @@ function leftMs(
   walked: number,
   { copied, copiedBytes, bytesPerS }: Pick<HealProgress, 'copied' | 'copiedBytes' | 'bytesPerS'>,
 ): number | null {
-  if (bytesPerS <= 0 || copied === 0 || walked <= 0) return null
+  if (bytesPerS <= 0 || copied === 0 || walked <= 0 || (waiting === 0 && walked < 1)) return null
   // What is not walked yet is as full of gaps as what is.
   return Math.round(((waiting / walked) * (copiedBytes / copied) * 1000) / bytesPerS)
 }

@@ -1,5 +1,6 @@
 /** Hundreds of schedules of membership, queues and healing; then what the simulation found, one by one. */
 import t from 'tap'
+import { isHandedOver } from '../../src/cluster/progress.js'
 import { playAll } from './players.js'
 import { play, settle, type Outcome } from './schedule.js'
 import type { SimulatedNode } from './node.js'
@@ -182,5 +183,38 @@ t.test('a node that is no owner by its ring copies nothing for the sake of a hin
   await world.scheduler.run(world.scheduler.nowMs + 30_000)
   t.equal(world.redis.queues.length(world.queueOf(other.id)), 0)
   t.notOk(other.disk.chunks.has(chunk))
+  world.end()
+})
+
+t.test('a node that drains has not handed over what an owner that is down was never asked for', async (t) => {
+  const { world, chunk, nodes } = await ground(4)
+  const [drained, witness, down] = [nth(nodes, 0), nth(nodes, 1), nth(nodes, 3)]
+  const isDown = (): boolean => world.stateOf(down.id) === 'down'
+  const saysAfter = async (ms: number): Promise<boolean> => {
+    await world.scheduler.run(world.scheduler.nowMs + ms)
+    const view = witness.running?.watcher?.current().view
+    // For the next time: only the scheduler lets it be answered.
+    void witness.running?.watcher?.refresh()
+    return view !== undefined && isHandedOver(view, drained.id)
+  }
+  world.outAfter(3_600_000)
+  down.kill()
+  await world.scheduler.run(world.scheduler.nowMs + 20_000, isDown)
+  world.transition(drained.id, 'draining', ['up'])
+  const isDone = (): boolean => drained.running?.healer?.report().isDone === true
+  let [said, looks] = [0, 0]
+  // Those that are there have all, and rest.
+  for (let seconds = 0; seconds < 200 && looks < 10; seconds++) {
+    if (await saysAfter(1_000)) said++
+    looks = isDone() ? looks + 1 : 0
+  }
+  t.equal(looks, 10)
+  t.equal(said, 0)
+  t.ok(isDown())
+  down.start()
+  let isSaid = false
+  for (let tries = 0; tries < 300 && !isSaid; tries++) isSaid = await saysAfter(200)
+  t.ok(isSaid)
+  t.ok(down.disk.chunks.has(chunk), 'when it is said the owner has the chunk')
   world.end()
 })

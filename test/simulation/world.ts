@@ -159,6 +159,11 @@ export class World {
     this.redis.command('HSET', this.#keys.options, ['surplusMs', Math.round(ms)])
   }
 
+  /** `ringfs node settings --out` */
+  outAfter(ms: number): void {
+    this.redis.command('HSET', this.#keys.options, ['outMs', ms])
+  }
+
   /** `ringfs rebalance` */
   rebalance(): void {
     this.redis.command('HINCRBY', this.#keys.options, ['walks', 1])

@@ -101,7 +101,7 @@ export class Healer {
   readonly #owners: OwnersAsked
   /** Put into a queue by this process, and not known to be done. */
   readonly #queued = new Map<string, Set<number>>()
-  #state = { plan: '', walked: 0, isDone: false, lacking: 0, surplus: 0 }
+  #state = { plan: '', walked: 0, isDone: false, lacking: 0, skipped: 0, surplus: 0 }
   #retired = 0
   /** Walks for this plan after which something was still lacking. */
   #inVain = 0
@@ -216,7 +216,7 @@ export class Healer {
 
   /** Resolves false when it was not finished. */
   async #walk(plan: string, retiring: boolean, signal: AbortSignal): Promise<boolean> {
-    this.#state = { plan, walked: 0, isDone: retiring, lacking: 0, surplus: 0 }
+    this.#state = { plan, walked: 0, isDone: retiring, lacking: 0, skipped: 0, surplus: 0 }
     this.#skipped.clear()
     const doubts: Doubt[] = []
     let unknown = 0
@@ -226,6 +226,7 @@ export class Healer {
       if (ids === null) return false
       const found = await this.#look(ids, placesOf(bucket, bucket + step))
       doubts.push({ ids: found.doubtful, sinceMs: this.#options.clock.monotonicMs() })
+      this.#state.skipped = this.#skipped.size
       const given = retiring ? await this.#retire(found.surplus) : 0
       unknown += found.unknown + (await this.#lookAgain(doubts, false, plan, signal))
       this.#state.walked = bucket + step
@@ -233,6 +234,7 @@ export class Healer {
     }
     unknown += await this.#lookAgain(doubts, true, plan, signal)
     if (doubts.length > 0) return false
+    this.#state.skipped = this.#skipped.size
     this.#state.isDone = this.#state.lacking + unknown === 0
     return true
   }

@@ -172,21 +172,26 @@ export class Repairer {
 
   async #copyFrom(source: string, id: number, root: Buffer | null): Promise<void> {
     const { peer, volume, pace, clock } = this.#options
-    await pace?.ready()
-    const request = { volume, id, offset: 0, lengthBytes: CHUNK_MAX_BYTES, withOrigin: true }
-    const reply = await lentWithDeadline(
-      FETCH_DEADLINE_MS,
-      (signal) => peer(source).get(request, { deadlineMs: FETCH_DEADLINE_MS, signal }),
-      `get of chunk ${id} from node ${source}`,
-      undefined,
-      clock,
-    )
+    const spent = await pace?.ready()
+    let bytes = 0
     try {
-      await this.#store(reply, source, id, root)
-      pace?.spent(reply.data.length)
-      this.#copied++
+      const request = { volume, id, offset: 0, lengthBytes: CHUNK_MAX_BYTES, withOrigin: true }
+      const reply = await lentWithDeadline(
+        FETCH_DEADLINE_MS,
+        (signal) => peer(source).get(request, { deadlineMs: FETCH_DEADLINE_MS, signal }),
+        `get of chunk ${id} from node ${source}`,
+        undefined,
+        clock,
+      )
+      bytes = reply.data.length
+      try {
+        await this.#store(reply, source, id, root)
+        this.#copied++
+      } finally {
+        reply.release()
+      }
     } finally {
-      reply.release()
+      spent?.(bytes)
     }
   }
 

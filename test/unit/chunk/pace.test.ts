@@ -9,8 +9,8 @@ t.test('the pace keeps to its limit on average, and a raised limit is noticed', 
   let sent = 0
   const sending = (async () => {
     while (sent < 40) {
-      await pace.ready()
-      pace.spent(500)
+      const spent = await pace.ready()
+      spent(500)
       sent++
     }
   })()
@@ -20,4 +20,36 @@ t.test('the pace keeps to its limit on average, and a raised limit is noticed', 
   for (let step = 0; step < 25; step++) await clock.pass(100)
   await sending
   t.equal(pace.totalBytes, 20_000)
+})
+
+t.test('many that wait do not begin all at once', async (t) => {
+  const clock = new ManualClock()
+  const pace = new Pace(clock, () => 1000)
+  let [inWork, most, done] = [0, 0, 0]
+  const send = async (): Promise<void> => {
+    for (let i = 0; i < 5; i++) {
+      const spent = await pace.ready()
+      most = Math.max(most, ++inWork)
+      await clock.sleep(300)
+      inWork--
+      done++
+      spent(1000)
+    }
+  }
+  const sending = Promise.all([send(), send(), send(), send()])
+  for (let step = 0; step < 110; step++) await clock.pass(100)
+  t.ok(done >= 9 && done <= 12, `${done} of 1,000 bytes in 11 s`)
+  t.equal(most, 1, 'each takes less than the second that it may cost')
+  for (let step = 0; step < 110; step++) await clock.pass(100)
+  await sending
+})
+
+t.test('a transfer that came to nothing costs nothing', async (t) => {
+  const clock = new ManualClock()
+  const pace = new Pace(clock, () => 1000)
+  for (let i = 0; i < 10; i++) {
+    const spent = await pace.ready()
+    spent(0)
+  }
+  t.equal(pace.totalBytes, 0)
 })

@@ -16,10 +16,15 @@ function memberOf(id: string, more: Partial<Member>): Member {
   }
 }
 
-function viewOf(drained: Partial<Member>, isDone: boolean): ClusterView {
+function viewOf(drained: Partial<Member>, isDone: boolean, skipped = 0): ClusterView {
   const make = (plan: string): ClusterView => {
-    const done = { unreachable: [], clockOffsetMs: 0, disks: [], heal: { ...NOTHING_HEALED, plan, isDone: true } }
-    const own = { ...done, heal: { ...done.heal, isDone } }
+    const done = {
+      unreachable: [],
+      clockOffsetMs: 0,
+      disks: [],
+      heal: { ...NOTHING_HEALED, plan, walked: 4096, isDone: true },
+    }
+    const own = { ...done, heal: { ...done.heal, isDone, skipped } }
     return {
       ...{ epoch: 1, settings: SETTINGS },
       members: [
@@ -43,6 +48,7 @@ t.test(
     t.ok(isHandedOver(viewOf({ silentMs: 60_000 }, true), 'd'))
     t.notOk(isHandedOver(viewOf({ queueLength: 1 }, true), 'd'))
     t.notOk(isHandedOver(viewOf({}, true), 'nobody'))
+    t.notOk(isHandedOver(viewOf({}, true, 1), 'd'), 'an owner was down, and may lack what only this node has')
   },
 )
 
@@ -51,4 +57,26 @@ t.test('who has walked for another ring, or for one that was the same but not al
   t.ok(healProgress(view).isDone)
   const later: ClusterView = { ...view, settings: { ...SETTINGS, rings: 2 } }
   t.strictSame(healProgress(later).unfinished, ['a', 'b', 'd'])
+})
+
+t.test('where no node has a place nothing is whole, and nothing was handed over', async (t) => {
+  const make = (plan: string): ClusterView => {
+    const heal = { ...NOTHING_HEALED, plan, walked: 4096, isDone: true }
+    const report = { unreachable: [], clockOffsetMs: 0, disks: [], heal }
+    return { epoch: 1, settings: SETTINGS, members: [memberOf('d', { state: 'draining', report })] }
+  }
+  const view = make(planOf(make('')))
+  t.notOk(healProgress(view).isDone)
+  t.notOk(isHandedOver(view, 'd'))
+})
+
+t.test('how long it takes is not told while nobody knows what is lacking', async (t) => {
+  const heal = { ...NOTHING_HEALED, walked: 2048, copied: 1, copiedBytes: 1000, bytesPerS: 1000 }
+  const make = (plan: string, queueLength: number): ClusterView => {
+    const report = { unreachable: [], clockOffsetMs: 0, disks: [], heal: { ...heal, plan } }
+    return { epoch: 1, settings: SETTINGS, members: [memberOf('a', { report, queueLength })] }
+  }
+  const plan = planOf(make('', 0))
+  t.equal(healProgress(make(plan, 0)).leftMs, null)
+  t.equal(healProgress(make(plan, 3)).leftMs, 6000, 'the other half is as full of gaps')
 })

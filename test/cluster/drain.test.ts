@@ -1,0 +1,47 @@
+/** What `ringfs node drain`, `remove`, `rebalance` and `status` say where there are too few nodes: nothing may be lost by doing as they say. */
+import t from 'tap'
+import { changeState } from '../../src/cluster/membership.js'
+import { startCluster } from '../helpers/cluster.js'
+import { eventually } from '../helpers/ringfs.js'
+
+t.setTimeout(180_000)
+
+t.test('what has nowhere to go is not drained, and is said', async (t) => {
+  const cluster = await startCluster(t, 0)
+  const { volume } = cluster
+  t.match(await cluster.ringfs('rebalance'), { code: 2, stderr: /the volume has no nodes/ })
+  t.match(await cluster.ringfs('status'), { code: 0, stdout: /^chunks no nodes$/m })
+  t.match(await cluster.ringfs('node', 'settings', '--suspect', '0.5'), { code: 2, stderr: /at least 2/ })
+
+  const [one, two] = [await cluster.add(), await cluster.add()]
+  const { stdout } = await cluster.ringfs('status')
+  t.match(stdout, /! 2 nodes have a place on the ring: each chunk has 2 of its 3 copies at most: add nodes/)
+  t.match(await cluster.ringfs('node', 'drain', one.id), {
+    code: 2,
+    stderr: /there are 1 nodes, and a write needs 2: add one first/,
+  })
+  t.equal((await cluster.member(one))?.state, 'up', 'nothing has changed')
+
+  const third = await cluster.add()
+  t.notMatch((await cluster.ringfs('status')).stdout, /^!/m)
+  const drained = await cluster.ringfs('node', 'drain', one.id)
+  t.match(drained, { code: 0, stdout: /is drained: stop it/, stderr: /there are 2 copies of each chunk, not 3/ })
+  t.match(await cluster.ringfs('node', 'drain', one.id, '--cancel'), { code: 0, stdout: /has its place back/ })
+
+  await third.kill()
+  await eventually(
+    'it is down',
+    () => cluster.member(third),
+    (member) => member?.state === 'down',
+  )
+  t.match(await cluster.ringfs('node', 'drain', third.id), { code: 2, stderr: /is down, and cannot tell what it has/ })
+
+  // What one command refuses several at the same time may have done.
+  const { redis, settings } = volume
+  for (const { id } of [one, two, third])
+    await changeState(redis, settings.name, id, 'draining', ['up', 'suspect', 'down'])
+  t.match(await cluster.ringfs('node', 'remove', one.id), {
+    code: 2,
+    stderr: /no node is left that could have what node/,
+  })
+})
