@@ -1,8 +1,10 @@
-import { existsSync } from 'node:fs'
+import { statSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { Command } from 'commander'
 import { systemClock } from '../base/clock.js'
 import { RingfsError } from '../base/errors.js'
 import { connectRedis } from '../cluster/redis.js'
+import { stopSignal } from '../main/stop-signal.js'
 import { VERSION } from '../main/version.js'
 import { backupVolume } from '../meta/backup/backup.js'
 import { loadVolume } from '../meta/format.js'
@@ -50,18 +52,19 @@ async function backup(
   text: string | undefined,
   options: Options,
 ): Promise<void> {
-  if (options.force !== true && existsSync(file)) {
-    throw new RingfsError('USAGE', `${file} is there: give another name, or --force`)
-  }
+  checkPlace(file, options.force === true)
   const url = await findTargetOr(surroundings, text, options)
   const redis = await connectRedis(url, { log: logOf(surroundings, options, 'error') })
   const steps = new Steps(surroundings, options.json)
+  const stopping = new AbortController()
+  void stopSignal().stopped.then(() => stopping.abort())
   try {
     const settings = await loadVolume(redis, url.volume)
     const result = await backupVolume(redis, settings, file, {
       version: VERSION,
       clock: systemClock,
       maxPauseMs: options.maxPause * 1000,
+      signal: stopping.signal,
       onProgress: (done, partitions) => steps.show('partitions', done, partitions),
     })
     steps.end()
@@ -76,4 +79,16 @@ async function backup(
     steps.end()
     await redis.close()
   }
+}
+
+/** Before changes have to wait for it. Errors: USAGE. */
+function checkPlace(file: string, isForced: boolean): void {
+  const folder = dirname(file)
+  if (statSync(folder, { throwIfNoEntry: false })?.isDirectory() !== true) {
+    throw new RingfsError('USAGE', `${folder} is no folder: make it, or give another name`)
+  }
+  const there = statSync(file, { throwIfNoEntry: false })
+  if (there === undefined) return
+  if (!there.isFile()) throw new RingfsError('USAGE', `${file} is there and is no file: give another name`)
+  if (!isForced) throw new RingfsError('USAGE', `${file} is there: give another name, or --force`)
 }

@@ -98,7 +98,12 @@ export async function loadVolume(redis: RedisStore, name: string): Promise<Volum
   if (text === null) {
     throw new RingfsError('VOLUME_MISSING', `there is no volume ${name} on this Redis: make it with ringfs format`)
   }
-  const value: unknown = parseJson(String(text), name)
+  return parseSettings(String(text), name)
+}
+
+/** Of volume `name`, as Redis or a backup has them. Errors: VOLUME_NEWER, VOLUME_CORRUPT. */
+export function parseSettings(text: string, name: string): VolumeSettings {
+  const value: unknown = parseJson(text, name)
   const version = z.object({ formatVersion: z.int() }).safeParse(value)
   if (version.success && version.data.formatVersion > FORMAT_VERSION) {
     throw new RingfsError(

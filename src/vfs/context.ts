@@ -4,6 +4,7 @@ import { systemClock, type Clock } from '../base/clock.js'
 import { messageOf } from '../base/errors.js'
 import { silentLog, type Log } from '../base/log.js'
 import { Metrics } from '../base/metrics.js'
+import { Repeats } from '../base/repeats.js'
 import type { ChunkClient, Durability } from '../chunk/contract.js'
 import type { Attr, MetaEvent, MetaStore } from '../meta/contract.js'
 import { AccessTimes } from './access-times.js'
@@ -63,6 +64,8 @@ export class VfsContext {
   readonly chunks: ChunkClient
   readonly clock: Clock
   readonly log: Log
+  /** Calls that failed. */
+  readonly failures: Repeats
   readonly limits: VfsLimits
   readonly durability: Durability
   readonly readOnly: boolean
@@ -115,6 +118,7 @@ export class VfsContext {
     this.chunks = chunks
     this.clock = clock
     this.log = log
+    this.failures = new Repeats(clock)
     this.limits = limits
     this.durability = durability
     this.readOnly = options.readOnly ?? false

@@ -391,7 +391,8 @@ class Vfs implements VfsContract {
     } catch (error) {
       if (error instanceof PosixError) throw error
       const level = error instanceof RingfsError ? 'warn' : 'error'
-      this.#context.log[level]({ err: error }, 'a call failed')
+      const times = this.#context.failures.times(messageOf(error))
+      if (times > 0) this.#context.log[level]({ err: error, times }, 'a call failed')
       throw toPosix(error)
     }
   }

@@ -199,6 +199,21 @@ t.test('refusals', async (t) => {
     await makeDir(meta, ROOT, 'later')
   })
 
+  await t.test('one that is stopped leaves no file, and changes go on at once', async (t) => {
+    const stopping = new AbortController()
+    const stopped: RedisStore = {
+      ...bound(store),
+      call: async (...args) => {
+        if (args[0] === 'LRANGE') stopping.abort()
+        return await store.call(...args)
+      },
+    }
+    const options = { ...OPTIONS, maxPauseMs: 600_000, signal: stopping.signal }
+    t.equal(await failureOf(backupVolume(stopped, volume.settings, file, options)), 'CANCELLED')
+    t.strictSame(readdirSync(folder), [])
+    await makeDir(meta, ROOT, 'after a stop')
+  })
+
   await t.test('a freeze whose owner died ends by itself, and only one has it', async (t) => {
     const dying = new Error('died')
     const all = [0, 1, 2, 3, 4, 5, 6, 7]
@@ -250,6 +265,31 @@ t.test('refusals', async (t) => {
     }
     t.equal(await failureOf(restore(file, 'another')), 'USAGE')
     t.equal(await redis.command(0, 'DBSIZE'), 0)
+  })
+
+  await t.test('a restore is done when the replicas have it; until then there is no volume', async (t) => {
+    const more = await open(8, 1)
+    const { name: other } = more.settings
+    await (await more.client({ reaps: false })).chunkId()
+    await backupVolume(store, more.settings, `${file}.more`, OPTIONS)
+    await more.close()
+    await redis.command(0, 'FLUSHALL')
+    const waited: number[] = []
+    const withReplicas = (count: number): RedisStore => ({
+      ...bound(store),
+      waitReplicas: (keys, wanted) => {
+        waited.push(keys.length, wanted)
+        return Promise.resolve(count)
+      },
+    })
+    const restoring = (count: number) =>
+      failureOf(restoreVolume(withReplicas(count), other, `${file}.more`, () => undefined))
+    t.equal(await restoring(0), 'NO_QUORUM')
+    t.strictSame(waited, [9, 1])
+    t.equal(await failureOf(loadVolume(store, other)), 'VOLUME_MISSING')
+    await restoreVolume(withReplicas(1), other, `${file}.more`, () => undefined)
+    t.equal((await loadVolume(store, other)).metaReplicas, 1)
+    await redis.command(0, 'FLUSHALL')
   })
 
   await t.test('a restore that was interrupted is begun anew with the same file', async (t) => {

@@ -250,6 +250,7 @@ t.test('rebuild', async (t) => {
       { what: 'file', bytes: 150_000, sizeBytes: 70 * MIB + 100_000, gaps: [{ start: 0, end: 10 }, { start: 50_010 }] },
     )
     const told = unknownOf(result, true, 16_384).join('\n')
+    t.match(unknownOf(result, false, 16_384).join('\n'), /what it has lost of these is not on the nodes/)
     for (const words of [/names, folders/, /up to 16384 bytes/, /deleted within/, /reflink/]) t.match(told, words)
     const reader = await client()
     for (const [ino, hash] of expected) {

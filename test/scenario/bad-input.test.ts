@@ -28,6 +28,9 @@ t.test('arguments that make no sense are refused with exit code 2', async (t) =>
   await refused(t, ringfs, [...start, '--forget', 'e'], 2, /e: chunks.*would be lost; --force/)
   await refused(t, ringfs, ['rebuild', '--min-age', '4.9', 'redis://localhost:1/v'], 2, /about to commit.*--force/)
   await refused(t, ringfs, ['rebuild', '--min-age', '4.9', '--force', 'redis://localhost:1/v'], 10, /localhost:1/)
+  const backup = (file: string) => ['backup', '--force', file, 'redis://localhost:1/v']
+  await refused(t, ringfs, backup('/dev/null'), 2, /is there and is no file/)
+  await refused(t, ringfs, backup('missing/file'), 2, /missing is no folder/)
   const none = await ringfs.run()
   t.equal(none.code, 2)
   t.match(none.stderr, /Usage: ringfs/)

@@ -51,6 +51,8 @@ export function unknownOf(result: RebuildResult, isAnew: boolean, inlineBytes: n
         `files up to ${inlineBytes} bytes were kept on Redis: only a backup (ringfs restore) has those of them that had no chunk`,
       )
     }
+  } else if (files.length > 0 && inlineBytes > 0) {
+    told.push(`files up to ${inlineBytes} bytes were kept on Redis: what it has lost of these is not on the nodes`)
   }
   if (deleted > 0) told.push(`${counted(deleted, 'chunk')} of deleted or overwritten files not freed yet: left alone`)
   if (hidden > 0) told.push(`${counted(hidden, 'chunk')} older than what their files have: left alone`)

@@ -12,6 +12,7 @@ import { invariant } from '../../base/invariant.js'
 import { giveBack } from '../../base/lent.js'
 import type { Log } from '../../base/log.js'
 import { Metrics, type Timer } from '../../base/metrics.js'
+import { Repeats } from '../../base/repeats.js'
 import type { Caller, VfsContract } from '../../vfs/contract.js'
 import { isDying } from './dying.js'
 import { Handlers, type Answer, type AtOnce, type AtOnceTable, type Handler, type Request } from './handlers.js'
@@ -74,6 +75,7 @@ export class FuseServer {
   readonly #inUse: InUse
   readonly #asked: InUse
   readonly #notifier: Notifier | null
+  readonly #failures: Repeats
   /** What the kernel keeps of this mount. */
   readonly cache: KernelCache
   #isReady = false
@@ -85,6 +87,7 @@ export class FuseServer {
     this.#options = options
     const { vfs, clock = systemClock, metrics = new Metrics() } = options
     this.#timers = timersOf(metrics)
+    this.#failures = new Repeats(clock)
     this.#inUse = new InUse(clock, (node) => this.#notifier?.free(node))
     this.#asked = new InUse(clock)
     this.#notifier = this.#startNotifier(clock, metrics)
@@ -261,7 +264,9 @@ export class FuseServer {
 
   #report(opcode: Opcode, error: unknown): void {
     if (error instanceof PosixError && error.code !== 'EIO') return
-    this.#options.log.error({ operation: opcode.name, error: messageOf(error) }, 'a request failed')
+    const message = messageOf(error)
+    const times = this.#failures.times(`${opcode.name} ${message}`)
+    if (times > 0) this.#options.log.error({ operation: opcode.name, error: message, times }, 'a request failed')
   }
 }
 

@@ -6,6 +6,7 @@ import { dirname } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { createGzip, constants } from 'node:zlib'
 import type { Clock } from '../../base/clock.js'
+import { RingfsError } from '../../base/errors.js'
 import type { RedisStore, VolumeSettings } from '../../cluster/contract.js'
 import { whileFrozen } from '../freeze.js'
 import { VolumeKeys } from '../keys.js'
@@ -19,6 +20,8 @@ export interface BackupOptions {
   /** Changes wait at most so long. */
   readonly maxPauseMs: number
   readonly onProgress: (partitionsDone: number, partitions: number) => void
+  /** Aborted: changes go on at once, and no file is left. */
+  readonly signal?: AbortSignal
 }
 
 export interface BackupResult {
@@ -31,7 +34,7 @@ export interface BackupResult {
 
 /**
  * The file comes into being whole: under a temporary name first, on disk before it gets its own.
- * Errors: those of whileFrozen, of Redis and of the disk; then there is no file.
+ * Errors: those of whileFrozen, of Redis and of the disk, CANCELLED; then there is no file.
  */
 export async function backupVolume(
   store: RedisStore,
@@ -57,7 +60,7 @@ async function writeBackup(
   path: string,
   options: BackupOptions,
 ): Promise<BackupResult> {
-  const { clock, version, maxPauseMs, onProgress } = options
+  const { clock, version, maxPauseMs, onProgress, signal } = options
   const keys = new VolumeKeys(settings.name, settings.partitions)
   const out = createWriteStream(path, { flags: 'wx', mode: 0o600 })
   await once(out, 'open')
@@ -68,8 +71,16 @@ async function writeBackup(
   // It is awaited below; a failure before that must not end the process.
   written.catch(() => undefined)
   const writer = new RecordWriter()
+  // Many write at once: one waits for room for all.
+  let room: Promise<unknown> | undefined
   const sink: Sink = async (record) => {
-    if (!gzip.write(writer.encode(record)) && !gzip.destroyed) await Promise.race([once(gzip, 'drain'), written])
+    if (signal?.aborted === true) throw new RingfsError('CANCELLED', 'stopped: there is no backup')
+    // The disk has failed: what it said.
+    if (gzip.destroyed) await written
+    else if (!gzip.write(writer.encode(record))) {
+      room ??= Promise.race([once(gzip, 'drain'), written]).finally(() => (room = undefined))
+      await room
+    }
   }
   try {
     const { name: volume, uuid, formatVersion, partitions } = settings

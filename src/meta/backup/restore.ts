@@ -9,6 +9,7 @@
  *   begin far above. A chunk's id is for ever, and nodes have chunks from after the backup.
  * - What was written after the backup has no metadata, and is somebody's data: nobody frees chunks that no file names until a rebuild has
  *   looked at everything ({v}:m:rebuild). This mark comes before the settings.
+ * - It is done when as many replicas as the volume's settings say have all of it: a failover right afterwards takes nothing away.
  * - Sessions of the backup are dead ones: the first client cleans up after them.
  */
 import { createHash } from 'node:crypto'
@@ -16,7 +17,8 @@ import { createReadStream } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { createGunzip } from 'node:zlib'
 import { RingfsError } from '../../base/errors.js'
-import { FORMAT_VERSION, type RedisArg, type RedisStore } from '../../cluster/contract.js'
+import { FORMAT_VERSION, type RedisArg, type RedisStore, type VolumeSettings } from '../../cluster/contract.js'
+import { parseSettings } from '../format.js'
 import { VolumeKeys, wideKey } from '../keys.js'
 import { jumpOf } from '../numbers.js'
 import { noteRebuildDue } from '../rebuild-due.js'
@@ -32,6 +34,7 @@ import {
 
 const ARGS_MAX = 1000
 const IN_FLIGHT = 64
+const REPLICAS_MS = 30_000
 
 export interface RestoreResult {
   readonly head: BackupHead
@@ -80,9 +83,22 @@ export async function restoreVolume(
   await writer.settled()
   if (settings === undefined) throw new RingfsError('VOLUME_CORRUPT', 'the backup has no settings: use another one')
   await noteRebuildDue(store, keys)
+  await replicated(store, keys, parseSettings(String(settings), volume))
   await store.call('SET', keys.wide('settings'), settings)
   await store.call('DEL', markKey(volume))
   return { head, records }
+}
+
+/** Errors: NO_QUORUM. */
+async function replicated(store: RedisStore, keys: VolumeKeys, { metaReplicas }: VolumeSettings): Promise<void> {
+  if (metaReplicas === 0) return
+  const everywhere = Array.from({ length: keys.partitions }, (_, p) => keys.partition(p).counters)
+  const count = await store.waitReplicas([...everywhere, keys.wide('settings')], metaReplicas, REPLICAS_MS)
+  if (count >= metaReplicas) return
+  throw new RingfsError(
+    'NO_QUORUM',
+    `only ${count} of ${metaReplicas} replicas of a Redis master have what was restored: give it again when they are there`,
+  )
 }
 
 /** Errors: VOLUME_EXISTS; USAGE when another backup was being restored. */

@@ -1,11 +1,10 @@
 /**
  * Decoders of what others have written, given anything at all and damaged good things: an answer or a clear error, at once,
- * and memory only for what has come. Chunk prefixes, frames, messages and FUSE requests have the same beside their own tests.
+ * and memory only for what has come. Files are in files.test.ts; chunk prefixes, frames, messages, ACLs,
+ * mount options and FUSE requests have the same beside their own tests.
  */
 import fc from 'fast-check'
 import t from 'tap'
-import { PosixError } from '../../../src/base/errno.js'
-import { RingfsError } from '../../../src/base/errors.js'
 import { silentLog } from '../../../src/base/log.js'
 import { decodeTask, encodeTask } from '../../../src/cluster/queue-task.js'
 import { classify } from '../../../src/cluster/redis-errors.js'
@@ -27,32 +26,12 @@ import {
 import { CHUNK_METHODS } from '../../../src/rpc/messages-chunk.js'
 import { FILE_METHODS } from '../../../src/rpc/messages-file.js'
 import { parseKeys } from '../../../src/rpc/key-ring.js'
+import { damage, damaged, isClear } from '../../helpers/damage.js'
 import { propertyRun } from '../../helpers/property.js'
 
 t.setTimeout(60_000)
 
 type Decode = (bytes: Buffer) => unknown
-
-/** Bytes, and how a good example is damaged: where, with what, and where it is cut. */
-const damage = fc.record({
-  noise: fc.uint8Array({ maxLength: 200 }),
-  flips: fc.array(fc.tuple(fc.nat(), fc.nat(255)), { maxLength: 4 }),
-  cut: fc.option(fc.nat()),
-  example: fc.nat(),
-  isNoise: fc.boolean(),
-})
-
-function damaged(examples: readonly Buffer[], how: typeof damage extends fc.Arbitrary<infer T> ? T : never): Buffer {
-  const good = examples[how.example % Math.max(1, examples.length)]
-  if (how.isNoise || good === undefined) return Buffer.from(how.noise)
-  const bytes = Buffer.from(good)
-  for (const [at, value] of how.flips) if (bytes.length > 0) bytes[at % bytes.length] = value
-  return how.cut === null ? bytes : bytes.subarray(0, how.cut % (bytes.length + 1))
-}
-
-function isClear(error: unknown): boolean {
-  return error instanceof PosixError || error instanceof RingfsError || error instanceof ProtocolError
-}
 
 const root = Buffer.alloc(32, 7)
 const chunk = { id: 9, lengthBytes: 5000, root }
