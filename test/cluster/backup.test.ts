@@ -6,7 +6,6 @@ import { join } from 'node:path'
 import { systemClock } from '../../src/base/clock.js'
 import { silentLog } from '../../src/base/log.js'
 import type { RedisStore } from '../../src/cluster/contract.js'
-import { connectRedis } from '../../src/cluster/redis.js'
 import { backupVolume } from '../../src/meta/backup/backup.js'
 import { restoreVolume } from '../../src/meta/backup/restore.js'
 import type { MetaStore } from '../../src/meta/contract.js'
@@ -17,9 +16,9 @@ import { VolumeKeys } from '../../src/meta/keys.js'
 import { failureOf } from '../helpers/chunks.js'
 import { checkVolume, describe, walk } from '../helpers/meta-check.js'
 import { ROOT, bytes, makeDir, touch, until, volumesOn, writeAt, type MetaVolume } from '../helpers/meta.js'
-import { startRedis, type TestRedis } from '../helpers/redis.js'
+import { connectPatiently, startRedis, type TestRedis } from '../helpers/redis.js'
 
-t.setTimeout(120_000)
+t.setTimeout(300_000)
 
 const OPTIONS = { version: '0.0.0', clock: systemClock, maxPauseMs: 20_000, onProgress: () => undefined }
 const SOME_TIME = { sec: 1_700_000_000, nsec: 5 }
@@ -58,7 +57,7 @@ for (const masters of [1, 3] as const) {
   t.test(`on ${masters} masters`, async (t) => {
     const redis = await startRedis(t, { masters })
     const open = volumesOn(t, redis)
-    const store = await connectRedis(redis.url('any'), { log: silentLog })
+    const store = await connectPatiently(redis.url('any'))
     t.teardown(() => store.close())
 
     t.test('what is restored is what was there: names, times, data, attributes, links', async (t) => {
@@ -173,7 +172,7 @@ for (const masters of [1, 3] as const) {
 t.test('refusals', async (t) => {
   const redis = await startRedis(t, { masters: 1 })
   const open = volumesOn(t, redis)
-  const store = await connectRedis(redis.url('any'), { log: silentLog })
+  const store = await connectPatiently(redis.url('any'))
   t.teardown(() => store.close())
   const volume = await open()
   const meta = await volume.client()

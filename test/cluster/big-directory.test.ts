@@ -7,7 +7,6 @@ import { runInNewContext } from 'node:vm'
 import t from 'tap'
 import { silentLog } from '../../src/base/log.js'
 import { ROOT_INO } from '../../src/base/limits.js'
-import { connectRedis } from '../../src/cluster/redis.js'
 import { openMeta } from '../../src/meta/engine.js'
 import { formatVolume } from '../../src/meta/format.js'
 import type { MetaStore } from '../../src/meta/contract.js'
@@ -17,7 +16,7 @@ import { inParallel } from '../helpers/meta-check.js'
 import { bytes, makeDir, newFile } from '../helpers/meta.js'
 import { MemoryChunks } from '../helpers/memory-chunks.js'
 import { mountTest, sh } from '../helpers/mount.js'
-import { startRedis } from '../helpers/redis.js'
+import { connectPatiently, startRedis } from '../helpers/redis.js'
 
 const NAMES = Number(process.env['NAMES'] ?? 30_000)
 const CALLER = { uid: 0, gid: 0, pid: 1 }
@@ -29,7 +28,7 @@ t.setTimeout(600_000)
 
 const redis = await startRedis(t)
 const url = redis.url('big')
-const store = await connectRedis(url, { log: silentLog })
+const store = await connectPatiently(url)
 const settings = await formatVolume(store, 'big', { partitions: 8 })
 const meta = await openMeta(store, settings, { log: silentLog })
 const vfs = createVfs({ meta, chunks: new MemoryChunks() })

@@ -1,20 +1,19 @@
 /** Bytes of small files on a real Redis: damage is found, and the budget holds. */
 import t from 'tap'
 import { silentLog } from '../../src/base/log.js'
-import { connectRedis } from '../../src/cluster/redis.js'
 import { openMeta } from '../../src/meta/engine.js'
 import { formatVolume } from '../../src/meta/format.js'
 import { VolumeKeys } from '../../src/meta/keys.js'
 import { within } from '../helpers/deadline.js'
 import { ROOT, outcome, touch } from '../helpers/meta.js'
-import { startRedis } from '../helpers/redis.js'
+import { connectPatiently, startRedis } from '../helpers/redis.js'
 
 const MTIME = { sec: 1_700_000_000, nsec: 7 }
 const BUDGET = 10_000
 
 t.test('small files in Redis', async (t) => {
-  const redis = await within(30_000, startRedis(t), 'redis-server')
-  const store = await connectRedis(redis.url('any'), { log: silentLog })
+  const redis = await within(180_000, startRedis(t), 'redis-server')
+  const store = await connectPatiently(redis.url('any'))
   t.teardown(() => store.close())
   const settings = await formatVolume(store, 'bodies', { partitions: 4, inlineBudgetBytes: BUDGET })
   const meta = await openMeta(store, settings, { log: silentLog })

@@ -10,7 +10,7 @@ import { Cleanup } from '../torture/stack.js'
 
 const MAIN = fileURLToPath(new URL('../chaos/main.js', import.meta.url))
 const SHAPE = { nodes: 5, mounts: 3 }
-const COMMAND_TIMEOUT_MS = 60_000
+const COMMAND_TIMEOUT_MS = 120_000
 const SEED = 17
 const ROUNDS = 1
 

@@ -7,7 +7,7 @@ import { startProcesses } from '../helpers/chunk-processes.js'
 import { CALL, VOLUME, originOf } from '../helpers/chunks.js'
 import { within } from '../helpers/deadline.js'
 
-t.setTimeout(120_000)
+t.setTimeout(300_000)
 
 interface Written {
   readonly ref: ChunkRef
@@ -56,17 +56,17 @@ t.test(
     const kill = new Map([[30, () => void victim.kill()]])
     const written = await within(60_000, writeMany(processes.client(), 0, 100, kill), 'the copy')
     t.equal(written.length, 100)
-    t.ok(await within(30_000, checkAll(processes.client(), written), 'reading with a dead node'))
+    t.ok(await within(90_000, checkAll(processes.client(), written), 'reading with a dead node'))
     t.ok(victim.queue.length > 0, 'what it missed waits in its queue')
 
     await victim.start()
-    t.equal(await within(30_000, victim.drain(), 'the queue'), 0)
+    t.equal(await within(90_000, victim.drain(), 'the queue'), 0)
     const ids = written.map(({ ref }) => ref.id)
     t.strictSame(await victim.api.sync(VOLUME, ids, CALL), { missing: [] }, 'it has every chunk')
 
     await processes.node(0).kill()
     await processes.node(2).kill()
-    t.ok(await within(30_000, checkAll(processes.client(), written), 'reading from the one that was dead'))
+    t.ok(await within(90_000, checkAll(processes.client(), written), 'reading from the one that was dead'))
   },
 )
 
@@ -82,7 +82,7 @@ t.test('SIGKILL at any moment leaves no partial chunk: whatever the node then ha
     )
     const written = await within(60_000, copying, 'the copy')
     await victim.start()
-    await within(30_000, victim.drain(), 'the queue')
+    await within(90_000, victim.drain(), 'the queue')
     for (const { ref, bytes } of written) {
       const got = await victim.api.get({ volume: VOLUME, id: ref.id, offset: 0, lengthBytes: bytes.length }, CALL)
       t.ok(got.data.equals(bytes))
@@ -98,7 +98,7 @@ t.test('a stopped process holds nobody up for long, and what it missed is queued
   const written = await within(60_000, writeMany(client, 0, 20, new Map()), 'writing')
   t.ok(await within(60_000, checkAll(client, written), 'reading'))
   victim.signal('SIGCONT')
-  await within(30_000, victim.drain(), 'the queue')
+  await within(90_000, victim.drain(), 'the queue')
   const ids = written.map(({ ref }) => ref.id)
   t.strictSame(await victim.api.sync(VOLUME, ids, CALL), { missing: [] })
 })

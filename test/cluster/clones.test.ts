@@ -191,7 +191,7 @@ class Files {
   }
 }
 
-t.test('files that share chunks read as they should while janitors work', { timeout: 120_000 }, async (t) => {
+t.test('files that share chunks read as they should while janitors work', { timeout: 300_000 }, async (t) => {
   const { numRuns, seed } = propertyRun(t, 4)
   for (let run = 0; run < numRuns; run++) {
     const volume = await volumesOn(t, redis)(4)
@@ -213,7 +213,7 @@ t.test('files that share chunks read as they should while janitors work', { time
   }
 })
 
-t.test('clients at the same files, stopped and slowed between their steps', { timeout: 120_000 }, async (t) => {
+t.test('clients at the same files, stopped and slowed between their steps', { timeout: 300_000 }, async (t) => {
   const { numRuns, seed } = propertyRun(t, 6)
   for (let run = 0; run < numRuns; run++) {
     const random = randomFrom(seed + run)
@@ -259,7 +259,7 @@ t.test('clients at the same files, stopped and slowed between their steps', { ti
   }
 })
 
-t.test('a copy of 1 GiB asks a bounded number of questions and moves no byte', { timeout: 60_000 }, async (t) => {
+t.test('a copy of 1 GiB asks a bounded number of questions and moves no byte', { timeout: 300_000 }, async (t) => {
   let counting: CountingRedis | undefined
   const wrap = (store: RedisStore): RedisStore => (counting = new CountingRedis(store))
   const volume = await volumesOn(t, redis, wrap)(8)

@@ -4,12 +4,11 @@ import t, { type Test } from 'tap'
 import { silentLog } from '../../src/base/log.js'
 import { ROOT_INO } from '../../src/base/limits.js'
 import type { Extent, MetaStore } from '../../src/meta/contract.js'
-import { connectRedis } from '../../src/cluster/redis.js'
 import { openMeta } from '../../src/meta/engine.js'
 import { formatVolume } from '../../src/meta/format.js'
 import { createVfs } from '../../src/vfs/vfs.js'
 import { startCluster } from '../helpers/chunks.js'
-import { startRedis } from '../helpers/redis.js'
+import { connectPatiently, startRedis } from '../helpers/redis.js'
 
 const CALLER = { uid: 0, gid: 0, pid: 1 }
 const FILE = { type: 'file', mode: 0o644, uid: 0, gid: 0 } as const
@@ -19,7 +18,7 @@ const BLOCK = 4096
 
 async function open(t: Test): Promise<MetaStore> {
   const redis = await startRedis(t)
-  const store = await connectRedis(redis.url('v'), { log: silentLog })
+  const store = await connectPatiently(redis.url('v'))
   const settings = await formatVolume(store, 'v', { partitions: 4 })
   const meta = await openMeta(store, settings, { log: silentLog })
   t.teardown(async () => {

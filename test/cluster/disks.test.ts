@@ -17,7 +17,7 @@ import { eventually } from '../helpers/ringfs.js'
 const DISK_BYTES = 512 << 20
 const SOME = 15
 
-t.setTimeout(240_000)
+t.setTimeout(600_000)
 
 async function more({ workload: { acknowledged } }: TestCluster): Promise<void> {
   const before = acknowledged.length

@@ -9,8 +9,6 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { silentLog } from '../../src/base/log.js'
-import { connectRedis } from '../../src/cluster/redis.js'
 import { makeScript } from '../../src/cluster/script.js'
 import { SLOTS, keySlot } from '../../src/cluster/slot.js'
 import { makeAuthority } from '../helpers/certificates.js'
@@ -20,9 +18,9 @@ import { until, volumesOn } from '../helpers/meta.js'
 import { mountTest } from '../helpers/mount.js'
 import { LoadProcess } from '../helpers/load-process.js'
 import { startCounter } from '../helpers/mounted-load.js'
-import { startRedis, type TestRedis } from '../helpers/redis.js'
+import { connectPatiently, startRedis, type TestRedis } from '../helpers/redis.js'
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 const MASTERS = 3
 const PARTITIONS = 16
@@ -132,7 +130,7 @@ t.test('Redis fails under a mounted workload', async (t) => {
   })
 
   await t.test('all Redis servers lost and started again', async (t) => {
-    const store = await connectRedis(redis.url(name), { log: silentLog })
+    const store = await connectPatiently(redis.url(name))
     t.teardown(() => store.close())
     await store.call('XADD', `{${name}}:c:q:test`, '*', 't', 'task')
     await during(t, async () => {
@@ -163,7 +161,7 @@ t.test('any Redis master lost with its replica promoted: over TLS', async (t) =>
     ...{ masters: MASTERS, replicas: 1, config: [NODE_TIMEOUT] },
     tls: await makeAuthority(folder),
   })
-  const store = await connectRedis(redis.url('v'), { log: silentLog })
+  const store = await connectPatiently(redis.url('v'))
   t.teardown(() => store.close())
   const add = makeScript('add', "return redis.call('INCR', KEYS[1])")
   const keys = Array.from({ length: 12 }, (_, i) => `{tls${i}}`)

@@ -14,7 +14,7 @@ const NODES = 4
 const HOURS_S = [0, 30 * 3600, -30 * 3600, 5 * 3600]
 const SOME = 15
 
-t.setTimeout(240_000)
+t.setTimeout(600_000)
 
 async function clocks(t: Test): Promise<readonly ShiftedClock[]> {
   const folder = temporaryFolder(t)

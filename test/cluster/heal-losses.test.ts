@@ -12,7 +12,7 @@ const BYTES = 48 * KIB
 /** So that healing takes seconds: it is to be met in the middle. */
 const SLOWLY = 768 * KIB
 
-t.setTimeout(240_000)
+t.setTimeout(600_000)
 
 /** On three nodes each: the workload's writer waits for two. */
 async function fill({ client }: TestCluster): Promise<readonly ChunkRef[]> {

@@ -3,7 +3,7 @@ import t from 'tap'
 import { eventually, sleep } from '../helpers/ringfs.js'
 import { startCluster } from '../helpers/cluster.js'
 
-t.setTimeout(240_000)
+t.setTimeout(600_000)
 
 t.test('nodes lost for ever, paused, brought back, drained and joined: nothing acknowledged is lost', async (t) => {
   const cluster = await startCluster(t, 5)

@@ -4,21 +4,20 @@ import { join } from 'node:path'
 import { silentLog } from '../../src/base/log.js'
 import { noteNewHistories } from '../../src/check/histories.js'
 import { isRebuildDue } from '../../src/check/orphans.js'
-import { connectRedis } from '../../src/cluster/redis.js'
 import { startNode } from '../../src/main/node.js'
 import { openVolume } from '../../src/main/volume.js'
 import { formatVolume } from '../../src/meta/format.js'
 import { VolumeKeys } from '../../src/meta/keys.js'
 import { RpcServer } from '../../src/rpc/server.js'
 import { temporaryFolder } from '../helpers/chunks.js'
-import { startRedis } from '../helpers/redis.js'
+import { connectPatiently, startRedis } from '../helpers/redis.js'
 
-t.setTimeout(120_000)
+t.setTimeout(300_000)
 
 t.test('the first start of a node notes whose history is whole, before there is a chunk', async (t) => {
   const redis = await startRedis(t)
   const url = redis.url('home')
-  const store = await connectRedis(url, { log: silentLog })
+  const store = await connectPatiently(url)
   t.teardown(() => store.close())
   const { name, partitions } = await formatVolume(store, 'home', { replicas: 1, partitions: 4 })
   const keys = new VolumeKeys(name, partitions)

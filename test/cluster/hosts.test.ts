@@ -6,7 +6,7 @@ import { startCluster, type TestCluster } from '../helpers/cluster.js'
 import { Network, losePackets } from '../helpers/network.js'
 import { eventually } from '../helpers/ringfs.js'
 
-t.setTimeout(240_000)
+t.setTimeout(600_000)
 
 async function problems({ volume }: TestCluster): Promise<string> {
   return sightProblems(await volume.watcher.refresh()).join('\n')

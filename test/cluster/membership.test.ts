@@ -16,10 +16,10 @@ import {
   type Registration,
 } from '../../src/cluster/membership.js'
 import { planOf } from '../../src/cluster/plan.js'
-import { connectRedis } from '../../src/cluster/redis.js'
 import { NOTHING_HEALED } from '../../src/cluster/report.js'
 import { fetchView, ringMembers, watchView } from '../../src/cluster/watcher.js'
-import { startRedis } from '../helpers/redis.js'
+import { connectPatiently, startRedis } from '../helpers/redis.js'
+import { until } from '../helpers/deadline.js'
 
 const log = silentLog
 const SPACE = { totalBytes: 2 ** 52 + 1, freeBytes: 123_456_789_012_345, chunks: 7 }
@@ -49,19 +49,11 @@ class TestNode {
   }
 }
 
-async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + 20_000
-  while (!(await condition())) {
-    if (Date.now() > deadline) throw new Error(`gave up waiting until ${what}`)
-    await new Promise((resolve) => setTimeout(resolve, 25))
-  }
-}
+t.setTimeout(300_000)
 
-t.setTimeout(120_000)
-
-t.test('membership', { timeout: 120_000 }, async (t) => {
+t.test('membership', { timeout: 300_000 }, async (t) => {
   const redis = await startRedis(t)
-  const store = await connectRedis(redis.url('v'), { log, replyTimeoutMs: 1_000 })
+  const store = await connectPatiently(redis.url('v'), { log, replyTimeoutMs: 1_000 })
   t.teardown(() => store.close())
   const times = { suspectMs: 600, downMs: 1_500 }
   for (const volume of ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'k', 'l', 'm', 'n', 'o'])

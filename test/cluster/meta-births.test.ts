@@ -244,7 +244,7 @@ claim(t, open, 'directories spread over all partitions', async (t, volume) => {
 
 t.test(
   'mkdir takes one round trip, and what follows in the new directory waits for no other',
-  { timeout: 60_000 },
+  { timeout: 300_000 },
   async (t) => {
     const volume = await open()
     const midwife = new Midwife()

@@ -28,7 +28,7 @@ interface Crash {
   readonly ground: Ground
 }
 
-t.test('who dies in a change across partitions leaves it done or not done', { timeout: 150_000 }, async (t) => {
+t.test('who dies in a change across partitions leaves it done or not done', { timeout: 300_000 }, async (t) => {
   const redis = await startRedis(t)
   const open = volumesOn(t, redis)
   const plans: Plan[] = []

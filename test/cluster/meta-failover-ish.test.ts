@@ -7,13 +7,12 @@
  */
 import t, { type Test } from 'tap'
 import { silentLog } from '../../src/base/log.js'
-import { connectRedis } from '../../src/cluster/redis.js'
 import { openMeta } from '../../src/meta/engine.js'
 import type { MetaStore } from '../../src/meta/contract.js'
 import { within } from '../helpers/deadline.js'
 import { checkVolume, walk } from '../helpers/meta-check.js'
 import { ROOT, bytes, makeDirIn, pause, touch, until, volumesOn, type MetaVolume } from '../helpers/meta.js'
-import { startRedis, type TestRedis } from '../helpers/redis.js'
+import { connectPatiently, startRedis, type TestRedis } from '../helpers/redis.js'
 
 const CLIENTS = 3
 const LANES = 4
@@ -88,7 +87,7 @@ async function startStreams(t: Test, redis: TestRedis, volume: MetaVolume): Prom
   }
   const streams: Stream[] = []
   for (let at = 0; at < CLIENTS; at++) {
-    const store = await connectRedis(redis.url('any'), { log: silentLog, replyTimeoutMs: REPLY_TIMEOUT_MS })
+    const store = await connectPatiently(redis.url('any'), { log: silentLog, replyTimeoutMs: REPLY_TIMEOUT_MS })
     t.teardown(() => store.close())
     const meta = await openMeta(store, volume.settings, { log: silentLog })
     const stream = new Stream(meta, `client${at}-`, folders)
@@ -101,12 +100,12 @@ async function startStreams(t: Test, redis: TestRedis, volume: MetaVolume): Prom
 
 async function goOn(streams: readonly Stream[], what: string): Promise<void> {
   const aims = streams.map((stream) => stream.done + MORE)
-  await until(what, () => streams.every((stream, at) => stream.done >= (aims[at] ?? 0)), 30_000)
+  await until(what, () => streams.every((stream, at) => stream.done >= (aims[at] ?? 0)), 90_000)
   await until('all caches may be used again', () => streams.every(({ meta }) => meta.coherent))
 }
 
 async function judge(t: Test, volume: MetaVolume, streams: readonly Stream[]): Promise<void> {
-  for (const stream of streams) await within(30_000, stream.end(), 'ending a stream')
+  for (const stream of streams) await within(90_000, stream.end(), 'ending a stream')
   const reader = await volume.client()
   const { paths } = await walk(reader)
   const found = [...paths.keys()].filter((path) => path.includes('client')).sort()
@@ -120,7 +119,7 @@ async function judge(t: Test, volume: MetaVolume, streams: readonly Stream[]): P
 
 for (const masters of [1, 3] as const) {
   const victim = masters - 1
-  t.test(`with ${masters} Redis master(s)`, { timeout: 120_000 }, async (t) => {
+  t.test(`with ${masters} Redis master(s)`, { timeout: 300_000 }, async (t) => {
     const redis = await startRedis(t, { masters })
     const open = volumesOn(t, redis)
 

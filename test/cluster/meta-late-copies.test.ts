@@ -63,7 +63,7 @@ class Post {
   }
 }
 
-t.test('a late copy of a request that was answered long ago does nothing', { timeout: 60_000 }, async (t) => {
+t.test('a late copy of a request that was answered long ago does nothing', { timeout: 300_000 }, async (t) => {
   const post = new Post()
   const volume = await volumesOn(t, await startRedis(t), (store) => post.wrap(store))(1)
   const meta = await volume.client({ sessionTtlMs: 3_600_000 })
@@ -101,7 +101,7 @@ t.test('a late copy of a request that was answered long ago does nothing', { tim
   t.strictSame(await checkVolume(volume), [], 'the volume is whole afterwards')
 })
 
-t.test('a commit that comes after its transaction was given up does nothing', { timeout: 60_000 }, async (t) => {
+t.test('a commit that comes after its transaction was given up does nothing', { timeout: 300_000 }, async (t) => {
   const post = new Post()
   const volume = await volumesOn(t, await startRedis(t), (store) => post.wrap(store))()
   const meta = await volume.client()
@@ -122,7 +122,7 @@ t.test('a commit that comes after its transaction was given up does nothing', { 
   t.strictSame(await checkVolume(volume), [], 'the volume is whole afterwards')
 })
 
-t.test('a commit whose answer is lost has been made, and its caller is told so', { timeout: 60_000 }, async (t) => {
+t.test('a commit whose answer is lost has been made, and its caller is told so', { timeout: 300_000 }, async (t) => {
   const post = new Post()
   const volume = await volumesOn(t, await startRedis(t), (store) => post.wrap(store))()
   const meta = await volume.client()
@@ -149,7 +149,7 @@ t.test('a commit whose answer is lost has been made, and its caller is told so',
   t.strictSame(await checkVolume(volume), [], 'the volume is whole afterwards')
 })
 
-t.test('a move of a directory that may still be done keeps others from moving', { timeout: 60_000 }, async (t) => {
+t.test('a move of a directory that may still be done keeps others from moving', { timeout: 300_000 }, async (t) => {
   const post = new Post()
   const volume = await volumesOn(t, await startRedis(t), (store) => post.wrap(store))(1)
   const ann = await volume.client()

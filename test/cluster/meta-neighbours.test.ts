@@ -155,7 +155,7 @@ claim(t, open, 'what the dead one sent and comes late is refused', async (t, vol
 
 /** As claim(), but the volume is not whole afterwards: the dead one's lease has not run out. */
 function stillHeld(name: string, body: (volume: MetaVolume) => Promise<{ ino: number; next: MetaStore }>): void {
-  void t.test(name, { timeout: 60_000 }, async (t) => {
+  void t.test(name, { timeout: 300_000 }, async (t) => {
     const { ino, next } = await body(await open())
     await pause(LOOKED_MS)
     t.equal(await trying(next, ino, record('write', '1')), 'EAGAIN')

@@ -90,7 +90,7 @@ async function judge(t: Test, pauses: readonly Pause[], work: (pause: Pause) => 
   })
 }
 
-t.test('who is stopped while others change the same names', { timeout: 120_000 }, async (t) => {
+t.test('who is stopped while others change the same names', { timeout: 300_000 }, async (t) => {
   const redis = await startRedis(t)
   const open = volumesOn(t, redis)
   const stage = await stopAll(t, redis, open, LONG_TTL_MS, [false])
@@ -128,7 +128,7 @@ async function actAfterWipe({ plan }: Pause, open: OpenVolume): Promise<{ result
   return { result, seen }
 }
 
-t.test('who is stopped until its session is ended by others', { timeout: 120_000 }, async (t) => {
+t.test('who is stopped until its session is ended by others', { timeout: 300_000 }, async (t) => {
   const redis = await startRedis(t)
   const stage = await stopAll(t, redis, volumesOn(t, redis), SHORT_TTL_MS, [false, true])
   await judge(t, stage.pauses, async ({ plan, volume, witness, isCommitted }) => {

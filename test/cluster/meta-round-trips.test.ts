@@ -10,7 +10,7 @@ import { startRedis } from '../helpers/redis.js'
 const LONG_TTL_MS = 3_600_000
 const RUNS = 3
 
-t.test('each operation takes as many round trips as is said', { timeout: 60_000 }, async (t) => {
+t.test('each operation takes as many round trips as is said', { timeout: 300_000 }, async (t) => {
   let counting: CountingRedis | undefined
   const wrap = (store: RedisStore): RedisStore => (counting = new CountingRedis(store))
   const volume = await volumesOn(t, await startRedis(t), wrap)()
@@ -35,7 +35,7 @@ t.test('each operation takes as many round trips as is said', { timeout: 60_000 
   }
 })
 
-t.test('what is made ready when a mount begins', { timeout: 60_000 }, async (t) => {
+t.test('what is made ready when a mount begins', { timeout: 300_000 }, async (t) => {
   const redis = await startRedis(t)
   const sent: string[] = []
   const wrap = (store: RedisStore): RedisStore => {

@@ -6,10 +6,9 @@ import t, { type Test } from 'tap'
 import { RingfsError } from '../../src/base/errors.js'
 import { silentLog } from '../../src/base/log.js'
 import type { RedisStore } from '../../src/cluster/contract.js'
-import { connectRedis } from '../../src/cluster/redis.js'
 import { openMeta } from '../../src/meta/engine.js'
 import { ROOT, bytes, listen, outcome, touch, until, volumesOn } from '../helpers/meta.js'
-import { startRedis } from '../helpers/redis.js'
+import { connectPatiently, startRedis } from '../helpers/redis.js'
 
 const redis = await startRedis(t)
 const open = volumesOn(t, redis)
@@ -42,7 +41,7 @@ class Silent {
 
 async function ground(t: Pick<Test, 'teardown'>) {
   const volume = await open()
-  const store = await connectRedis(redis.url('any'), { log: silentLog })
+  const store = await connectPatiently(redis.url('any'))
   const silent = new Silent()
   const meta = await openMeta(silent.wrap(store, 'setattr'), volume.settings, { log: silentLog })
   t.teardown(async () => {
@@ -58,7 +57,7 @@ const code = async (work: Promise<unknown>): Promise<string> =>
   outcome(work).catch((error: unknown) => (error instanceof RingfsError ? error.code : String(error)))
 
 for (const when of ['before', 'never'] as const) {
-  t.test(`a change whose answer is lost leaves nothing cached (it ran: ${when})`, { timeout: 60_000 }, async (t) => {
+  t.test(`a change whose answer is lost leaves nothing cached (it ran: ${when})`, { timeout: 300_000 }, async (t) => {
     const { meta, silent, ino, events } = await ground(t)
     silent.when = when
     t.equal(await code(meta.setattr(ino, { mode: 0o600 })), 'REDIS_UNREACHABLE')
@@ -70,7 +69,7 @@ for (const when of ['before', 'never'] as const) {
   })
 }
 
-t.test('what runs after its client has given up is told to it as to anybody', { timeout: 60_000 }, async (t) => {
+t.test('what runs after its client has given up is told to it as to anybody', { timeout: 300_000 }, async (t) => {
   const { meta, silent, ino, events } = await ground(t)
   silent.when = 'later'
   t.equal(await code(meta.setattr(ino, { mode: 0o600 })), 'REDIS_UNREACHABLE')
@@ -84,7 +83,7 @@ t.test('what runs after its client has given up is told to it as to anybody', { 
 
 t.test(
   'after another change of the partition it cannot run any more, and own changes are not heard',
-  { timeout: 60_000 },
+  { timeout: 300_000 },
   async (t) => {
     const { meta, silent, ino, events } = await ground(t)
     silent.when = 'later'

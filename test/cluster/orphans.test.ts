@@ -14,9 +14,9 @@ import { VOLUME, chunkFile, startCluster, type TestCluster } from '../helpers/ch
 import { ROOT, bytes, outcome, touch, until, volumesOn, type MetaVolume, type OpenVolume } from '../helpers/meta.js'
 import { startRedis } from '../helpers/redis.js'
 
-t.setTimeout(120_000)
+t.setTimeout(300_000)
 
-const TTL_MS = 400
+const TTL_MS = 1_000
 const BYTES = 70_000
 
 /** Does not tell whose blocks are whose. */

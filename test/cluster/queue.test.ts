@@ -2,8 +2,8 @@ import t from 'tap'
 import { silentLog } from '../../src/base/log.js'
 import { ClusterKeys } from '../../src/cluster/keys.js'
 import { ReplicationQueue, type ReplicationTask } from '../../src/cluster/queue.js'
-import { connectRedis } from '../../src/cluster/redis.js'
-import { startRedis } from '../helpers/redis.js'
+import { connectPatiently, startRedis } from '../helpers/redis.js'
+import { until } from '../helpers/deadline.js'
 
 const log = silentLog
 const copy = (chunk: number): ReplicationTask => ({
@@ -13,19 +13,11 @@ const copy = (chunk: number): ReplicationTask => ({
   sources: ['n1', 'n2'],
 })
 
-async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + 20_000
-  while (!(await condition())) {
-    if (Date.now() > deadline) throw new Error(`gave up waiting until ${what}`)
-    await new Promise((resolve) => setTimeout(resolve, 20))
-  }
-}
+t.setTimeout(300_000)
 
-t.setTimeout(90_000)
-
-t.test('replication queue', { timeout: 90_000 }, async (t) => {
+t.test('replication queue', { timeout: 300_000 }, async (t) => {
   const redis = await startRedis(t)
-  const store = await connectRedis(redis.url('v'), { log, replyTimeoutMs: 1_000 })
+  const store = await connectPatiently(redis.url('v'), { log, replyTimeoutMs: 1_000 })
   t.teardown(() => store.close())
   const queue = new ReplicationQueue(store, { volume: 'v', log, takeoverMs: 400, firstPauseMs: 20, pollMs: 30 })
 
@@ -93,7 +85,7 @@ t.test('replication queue', { timeout: 90_000 }, async (t) => {
   t.test('what a crashed consumer had in work is done by the next one', async (t) => {
     await queue.enqueue('c', [copy(1), copy(2), copy(3)])
     // A consumer that crashes never settles what it took: its store is closed in the middle of the work.
-    const crashing = await connectRedis(redis.url('v'), { log })
+    const crashing = await connectPatiently(redis.url('v'), { log })
     const stop = new AbortController()
     let taken = 0
     const hang = async (): Promise<void> => {

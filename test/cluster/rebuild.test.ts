@@ -19,7 +19,7 @@ import { VOLUME, chunkFile, originOf, startCluster, type TestCluster } from '../
 import { ROOT, bytes, names, touch, until, volumesOn, type MetaVolume, type OpenVolume } from '../helpers/meta.js'
 import { startRedis, type TestRedis } from '../helpers/redis.js'
 
-t.setTimeout(180_000)
+t.setTimeout(600_000)
 
 const CALLER = { uid: 0, gid: 0, pid: 1 }
 const O_RDWR = 2

@@ -6,13 +6,12 @@ import t from 'tap'
 import { silentLog as log } from '../../src/base/log.js'
 import type { RedisArg, RedisStore } from '../../src/cluster/contract.js'
 import { ReplicationQueue, type ReplicationTask } from '../../src/cluster/queue.js'
-import { connectRedis } from '../../src/cluster/redis.js'
 import { listSessions } from '../../src/meta/format.js'
 import { temporaryFolder } from '../helpers/chunks.js'
 import { ShiftedClock } from '../helpers/clock-shift.js'
 import { CountingRedis } from '../helpers/counting-redis.js'
 import { until, volumesOn } from '../helpers/meta.js'
-import { startRedis } from '../helpers/redis.js'
+import { connectPatiently, startRedis } from '../helpers/redis.js'
 
 const TTL_MS = 3_000
 /** Two clients look twice each in the time of a lease, and judge nobody before they have lived for one and a half. */
@@ -20,7 +19,7 @@ const LOOKS = 7
 const HOUR_S = 3600
 const HOURS_S = 10 * HOUR_S
 
-t.setTimeout(120_000)
+t.setTimeout(300_000)
 
 t.test('when the clock of Redis steps, no session that lives is ended, and a dead one is', async (t) => {
   const folder = temporaryFolder(t)
@@ -77,7 +76,10 @@ t.test('when the clock of Redis is set back, tasks in pauses, of the dead and ne
   const folder = temporaryFolder(t)
   const clock = await ShiftedClock.in(folder, 'redis', await ShiftedClock.library(folder))
   const redis = await startRedis(t, { env: clock.env })
-  const [store, cut] = [await connectRedis(redis.url('v'), { log }), await connectRedis(redis.url('v'), { log })]
+  const [store, cut] = [
+    await connectPatiently(redis.url('v'), { log }),
+    await connectPatiently(redis.url('v'), { log }),
+  ]
   t.teardown(() => store.close())
   const times = { takeoverMs: 1_000, firstPauseMs: 20, pollMs: 30 }
   const queue = new ReplicationQueue(store, { volume: 'v', log, ...times })
@@ -113,7 +115,7 @@ t.test('when the clock of Redis is set back, tasks in pauses, of the dead and ne
   await clock.set(-HOURS_S)
   isGood = true
   await queue.enqueue('n', tasks.slice(3))
-  await until('all are done', async () => (await queue.length('n')) === 0, 30_000)
+  await until('all are done', async () => (await queue.length('n')) === 0)
   t.strictSame([...got].sort(), [1, 2, 3, 4])
   stop.abort()
   await Promise.all([done, dead])
@@ -123,7 +125,7 @@ t.test('who begins after the clock of Redis was set back does what others had in
   const folder = temporaryFolder(t)
   const clock = await ShiftedClock.in(folder, 'redis', await ShiftedClock.library(folder))
   const redis = await startRedis(t, { env: clock.env })
-  const store = await connectRedis(redis.url('v'), { log })
+  const store = await connectPatiently(redis.url('v'), { log })
   t.teardown(() => store.close())
   const queue = new ReplicationQueue(store, { volume: 'v', log, takeoverMs: 1_000, firstPauseMs: 20, pollMs: 30 })
   await queue.enqueue('n', [{ kind: 'remove', chunk: 1 }])
@@ -137,7 +139,7 @@ t.test('who begins after the clock of Redis was set back does what others had in
   const stop = new AbortController()
   t.teardown(() => stop.abort())
   const done = queue.consume('n', 'c', () => Promise.resolve(), { signal: stop.signal })
-  await until('it is done', async () => (await queue.length('n')) === 0, 30_000)
+  await until('it is done', async () => (await queue.length('n')) === 0)
   stop.abort()
   await done
 })

@@ -30,7 +30,7 @@ async function codeOf(promise: Promise<unknown>): Promise<string> {
   }
 }
 
-t.setTimeout(120_000)
+t.setTimeout(300_000)
 
 /** A Redis that is no cluster, as a package manager starts it. */
 async function startPlain(t: Test): Promise<MetaUrl> {
@@ -47,7 +47,7 @@ async function startPlain(t: Test): Promise<MetaUrl> {
   return { hosts: [{ host: '127.0.0.1', port }], volume: 'v' }
 }
 
-t.test('one master', { timeout: 90_000 }, async (t) => {
+t.test('one master', { timeout: 300_000 }, async (t) => {
   const redis = await startRedis(t, { masters: 1 })
   const store = await connectRedis(redis.url('v'), options)
   t.teardown(() => store.close())
@@ -149,7 +149,7 @@ t.test('one master', { timeout: 90_000 }, async (t) => {
   })
 })
 
-t.test('what cannot be used is told apart', { timeout: 60_000 }, async (t) => {
+t.test('what cannot be used is told apart', { timeout: 300_000 }, async (t) => {
   const quick = { ...options, connectTimeoutMs: 700 }
   const redis = await startRedis(t)
   const url = redis.url('v')
@@ -205,7 +205,7 @@ t.test('what cannot be used is told apart', { timeout: 60_000 }, async (t) => {
   await t.rejects(connectRedis(url, quick), { code: 'REDIS_UNREACHABLE', message: /1 of 16384 hash slots/ })
 })
 
-t.test('three masters', { timeout: 90_000 }, async (t) => {
+t.test('three masters', { timeout: 300_000 }, async (t) => {
   const redis = await startRedis(t, { masters: 3 })
   const store = await connectRedis(redis.url('v'), options)
   t.teardown(() => store.close())
@@ -266,7 +266,7 @@ t.test('three masters', { timeout: 90_000 }, async (t) => {
   })
 })
 
-t.test('three masters with replicas', { timeout: 90_000 }, async (t) => {
+t.test('three masters with replicas', { timeout: 300_000 }, async (t) => {
   const redis = await startRedis(t, { masters: 3, replicas: 1, config: ['cluster-node-timeout 1500'] })
   const store = await connectRedis(redis.url('v'), options)
   t.teardown(() => store.close())

@@ -1,9 +1,7 @@
 /** The table of replies that makes changes happen once stays as small as what is under way, whatever is refused. */
 import t from 'tap'
-import { connectRedis } from '../../src/cluster/redis.js'
-import { silentLog } from '../../src/base/log.js'
 import { VolumeKeys } from '../../src/meta/keys.js'
-import { startRedis } from '../helpers/redis.js'
+import { connectPatiently, startRedis } from '../helpers/redis.js'
 import { ROOT, volumesOn } from '../helpers/meta.js'
 
 const FILE = { type: 'file', mode: 0o644, uid: 0, gid: 0 } as const
@@ -16,7 +14,7 @@ await t.test('refused changes leave no replies behind in Redis', async (t) => {
     await client.create(ROOT, Buffer.from(`f${i}`), FILE, { exclusive: true, open: false })
     await t.rejects(client.unlink(ROOT, Buffer.from('nobody')), { code: 'ENOENT' })
   }
-  const store = await connectRedis(redis.url('any'), { log: silentLog })
+  const store = await connectPatiently(redis.url('any'))
   t.teardown(() => store.close())
   const partition = new VolumeKeys(volume.settings.name, volume.settings.partitions).of(ROOT)
   const kept = Number(await store.call('HLEN', partition.replies(client.sessionId)))

@@ -7,14 +7,12 @@
  * hours, so that the seconds that really pass decide nothing.
  */
 import t from 'tap'
-import { silentLog } from '../../src/base/log.js'
 import type { RedisArg, RedisStore, RedisValue } from '../../src/cluster/contract.js'
 import { isArray } from '../../src/cluster/reply.js'
 import { ClusterKeys } from '../../src/cluster/keys.js'
-import { connectRedis } from '../../src/cluster/redis.js'
 import { loadScript, makeScript } from '../../src/cluster/script.js'
 import { randomFrom } from '../helpers/random.js'
-import { startRedis } from '../helpers/redis.js'
+import { connectPatiently, startRedis } from '../helpers/redis.js'
 import { Checker } from '../simulation/checker.js'
 import { SimulatedRedis } from '../simulation/redis.js'
 import { World } from '../simulation/world.js'
@@ -139,12 +137,12 @@ function takenOf(reply: unknown): readonly (readonly [string, string])[] {
   return reply.map((one: unknown) => (Array.isArray(one) ? [String(one[0]), String(one[1])] : ['', '']))
 }
 
-t.setTimeout(120_000)
+t.setTimeout(300_000)
 
-t.test('the simulated Redis answers as the real one does', { timeout: 120_000 }, async (t) => {
+t.test('the simulated Redis answers as the real one does', { timeout: 300_000 }, async (t) => {
   // Hashes keep their order then, as a Map does: who of many is out first depends on it.
   const redis = await startRedis(t, { config: ['hash-max-listpack-value 4096'] })
-  const store = await connectRedis(redis.url('v'), { log: silentLog })
+  const store = await connectPatiently(redis.url('v'))
   t.teardown(() => store.close())
   const seed = Number(process.env['RINGFS_SEED'] ?? Math.floor(Math.random() * 1e9))
   t.comment(`RINGFS_SEED=${seed}`)

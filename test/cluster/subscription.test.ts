@@ -4,25 +4,17 @@ import { silentLog } from '../../src/base/log.js'
 import type { RedisStore, Subscription } from '../../src/cluster/contract.js'
 import { RedisLink } from '../../src/cluster/redis-link.js'
 import { ShardSubscription } from '../../src/cluster/redis-subscription.js'
-import { connectRedis } from '../../src/cluster/redis.js'
 import { makeScript } from '../../src/cluster/script.js'
 import { SLOTS, keySlot } from '../../src/cluster/slot.js'
-import { startRedis } from '../helpers/redis.js'
+import { connectPatiently, startRedis } from '../helpers/redis.js'
+import { until } from '../helpers/deadline.js'
 
 const log = silentLog
 const PUBLISH = makeScript('publish', "redis.call('INCR', KEYS[1]) return redis.call('SPUBLISH', KEYS[2], ARGV[1])")
 const LINK = { clock: systemClock, connectTimeoutMs: 30_000, replyTimeoutMs: 30_000 } as const
 const CHANNELS = Array.from({ length: 256 }, (_, p) => `{v.${p}}:v`)
 
-t.setTimeout(150_000)
-
-async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + 30_000
-  while (!(await condition())) {
-    if (Date.now() > deadline) throw new Error(`gave up waiting until ${what}`)
-    await new Promise((resolve) => setTimeout(resolve, 20))
-  }
-}
+t.setTimeout(300_000)
 
 /** What a listener has seen. */
 class Listener {
@@ -52,9 +44,9 @@ function publish(store: RedisStore, channel: string, message: string | Buffer): 
 }
 
 for (const masters of [1, 3] as const) {
-  t.test(`sharded subscriptions on ${masters} masters`, { timeout: 120_000 }, async (t) => {
+  t.test(`sharded subscriptions on ${masters} masters`, { timeout: 300_000 }, async (t) => {
     const redis = await startRedis(t, { masters })
-    const store = await connectRedis(redis.url('v'), { log, replyTimeoutMs: 1_000 })
+    const store = await connectPatiently(redis.url('v'), { log, replyTimeoutMs: 1_000 })
     t.teardown(() => store.close())
     const listener = await new Listener().listen(store)
 

@@ -88,7 +88,7 @@ class Side {
   }
 }
 
-void t.test('random changes of modes and ACLs leave what the model has', { timeout: 180_000 }, async (t) => {
+void t.test('random changes of modes and ACLs leave what the model has', { timeout: 300_000 }, async (t) => {
   const volume = await open()
   const clients = [await volume.client(), await volume.client()]
   const model = new MemoryVolume().open()

@@ -4,7 +4,7 @@ import { MemoryVolume } from '../helpers/memory-meta.js'
 import { lockClaims } from './meta-suite-locks.js'
 
 lockClaims((name, body) => {
-  void t.test(name, { timeout: 30_000 }, async (t) => {
+  void t.test(name, { timeout: 300_000 }, async (t) => {
     const volume = new MemoryVolume()
     await body(t, {
       client: () => Promise.resolve(volume.open()),

@@ -6,8 +6,8 @@ import { propertyRun } from '../helpers/property.js'
 import { startRedis, type TestRedis } from '../helpers/redis.js'
 import { lockClaims } from './meta-suite-locks.js'
 
-/** Of a client that is to be found dead soon. */
-const SESSION_TTL_MS = 1_000
+/** Of a client that is to be found dead soon, and of those that are not, though the machine may stand still for a moment. */
+const SESSION_TTL_MS = 3_000
 
 function suite(name: string, redis: TestRedis, wrap?: WrapStore): void {
   const open = volumesOn(t, redis, wrap)

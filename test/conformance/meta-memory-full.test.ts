@@ -16,13 +16,13 @@ import {
 } from '../helpers/meta.js'
 import { startRedis } from '../helpers/redis.js'
 
-const SHORT_LEASE = { sessionTtlMs: 400 }
+const LEASE_MS = 2_000
 
 const redis = await startRedis(t)
 const limit = (maxmemory: string): Promise<unknown> => redis.command(0, 'CONFIG', 'SET', 'maxmemory', maxmemory)
 
 claim(t, volumesOn(t, redis), 'out of memory is ENOSPC for what is new, and deleting works', async (t, volume) => {
-  const meta = await volume.client(SHORT_LEASE)
+  const meta = await volume.client({ sessionTtlMs: LEASE_MS })
   const dir = await makeDir(meta, ROOT, 'dir')
   const far = await makeDirIn(meta, ROOT, 'far', { not: ROOT % meta.settings.partitions })
   const file = await touch(meta, ROOT, 'file')
@@ -49,7 +49,7 @@ claim(t, volumesOn(t, redis), 'out of memory is ENOSPC for what is new, and dele
     t.match(await meta.unlink(ROOT, bytes('file')), { nlink: 0 })
     await meta.rmdir(ROOT, bytes('far'))
     await meta.rmdir(ROOT, bytes('dir'))
-    await pause(1_000)
+    await pause(2 * LEASE_MS)
     t.equal(meta.sessionId, session, 'its lease is renewed still')
     t.equal(await outcome(meta.getattr(dir.ino)), 'ENOENT')
     t.ok((await meta.collectGarbage(() => Promise.resolve(), 0)) > 0)

@@ -1,7 +1,7 @@
 /** MetaStore: access times after reads. */
 import type { Test } from 'tap'
 import type { AccessTime } from '../../src/meta/contract.js'
-import { ROOT, claim, makeDirIn, touch, type OpenVolume } from '../helpers/meta.js'
+import { ROOT, claim, makeDirIn, touch, type OpenVolume, until } from '../helpers/meta.js'
 
 const ATIME = { sec: 1_900_000_000, nsec: 7 }
 
@@ -27,10 +27,7 @@ export function accessTimeClaims(t: Test, open: OpenVolume): void {
     const set = await meta.setattr(file.ino, { atime: { sec: 5, nsec: 6 } })
     await meta.touch([{ ino: file.ino, replaces: ATIME, atime: { sec: 9, nsec: 9 } }])
     t.strictSame(await other.getattr(file.ino), set)
-    const end = Date.now() + 5_000
-    while (heard.filter((ino) => ino === file.ino).length < 2 && Date.now() < end) {
-      await new Promise((resolve) => setTimeout(resolve, 10))
-    }
+    await until('both are told', () => heard.filter((ino) => ino === file.ino).length >= 2)
     t.equal(heard.filter((ino) => ino === file.ino).length, 2, 'of the touch and of setattr, not of the void one')
   })
 

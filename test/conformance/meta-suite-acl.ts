@@ -2,7 +2,7 @@
 import type { Test } from 'tap'
 import type { AttrChange, MetaStore } from '../../src/meta/contract.js'
 import { ACCESS, DEFAULT, aclOf, textOf } from '../helpers/acls.js'
-import { ROOT, bytes, newFile, outcome, touch, type ClientOptions } from '../helpers/meta.js'
+import { ROOT, bytes, newFile, outcome, touch, type ClientOptions, until } from '../helpers/meta.js'
 
 /** A claim about a store that `client` opens, as often as it is asked. */
 export type AclClaim = (name: string, body: (t: Test, client: OpenClient) => Promise<void>) => void
@@ -168,7 +168,7 @@ function modeClaims(claim: AclClaim): void {
     const after = await meta.getattr(before.ino)
     t.same({ ...after, ctime: before.ctime }, { ...before, mode: 0o774, hasXattrs: true })
     await meta.removexattr(before.ino, ACCESS)
-    for (let i = 0; i < 500 && told.length < 2; i++) await new Promise((resolve) => setTimeout(resolve, 10))
+    await until('both are told', () => told.length >= 2)
     t.same(told, [before.ino, before.ino])
   })
 }

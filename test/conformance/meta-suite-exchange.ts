@@ -2,7 +2,7 @@
 import type { Test } from 'tap'
 import type { Attr, MetaStore } from '../../src/meta/contract.js'
 import { walk } from '../helpers/meta-check.js'
-import { ROOT, bytes, claim, makeDir, makeDirIn, outcome, touch, type OpenVolume } from '../helpers/meta.js'
+import { ROOT, bytes, claim, makeDir, makeDirIn, outcome, touch, type OpenVolume, until } from '../helpers/meta.js'
 
 const EXCHANGE = { exchange: true }
 const KINDS = ['file', 'far file', 'near directory', 'directory', 'full directory'] as const
@@ -127,10 +127,7 @@ function heard(t: Test, open: OpenVolume): void {
     })
     await meta.rename(ROOT, bytes('file'), to.ino, bytes('dir'), EXCHANGE)
     const wanted = [`${ROOT}/file`, `${to.ino}/dir`, `${file.ino}`, `${dir.ino}`, `${ROOT}`, `${to.ino}`]
-    const end = Date.now() + 5_000
-    while (!wanted.every((one) => events.includes(one)) && Date.now() < end) {
-      await new Promise((resolve) => setTimeout(resolve, 10))
-    }
+    await until('all is told', () => wanted.every((one) => events.includes(one))).catch(() => undefined)
     for (const one of wanted) t.ok(events.includes(one), one)
   })
 }

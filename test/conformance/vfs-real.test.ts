@@ -4,7 +4,6 @@ import fc from 'fast-check'
 import { randomUUID } from 'node:crypto'
 import { INLINE_MAX_BYTES, KIB, MIB, ROOT_INO } from '../../src/base/limits.js'
 import { silentLog } from '../../src/base/log.js'
-import { connectRedis } from '../../src/cluster/redis.js'
 import { openMeta } from '../../src/meta/engine.js'
 import { formatVolume, loadVolume } from '../../src/meta/format.js'
 import type { MetaEvent, MetaStore } from '../../src/meta/contract.js'
@@ -12,11 +11,11 @@ import { createVfs } from '../../src/vfs/vfs.js'
 import { startCluster } from '../helpers/chunks.js'
 import { within } from '../helpers/deadline.js'
 import { propertyRun } from '../helpers/property.js'
-import { startRedis } from '../helpers/redis.js'
+import { connectPatiently, startRedis } from '../helpers/redis.js'
 import { BORDER, Play, anyOp, type Op } from '../helpers/vfs-model.js'
 import { vfsSuite, type VfsPair } from './vfs-suite.js'
 
-const DEADLINE_MS = 20_000
+const DEADLINE_MS = 90_000
 
 /** A session of the volume whose events can be waited for. */
 interface Session {
@@ -27,10 +26,10 @@ interface Session {
 }
 
 t.test('the VFS over Redis Cluster and chunk nodes', async (st) => {
-  const redis = await within(30_000, startRedis(st), 'redis-server')
+  const redis = await within(180_000, startRedis(st), 'redis-server')
 
   const openSession = async (name: string): Promise<Session> => {
-    const store = await connectRedis(redis.url(name), { log: silentLog })
+    const store = await connectPatiently(redis.url(name))
     const meta = await openMeta(store, await loadVolume(store, name), { log: silentLog })
     let wake = (): void => undefined
     const listen = meta.onEvent.bind(meta)
@@ -48,7 +47,7 @@ t.test('the VFS over Redis Cluster and chunk nodes', async (st) => {
       },
     }
   }
-  const admin = await connectRedis(redis.url('any'), { log: silentLog })
+  const admin = await connectPatiently(redis.url('any'))
   st.teardown(() => admin.close())
 
   const makePair = async (claim: Test, chunkBytes: number, inlineBytes?: number): Promise<VfsPair> => {

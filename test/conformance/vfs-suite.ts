@@ -8,6 +8,7 @@ import { PosixError } from '../../src/base/errno.js'
 import type { Caller, VfsContract, VfsDirEntry } from '../../src/vfs/contract.js'
 import { ACL_CLAIMS } from './vfs-suite-acl.js'
 import { NAME_CLAIMS } from './vfs-suite-names.js'
+import { until } from '../helpers/deadline.js'
 
 export interface VfsPair {
   readonly a: VfsContract
@@ -330,7 +331,7 @@ const DATA: readonly (readonly [string, Claim])[] = [
       t.equal((await a.vfs.getattr(ROOT_CALLER, ino)).nlink, 0)
       await a.close(handle)
       // The close is told to the store a little later. (No open tells: a file without a name is ESTALE to others at once.)
-      for (let i = 0; i < 200 && (await exists(b, ino)); i++) await new Promise((resolve) => setTimeout(resolve, 20))
+      await until('it is gone', async () => !(await exists(b, ino)))
       await fails(t, b.vfs.getattr(ROOT_CALLER, ino), 'ENOENT', 'and then it is gone')
     },
   ],

@@ -94,7 +94,7 @@ export function putRequest(chunk: TestChunk, change: Partial<PutRequest> = {}): 
   }
 }
 
-export const CALL: CallOptions = { deadlineMs: 10_000 }
+export const CALL: CallOptions = { deadlineMs: 60_000 }
 
 /** What a test can do to a node. */
 export interface Faults {

@@ -16,7 +16,6 @@ import type { ChunkRef } from '../../src/chunk/contract.js'
 import type { Member } from '../../src/cluster/contract.js'
 import { setMembershipTimes } from '../../src/cluster/membership.js'
 import { healProgress } from '../../src/cluster/progress.js'
-import { connectRedis } from '../../src/cluster/redis.js'
 import { formatMetaUrl } from '../../src/cluster/url.js'
 import { watchKeyFile } from '../../src/main/key-file.js'
 import { openVolume, type Volume } from '../../src/main/volume.js'
@@ -25,10 +24,10 @@ import { temporaryFolder, type Teardown } from './chunks.js'
 import { within } from './deadline.js'
 import type { Place, Places } from './network.js'
 import { PROGRAM, eventually, runIn, type Ran } from './ringfs.js'
-import { startRedis } from './redis.js'
+import { connectPatiently, startRedis } from './redis.js'
 
 const VOLUME = 'v'
-const START_MS = 60_000
+const START_MS = 120_000
 
 export class ClusterNode {
   readonly folder: string
@@ -182,7 +181,7 @@ export async function startCluster(
   })
   const local = redis.url(VOLUME)
   const url = { ...local, hosts: local.hosts.map((host) => ({ ...host, host: address })) }
-  const store = await connectRedis(url, { log: silentLog })
+  const store = await connectPatiently(url)
   const keyFile = join(folder, 'key')
   await writeFile(keyFile, `${randomBytes(32).toString('hex')}\n`, { mode: 0o600 })
   await formatVolume(store, VOLUME, { partitions: 8, replicas: 3, writeQuorum: 2 })
@@ -229,7 +228,7 @@ export async function startCluster(
         what,
         async () => healProgress(await look()),
         ({ isDone }) => isDone,
-        90_000,
+        180_000,
       )
     },
     holes: (refs) => holesOf(volume, refs ?? workload.acknowledged.map(({ ref }) => ref)),
@@ -244,7 +243,7 @@ async function holesOf({ watcher, peers, settings }: Volume, refs: readonly Chun
   const holes: string[] = []
   for (const { id } of view.members.filter(({ state }) => state === 'up')) {
     const ids = all.filter((chunk) => ring.owners(chunk, settings.replicas).includes(id))
-    const missing = await peers.get(id).lacks({ volume: settings.uuid, ids, verify: true }, { deadlineMs: 30_000 })
+    const missing = await peers.get(id).lacks({ volume: settings.uuid, ids, verify: true }, { deadlineMs: 90_000 })
     holes.push(...missing.map((chunk) => `chunk ${chunk} on node ${id}`))
   }
   return holes

@@ -4,12 +4,12 @@
  */
 import { silentLog } from '../../src/base/log.js'
 import type { RedisStore } from '../../src/cluster/contract.js'
-import { connectRedis } from '../../src/cluster/redis.js'
 import type { MetaStore } from '../../src/meta/contract.js'
 import { openMeta } from '../../src/meta/engine.js'
 import { loadVolume } from '../../src/meta/format.js'
 import { Orders, act, type Case, type News } from './meta-actions.js'
 import { outcome, until } from './meta.js'
+import { connectPatiently } from './redis.js'
 
 let release = (): void => undefined
 const released = new Promise<void>((resolve) => (release = resolve))
@@ -60,6 +60,6 @@ process.on('message', (message) => {
 
 async function begin(orders: Extract<Orders, { kind: 'begin' }>): Promise<void> {
   const { hosts, password, intentTimeoutMs } = orders
-  const redis = await connectRedis({ hosts, password, volume: 'any' }, { log: silentLog })
+  const redis = await connectPatiently({ hosts, password, volume: 'any' })
   await Promise.all(orders.cases.map((one) => runCase(redis, one, intentTimeoutMs)))
 }

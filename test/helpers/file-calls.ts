@@ -9,8 +9,8 @@ import type { Test } from 'tap'
 import { runCommand } from '../../src/fuse/command.js'
 import { within } from './deadline.js'
 
-const CALL_TIMEOUT_MS = 30_000
-const COMPILE_TIMEOUT_MS = 60_000
+const CALL_TIMEOUT_MS = 90_000
+const COMPILE_TIMEOUT_MS = 120_000
 // Seen from dist/test/helpers.
 const SOURCE = fileURLToPath(new URL('../../../test/helpers/c/file-calls.c', import.meta.url))
 

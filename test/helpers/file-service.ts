@@ -31,7 +31,7 @@ export async function serveFiles(
   const address = await server.listen(`unix:${path.join(folder, 'rpc.sock')}`)
   const clients: RingfsClient[] = []
   const connect = async (): Promise<RingfsClient> => {
-    const client = await connectClient({ address, deadlineMs: 20_000 }, folder)
+    const client = await connectClient({ address, deadlineMs: 60_000 }, folder)
     clients.push(client)
     return client
   }

@@ -5,7 +5,7 @@ import { access, lstat, readdir, readlink, type FileHandle } from 'node:fs/promi
 import { join } from 'node:path'
 import { within } from './deadline.js'
 
-const OPERATION_TIMEOUT_MS = 30_000
+const OPERATION_TIMEOUT_MS = 90_000
 
 /** `ok`, or the name of the errno. */
 export async function outcome(work: () => Promise<unknown>, what = 'the operation'): Promise<string> {

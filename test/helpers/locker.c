@@ -75,12 +75,21 @@ static void read_text(int fd) {
   printf("read %s\n", text);
 }
 
+/* A signal that comes between two commands interrupts nothing. */
+static int next_line(char *line, int size) {
+  while (fgets(line, size, stdin) == NULL) {
+    if (!ferror(stdin) || errno != EINTR) return 0;
+    clearerr(stdin);
+  }
+  return 1;
+}
+
 int main(void) {
   struct sigaction action = {.sa_handler = on_signal};
   sigaction(SIGUSR1, &action, NULL);
   setvbuf(stdout, NULL, _IOLBF, 0);
   char line[LINE], word[16], text[LINE], how[16];
-  while (fgets(line, sizeof line, stdin) != NULL) {
+  while (next_line(line, sizeof line)) {
     int slot = 0, rounds = 0;
     char type = 0;
     long long start = 0, length = 0;

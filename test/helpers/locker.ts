@@ -12,7 +12,8 @@ import { sh } from './mount.js'
 
 // Seen from dist/test/helpers.
 const SOURCE = fileURLToPath(new URL('../../../test/helpers/locker.c', import.meta.url))
-const ANSWER_TIMEOUT_MS = 60_000
+const SIGNAL_EVERY_MS = 200
+const ANSWER_TIMEOUT_MS = 120_000
 
 /** Answers the program's path. */
 export async function compileLocker(t: Pick<Test, 'teardown'>): Promise<string> {
@@ -45,8 +46,14 @@ export class Locker {
     return within(ANSWER_TIMEOUT_MS, answer, `the answer to ${command}`)
   }
 
-  signal(): void {
-    this.#child.kill('SIGUSR1')
+  /** Signals it until it has answered: it may not have begun to wait when the first one comes. */
+  async interrupt(answer: Promise<string>): Promise<string> {
+    const timer = setInterval(() => this.#child.kill('SIGUSR1'), SIGNAL_EVERY_MS)
+    try {
+      return await answer
+    } finally {
+      clearInterval(timer)
+    }
   }
 
   /** Killed, and gone: it has nothing open any more. */

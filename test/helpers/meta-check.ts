@@ -5,12 +5,12 @@ import type { Attr, DirEntry, MetaStore } from '../../src/meta/contract.js'
 import { parseAcl } from '../../src/base/acl.js'
 import { listSessions } from '../../src/meta/format.js'
 import { VolumeKeys, type PartitionKeys } from '../../src/meta/keys.js'
+import { PATIENCE_MS } from './deadline.js'
 import type { MetaVolume } from './meta.js'
 
 const ROOT = 1
 const PAGE = 500
 const WINDOWS_MAX = 64
-const PATIENCE_MS = 10_000
 const PARALLEL = 64
 
 export interface Tree {

@@ -3,7 +3,6 @@ import type { Test } from 'tap'
 import { PosixError } from '../../src/base/errno.js'
 import { silentLog } from '../../src/base/log.js'
 import type { RedisStore, VolumeSettings } from '../../src/cluster/contract.js'
-import { connectRedis } from '../../src/cluster/redis.js'
 import { openMeta } from '../../src/meta/engine.js'
 import type { MetaOptions } from '../../src/meta/options.js'
 import type { Attr, Extent, MetaEvent, MetaStore, NewInode } from '../../src/meta/contract.js'
@@ -11,6 +10,9 @@ import { formatVolume } from '../../src/meta/format.js'
 import { CuttableRedis } from './cuttable-redis.js'
 import { checkVolume } from './meta-check.js'
 import type { TestRedis } from './redis.js'
+import { connectPatiently } from './redis.js'
+
+export { until } from './deadline.js'
 
 export const ROOT = 1
 export const PARTITIONS = 8
@@ -40,7 +42,7 @@ let volumes = 0
 /** Volumes on `redis`; each client's store goes through `wrap`. All are closed when `t` ends. */
 export function volumesOn(t: Pick<Test, 'teardown'>, redis: TestRedis, wrap: WrapStore = (store) => store): OpenVolume {
   let shared: Promise<RedisStore> | undefined
-  const connect = (): Promise<RedisStore> => connectRedis(redis.url('any'), { log: silentLog })
+  const connect = (): Promise<RedisStore> => connectPatiently(redis.url('any'))
   t.teardown(async () => (await shared)?.close())
   return async (partitions = PARTITIONS, metaReplicas = 0) => {
     const plain = await (shared ??= connect())
@@ -147,18 +149,6 @@ export async function names(meta: MetaStore, ino: number, page = 100): Promise<s
     if (reply.end) return found
     if (last === undefined) throw new Error('a page that is not the last has entries')
     cursor = last.cursor
-  }
-}
-
-export async function until(
-  what: string,
-  condition: () => boolean | Promise<boolean>,
-  withinMs = 15_000,
-): Promise<void> {
-  const deadline = Date.now() + withinMs
-  while (!(await condition())) {
-    if (Date.now() > deadline) throw new Error(`gave up waiting until ${what}`)
-    await pause(20)
   }
 }
 

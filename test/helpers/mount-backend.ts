@@ -7,7 +7,6 @@
 import { systemClock } from '../../src/base/clock.js'
 import { hasCode } from '../../src/base/errors.js'
 import type { Log } from '../../src/base/log.js'
-import { connectRedis } from '../../src/cluster/redis.js'
 import { parseMetaUrl } from '../../src/cluster/url.js'
 import { openMeta } from '../../src/meta/engine.js'
 import type { DelegationFigures } from '../../src/meta/contract.js'
@@ -19,6 +18,7 @@ import { FolderChunks } from './folder-chunks.js'
 import { MemoryChunks } from './memory-chunks.js'
 import { MemoryVolume } from './memory-meta.js'
 import { MemoryVfs } from './memory-vfs.js'
+import { connectPatiently } from './redis.js'
 
 export interface Backend {
   readonly vfs: VfsContract
@@ -61,7 +61,7 @@ function openVfs(log: Log): Backend {
 async function openRedis(url: string, log: Log, options: RedisBackendOptions): Promise<Backend> {
   const { chunksFolder, ...metaOptions } = options
   const metaUrl = parseMetaUrl(url)
-  const store = await connectRedis(metaUrl, { log })
+  const store = await connectPatiently(metaUrl, { log })
   const load = () => loadVolume(store, metaUrl.volume)
   const settings = await load().catch(async (error: unknown) => {
     if (!hasCode(error, 'VOLUME_MISSING')) throw error

@@ -10,9 +10,9 @@ import type { DriverName } from '../../src/fuse/driver.js'
 import { runCommand } from '../../src/fuse/command.js'
 import { within } from './deadline.js'
 
-const READY_TIMEOUT_MS = 60_000
-const STOP_TIMEOUT_MS = 20_000
-const COMMAND_TIMEOUT_MS = 60_000
+const READY_TIMEOUT_MS = 120_000
+const STOP_TIMEOUT_MS = 90_000
+const COMMAND_TIMEOUT_MS = 120_000
 
 type TearDown = Pick<Test, 'teardown'>
 

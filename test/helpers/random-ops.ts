@@ -8,7 +8,7 @@ import { within } from './deadline.js'
 import { FALLOC, FLAGS, type FileCalls } from './file-calls.js'
 import { errnoName } from './fs-ops.js'
 
-const OPERATION_TIMEOUT_MS = 30_000
+const OPERATION_TIMEOUT_MS = 90_000
 const SLOTS = 2
 const EBUSY_TRIES = 20
 

@@ -10,10 +10,14 @@ import { join } from 'node:path'
 import type { Test } from 'tap'
 import { Redis } from 'ioredis'
 import { systemClock } from '../../src/base/clock.js'
-import type { RedisArg, RedisValue } from '../../src/cluster/contract.js'
+import { hasCode } from '../../src/base/errors.js'
+import { silentLog } from '../../src/base/log.js'
+import type { RedisArg, RedisStore, RedisValue } from '../../src/cluster/contract.js'
 import { agree, formCluster, isWhole, untilWhole, type ClusterServers } from '../../src/cluster/form-cluster.js'
+import { connectRedis, type ConnectOptions } from '../../src/cluster/redis.js'
 import { formatMetaUrl, type MetaUrl } from '../../src/cluster/url.js'
 import type { Authority, Issued } from './certificates.js'
+import { PATIENCE_MS } from './deadline.js'
 
 export interface RedisOptions {
   /** Default 1. */
@@ -52,7 +56,6 @@ export interface TestRedis {
   stop(): Promise<void>
 }
 
-const READY_TIMEOUT_MS = 30_000
 const START_ATTEMPTS = 3
 const POLL_MS = 30
 /** Redis's own, where no cluster-port is set. */
@@ -72,6 +75,21 @@ export async function startRedis(t: Pick<Test, 'teardown'>, options: RedisOption
       // Another test may have taken the port since it was found free.
       await servers.stop()
       if (attempt === START_ATTEMPTS) throw error
+    }
+  }
+}
+
+/** Connects to servers that are there, however slow this machine is just now. */
+export async function connectPatiently(
+  url: MetaUrl,
+  options: ConnectOptions = { log: silentLog },
+): Promise<RedisStore> {
+  const deadline = performance.now() + PATIENCE_MS
+  for (;;) {
+    try {
+      return await connectRedis(url, options)
+    } catch (error) {
+      if (!hasCode(error, 'REDIS_UNREACHABLE') || performance.now() > deadline) throw error
     }
   }
 }
@@ -127,7 +145,7 @@ class Servers implements TestRedis {
     const ports = await freePorts(masters * (1 + replicas))
     this.#servers = ports.map((port) => new Server(port, this.#folder))
     await Promise.all(this.#servers.map((server) => this.#launch(server)))
-    await formCluster(this.#asCluster(), { masters, clock: systemClock, timeoutMs: READY_TIMEOUT_MS })
+    await formCluster(this.#asCluster(), { masters, clock: systemClock, timeoutMs: PATIENCE_MS })
   }
 
   #asCluster(): ClusterServers {
@@ -188,7 +206,7 @@ class Servers implements TestRedis {
   }
 
   async #until(what: string, condition: () => Promise<boolean>): Promise<void> {
-    const deadline = Date.now() + READY_TIMEOUT_MS
+    const deadline = Date.now() + PATIENCE_MS
     for (;;) {
       const done = await condition().catch((error: unknown) => {
         if (error instanceof StartError) throw error
@@ -210,8 +228,8 @@ class Servers implements TestRedis {
       lazyConnect: true,
       retryStrategy: () => null,
       enableReadyCheck: false,
-      connectTimeout: 3_000,
-      commandTimeout: 5_000,
+      connectTimeout: 20_000,
+      commandTimeout: 30_000,
       disconnectTimeout: 100,
     })
     redis.on('error', () => undefined)
@@ -240,7 +258,7 @@ class Servers implements TestRedis {
 
   async crashAll(): Promise<void> {
     await Promise.all(this.#servers.map((server) => end(server).then(() => this.#launch(server))))
-    await untilWhole(this.#asCluster(), { clock: systemClock, timeoutMs: 3 * READY_TIMEOUT_MS })
+    await untilWhole(this.#asCluster(), { clock: systemClock, timeoutMs: PATIENCE_MS })
   }
 
   async isMaster(index: number): Promise<boolean> {

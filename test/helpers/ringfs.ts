@@ -8,10 +8,11 @@ import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
 import { readMounts } from '../../src/fuse/mounts.js'
 import { readRunFiles, type RunFile } from '../../src/main/runfiles.js'
+import { PATIENCE_MS } from './deadline.js'
 
 // Seen from dist/test/helpers.
 export const PROGRAM = fileURLToPath(new URL('../../src/main/ringfs.js', import.meta.url))
-export const COMMAND_TIMEOUT_MS = 60_000
+export const COMMAND_TIMEOUT_MS = 180_000
 
 export interface Ran {
   /** -1 for a process that was killed. */
@@ -133,7 +134,7 @@ export async function eventually<T>(
   what: string,
   look: () => Promise<T> | T,
   isSo: (seen: T) => boolean,
-  timeoutMs = 60_000,
+  timeoutMs = PATIENCE_MS,
 ): Promise<T> {
   const deadline = Date.now() + timeoutMs
   for (;;) {

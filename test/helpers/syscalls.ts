@@ -1,7 +1,7 @@
 /** System calls that Node does not have, made by perl. */
 import { runCommand } from '../../src/fuse/command.js'
 
-const TIMEOUT_MS = 60_000
+const TIMEOUT_MS = 120_000
 const AT_FDCWD = -100
 
 /** asm/unistd.h. */

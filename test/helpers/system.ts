@@ -16,7 +16,7 @@ import { type Ran, type Ringfs, runIn } from './ringfs.js'
 
 // Seen from dist/test/helpers.
 const REPOSITORY = fileURLToPath(new URL('../../..', import.meta.url))
-const READY_TIMEOUT_MS = 30_000
+const READY_TIMEOUT_MS = 120_000
 
 const SCRIPT = `set -e
 cd "$0"

@@ -16,8 +16,8 @@ import { within } from './deadline.js'
 import type { Place, Places } from './network.js'
 import { runIn, sh } from './ringfs.js'
 
-const COMPILE_TIMEOUT_MS = 60_000
-const ANSWER_TIMEOUT_MS = 30_000
+const COMPILE_TIMEOUT_MS = 120_000
+const ANSWER_TIMEOUT_MS = 90_000
 // Seen from dist/test/helpers.
 const SOURCES = fileURLToPath(new URL('../../../test/helpers/c', import.meta.url))
 

@@ -9,14 +9,14 @@ import { within } from '../helpers/deadline.js'
 import { pause } from '../helpers/meta.js'
 import { sh } from '../helpers/mount.js'
 
-t.setTimeout(400_000)
+t.setTimeout(600_000)
 
 const ROUNDS = 800
 const PING_PONGS = 1_000
 const EAGER_ROUNDS = 400
-const PLAY_DEADLINE_MS = 240_000
-const SESSION_TTL_MS = 2_000
-const COMMAND_DEADLINE_MS = 30_000
+const PLAY_DEADLINE_MS = 400_000
+const SESSION_TTL_MS = 4_000
+const COMMAND_DEADLINE_MS = 90_000
 
 /** Reads the same bytes of an open file again when another file has come. */
 const READER = `

@@ -9,7 +9,7 @@ import { mountTest, type MountProcess } from '../helpers/mount.js'
 import { startRedis } from '../helpers/redis.js'
 
 /** Less than the lease of a session and the grace after it, 45 s by default: nobody waits for that here. */
-t.setTimeout(180_000)
+t.setTimeout(300_000)
 const BEFORE_LEASE_MS = 25_000
 /** Longer than a mount looks around for neighbours that ended. */
 const LOOKED_MS = 3_000

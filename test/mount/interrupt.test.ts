@@ -10,7 +10,7 @@ import { within } from '../helpers/deadline.js'
 import { FAULT_LOOKUP_HANGS, FAULT_READ_HANGS } from '../helpers/faulty-vfs.js'
 import { mountTest } from '../helpers/mount.js'
 
-const DEADLINE_MS = 10_000
+const DEADLINE_MS = 60_000
 
 /** Handles USR1, says that it is about to wait, and what came of it. */
 function perl(call: string): string {

@@ -13,7 +13,7 @@ t.setTimeout(300_000)
 
 /** Long enough that a lock that is not to be granted would have been. */
 const MOMENT_MS = 300
-const SESSION_TTL_MS = 2_000
+const SESSION_TTL_MS = 4_000
 
 const locker = await compileLocker(t)
 const redis = await startRedis(t)
@@ -148,9 +148,12 @@ t.test('a deadlock over two files and two mounts is told to one, and the other g
   t.equal(await b.tell('posix 1 w 0 0 try'), 'ok')
   const first = a.tell('posix 1 w 0 0 wait')
   await pause(MOMENT_MS)
-  t.equal(await b.tell('posix 0 w 0 0 wait'), 'EDEADLK')
-  t.equal(await b.tell('posix 1 u 0 0 try'), 'ok')
-  t.equal(await first, 'ok')
+  const second = b.tell('posix 0 w 0 0 wait')
+  // On a machine with much else to do the second may come first.
+  const told = await Promise.race([first.then((answer) => [answer, 'a']), second.then((answer) => [answer, 'b'])])
+  t.equal(told[0], 'EDEADLK')
+  t.equal(await (told[1] === 'a' ? a.tell('posix 0 u 0 0 try') : b.tell('posix 1 u 0 0 try')), 'ok')
+  t.equal(await (told[1] === 'a' ? second : first), 'ok')
 })
 
 t.test('a signal ends the waiting with EINTR, and a killed waiter leaves nothing behind', async (t) => {
@@ -158,19 +161,15 @@ t.test('a signal ends the waiting with EINTR, and a killed waiter leaves nothing
   t.equal(await a.tell('posix 0 w 0 0 try'), 'ok')
   t.equal(await a.tell('flock 0 w 0 0 try'), 'ok')
   for (const kind of ['posix', 'flock']) {
-    const waiting = b.tell(`${kind} 0 w 0 0 wait`)
-    await pause(MOMENT_MS)
-    b.signal()
-    t.equal(await waiting, 'EINTR')
+    t.equal(await b.interrupt(b.tell(`${kind} 0 w 0 0 wait`)), 'EINTR')
   }
   const killed = beside()
   t.equal(await killed.tell(`open 0 ${join(mounts[1].mountpoint, 'f')}`), 'ok')
   void killed.tell('posix 0 w 0 0 wait').catch(() => undefined)
   await pause(MOMENT_MS)
   killed.kill()
-  await pause(MOMENT_MS)
   t.equal(await a.tell('posix 0 u 0 0 try'), 'ok')
-  t.equal(await b.tell('posix 0 w 0 0 try'), 'ok')
+  t.equal(await b.tell('posix 0 w 0 0 wait'), 'ok')
 })
 
 t.test('a process that is killed gives back what it held', async (t) => {

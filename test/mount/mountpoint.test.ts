@@ -10,7 +10,7 @@ import { FAULT_REJECTS, FAULT_THROWS } from '../helpers/faulty-vfs.js'
 import { outcome, readAt } from '../helpers/fs-ops.js'
 import { mountTest, newMountpoint, sh } from '../helpers/mount.js'
 
-const DEADLINE_MS = 30_000
+const DEADLINE_MS = 90_000
 
 t.setTimeout(300_000)
 

@@ -12,7 +12,7 @@ import { Cleanup } from '../torture/stack.js'
 
 const MINUTES = 0.4
 const MAIN = fileURLToPath(new URL('../torture/main.js', import.meta.url))
-const COMMAND_TIMEOUT_MS = 60_000
+const COMMAND_TIMEOUT_MS = 120_000
 
 t.setTimeout(600_000)
 

@@ -11,7 +11,7 @@ const SCHEDULES = Number(process.env['RINGFS_SCHEDULES'] ?? 200)
 const LEAST = 10
 const ENOUGH_MS = process.env['RINGFS_SCHEDULES'] === undefined ? 5_000 : Infinity
 
-t.setTimeout(240_000)
+t.setTimeout(300_000)
 
 t.test('whatever the schedule: nothing is lost, nothing moves in vain, all is whole in the end', async (t) => {
   const first = Number(process.env['RINGFS_SEED'] ?? Math.floor(Math.random() * 1e9))

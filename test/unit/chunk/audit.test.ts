@@ -5,7 +5,7 @@ import type { ChunkDisk } from '../../../src/chunk/node/disk.js'
 import { AuditCluster, REPLICAS } from '../../helpers/audit-cluster.js'
 import { chunkFile, openStore, poolOf, randomChunk, temporaryFolder, type TestChunk } from '../../helpers/chunks.js'
 
-t.setTimeout(120_000)
+t.setTimeout(300_000)
 
 const NODES = ['n0', 'n1', 'n2', 'n3', 'n4']
 const CHUNKS = 300

@@ -17,7 +17,7 @@ import {
 } from '../../helpers/chunks.js'
 import { isRoot, newFolders, openDisks, tmpfs } from '../../helpers/disks.js'
 
-t.setTimeout(120_000)
+t.setTimeout(300_000)
 
 const pool = poolOf(t, 2)
 

@@ -14,7 +14,7 @@ import { CALL, VOLUME, failureOf } from '../../helpers/chunks.js'
 import { randomFrom } from '../../helpers/random.js'
 import { propertyRun } from '../../helpers/property.js'
 
-t.setTimeout(60_000)
+t.setTimeout(300_000)
 
 const WHOLE: readonly RingRange[] = [{ first: 0, last: POSITION_MAX }]
 const id = fc.oneof(

@@ -10,7 +10,7 @@ import type { NodeDisks } from '../../../src/chunk/node/disks.js'
 import { VOLUME, chunkFile, failureOf, originOf, poolOf, randomChunk, type TestChunk } from '../../helpers/chunks.js'
 import { dyingDisk, isRoot, newFolders, openDisks, tmpfs, unmount } from '../../helpers/disks.js'
 
-t.setTimeout(120_000)
+t.setTimeout(300_000)
 
 /** Threads take a moment to start: once for all. */
 const pool = poolOf(t, 2)

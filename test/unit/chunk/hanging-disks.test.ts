@@ -23,7 +23,7 @@ import { freezableDisk, isRoot, newFolders, openDisks } from '../../helpers/disk
 import { ManualClock } from '../../helpers/manual-clock.js'
 import { until } from '../../helpers/meta.js'
 
-t.setTimeout(120_000)
+t.setTimeout(300_000)
 
 const WAIT_MS = 60_000
 const pool = poolOf(t, 1)

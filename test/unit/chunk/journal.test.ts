@@ -29,7 +29,7 @@ import {
 import { newFolders, openDisks } from '../../helpers/disks.js'
 import { until } from '../../helpers/meta.js'
 
-t.setTimeout(120_000)
+t.setTimeout(300_000)
 
 /** A store whose journal is in use: the first small chunk only has it made. */
 async function openWithJournal(folder: string, pool: WorkerPool): Promise<ChunkStore> {

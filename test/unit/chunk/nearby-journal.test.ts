@@ -35,7 +35,7 @@ import { newFolders, openDisks } from '../../helpers/disks.js'
 import { logsInUse } from '../../helpers/journal.js'
 import { until } from '../../helpers/meta.js'
 
-t.setTimeout(120_000)
+t.setTimeout(300_000)
 
 const SYNCED = { sync: true }
 const LEFT = { volume: VOLUME, place: 'near' } as const

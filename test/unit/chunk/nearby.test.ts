@@ -21,7 +21,7 @@ import {
   type TestChunk,
 } from '../../helpers/chunks.js'
 
-t.setTimeout(60_000)
+t.setTimeout(300_000)
 
 async function ground(t: Parameters<typeof startCluster>[0]) {
   const cluster = await startCluster(t, { nodes: 1, replicas: 1, writeQuorum: 1 })

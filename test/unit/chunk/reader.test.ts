@@ -15,7 +15,7 @@ import { SharedBuffers } from '../../../src/chunk/shared-buffer.js'
 import { VOLUME, originOf, startCluster } from '../../helpers/chunks.js'
 import { eventually } from '../../helpers/ringfs.js'
 
-t.setTimeout(60_000)
+t.setTimeout(300_000)
 
 /** Is slow with what it looks at first. */
 class SlowHasher extends Hasher {

@@ -10,7 +10,7 @@ import { SharedBuffers } from '../../../src/chunk/shared-buffer.js'
 import { RpcChannel } from '../../../src/rpc/channel.js'
 import { RpcServer } from '../../../src/rpc/server.js'
 
-t.setTimeout(30_000)
+t.setTimeout(300_000)
 
 const CALL: CallOptions = { deadlineMs: 20_000 }
 const ID = Number.MAX_SAFE_INTEGER

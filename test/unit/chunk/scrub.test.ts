@@ -19,7 +19,7 @@ import {
 } from '../../helpers/chunks.js'
 import { until } from '../../helpers/meta.js'
 
-t.setTimeout(60_000)
+t.setTimeout(300_000)
 
 function rot(folder: string, chunk: number, at = 1): void {
   const file = chunkFile(folder, chunk)

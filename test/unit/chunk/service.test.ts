@@ -18,7 +18,7 @@ import {
 } from '../../helpers/chunks.js'
 import { ManualClock } from '../../helpers/manual-clock.js'
 
-t.setTimeout(120_000)
+t.setTimeout(300_000)
 
 t.test('ChunkService is a chunk node', async (t) => {
   chunkNodeSuite(t, async (t) => {

@@ -18,7 +18,7 @@ import {
   type TestChunk,
 } from '../../helpers/chunks.js'
 
-t.setTimeout(120_000)
+t.setTimeout(300_000)
 
 const SIZES = [1, 100, 4096, LEAF_BYTES - 1, LEAF_BYTES, LEAF_BYTES + 1, 3 * LEAF_BYTES, 300_000, CHUNK_MAX_BYTES]
 

@@ -6,7 +6,7 @@ import type { RedisLink } from '../../../src/cluster/redis-link.js'
 import { Topology, parseSlots, resolveAddress } from '../../../src/cluster/redis-topology.js'
 import { NO_PREFIX } from '../../../src/cluster/resp.js'
 
-t.setTimeout(120_000)
+t.setTimeout(300_000)
 
 t.test('CLUSTER SLOTS without an address means the server that was asked', async (t) => {
   const b = (text: string): Buffer => Buffer.from(text)

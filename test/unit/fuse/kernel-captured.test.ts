@@ -57,7 +57,7 @@ async function captured(): Promise<Captured[]> {
   })
 }
 
-t.test('what a kernel asked is answered as it was answered then', { timeout: 60_000 }, async (t) => {
+t.test('what a kernel asked is answered as it was answered then', { timeout: 300_000 }, async (t) => {
   const all = await captured()
   const backend = await openBackend('vfs', silentLog)
   const answers: Buffer[] = []

@@ -132,8 +132,11 @@ t.test('the second time of utimens comes from the record, if that is as expected
 })
 
 t.test('a program that is missing, fails or hangs is told apart, and none is waited for too long', async (t) => {
-  t.match(await runCommand('no-such-program-here', [], 5_000), { missing: true, exitCode: 127 })
-  t.match(await runCommand('sh', ['-c', 'echo out; echo err >&2; exit 3'], 5_000), { exitCode: 3, output: /out\s+err/ })
+  t.match(await runCommand('no-such-program-here', [], 60_000), { missing: true, exitCode: 127 })
+  t.match(await runCommand('sh', ['-c', 'echo out; echo err >&2; exit 3'], 60_000), {
+    exitCode: 3,
+    output: /out\s+err/,
+  })
   t.match(await runCommand('sleep', ['60'], 50), { timedOut: true, exitCode: null })
 })
 

@@ -29,7 +29,7 @@ import { parseKeys } from '../../../src/rpc/key-ring.js'
 import { damage, damaged, isClear } from '../../helpers/damage.js'
 import { propertyRun } from '../../helpers/property.js'
 
-t.setTimeout(60_000)
+t.setTimeout(300_000)
 
 type Decode = (bytes: Buffer) => unknown
 

@@ -9,7 +9,7 @@ import { SharedBuffers } from '../../../src/chunk/shared-buffer.js'
 import { startBeside } from '../../../src/main/beside-nodes.js'
 import { VOLUME, poolOf, putRequest, randomChunk, startCluster, temporaryFolder } from '../../helpers/chunks.js'
 
-t.setTimeout(120_000)
+t.setTimeout(300_000)
 
 const ONE = '11111111-0d4e-4f5a-8b6c-7d8e9f0a1b2c'
 const TWO = '22222222-0d4e-4f5a-8b6c-7d8e9f0a1b2c'

@@ -13,6 +13,7 @@ import { openDataFolders, readUpRecord, writeUpRecord } from '../../../src/main/
 import { readEnvironment } from '../../../src/main/environment.js'
 import { failureLine, parseOutcome, successLine } from '../../../src/main/outcome-line.js'
 import { Supervisor } from '../../../src/main/supervisor.js'
+import { until } from '../../helpers/deadline.js'
 
 // Seen from dist/test/unit/main.
 const ROOT = fileURLToPath(new URL('../../../..', import.meta.url))
@@ -87,10 +88,6 @@ process.stdin.resume()
 process.stdin.on('end', () => process.exit(0))
 `
 
-async function until(isSo: () => boolean): Promise<void> {
-  for (let wait = 0; wait < 400 && !isSo(); wait++) await new Promise((resolve) => setTimeout(resolve, 25))
-}
-
 function isAlive(pid: number): boolean {
   try {
     // A process that has ended and that nobody waited for yet is no longer alive.
@@ -107,12 +104,12 @@ t.test('a child that dies is started again, and none is left after stop', async 
   await supervisor.start()
   const [first = 0, second = 0] = supervisor.pids()
   process.kill(first, 'SIGKILL')
-  await until(() => supervisor.pids()[0] !== first)
+  await until('it is started again', () => supervisor.pids()[0] !== first)
   const [again = 0, same] = supervisor.pids()
   t.not(again, first)
   t.equal(same, second)
   await supervisor.stop()
-  await until(() => !isAlive(again) && !isAlive(second))
+  await until('both have ended', () => !isAlive(again) && !isAlive(second))
   t.notOk(isAlive(again))
   t.notOk(isAlive(second))
 })
@@ -122,7 +119,7 @@ t.test('a child that cannot start tells why, and the others are ended', async (t
   const failing = { name: 'bad', words: ['-e', `process.stdout.write(${JSON.stringify(line)})`], env: {}, input: '' }
   const supervisor = new Supervisor([{ name: 'good', words: ['-e', CHILD], env: {}, input: '' }, failing], silentLog)
   await t.rejects(supervisor.start(), { code: 'NODE_WRONG_VOLUME', message: 'not ours' })
-  await until(() => supervisor.pids().every((pid) => !isAlive(pid)))
+  await until('all have ended', () => supervisor.pids().every((pid) => !isAlive(pid)))
   t.same(supervisor.pids().filter(isAlive), [])
 })
 

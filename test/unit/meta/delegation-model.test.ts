@@ -4,7 +4,7 @@ import t from 'tap'
 import { DelegationWorld, type Defect, type Move } from '../../helpers/delegation-model.js'
 import { propertyRun } from '../../helpers/property.js'
 
-t.setTimeout(240_000)
+t.setTimeout(300_000)
 
 const CLIENTS = 3
 const MOVES = 120
@@ -66,7 +66,7 @@ const DEFECTS: readonly Defect[] = [
   'Redis forgets an entry',
 ]
 
-t.test('no open that is answered by a delegation is stale', { timeout: 120_000 }, async (t) => {
+t.test('no open that is answered by a delegation is stale', { timeout: 300_000 }, async (t) => {
   let opens = 0
   const property = fc.asyncProperty(moves, async (game) => {
     const world = await play(game, null)
@@ -78,7 +78,7 @@ t.test('no open that is answered by a delegation is stale', { timeout: 120_000 }
 })
 
 for (const defect of DEFECTS) {
-  t.test(`if ${defect}, an open is stale`, { timeout: 120_000 }, async (t) => {
+  t.test(`if ${defect}, an open is stale`, { timeout: 300_000 }, async (t) => {
     const property = fc.asyncProperty(moves, async (game) => (await play(game, defect)).stale === 0)
     const run = { ...propertyRun(t, HOLE_RUNS), numRuns: HOLE_RUNS }
     const { failed, numRuns } = await fc.check(property, { ...run, endOnFailure: true })

@@ -20,11 +20,12 @@ import {
 import { KeyRing } from '../../../src/rpc/key-ring.js'
 import { PING } from '../../../src/rpc/method.js'
 import { RpcServer } from '../../../src/rpc/server.js'
+import { until } from '../../helpers/deadline.js'
 
-t.setTimeout(60_000)
+t.setTimeout(300_000)
 
 const KEY = KeyRing.of(Buffer.from('the key of a test'))
-const CALL = { deadlineMs: 20_000 }
+const CALL = { deadlineMs: 60_000 }
 
 /** Spoils what comes back, so that whoever uses it afterwards is found out. */
 class Memory implements PayloadMemory {
@@ -48,7 +49,7 @@ class Memory implements PayloadMemory {
 }
 
 async function settled(memory: Memory): Promise<number> {
-  for (let i = 0; i < 200 && memory.out > 0; i++) await new Promise((resolve) => setTimeout(resolve, 10))
+  await until('all is given back', () => memory.out === 0).catch(() => undefined)
   return memory.out
 }
 

@@ -12,7 +12,7 @@ import { OPEN_FLAG } from '../../../src/rpc/open-flags.js'
 import type { VfsContract } from '../../../src/vfs/contract.js'
 import { serveFiles, SERVER_IDENTITY } from '../../helpers/file-service.js'
 
-t.setTimeout(60_000)
+t.setTimeout(300_000)
 
 async function names(fs: RingfsClient, folder: string, pageEntries?: number): Promise<string[]> {
   const found: string[] = []

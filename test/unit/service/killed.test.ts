@@ -9,7 +9,7 @@ import t from 'tap'
 import { connectClient } from '../../../src/rpc/file-client.js'
 import { serveFiles } from '../../helpers/file-service.js'
 
-t.setTimeout(60_000)
+t.setTimeout(300_000)
 
 const PROGRAM = fileURLToPath(new URL('../../helpers/file-process.js', import.meta.url))
 

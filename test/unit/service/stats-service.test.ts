@@ -20,7 +20,7 @@ async function serve(t: Test): Promise<{ metrics: Metrics; clock: ManualClock; r
     await server.close()
     await rm(folder, { recursive: true })
   })
-  const read = async (): Promise<StatsReply> => (await channel.call(STATS_READ, {}, [], { deadlineMs: 10_000 })).reply
+  const read = async (): Promise<StatsReply> => (await channel.call(STATS_READ, {}, [], { deadlineMs: 60_000 })).reply
   return { metrics, clock, read }
 }
 

@@ -78,7 +78,7 @@ t.test('a chunk that cannot be stored takes a run of writes with it, never one f
     }
   }
   await fc.assert(
-    fc.asyncProperty(plan, (one) => within(20_000, run(one), 'one play')),
+    fc.asyncProperty(plan, (one) => within(60_000, run(one), 'one play')),
     { ...propertyRun(st, 300), includeErrorInReport: true },
   )
   st.pass('every play')
@@ -96,7 +96,7 @@ await t.test('a chunk id that turns out to be taken is left alone, and the data 
     throw new RingfsError('CHUNK_CONFLICT', 'another content')
   }
   await vfs.write(handle, 0, Buffer.from('data'))
-  t.equal(await codeOf(within(5_000, vfs.fsync(handle, false), 'fsync')), 'ok')
+  t.equal(await codeOf(within(60_000, vfs.fsync(handle, false), 'fsync')), 'ok')
   t.equal((await vfs.read(handle, 0, 4)).toString(), 'data')
   t.same(removed, [], 'what belongs to somebody else is not deleted')
 })

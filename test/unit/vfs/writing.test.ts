@@ -132,7 +132,7 @@ t.test('writers wait when the memory for written data is full, and all get on wh
   st.ok(taken <= 4 * CHUNK, `no more than the limit was taken (${taken})`)
   st.ok(taken >= 2 * CHUNK, 'and about as much as it')
   gate.open()
-  await within(10_000, Promise.all(writers), 'the writers')
+  await within(60_000, Promise.all(writers), 'the writers')
   for (const { handle } of files) {
     const data = await vfs.read(handle, 0, 12 * 20_000)
     st.ok(Array.from({ length: 12 }, (_, i) => data[i * 20_000 + 19_999]).every((byte, i) => byte === i))
@@ -317,7 +317,7 @@ t.test('an append across a window border stays whole among the appends of anothe
       vfs.write(handle, 0, Buffer.alloc(700, 'a')).then(() => vfs.flush(handle)),
       other.vfs.write(far, 0, Buffer.alloc(700, 'b')).then(() => other.vfs.flush(far)),
     ])
-    await within(5_000, Promise.all(appends), 'the appends')
+    await within(60_000, Promise.all(appends), 'the appends')
     const data = (await vfs.read(handle, start, 10_000)).toString()
     st.match(data, /^(a{700}|b{700}){4}$/, `border ${border}`)
   }
@@ -334,7 +334,7 @@ t.test('a truncate while an upload is under way waits for its commit', async (st
   const write = vfs.write(handle, 5, Buffer.from('new'))
   await settle()
   gate.open()
-  await within(5_000, Promise.all([cut, write]), 'the truncate')
+  await within(60_000, Promise.all([cut, write]), 'the truncate')
   await vfs.flush(handle)
   st.equal((await vfs.read(handle, 0, 100)).toString('latin1'), '\0\0\0\0\0new')
   await vfs.release(handle)
