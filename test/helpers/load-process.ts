@@ -14,7 +14,11 @@ import { MountedLoad } from './mounted-load.js'
 const ANSWER_MS = 120_000
 const ENTRY = fileURLToPath(import.meta.url)
 
-const askSchema = z.object({ number: z.number(), what: z.enum(['start', 'look', 'stop', 'check']), root: z.string() })
+const askSchema = z.object({
+  number: z.number(),
+  what: z.enum(['start', 'look', 'stop', 'check', 'excuse']),
+  root: z.string(),
+})
 const answerSchema = z.object({
   number: z.number(),
   steps: z.number(),
@@ -31,8 +35,9 @@ export class LoadProcess {
   readonly #waiting = new Map<number, (answer: Answer) => void>()
   #numbers = 0
 
-  constructor(t: Pick<Test, 'teardown'>, root: string, lanes: number) {
-    this.#child = fork(ENTRY, ['load', root, String(lanes)])
+  constructor(t: Pick<Test, 'teardown'>, root: string, lanes: number, contentBytes?: number) {
+    const length = contentBytes === undefined ? [] : [String(contentBytes)]
+    this.#child = fork(ENTRY, ['load', root, String(lanes), ...length])
     t.teardown(() => void this.#child.kill('SIGKILL'))
     this.#child.on('message', (message) => {
       const answer = answerSchema.parse(message)
@@ -41,7 +46,7 @@ export class LoadProcess {
     })
   }
 
-  /** `root`: for 'check', another mount of the volume. 'look' and 'check' forget what they tell. */
+  /** `root`: for 'check', another mount of the volume; for 'excuse', errnos with commas between them. 'look' and 'check' forget what they tell. */
   ask(what: What, root = ''): Promise<Answer> {
     const number = ++this.#numbers
     const answer = new Promise<Answer>((resolve) => this.#waiting.set(number, resolve))
@@ -50,8 +55,10 @@ export class LoadProcess {
   }
 }
 
-const [, script, role, root, lanes] = process.argv
-if (script === ENTRY && role === 'load' && root !== undefined) serve(new MountedLoad(root, Number(lanes)))
+const [, script, role, root, lanes, length] = process.argv
+if (script === ENTRY && role === 'load' && root !== undefined) {
+  serve(new MountedLoad(root, Number(lanes), length === undefined ? undefined : Number(length)))
+}
 
 function serve(load: MountedLoad): void {
   process.on('disconnect', () => process.exit())
@@ -66,6 +73,7 @@ function serve(load: MountedLoad): void {
 
 async function work(load: MountedLoad, what: What, root: string): Promise<readonly string[]> {
   if (what === 'check') return load.check(root)
+  if (what === 'excuse') load.excused = root.split(',')
   if (what === 'start') await load.start()
   if (what === 'stop') await load.stop()
   return load.faults.splice(0)

@@ -2,16 +2,19 @@
  * A workload on a mount that knows what was acknowledged with fsync: files made, written, moved and linked, each step made durable
  * (fsync of the file, or of the folder) before the next; and a counter that processes raise under a lock.
  *
- * Every call must succeed, however long Redis takes: what fails, or takes longer than its deadline, is a fault.
+ * Every call must succeed, however long Redis takes: what fails, or takes longer than its deadline, is a fault. Unless its errno is excused:
+ * then it happened or it did not, which for a rename means one of the two names, and the next round begins.
  */
 import { mkdir, open, readFile, readdir, rename, link, unlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { messageOf } from '../../src/base/errors.js'
 import { within } from './deadline.js'
 
 /** An operation of the metadata gives up after 30 s; an fsync is several. */
 const CALL_MS = 75_000
 const CONTENT_BYTES = 900
+const EXCUSED_PAUSE_MS = 100
 
 export class MountedLoad {
   readonly faults: string[] = []
@@ -21,15 +24,23 @@ export class MountedLoad {
   readonly #durable = new Map<string, string>()
   /** Names that were removed for good. */
   readonly #gone = new Set<string>()
+  /** Renames of which it is not known whether they happened, by the old path. */
+  readonly #either = new Map<string, { readonly moved: string; readonly content: string }>()
   readonly #root: string
   readonly #lanes: number
+  readonly #contentBytes: number
+  /** Rounds that each lane has begun. */
+  readonly #rounds: number[] = []
+  /** Errnos with which a call may fail. */
+  excused: readonly string[] = []
   #steps = 0
   #isOver = false
   #running: Promise<unknown> = Promise.resolve()
 
-  constructor(root: string, lanes: number) {
+  constructor(root: string, lanes: number, contentBytes = CONTENT_BYTES) {
     this.#root = root
     this.#lanes = lanes
+    this.#contentBytes = contentBytes
   }
 
   get steps(): number {
@@ -55,18 +66,28 @@ export class MountedLoad {
 
   async #lane(lane: number): Promise<void> {
     const [here, there] = [folderOf(lane), folderOf((lane + 1) % this.#lanes)]
-    for (let i = 0; !this.#isOver; i++) {
+    while (!this.#isOver) {
+      const i = this.#rounds[lane] ?? 0
+      this.#rounds[lane] = i + 1
       try {
         await this.#round(here, there, `${lane}-${i}`, i)
       } catch (error) {
+        if (this.#isExcused(error)) {
+          await sleep(EXCUSED_PAUSE_MS)
+          continue
+        }
         this.faults.push(`lane ${lane}, round ${i}: ${messageOf(error)}`)
         return
       }
     }
   }
 
+  #isExcused(error: unknown): boolean {
+    return error instanceof Error && 'code' in error && this.excused.some((errno) => errno === error.code)
+  }
+
   async #round(here: string, there: string, name: string, i: number): Promise<void> {
-    const content = `${name} `.repeat(CONTENT_BYTES / (name.length + 1))
+    const content = `${name} `.repeat(this.#contentBytes / (name.length + 1))
     const [path, moved, linked] = [join(here, name), join(there, `${name}-moved`), join(here, `${name}-linked`)]
     await this.#timed(() => this.#write(path, content))
     await this.#sync(here)
@@ -74,8 +95,10 @@ export class MountedLoad {
     if (i % 2 === 0) {
       // While it is under way the name is neither surely here nor surely there.
       this.#durable.delete(path)
+      this.#either.set(path, { moved, content })
       await this.#timed(() => rename(this.#at(path), this.#at(moved)))
       await this.#sync(here, there)
+      this.#either.delete(path)
       this.#durable.set(moved, content)
       this.#gone.add(path)
     }
@@ -137,7 +160,12 @@ export class MountedLoad {
       if (new Set(names).size !== names.length) wrong.push(`${folderOf(lane)} lists a name twice`)
       for (const name of names) found.add(join(folderOf(lane), name))
     }
-    for (const [path, content] of this.#durable) {
+    const expected = [...this.#durable]
+    for (const [path, { moved, content }] of this.#either) {
+      if (found.has(path) && found.has(moved)) wrong.push(`${path} is there under two names`)
+      expected.push([found.has(moved) ? moved : path, content])
+    }
+    for (const [path, content] of expected) {
       if (!found.has(path)) wrong.push(`${path} is lost`)
       else if ((await readFile(join(root, path), 'utf8')) !== content) wrong.push(`${path} has other bytes`)
     }

@@ -1,0 +1,58 @@
+/** The workload that knows what was acknowledged, on a local folder: it sees what is lost, doubled or changed, and nothing else. */
+import { appendFile, copyFile, mkdtemp, readdir, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t from 'tap'
+import { MountedLoad } from '../../helpers/mounted-load.js'
+import { eventually } from '../../helpers/ringfs.js'
+
+t.test('what is lost, changed or back is seen', async (t) => {
+  const root = await mkdtemp(join(tmpdir(), 'ringfs-load-'))
+  t.teardown(() => rm(root, { recursive: true, force: true }))
+  const load = new MountedLoad(root, 2, 5_000)
+  for (let times = 0; times < 2; times++) {
+    const before = load.steps
+    await load.start()
+    await eventually(
+      'it works',
+      () => load.steps,
+      (steps) => steps > before + 60,
+    )
+    await load.stop()
+    t.strictSame([load.faults, await load.check(root)], [[], []], 'also when it goes on after a rest')
+  }
+  const names = await readdir(join(root, 'folder-0'))
+  const [changed, lost] = names.filter((name) => !name.endsWith('-linked')).map((name) => join('folder-0', name))
+  if (changed === undefined || lost === undefined) throw new Error('too few files')
+  await copyFile(join(root, changed), join(root, 'copy'))
+  // Its links are changed with it.
+  await rm(join(root, changed))
+  await copyFile(join(root, 'copy'), join(root, changed))
+  await appendFile(join(root, changed), 'x')
+  await rm(join(root, lost))
+  await copyFile(join(root, 'copy'), join(root, 'folder-0', '0-0'))
+  const wrong = [`${changed} has other bytes`, `${lost} is lost`, 'folder-0/0-0 is back']
+  t.strictSame(new Set(await load.check(root)), new Set(wrong))
+})
+
+t.test('an excused failure ends a round, any other the lane', async (t) => {
+  const root = await mkdtemp(join(tmpdir(), 'ringfs-load-'))
+  t.teardown(() => rm(root, { recursive: true, force: true }))
+  const load = new MountedLoad(root, 1)
+  load.excused = ['ENOENT']
+  await load.start()
+  await eventually(
+    'it works',
+    () => load.steps,
+    (steps) => steps > 20,
+  )
+  await rm(join(root, 'folder-0'), { recursive: true })
+  load.excused = []
+  await eventually(
+    'the lane has ended',
+    () => load.faults,
+    (faults) => faults.length > 0,
+  )
+  await load.stop()
+  t.match(load.faults, [/ENOENT/])
+})
