@@ -3,7 +3,13 @@
  * usual priority, however readily the process serves others.
  */
 import { atUsualPriority } from '../src/base/priority.js'
-import { readChecked, storeChunkFile, verifyChunkFile } from '../src/chunk/node/chunk-file.js'
+import {
+  prepareChunkFile,
+  readChecked,
+  storeChunkFile,
+  takeChunkFile,
+  verifyChunkFile,
+} from '../src/chunk/node/chunk-file.js'
 import { countChunks, existingFiles, moveFile, removeFiles, syncFiles } from '../src/chunk/node/files.js'
 import { probeDisk, type ProbeTask } from '../src/chunk/node/disk-probe.js'
 import { listChunks } from '../src/chunk/node/list.js'
@@ -15,12 +21,16 @@ import type {
   ListResult,
   ListTask,
   MoveTask,
+  PrepareResult,
+  PrepareTask,
   ReadResult,
   ReadTask,
   StoreResult,
   StoreTask,
   SyncTask,
   SyncResult,
+  TakeResult,
+  TakeTask,
   VerifyTask,
   Verdict,
 } from '../src/chunk/node/tasks.js'
@@ -48,6 +58,14 @@ import { attempt, type Outcome } from '../src/chunk/outcome.js'
 
 export function store(task: StoreTask): Outcome<StoreResult> {
   return attempt(() => storeChunkFile(task))
+}
+
+export function prepare(task: PrepareTask): Outcome<PrepareResult> {
+  return attempt(() => prepareChunkFile(task))
+}
+
+export function take(task: TakeTask): Outcome<TakeResult> {
+  return attempt(() => takeChunkFile(task))
 }
 
 export function read(task: ReadTask): Outcome<ReadResult> {

@@ -101,6 +101,11 @@ export interface PutRequest {
   readonly absent: readonly string[]
   /** Of the ring that the sender chose by. Absent: it does not know. */
   readonly epoch?: number
+  /**
+   * Name of the chunk's file in `tmp` of the node's only disk, where the sender, a process of this machine, has written all of it. No data are
+   * sent then, and nothing is passed on. EINVAL: it cannot be taken, or not so.
+   */
+  readonly prepared?: string
 }
 
 export interface PutReply {
@@ -249,6 +254,8 @@ export interface CallOptions {
 
 /** Every failure is a PosixError (ENOSPC, EIO, EROFS) or a RingfsError (NODE_WRONG_VOLUME, CHUNK_MISSING, CHUNK_CORRUPT, …). */
 export interface ChunkNodeApi {
+  /** This process writes long chunks into its folder: to give one to all owners costs no more than to have it passed on. */
+  readonly isBeside?: true
   put(request: PutRequest, data: readonly Uint8Array[], options: CallOptions): Promise<PutReply>
   get(request: GetRequest, options: CallOptions): Promise<GetReply>
   /**

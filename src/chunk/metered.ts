@@ -20,6 +20,7 @@ export function meteredChunkNode(node: ChunkNodeApi, id: string, metrics: Metric
     return reply
   }
   return {
+    ...(node.isBeside === undefined ? {} : { isBeside: true }),
     put: (request, data, options) => {
       for (const piece of data) sentBytes += piece.length
       return timed(puts, options, () => node.put(request, data, options))

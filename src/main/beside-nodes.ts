@@ -1,14 +1,18 @@
 /**
- * The nodes of an `up` are on this machine, with folders of this user: chunks are read, and small ones written, without them.
+ * The nodes of an `up` are on this machine, with folders of this user: chunks are read, and written, without them (but for the names of long ones).
  *
  * Not where a node has several disks. Such a node goes on without one that hangs: that one keeps its own threads, and the node gives it
  * up. Whoever reads or writes beside it would hang with the disk, and the whole mount with him.
  */
+import { statSync } from 'node:fs'
 import { systemClock } from '../base/clock.js'
 import { ChunkFiles } from '../chunk/node/chunk-files.js'
 import { seedOf, weightOf } from '../chunk/node/disk-choice.js'
 import { readIdentity } from '../chunk/node/identity.js'
 import { NearbyJournal } from '../chunk/node/nearby-journal.js'
+import { NearbyWriter } from '../chunk/node/nearby-writer.js'
+import { SpaceGauge } from '../chunk/node/space.js'
+import { WorkerPool } from '../chunk/pool.js'
 import type { Peers } from './peers.js'
 import type { Volume } from './volume.js'
 
@@ -21,8 +25,9 @@ export interface BesideParts extends Pick<Volume, 'pool' | 'buffers' | 'log'> {
 export async function startBeside(
   parts: BesideParts,
   nodes: readonly (readonly string[])[],
-): Promise<{ readonly close: () => void }> {
-  const journals = nodes.flatMap((folders) => journalsOf(parts, folders))
+): Promise<{ readonly close: () => Promise<void> }> {
+  const writers = new Writers(parts)
+  const journals = nodes.flatMap((folders) => journalsOf(parts, folders, writers))
   await Promise.all(
     journals.map(async ({ journal, isUsed }) => {
       await journal.start()
@@ -30,9 +35,39 @@ export async function startBeside(
     }),
   )
   return {
-    close: () => {
+    close: async () => {
       for (const { journal } of journals) journal.close()
+      await writers.close()
     },
+  }
+}
+
+/** Each has a thread of its own, so that a slow or hanging disk holds up no other. Folders on one disk share what is known of its room. */
+class Writers {
+  readonly #parts: BesideParts
+  readonly #pools: WorkerPool[] = []
+  readonly #gauges = new Map<number, SpaceGauge>()
+
+  constructor(parts: BesideParts) {
+    this.#parts = parts
+  }
+
+  forFolder(folder: string): NearbyWriter {
+    const { buffers, log } = this.#parts
+    const pool = new WorkerPool({ threads: 1 })
+    this.#pools.push(pool)
+    return new NearbyWriter({ folder, pool, buffers, gauge: this.#gaugeOf(folder, pool), log })
+  }
+
+  #gaugeOf(folder: string, pool: WorkerPool): SpaceGauge {
+    const { dev } = statSync(folder)
+    const gauge = this.#gauges.get(dev) ?? new SpaceGauge({ folder, pool, clock: systemClock, isInline: false })
+    this.#gauges.set(dev, gauge)
+    return gauge
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#pools.map((pool) => pool.close()))
   }
 }
 
@@ -41,7 +76,11 @@ interface Beside {
   readonly isUsed: boolean
 }
 
-function journalsOf({ pool, buffers, settings, peers, log }: BesideParts, folders: readonly string[]): Beside[] {
+function journalsOf(
+  { pool, buffers, settings, peers, log }: BesideParts,
+  folders: readonly string[],
+  writers: Writers,
+): Beside[] {
   const volume = settings.uuid
   const shared = { volume, pool, buffers, clock: systemClock, log }
   const found = folders.flatMap((folder) => identityIn(folder, volume) ?? [])
@@ -51,7 +90,8 @@ function journalsOf({ pool, buffers, settings, peers, log }: BesideParts, folder
   const disks = found.map(({ folder, disk }) => {
     const journal = new NearbyJournal({ ...shared, folder, disk, node: () => peers.get(id) })
     const files = new ChunkFiles({ ...shared, folder })
-    return { seed: seedOf(disk), weight: weightOf(folder), files, journal }
+    const place = { seed: seedOf(disk), weight: weightOf(folder), files, journal }
+    return isUsed ? { ...place, writer: writers.forFolder(folder) } : place
   })
   if (isUsed) peers.setNearby({ id, volume, disks })
   return disks.map(({ journal }) => ({ journal, isUsed }))

@@ -32,6 +32,7 @@ interface PutRequest {
   readonly copies: number
   readonly absent: readonly string[]
   readonly epoch?: number
+  readonly prepared?: string
 }
 
 interface PutReply {
@@ -73,6 +74,11 @@ const epochOf = (fields: Fields): { epoch?: number } => {
   return epoch === 0 ? {} : { epoch }
 }
 
+const preparedOf = (fields: Fields): { prepared?: string } => {
+  const prepared = fields.text('prepared', ID_MAX_LENGTH)
+  return prepared === '' ? {} : { prepared }
+}
+
 const volumeOf = (fields: Fields): string => fields.text('volume', ID_MAX_LENGTH)
 
 const putRequest = codec<PutRequest>('PutRequest', (fields) => ({
@@ -86,6 +92,7 @@ const putRequest = codec<PutRequest>('PutRequest', (fields) => ({
   copies: fields.uint('copies'),
   absent: fields.texts('absent', ID_MAX_LENGTH),
   ...epochOf(fields),
+  ...preparedOf(fields),
 }))
 
 const putReply = codec<PutReply>('PutReply', (fields) => ({

@@ -108,7 +108,7 @@ export class ChunkWrite {
   /** Tries every node once, in order, until enough of them have the chunk. */
   async #round(candidates: readonly Candidate[], attemptMs: number): Promise<void> {
     const untried = new Set(candidates.filter(({ id }) => !this.#stored.has(id)))
-    if (this.#isSmall) await this.#fanOut(untried, candidates, attemptMs)
+    if (this.#isSmall || this.#isBeside(untried, candidates)) await this.#fanOut(untried, candidates, attemptMs)
     for (const lead of candidates) {
       if (this.#isEnough(candidates) || this.#leftMs() <= 0) return
       if (!untried.delete(lead)) continue
@@ -124,8 +124,19 @@ export class ChunkWrite {
     return this.#options.durability !== 'async' && sumBytes(this.#chunk.data) <= SMALL_CHUNK_BYTES
   }
 
+  /** All that it would go to are on this machine, and the bytes go into their folders from here. */
+  #isBeside(untried: ReadonlySet<Candidate>, candidates: readonly Candidate[]): boolean {
+    if (this.#options.durability === 'async') return false
+    try {
+      return this.#forward([...untried], candidates, 0).every(({ id }) => this.#parts.node(id).isBeside === true)
+    } catch {
+      // One without an address: the attempt tells.
+      return false
+    }
+  }
+
   /**
-   * A small chunk goes to its owners at once: passing it on would save a little of our network and cost two more hops. Ends when
+   * A small chunk, and one that is written beside its owners, goes to them at once: passing it on would save a little of our network and cost two more hops. Ends when
    * enough have it, and the rest had their grace. Takes those it asked out of `untried`.
    */
   async #fanOut(untried: Set<Candidate>, candidates: readonly Candidate[], attemptMs: number): Promise<void> {

@@ -18,14 +18,28 @@ import {
   unlinkSync,
   writevSync,
 } from 'node:fs'
+import { PosixError } from '../../base/errno.js'
 import { LEAF_BYTES } from '../../base/limits.js'
 import { RingfsError, hasCode, messageOf } from '../../base/errors.js'
 import { invariant } from '../../base/invariant.js'
 import { PREFIX_PROBE_BYTES, decodePrefix, prefixBytesOf, type ChunkHeader, type ChunkPrefix } from '../format.js'
 import { firstBadLeaf, rootOf } from '../hash.js'
+import { compact } from '../jobs.js'
 import { codeOf } from '../outcome.js'
 import { readDirect, writeDirect } from './direct-file.js'
-import type { ChunkLayout, ReadResult, ReadTask, StoreResult, StoreTask, Verdict, VerifyTask } from './tasks.js'
+import type {
+  ChunkLayout,
+  PrepareResult,
+  PrepareTask,
+  ReadResult,
+  ReadTask,
+  StoreResult,
+  StoreTask,
+  TakeResult,
+  TakeTask,
+  Verdict,
+  VerifyTask,
+} from './tasks.js'
 
 /** writev(2) takes at most IOV_MAX pieces. */
 const IOV_MAX = 1024
@@ -39,7 +53,7 @@ export function storeChunkFile(task: StoreTask): StoreResult {
   }
   const existing = existingCopy(task)
   if (existing === 'good') return { created: false, replacedBad: false, direct: false, writeUs: 0 }
-  let written: { readonly direct: boolean; readonly writeUs: number }
+  let written: PrepareResult
   try {
     written = timedWrite(task)
     verifyData(task)
@@ -49,6 +63,54 @@ export function storeChunkFile(task: StoreTask): StoreResult {
     throw error
   }
   return { created: true, replacedBad: existing === 'bad', ...written }
+}
+
+/** Writes the file of a chunk for another process. Errors: what the disk says; then there is none. */
+export function prepareChunkFile(task: PrepareTask): PrepareResult {
+  try {
+    return timedWrite(task)
+  } catch (error) {
+    unlinkQuietly(task.temporary)
+    throw error
+  }
+}
+
+/**
+ * Gives a prepared file its name. That its data match the hashes is its writer's word, as it has just computed them.
+ * Errors: PosixError EINVAL (there is no such file, or it is not one of this chunk), CHUNK_CONFLICT, or what the disk says. The file is left then.
+ */
+export function takeChunkFile(task: TakeTask): TakeResult {
+  const layout = layoutOfPrepared(task)
+  const existing = existingCopy(task)
+  if (existing === 'good') {
+    unlinkQuietly(task.temporary)
+    return { created: false, replacedBad: false, layout }
+  }
+  preparedIs(task, () => renameIntoFolder(task))
+  return { created: true, replacedBad: existing === 'bad', layout }
+}
+
+function layoutOfPrepared(task: TakeTask): ChunkLayout {
+  const { id, volume, temporary: file } = task
+  return preparedIs(task, () =>
+    withFile({ id, volume, file }, (fd) => {
+      const { header, leaves, dataOffset } = checkedPrefix({ id, volume, file }, readStart(fd))
+      const { lengthBytes, root } = header
+      if (Buffer.compare(root, task.root) !== 0 || fstatSync(fd).size !== dataOffset + lengthBytes) {
+        throw new RingfsError('CHUNK_CORRUPT', `what is prepared for chunk ${id} is not what it should be`)
+      }
+      return { lengthBytes, dataOffset, leaves: compact(leaves) }
+    }),
+  )
+}
+
+function preparedIs<T>(task: TakeTask, work: () => T): T {
+  try {
+    return work()
+  } catch (error) {
+    if (!['CHUNK_MISSING', 'CHUNK_CORRUPT', 'ENOENT'].includes(codeOf(error))) throw error
+    throw new PosixError('EINVAL', `chunk ${task.id} cannot be taken: ${messageOf(error)}`)
+  }
 }
 
 /**
@@ -61,7 +123,7 @@ function verifyData(task: StoreTask): void {
 }
 
 /** A put may be repeated. A bad copy in the way (after a loss of power, say) is set aside and does not count. */
-function existingCopy(task: StoreTask): 'none' | 'good' | 'bad' {
+function existingCopy(task: TakeTask): 'none' | 'good' | 'bad' {
   if (!existsSync(task.file)) return 'none'
   const verdict = verifyChunkFile(task)
   if (verdict.state === 'missing') return 'none'
@@ -73,14 +135,14 @@ function existingCopy(task: StoreTask): 'none' | 'good' | 'bad' {
   throw new RingfsError('CHUNK_CONFLICT', `chunk ${task.id} exists already with other contents`)
 }
 
-function timedWrite(task: StoreTask): { readonly direct: boolean; readonly writeUs: number } {
+function timedWrite(task: PrepareTask): PrepareResult {
   const startMs = performance.now()
   const direct = writeTemporary(task)
   return { direct, writeUs: (performance.now() - startMs) * 1000 }
 }
 
 /** true: past the page cache. */
-function writeTemporary(task: StoreTask): boolean {
+function writeTemporary(task: PrepareTask): boolean {
   if (task.direct) {
     if (writeDirect(task.temporary, task.prefix, task.data)) return true
     unlinkQuietly(task.temporary)
@@ -89,7 +151,7 @@ function writeTemporary(task: StoreTask): boolean {
   return false
 }
 
-function writeThroughCache(task: StoreTask): void {
+function writeThroughCache(task: PrepareTask): void {
   const fd = openSync(task.temporary, 'wx', 0o600)
   try {
     writeAll(fd, [task.prefix, ...task.data])
@@ -121,7 +183,7 @@ function dropBytes(pieces: Uint8Array[], count: number): Uint8Array[] {
   return rest
 }
 
-function renameIntoFolder(task: StoreTask): void {
+function renameIntoFolder(task: TakeTask): void {
   try {
     renameSync(task.temporary, task.file)
   } catch (error) {

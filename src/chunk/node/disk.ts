@@ -16,6 +16,11 @@ export interface StoredChunk {
 export interface ChunkDisk {
   /** Verifies and stores; on disk if `sync`. Errors: CHUNK_CORRUPT, CHUNK_CONFLICT, CHUNK_MISSING, ENOSPC, EINVAL, EIO. */
   put(chunk: StoredChunk, data: readonly Uint8Array[], sync?: boolean): Promise<void>
+  /**
+   * As put, of a file in the folder for what is being written, whose bytes are taken as its writer left them. It is the caller's still if that
+   * fails. Absent where nobody writes beside. Errors: EINVAL (there is no such file, or it is not what it should be), and those of put.
+   */
+  putPrepared?(chunk: StoredChunk, name: string, sync?: boolean): Promise<void>
   /** fdatasync; answers the ids that are not here. Errors: EIO (such a copy is set aside: it cannot be trusted). */
   sync(ids: readonly number[]): Promise<readonly number[]>
   /** Not verified, unless `check` and the answer says so. Errors: CHUNK_MISSING, CHUNK_CORRUPT. */

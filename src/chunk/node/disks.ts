@@ -236,6 +236,17 @@ export class NodeDisks implements ChunkDisk {
     })
   }
 
+  /** Only on a node with one disk: of several it chooses itself. */
+  async putPrepared(chunk: StoredChunk, name: string, sync = false): Promise<void> {
+    this.#mustHaveOne()
+    const [only] = this.#live
+    if (only === undefined || this.#disks.length + this.#missing.length > 1) {
+      throw new PosixError('EINVAL', `chunk ${chunk.id} cannot be taken: the node has several disks`)
+    }
+    await this.#locks.run(chunk.id, () => only.run((store) => store.putPrepared(chunk, name, sync)))
+    this.#mustHaveOne()
+  }
+
   /** A node is full only when every disk that works is. */
   #notStored(failures: readonly Error[]): Error {
     const [first = noDisk()] = failures

@@ -1,7 +1,8 @@
 /**
  * A node of another process on this machine whose data folder this process may read: chunks are read from their files, without
  * the node. Its bytes are as much worth as the node's answer: the reader verifies every leaf either way. Small chunks that must be
- * on disk are written there without it, too, if this process is the one that may (nearby-journal.ts).
+ * on disk are written there without it, too, if this process is the one that may (nearby-journal.ts); of long ones the bytes
+ * (nearby-writer.ts).
  *
  * Everything else, and what cannot be read so (a chunk that is still in the node's journal, a folder that is gone), is asked of
  * the node.
@@ -14,11 +15,14 @@ import { rankDisks, type Candidate } from './disk-choice.js'
 import type { JournalChunk } from './journal.js'
 import { rangeOf, storedRangeOf } from './kept.js'
 import type { NearbyJournal } from './nearby-journal.js'
+import type { NearbyWriter } from './nearby-writer.js'
 
 /** One of the node's disks. */
 export interface NearbyDisk extends Candidate {
   readonly files: ChunkFiles
   readonly journal?: NearbyJournal
+  /** Only where the node has no other disk. */
+  readonly writer?: NearbyWriter
 }
 
 export interface Nearby {
@@ -35,6 +39,7 @@ export function nearbyChunkNode({ id: nodeId, volume, disks }: Nearby, node: Chu
     for (const { files } of disks) files.forget(id)
   }
   return {
+    ...(disks.some(({ writer }) => writer !== undefined) ? { isBeside: true } : {}),
     async get(request, options) {
       if (request.volume !== volume || !isRange(request)) return await node.get(request, options)
       const range = await rangeIn(disks, request)
@@ -52,8 +57,10 @@ export function nearbyChunkNode({ id: nodeId, volume, disks }: Nearby, node: Chu
       await node.reportBad(of, id, options)
     },
     async put(request, data, options) {
-      const isHere = request.volume === volume && (await isPutIn(rankDisks(request.id, disks)[0], request, data))
-      return isHere ? stored : await node.put(request, data, options)
+      const disk = request.volume === volume ? rankDisks(request.id, disks)[0] : undefined
+      if (await isPutIn(disk, request, data)) return stored
+      const reply = await disk?.writer?.put(node, request, data, options)
+      return reply ?? (await node.put(request, data, options))
     },
     sync: (of, ids, options) => node.sync(of, ids, options),
     async remove(of, ids, options) {

@@ -16,6 +16,7 @@ import { chunkPosition } from '../../cluster/ring.js'
 
 const ID_DIGITS = 14
 const FILE_NAME = /^[0-9a-f]{14}$/
+const PREPARED_NAME = /^([0-9a-f]{14})\.beside-[0-9a-z]+-[0-9]+$/
 
 export class ChunkPaths {
   readonly chunks: string
@@ -51,6 +52,16 @@ export class ChunkPaths {
 
   newTemporary(id: number): string {
     return join(this.temporary, `${fileName(id)}.${this.#unique()}`)
+  }
+
+  /** For a file that the node is to take: nearby-writer.ts. */
+  newPrepared(id: number): string {
+    return join(this.temporary, `${fileName(id)}.beside-${this.#unique()}`)
+  }
+
+  /** Where the file of that name lies; undefined: it is no name of a file prepared for this chunk. */
+  preparedOf(id: number, name: string): string | undefined {
+    return PREPARED_NAME.exec(name)?.[1] === fileName(id) ? join(this.temporary, name) : undefined
   }
 
   newQuarantine(id: number): string {

@@ -106,7 +106,8 @@ export class ChunkService implements ChunkNodeApi {
   async put(request: PutRequest, data: readonly Uint8Array[], options: CallOptions): Promise<PutReply> {
     this.#checkVolume(request.volume)
     const lengthBytes = sumBytes(data)
-    if (lengthBytes === 0 || lengthBytes > CHUNK_MAX_BYTES) {
+    if (request.prepared !== undefined) this.#checkPrepared(request, lengthBytes)
+    else if (lengthBytes === 0 || lengthBytes > CHUNK_MAX_BYTES) {
       throw new PosixError('EINVAL', `chunk ${request.id}: ${lengthBytes} bytes are no chunk`)
     }
     if (request.forward.length + request.absent.length > NODES_MAX) {
@@ -125,6 +126,11 @@ export class ChunkService implements ChunkNodeApi {
     if (lacking.size === 0) return { stored: [...stored], queued: [], missing: [], ...told }
     const queued = await this.#enqueue(request, lacking, [...stored], options.deadlineMs * ENQUEUE_SHARE)
     return { stored: [...stored], queued, missing: [...lacking].filter((id) => !queued.includes(id)), ...told }
+  }
+
+  #checkPrepared({ id, forward }: PutRequest, lengthBytes: number): void {
+    if (lengthBytes === 0 && forward.length === 0 && this.#options.disk.putPrepared !== undefined) return
+    throw new PosixError('EINVAL', `chunk ${id} cannot be taken: with data, to be passed on, or not here`)
   }
 
   /** Fills `stored`, and `newer` with the newest epoch that others told; answers why this node could not store it, or null. */
@@ -172,11 +178,12 @@ export class ChunkService implements ChunkNodeApi {
   }
 
   async #storeHere(request: PutRequest, data: readonly Uint8Array[]): Promise<RingfsError | PosixError | null> {
-    const { id, root, leaves, origin, sync } = request
+    const { id, root, leaves, origin, sync, prepared } = request
     const { disk, log } = this.#options
     this.repairer.wasPut(id)
     try {
-      await disk.put({ id, root, leaves, origin }, data, sync)
+      if (prepared === undefined) await disk.put({ id, root, leaves, origin }, data, sync)
+      else await disk.putPrepared?.({ id, root, leaves, origin }, prepared, sync)
       return null
     } catch (error) {
       log.debug({ chunk: id, err: messageOf(error) }, 'chunk not stored here')

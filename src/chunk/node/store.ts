@@ -9,7 +9,7 @@
  * - Only one process has the folder open (node-folders.ts): the locks above are in memory. Another one of this machine may write
  *   logs into it, which are read here and become files here (small-chunks.ts).
  */
-import { mkdirSync, readdirSync, unlinkSync } from 'node:fs'
+import { mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Clock } from '../../base/clock.js'
 import { PosixError } from '../../base/errno.js'
@@ -28,6 +28,7 @@ import { DIRECT_MIN_BYTES, canBeDirect } from './direct-file.js'
 import type { ChunkDisk, StoredChunk } from './disk.js'
 import { storeChunkFile } from './chunk-file.js'
 import { ChunkFiles, type PlainRange, type StoredRange } from './chunk-files.js'
+import { removeFiles } from './files.js'
 import { InlineGate } from '../../base/inline-gate.js'
 import type { JournalDamage } from './journal-file.js'
 import { rangeOf, storedRangeOf } from './kept.js'
@@ -40,6 +41,7 @@ import { SmallChunks } from './small-chunks.js'
 import { SpaceGauge, type Space } from './space.js'
 import { SyncGroup } from './sync-group.js'
 import type {
+  ChunkLayout,
   CountTask,
   ListResult,
   ListTask,
@@ -48,11 +50,14 @@ import type {
   StoreResult,
   StoreTask,
   SyncResult,
+  TakeResult,
+  TakeTask,
   Verdict,
   VerifyTask,
 } from './tasks.js'
 
 const STORE_JOB: Job<StoreTask, StoreResult> = { file: 'disk', name: 'store' }
+const TAKE_JOB: Job<TakeTask, TakeResult> = { file: 'disk', name: 'take' }
 const VERIFY_JOB: Job<VerifyTask, Verdict> = { file: 'disk', name: 'verify' }
 const REMOVE_JOB: Job<FilesTask, readonly boolean[]> = { file: 'disk', name: 'remove' }
 const EXIST_JOB: Job<FilesTask, readonly boolean[]> = { file: 'disk', name: 'exist' }
@@ -60,6 +65,7 @@ const MOVE_JOB: Job<MoveTask, boolean> = { file: 'disk', name: 'move' }
 const COUNT_JOB: Job<CountTask, number> = { file: 'disk', name: 'count' }
 const LIST_JOB: Job<ListTask, ListResult> = { file: 'disk', name: 'list' }
 const REMOVE_BATCH_MAX = 1000
+const NO_BYTES = Buffer.alloc(0)
 /** What was stored before so many others is looked at again when it is synced. */
 const WHOLE_MAX = 65_536
 
@@ -113,7 +119,8 @@ export class ChunkStore implements ChunkDisk {
     const store = new ChunkStore(options)
     const { chunks, temporary, quarantine } = store.#paths
     for (const folder of [chunks, temporary, quarantine]) mkdirSync(folder, { recursive: true, mode: 0o700 })
-    for (const name of readdirSync(temporary)) unlinkSync(join(temporary, name))
+    // A process beside this one may delete its own at the same time.
+    removeFiles(readdirSync(temporary).map((name) => join(temporary, name)))
     await store.#gauge.open()
     await store.#small.replay()
     await store.sync((await store.#small.allBeside()).map(({ id }) => id))
@@ -149,9 +156,32 @@ export class ChunkStore implements ChunkDisk {
   }
 
   async put(chunk: StoredChunk, data: readonly Uint8Array[], sync = false): Promise<void> {
-    if ((await this.#put(chunk, data, sync)) === 'on disk' || !sync) return
-    const missing = await this.sync([chunk.id])
-    if (missing.length > 0) throw new RingfsError('CHUNK_MISSING', `chunk ${chunk.id} was removed while it was stored`)
+    if ((await this.#put(chunk, data, sync)) === 'stored' && sync) await this.#syncStored(chunk.id)
+  }
+
+  async putPrepared(chunk: StoredChunk, name: string, sync = false): Promise<void> {
+    await this.#take(chunk, name)
+    if (sync) await this.#syncStored(chunk.id)
+  }
+
+  async #syncStored(id: number): Promise<void> {
+    const missing = await this.sync([id])
+    if (missing.length > 0) throw new RingfsError('CHUNK_MISSING', `chunk ${id} was removed while it was stored`)
+  }
+
+  async #take(chunk: StoredChunk, name: string): Promise<void> {
+    const { id } = chunk
+    const prepared = this.#paths.preparedOf(id, name)
+    if (prepared === undefined) throw new PosixError('EINVAL', `chunk ${id}: no file of that name is prepared for it`)
+    // Its bytes count already: only what is kept free may not be taken.
+    await this.#gauge.claim(1)
+    await this.#locks.run(id, async () => {
+      if ((await this.#small.put(chunk, NO_BYTES, [], false)) !== null) {
+        throw new PosixError('EINVAL', `chunk ${id} cannot be taken: it is being stored here as a small one`)
+      }
+      const result = await this.#options.pool.run(TAKE_JOB, { ...this.#placesOf(chunk), temporary: prepared })
+      this.#noteStored(id, result, result.layout)
+    })
   }
 
   async #put(chunk: StoredChunk, data: readonly Uint8Array[], sync: boolean): Promise<'stored' | 'on disk'> {
@@ -167,30 +197,34 @@ export class ChunkStore implements ChunkDisk {
       if (small !== null) return 'on disk'
       const result = await this.#store(this.#storeTask(chunk, prefix, data), lengthBytes)
       const leaves = compact(chunk.leaves)
-      this.#files.know(chunk.id, { lengthBytes, dataOffset: prefix.length, leaves })
-      if (result.created && !result.replacedBad) this.#chunks++
-      // Its old file may be open still, if it was replaced. A copy that was here keeps its own header, and with other extents its data begins elsewhere.
-      if (!result.created || result.replacedBad) this.#files.forget(chunk.id)
-      this.#whole.add(chunk.id)
+      this.#noteStored(chunk.id, result, { lengthBytes, dataOffset: prefix.length, leaves })
       return 'stored'
     })
   }
 
-  #storeTask(chunk: StoredChunk, prefix: Buffer, data: readonly Uint8Array[]): StoreTask {
-    const folder = this.#paths.foldersOf(chunk.id).inner
+  #noteStored(id: number, result: Pick<StoreResult, 'created' | 'replacedBad'>, layout: ChunkLayout): void {
+    const { lengthBytes, dataOffset, leaves } = layout
+    this.#files.know(id, { lengthBytes, dataOffset, leaves })
+    if (result.created && !result.replacedBad) this.#chunks++
+    // Its old file may be open still, if it was replaced. A copy that was here keeps its own header, and with other extents its data begins elsewhere.
+    if (!result.created || result.replacedBad) this.#files.forget(id)
+    this.#whole.add(id)
+  }
+
+  #placesOf({ id, root }: StoredChunk): Omit<TakeTask, 'temporary'> {
     return {
       volume: this.#options.volume,
-      id: chunk.id,
-      root: compact(chunk.root),
-      leaves: compact(chunk.leaves),
-      prefix,
-      data,
-      temporary: this.#paths.newTemporary(chunk.id),
-      folder,
-      file: this.#paths.fileOf(chunk.id),
-      quarantine: this.#paths.newQuarantine(chunk.id),
-      direct: false,
+      id,
+      root: compact(root),
+      folder: this.#paths.foldersOf(id).inner,
+      file: this.#paths.fileOf(id),
+      quarantine: this.#paths.newQuarantine(id),
     }
+  }
+
+  #storeTask(chunk: StoredChunk, prefix: Buffer, data: readonly Uint8Array[]): StoreTask {
+    const temporary = this.#paths.newTemporary(chunk.id)
+    return { ...this.#placesOf(chunk), leaves: compact(chunk.leaves), prefix, data, temporary, direct: false }
   }
 
   async #store(task: StoreTask, lengthBytes: number): Promise<StoreResult> {

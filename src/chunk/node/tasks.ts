@@ -31,6 +31,19 @@ export interface StoreResult {
   readonly writeUs: number
 }
 
+/** The file of a chunk that another process of this machine is to take. */
+export type PrepareTask = Pick<StoreTask, 'prefix' | 'data' | 'temporary' | 'direct'>
+
+export type PrepareResult = Pick<StoreResult, 'direct' | 'writeUs'>
+
+/** `temporary` is what was prepared. */
+export type TakeTask = Pick<StoreTask, 'volume' | 'id' | 'root' | 'temporary' | 'folder' | 'file' | 'quarantine'>
+
+export interface TakeResult extends Pick<StoreResult, 'created' | 'replacedBad'> {
+  /** As the file has it. */
+  readonly layout: ChunkLayout
+}
+
 /** What the store keeps of a chunk's prefix, so that a later read is one pread. */
 export interface ChunkLayout {
   readonly lengthBytes: number
