@@ -198,7 +198,8 @@ class Fsck {
       const text = isSomebodyAway
         ? `${where} is on none of the nodes that answer`
         : `${where} is on no node: that part of the file is lost`
-      return this.#add({ kind, severity: 'lost', text, ino: use.ino, chunk, mended: false })
+      // Who does not answer may have it.
+      return this.#add({ kind, severity: isSomebodyAway ? 'wrong' : 'lost', text, ino: use.ino, chunk, mended: false })
     }
     if (kind === 'bad-copy') {
       const mended = await this.#replace(chunk, nodes)

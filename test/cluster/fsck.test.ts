@@ -175,7 +175,7 @@ t.test('fsck', async (t) => {
     t.strictSame(kinds(away), ['missing-chunk', 'node-away', 'orphans'])
     t.match(
       away.findings.find(({ kind }) => kind === 'missing-chunk'),
-      { text: /nodes that answer/ },
+      { severity: 'wrong', text: /nodes that answer/ },
     )
     await volume.close()
   })
