@@ -5,6 +5,7 @@ export const LONGEST = [
   'mount/coherence',
   'mount/up',
   'cluster/disks',
+  'cluster/fault-model',
   'cluster/hosts',
   'mount/locks',
   'mount/torture',
