@@ -3,13 +3,14 @@
  * a folder that only its user can look into: the file holds the metadata's password.
  *
  * Invariant: a run file appears whole (written under another name, renamed) and after its socket listens. One whose process
- * has died is not believed, and removed by whoever sees it; a pid used again by another process is told by its start time.
+ * has died is not believed; a pid used again by another process is told by its start time. It is removed by whoever knows for certain that it
+ * has died: in another pid or time namespace (a container that shares the folder) living processes look as if they were gone.
  */
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { RingfsError, messageOf } from '../base/errors.js'
-import { isThere, startOf } from '../base/processes.js'
+import { isThere, startOf, systemProcesses } from '../base/processes.js'
 
 const schema = z.object({
   volume: z.string(),
@@ -26,6 +27,11 @@ const schema = z.object({
   pid: z.int().positive(),
   /** When the process began, in the kernel's own unit; null where that is not known. */
   startedAt: z.string().nullable(),
+  /** Whose numbers these are; null where that is not known. */
+  process: z
+    .object({ boot: z.string(), pidns: z.string(), timens: z.string(), pid: z.int().positive(), start: z.string() })
+    .nullable()
+    .default(null),
 })
 
 export type RunFile = z.infer<typeof schema>
@@ -45,11 +51,16 @@ export function ensureRunFolder(folder: string): void {
 }
 
 /** Answers how to take it away again. */
-export function writeRunFile(folder: string, content: Omit<RunFile, 'pid' | 'startedAt'>): () => void {
+export function writeRunFile(folder: string, content: Omit<RunFile, 'pid' | 'startedAt' | 'process'>): () => void {
   ensureRunFolder(folder)
   const file = join(folder, `${process.pid}.json`)
   const partial = `${file}.new`
-  const record: RunFile = { ...content, pid: process.pid, startedAt: startOf(process.pid) }
+  const record: RunFile = {
+    ...content,
+    pid: process.pid,
+    startedAt: startOf(process.pid),
+    process: systemProcesses.self(),
+  }
   writeFileSync(partial, `${JSON.stringify(record, null, 2)}\n`, { mode: 0o600 })
   renameSync(partial, file)
   return () => rmSync(file, { force: true })
@@ -63,7 +74,7 @@ export function readRunFiles(folder: string): readonly RunFile[] {
     const record = parse(file)
     if (record === undefined) continue
     if (isRunning(record)) found.push(record)
-    else rmSync(file, { force: true })
+    else if (hasEnded(record)) rmSync(file, { force: true })
   }
   return found.sort((a, b) => Number(a.startedAt) - Number(b.startedAt))
 }
@@ -85,6 +96,14 @@ function parse(file: string): RunFile | undefined {
   } catch {
     return undefined
   }
+}
+
+/** For certain. After another boot nothing runs that ran before: the folder is of this machine. */
+function hasEnded({ process: one }: RunFile): boolean {
+  const own = systemProcesses.self()
+  // As versions before this one wrote it.
+  if (one === null) return true
+  return own !== null && (one.boot !== own.boot || systemProcesses.hasEnded(one))
 }
 
 export function isRunning({ pid, startedAt }: Pick<RunFile, 'pid' | 'startedAt'>): boolean {

@@ -1,6 +1,6 @@
 /** Run files: what is believed, what is cleaned away, what is refused. */
 import { spawn } from 'node:child_process'
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
@@ -43,6 +43,28 @@ t.test('the file of a process that has died is not believed, and removed', async
   writeFileSync(dead, JSON.stringify({ ...CONTENT, pid: child.pid, startedAt: null }))
   t.equal(readRunFiles(run).length, 1)
   t.notOk(existsSync(dead))
+})
+
+t.test('where it is not certain that a process has died its file stays', async (t) => {
+  const run = folder(t)
+  const remove = writeRunFile(run, CONTENT)
+  const file = join(run, `${process.pid}.json`)
+  const whole = JSON.parse(readFileSync(file, 'utf8')) as { readonly process: Record<string, unknown> }
+  remove()
+  const put = (change: Record<string, unknown>): void =>
+    writeFileSync(file, JSON.stringify({ ...whole, startedAt: '1', process: { ...whole.process, ...change } }))
+  put({ pidns: 'pid:[1]' })
+  t.same(readRunFiles(run), [], 'not believed from here')
+  t.ok(existsSync(file), 'of another pid namespace')
+  put({ timens: 'time:[1]' })
+  t.same(readRunFiles(run), [])
+  t.ok(existsSync(file), 'of another time namespace')
+  put({ boot: 'another' })
+  t.same(readRunFiles(run), [])
+  t.notOk(existsSync(file), 'of the boot before')
+  put({ start: '1' })
+  t.same(readRunFiles(run), [])
+  t.notOk(existsSync(file), 'the pid is of another one now')
 })
 
 t.test('a pid that another process has now is told by the time of its start', async (t) => {
