@@ -25,7 +25,7 @@ const SOME_TIME = { sec: 1_700_000_000, nsec: 5 }
 
 function folderOf(t: Test): string {
   const folder = mkdtempSync(join(tmpdir(), 'ringfs-backup-'))
-  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+  t.teardown(() => rmSync(folder, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 }))
   return folder
 }
 

@@ -18,7 +18,7 @@ t.setTimeout(600_000)
 
 t.test('random faults against random work: everything acknowledged is there, and all is whole', async (t) => {
   const folder = await mkdtemp(join(tmpdir(), 'ringfs-chaos-'))
-  t.teardown(() => rm(folder, { recursive: true, force: true }))
+  t.teardown(() => rm(folder, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 }))
   const cleanup = new Cleanup()
   t.teardown(() => cleanup.run())
   const events: string[] = []

@@ -64,7 +64,7 @@ t.test('Redis fails under a mounted workload', async (t) => {
   const volume = await volumesOn(t, redis)(PARTITIONS, 1)
   const { name } = volume.settings
   const folder = await mkdtemp(join(tmpdir(), 'ringfs-failover-'))
-  t.teardown(() => rm(folder, { recursive: true, force: true }))
+  t.teardown(() => rm(folder, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 }))
   const options = { driver: 'kernel', backend: redis.urlText(name), chunksFolder: folder } as const
   const [one, two] = [await mountTest(t, options), await mountTest(t, options)]
   const load = new LoadProcess(t, one.mountpoint, LANES)
@@ -156,7 +156,7 @@ t.test('Redis fails under a mounted workload', async (t) => {
 
 t.test('any Redis master lost with its replica promoted: over TLS', async (t) => {
   const folder = await mkdtemp(join(tmpdir(), 'ringfs-failover-tls-'))
-  t.teardown(() => rm(folder, { recursive: true, force: true }))
+  t.teardown(() => rm(folder, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 }))
   const redis = await startRedis(t, {
     ...{ masters: MASTERS, replicas: 1, config: [NODE_TIMEOUT] },
     tls: await makeAuthority(folder),

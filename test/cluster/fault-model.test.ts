@@ -245,7 +245,7 @@ if (!isRoot) t.pass('needs root for hosts of its own')
 else {
   t.test('the fault model, line by line', async (t) => {
     const folder = await mkdtemp(join(tmpdir(), 'ringfs-model-'))
-    t.teardown(() => rm(folder, { recursive: true, force: true }))
+    t.teardown(() => rm(folder, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 }))
     const cleanup = new Cleanup()
     t.teardown(() => cleanup.run())
     const ground = new Ground(t, await Stage.set({ folder, ...SHAPE }, cleanup))

@@ -27,7 +27,7 @@ async function temporaryFolder(t: Test, name = 'redis'): Promise<string> {
   const parent = await mkdtemp(join(tmpdir(), 'ringfs-private-'))
   t.teardown(async () => {
     await stopLeftPrivateRedis({ folder: join(parent, name), log })
-    await rm(parent, { recursive: true, force: true })
+    await rm(parent, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 })
   })
   return join(parent, name)
 }

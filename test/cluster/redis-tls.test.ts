@@ -27,7 +27,7 @@ async function rulesOf(file: URL): Promise<string> {
 
 async function folderOf(t: { teardown(done: () => unknown): void }): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'ringfs-tls-'))
-  t.teardown(() => rm(folder, { recursive: true, force: true }))
+  t.teardown(() => rm(folder, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 }))
   return folder
 }
 

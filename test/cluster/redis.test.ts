@@ -42,7 +42,7 @@ async function startPlain(t: Test): Promise<MetaUrl> {
     const gone = once(child, 'exit')
     child.kill('SIGKILL')
     await gone
-    await rm(folder, { recursive: true, force: true })
+    await rm(folder, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 })
   })
   return { hosts: [{ host: '127.0.0.1', port }], volume: 'v' }
 }

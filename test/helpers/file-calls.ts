@@ -48,7 +48,7 @@ export class FileCalls {
 
   static async start(t: Pick<Test, 'teardown'>): Promise<FileCalls> {
     const folder = await mkdtemp(join(tmpdir(), 'ringfs-file-calls-'))
-    t.teardown(() => rm(folder, { recursive: true, force: true }))
+    t.teardown(() => rm(folder, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 }))
     const program = join(folder, 'file-calls')
     const { exitCode, output } = await runCommand('cc', ['-O1', '-Wall', '-o', program, SOURCE], COMPILE_TIMEOUT_MS)
     if (exitCode !== 0) throw new Error(`cc: ${output}`)

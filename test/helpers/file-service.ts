@@ -38,7 +38,7 @@ export async function serveFiles(
   t.teardown(async () => {
     await Promise.all(clients.map((client) => client.close()))
     await server.close()
-    await rm(folder, { recursive: true, force: true })
+    await rm(folder, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 })
   })
   return { vfs, service, server, address, client: await connect(), connect }
 }

@@ -300,7 +300,8 @@ class Servers implements TestRedis {
 
   async stop(): Promise<void> {
     await Promise.all(this.#servers.map(end))
-    await rm(this.#folder, { recursive: true, force: true })
+    // A server's child that writes a snapshot outlives it for a moment.
+    await rm(this.#folder, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 })
   }
 }
 

@@ -54,7 +54,7 @@ export class Ringfs {
     for (const { mountpoint } of await readMounts()) {
       if (mountpoint.startsWith(this.folder)) await sh('umount', '--lazy', mountpoint)
     }
-    await rm(this.folder, { recursive: true, force: true })
+    await rm(this.folder, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 })
   }
 
   /** Runs a command in the folder, so that the defaults ./ringfs-data and ./mnt are its own. */
