@@ -15,7 +15,7 @@ import { createHash, type Hash } from 'node:crypto'
 import { z } from 'zod'
 import { RingfsError } from '../../base/errors.js'
 import { invariant } from '../../base/invariant.js'
-import { HASH_BYTES, MIB } from '../../base/limits.js'
+import { MIB } from '../../base/limits.js'
 
 const MAGIC = Buffer.from('RINGBKUP', 'latin1')
 export const BACKUP_VERSION = 1
@@ -79,8 +79,12 @@ export class RecordWriter {
   }
 
   end(): Buffer {
-    return encodeRecord({ kind: 'end', partition: WIDE, key: '', items: [this.#hash.digest()] })
+    return endOf(this.#hash)
   }
+}
+
+function endOf(hash: Hash): Buffer {
+  return encodeRecord({ kind: 'end', partition: WIDE, key: '', items: [hash.digest()] })
 }
 
 function encodeRecord({ kind, partition, key, items }: BackupRecord): Buffer {
@@ -106,24 +110,25 @@ export class RecordReader {
   #rest: Buffer = Buffer.alloc(0)
   #isEnded = false
 
-  push(bytes: Buffer): BackupRecord[] {
+  push(more: Buffer): BackupRecord[] {
     const records: BackupRecord[] = []
-    this.#rest = this.#rest.length === 0 ? bytes : Buffer.concat([this.#rest, bytes])
+    this.#rest = this.#rest.length === 0 ? more : Buffer.concat([this.#rest, more])
     for (;;) {
       if (this.#rest.length > 0 && this.#isEnded) throw damaged('something stands behind its end')
       const length = lengthOf(this.#rest)
       if (length === null || this.#rest.length < length) return records
-      const record = decodeRecord(this.#rest.subarray(0, length))
-      if (record.kind === 'end') this.#end(record)
-      else this.#hash.update(this.#rest.subarray(0, length))
+      const bytes = this.#rest.subarray(0, length)
+      const record = decodeRecord(bytes)
+      if (record.kind === 'end') this.#end(bytes)
+      else this.#hash.update(bytes)
       this.#rest = this.#rest.subarray(length)
       records.push(record)
     }
   }
 
-  #end({ items }: BackupRecord): void {
-    const [digest] = items
-    if (digest?.length !== HASH_BYTES || !digest.equals(this.#hash.digest())) throw damaged('its checksum is wrong')
+  /** Nothing vouches for the last record but that there is only one that it can be. */
+  #end(bytes: Buffer): void {
+    if (!bytes.equals(endOf(this.#hash))) throw damaged('its checksum is wrong')
     this.#isEnded = true
   }
 

@@ -49,5 +49,5 @@ t.test('nothing is read or written beside a node of several disks; what was left
   t.strictSame(nearby, [ONE])
   t.strictSame(synced, [7])
   t.strictSame(leftBehind({ folder: first, volume: VOLUME, place: 'near' }).logs, [])
-  beside.close()
+  await beside.close()
 })
