@@ -7,7 +7,7 @@ import { startProcesses } from '../helpers/chunk-processes.js'
 import { CALL, VOLUME, originOf } from '../helpers/chunks.js'
 import { within } from '../helpers/deadline.js'
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 interface Written {
   readonly ref: ChunkRef
@@ -54,7 +54,7 @@ t.test(
     const processes = await startProcesses(t, 3)
     const victim = processes.node(1)
     const kill = new Map([[30, () => void victim.kill()]])
-    const written = await within(60_000, writeMany(processes.client(), 0, 100, kill), 'the copy')
+    const written = await within(120_000, writeMany(processes.client(), 0, 100, kill), 'the copy')
     t.equal(written.length, 100)
     t.ok(await within(90_000, checkAll(processes.client(), written), 'reading with a dead node'))
     t.ok(victim.queue.length > 0, 'what it missed waits in its queue')
@@ -80,7 +80,7 @@ t.test('SIGKILL at any moment leaves no partial chunk: whatever the node then ha
       30,
       new Map([[3 + round * 5, () => void victim.kill()]]),
     )
-    const written = await within(60_000, copying, 'the copy')
+    const written = await within(120_000, copying, 'the copy')
     await victim.start()
     await within(90_000, victim.drain(), 'the queue')
     for (const { ref, bytes } of written) {
@@ -95,8 +95,8 @@ t.test('a stopped process holds nobody up for long, and what it missed is queued
   const client = processes.client()
   const victim = processes.node(2)
   victim.signal('SIGSTOP')
-  const written = await within(60_000, writeMany(client, 0, 20, new Map()), 'writing')
-  t.ok(await within(60_000, checkAll(client, written), 'reading'))
+  const written = await within(120_000, writeMany(client, 0, 20, new Map()), 'writing')
+  t.ok(await within(120_000, checkAll(client, written), 'reading'))
   victim.signal('SIGCONT')
   await within(90_000, victim.drain(), 'the queue')
   const ids = written.map(({ ref }) => ref.id)

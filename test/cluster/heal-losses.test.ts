@@ -54,12 +54,12 @@ t.test('two of five are lost for good at once, a third one restarts in the middl
     (await watcher.refresh()).members.reduce((sum, { report }) => sum + (report?.heal.copied ?? 0), 0)
 
   await Promise.all([one.kill(), two.kill()])
-  await eventually('some of their chunks are made anew', copied, (count) => count > 3, 60_000)
+  await eventually('some of their chunks are made anew', copied, (count) => count > 3)
   await third.kill()
   await third.start()
   const isOut = async (): Promise<boolean> =>
     (await cluster.member(one))?.isOut === true && (await cluster.member(two))?.isOut === true
-  await eventually('both have lost their places', isOut, (out) => out, 60_000)
+  await eventually('both have lost their places', isOut, (out) => out)
   await cluster.whole('three nodes have all copies')
   t.strictSame(await cluster.holes(refs), [], 'three good copies of each chunk')
   t.strictSame(await checkAll(cluster, refs), [], 'nothing was lost')
@@ -70,7 +70,7 @@ t.test('two of five are lost for good at once, a third one restarts in the middl
   await cluster.whole('with it all is whole')
   const copies = async (): Promise<number> =>
     (await watcher.refresh()).members.filter(({ state }) => state === 'up').reduce((sum, { chunks }) => sum + chunks, 0)
-  await eventually('surplus is given up', copies, (count) => count === 3 * CHUNKS, 60_000)
+  await eventually('surplus is given up', copies, (count) => count === 3 * CHUNKS)
   const { members } = await watcher.refresh()
   t.ok(members.some(({ report }) => (report?.heal.retired ?? 0) > 0))
   const ring = watcher.current().ring

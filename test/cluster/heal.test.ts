@@ -1,7 +1,7 @@
 /** Five real nodes, three replicas, a workload that goes on, and a checker that knows what was acknowledged. */
 import t from 'tap'
 import { eventually, sleep } from '../helpers/ringfs.js'
-import { startCluster } from '../helpers/cluster.js'
+import { MEMBERSHIP_TIMES, startCluster } from '../helpers/cluster.js'
 
 t.setTimeout(600_000)
 
@@ -20,7 +20,7 @@ t.test('nodes lost for ever, paused, brought back, drained and joined: nothing a
   t.comment('a node is killed and does not come back; meanwhile another is paused')
   await cluster.node(0).kill()
   cluster.node(1).signal('SIGSTOP')
-  await sleep(3_000)
+  await sleep((MEMBERSHIP_TIMES.suspectMs + MEMBERSHIP_TIMES.downMs) / 2)
   cluster.node(1).signal('SIGCONT')
   await eventually(
     'the killed node has lost its place',

@@ -373,27 +373,21 @@ claim(t, open, 'who is refused when he asks again has no lock afterwards', async
   await a.unlock(ino, record('write', '1'))
 })
 
-claim(
-  t,
-  open,
-  'locks and their queue survive the death of a Redis',
-  async (t, volume) => {
-    const [a, b] = await clients(volume, 2, LONG_TTL)
-    if (a === undefined || b === undefined) throw new Error('there are two')
-    const inos = await files(a, 3)
-    for (const ino of inos) t.equal(await trying(a, ino, record('write', '1')), 'ok')
-    const waiting = inos.map((ino) => new Waiting(b, ino, record('write', '1')))
-    await pause(MOMENT_MS)
-    for (const server of [0, 1, 2]) {
-      await redis.kill(server)
-      await redis.restart(server)
-    }
-    for (const ino of inos) await a.unlock(ino, record('write', '1'))
-    for (const wait of waiting) t.equal(await wait.done, 'ok')
-    for (const ino of inos) await b.unlock(ino, record('write', '1'))
-  },
-  120_000,
-)
+claim(t, open, 'locks and their queue survive the death of a Redis', async (t, volume) => {
+  const [a, b] = await clients(volume, 2, LONG_TTL)
+  if (a === undefined || b === undefined) throw new Error('there are two')
+  const inos = await files(a, 3)
+  for (const ino of inos) t.equal(await trying(a, ino, record('write', '1')), 'ok')
+  const waiting = inos.map((ino) => new Waiting(b, ino, record('write', '1')))
+  await pause(MOMENT_MS)
+  for (const server of [0, 1, 2]) {
+    await redis.kill(server)
+    await redis.restart(server)
+  }
+  for (const ino of inos) await a.unlock(ino, record('write', '1'))
+  for (const wait of waiting) t.equal(await wait.done, 'ok')
+  for (const ino of inos) await b.unlock(ino, record('write', '1'))
+})
 
 /**
  * Many owners on three clients take two locks at a time, always in the same order, so that no circle can come about: none may
@@ -450,13 +444,13 @@ async function crowd(t: Test, volume: MetaVolume, seed: number): Promise<void> {
 }
 
 const { seed } = propertyRun(t, 1)
-claim(t, open, 'a crowd that cannot lock itself out', (t, volume) => crowd(t, volume, seed), 120_000)
+claim(t, open, 'a crowd that cannot lock itself out', (t, volume) => crowd(t, volume, seed))
 const slow = volumesOn(t, redis, (store) => new LossyRedis(store, { mode: 'slow', seed, delayMaxMs: 20 }))
-claim(t, slow, 'the same when all that is sent takes its time', (t, volume) => crowd(t, volume, seed + 1), 120_000)
+claim(t, slow, 'the same when all that is sent takes its time', (t, volume) => crowd(t, volume, seed + 1))
 const twice = volumesOn(t, redis, (store) => new LossyRedis(store, { mode: 'twice', seed, delayMaxMs: 20 }))
-claim(t, twice, 'the same when every reply is lost once', (t, volume) => crowd(t, volume, seed + 2), 120_000)
+claim(t, twice, 'the same when every reply is lost once', (t, volume) => crowd(t, volume, seed + 2))
 const late = volumesOn(t, redis, (store) => new LossyRedis(store, { mode: 'late', seed, delayMaxMs: 20 }))
-claim(t, late, 'the same when a copy of each request comes late', (t, volume) => crowd(t, volume, seed + 3), 120_000)
+claim(t, late, 'the same when a copy of each request comes late', (t, volume) => crowd(t, volume, seed + 3))
 
 claim(t, open, 'more waiters than a file may have are ENOLCK', async (t, volume) => {
   const [a] = await clients(volume, 1)

@@ -21,13 +21,16 @@ import { watchKeyFile } from '../../src/main/key-file.js'
 import { openVolume, type Volume } from '../../src/main/volume.js'
 import { formatVolume } from '../../src/meta/format.js'
 import { temporaryFolder, type Teardown } from './chunks.js'
-import { within } from './deadline.js'
+import { PATIENCE_MS, within } from './deadline.js'
 import type { Place, Places } from './network.js'
 import { PROGRAM, eventually, runIn, type Ran } from './ringfs.js'
 import { connectPatiently, startRedis } from './redis.js'
 
 const VOLUME = 'v'
 const START_MS = 120_000
+
+/** As short as a machine lets nodes live that has much else to do. */
+export const MEMBERSHIP_TIMES = { suspectMs: 4_000, downMs: 8_000, outMs: 12_000 } as const
 
 export class ClusterNode {
   readonly folder: string
@@ -185,7 +188,7 @@ export async function startCluster(
   const keyFile = join(folder, 'key')
   await writeFile(keyFile, `${randomBytes(32).toString('hex')}\n`, { mode: 0o600 })
   await formatVolume(store, VOLUME, { partitions: 8, replicas: 3, writeQuorum: 2 })
-  await setMembershipTimes(store, VOLUME, { suspectMs: 2_000, downMs: 4_000, outMs: 6_000 })
+  await setMembershipTimes(store, VOLUME, MEMBERSHIP_TIMES)
   await store.close()
   const meta = { RINGFS_META: formatMetaUrl(url), RINGFS_KEY_FILE: keyFile }
   const env = { PATH: process.env['PATH'] ?? '', ...meta, XDG_RUNTIME_DIR: folder }
@@ -210,6 +213,14 @@ export async function startCluster(
   const workload = new Workload(client)
   t.teardown(() => workload.stop())
   const look = () => volume.watcher.refresh()
+  const whole = async (what: string): Promise<void> => {
+    await eventually(
+      what,
+      async () => healProgress(await look()),
+      ({ isDone }) => isDone,
+      2 * PATIENCE_MS,
+    )
+  }
   return {
     nodes,
     node: (index) => {
@@ -223,21 +234,31 @@ export async function startCluster(
     add: (...words) => start(undefined, words),
     addIn: (own, ...words) => start(own, words),
     member: async (node) => (await look()).members.find(({ id }) => id === node.id),
-    whole: async (what) => {
-      await eventually(
-        what,
-        async () => healProgress(await look()),
-        ({ isDone }) => isDone,
-        180_000,
-      )
-    },
-    holes: (refs) => holesOf(volume, refs ?? workload.acknowledged.map(({ ref }) => ref)),
+    whole,
+    holes: (refs) =>
+      holesOnceWhole(volume, refs ?? workload.acknowledged.map(({ ref }) => ref), () => whole('all is whole again')),
     ringfs: (...words) => runIn(folder, process.execPath, [PROGRAM, ...words], env),
   }
 }
 
+/** A node that was taken for dead meanwhile, and is back, has made it another ring: then all has to be whole once more. */
+async function holesOnceWhole(
+  volume: Volume,
+  refs: readonly ChunkRef[],
+  whole: () => Promise<void>,
+): Promise<readonly string[]> {
+  const deadline = performance.now() + PATIENCE_MS
+  for (;;) {
+    const before = await volume.watcher.refresh()
+    const holes = await holesOf(volume, refs)
+    if (holes.length === 0 || performance.now() > deadline) return holes
+    const { epoch } = await volume.watcher.refresh()
+    if (epoch === before.epoch && healProgress(before).isDone) return holes
+    await whole()
+  }
+}
+
 async function holesOf({ watcher, peers, settings }: Volume, refs: readonly ChunkRef[]): Promise<readonly string[]> {
-  await watcher.refresh()
   const { ring, view } = watcher.current()
   const all = refs.map(({ id }) => id)
   const holes: string[] = []

@@ -8,6 +8,7 @@ import type { MetaStore } from '../../src/meta/contract.js'
 import { openMeta } from '../../src/meta/engine.js'
 import { loadVolume } from '../../src/meta/format.js'
 import { Orders, act, type Case, type News } from './meta-actions.js'
+import { PATIENCE_MS } from './deadline.js'
 import { outcome, until } from './meta.js'
 import { connectPatiently } from './redis.js'
 
@@ -25,6 +26,7 @@ async function runCase(redis: RedisStore, one: Case, intentTimeoutMs: number): P
     log: silentLog,
     sessionTtlMs: one.sessionTtlMs,
     intentTimeoutMs,
+    operationDeadlineMs: PATIENCE_MS,
     // Always the same partition for a new directory: its inode number is known to the test.
     random: () => 0.6,
     numbersAhead: 1,

@@ -11,6 +11,7 @@ import { CuttableRedis } from './cuttable-redis.js'
 import { checkVolume } from './meta-check.js'
 import type { TestRedis } from './redis.js'
 import { connectPatiently } from './redis.js'
+import { PATIENCE_MS } from './deadline.js'
 
 export { until } from './deadline.js'
 
@@ -61,7 +62,10 @@ export function volumesOn(t: Pick<Test, 'teardown'>, redis: TestRedis, wrap: Wra
       async client(options = {}) {
         // One number at a time: directories go through all partitions in turn, and their numbers are known.
         const store = new CuttableRedis(wrap(await connect()))
-        const client = await openMeta(store, settings, { log: silentLog, numbersAhead: 1, ...options })
+        const client = await openMeta(store, settings, {
+          ...{ log: silentLog, numbersAhead: 1, operationDeadlineMs: PATIENCE_MS },
+          ...options,
+        })
         clients.set(client, store)
         return client
       },
@@ -83,7 +87,7 @@ export function claim(
   open: OpenVolume,
   name: string,
   body: (t: Test, volume: MetaVolume) => Promise<void>,
-  timeoutMs = 60_000,
+  timeoutMs = 300_000,
 ): void {
   void t.test(name, { timeout: timeoutMs }, async (t) => {
     const volume = await open()

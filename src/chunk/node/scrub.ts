@@ -3,7 +3,7 @@
  *
  *   folder 0, 1, … 4095 of the ring, each when its time has come (a 4096th of the period), or at once for `ringfs scrub --now`
  *
- * Invariants: where it is and what it found is kept in the data folder after each folder, so that a restart goes on there. A bad copy
+ * Invariants: where it is and what it found is kept in the data folder every 16 folders, so that a restart goes on there. A bad copy
  * is replaced by a good one, and set aside then (repair.ts): where there is no good one it stays, for its good leaves.
  */
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
@@ -21,6 +21,9 @@ const NOW_DEFAULT_BYTES_PER_SECOND = 64 * MIB
 /** Beside the period: a node that is full is not read faster than this either. */
 const CALM_BYTES_PER_SECOND = 16 * MIB
 const LIST_PAGE = 1000
+/** How often the place is kept, in folders. Who hastens takes as many at a time: a look at one that is empty costs as much as one at many. */
+const KEPT_FOLDERS = 16
+const HASTY_FOLDERS = KEPT_FOLDERS
 const FAILURE_PAUSE_MS = 60_000
 
 export interface ScrubOptions {
@@ -129,7 +132,9 @@ export class Scrubber {
   /** `state`: another one when the round was begun anew meanwhile. */
   async #turn(state: Kept): Promise<void> {
     if (state.bucket === 0 && state.startedMs === 0) this.#state = state = begun(state, this.#nowMs())
-    const end = Math.min(CHUNK_BUCKETS, state.bucket + (this.#options.scrubFolders ?? 1))
+    const { scrubFolders = 1 } = this.#options
+    const step = this.#haste === null ? scrubFolders : Math.max(scrubFolders, HASTY_FOLDERS)
+    const end = Math.min(CHUNK_BUCKETS, state.bucket - (state.bucket % step) + step)
     let next: { readonly bucket: number; readonly id: number } | null = { bucket: state.bucket, id: 0 }
     while (next !== null && next.bucket < end) {
       const range = { fromBucket: next.bucket, fromId: next.id, toBucket: end }
@@ -146,7 +151,7 @@ export class Scrubber {
     state.bucket = end
     if (end === CHUNK_BUCKETS) this.#finish(state)
     // Mostly folders are empty: their places are kept with the next that is not.
-    else if (state.checked > 0 && end % 16 === 0) this.#keep()
+    else if (state.checked > 0 && end % KEPT_FOLDERS === 0) this.#keep()
   }
 
   #finish(state: Kept): void {

@@ -106,14 +106,9 @@ t.test('who looks does not begin the next round, nor take the figures of the las
   await service.scrubber.stop()
 })
 
-t.test('a restart goes on where it was; a place that cannot be read begins anew', async (t) => {
-  const cluster = await startCluster(t, { nodes: 1, replicas: 1, writeQuorum: 1 })
-  const [node] = cluster.nodes
-  if (node === undefined) throw new Error('no node')
-  const scrubFile = join(temporaryFolder(t), 'scrub.json')
-  const walked: number[] = []
-  const { store } = node
-  const disk: ChunkDisk = {
+/** The store as a disk that notes where each look begins. */
+function watched(store: TestNode['store'], walked: number[]): ChunkDisk {
+  return {
     put: (chunk, data, sync) => store.put(chunk, data, sync),
     sync: (ids) => store.sync(ids),
     read: (id, offset, lengthBytes) => store.read(id, offset, lengthBytes),
@@ -131,6 +126,32 @@ t.test('a restart goes on where it was; a place that cannot be read begins anew'
     space: () => store.space(),
     chunks: 0,
   }
+}
+
+t.test('who hastens looks at several folders at a time', async (t) => {
+  const cluster = await startCluster(t, { nodes: 1, replicas: 1, writeQuorum: 1 })
+  const { service, store } = cluster.node('node-0')
+  const ids = [5, 2 ** 20, 2 ** 30, 2 ** 40]
+  for (const chunk of ids.map((id) => randomChunk(id, 100))) await store.put(chunk, chunk.data)
+  const walked: number[] = []
+  const options = { volume: VOLUME, disk: watched(store, walked), clock: systemClock, log: silentLog }
+  const scrubber = new Scrubber(options, service.repairer)
+  t.teardown(() => scrubber.stop())
+  const control = (action: 'start' | 'status') => scrubber.control({ volume: VOLUME, action, bytesPerSecond: 2 ** 30 })
+  control('start')
+  await until('the round is over', () => Promise.resolve(!control('status').isHasty))
+  t.match(control('status'), { checked: ids.length, bad: 0 })
+  t.equal(walked.length, 4096 / 16)
+})
+
+t.test('a restart goes on where it was; a place that cannot be read begins anew', async (t) => {
+  const cluster = await startCluster(t, { nodes: 1, replicas: 1, writeQuorum: 1 })
+  const [node] = cluster.nodes
+  if (node === undefined) throw new Error('no node')
+  const scrubFile = join(temporaryFolder(t), 'scrub.json')
+  const walked: number[] = []
+  const { store } = node
+  const disk = watched(store, walked)
   const options = { volume: VOLUME, disk, clock: systemClock, log: silentLog, scrubFile: () => scrubFile }
   const kept = { bucket: 4000, startedMs: 5, finishedMs: 3, checked: 9, checkedBytes: 99, bad: 1, replaced: 1 }
   writeFileSync(scrubFile, JSON.stringify(kept))
