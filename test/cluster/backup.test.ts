@@ -18,7 +18,7 @@ import { checkVolume, describe, walk } from '../helpers/meta-check.js'
 import { ROOT, bytes, makeDir, touch, until, volumesOn, writeAt, type MetaVolume } from '../helpers/meta.js'
 import { connectPatiently, startRedis, type TestRedis } from '../helpers/redis.js'
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 const OPTIONS = { version: '0.0.0', clock: systemClock, maxPauseMs: 20_000, onProgress: () => undefined }
 const SOME_TIME = { sec: 1_700_000_000, nsec: 5 }

@@ -15,7 +15,7 @@ import { checkVolume } from '../helpers/meta-check.js'
 import { ROOT, bytes, makeDir, makeDirIn, newFile, touch, until, volumesOn, type MetaVolume } from '../helpers/meta.js'
 import { startRedis } from '../helpers/redis.js'
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 const TIME = { sec: 1_700_000_000, nsec: 5 }
 

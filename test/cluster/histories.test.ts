@@ -12,7 +12,7 @@ import { RpcServer } from '../../src/rpc/server.js'
 import { temporaryFolder } from '../helpers/chunks.js'
 import { connectPatiently, startRedis } from '../helpers/redis.js'
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 t.test('the first start of a node notes whose history is whole, before there is a chunk', async (t) => {
   const redis = await startRedis(t)

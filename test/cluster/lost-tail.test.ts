@@ -16,7 +16,7 @@ import { ROOT, bytes, makeDirIn, names, outcome, touch, until, volumesOn } from 
 import { startRedis, type TestRedis } from '../helpers/redis.js'
 import { CALLER, O_RDWR, codeOf } from '../helpers/vfs-fixture.js'
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 const [MASTER, REPLICA] = [0, 1]
 const whole = (owner: string) => ({ kind: 'flock', type: 'write', owner, start: 0n, end: LOCK_END, pid: 1 }) as const

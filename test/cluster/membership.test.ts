@@ -49,7 +49,7 @@ class TestNode {
   }
 }
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 t.test('membership', { timeout: 300_000 }, async (t) => {
   const redis = await startRedis(t)

@@ -14,7 +14,7 @@ import { VOLUME, chunkFile, startCluster, type TestCluster } from '../helpers/ch
 import { ROOT, bytes, outcome, touch, until, volumesOn, type MetaVolume, type OpenVolume } from '../helpers/meta.js'
 import { startRedis } from '../helpers/redis.js'
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 const TTL_MS = 1_000
 const BYTES = 70_000

@@ -21,7 +21,7 @@ import { connectRedis } from '../../src/cluster/redis.js'
 const log = silentLog
 const CHILD = fileURLToPath(new URL('../helpers/private-redis-child.js', import.meta.url))
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 async function temporaryFolder(t: Test, name = 'redis'): Promise<string> {
   const parent = await mkdtemp(join(tmpdir(), 'ringfs-private-'))

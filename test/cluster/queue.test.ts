@@ -13,7 +13,7 @@ const copy = (chunk: number): ReplicationTask => ({
   sources: ['n1', 'n2'],
 })
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 t.test('replication queue', { timeout: 300_000 }, async (t) => {
   const redis = await startRedis(t)

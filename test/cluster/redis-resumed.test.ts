@@ -13,7 +13,7 @@ const KEY = '{a}:key'
 /** Until what was sent is in the sockets of whom it was sent to. */
 const SENT_MS = 300
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 t.test('a master that was replaced while it stood still is not believed when it goes on', async (t) => {
   const redis = await startRedis(t, { masters: 3, replicas: 1, config: ['cluster-node-timeout 3000'] })

@@ -13,7 +13,7 @@ import { makeAuthority, type Authority } from '../helpers/certificates.js'
 import { startRedis, type TestRedis } from '../helpers/redis.js'
 import { eventually } from '../helpers/ringfs.js'
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 const ADD = makeScript('add', "return redis.call('INCRBY', KEYS[1], ARGV[1])")
 

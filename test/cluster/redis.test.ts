@@ -30,7 +30,7 @@ async function codeOf(promise: Promise<unknown>): Promise<string> {
   }
 }
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 /** A Redis that is no cluster, as a package manager starts it. */
 async function startPlain(t: Test): Promise<MetaUrl> {

@@ -137,7 +137,7 @@ function takenOf(reply: unknown): readonly (readonly [string, string])[] {
   return reply.map((one: unknown) => (Array.isArray(one) ? [String(one[0]), String(one[1])] : ['', '']))
 }
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 t.test('the simulated Redis answers as the real one does', { timeout: 300_000 }, async (t) => {
   // Hashes keep their order then, as a Map does: who of many is out first depends on it.

@@ -6,7 +6,7 @@ import { checkVolume } from '../helpers/meta-check.js'
 import { ROOT, bytes, outcome, touch, until, volumesOn } from '../helpers/meta.js'
 import { startRedis } from '../helpers/redis.js'
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 const collect = async (meta: MetaStore): Promise<void> => {
   await meta.collectGarbage(() => Promise.resolve(), 0)

@@ -14,7 +14,7 @@ const PUBLISH = makeScript('publish', "redis.call('INCR', KEYS[1]) return redis.
 const LINK = { clock: systemClock, connectTimeoutMs: 30_000, replyTimeoutMs: 30_000 } as const
 const CHANNELS = Array.from({ length: 256 }, (_, p) => `{v.${p}}:v`)
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 /** What a listener has seen. */
 class Listener {

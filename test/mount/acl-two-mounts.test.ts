@@ -6,7 +6,7 @@ import { until } from '../helpers/meta.js'
 import { mountTest, sh } from '../helpers/mount.js'
 import { startRedis } from '../helpers/redis.js'
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 const RACES = 150
 const FIRST = 1000

@@ -8,7 +8,7 @@ import { lineOf } from '../coherence/crowd.js'
 import { mountTest, sh, type MountProcess } from '../helpers/mount.js'
 import { startRedis } from '../helpers/redis.js'
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 const MOUNTS = 3
 const WORKERS = 6

@@ -13,7 +13,7 @@ import { newMountpoint, sh, startMount, type MountProcess } from '../helpers/mou
 const DEADLINE_MS = 60_000
 const MOMENT_MS = 300
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 async function stuck(t: Test): Promise<MountProcess> {
   const mountpoint = await newMountpoint(t)

@@ -9,7 +9,7 @@ import { pause } from '../helpers/meta.js'
 import { mountTest, type MountProcess } from '../helpers/mount.js'
 import { startRedis } from '../helpers/redis.js'
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 /** Long enough that a lock that is not to be granted would have been. */
 const MOMENT_MS = 300

@@ -2,7 +2,7 @@ import t from 'tap'
 import { mountTest } from '../helpers/mount.js'
 import { runSuite } from './suite/all.js'
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 t.test('fuse-native on a VFS in memory', async (t) => {
   const mount = await mountTest(t)

@@ -6,7 +6,7 @@ import { newMachine, runFileOf, source, stopRedis } from '../helpers/machine.js'
 import { Ringfs, eventually, kill } from '../helpers/ringfs.js'
 import { System } from '../helpers/system.js'
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 t.test('mount -t ringfs takes a data folder or a URL, and lines of fstab, and the password is nowhere', async (t) => {
   const { ringfs, system, data, a, b } = await newMachine(t)

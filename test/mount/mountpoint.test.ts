@@ -12,7 +12,7 @@ import { mountTest, newMountpoint, sh } from '../helpers/mount.js'
 
 const DEADLINE_MS = 90_000
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 /** A folder beside a mount point. */
 async function newFolder(t: Test): Promise<string> {

@@ -4,7 +4,7 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { names } from './suite/names.js'
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 t.test('names hold on a VFS whose calls overtake each other', async (t) => {
   const mount = await mountTest(t, { delayMs: 3 })

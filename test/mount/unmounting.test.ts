@@ -6,7 +6,7 @@ import t from 'tap'
 import { newMachine, runFileOf, source, stopRedis } from '../helpers/machine.js'
 import { eventually, kill } from '../helpers/ringfs.js'
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 t.test('a killed mount is taken over by the next mount -t ringfs, with what was synced', async (t) => {
   const { ringfs, system, data, a, b } = await newMachine(t)

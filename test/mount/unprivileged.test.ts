@@ -5,7 +5,7 @@ import t, { type Test } from 'tap'
 import { Ringfs } from '../helpers/ringfs.js'
 import { System, type User } from '../helpers/system.js'
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 // nobody and daemon of every Debian: fusermount3 wants a user that /etc/passwd knows.
 const USER: User = { uid: 65_534, gid: 65_534 }

@@ -4,7 +4,7 @@ import type { DriverName } from '../../src/fuse/driver.js'
 import { mountTest } from '../helpers/mount.js'
 import { runSuite } from './suite/all.js'
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 const DRIVERS: readonly DriverName[] = ['fuse-native', 'kernel']
 

@@ -7,7 +7,7 @@ import { addKey, listKeys, newKeyFile, removeKey } from '../../src/main/key-file
 import { freePorts, startRedis } from '../helpers/redis.js'
 import { Ringfs, eventually, kill, sh } from '../helpers/ringfs.js'
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 const KEY_REQUIRED = 51
 

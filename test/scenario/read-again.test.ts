@@ -5,7 +5,7 @@ import { RpcChannel } from '../../src/rpc/channel.js'
 import { STATS_READ } from '../../src/rpc/messages-stats.js'
 import { Ringfs, sh } from '../helpers/ringfs.js'
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 /** In the metadata, in a chunk of their own, in several. */
 const SIZES = [4_096, 300_000, 9_000_000]

@@ -7,7 +7,7 @@ import { z } from 'zod'
 import { parseMetaUrl } from '../../src/cluster/url.js'
 import { Ringfs, sh } from '../helpers/ringfs.js'
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 const rebuiltSchema = z.object({
   isAnew: z.boolean(),

@@ -9,7 +9,7 @@ import { serverStatus, type ServerStatus } from '../../src/main/redis-cluster-st
 import { openRedisCluster } from '../../src/main/redis-cluster.js'
 import { Ringfs, eventually, kill, sh } from '../helpers/ringfs.js'
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 const USAGE = 2
 const NOT_WHOLE = 4

@@ -8,7 +8,7 @@ import { makeAuthority } from '../helpers/certificates.js'
 import { startRedis } from '../helpers/redis.js'
 import { Ringfs, eventually, sh } from '../helpers/ringfs.js'
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 /** Processes of ringfs in whose arguments or environment the text stands. */
 async function whoShows(ringfs: Ringfs, text: string): Promise<readonly string[]> {

@@ -5,7 +5,7 @@ import t from 'tap'
 import { z } from 'zod'
 import { Ringfs, eventually, kill, sh } from '../helpers/ringfs.js'
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 const rate = z.strictObject({
   count: z.int().nonnegative(),

@@ -5,7 +5,7 @@ import t from 'tap'
 import { escapePath } from '../../src/main/systemd.js'
 import { Ringfs, runIn } from '../helpers/ringfs.js'
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 t.test('a service for a node and a mount unit', async (t) => {
   const ringfs = await Ringfs.in(t)

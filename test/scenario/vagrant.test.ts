@@ -10,7 +10,7 @@ import { Report } from '../vagrant/report.js'
 import { makeTree } from '../vagrant/tree.js'
 import { quoted, statesOf } from '../vagrant/machines.js'
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 // Seen from dist/test/scenario.
 const SCRIPTS = fileURLToPath(new URL('../../../scripts/vagrant/', import.meta.url))

@@ -16,7 +16,7 @@ import { syscalls } from './syscalls.js'
 import { times } from './times.js'
 import { tmpfiles } from './tmpfiles.js'
 
-const TEST_TIMEOUT_MS = 120_000
+const TEST_TIMEOUT_MS = 300_000
 
 const SUITES: readonly Suite[] = [
   ...programs,
