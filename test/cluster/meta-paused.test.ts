@@ -7,6 +7,7 @@
 import t, { type Test } from 'tap'
 import { listSessions } from '../../src/meta/format.js'
 import type { MetaStore } from '../../src/meta/contract.js'
+import { PATIENCE_MS } from '../helpers/deadline.js'
 import { startCases, type CrashChild } from '../helpers/crash-host.js'
 import { act, type Action, type Case } from '../helpers/meta-actions.js'
 import { checkVolume, inParallel } from '../helpers/meta-check.js'
@@ -17,6 +18,8 @@ import { startRedis, type TestRedis } from '../helpers/redis.js'
 const INTENT_TIMEOUT_MS = 300
 /** Of the witness, and of a client that is to be declared dead. */
 const SHORT_TTL_MS = 2_000
+/** Of who must live, though hundreds of clients are in one process. */
+const WITNESS_TTL_MS = 8_000
 const LONG_TTL_MS = 60_000
 const PROBE: Action = { op: 'mkdir', parent: ROOT, name: 'probe' }
 
@@ -55,7 +58,7 @@ async function stopAll(
   const cases: Case[] = []
   await inParallel(wanted, async ({ plan, step, haltAt, awaitsSession }) => {
     const volume = await open()
-    const options = { random: () => 0, sessionTtlMs: SHORT_TTL_MS, intentTimeoutMs: INTENT_TIMEOUT_MS }
+    const options = { random: () => 0, sessionTtlMs: WITNESS_TTL_MS, intentTimeoutMs: INTENT_TIMEOUT_MS }
     const witness = await volume.client(options)
     const ground = await plan.scenario.prepare(witness)
     const isCommitted = plan.steps.slice(0, haltAt + 1).some((one) => one.endsWith(':committed'))
@@ -74,7 +77,7 @@ async function stopAll(
 async function goOn({ pauses, child }: Stage): Promise<void> {
   child.process.kill('SIGCONT')
   child.go()
-  await until('every call has come back', () => child.done.size === pauses.length, 60_000)
+  await until('every call has come back', () => child.done.size === pauses.length, 2 * PATIENCE_MS)
 }
 
 function differs(when: string, seen: readonly string[], expected: readonly string[]): string[] {
@@ -90,7 +93,7 @@ async function judge(t: Test, pauses: readonly Pause[], work: (pause: Pause) => 
   })
 }
 
-t.test('who is stopped while others change the same names', { timeout: 300_000 }, async (t) => {
+t.test('who is stopped while others change the same names', { timeout: 600_000 }, async (t) => {
   const redis = await startRedis(t)
   const open = volumesOn(t, redis)
   const stage = await stopAll(t, redis, open, LONG_TTL_MS, [false])
@@ -128,7 +131,7 @@ async function actAfterWipe({ plan }: Pause, open: OpenVolume): Promise<{ result
   return { result, seen }
 }
 
-t.test('who is stopped until its session is ended by others', { timeout: 300_000 }, async (t) => {
+t.test('who is stopped until its session is ended by others', { timeout: 600_000 }, async (t) => {
   const redis = await startRedis(t)
   const stage = await stopAll(t, redis, volumesOn(t, redis), SHORT_TTL_MS, [false, true])
   await judge(t, stage.pauses, async ({ plan, volume, witness, isCommitted }) => {

@@ -3,6 +3,7 @@ import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
+import { PATIENCE_MS } from './deadline.js'
 import { News, type Case, type Orders } from './meta-actions.js'
 import { until } from './meta.js'
 import type { TestRedis } from './redis.js'
@@ -48,7 +49,7 @@ export async function startCases(
     if (isGone) throw new Error('the child ended before it reached its steps')
     return halted.size === cases.length
   }
-  await until('every case is at its step', all, 60_000)
+  await until('every case is at its step', all, 2 * PATIENCE_MS)
   const go = (): void => {
     send({ kind: 'go' })
   }
