@@ -8,7 +8,7 @@ import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 
 /** A file, on a slow machine; a test that hangs fails by its own deadline long before. */
-const FILE_TIMEOUT_S = 600
+const FILE_TIMEOUT_S = 900
 /** tap ends a file that takes too long, and tells where it stood; this is for one that cannot. */
 const KILL_AFTER_MS = (FILE_TIMEOUT_S + 30) * 1000
 

@@ -34,7 +34,7 @@ import {
 } from '../../helpers/chunks.js'
 import { newFolders, openDisks } from '../../helpers/disks.js'
 
-t.setTimeout(120_000)
+t.setTimeout(300_000)
 
 interface Put {
   readonly node: string
@@ -145,7 +145,7 @@ t.test('what is given up while it is written is not offered: its memory may be o
   const { node, api, puts } = await ground(t)
   const chunk = randomChunk(1, 4 * MIB)
   const given = new Cancellation()
-  const put = api.put(putRequest(chunk), chunk.data, { deadlineMs: 10_000, signal: given })
+  const put = api.put(putRequest(chunk), chunk.data, { deadlineMs: 60_000, signal: given })
   given.cancel()
   t.equal(await failureOf(put), 'CANCELLED')
   t.strictSame(puts, [])
