@@ -1,8 +1,10 @@
 /** Bytes of any kind, and good examples that were damaged: for decoders of what others have written. */
 import fc from 'fast-check'
+import type { Test } from 'tap'
 import { PosixError } from '../../src/base/errno.js'
 import { RingfsError } from '../../src/base/errors.js'
 import { ProtocolError } from '../../src/cluster/resp.js'
+import { propertyRun } from './property.js'
 
 /** How a good example is damaged: where, with what, and where it is cut. */
 export const damage = fc.record({
@@ -26,4 +28,24 @@ export function damaged(examples: readonly Buffer[], how: Damage): Buffer {
 /** What a decoder may throw. */
 export function isClear(error: unknown): boolean {
   return error instanceof PosixError || error instanceof RingfsError || error instanceof ProtocolError
+}
+
+/** Whatever was done to the examples, the decoder answers a value or a clear error. */
+export function staysClear(
+  t: Test,
+  { decode, examples }: { readonly decode: (bytes: Buffer) => unknown; readonly examples: readonly Buffer[] },
+  defaultRuns: number,
+): void {
+  fc.assert(
+    fc.property(damage, (how) => {
+      try {
+        decode(damaged(examples, how))
+        return true
+      } catch (error) {
+        return isClear(error)
+      }
+    }),
+    propertyRun(t, defaultRuns),
+  )
+  t.pass('held')
 }

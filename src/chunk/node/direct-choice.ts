@@ -2,6 +2,9 @@
  * Whether large chunks go past the page cache. On quick disks that is a gain, on slow ones a loss as long as memory takes
  * what they cannot: so both ways are timed, the quicker one is used, and the other tried again now and then.
  */
+import { DIRECT_MIN_BYTES } from './direct-file.js'
+import type { PrepareResult } from './tasks.js'
+
 const SHARE = 0.2
 const TRY_OTHER_EVERY = 64
 /** Ranges read lately; read again they are worth their place in the page cache. */
@@ -29,6 +32,12 @@ export class DirectChoice {
     const each = tookUs / (lengthBytes / RANGE_BYTES)
     if (direct) this.#direct = averaged(this.#direct, each)
     else this.#cached = averaged(this.#cached, each)
+  }
+
+  /** `asked`: whether it was to go past the page cache. */
+  noteWrite(asked: boolean, { direct, writeUs }: PrepareResult, lengthBytes: number): void {
+    if (asked && !direct) this.refused()
+    else if (lengthBytes >= DIRECT_MIN_BYTES) this.wrote(direct, lengthBytes, writeUs)
   }
 
   /** It was asked for, and cannot be done with this memory or this filesystem. */

@@ -106,8 +106,7 @@ export class NearbyWriter {
     try {
       const task = { prefix, data: shared.pieces, temporary, direct }
       const written = await this.#countedIfLeft(signal, () => this.#prepare(request, task, lengthBytes, signal))
-      if (direct && !written.direct) this.#direct.refused()
-      else this.#direct.wrote(written.direct, lengthBytes, written.writeUs)
+      this.#direct.noteWrite(direct, written, lengthBytes)
       return temporary
     } catch (error) {
       await this.#remove(temporary)

@@ -24,7 +24,7 @@ import { codeOf, toChunkError } from '../outcome.js'
 import type { Job, WorkerPool } from '../pool.js'
 import { sharePieces, type SharedBuffers } from '../shared-buffer.js'
 import { DirectChoice } from './direct-choice.js'
-import { DIRECT_MIN_BYTES, canBeDirect } from './direct-file.js'
+import { canBeDirect } from './direct-file.js'
 import type { ChunkDisk, StoredChunk } from './disk.js'
 import { storeChunkFile } from './chunk-file.js'
 import { ChunkFiles, type PlainRange, type StoredRange } from './chunk-files.js'
@@ -244,16 +244,11 @@ export class ChunkStore implements ChunkDisk {
     const direct = canBeDirect(shared.pieces) && this.#direct.forWrite()
     try {
       const result = await pool.run(STORE_JOB, { ...task, data: shared.pieces, direct })
-      if (result.created) this.#noteWrite(direct, result, lengthBytes)
+      if (result.created) this.#direct.noteWrite(direct, result, lengthBytes)
       return result
     } finally {
       shared.release()
     }
-  }
-
-  #noteWrite(asked: boolean, { direct, writeUs }: StoreResult, lengthBytes: number): void {
-    if (asked && !direct) this.#direct.refused()
-    else if (lengthBytes >= DIRECT_MIN_BYTES) this.#direct.wrote(direct, lengthBytes, writeUs)
   }
 
   async sync(ids: readonly number[]): Promise<readonly number[]> {
