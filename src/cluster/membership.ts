@@ -168,7 +168,8 @@ class NodeRegistration implements Registration {
     const args = [this.#options.identity.id, this.incarnation, totalBytes, freeBytes, chunks, this.#report()]
     const startMs = wallMs(this.#clock)
     const { verdict, rest } = await this.#run(BEAT, args)
-    if (verdict === 'ok') this.#offset.note(startMs, wallMs(this.#clock), numberOf(rest[1], 'beat'))
+    if (verdict === 'ok')
+      this.#offset.note(startMs, wallMs(this.#clock), numberOf(rest[1], 'beat'), this.#clock.monotonicMs())
     if (this.#isOver || verdict === 'ok') return
     // Redis lost us (restored from an old copy, or flushed): come back as if new.
     if (verdict === 'unknown') return this.#claim()
@@ -182,7 +183,10 @@ class NodeRegistration implements Registration {
 
   #report(): string {
     const report = this.#options.report?.()
-    return report === undefined ? '' : encodeReport({ ...report, clockOffsetMs: Math.round(this.#offset.ms) })
+    if (report === undefined) return ''
+    // Also what our clock was set by since it was measured.
+    const offsetMs = this.#offset.msAt(wallMs(this.#clock), this.#clock.monotonicMs())
+    return encodeReport({ ...report, clockOffsetMs: Math.round(offsetMs) })
   }
 
   async #run(script: Script, args: readonly (string | number)[]): Promise<Reply> {

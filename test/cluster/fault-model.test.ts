@@ -185,9 +185,12 @@ async function clocksOff(t: Test, ground: Ground): Promise<void> {
       const aheadS = Number(stdout) - Date.now() / 1000
       t.ok(Math.abs(aheadS) < CLOCKS_AGREE_S, `file times are right: ${aheadS} s`)
     }
-    t.match(
-      (await ground.stage.ringfs('status')).stdout,
-      /the clock of node \S+ is \d+ h (ahead of|behind) that of Redis/,
+    // A node measures with one heartbeat and says it with the next.
+    await eventually(
+      'the clocks are named',
+      async () => (await ground.stage.ringfs('status')).stdout,
+      (text) => /the clock of node \S+ is \d+ h (ahead of|behind) that of Redis/.test(text),
+      WAIT_MS,
     )
     for (const { clock } of places) await clock.set(0)
   })
