@@ -31,6 +31,9 @@ export interface Processes {
   hasEnded(other: ProcessId): boolean
 }
 
+/** PID_MAX_LIMIT of the kernel (linux/threads.h). */
+export const PID_MAX = 4_194_304
+
 let known: ProcessId | null = null
 
 export const systemProcesses: Processes = { self, hasEnded }

@@ -3,12 +3,11 @@ import { RingfsError, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { systemClock, type Clock, type Timer } from '../base/clock.js'
 import { ClockOffset, wallMs } from './clock-offset.js'
-import type { ClusterSettings, ClusterView, Member, NodeState, RedisStore, RedisValue, RangedRing } from './contract.js'
+import type { ClusterSettings, ClusterView, Member, RedisStore, RangedRing } from './contract.js'
 import { ClusterKeys } from './keys.js'
 import { VIEW } from './membership.js'
-import { arrayOf, numberOf, textOf } from './reply.js'
-import { decodeReport } from './report.js'
 import { buildRing, type RingMember } from './ring.js'
+import { decodeView } from './view.js'
 
 export interface ClusterWatcher {
   /** What is known now; costs nothing. Ring and view belong together. */
@@ -79,15 +78,11 @@ async function fetchOnce(
 ): Promise<ClusterView> {
   const queues = queuesOf.map((id) => keys.queue(id))
   const reply = await store.run(VIEW, [...keys.membership, ...queues], [], { deadlineMs: FETCH_DEADLINE_MS })
-  const [epoch, members, lengths, settings, now, changed] = arrayOf(reply, 'view')
-  onTime(numberOf(now, 'view'))
-  const lengthOf = new Map(arrayOf(lengths, 'view').map((length, i) => [queuesOf[i] ?? '', numberOf(length, 'view')]))
-  return {
-    epoch: numberOf(epoch, 'view'),
-    changedMs: numberOf(changed, 'view'),
-    members: parseMembers(members, lengthOf),
-    settings: parseSettings(settings),
-  }
+  const { redisMs, members, lengths, ...rest } = decodeView(reply)
+  if (members === null) throw new RingfsError('INTERNAL', 'Redis answered view without the members that were asked for')
+  onTime(redisMs)
+  const lengthOf = new Map(lengths.map((length, i) => [queuesOf[i] ?? '', length]))
+  return { ...rest, members: withLengths(members, lengthOf) }
 }
 
 /** One look without new figures where the members are still those of `old`; where they are others, queues are as long as they were. */
@@ -99,75 +94,21 @@ async function fetchChange(
 ): Promise<ClusterView> {
   const known = [old.epoch, old.changedMs ?? -1]
   const reply = await store.run(VIEW, keys.membership, known, { deadlineMs: FETCH_DEADLINE_MS })
-  const [epoch, members, , fields, now, changed] = arrayOf(reply, 'view')
-  onTime(numberOf(now, 'view'))
-  const settings = parseSettings(fields)
+  const { redisMs, members, settings, epoch, changedMs } = decodeView(reply)
+  onTime(redisMs)
   if (members === null) return isSameSettings(settings, old.settings) ? old : { ...old, settings }
   const lengthOf = new Map(old.members.map(({ id, queueLength }) => [id, queueLength]))
-  return {
-    epoch: numberOf(epoch, 'view'),
-    changedMs: numberOf(changed, 'view'),
-    members: parseMembers(members, lengthOf),
-    settings,
-  }
+  return { epoch, changedMs, members: withLengths(members, lengthOf), settings }
 }
 
-function parseMembers(members: RedisValue | undefined, lengthOf: ReadonlyMap<string, number>): readonly Member[] {
-  const list = arrayOf(members, 'view').map((member) => parseMember(member, lengthOf))
-  return list.sort((a, b) => (a.id < b.id ? -1 : 1))
-}
-
-function parseSettings(value: RedisValue | undefined): ClusterSettings {
-  const fields = arrayOf(value, 'view')
-  const number = (index: number): number => numberOf(fields[index], 'view')
-  const [suspectMs, downMs, outMs] = [number(0), number(1), number(2)]
-  return {
-    suspectMs,
-    downMs,
-    outMs,
-    healBytesPerS: number(3),
-    walks: number(4),
-    surplusMs: number(5),
-    rings: number(6),
-  }
+function withLengths(members: readonly Member[], lengthOf: ReadonlyMap<string, number>): readonly Member[] {
+  return members.map((member) => ({ ...member, queueLength: lengthOf.get(member.id) ?? 0 }))
 }
 
 function isSameSettings(a: ClusterSettings, b: ClusterSettings | undefined): boolean {
   if (b === undefined) return false
   const others = new Map(Object.entries(b))
   return Object.entries(a).every(([name, value]) => others.get(name) === value)
-}
-
-const STATES: readonly NodeState[] = ['joining', 'up', 'suspect', 'down', 'draining', 'gone']
-
-function parseState(text: string): NodeState {
-  const state = STATES.find((known) => known === text)
-  if (state === undefined) throw new RingfsError('VOLUME_NEWER', `a node is in the state '${text}': update ringfs`)
-  return state
-}
-
-function parseMember(value: RedisValue, queueLengths: ReadonlyMap<string, number>): Member {
-  const fields = arrayOf(value, 'view')
-  const text = (index: number): string => textOf(fields[index], 'view')
-  const [, totalBytes = 0, freeBytes = 0, chunks = 0] = text(7).split(' ').map(Number)
-  const id = text(0)
-  const report = decodeReport(text(10))
-  return {
-    id,
-    address: text(1),
-    zone: text(2),
-    weight: Number(text(3)),
-    state: parseState(text(4)),
-    pid: Number(text(5)),
-    incarnation: text(6),
-    totalBytes,
-    freeBytes,
-    chunks,
-    silentMs: numberOf(fields[8], 'view'),
-    queueLength: queueLengths.get(id) ?? 0,
-    isOut: text(9) === '1',
-    ...(report === undefined ? {} : { report }),
-  }
 }
 
 /**

@@ -4,6 +4,8 @@ import { atUsualPriority } from '../base/priority.js'
 
 /** env(1): the program was not found. */
 const EXIT_NOT_FOUND = 127
+/** More is read and dropped. */
+const OUTPUT_MAX = 65_536
 
 export interface CommandResult {
   /** null: it was killed, or it did not come back in time. */
@@ -35,8 +37,11 @@ export function runCommand(program: string, args: readonly string[], timeoutMs: 
       child.unref()
       finish(null, true)
     }, timeoutMs)
-    child.stdout.on('data', (data: Buffer) => (output += data.toString()))
-    child.stderr.on('data', (data: Buffer) => (output += data.toString()))
+    const heard = (data: Buffer): void => {
+      if (output.length < OUTPUT_MAX) output += data.toString()
+    }
+    child.stdout.on('data', heard)
+    child.stderr.on('data', heard)
     child.on('error', () => finish(null, false))
     child.on('close', (exitCode) => finish(exitCode, false))
   })

@@ -1,11 +1,14 @@
 /** The kernel's list of mounts, as this process sees it (proc_pid_mountinfo(5)). */
 import { readFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
-import { invariant } from '../base/invariant.js'
+import { RingfsError } from '../base/errors.js'
 
 /** The type under which every driver mounts: `fuse.` and the subtype. */
 export const FS_SUBTYPE = 'ringfs'
 export const FS_TYPE = `fuse.${FS_SUBTYPE}`
+
+const OWN = '/proc/self/mountinfo'
+const SHOWN_MAX = 200
 
 export interface MountEntry {
   /** Unique among the mounts of now; used again after an unmount. */
@@ -21,7 +24,7 @@ export interface MountEntry {
 
 /** In the order they were mounted: of several on one folder the last is on top. */
 export async function readMounts(): Promise<readonly MountEntry[]> {
-  return parseMountinfo(await readFile('/proc/self/mountinfo', 'utf8'))
+  return parseMountinfo(await readFile(OWN, 'utf8'))
 }
 
 /** The mount on top of a folder, if it is a mount point. */
@@ -31,22 +34,29 @@ export async function mountOn(path: string): Promise<MountEntry | undefined> {
 
 /** At once, for who cannot wait: the list is short and made by the kernel. */
 export function hasMountBelow(mountpoint: string): boolean {
-  const entries = parseMountinfo(readFileSync('/proc/self/mountinfo', 'utf8'))
+  const entries = parseMountinfo(readFileSync(OWN, 'utf8'))
   return entries.some((entry) => entry.mountpoint.startsWith(`${mountpoint}/`))
 }
 
-/** `36 35 98:0 /root /mount/point rw,noatime shared:1 - ext3 /dev/root rw`, any number of fields before the dash. */
-export function parseMountinfo(text: string): readonly MountEntry[] {
+/** `36 35 98:0 /root /mount/point rw,noatime shared:1 - ext3 /dev/root rw`, any number of fields before the dash. Errors: RingfsError INTERNAL. */
+export function parseMountinfo(text: string, file = OWN): readonly MountEntry[] {
   const lines = text.split('\n').filter((line) => line !== '')
-  return lines.map(parseLine)
+  return lines.map((line) => parseLine(line, file))
 }
 
-function parseLine(line: string): MountEntry {
+function parseLine(line: string, file: string): MountEntry {
   const fields = line.split(' ')
   const dash = fields.indexOf('-', 6)
   const [id, , device, , mountpoint, options] = fields
   const [fsType, source = ''] = fields.slice(dash + 1)
-  invariant(dash > 0 && id && device && mountpoint && options && fsType, 'mountinfo has a dash and fields around it')
+  const isNumbered = /^\d+$/.test(id ?? '')
+  if (dash < 0 || !isNumbered || !device || !mountpoint || !options || !fsType) {
+    const shown = line.slice(0, SHOWN_MAX)
+    throw new RingfsError(
+      'INTERNAL',
+      `${file} has the line '${shown}', which is no mount as proc(5) has it: report it to us`,
+    )
+  }
   return {
     id: Number(id),
     device,

@@ -36,7 +36,8 @@ export async function namespacesWith(device: string): Promise<readonly MountUser
     const namespace = await readlink(`${PROC}/${pid}/ns/mnt`)
     if (seen.has(namespace)) return undefined
     seen.add(namespace)
-    const mounts = parseMountinfo(await readFile(`${PROC}/${pid}/mountinfo`, 'utf8'))
+    const file = `${PROC}/${pid}/mountinfo`
+    const mounts = parseMountinfo(await readFile(file, 'utf8'), file)
     return mounts.some((mount) => mount.device === device) ? { pid, name: await nameOf(pid) } : undefined
   })
 }

@@ -12,10 +12,11 @@
  * Invariant: up.json is written before the volume is formatted, with its uuid after; so a first start that was cut short is
  * completed by the next one, and a volume whose metadata has vanished is not taken for a new one and formatted over.
  */
-import { chmodSync, mkdirSync, readFileSync, readdirSync, realpathSync, renameSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, readdirSync, realpathSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { RingfsError, messageOf } from '../base/errors.js'
+import { readSmallFile } from '../base/small-file.js'
 
 const FILE = 'up.json'
 const FORMAT = 1
@@ -93,7 +94,7 @@ export function readUpRecord(root: string): UpRecord | undefined {
   const file = join(root, FILE)
   let text: string
   try {
-    text = readFileSync(file, 'utf8')
+    text = readSmallFile(file)
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
     throw new RingfsError('VOLUME_CORRUPT', `${file} cannot be read: ${messageOf(error)}`)

@@ -2,13 +2,12 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { closeSync, fstatSync, mkdirSync, openSync, readSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { text } from 'node:stream/consumers'
 import { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import type { z } from 'zod'
 import { RingfsError, messageOf } from '../base/errors.js'
 import { withoutSecrets } from './environment.js'
-import { failureLine, parseOutcome, successLine } from './outcome-line.js'
+import { failureLine, firstLine, parseOutcome, successLine } from './outcome-line.js'
 
 /** The descriptor over which a process in the background tells how its start went. */
 export const READY_FD = 3
@@ -43,10 +42,10 @@ export async function detach<T extends object>(plan: DetachPlan<T>): Promise<T &
   const deaf = passOnSignals(child)
   const failed = new Promise<never>((_resolve, reject) => child.once('error', reject))
   const pipe = child.stdio[READY_FD]
-  const told = await Promise.race([failed, pipe instanceof Readable ? text(pipe) : '']).finally(deaf)
+  const line = await Promise.race([failed, pipe instanceof Readable ? firstLine(pipe) : undefined]).finally(deaf)
   child.unref()
-  const [line = ''] = told.split('\n')
-  if (line === '' || child.pid === undefined) {
+  if (pipe instanceof Readable) pipe.destroy()
+  if (line === undefined || child.pid === undefined) {
     throw new RingfsError('INTERNAL', `the process ended before it was ready: ${tail(plan.logFile, from)}`)
   }
   return { ...parseOutcome(line, plan.schema), pid: child.pid }

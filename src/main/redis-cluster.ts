@@ -14,7 +14,6 @@
  */
 import { mkdir, readFile, readdir, realpath, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { z } from 'zod'
 import { systemClock } from '../base/clock.js'
 import { RingfsError, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
@@ -28,6 +27,17 @@ import { startPrivateRedis, stopLeftPrivateRedis, type PrivateRedis } from '../c
 import { formatMetaUrlRedacted, type MetaUrl } from '../cluster/url.js'
 import { Closer } from './closer.js'
 import { untilEnded } from './down.js'
+import {
+  PLAN_FILE,
+  PLAN_FORMAT,
+  RUNNING_FILE,
+  readPlan,
+  readRunning,
+  writePlan,
+  writeRunning,
+  type Plan,
+  type Running,
+} from './redis-cluster-files.js'
 import { keepRedis } from './redis-keeper.js'
 import { isRunning } from './runfiles.js'
 
@@ -57,29 +67,11 @@ export interface ClusterReady {
 }
 
 const LOCK = 'redis-cluster'
-const FILE = 'redis-cluster.json'
 const PASSWORD_FILE = 'password'
-const RUNNING_FILE = 'running.json'
 const TLS_FOLDER = 'tls'
-/** 2: with TLS. */
-const FORMAT = 2
 const NODE_TIMEOUT_MS = 5_000
 const AWAKE_MS = 60_000
 const OURS = /^(redis-cluster\.json(\.new)?|password(\.new)?|running\.json(\.new)?|tls(\.new)?|log|\d+)$/
-
-const planSchema = z.object({
-  format: z.int(),
-  masters: z.int().positive(),
-  replicas: z.int().min(0),
-  nodeTimeoutMs: z.int().positive(),
-  servers: z.array(z.object({ port: z.int().positive(), busPort: z.int().positive() })),
-  isFormed: z.boolean(),
-  tls: z.boolean().default(false),
-})
-
-type Plan = z.infer<typeof planSchema>
-
-const runningSchema = z.object({ pid: z.int().positive(), startedAt: z.string().nullable() })
 
 /** Runs until `stop` fires. Errors: ALREADY_RUNNING, PACKAGE_MISSING, USAGE, LISTEN_FAILED, REDIS_UNREACHABLE. */
 export async function runRedisCluster(
@@ -108,15 +100,14 @@ async function start(options: ClusterUpOptions, closer: Closer, checkStop: () =>
   const folder = await openFolder(options.folder)
   const lock = await lockFolder(folder, LOCK)
   closer.add(() => lock.release())
-  const before = await readPlan(folder)
+  const before = readPlan(folder)
   const plan = before === undefined ? await firstPlan(options) : checkPlan(before, options)
   const password = await ensurePassword(folder, before === undefined)
   if (plan.tls) await ensureCertificate(folder, before === undefined)
   await writePlan(folder, plan)
   const fixed = plan.servers.map((server) => fixedOf(folder, plan, server, password))
-  const running = join(folder, RUNNING_FILE)
-  await writePrivate(running, `${JSON.stringify({ pid: process.pid, startedAt: startOf(process.pid) })}\n`)
-  closer.add(() => rm(running, { force: true }))
+  await writeRunning(folder, { pid: process.pid, startedAt: startOf(process.pid) })
+  closer.add(() => rm(join(folder, RUNNING_FILE), { force: true }))
   await startServers(folder, fixed, options, closer)
   checkStop()
   const servers = serversOf(folder, fixed)
@@ -165,7 +156,7 @@ function kept(
 /** One that was not ended in order leaves servers behind: they are ended, too. Answers what was done. Errors: NOT_RUNNING. */
 export async function stopRedisCluster(path: string, log: Log): Promise<string> {
   const { folder, plan } = await findCluster(path)
-  const process_ = await runningIn(folder)
+  const process_ = runningIn(folder)
   if (process_ !== undefined) {
     process.kill(process_.pid, 'SIGTERM')
     await untilEnded(process_)
@@ -179,10 +170,9 @@ export async function stopRedisCluster(path: string, log: Log): Promise<string> 
   return `what was left running in ${folder} is stopped; its data stay`
 }
 
-async function runningIn(folder: string): Promise<z.infer<typeof runningSchema> | undefined> {
-  const text = await readFile(join(folder, RUNNING_FILE), 'utf8').catch(() => '{}')
-  const { data } = runningSchema.safeParse(JSON.parse(text))
-  return data !== undefined && isRunning(data) ? data : undefined
+function runningIn(folder: string): Running | undefined {
+  const running = readRunning(folder)
+  return running !== undefined && isRunning(running) ? running : undefined
 }
 
 export interface FoundCluster {
@@ -208,13 +198,13 @@ export async function openRedisCluster(path: string): Promise<FoundCluster> {
       folder,
       plan.servers.map((server) => fixedOf(folder, plan, server, password)),
     ),
-    keeper: (await runningIn(folder))?.pid,
+    keeper: runningIn(folder)?.pid,
   }
 }
 
 async function findCluster(path: string): Promise<{ readonly folder: string; readonly plan: Plan }> {
   const folder = await realpath(path).catch(() => path)
-  const plan = await readPlan(folder)
+  const plan = readPlan(folder)
   if (plan === undefined)
     throw new RingfsError('NOT_RUNNING', `${path} holds no Redis Cluster of ringfs redis-cluster up`)
   return { folder, plan }
@@ -232,32 +222,10 @@ async function openFolder(path: string): Promise<string> {
     throw new RingfsError('USAGE', `${path} cannot be a folder for a Redis Cluster: ${messageOf(error)}`)
   }
   const foreign = names.find((name) => !OURS.test(name))
-  if (foreign !== undefined && !names.includes(FILE)) {
+  if (foreign !== undefined && !names.includes(PLAN_FILE)) {
     throw new RingfsError('USAGE', `${path} is not a folder of a Redis Cluster (it has ${foreign}): give an empty one`)
   }
   return folder
-}
-
-async function readPlan(folder: string): Promise<Plan | undefined> {
-  const file = join(folder, FILE)
-  let text: string
-  try {
-    text = await readFile(file, 'utf8')
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
-    throw new RingfsError('USAGE', `${file} cannot be read: ${messageOf(error)}`)
-  }
-  try {
-    const plan = planSchema.parse(JSON.parse(text))
-    if (plan.format <= FORMAT) return plan
-  } catch (error) {
-    throw new RingfsError('USAGE', `${file} is damaged: restore it, or begin with another folder`, { cause: error })
-  }
-  throw new RingfsError('USAGE', `${file} was written by a newer ringfs: use that one`)
-}
-
-async function writePlan(folder: string, plan: Plan): Promise<void> {
-  await writePrivate(join(folder, FILE), `${JSON.stringify(plan, null, 2)}\n`)
 }
 
 async function firstPlan(options: ClusterUpOptions): Promise<Plan> {
@@ -265,7 +233,7 @@ async function firstPlan(options: ClusterUpOptions): Promise<Plan> {
   const count = masters * (1 + replicas)
   const ports = await freePorts(Math.random, 2 * count)
   const servers = Array.from({ length: count }, (_, i) => ({ port: ports[i] ?? 0, busPort: ports[count + i] ?? 0 }))
-  return { format: tls ? FORMAT : 1, masters, replicas, nodeTimeoutMs, servers, isFormed: false, tls }
+  return { format: tls ? PLAN_FORMAT : 1, masters, replicas, nodeTimeoutMs, servers, isFormed: false, tls }
 }
 
 /** Errors: USAGE when this start contradicts the first one. */

@@ -6,11 +6,12 @@
  * has died is not believed; a pid used again by another process is told by its start time. It is removed by whoever knows for certain that it
  * has died: in another pid or time namespace (a container that shares the folder) living processes look as if they were gone.
  */
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { RingfsError, messageOf } from '../base/errors.js'
-import { isThere, startOf, systemProcesses } from '../base/processes.js'
+import { PID_MAX, isThere, startOf, systemProcesses } from '../base/processes.js'
+import { readSmallFile } from '../base/small-file.js'
 
 const schema = z.object({
   volume: z.string(),
@@ -24,12 +25,18 @@ const schema = z.object({
   socket: z.string(),
   driver: z.string().default(''),
   readOnly: z.boolean().default(false),
-  pid: z.int().positive(),
+  pid: z.int().positive().max(PID_MAX),
   /** When the process began, in the kernel's own unit; null where that is not known. */
   startedAt: z.string().nullable(),
   /** Whose numbers these are; null where that is not known. */
   process: z
-    .object({ boot: z.string(), pidns: z.string(), timens: z.string(), pid: z.int().positive(), start: z.string() })
+    .object({
+      boot: z.string(),
+      pidns: z.string(),
+      timens: z.string(),
+      pid: z.int().positive().max(PID_MAX),
+      start: z.string(),
+    })
     .nullable()
     .default(null),
 })
@@ -92,7 +99,7 @@ function list(folder: string): readonly string[] {
 /** undefined: no run file, one of another version, or gone meanwhile. */
 function parse(file: string): RunFile | undefined {
   try {
-    return schema.parse(JSON.parse(readFileSync(file, 'utf8')))
+    return schema.parse(JSON.parse(readSmallFile(file)))
   } catch {
     return undefined
   }

@@ -10,12 +10,11 @@
  * which still needs them to write what is buffered.
  */
 import { spawn, type ChildProcess } from 'node:child_process'
-import { createInterface } from 'node:readline'
 import { z } from 'zod'
 import { RingfsError } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { atUsualPriority } from '../base/priority.js'
-import { parseOutcome } from './outcome-line.js'
+import { firstLine, parseOutcome } from './outcome-line.js'
 
 export interface ChildPlan {
   /** For people. */
@@ -147,15 +146,11 @@ class SupervisedChild {
 
 /** The child's first line of output says that it is ready, or why it cannot be. */
 async function ready(child: ChildProcess, name: string): Promise<void> {
-  const lines = createInterface({ input: child.stdout ?? process.stdin })
-  const first = new Promise<string | undefined>((resolve) => {
-    lines.once('line', resolve)
-    lines.once('close', () => resolve(undefined))
-    child.once('error', () => resolve(undefined))
-  })
+  const failed = new Promise<undefined>((resolve) => child.once('error', () => resolve(undefined)))
+  const first = child.stdout === null ? undefined : firstLine(child.stdout)
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<undefined>((resolve) => (timer = setTimeout(() => resolve(undefined), READY_TIMEOUT_MS)))
-  const line = await Promise.race([first, late])
+  const line = await Promise.race([first, failed, late])
   clearTimeout(timer)
   if (line !== undefined) {
     parseOutcome(line, readySchema)

@@ -11,7 +11,7 @@
  */
 import { z } from 'zod'
 import { messageOf } from '../base/errors.js'
-import { areNeighbours, type ProcessId, type Processes } from '../base/processes.js'
+import { PID_MAX, areNeighbours, type ProcessId, type Processes } from '../base/processes.js'
 import type { RedisValue } from '../cluster/contract.js'
 import type { Core } from './core.js'
 import { releaseDead } from './recovery.js'
@@ -21,7 +21,11 @@ const LOOK_MS = 1_000
 /** More new sessions than these are not asked for one by one. */
 const ASKED_MAX = 256
 
-const Who = z.object({ boot: z.string(), pidns: z.string(), timens: z.string(), pid: z.int(), start: z.string() })
+const Who = z.object({
+  ...{ boot: z.string(), pidns: z.string(), timens: z.string(), start: z.string() },
+  // 0 and less name groups of processes: kill(2).
+  pid: z.int().min(1).max(PID_MAX),
+})
 
 interface Neighbour {
   readonly process: ProcessId
@@ -96,7 +100,7 @@ export class Neighbours {
   #meet(id: string, text: RedisValue): void {
     if (!Buffer.isBuffer(text)) return
     const self = this.#processes.self()
-    const process = parseWho(text.toString())
+    const process = decodeWho(text.toString())
     if (self === null || process === undefined || !areNeighbours(self, process)) return
     this.#known.set(id, { process, who: text.toString() })
   }
@@ -109,8 +113,8 @@ export class Neighbours {
   }
 }
 
-/** undefined: one that could not say who it is for certain. */
-function parseWho(text: string): ProcessId | undefined {
+/** Of a session's record. undefined: one that could not say who it is for certain. */
+export function decodeWho(text: string): ProcessId | undefined {
   try {
     return Who.safeParse(JSON.parse(text)).data
   } catch {

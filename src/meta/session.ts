@@ -12,12 +12,12 @@
 import { hostname } from 'node:os'
 import type { Clock } from '../base/clock.js'
 import { leavesDoubt } from '../base/doubt.js'
-import { invariant } from '../base/invariant.js'
 import { PosixError } from '../base/errno.js'
 import { messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import type { Processes } from '../base/processes.js'
 import type { RedisArg, RedisStore, Script } from '../cluster/contract.js'
+import { arrayOf, numberOf } from '../cluster/reply.js'
 import { pastFreeze } from './freeze.js'
 import { Reply, STATUS_DEAD_SESSION, STATUS_STALE } from './reply.js'
 import type { VolumeKeys } from './keys.js'
@@ -185,7 +185,7 @@ export class Session {
         deadlineMs: ttlMs,
       },
     )
-    this.#id = Number(id)
+    this.#id = numberOf(id, 'session-begin')
     this.#newest = this.#id
     this.tails.clear()
     this.#liveFrom(askedMs)
@@ -201,10 +201,11 @@ export class Session {
       { deadlineMs: ttlMs },
     )
     if (reply === 0) return false
-    invariant(Array.isArray(reply), 'a renewal answers two numbers')
-    this.#newest = Number(reply[0])
+    const [newest, redisMs] = arrayOf(reply, 'session-renew')
+    const nowMs = numberOf(redisMs, 'session-renew')
+    this.#newest = numberOf(newest, 'session-renew')
     this.#liveFrom(askedMs)
-    this.#timeIs(Number(reply[1]), askedMs)
+    this.#timeIs(nowMs, askedMs)
     return true
   }
 

@@ -8,11 +8,12 @@
  * `set`: all disks of the node, as of a start; how those of several disks are read: known-disks.ts. A file without `disk` is
  * of a program that knew one folder a node: the disk has the node's id, so that it is the same when the file cannot be written.
  */
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
+import { closeSync, fsyncSync, openSync, renameSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { RingfsError, messageOf } from '../../base/errors.js'
 import { FORMAT_VERSION } from '../../cluster/contract.js'
+import { readSmallFile } from '../../base/small-file.js'
 import { codeOf } from '../outcome.js'
 import { syncFolder } from './files.js'
 
@@ -58,7 +59,7 @@ export function readIdentity(folder: string, volume: string): Identity | undefin
 
 function readIdentityFile(folder: string): string | undefined {
   try {
-    return readFileSync(join(folder, IDENTITY_FILE), 'utf8')
+    return readSmallFile(join(folder, IDENTITY_FILE))
   } catch (error) {
     if (codeOf(error) === 'ENOENT') return undefined
     throw error

@@ -6,13 +6,15 @@
  * Invariants: where it is and what it found is kept in the data folder every 16 folders, so that a restart goes on there. A bad copy
  * is replaced by a good one, and set aside then (repair.ts): where there is no good one it stays, for its good leaves.
  */
-import { readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { renameSync, writeFileSync } from 'node:fs'
 import { z } from 'zod'
 import type { Clock } from '../../base/clock.js'
 import { hasCode, messageOf } from '../../base/errors.js'
 import { MIB } from '../../base/limits.js'
 import type { Log } from '../../base/log.js'
+import { readSmallFile } from '../../base/small-file.js'
 import { CHUNK_BUCKETS, type ScrubRequest, type ScrubState } from '../contract.js'
+import { codeOf } from '../outcome.js'
 import type { Repairer } from './repair.js'
 import type { ChunkDisk } from './disk.js'
 
@@ -25,6 +27,8 @@ const LIST_PAGE = 1000
 const KEPT_FOLDERS = 16
 const HASTY_FOLDERS = KEPT_FOLDERS
 const FAILURE_PAUSE_MS = 60_000
+/** What a Date can hold (ECMA-262, time values). */
+const DATE_MAX_MS = 8.64e15
 
 export interface ScrubOptions {
   readonly volume: string
@@ -41,12 +45,12 @@ export interface ScrubOptions {
 
 const stateSchema = z.object({
   bucket: z.int().min(0).max(CHUNK_BUCKETS),
-  startedMs: z.int(),
-  finishedMs: z.int(),
-  checked: z.int(),
-  checkedBytes: z.int(),
-  bad: z.int(),
-  replaced: z.int(),
+  startedMs: z.int().min(0).max(DATE_MAX_MS),
+  finishedMs: z.int().min(0).max(DATE_MAX_MS),
+  checked: z.int().min(0),
+  checkedBytes: z.int().min(0),
+  bad: z.int().min(0),
+  replaced: z.int().min(0),
 })
 
 type Kept = z.infer<typeof stateSchema>
@@ -66,7 +70,7 @@ export class Scrubber {
   constructor(options: ScrubOptions, repairer: Repairer) {
     this.#options = options
     this.#repairer = repairer
-    this.#state = readState(options)
+    this.#state = readScrubState(options)
   }
 
   /** Begins the rounds over days. */
@@ -221,13 +225,16 @@ function begun({ finishedMs }: Kept, nowMs: number): Kept {
   return { ...FRESH, startedMs: nowMs, finishedMs }
 }
 
-/** What cannot be read begins anew. */
-function readState({ scrubFile }: ScrubOptions): Kept {
+/** What cannot be read begins anew: a round too many does no harm. */
+export function readScrubState({ scrubFile, log }: Pick<ScrubOptions, 'scrubFile' | 'log'>): Kept {
   const file = scrubFile?.()
   if (file === undefined) return { ...FRESH }
   try {
-    return { ...stateSchema.parse(JSON.parse(readFileSync(file, 'utf8'))) }
-  } catch {
+    return { ...stateSchema.parse(JSON.parse(readSmallFile(file))) }
+  } catch (error) {
+    if (codeOf(error) !== 'ENOENT') {
+      log.warn({ file, err: messageOf(error) }, 'where scrubbing was cannot be read: the round begins anew')
+    }
     return { ...FRESH }
   }
 }

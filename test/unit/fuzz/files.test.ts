@@ -6,6 +6,7 @@ import fc from 'fast-check'
 import t from 'tap'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { silentLog } from '../../../src/base/log.js'
 import { encodePrefix } from '../../../src/chunk/format.js'
 import { IDENTITY_FILE, readIdentity, writeIdentity } from '../../../src/chunk/node/identity.js'
 import {
@@ -15,11 +16,13 @@ import {
   encodeLogHead,
   encodeRecord,
 } from '../../../src/chunk/node/journal-format.js'
+import { readScrubState } from '../../../src/chunk/node/scrub.js'
 import { noteRemoved, readRemoved } from '../../../src/chunk/node/removed-file.js'
 import { parseNodes } from '../../../src/cluster/form-cluster.js'
 import { readFiles } from '../../../src/cluster/private-redis-files.js'
 import { faultOf, parseInfo } from '../../../src/cluster/redis-check.js'
 import { readUpRecord } from '../../../src/main/data-folder.js'
+import { readPlan, readRunning } from '../../../src/main/redis-cluster-files.js'
 import { readRunFiles } from '../../../src/main/runfiles.js'
 import { readVolumeFile } from '../../../src/main/volume-file.js'
 import {
@@ -157,6 +160,35 @@ const FILES: readonly FileDecoder[] = [
     file: 'ringfs-redis.json',
     example: JSON.stringify({ port: 7, password: 'p', member: { busPort: 8, nodeTimeoutMs: 9 } }),
     read: readFiles,
+  },
+  {
+    name: 'plan of a Redis Cluster',
+    file: 'redis-cluster.json',
+    example: JSON.stringify({
+      ...{ format: 1, masters: 1, replicas: 0, nodeTimeoutMs: 5_000, isFormed: true, tls: false },
+      servers: [{ port: 7, busPort: 8 }],
+    }),
+    read: readPlan,
+  },
+  {
+    name: 'who keeps a Redis Cluster running',
+    file: 'running.json',
+    example: JSON.stringify({ pid: 7, startedAt: '1' }),
+    read: readRunning,
+  },
+  {
+    name: 'place of scrubbing',
+    file: 'scrub.json',
+    example: JSON.stringify({
+      bucket: 1,
+      startedMs: 1,
+      finishedMs: 1,
+      checked: 1,
+      checkedBytes: 1,
+      bad: 0,
+      replaced: 0,
+    }),
+    read: (folder) => readScrubState({ log: silentLog, scrubFile: () => join(folder, 'scrub.json') }),
   },
   {
     name: 'run file',
