@@ -34,7 +34,7 @@ async function more({ workload }: TestCluster): Promise<void> {
 t.test('each fault of nodes and messages, with a workload that goes on', async (t) => {
   const wire = await Wire.of(t, NODES)
   const nodeClocks = await clocks(t)
-  const cluster = await startCluster(t, NODES, wire, (index) => nodeClocks[index]?.env ?? {})
+  const cluster = await startCluster(t, NODES, { network: wire, env: (index) => nodeClocks[index]?.env ?? {} })
   const { workload } = cluster
   const during = async (rule: Rule, hosts: readonly number[]): Promise<void> => {
     for (const host of hosts) await wire.hosts[host]?.impair(rule)

@@ -26,7 +26,7 @@ function codeOf(error: unknown): string {
 
 t.test('hosts cut off, one way too, and badly addressed are named, and nothing acknowledged is lost', async (t) => {
   const network = await Network.of(t)
-  const cluster = await startCluster(t, 4, network)
+  const cluster = await startCluster(t, 4, { network })
   const { workload } = cluster
   const [a, b, c] = [cluster.node(0), cluster.node(1), cluster.node(2)]
   if (a.host === undefined || b.host === undefined || c.host === undefined) throw new Error('no hosts')

@@ -24,7 +24,7 @@ import { temporaryFolder, type Teardown } from './chunks.js'
 import { PATIENCE_MS, within } from './deadline.js'
 import type { Place, Places } from './network.js'
 import { PROGRAM, eventually, runIn, type Ran } from './ringfs.js'
-import { connectPatiently, startRedis } from './redis.js'
+import { connectPatiently, startRedis, type TestRedis } from './redis.js'
 
 const VOLUME = 'v'
 const START_MS = 120_000
@@ -84,6 +84,8 @@ export class ClusterNode {
 interface Acknowledged {
   readonly ref: ChunkRef
   readonly digest: string
+  /** On the disks of a write quorum, as after fsync. */
+  readonly isSynced: boolean
 }
 
 function digestOf(bytes: Buffer): string {
@@ -119,9 +121,10 @@ export class Workload {
       const bytes = randomBytes(1 + ((id * 104_729) % 200_000))
       const extents = [{ fileOffset: 0, chunkOffset: 0, lengthBytes: bytes.length }]
       try {
-        const options = { durability: 'quorum', sync: id % 2 === 0 } as const
+        const isSynced = id % 2 === 0
+        const options = { durability: 'quorum', sync: isSynced } as const
         const ref = await this.#client.write(id, [bytes], { ino: 1, order: id, extents }, options)
-        this.acknowledged.push({ ref, digest: digestOf(bytes) })
+        this.acknowledged.push({ ref, digest: digestOf(bytes), isSynced })
       } catch (error) {
         this.faults.push(`write of chunk ${id}: ${messageOf(error)}`)
       }
@@ -151,7 +154,19 @@ export class Workload {
   }
 }
 
+export interface ClusterOptions {
+  /** Default: all on this host. */
+  readonly network?: Places
+  /** What else the environment of node `index` has. */
+  readonly env?: (index: number) => NodeJS.ProcessEnv
+  /** Of Redis. Default 1. */
+  readonly masters?: 1 | 3
+  /** Of three replicas. Default 2. */
+  readonly writeQuorum?: number
+}
+
 export interface TestCluster {
+  readonly redis: TestRedis
   readonly nodes: readonly ClusterNode[]
   node(index: number): ClusterNode
   readonly volume: Volume
@@ -168,17 +183,13 @@ export interface TestCluster {
   ringfs(...words: readonly string[]): Promise<Ran>
 }
 
-/** Three replicas, a write quorum of two, and times in which a test can wait. Everything ends with the test. */
-export async function startCluster(
-  t: Teardown,
-  count: number,
-  network?: Places,
-  /** What else the environment of node `index` has. */
-  further: (index: number) => NodeJS.ProcessEnv = () => ({}),
-): Promise<TestCluster> {
+/** Three replicas, and times in which a test can wait. Everything ends with the test. */
+export async function startCluster(t: Teardown, count: number, options: ClusterOptions = {}): Promise<TestCluster> {
+  const { network, env: further, masters = 1, writeQuorum = 2 } = options
   const folder = temporaryFolder(t)
   const address = network?.address ?? '127.0.0.1'
   const redis = await startRedis(t, {
+    masters,
     // Redis does not start with one address twice.
     config: network === undefined ? [] : [`bind 127.0.0.1 ${address}`, `cluster-announce-ip ${address}`],
   })
@@ -187,14 +198,14 @@ export async function startCluster(
   const store = await connectPatiently(url)
   const keyFile = join(folder, 'key')
   await writeFile(keyFile, `${randomBytes(32).toString('hex')}\n`, { mode: 0o600 })
-  await formatVolume(store, VOLUME, { partitions: 8, replicas: 3, writeQuorum: 2 })
+  await formatVolume(store, VOLUME, { partitions: 8, replicas: 3, writeQuorum })
   await setMembershipTimes(store, VOLUME, MEMBERSHIP_TIMES)
   await store.close()
   const meta = { RINGFS_META: formatMetaUrl(url), RINGFS_KEY_FILE: keyFile }
   const env = { PATH: process.env['PATH'] ?? '', ...meta, XDG_RUNTIME_DIR: folder }
   const nodes: ClusterNode[] = []
   const place = async (own?: string, words: readonly string[] = []): Promise<ClusterNode> => {
-    const its = { ...env, ...further(nodes.length) }
+    const its = { ...env, ...further?.(nodes.length) }
     const node = new ClusterNode(own ?? join(folder, `node-${nodes.length}`), its, await network?.addHost(), words)
     nodes.push(node)
     t.teardown(() => node.kill())
@@ -222,6 +233,7 @@ export async function startCluster(
     )
   }
   return {
+    redis,
     nodes,
     node: (index) => {
       const node = nodes[index]

@@ -47,6 +47,10 @@ export interface TestRedis {
   restart(index: number): Promise<void>
   /** All are killed at the same moment, and each is started again when it is gone. */
   crashAll(): Promise<void>
+  /** All are killed at the same moment; waits until they are gone. */
+  killAll(): Promise<void>
+  /** Starts all again, after killAll; waits until they are a cluster that serves. */
+  restartAll(): Promise<void>
   isMaster(index: number): Promise<boolean>
   /** SIGSTOP: connections stay open and nothing answers. */
   pause(index: number): void
@@ -258,6 +262,15 @@ class Servers implements TestRedis {
 
   async crashAll(): Promise<void> {
     await Promise.all(this.#servers.map((server) => end(server).then(() => this.#launch(server))))
+    await untilWhole(this.#asCluster(), { clock: systemClock, timeoutMs: PATIENCE_MS })
+  }
+
+  async killAll(): Promise<void> {
+    await Promise.all(this.#servers.map(end))
+  }
+
+  async restartAll(): Promise<void> {
+    await Promise.all(this.#servers.map((server) => this.#launch(server)))
     await untilWhole(this.#asCluster(), { clock: systemClock, timeoutMs: PATIENCE_MS })
   }
 
