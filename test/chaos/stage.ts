@@ -5,13 +5,12 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { silentLog } from '../../src/base/log.js'
 import { setMembershipTimes } from '../../src/cluster/membership.js'
-import { connectRedis } from '../../src/cluster/redis.js'
 import { formatMetaUrl, type MetaUrl } from '../../src/cluster/url.js'
 import { watchKeyFile } from '../../src/main/key-file.js'
 import { openVolume, type Volume } from '../../src/main/volume.js'
 import { formatVolume } from '../../src/meta/format.js'
 import { ShiftedClock } from '../helpers/clock-shift.js'
-import { type TestRedis, startRedis } from '../helpers/redis.js'
+import { type TestRedis, connectPatiently, startRedis } from '../helpers/redis.js'
 import { runIn, sh, type Ran } from '../helpers/ringfs.js'
 import { Wire, type WireHost } from '../helpers/wire.js'
 import { type Cleanup, Daemon, PROGRAM, TortureMount } from '../torture/stack.js'
@@ -209,7 +208,7 @@ function urlOf(redis: TestRedis, wire: Wire): MetaUrl {
 }
 
 async function format(url: MetaUrl): Promise<void> {
-  const store = await connectRedis(url, { log: silentLog })
+  const store = await connectPatiently(url)
   const quorum = { replicas: 3, writeQuorum: 2, metaReplicas: 1 }
   await formatVolume(store, VOLUME, { partitions: PARTITIONS, inlineBytes: INLINE_BYTES, ...quorum })
   await setMembershipTimes(store, VOLUME, TIMES)

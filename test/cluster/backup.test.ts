@@ -20,7 +20,7 @@ import { connectPatiently, startRedis, type TestRedis } from '../helpers/redis.j
 
 t.setTimeout(600_000)
 
-const OPTIONS = { version: '0.0.0', clock: systemClock, maxPauseMs: 20_000, onProgress: () => undefined }
+const OPTIONS = { version: '0.0.0', clock: systemClock, maxPauseMs: 60_000, onProgress: () => undefined }
 const SOME_TIME = { sec: 1_700_000_000, nsec: 5 }
 
 function folderOf(t: Test): string {
@@ -217,7 +217,7 @@ t.test('refusals', async (t) => {
     const dying = new Error('died')
     const all = [0, 1, 2, 3, 4, 5, 6, 7]
     let waited: Promise<unknown> | undefined
-    await whileFrozen(store, keys, all, 5_000, async () => {
+    await whileFrozen(store, keys, all, 60_000, async () => {
       t.equal(await failureOf(whileFrozen(store, keys, all, 100, async () => undefined)), 'USAGE')
       waited = makeDir(meta, ROOT, 'waits')
       t.equal(await Promise.race([waited.then(() => 'made'), systemClock.sleep(150).then(() => 'waits')]), 'waits')
@@ -240,7 +240,7 @@ t.test('refusals', async (t) => {
     end.writeBigUInt64LE(BigInt(Date.now() + 36_000_000))
     for (const p of all) await store.call('HSET', keys.partition(p).locks, 'F', end.subarray(0, 6))
     await makeDir(meta, ROOT, 'not in ten hours')
-    await whileFrozen(store, keys, all, 5_000, () => Promise.resolve())
+    await whileFrozen(store, keys, all, 60_000, () => Promise.resolve())
   })
 
   await t.test('a volume is never restored over; a wrong, damaged or cut file writes nothing', async (t) => {

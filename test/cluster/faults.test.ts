@@ -47,6 +47,13 @@ t.test('each fault of nodes and messages, with a workload that goes on', async (
       () => cluster.member(cluster.node(index)),
       (member) => member?.state === state,
     )
+  /** Suspect, or down by the time that this machine lets us look. */
+  const isMissed = (index: number): Promise<unknown> =>
+    eventually(
+      `node ${index} is missed`,
+      () => cluster.member(cluster.node(index)),
+      (member) => member !== undefined && member.state !== 'up',
+    )
   workload.start()
 
   await t.test('messages lost, late, doubled and out of order, between all', async () => {
@@ -59,12 +66,12 @@ t.test('each fault of nodes and messages, with a workload that goes on', async (
 
   await t.test('nothing that a node sends arrives, then nothing arrives there', async () => {
     await wire.hosts[2]?.impairSent({ loss: 1 })
-    await becomes(2, 'suspect')
+    await isMissed(2)
     await more(cluster)
     await wire.hosts[2]?.impairSent({})
     await becomes(2, 'up')
     await wire.hosts[2]?.impairReceived({ loss: 1 })
-    await becomes(2, 'suspect')
+    await isMissed(2)
     await more(cluster)
     await wire.hosts[2]?.impairReceived({})
     await becomes(2, 'up')
@@ -78,14 +85,15 @@ t.test('each fault of nodes and messages, with a workload that goes on', async (
       (offsetMs) => Math.abs(offsetMs) > 29 * 3_600_000,
     )
     await more(cluster)
-    const states = await Promise.all(cluster.nodes.map(async (node) => (await cluster.member(node))?.state))
-    t.strictSame(states, ['up', 'up', 'up', 'up'], 'nobody counts as dead for his clock')
+    // Who did would count as that for as long as his clock is wrong.
+    for (const index of cluster.nodes.keys()) await becomes(index, 'up')
+    t.pass('nobody counts as dead for his clock')
   })
 
   await t.test('W-1 owners of chunks lost for ever, right after these were acknowledged', async (t) => {
     const lost = cluster.node(3)
     await lost.kill()
-    await rm(lost.folder, { recursive: true, force: true })
+    await rm(lost.folder, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 })
     const removed = await cluster.ringfs('node', 'remove', lost.id, '--lost')
     t.equal(removed.code, 0, removed.stderr)
     await more(cluster)

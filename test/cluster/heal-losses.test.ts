@@ -71,8 +71,9 @@ t.test('two of five are lost for good at once, a third one restarts in the middl
   const copies = async (): Promise<number> =>
     (await watcher.refresh()).members.filter(({ state }) => state === 'up').reduce((sum, { chunks }) => sum + chunks, 0)
   await eventually('surplus is given up', copies, (count) => count === 3 * CHUNKS)
-  const { members } = await watcher.refresh()
-  t.ok(members.some(({ report }) => (report?.heal.retired ?? 0) > 0))
+  const retired = async (): Promise<boolean> =>
+    (await watcher.refresh()).members.some(({ report }) => (report?.heal.retired ?? 0) > 0)
+  await eventually('it is told that it was', retired, (isTold) => isTold)
   const ring = watcher.current().ring
   const fresh = refs.filter(({ id }) => ring.owners(id, 3).includes(one.id) && !first.owners(id, 3).includes(one.id))
   t.equal((await cluster.member(one))?.report?.heal.copied, fresh.length, 'it fetched only what it did not own before')

@@ -5,6 +5,7 @@
  * until it is taken for dead, Redis has no memory left, or is killed and comes back with its append-only file.
  */
 import t, { type Test } from 'tap'
+import { systemClock, type Clock } from '../../src/base/clock.js'
 import { LOCK_END, type MetaStore } from '../../src/meta/contract.js'
 import type { RedisStore } from '../../src/cluster/contract.js'
 import { listSessions } from '../../src/meta/format.js'
@@ -20,6 +21,7 @@ import { startRedis } from '../helpers/redis.js'
 const LONG_TTL = { sessionTtlMs: 3_600_000 }
 const SHORT_TTL = { sessionTtlMs: 2_000 }
 const MOMENT_MS = 200
+const COURTESY_MS = 500
 
 const redis = await startRedis(t, { masters: 3 })
 const open = volumesOn(t, redis)
@@ -40,6 +42,29 @@ async function files(meta: MetaStore, count: number): Promise<number[]> {
     inos.push((await touch(meta, dir.ino, 'file')).ino)
   }
   return inos
+}
+
+/** Whoever lets others go first does so until it is told that it was long enough (COURTESY_MS in src/meta/locks.ts). */
+class Courtesy {
+  readonly #ends: (() => void)[] = []
+  #isOver = false
+
+  readonly clock: Clock = {
+    now: () => systemClock.now(),
+    monotonicMs: () => systemClock.monotonicMs(),
+    after: (ms, work) => systemClock.after(ms, work),
+    sleep: (ms) =>
+      ms !== COURTESY_MS || this.#isOver ? systemClock.sleep(ms) : new Promise((resolve) => this.#ends.push(resolve)),
+  }
+
+  get waiting(): number {
+    return this.#ends.length
+  }
+
+  end(): void {
+    this.#isOver = true
+    for (const end of this.#ends.splice(0)) end()
+  }
 }
 
 function at<T>(list: readonly T[], i: number): T {
@@ -155,15 +180,16 @@ claim(
     await pause(MOMENT_MS)
     t.equal(waits.filter((wait) => wait.result === 'ok').length, 0)
     // Who was told gives up what he has; the others follow.
-    for (let round = 0; round < 5; round++) {
+    await until('all are told', async () => {
       for (const [i, wait] of waits.entries()) {
         if (wait.result === undefined) continue
         const { meta, owner } = at(who, i)
         for (const ino of inos) await meta.unlock(ino, record('write', owner))
       }
-      await pause(50)
-    }
+      return waits.every(({ result }) => result !== undefined)
+    })
     for (const wait of waits) t.match(await wait.done, /ok|EDEADLK/)
+    for (const { meta, owner } of who) for (const ino of inos) await meta.unlock(ino, record('write', owner))
   },
 )
 
@@ -238,26 +264,26 @@ claim(
   open,
   'a reader who lets a waiting writer go first does not slip in when another reader goes',
   async (t, volume) => {
-    const [a, b] = await clients(volume, 2)
+    const courtesy = new Courtesy()
+    const [a, b] = await clients(volume, 2, { clock: courtesy.clock })
     if (a === undefined || b === undefined) throw new Error('there are two')
     const { ino } = await touch(a, ROOT, 'file')
-    let isFirst = false
-    // His courtesy may come to its end before the holders go, when the machine is busy.
-    for (let round = 0; round < 10 && !isFirst; round++) {
-      for (const owner of ['1', '2']) t.equal(await trying(a, ino, record('read', owner)), 'ok')
-      const writer = { waiting: new Waiting(b, ino, record('write', 'w')), owner: 'w' }
-      await pause(50)
-      const polite = { waiting: new Waiting(b, ino, record('read', 'polite')), owner: 'polite' }
-      await pause(50)
-      for (const owner of ['1', '2']) await a.unlock(ino, record('read', owner))
-      await Promise.race([writer.waiting.done, polite.waiting.done])
-      isFirst = polite.waiting.result === undefined
-      for (const { waiting, owner } of isFirst ? [writer, polite] : [polite, writer]) {
-        t.equal(await waiting.done, 'ok')
-        await b.unlock(ino, record('read', owner))
-      }
+    for (const owner of ['1', '2']) t.equal(await trying(a, ino, record('read', owner)), 'ok')
+    const writer = new Waiting(b, ino, record('write', 'w'))
+    await pause(MOMENT_MS)
+    const polite = new Waiting(b, ino, record('read', 'polite'))
+    await until('it is held back', () => courtesy.waiting > 0)
+    for (const owner of ['1', '2']) await a.unlock(ino, record('read', owner))
+    await Promise.race([writer.done, polite.done])
+    t.equal(polite.result, undefined)
+    for (const [waiting, owner] of [
+      [writer, 'w'],
+      [polite, 'polite'],
+    ] as const) {
+      t.equal(await waiting.done, 'ok')
+      await b.unlock(ino, record('read', owner))
     }
-    t.ok(isFirst)
+    courtesy.end()
   },
 )
 
@@ -350,7 +376,8 @@ claim(t, open, 'out of memory is ENOLCK, and unlocking and giving up still work'
 })
 
 claim(t, open, 'who is refused when he asks again has no lock afterwards', async (t, volume) => {
-  const [a, b] = await clients(volume, 2)
+  const courtesy = new Courtesy()
+  const [a, b] = await clients(volume, 2, { clock: courtesy.clock })
   if (a === undefined || b === undefined) throw new Error('there are two')
   const { ino } = await touch(a, ROOT, 'file')
   t.equal(await trying(a, ino, record('write', '1', [0n, 1n])), 'ok')
@@ -358,11 +385,12 @@ claim(t, open, 'who is refused when he asks again has no lock afterwards', async
   await pause(MOMENT_MS)
   // Held back by the first out of courtesy: it asks again.
   const second = new Waiting(b, ino, record('write', '2', [1n, 2n]))
-  await pause(MOMENT_MS)
+  await until('it is held back', () => courtesy.waiting > 0)
   const limit = (bytes: string): Promise<unknown> =>
     Promise.all([0, 1, 2].map((server) => redis.command(server, 'CONFIG', 'SET', 'maxmemory', bytes)))
   await limit('1')
   try {
+    courtesy.end()
     t.equal(await second.done, 'ENOLCK')
   } finally {
     await limit('0')

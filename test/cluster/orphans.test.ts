@@ -184,7 +184,7 @@ t.test('orphans of dead writers', async (t) => {
       const mute = { isMute: false }
       const volume = await volumesOn(t, redis, (store) => new MuteRedis(store, mute))()
       const [away, other] = [
-        await volume.client({ sessionTtlMs: TTL_MS, operationDeadlineMs: 1_000 }),
+        await volume.client({ sessionTtlMs: TTL_MS, operationDeadlineMs: 5_000 }),
         await volume.client({ sessionTtlMs: TTL_MS }),
       ]
       const { ino } = await touch(other, ROOT, 'file')

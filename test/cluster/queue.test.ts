@@ -1,4 +1,4 @@
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { silentLog } from '../../src/base/log.js'
 import { ClusterKeys } from '../../src/cluster/keys.js'
 import { ReplicationQueue, type ReplicationTask } from '../../src/cluster/queue.js'
@@ -15,6 +15,13 @@ const copy = (chunk: number): ReplicationTask => ({
 
 t.setTimeout(600_000)
 
+/** Ends consumers however the test ends: one that goes on would keep the process. */
+function stopOf(t: Pick<Test, 'teardown'>): AbortController {
+  const stop = new AbortController()
+  t.teardown(() => stop.abort())
+  return stop
+}
+
 t.test('replication queue', { timeout: 300_000 }, async (t) => {
   const redis = await startRedis(t)
   const store = await connectPatiently(redis.url('v'), { log, replyTimeoutMs: 1_000 })
@@ -29,7 +36,7 @@ t.test('replication queue', { timeout: 300_000 }, async (t) => {
     ]
     await queue.enqueue('a', tasks)
     t.equal(await queue.length('a'), 3)
-    const stop = new AbortController()
+    const stop = stopOf(t)
     const got: ReplicationTask[] = []
     const done = queue.consume('a', 'c', async (task) => void got.push(task), { signal: stop.signal })
     await until('all are done', async () => (await queue.length('a')) === 0)
@@ -43,7 +50,7 @@ t.test('replication queue', { timeout: 300_000 }, async (t) => {
 
   t.test('a failed task comes again after a pause, and does not hold up the others', async (t) => {
     await queue.enqueue('b', [copy(1), copy(2)])
-    const stop = new AbortController()
+    const stop = stopOf(t)
     const got: number[] = []
     const handler = async (task: ReplicationTask): Promise<void> => {
       got.push(task.chunk)
@@ -62,7 +69,7 @@ t.test('replication queue', { timeout: 300_000 }, async (t) => {
     const failing = Array.from({ length: 40 }, (_, index) => copy(index + 1))
     const busy = new ReplicationQueue(store, { volume: 'v', log, takeoverMs: 20, firstPauseMs: 1, pollMs: 30 })
     await busy.enqueue('f', failing)
-    const stop = new AbortController()
+    const stop = stopOf(t)
     let failures = 0
     const done = new Set<number>()
     const handler = async (task: ReplicationTask): Promise<void> => {
@@ -86,7 +93,7 @@ t.test('replication queue', { timeout: 300_000 }, async (t) => {
     await queue.enqueue('c', [copy(1), copy(2), copy(3)])
     // A consumer that crashes never settles what it took: its store is closed in the middle of the work.
     const crashing = await connectPatiently(redis.url('v'), { log })
-    const stop = new AbortController()
+    const stop = stopOf(t)
     let taken = 0
     const hang = async (): Promise<void> => {
       taken++
@@ -99,7 +106,7 @@ t.test('replication queue', { timeout: 300_000 }, async (t) => {
     stop.abort()
     await gone
     t.equal(await queue.length('c'), 3)
-    const again = new AbortController()
+    const again = stopOf(t)
     const got: number[] = []
     const done = queue.consume('c', 'two', async (task) => void got.push(task.chunk), { signal: again.signal })
     await until('all are done', async () => (await queue.length('c')) === 0)
@@ -113,7 +120,7 @@ t.test('replication queue', { timeout: 300_000 }, async (t) => {
     const patient = new ReplicationQueue(store, { volume: 'v', log, takeoverMs: 3_600_000, pollMs: 30 })
     // It does not look again, and say that it is at work.
     const seldom = new ReplicationQueue(store, { volume: 'v', log, takeoverMs: 3_600_000, pollMs: 10_000 })
-    const left = new AbortController()
+    const left = stopOf(t)
     let taken = 0
     const never = async (): Promise<void> => {
       taken++
@@ -122,7 +129,7 @@ t.test('replication queue', { timeout: 300_000 }, async (t) => {
     }
     const dead = seldom.consume('h', 'one', never, { signal: left.signal })
     await until('it has all that it works on at once', () => taken === 4)
-    const stop = new AbortController()
+    const stop = stopOf(t)
     const got: number[] = []
     const handler = async (task: ReplicationTask): Promise<void> => void got.push(task.chunk)
     // Its predecessor keeps what it has: as if it were dead it must not say so again.
@@ -139,17 +146,21 @@ t.test('replication queue', { timeout: 300_000 }, async (t) => {
     async (t) => {
       const tasks = Array.from({ length: 6 }, (_, i) => copy(i))
       await queue.enqueue('d', tasks)
-      const stop = new AbortController()
+      const stop = stopOf(t)
       const got: number[] = []
       let running = 0
       let most = 0
       const slow = async (task: ReplicationTask): Promise<void> => {
         got.push(task.chunk)
         most = Math.max(most, ++running)
-        await new Promise((resolve) => setTimeout(resolve, 900))
+        await new Promise((resolve) => setTimeout(resolve, 5_000))
         running--
       }
-      const both = ['one', 'two'].map((name) => queue.consume('d', name, slow, { signal: stop.signal, concurrency: 2 }))
+      // Both say that they are at work every 30 ms; a machine that lets nobody do so for seconds is no reason to take over.
+      const patient = new ReplicationQueue(store, { volume: 'v', log, takeoverMs: 4_000, pollMs: 30 })
+      const both = ['one', 'two'].map((name) =>
+        patient.consume('d', name, slow, { signal: stop.signal, concurrency: 2 }),
+      )
       await until('all are done', async () => (await queue.length('d')) === 0)
       stop.abort()
       await Promise.all(both)
@@ -159,7 +170,7 @@ t.test('replication queue', { timeout: 300_000 }, async (t) => {
   )
 
   t.test('consumers outlast a Redis that is killed and restarted', async (t) => {
-    const stop = new AbortController()
+    const stop = stopOf(t)
     const got = new Set<number>()
     const done = queue.consume('e', 'c', async (task) => void got.add(task.chunk), { signal: stop.signal })
     await queue.enqueue('e', [copy(1)])
@@ -181,7 +192,7 @@ t.test('replication queue', { timeout: 300_000 }, async (t) => {
     await queue.enqueue('f', [copy(9)])
     await redis.command(0, 'CONFIG', 'SET', 'maxmemory', 1)
     await t.rejects(queue.enqueue('f', [copy(10)]), { code: 'ENOSPC' })
-    const stop = new AbortController()
+    const stop = stopOf(t)
     const got: number[] = []
     const done = queue.consume('f', 'c', async (task) => void got.push(task.chunk), { signal: stop.signal })
     await until('the queue is empty', async () => (await queue.length('f')) === 0)

@@ -88,6 +88,8 @@ t.test('when the clock of Redis is set back, tasks in pauses, of the dead and ne
 
   const stop = new AbortController()
   const died = new AbortController()
+  // Consumers that go on would keep the process.
+  t.teardown(() => [stop, died].map((one) => one.abort()))
   let taken = 0
   const never = async (): Promise<void> => {
     taken++

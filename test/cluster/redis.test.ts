@@ -12,7 +12,8 @@ import { connectRedis } from '../../src/cluster/redis.js'
 import { makeScript } from '../../src/cluster/script.js'
 import { SLOTS, keySlot } from '../../src/cluster/slot.js'
 import type { MetaUrl } from '../../src/cluster/url.js'
-import { freePorts, startRedis } from '../helpers/redis.js'
+import { PATIENCE_MS, until } from '../helpers/deadline.js'
+import { connectPatiently, freePorts, startRedis } from '../helpers/redis.js'
 
 const options = { log: silentLog, connectTimeoutMs: 5_000, replyTimeoutMs: 1_000 }
 const APPEND = makeScript(
@@ -49,7 +50,7 @@ async function startPlain(t: Test): Promise<MetaUrl> {
 
 t.test('one master', { timeout: 300_000 }, async (t) => {
   const redis = await startRedis(t, { masters: 1 })
-  const store = await connectRedis(redis.url('v'), options)
+  const store = await connectPatiently(redis.url('v'), options)
   t.teardown(() => store.close())
 
   t.test('bulk strings are Buffers, nil is null, numbers are numbers, arrays are arrays', async (t) => {
@@ -143,36 +144,39 @@ t.test('one master', { timeout: 300_000 }, async (t) => {
   })
 
   t.test('a closed store refuses calls', async (t) => {
-    const other = await connectRedis(redis.url('v'), options)
+    const other = await connectPatiently(redis.url('v'), options)
     await other.close()
     t.equal(await codeOf(other.call('GET', 'x')), 'CANCELLED')
   })
 })
 
 t.test('what cannot be used is told apart', { timeout: 300_000 }, async (t) => {
+  /** For who is told nothing, and gives up. */
   const quick = { ...options, connectTimeoutMs: 700 }
+  /** For who is told. */
+  const patient = { ...options, connectTimeoutMs: PATIENCE_MS }
   const redis = await startRedis(t)
   const url = redis.url('v')
 
-  await t.rejects(connectRedis({ ...url, password: 'wrong' }, quick), { code: 'REDIS_AUTH' })
+  await t.rejects(connectRedis({ ...url, password: 'wrong' }, patient), { code: 'REDIS_AUTH' })
   const { hosts, volume } = url
-  await t.rejects(connectRedis({ hosts, volume }, quick), { code: 'REDIS_AUTH', message: /password/ })
+  await t.rejects(connectRedis({ hosts, volume }, patient), { code: 'REDIS_AUTH', message: /password/ })
 
   const [port = 0] = await freePorts(1)
   const nowhere = { hosts: [{ host: '127.0.0.1', port }], volume }
-  await t.rejects(connectRedis(nowhere, quick), {
+  await t.rejects(connectRedis(nowhere, options), {
     code: 'REDIS_UNREACHABLE',
     message: new RegExp(`127.0.0.1:${port} .*ECONNREFUSED.*redis-server`),
   })
-  const both = await connectRedis({ ...url, hosts: [...nowhere.hosts, ...hosts] }, quick)
+  const both = await connectRedis({ ...url, hosts: [...nowhere.hosts, ...hosts] }, patient)
   t.ok(await both.call('SET', 'x', 1), 'one host of several is enough')
   await both.close()
 
   await redis.command(0, 'CONFIG', 'SET', 'appendonly', 'no')
-  await t.rejects(connectRedis(url, quick), { code: 'REDIS_UNSAFE', message: /appendonly yes/ })
-  await (await connectRedis(url, { ...quick, requirePersistence: false })).close()
+  await t.rejects(connectRedis(url, patient), { code: 'REDIS_UNSAFE', message: /appendonly yes/ })
+  await (await connectRedis(url, { ...patient, requirePersistence: false })).close()
   await redis.command(0, 'CONFIG', 'SET', 'appendonly', 'yes', 'maxmemory-policy', 'allkeys-lru')
-  await t.rejects(connectRedis(url, quick), { code: 'REDIS_UNSAFE', message: /noeviction/ })
+  await t.rejects(connectRedis(url, patient), { code: 'REDIS_UNSAFE', message: /noeviction/ })
 
   redis.pause(0)
   await t.rejects(connectRedis(url, quick), { code: 'REDIS_UNREACHABLE' })
@@ -193,21 +197,21 @@ t.test('what cannot be used is told apart', { timeout: 300_000 }, async (t) => {
   }
 
   const lonely = await startPlain(t)
-  await t.rejects(connectRedis(lonely, quick), { code: 'REDIS_NOT_CLUSTER', message: /cluster-enabled yes/ })
+  await t.rejects(connectRedis(lonely, patient), { code: 'REDIS_NOT_CLUSTER', message: /cluster-enabled yes/ })
 
   const plain = await startRedis(t, { masters: 1, config: ['cluster-announce-ip ""'] })
-  const alone = await connectRedis(plain.url('v'), options)
+  const alone = await connectPatiently(plain.url('v'), options)
   t.ok(await alone.call('SET', 'x', 1), 'a lone server without a known address is used at the address asked')
   await alone.close()
 
   await redis.command(0, 'CONFIG', 'SET', 'maxmemory-policy', 'noeviction')
   await redis.command(0, 'CLUSTER', 'DELSLOTS', 5)
-  await t.rejects(connectRedis(url, quick), { code: 'REDIS_UNREACHABLE', message: /1 of 16384 hash slots/ })
+  await t.rejects(connectRedis(url, options), { code: 'REDIS_UNREACHABLE', message: /1 of 16384 hash slots/ })
 })
 
 t.test('three masters', { timeout: 300_000 }, async (t) => {
   const redis = await startRedis(t, { masters: 3 })
-  const store = await connectRedis(redis.url('v'), options)
+  const store = await connectPatiently(redis.url('v'), options)
   t.teardown(() => store.close())
 
   t.test('scripts are made known to all of them ahead', async (t) => {
@@ -233,12 +237,15 @@ t.test('three masters', { timeout: 300_000 }, async (t) => {
   t.test('slots that move while calls run lose and double no reply', async (t) => {
     const slot = keySlot('{m}')
     const owner = Math.floor(slot / Math.ceil(SLOTS / 3))
+    // One that gives up an answer and asks again would be counted twice.
+    const patient = await connectPatiently(redis.url('v'), { ...options, replyTimeoutMs: PATIENCE_MS })
+    t.teardown(() => patient.close())
     let running = true
     let count = 0
     const callers = Array.from({ length: 4 }, async (_, caller) => {
       while (running) {
         const id = `${caller}.${count++}`
-        await store.run(APPEND, [`{m}l${caller}`], [id])
+        await patient.run(APPEND, [`{m}l${caller}`], [id])
       }
     })
     const other = (owner + 1) % 3
@@ -267,27 +274,27 @@ t.test('three masters', { timeout: 300_000 }, async (t) => {
 })
 
 t.test('three masters with replicas', { timeout: 300_000 }, async (t) => {
-  const redis = await startRedis(t, { masters: 3, replicas: 1, config: ['cluster-node-timeout 1500'] })
-  const store = await connectRedis(redis.url('v'), options)
+  const redis = await startRedis(t, { masters: 3, replicas: 1, config: ['cluster-node-timeout 4000'] })
+  const store = await connectPatiently(redis.url('v'), options)
   t.teardown(() => store.close())
   const keys = Array.from({ length: 12 }, (_, i) => `{w${i}}x`)
 
   t.test('waitReplicas answers the least of the masters concerned', async (t) => {
     await Promise.all(keys.map((key) => store.call('SET', key, 1)))
-    t.equal(await store.waitReplicas(keys, 1, 5_000), 1)
+    t.equal(await store.waitReplicas(keys, 1, PATIENCE_MS), 1)
     redis.pause(4)
     await Promise.all(keys.map((key) => store.call('SET', key, 2)))
     t.equal(await store.waitReplicas(keys, 1, 100), 0, 'one replica hangs')
     const others = keys.filter((key) => Math.floor(keySlot(key) / Math.ceil(SLOTS / 3)) !== 1)
-    t.equal(await store.waitReplicas(others, 1, 5_000), 1)
+    t.equal(await store.waitReplicas(others, 1, PATIENCE_MS), 1)
     redis.resume(4)
-    t.equal(await store.waitReplicas(keys, 1, 10_000), 1)
+    t.equal(await store.waitReplicas(keys, 1, PATIENCE_MS), 1)
     t.equal(await store.waitReplicas([], 1, 100), 0)
     const marks = await Promise.all(keys.map((key) => store.call('EXISTS', key.replace(/x$/, ':wait'))))
     const written = marks.reduce<number>((sum, one) => sum + Number(one), 0)
     t.ok(written >= 3, 'a write to each master went before: from 7.2 on WAIT looks at nothing else')
     await redis.command(0, 'CONFIG', 'SET', 'maxmemory', 1)
-    t.equal(await store.waitReplicas(keys, 1, 5_000), 1, 'also where there is no memory')
+    t.equal(await store.waitReplicas(keys, 1, PATIENCE_MS), 1, 'also where there is no memory')
     await redis.command(0, 'CONFIG', 'SET', 'maxmemory', 0)
   })
 
@@ -309,10 +316,10 @@ t.test('three masters with replicas', { timeout: 300_000 }, async (t) => {
     )
     const addresses = (await store.masters()).map((master) => master.address)
     t.ok(addresses.includes(`127.0.0.1:${redis.ports[3]}`), 'the replica is a master now')
-    while (states.at(-1) !== true) await new Promise((resolve) => setTimeout(resolve, 20))
+    await until('its subscriptions are back', () => states.at(-1) === true)
     t.strictSame(states, [true, false, true])
     await Promise.all(channels.map((channel) => store.call('SPUBLISH', channel, 'x')))
-    while (got.length < channels.length) await new Promise((resolve) => setTimeout(resolve, 20))
+    await until('all have arrived', () => got.length >= channels.length)
     t.strictSame(got.sort(), channels.sort(), 'each message once')
   })
 
@@ -326,12 +333,13 @@ t.test('three masters with replicas', { timeout: 300_000 }, async (t) => {
       (healthy) => states.push(healthy),
     )
     await redis.command(5, 'CLUSTER', 'FAILOVER')
-    while (!(await store.masters()).some((master) => master.address.endsWith(`:${redis.ports[5]}`))) {
+    await until('the new master is known', async () => {
       await store.call('INCR', key)
-    }
-    while (states.length < 3) await new Promise((resolve) => setTimeout(resolve, 20))
+      return (await store.masters()).some((master) => master.address.endsWith(`:${redis.ports[5]}`))
+    })
+    await until('its subscription is back', () => states.length >= 3)
     await store.call('SPUBLISH', `${key}:c`, 'x')
-    while (count === 0) await new Promise((resolve) => setTimeout(resolve, 20))
+    await until('it has arrived', () => count > 0)
     t.strictSame(states, [true, false, true])
     t.equal(count, 1)
   })

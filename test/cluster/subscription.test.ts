@@ -46,7 +46,7 @@ function publish(store: RedisStore, channel: string, message: string | Buffer): 
 for (const masters of [1, 3] as const) {
   t.test(`sharded subscriptions on ${masters} masters`, { timeout: 300_000 }, async (t) => {
     const redis = await startRedis(t, { masters })
-    const store = await connectPatiently(redis.url('v'), { log, replyTimeoutMs: 1_000 })
+    const store = await connectPatiently(redis.url('v'), { log, replyTimeoutMs: 4_000 })
     t.teardown(() => store.close())
     const listener = await new Listener().listen(store)
 
