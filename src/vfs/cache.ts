@@ -89,13 +89,17 @@ export class DentryCache {
   constructor(fresh: Freshness, complete: CompleteDirectories, max: number) {
     this.#fresh = fresh
     this.#complete = complete
-    this.#entries = new Lru(max, (key) => complete.forget(parentOf(key)))
+    this.#entries = new Lru(max, (key, ino) => {
+      // That a name is missing need not be remembered of a directory that is complete without it.
+      if (ino !== NEGATIVE) complete.forgot(parentOf(key), key)
+    })
   }
 
   /** The inode, NEGATIVE, or undefined when it is not known. */
   peek(parent: number, name: Buffer): number | undefined {
     if (!this.#fresh.coherent) return undefined
-    return this.#entries.get(entryKey(parent, name)) ?? (this.#complete.has(parent) ? NEGATIVE : undefined)
+    const key = entryKey(parent, name)
+    return this.#entries.get(key) ?? (this.#complete.lacks(parent, key) ? NEGATIVE : undefined)
   }
 
   put(parent: number, name: Buffer, ino: number, mark: number): void {

@@ -9,6 +9,7 @@
  * that others change is asked about again name by name: it is not taken for complete until it has been left alone for a while.
  */
 import type { Clock } from '../base/clock.js'
+import { ForgottenNames } from './forgotten-names.js'
 import { Lru } from './lru.js'
 
 const COMPLETE_MAX = 16_384
@@ -20,18 +21,27 @@ const SLOTS = 2 ** 13
 export class CompleteDirectories {
   readonly #clock: Clock
   readonly #complete = new Lru<number, true>(COMPLETE_MAX)
+  readonly #forgotten: ForgottenNames
   /** When the last doubt arose, counted in doubts; and on the clock. */
   readonly #doubted = new Float64Array(SLOTS)
   readonly #untilMs = new Float64Array(SLOTS).fill(-Infinity)
   #sequence = 0
   #lost = 0
 
-  constructor(clock: Clock) {
+  constructor(clock: Clock, forgotten = new ForgottenNames()) {
     this.#clock = clock
+    this.#forgotten = forgotten
   }
 
-  has(directory: number): boolean {
-    return this.#complete.get(directory) === true
+  /** Whether a name that is not in the cache is known not to be in the directory either. `key` tells the name from all others. */
+  lacks(directory: number, key: string): boolean {
+    return this.#complete.get(directory) === true && !this.#forgotten.mayHave(key)
+  }
+
+  /** The cache has no room any more for a name that is there, as far as it knows. */
+  forgot(directory: number, key: string): void {
+    if (!this.#complete.has(directory)) this.forget(directory)
+    else if (!this.#forgotten.add(key)) this.clear()
   }
 
   /** A listing begins, or a directory is about to be made: give it to `add`. */
@@ -47,7 +57,7 @@ export class CompleteDirectories {
     this.#complete.set(directory, true)
   }
 
-  /** A name of it was forgotten. */
+  /** Something of it is not known any more. */
   forget(directory: number): void {
     this.#complete.delete(directory)
     this.#doubted[slotOf(directory)] = ++this.#sequence
@@ -61,6 +71,7 @@ export class CompleteDirectories {
 
   clear(): void {
     this.#complete.clear()
+    this.#forgotten.clear()
     this.#lost = ++this.#sequence
   }
 }

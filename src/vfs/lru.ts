@@ -7,11 +7,11 @@
 export class Lru<K, V> {
   readonly #entries = new Map<K, Entry<K, V>>()
   readonly #max: number
-  readonly #onForget: (key: K) => void
+  readonly #onForget: (key: K, value: V) => void
   #newest: Entry<K, V> | undefined
   #oldest: Entry<K, V> | undefined
 
-  constructor(max: number, onForget: (key: K) => void = () => undefined) {
+  constructor(max: number, onForget: (key: K, value: V) => void = () => undefined) {
     this.#max = max
     this.#onForget = onForget
   }
@@ -49,7 +49,7 @@ export class Lru<K, V> {
     const oldest = this.#oldest
     if (this.#entries.size <= this.#max || oldest === undefined) return
     this.delete(oldest.key)
-    this.#onForget(oldest.key)
+    this.#onForget(oldest.key, oldest.value)
   }
 
   delete(key: K): void {

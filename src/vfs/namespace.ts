@@ -109,12 +109,12 @@ export class Namespace {
   async rename(parent: number, name: Buffer, newParent: number, newName: Buffer, flags: RenameFlags): Promise<void> {
     checkEntry(name, 'EBUSY', 'EBUSY')
     checkEntry(newName, flags.noReplace ? 'EEXIST' : 'EBUSY', flags.noReplace ? 'EEXIST' : 'EBUSY')
-    const { meta, dentries } = this.#context
-    const moved = dentries.peek(parent, name)
-    const replaced = dentries.peek(newParent, newName)
+    const { meta } = this.#context
+    const [moved, replaced] = await Promise.all([this.#meaning(parent, name), this.#meaning(newParent, newName)])
     await this.#seeOpenDirectory(replaced)
+    const isKnown = moved !== undefined && moved !== NEGATIVE && replaced !== undefined
     // Renaming one hard link of a file over another does nothing: both names stay.
-    const certain = moved !== undefined && replaced !== undefined && moved !== replaced
+    const certain = isKnown && moved !== replaced
     await changeNames(
       this.#context,
       [
@@ -124,8 +124,20 @@ export class Namespace {
       (saw) => meta.rename(parent, name, newParent, newName, flags, saw),
       () => (certain ? [flags.exchange === true ? replaced : NEGATIVE, moved] : []),
     )
-    this.#forget(moved)
+    // The name was taken for missing.
+    this.#forget(moved === NEGATIVE ? undefined : moved)
     this.#forget(replaced)
+  }
+
+  /**
+   * The inode, or NEGATIVE. The kernel may rename a name of which the cache has no room to know: one question more, instead of all
+   * attributes in doubt. undefined while nothing is kept anyway.
+   */
+  async #meaning(parent: number, name: Buffer): Promise<number | undefined> {
+    const { dentries, fresh } = this.#context
+    const known = dentries.peek(parent, name)
+    if (known !== undefined || !fresh.coherent) return known
+    return (await orMissing(this.lookup(parent, name)))?.ino ?? NEGATIVE
   }
 
   async #make(parent: number, name: Buffer, inode: NewInode): Promise<Attr> {

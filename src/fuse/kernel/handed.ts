@@ -3,11 +3,14 @@
  * when everything is in doubt, this is everything.
  *
  * Two generations, each as long as the longest lifetime: what is in neither has run out. Bounded: when a generation is full,
- * nothing more gets a lifetime until the next.
+ * nothing more gets a lifetime until the next, but what paths go through: the kernel asks for a directory without a lifetime at every
+ * step through it.
  */
-const KEYS_MAX = 100_000
+const KEYS_MAX = 50_000
+/** Beyond these. */
+const PATHS_MAX = 10_000
 /** However long a lease may be. */
-export const LIFETIME_MAX_MS = 60_000
+export const LIFETIME_MAX_MS = 30_000
 
 /** When it was handed out, on the monotonic clock, with whatever else is to be known of it. */
 export interface Given {
@@ -27,10 +30,11 @@ export class Handed<K, V extends Given = Given> {
     this.#max = max
   }
 
-  /** false: there is no room, so no lifetime. Time never goes back. */
-  add(key: K, value: V): boolean {
+  /** `isPath`: paths go through it. false: there is no room, so no lifetime. Time never goes back. */
+  add(key: K, value: V, isPath = false): boolean {
     this.#turn(value.atMs)
-    if (this.#now.size >= this.#max && !this.#now.has(key)) return false
+    const max = this.#max + (isPath ? PATHS_MAX : 0)
+    if (this.#now.size >= max && !this.#now.has(key)) return false
     this.#now.set(key, value)
     return true
   }

@@ -109,7 +109,7 @@ export class Invalidations {
     const last = this.#attrs.last(attr.ino, atMs)
     const held = last?.holds === true ? last : undefined
     const isAlone = held === undefined || held.to === thread || atMs - held.atMs >= RECENT_MS
-    return this.#attrs.add(attr.ino, {
+    const given = {
       atMs,
       attr: holds ? attr : (held?.attr ?? attr),
       holds: holds || held !== undefined,
@@ -118,7 +118,8 @@ export class Invalidations {
       resizedAtMs: last?.resizedAtMs ?? -Infinity,
       isSizeOld: !holds && last?.isSizeOld === true,
       way: last?.way ?? new Way(),
-    })
+    }
+    return this.#attrs.add(attr.ino, given, attr.type === 'directory')
   }
 
   /** The kernel comes to the inode by a name in this directory, whether the name has a lifetime or not. After `answered`. */
@@ -159,7 +160,7 @@ export class Invalidations {
     if (attr?.type === 'symlink') this.#symlinks.add(parent, this.#nowMs())
     const ino = attr?.ino ?? 0
     const given = { atMs: this.#nowMs(), holds: true, ino, leadsOn: leadsOn(attr), replaced: 0, movedTo }
-    return this.#entries.add(entryKey(parent, name), given)
+    return this.#entries.add(entryKey(parent, name), given, given.leadsOn)
   }
 
   /** Whether somebody may have come to the inode by a name that means something else now. */

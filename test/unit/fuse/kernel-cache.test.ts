@@ -3,6 +3,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { PosixError } from '../../../src/base/errno.js'
 import { ROOT_INO } from '../../../src/base/limits.js'
+import { LIFETIME_MAX_MS } from '../../../src/fuse/kernel/handed.js'
 import { BesideKernel } from '../../../src/vfs/beside-kernel.js'
 import { CachePeer, readEntry } from '../../helpers/cache-peer.js'
 import { ManualClock } from '../../helpers/manual-clock.js'
@@ -74,7 +75,7 @@ t.test('names, absent names and attributes get what is left of the lease', async
   meta.leaseMs = 1.5
   t.match(await peer.getattr(file), { attrMs: 1.5 })
   meta.leaseMs = 1e9
-  t.match(await peer.getattr(file), { attrMs: 60_000 }, 'however long the lease')
+  t.match(await peer.getattr(file), { attrMs: LIFETIME_MAX_MS }, 'however long the lease')
 })
 
 t.test('nothing has a lifetime while changes of others are not heard of', async (t) => {

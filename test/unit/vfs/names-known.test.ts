@@ -2,6 +2,7 @@
 import t from 'tap'
 import { ROOT_INO } from '../../../src/base/limits.js'
 import { CompleteDirectories } from '../../../src/vfs/complete.js'
+import { ForgottenNames } from '../../../src/vfs/forgotten-names.js'
 import type { VfsContract, VfsDirEntry } from '../../../src/vfs/contract.js'
 import { ManualClock } from '../../helpers/manual-clock.js'
 import type { MemoryMeta } from '../../helpers/memory-meta.js'
@@ -208,14 +209,82 @@ t.test(
   },
 )
 
-t.test('a directory of which a name was forgotten is asked about', async (st) => {
+t.test(
+  'a directory with more names than there is room for is asked about those that were forgotten, and no others',
+  async (st) => {
+    const { vfs, meta } = fixture(st, { limits: { dentries: 8 } })
+    const a = await mkdir(vfs, 'a')
+    await vfs.mknod(CALLER, a, name('x'), 0o644, 0)
+    st.same(await absent(vfs, meta, a, 'y'), ['ENOENT', 0])
+    asked(meta)
+    for (let i = 0; i < 1_000; i++) {
+      await codeOf(vfs.lookup(CALLER, a, name(`f${i}`)))
+      await vfs.mknod(CALLER, a, name(`f${i}`), 0o644, 0)
+    }
+    st.same(asked(meta), { create: 1_000 }, 'a new name takes one round trip, however many there are')
+    st.same(await absent(vfs, meta, a, 'x'), ['ok', 1])
+    st.same(await absent(vfs, meta, a, 'f7'), ['ok', 1])
+    st.same(await absent(vfs, meta, a, 'z'), ['ENOENT', 0])
+    await vfs.unlink(CALLER, a, name('f8'))
+    st.equal((await absent(vfs, meta, a, 'f8'))[0], 'ENOENT')
+  },
+)
+
+t.test('a directory that was not known wholly is asked about when a name of it was forgotten', async (st) => {
+  const { vfs, another } = fixture(st, { limits: { dentries: 8 } })
+  const a = await mkdir(vfs, 'a')
+  await vfs.mknod(CALLER, a, name('x'), 0o644, 0)
+  const { vfs: other, meta } = another()
+  await settle()
+  await other.lookup(CALLER, a, name('x'))
+  for (let i = 0; i < 8; i++) await other.mknod(CALLER, ROOT_INO, name(`f${i}`), 0o644, 0)
+  st.same(await absent(other, meta, a, 'x'), ['ok', 1])
+  st.same(await absent(other, meta, a, 'z'), ['ENOENT', 1])
+})
+
+t.test('when more names were forgotten than can be remembered, directories are asked about again', (st) => {
+  const complete = new CompleteDirectories(new ManualClock(), new ForgottenNames(2))
+  complete.add(7, complete.mark())
+  for (const [key, isKnown] of [
+    ['7/a', true],
+    ['7/b', true],
+    ['7/a', true],
+    ['7/c', false],
+  ] as const) {
+    const mark = complete.mark()
+    complete.forgot(7, key)
+    st.notOk(complete.lacks(7, key))
+    st.equal(complete.lacks(7, '7/x'), isKnown, key)
+    if (isKnown) continue
+    complete.add(7, mark)
+    st.notOk(complete.lacks(7, '7/x'), 'nor by a listing that began before')
+  }
+  st.end()
+})
+
+t.test('names that there is no room for are told from others', (st) => {
+  const forgotten = new ForgottenNames()
+  for (let i = 0; i < 100_000; i++) forgotten.add(`12345/file-${i}`)
+  for (let i = 0; i < 100_000; i++) if (!forgotten.mayHave(`12345/file-${i}`)) st.fail(`file-${i}`)
+  let wrong = 0
+  for (let i = 0; i < 100_000; i++) if (forgotten.mayHave(`12345/other-${i}`)) wrong++
+  st.ok(wrong < 200, `${wrong} of 100,000 others are taken for them`)
+  st.end()
+})
+
+t.test('a rename of names that were forgotten leaves the attributes of everything else known', async (st) => {
   const { vfs, meta } = fixture(st, { limits: { dentries: 8 } })
   const a = await mkdir(vfs, 'a')
   await vfs.mknod(CALLER, a, name('x'), 0o644, 0)
-  st.same(await absent(vfs, meta, a, 'y'), ['ENOENT', 0])
-  for (let i = 0; i < 8; i++) await vfs.mknod(CALLER, ROOT_INO, name(`f${i}`), 0o644, 0)
-  st.same(await absent(vfs, meta, a, 'x'), ['ok', 1])
-  st.same(await absent(vfs, meta, a, 'z'), ['ENOENT', 1])
+  const inos: number[] = []
+  for (let i = 0; i < 20; i++) inos.push((await vfs.mknod(CALLER, a, name(`f${i}`), 0o644, 0)).ino)
+  asked(meta)
+  await vfs.rename(CALLER, a, name('x'), a, name('f1'), {})
+  st.same(asked(meta), { lookup: 2, rename: 1 })
+  for (const [i, ino] of inos.entries()) if (i !== 1) await vfs.getattr(CALLER, ino)
+  st.same(asked(meta), {})
+  st.equal((await absent(vfs, meta, a, 'x'))[0], 'ENOENT')
+  st.equal((await absent(vfs, meta, a, 'f1'))[0], 'ok')
 })
 
 t.test('after a change whose outcome is not known the directory is asked about', async (st) => {
@@ -252,15 +321,15 @@ t.test('a directory that others change is not taken for complete until it was le
   const clock = new ManualClock()
   const complete = new CompleteDirectories(clock)
   complete.add(7, complete.mark())
-  st.ok(complete.has(7))
+  st.ok(complete.lacks(7, '7/x'))
   complete.doubt(7)
   complete.add(7, complete.mark())
-  st.notOk(complete.has(7))
+  st.notOk(complete.lacks(7, '7/x'))
   await clock.pass(61_000)
   complete.add(7, complete.mark())
-  st.ok(complete.has(7))
+  st.ok(complete.lacks(7, '7/x'))
   const mark = complete.mark()
   complete.clear()
   complete.add(7, mark)
-  st.notOk(complete.has(7), 'a listing that began before everything was in doubt')
+  st.notOk(complete.lacks(7, '7/x'), 'a listing that began before everything was in doubt')
 })

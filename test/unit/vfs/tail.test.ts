@@ -58,7 +58,7 @@ t.test('any kind of change counts: attributes, names, sizes', async (t) => {
     ['truncate', () => vfs.setattr(CALLER, ino, { sizeBytes: 1 }), [ino], []],
     ['setxattr', () => vfs.setxattr(ino, Buffer.from('user.a'), Buffer.from('b'), 0), [ino], []],
     ['link', () => vfs.link(CALLER, ino, dir, Buffer.from('g')), [ino], [dir]],
-    ['rename', () => vfs.rename(CALLER, dir, Buffer.from('g'), ROOT_INO, Buffer.from('h'), {}), [], [dir, ROOT_INO]],
+    ['rename', () => vfs.rename(CALLER, dir, Buffer.from('g'), ROOT_INO, Buffer.from('h'), {}), [ino], [dir, ROOT_INO]],
     ['unlink', () => vfs.unlink(CALLER, ROOT_INO, Buffer.from('h')), [], [ROOT_INO]],
     ['mkdir', () => vfs.mkdir(CALLER, dir, Buffer.from('e'), 0o755), [], [dir]],
   ]
