@@ -93,6 +93,11 @@ t.test('all nodes and all of Redis are killed while the queues are full: they ar
     [],
     'every chunk that it misses',
   )
+  // As an enqueue does of which the reply was lost.
+  await volume.queue.enqueue(
+    away.id,
+    missed.map(({ id, root }) => ({ kind: 'copy', chunk: id, root, sources: [] })),
+  )
 
   t.comment('it loses its place: the others are to have what it had, a chunk a second')
   await setMembershipTimes(volume.redis, name, MEMBERSHIP_TIMES)
