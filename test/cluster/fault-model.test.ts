@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
+import { CHUNK_BUCKETS, type ListReply } from '../../src/chunk/contract.js'
 import { healProgress } from '../../src/cluster/progress.js'
 import { inflict } from '../chaos/faults.js'
 import { redisIsWhole } from '../chaos/redis-faults.js'
@@ -17,7 +18,7 @@ import type { Fault } from '../chaos/schedule.js'
 import { Stage } from '../chaos/stage.js'
 import { isRoot } from '../helpers/disks.js'
 import { LoadProcess } from '../helpers/load-process.js'
-import { eventually, runIn, type Ran } from '../helpers/ringfs.js'
+import { eventually, runIn, sh, type Ran } from '../helpers/ringfs.js'
 import { Random } from '../torture/random.js'
 import { Cleanup } from '../torture/stack.js'
 
@@ -26,6 +27,7 @@ const LANES = 3
 /** More than the metadata keep of a file. */
 const CONTENT_BYTES = 24_000
 const SOME = 15
+const LIST = 500
 const HOUR_S = 3_600
 const WAIT_MS = 120_000
 const AWAY_MS = 3_000
@@ -57,6 +59,35 @@ class Ground {
     this.#load = new LoadProcess(t, nth(stage.mounts, 0).mountpoint, LANES, CONTENT_BYTES)
   }
 
+  /** Names that the workload has made just now and nobody has read, each of a file of its own. */
+  async freshNames(t: Test, count: number): Promise<readonly string[]> {
+    const root = nth(this.stage.mounts, 0).mountpoint
+    const mark = join(root, 'mark')
+    await this.#load.ask('excuse', '')
+    await shell(`touch ${mark}`)
+    await this.#load.ask('start')
+    const fresh = await eventually(
+      'there are some',
+      () => shell(`cd ${root} && find folder-* -type f -links 1 -newer ${mark} | sort`),
+      (text) => text.split('\n').length > count + SOME,
+      WAIT_MS,
+    )
+    await this.goesOn(t)
+    await this.#load.ask('stop')
+    t.strictSame((await this.#load.ask('look')).faults, [])
+    // What was under way then may have another name by now.
+    const there = new Set((await shell(`cd ${root} && find folder-* -type f -links 1`)).split('\n'))
+    return fresh
+      .split('\n')
+      .filter((name) => there.has(name))
+      .slice(0, count)
+  }
+
+  /** What the workload finds wrong through the other mount. */
+  async wrong(): Promise<readonly string[]> {
+    return (await this.#load.ask('check', nth(this.stage.mounts, 1).mountpoint)).faults
+  }
+
   /** One line: the workload goes on before, during and after; then everything that was acknowledged is there. */
   async line(t: Test, excused: readonly string[], faults: () => Promise<void>): Promise<void> {
     await this.#load.ask('excuse', excused.join(','))
@@ -65,8 +96,7 @@ class Ground {
     await faults()
     await this.goesOn(t)
     await this.#load.ask('stop')
-    const { faults: wrong } = await this.#load.ask('check', nth(this.stage.mounts, 1).mountpoint)
-    t.strictSame(wrong, [], 'nothing that was acknowledged is lost or doubled, and no byte is wrong')
+    t.strictSame(await this.wrong(), [], 'nothing that was acknowledged is lost or doubled, and no byte is wrong')
     t.strictSame((await this.#load.ask('look')).faults, [], 'no call failed that may not, and none hung')
   }
 
@@ -244,6 +274,49 @@ async function nobodyThere(t: Test, ground: Ground): Promise<void> {
   await ground.line(t, [], () => Promise.resolve())
 }
 
+/** Every copy of every chunk of the file is destroyed. */
+async function destroyChunks({ volume }: Stage, ino: number): Promise<number> {
+  const chunks = {
+    volume: volume.settings.uuid,
+    fromBucket: 0,
+    toBucket: CHUNK_BUCKETS,
+    fromId: 0,
+    limit: LIST,
+    headers: true,
+  }
+  const call = { deadlineMs: WAIT_MS }
+  let copies = 0
+  for (const { id } of (await volume.watcher.refresh()).members.filter(({ state }) => state === 'up')) {
+    const node = volume.peers.get(id)
+    for (let page: ListReply['next'] = { bucket: 0, id: 0 }; page !== null;) {
+      const { bucket, id: fromId } = page
+      const reply = await node.list({ ...chunks, fromBucket: bucket, fromId }, call)
+      const ids = reply.chunks.filter(({ header }) => header?.origin.ino === ino).map((one) => one.id)
+      await node.remove(volume.settings.uuid, ids, call)
+      copies += ids.length
+      page = reply.next
+    }
+  }
+  return copies
+}
+
+/** More than the model bears is found out, and nothing else is said: so what is said of the other lines means something. */
+async function beyondTheModel(t: Test, ground: Ground): Promise<void> {
+  const { stage } = ground
+  const root = nth(stage.mounts, 0).mountpoint
+  const [destroyed = '', removed = '', cut = ''] = await ground.freshNames(t, 3)
+  t.ok(cut !== '')
+  const copies = await destroyChunks(stage, Number(await shell(`stat -c %i ${join(root, destroyed)}`)))
+  t.ok(copies >= 2, `${copies} copies`)
+  await shell(`rm ${join(root, removed)} && truncate -s 0 ${join(root, cut)} && sync ${join(root, cut)}`)
+  const expected = [`${destroyed} cannot be read: EIO`, `${removed} is lost`, `${cut} has other bytes`]
+  t.strictSame([...(await ground.wrong())].sort(), expected.sort())
+}
+
+async function shell(command: string): Promise<string> {
+  return (await sh('sh', '-c', command)).trim()
+}
+
 if (!isRoot) t.pass('needs root for hosts of its own')
 else {
   t.test('the fault model, line by line', async (t) => {
@@ -261,6 +334,7 @@ else {
       ['clocks off by hours', clocksOff],
       ['messages lost, late, doubled', badMessages],
       ['never a hang without end: every wait has a deadline, and then an errno', nobodyThere],
+      ['what is done beyond the model is named, and nothing else', beyondTheModel],
     ]
     for (const [name, line] of lines) await t.test(name, (t) => line(t, ground))
   })

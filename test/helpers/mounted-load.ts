@@ -151,7 +151,7 @@ export class MountedLoad {
     this.#steps++
   }
 
-  /** What is wrong, looked at through another mount of the volume: lost, doubled, or with other bytes. */
+  /** What is wrong, looked at through another mount of the volume: lost, doubled, unreadable, or with other bytes. */
   async check(root: string): Promise<readonly string[]> {
     const wrong: string[] = []
     const found = new Set<string>()
@@ -167,10 +167,20 @@ export class MountedLoad {
     }
     for (const [path, content] of expected) {
       if (!found.has(path)) wrong.push(`${path} is lost`)
-      else if ((await readFile(join(root, path), 'utf8')) !== content) wrong.push(`${path} has other bytes`)
+      else wrong.push(...(await faultsOf(join(root, path), path, content)))
     }
     for (const path of this.#gone) if (found.has(path)) wrong.push(`${path} is back`)
     return wrong
+  }
+}
+
+async function faultsOf(file: string, path: string, content: string): Promise<readonly string[]> {
+  try {
+    return (await readFile(file, 'utf8')) === content ? [] : [`${path} has other bytes`]
+  } catch (error) {
+    return [
+      `${path} cannot be read: ${error instanceof Error && 'code' in error ? String(error.code) : messageOf(error)}`,
+    ]
   }
 }
 

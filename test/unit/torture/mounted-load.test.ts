@@ -1,5 +1,5 @@
 /** The workload that knows what was acknowledged, on a local folder: it sees what is lost, doubled or changed, and nothing else. */
-import { appendFile, copyFile, mkdtemp, readdir, rename, rm } from 'node:fs/promises'
+import { appendFile, copyFile, mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
@@ -13,7 +13,7 @@ async function newFolder(t: Pick<Test, 'teardown'>): Promise<string> {
   return root
 }
 
-t.test('what is lost, changed or back is seen', async (t) => {
+t.test('what is lost, changed, unreadable or back is seen', async (t) => {
   const root = await newFolder(t)
   const load = new MountedLoad(root, 2, 5_000)
   t.teardown(() => load.stop())
@@ -29,17 +29,20 @@ t.test('what is lost, changed or back is seen', async (t) => {
     t.strictSame([load.faults, await load.check(root)], [[], []], 'also when it goes on after a rest')
   }
   const names = await readdir(join(root, 'folder-0'))
-  const [changed, lost] = names.filter((name) => !name.endsWith('-linked')).map((name) => join('folder-0', name))
-  if (changed === undefined || lost === undefined) throw new Error('too few files')
+  const own = names.filter((name) => !name.endsWith('-linked')).map((name) => join('folder-0', name))
+  const [changed, lost, unreadable] = own
+  if (changed === undefined || lost === undefined || unreadable === undefined) throw new Error('too few files')
   await copyFile(join(root, changed), join(root, 'copy'))
   // Its links are changed with it.
   await rm(join(root, changed))
   await copyFile(join(root, 'copy'), join(root, changed))
   await appendFile(join(root, changed), 'x')
   await rm(join(root, lost))
+  await rm(join(root, unreadable))
+  await mkdir(join(root, unreadable))
   await copyFile(join(root, 'copy'), join(root, 'folder-0', '0-0'))
-  const wrong = [`${changed} has other bytes`, `${lost} is lost`, 'folder-0/0-0 is back']
-  t.strictSame(new Set(await load.check(root)), new Set(wrong))
+  const named = [`${changed} has other bytes`, `${lost} is lost`, `${unreadable} cannot be read: EISDIR`]
+  t.strictSame(new Set(await load.check(root)), new Set([...named, 'folder-0/0-0 is back']))
 })
 
 t.test('an excused failure ends a round, any other the lane', async (t) => {
