@@ -104,30 +104,80 @@ function encodeRecord({ kind, partition, key, items }: BackupRecord): Buffer {
   return out
 }
 
-/** Takes the bytes as they come, gives whole records. Errors: RingfsError VOLUME_CORRUPT. */
+/**
+ * Takes the bytes as they come, gives whole records. Errors: RingfsError VOLUME_CORRUPT.
+ *
+ * Invariant: the work is linear in the bytes that came, whatever they say: a field is looked at once, and a byte is copied a bounded
+ * number of times. What was given out is never written over: room is made behind it.
+ */
 export class RecordReader {
   readonly #hash: Hash = createHash('sha256')
-  #rest: Buffer = Buffer.alloc(0)
+  /** What came and was not given out: from `#start` to `#end`. */
+  #bytes: Buffer = Buffer.alloc(0)
+  #start = 0
+  #end = 0
+  /** Of the record at `#start`: where its next length stands, and how many are to come; null: its head has not come yet. */
+  #next: { at: number; left: number } | null = null
   #isEnded = false
 
   push(more: Buffer): BackupRecord[] {
+    this.#append(more)
     const records: BackupRecord[] = []
-    this.#rest = this.#rest.length === 0 ? more : Buffer.concat([this.#rest, more])
     for (;;) {
-      if (this.#rest.length > 0 && this.#isEnded) throw damaged('something stands behind its end')
-      const length = lengthOf(this.#rest)
-      if (length === null || this.#rest.length < length) return records
-      const bytes = this.#rest.subarray(0, length)
+      if (this.#start < this.#end && this.#isEnded) throw damaged('something stands behind its end')
+      const length = this.#lengthOfRecord()
+      if (length === null) return records
+      const bytes = this.#bytes.subarray(this.#start, this.#start + length)
       const record = decodeRecord(bytes)
-      if (record.kind === 'end') this.#end(bytes)
+      if (record.kind === 'end') this.#checkEnd(bytes)
       else this.#hash.update(bytes)
-      this.#rest = this.#rest.subarray(length)
+      this.#start += length
+      this.#next = null
       records.push(record)
     }
   }
 
+  #append(more: Buffer): void {
+    const rest = this.#end - this.#start
+    if (rest === 0) {
+      this.#bytes = more
+      this.#start = 0
+      this.#end = more.length
+      return
+    }
+    if (this.#end + more.length > this.#bytes.length) {
+      // Twice what is there: so each byte is moved once for each that comes.
+      const larger = Buffer.allocUnsafe(2 * (rest + more.length))
+      this.#bytes.copy(larger, 0, this.#start, this.#end)
+      this.#bytes = larger
+      this.#start = 0
+      this.#end = rest
+    }
+    this.#end += more.copy(this.#bytes, this.#end)
+  }
+
+  /** null: it has not come yet. Goes on where it was. */
+  #lengthOfRecord(): number | null {
+    const [start, has] = [this.#start, this.#end - this.#start]
+    if (this.#next === null) {
+      if (has < RECORD_HEAD_BYTES) return null
+      kindOf(this.#bytes.readUInt8(start))
+      const at = RECORD_HEAD_BYTES + this.#bytes.readUInt16LE(start + 5)
+      if (has < at + 4) return null
+      this.#next = { at: at + 4, left: this.#bytes.readUInt32LE(start + at) }
+    }
+    const next = this.#next
+    if (next.at + 4 * next.left > RECORD_MAX_BYTES) throw damaged('a record is too long')
+    for (; next.left > 0; next.left--) {
+      if (has < next.at + 4) return null
+      next.at += 4 + this.#bytes.readUInt32LE(start + next.at)
+      if (next.at > RECORD_MAX_BYTES) throw damaged('a record is too long')
+    }
+    return has < next.at ? null : next.at
+  }
+
   /** Nothing vouches for the last record but that there is only one that it can be. */
-  #end(bytes: Buffer): void {
+  #checkEnd(bytes: Buffer): void {
     if (!bytes.equals(endOf(this.#hash))) throw damaged('its checksum is wrong')
     this.#isEnded = true
   }
@@ -136,22 +186,6 @@ export class RecordReader {
   finish(): void {
     if (!this.#isEnded) throw damaged('it ends in the middle')
   }
-}
-
-/** null: too little is there to tell. */
-function lengthOf(bytes: Buffer): number | null {
-  if (bytes.length < RECORD_HEAD_BYTES) return null
-  let at = RECORD_HEAD_BYTES + bytes.readUInt16LE(5)
-  if (bytes.length < at + 4) return null
-  const count = bytes.readUInt32LE(at)
-  at += 4
-  for (let i = 0; i < count; i++) {
-    if (at > RECORD_MAX_BYTES) throw damaged('a record is too long')
-    if (bytes.length < at + 4) return null
-    at += 4 + bytes.readUInt32LE(at)
-  }
-  if (at > RECORD_MAX_BYTES) throw damaged('a record is too long')
-  return at
 }
 
 function decodeRecord(bytes: Buffer): BackupRecord {
