@@ -22,6 +22,15 @@ export class LinkLostError extends Error {
   override readonly name = 'LinkLostError'
 }
 
+const ABSENT_CODES = new Set(['ECONNREFUSED', 'ENOENT', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH'])
+
+/** Nobody listens there, as the system says at once. One that takes connections and says nothing is slow, or hangs. */
+export function isAbsent(error: unknown): boolean {
+  if (!(error instanceof LinkLostError)) return false
+  const { cause } = error
+  return cause instanceof Error && 'code' in cause && ABSENT_CODES.has(String(cause.code))
+}
+
 /** UNBLOCKED: a WAIT on a master that became a replica. */
 const WAIT_CODES = new Set([
   'UNBLOCKED',

@@ -7,7 +7,7 @@ import { RingfsError, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import type { RedisValue } from './contract.js'
 import { arrayOf, numberOf } from './reply.js'
-import { LinkLostError, authError, classify } from './redis-errors.js'
+import { LinkLostError, authError, classify, isAbsent } from './redis-errors.js'
 import { confirmMaster } from './redis-fence.js'
 import { RedisLink, type LinkOptions } from './redis-link.js'
 import { SLOTS } from './slot.js'
@@ -254,12 +254,19 @@ function notCluster(address: string): RingfsError {
   )
 }
 
+/** Its cause is that of one which listens, if there is one. */
+function lostAll(errors: readonly unknown[]): LinkLostError {
+  const telling = errors.find((error) => !isAbsent(error)) ?? errors[0]
+  const cause = telling instanceof LinkLostError ? telling.cause : telling
+  return new LinkLostError(errors.map(messageOf).join('; '), { cause })
+}
+
 /** Among the failures of all nodes, the one that tells most: an answer is more than silence. */
 function worst(errors: readonly unknown[]): unknown {
   return (
     errors.find((error) => error instanceof RingfsError) ??
     errors.find((error) => !(error instanceof LinkLostError)) ??
-    new LinkLostError(errors.map(messageOf).join('; '))
+    lostAll(errors)
   )
 }
 

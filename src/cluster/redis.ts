@@ -16,10 +16,11 @@ import type { RedisArg, RedisStore, RedisValue, RunOptions, Script, Subscription
 import { LocalAof, findLocalFolder } from './aof.js'
 import { readFiles, socketPath } from './private-redis-files.js'
 import { checkServers } from './redis-check.js'
+import { LateError, doubtful, isSilence, resolved, telling } from './redis-attempts.js'
 import { LinkLostError, classify, finalError, type Verdict } from './redis-errors.js'
 import type { RedisLink } from './redis-link.js'
 import { ShardSubscription } from './redis-subscription.js'
-import { Topology, resolveAddress } from './redis-topology.js'
+import { Topology } from './redis-topology.js'
 import { numberOf } from './reply.js'
 import { NO_PREFIX, encodePrefix, type Prefix } from './resp.js'
 import { makeScript } from './script.js'
@@ -35,6 +36,11 @@ export interface ConnectOptions {
   readonly random?: () => number
   /** For the whole of connectRedis, unless a part of a cluster answers, and for each later connection to a node. Default 5,000. */
   readonly connectTimeoutMs?: number
+  /**
+   * So long connectRedis waits, in place of connectTimeoutMs, where somebody listens who has not answered yet: for a process that goes on for
+   * long, and is not to fail because a machine is busy while it starts. Where nobody listens it does not wait longer.
+   */
+  readonly firstAnswerMs?: number
   /** A node that answers nothing for so long is taken for lost, and its calls are sent again. Default 5,000. */
   readonly replyTimeoutMs?: number
   /** Default true: refuse servers that would forget (no append-only file) or drop keys (an evicting maxmemory-policy). */
@@ -44,18 +50,20 @@ export interface ConnectOptions {
 const CONNECT_TIMEOUT_MS = 5_000
 const REPLY_TIMEOUT_MS = 5_000
 const DEADLINE_MS = 30_000
+/** `firstAnswerMs` of processes that go on for long. */
+export const FIRST_ANSWER_MS = 30_000
 const BACKOFF_FIRST_MS = 5
 const BACKOFF_MAX_MS = 500
 
 /**
  * Connects and checks every master. Errors: REDIS_UNREACHABLE, REDIS_AUTH, REDIS_NOT_CLUSTER, REDIS_UNSAFE. A server
- * that still loads its data is waited for, within the connect timeout; where a part of a cluster answers and a part does not, a
+ * that still loads its data is waited for, within the connect timeout (or `firstAnswerMs`); where a part of a cluster answers and a part does not, a
  * replica may be about to take over, and that is waited for as long as any call waits.
  */
 export async function connectRedis(url: MetaUrl, options: ConnectOptions): Promise<RedisStore> {
   const store = new ClusterStore(url, options)
   try {
-    await store.open(options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS, options.requirePersistence ?? true)
+    await store.open(options)
     return store
   } catch (error) {
     await store.close()
@@ -72,32 +80,11 @@ function markBeside(key: string): string {
   return `${key.slice(0, end + 1)}:wait`
 }
 
-/** A redirection with the address of whom it came from, where it names none. */
-function resolved(verdict: Verdict, asked: string): Verdict {
-  if (verdict.kind !== 'moved' && verdict.kind !== 'ask') return verdict
-  const [one = asked] = asked.split(',')
-  return { ...verdict, address: resolveAddress(verdict.address, one) }
-}
-
 /** `folders`: of all masters, where they are private ones of this machine. */
 async function isLone(folders: readonly (string | undefined)[]): Promise<boolean> {
   const [folder] = folders
   if (folder === undefined || folders.length > 1) return false
   return (await readFiles(folder))?.member === undefined
-}
-
-function doubtful(address: string, what: string, cause: unknown): RingfsError {
-  const message =
-    `Redis at ${address} gave no reply to ${what} and refused to repeat it (${messageOf(cause)}): ` +
-    'whether it was carried out is not known'
-  return new RingfsError('REDIS_UNREACHABLE', message, { cause })
-}
-
-/** The deadline ended an attempt. What an earlier attempt met tells more. */
-class LateError extends LinkLostError {}
-
-function telling(failure: unknown, earlier: unknown): unknown {
-  return failure instanceof LateError ? (earlier ?? failure) : failure
 }
 
 /** One command: the parts of its bytes. */
@@ -176,12 +163,14 @@ class ClusterStore implements RedisStore {
     this.#waits = new Topology({ ...link, replyTimeoutMs: DEADLINE_MS })
   }
 
-  async open(connectTimeoutMs: number, requirePersistence: boolean): Promise<void> {
+  async open(options: ConnectOptions): Promise<void> {
+    const { connectTimeoutMs = CONNECT_TIMEOUT_MS, firstAnswerMs = 0, requirePersistence = true } = options
     const startedMs = this.#clock.monotonicMs()
     let timeoutMs = connectTimeoutMs
     let last: unknown
     for (let attempt = 0; ; attempt++) {
       const deadline = startedMs + timeoutMs
+      const attemptMs = this.#clock.monotonicMs()
       try {
         const servers = await this.#before(deadline, checkServers(this.#topology, requirePersistence, this.#log))
         const folders = await Promise.all(servers.map(findLocalFolder))
@@ -199,6 +188,12 @@ class ClusterStore implements RedisStore {
             `a part of the Redis Cluster does not answer: waiting up to ${DEADLINE_MS / 1_000} s`,
           )
           timeoutMs = DEADLINE_MS
+        } else if (
+          timeoutMs < firstAnswerMs &&
+          isSilence(error, this.#clock.monotonicMs() - attemptMs, connectTimeoutMs)
+        ) {
+          this.#log.warn({ err: last }, `${this.#named} has not answered yet: waiting up to ${firstAnswerMs / 1_000} s`)
+          timeoutMs = firstAnswerMs
         } else if (!(await this.#pause(attempt, deadline))) throw this.#unreachable(timeoutMs, last)
       }
     }
@@ -392,11 +387,15 @@ class ClusterStore implements RedisStore {
     }
   }
 
+  get #named(): string {
+    return `Redis at ${this.#seeds.join(',')}`
+  }
+
   #unreachable(timeoutMs: number, cause: unknown): RingfsError {
     const code = classify(cause).kind === 'wait' ? 'is not ready' : 'cannot be reached'
     return new RingfsError(
       'REDIS_UNREACHABLE',
-      `Redis at ${this.#seeds.join(',')} ${code} (${messageOf(cause)}; tried for ${Math.round(timeoutMs)} ms): ` +
+      `${this.#named} ${code} (${messageOf(cause)}; tried for ${Math.round(timeoutMs)} ms): ` +
         'start redis-server there, or run `ringfs up`, which starts its own',
       { cause },
     )

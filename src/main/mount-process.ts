@@ -3,6 +3,7 @@ import { systemClock } from '../base/clock.js'
 import { RingfsError, hasCode, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { serveReadily } from '../base/priority.js'
+import { FIRST_ANSWER_MS } from '../cluster/redis.js'
 import type { MetaUrl } from '../cluster/url.js'
 import type { DriverName } from '../fuse/driver.js'
 import type { KeyRing } from '../rpc/key-ring.js'
@@ -58,7 +59,7 @@ async function openWhenThere(options: MountProcessOptions, stop: Promise<void>):
   const stopped = stop.then(() => true)
   for (;;) {
     try {
-      return await openVolume(url, { log, key })
+      return await openVolume(url, { log, key, firstAnswerMs: FIRST_ANSWER_MS })
     } catch (error) {
       if (!hasCode(error, 'REDIS_UNREACHABLE') || systemClock.monotonicMs() >= deadlineMs) throw error
       log.info({ err: messageOf(error) }, 'Redis is waited for')

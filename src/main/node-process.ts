@@ -2,6 +2,7 @@
 import { RingfsError } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { serveReadily } from '../base/priority.js'
+import { FIRST_ANSWER_MS } from '../cluster/redis.js'
 import type { MetaUrl } from '../cluster/url.js'
 import type { KeyRing } from '../rpc/key-ring.js'
 import { RpcServer } from '../rpc/server.js'
@@ -48,7 +49,7 @@ export async function runNode(
   serveReadily(options.nice, { group: false })
   const closer = new Closer()
   await closer.orClose(async () => {
-    const volume = await openVolume(url, { log, key, figuresMs: FIGURES_MS })
+    const volume = await openVolume(url, { log, key, figuresMs: FIGURES_MS, firstAnswerMs: FIRST_ANSWER_MS })
     closer.add(() => volume.close())
     await checkKey(volume.watcher.current().view.members, key)
     const server = new RpcServer({ log, memory: volume.buffers, ...(key && { key }) })

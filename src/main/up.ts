@@ -14,7 +14,7 @@ import { serveReadily } from '../base/priority.js'
 import type { RedisStore, VolumeSettings } from '../cluster/contract.js'
 import { lockFolder } from '../cluster/folder-lock.js'
 import { startPrivateRedis } from '../cluster/private-redis.js'
-import { connectRedis } from '../cluster/redis.js'
+import { FIRST_ANSWER_MS, connectRedis } from '../cluster/redis.js'
 import { formatMetaUrl, type MetaUrl } from '../cluster/url.js'
 import { prepareMountpoint } from '../fuse/mountpoint.js'
 import { formatVolume, loadVolume } from '../meta/format.js'
@@ -203,7 +203,7 @@ async function ensureVolume(
 ): Promise<VolumeSettings> {
   // Of one that was formatted nothing is written before it is known to be right.
   if (record.uuid === undefined) writeUpRecord(folders.root, record)
-  const redis = await connectRedis(url, { log: options.log })
+  const redis = await connectRedis(url, { log: options.log, firstAnswerMs: FIRST_ANSWER_MS })
   try {
     const settings = await loadOrFormat(redis, record, options)
     const { replicas } = options
@@ -253,7 +253,7 @@ async function startNodes(
     await supervisor.start()
     closer.add(() => supervisor.stop())
   }
-  const volume = await openVolume(url, { log })
+  const volume = await openVolume(url, { log, firstAnswerMs: FIRST_ANSWER_MS })
   closer.add(() => volume.close())
   if (count > 1) {
     const beside = await startBeside(volume, nodeFolders)

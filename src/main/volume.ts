@@ -35,6 +35,8 @@ export interface VolumeOptions {
   readonly threads?: number
   /** Default: those on Redis. */
   readonly settings?: VolumeSettings
+  /** See ConnectOptions. */
+  readonly firstAnswerMs?: number
   /** See WatchOptions. */
   readonly figuresMs?: number
 }
@@ -55,11 +57,11 @@ export interface Volume {
 
 /** Errors: those of connectRedis and loadVolume. */
 export async function openVolume(url: MetaUrl, options: VolumeOptions): Promise<Volume> {
-  const { log, key, threads, figuresMs = 0 } = options
+  const { log, key, threads, firstAnswerMs = 0, figuresMs = 0 } = options
   const metrics = new Metrics()
   const closer = new Closer()
   return closer.orClose(async () => {
-    const redis = await connectRedis(url, { log, metrics })
+    const redis = await connectRedis(url, { log, metrics, firstAnswerMs })
     closer.add(() => redis.close())
     const settings = options.settings ?? (await loadVolume(redis, url.volume))
     const watcher = await watchView(redis, { volume: settings.name, log, figuresMs })
