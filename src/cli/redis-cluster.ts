@@ -4,7 +4,13 @@ import { join, resolve } from 'node:path'
 import { isVolumeName } from '../cluster/url.js'
 import { RingfsError } from '../base/errors.js'
 import { ReadyPipe, detach } from '../main/detach.js'
-import { openRedisCluster, runRedisCluster, stopRedisCluster, type ClusterReady } from '../main/redis-cluster.js'
+import {
+  noFailover,
+  openRedisCluster,
+  runRedisCluster,
+  stopRedisCluster,
+  type ClusterReady,
+} from '../main/redis-cluster.js'
 import { REPLICA_OF, serverStatus, type ServerStatus } from '../main/redis-cluster-status.js'
 import { stopSignal } from '../main/stop-signal.js'
 import { integer, positive } from './arguments.js'
@@ -60,7 +66,11 @@ function upCommand(surroundings: Surroundings): Command {
     .argument('<dir>', 'folder of the servers; made if it is missing')
     .option('--masters <n>', 'fixed at the first start (default: 3)', integer(1))
     .option('--replicas <n>', 'of each master; fixed at the first start (default: 1)', integer(0))
-    .option('--node-timeout <seconds>', 'silence after which a replica takes its master’s place (default: 5)', positive)
+    .option(
+      '--node-timeout <seconds>',
+      'silence after which a replica takes its master’s place, 2 or more (default: 5)',
+      positive,
+    )
     .option('--tls', 'TLS, with a certificate that is made here; fixed at the first start')
     .option('--no-restart', 'leave a server that dies as it is')
     .option('--volume <name>', 'for the META_URL that is printed', VOLUME)
@@ -108,6 +118,8 @@ async function here(surroundings: Surroundings, dir: string, options: UpOptions)
 /** The URL alone goes to standard output, for whoever wants to use it in a script. */
 function tell(surroundings: Surroundings, { folder, url, masters, replicas }: ClusterReady, how: string): void {
   say(surroundings, `a Redis Cluster of ${masters} masters with ${replicas} replicas each runs in ${folder}; ${how}`)
+  const warning = noFailover({ masters, replicas })
+  if (warning !== undefined) say(surroundings, warning)
   print(surroundings, `${url}\n`)
 }
 

@@ -70,6 +70,10 @@ const LOCK = 'redis-cluster'
 const PASSWORD_FILE = 'password'
 const TLS_FOLDER = 'tls'
 const NODE_TIMEOUT_MS = 5_000
+/** A promotion must come after more silence than a client needs to doubt a master: docs/decisions/2026-11-21-masters-that-come-back.md. */
+const NODE_TIMEOUT_MIN_MS = 2_000
+/** A majority of all masters, the lost one included, has to agree to a promotion. */
+const FAILOVER_MASTERS = 3
 const AWAKE_MS = 60_000
 const OURS = /^(redis-cluster\.json(\.new)?|password(\.new)?|running\.json(\.new)?|tls(\.new)?|log|\d+)$/
 
@@ -102,6 +106,7 @@ async function start(options: ClusterUpOptions, closer: Closer, checkStop: () =>
   closer.add(() => lock.release())
   const before = readPlan(folder)
   const plan = before === undefined ? await firstPlan(options) : checkPlan(before, options)
+  checkNodeTimeout(plan)
   const password = await ensurePassword(folder, before === undefined)
   if (plan.tls) await ensureCertificate(folder, before === undefined)
   await writePlan(folder, plan)
@@ -255,6 +260,25 @@ function checkPlan(plan: Plan, { masters, replicas, nodeTimeoutMs, tls }: Cluste
     )
   }
   return { ...plan, nodeTimeoutMs: nodeTimeoutMs ?? plan.nodeTimeoutMs }
+}
+
+/** Errors: USAGE. */
+function checkNodeTimeout({ nodeTimeoutMs }: Plan): void {
+  if (nodeTimeoutMs >= NODE_TIMEOUT_MIN_MS) return
+  throw new RingfsError(
+    'USAGE',
+    `--node-timeout ${nodeTimeoutMs / 1_000}: after less than ${NODE_TIMEOUT_MIN_MS / 1_000} s a replica may take the place of a master that only ` +
+      'stood still, and what that one acknowledges then, before it knows, would be believed and lost: give 2 or more',
+  )
+}
+
+/** Why no replica takes the place of a lost master; undefined: one does, or there are none. */
+export function noFailover({ masters, replicas }: Pick<Plan, 'masters' | 'replicas'>): string | undefined {
+  if (replicas === 0 || masters >= FAILOVER_MASTERS) return undefined
+  return (
+    `with ${masters === 1 ? 'one master' : `${masters} masters`} no replica can take the place of a lost one, since a majority of all masters has to ` +
+    `agree: such a cluster waits until it is back. For failovers: --masters ${FAILOVER_MASTERS}, in another folder`
+  )
 }
 
 async function ensurePassword(folder: string, isFirst: boolean): Promise<string> {
