@@ -1,28 +1,45 @@
-/** Progress of commands that take long: one line on a terminal, drawn again and again; nothing elsewhere. */
-import type { Surroundings } from './surroundings.js'
-
+/** Progress of commands that take long: one line on a terminal, drawn again and again; elsewhere (a log, a pipe) a line every some seconds. */
 const EVERY_MS = 100
+/** Where lines stay. What is done before says nothing. */
+const LINE_EVERY_MS = 5_000
+
+/** As much of Surroundings as it needs. */
+export interface Shown {
+  readonly stderr: { readonly isTTY: boolean; write(text: string): unknown }
+}
 
 export class Steps {
-  readonly #surroundings: Surroundings
-  readonly #isShown: boolean
+  readonly #surroundings: Shown
+  readonly #isQuiet: boolean
+  readonly #nowMs: () => number
   #drawnMs = -Infinity
+  #toldMs: number
   #width = 0
 
-  /** `quiet`: draw nothing. */
-  constructor(surroundings: Surroundings, quiet = false) {
+  /** `quiet`: say nothing. */
+  constructor(surroundings: Shown, quiet = false, nowMs = (): number => performance.now()) {
     this.#surroundings = surroundings
-    this.#isShown = surroundings.stderr.isTTY && !quiet
+    this.#isQuiet = quiet
+    this.#nowMs = nowMs
+    this.#toldMs = nowMs()
   }
 
   /** `what: done of total`; `total` 0: not known. */
   show(what: string, done: number, total: number): void {
-    if (!this.#isShown) return
-    const nowMs = performance.now()
-    if (nowMs - this.#drawnMs < EVERY_MS && done < total) return
-    this.#drawnMs = nowMs
+    if (this.#isQuiet) return
+    const nowMs = this.#nowMs()
     const share = total === 0 ? '' : ` of ${total} (${Math.floor((100 * done) / total)} %)`
-    this.#draw(`${what}: ${done}${share}`)
+    if (!this.#surroundings.stderr.isTTY) this.#tell(`${what}: ${done}${share}`, nowMs)
+    else if (nowMs - this.#drawnMs >= EVERY_MS || (total > 0 && done >= total)) {
+      this.#drawnMs = nowMs
+      this.#draw(`${what}: ${done}${share}`)
+    }
+  }
+
+  #tell(text: string, nowMs: number): void {
+    if (nowMs - this.#toldMs < LINE_EVERY_MS) return
+    this.#toldMs = nowMs
+    this.#surroundings.stderr.write(`ringfs: ${text}\n`)
   }
 
   #draw(text: string): void {
