@@ -6,7 +6,7 @@
  * orphans are freed as orphans.ts allows. All of it may be interrupted and done again.
  */
 import type { Clock } from '../base/clock.js'
-import { messageOf } from '../base/errors.js'
+import { RingfsError, messageOf } from '../base/errors.js'
 import type { ChunkClient, ListedHeader } from '../chunk/contract.js'
 import type { Enqueue } from '../chunk/replication.js'
 import type { RedisStore, RingContract, VolumeSettings } from '../cluster/contract.js'
@@ -35,6 +35,8 @@ export interface FsckParts extends NodesParts {
   readonly clock: Clock
   readonly deep: boolean
   readonly onProgress: (what: string, done: number, all: number) => void
+  /** Aborted: changes of the volume go on at once; what was mended stays. */
+  readonly signal?: AbortSignal
   /** Absent: nothing is changed. */
   readonly repair?: RepairParts
 }
@@ -55,22 +57,51 @@ export interface FsckResult {
   readonly findings: readonly Finding[]
 }
 
+/** Errors: CANCELLED, and then nothing is frozen any more. */
 export async function fsck(parts: FsckParts): Promise<FsckResult> {
-  return await new Fsck(parts).run()
+  const { signal } = parts
+  if (signal === undefined) return await new Fsck(parts).run()
+  const one = new Fsck(parts)
+  let onAbort = (): void => undefined
+  // It may be in the middle of anything that takes long; only a freeze is to be ended before.
+  const aborted = new Promise<never>((_, reject) => {
+    onAbort = () => void one.thawed.then(() => reject(stopped()))
+    signal.addEventListener('abort', onAbort, { once: true })
+    if (signal.aborted) onAbort()
+  })
+  try {
+    return await Promise.race([one.run(), aborted])
+  } finally {
+    signal.removeEventListener('abort', onAbort)
+  }
+}
+
+function stopped(): RingfsError {
+  return new RingfsError('CANCELLED', 'stopped before all was looked at: run it again; what was mended stays so')
 }
 
 class Fsck {
   readonly #parts: FsckParts
   readonly #keys: VolumeKeys
   readonly #findings: Finding[] = []
+  /** Settles when it has no partition frozen. Never fails. */
+  thawed: Promise<unknown> = Promise.resolve()
 
   constructor(parts: FsckParts) {
     this.#parts = parts
     this.#keys = new VolumeKeys(parts.settings.name, parts.settings.partitions)
   }
 
+  #checkStop(): void {
+    if (this.#parts.signal?.aborted === true) throw stopped()
+  }
+
   async run(): Promise<FsckResult> {
-    const { store, onProgress } = this.#parts
+    const { store } = this.#parts
+    const onProgress: FsckParts['onProgress'] = (...step) => {
+      this.#checkStop()
+      this.#parts.onProgress(...step)
+    }
     const {
       pass,
       findings: suspects,
@@ -122,9 +153,11 @@ class Fsck {
   /** Exactly, with the partition frozen. */
   async #counters(p: number): Promise<void> {
     const { store, repair } = this.#parts
-    const finding = await whileFrozen(store, this.#keys, [p], FREEZE_MS, async () => {
+    this.#checkStop()
+    const counting = whileFrozen(store, this.#keys, [p], FREEZE_MS, async () => {
       const counted = await readCounters(store, this.#keys, p)
       const actual = await this.#sumOf(p)
+      this.#checkStop()
       if (counted.inodes === actual.inodes && counted.bytes === actual.bytes && counted.inline === actual.inline)
         return null
       if (repair !== undefined) {
@@ -134,6 +167,8 @@ class Fsck {
       }
       return `partition ${p} counts ${JSON.stringify(counted)}, and has ${JSON.stringify(actual)}`
     })
+    this.thawed = counting.catch(() => undefined)
+    const finding = await counting
     if (finding === null) return
     this.#add({ kind: 'counters', severity: 'wrong', text: finding, mended: repair !== undefined })
   }
@@ -143,6 +178,7 @@ class Fsck {
     const ignore = (): undefined => undefined
     await scanPartition(this.#parts.store, this.#keys, p, {
       inode: (_, { attr }) => {
+        this.#checkStop()
         sum.inodes++
         sum.bytes += attr.allocatedBytes
       },
@@ -207,7 +243,7 @@ class Fsck {
       return this.#add({ kind, severity: 'wrong', text, ino: use.ino, chunk, mended })
     }
     const mended = await this.#queue(chunk, on, nodes)
-    const text = `${where} has ${on.length} of ${this.#parts.settings.replicas} copies; lacking on node ${nodes.join(', ')}`
+    const text = `${where} ${lackOf(on.length, this.#parts.settings.replicas, nodes)}`
     this.#add({ kind, severity: 'wrong', text, ino: use.ino, chunk, mended })
   }
 
@@ -286,6 +322,14 @@ class Fsck {
     }
     return null
   }
+}
+
+/** `nodes`: owners without a copy, which some other node may have in their place. */
+function lackOf(copies: number, replicas: number, nodes: readonly string[]): string {
+  const places = `${nodes.length === 1 ? 'node' : 'nodes'} ${nodes.join(', ')}`
+  if (copies >= replicas)
+    return `has ${copies === 1 ? 'its copy' : `${copies} copies`}, but none on ${places}, where one belongs`
+  return `has ${copies} of its ${replicas} copies: none on ${places}`
 }
 
 function withPath(finding: Finding, paths: ReadonlyMap<number, string>): Finding {

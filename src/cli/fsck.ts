@@ -3,6 +3,7 @@ import { systemClock } from '../base/clock.js'
 import type { Finding } from '../check/finding.js'
 import { fsck, type FsckParts, type FsckResult } from '../check/fsck.js'
 import type { Closer } from '../main/closer.js'
+import { stopSignal } from '../main/stop-signal.js'
 import { chunkClientOf, type Volume } from '../main/volume.js'
 import { openMeta } from '../meta/engine.js'
 import { positive } from './arguments.js'
@@ -53,8 +54,10 @@ export function fsckCommand(surroundings: Surroundings): Command {
 }
 
 async function run(surroundings: Surroundings, text: string | undefined, options: Options): Promise<number> {
+  const stopping = new AbortController()
+  void stopSignal().stopped.then(() => stopping.abort())
   const result = await withOpenVolume(surroundings, text, options, async (volume, steps, closer) =>
-    fsck(await partsOf(volume, options, steps, closer)),
+    fsck({ ...(await partsOf(volume, options, steps, closer)), signal: stopping.signal }),
   )
   print(surroundings, options.json === true ? `${JSON.stringify(result, null, 2)}\n` : asText(result, options))
   return exitCodeOf(result.findings)

@@ -24,9 +24,12 @@ export async function withOpenVolume<T>(
     const log = logOf(surroundings, options, 'error')
     const volume = await openVolume(url, { log, key: keyOf(surroundings, options, log) })
     closer.add(() => volume.close())
-    return await work(volume, steps, closer)
+    try {
+      return await work(volume, steps, closer)
+    } finally {
+      steps.end()
+    }
   })
-  steps.end()
   await closer.close()
   return result
 }

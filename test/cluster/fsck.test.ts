@@ -4,6 +4,7 @@ import { writeFileSync, readFileSync, rmSync, existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { systemClock } from '../../src/base/clock.js'
 import { fsck, type FsckParts, type FsckResult } from '../../src/check/fsck.js'
+import type { RedisStore } from '../../src/cluster/contract.js'
 import { arrayOf } from '../../src/cluster/reply.js'
 import { backupVolume } from '../../src/meta/backup/backup.js'
 import { restoreVolume } from '../../src/meta/backup/restore.js'
@@ -24,6 +25,7 @@ interface Bed {
   readonly meta: MetaStore
   readonly cluster: TestCluster
   readonly keys: VolumeKeys
+  readonly parts: FsckParts
   readonly check: (change?: {
     readonly repair?: boolean
     readonly deep?: boolean
@@ -50,7 +52,7 @@ async function bed(t: Test, open: () => Promise<MetaVolume>): Promise<Bed> {
     node: (id) => cluster.node(id).api,
   }
   return {
-    ...{ volume, meta, cluster, keys },
+    ...{ volume, meta, cluster, keys, parts },
     check: async ({ repair = false, deep = false, graceMs = 1e9 } = {}) => {
       if (!repair) return await fsck({ ...parts, deep })
       const enqueue: NonNullable<FsckParts['repair']>['enqueue'] = async (id, tasks) => {
@@ -75,6 +77,20 @@ async function bed(t: Test, open: () => Promise<MetaVolume>): Promise<Bed> {
       await meta.commit(ino, { extents: [extent], mode: 'at', allocatedDeltaBytes: length, mtime: TIME })
       return { ino, chunk: id }
     },
+  }
+}
+
+function bound(store: RedisStore): RedisStore {
+  return {
+    run: (...args) => store.run(...args),
+    call: (...args) => store.call(...args),
+    subscribe: (...args) => store.subscribe(...args),
+    waitReplicas: (...args) => store.waitReplicas(...args),
+    syncLocal: () => store.syncLocal(),
+    prepare: (...args) => store.prepare(...args),
+    masters: () => store.masters(),
+    isLone: store.isLone,
+    close: () => store.close(),
   }
 }
 
@@ -161,6 +177,10 @@ t.test('fsck', async (t) => {
       deep.findings.find(({ kind }) => kind === 'missing-chunk'),
       { severity: 'lost', path: '/gone', chunk: gone.chunk },
     )
+    t.match(
+      deep.findings.find(({ kind }) => kind === 'few-copies'),
+      { text: /has 2 of its 3 copies: none on node / },
+    )
     t.strictSame(kinds(await check({ deep: true, repair: true })), [
       'bad-copy mended',
       'few-copies mended',
@@ -177,6 +197,32 @@ t.test('fsck', async (t) => {
       away.findings.find(({ kind }) => kind === 'missing-chunk'),
       { severity: 'wrong', text: /nodes that answer/ },
     )
+    await volume.close()
+  })
+
+  t.test('one that is stopped while a partition is frozen thaws it', async (t) => {
+    const { keys, volume, parts } = await bed(t, open)
+    const { redis } = volume
+    const p = 3
+    await redis.call('HINCRBY', keys.partition(p).counters, 'inodes', 7)
+    const stopping = new AbortController()
+    let frozen = 0
+    const store: RedisStore = {
+      ...bound(redis),
+      run: async (script, ...args) => {
+        const reply = await redis.run(script, ...args)
+        if (script.name === SCRIPTS.freeze.name) {
+          frozen++
+          stopping.abort()
+        }
+        return reply
+      },
+    }
+    await t.rejects(fsck({ ...parts, store, signal: stopping.signal }), { code: 'CANCELLED' })
+    t.equal(frozen, 1)
+    t.equal(await redis.call('HGET', keys.partition(p).locks, 'F'), null, 'no change waits for it')
+    await t.rejects(fsck({ ...parts, store, signal: stopping.signal }), { code: 'CANCELLED' }, 'nor does it begin then')
+    t.equal(frozen, 1)
     await volume.close()
   })
 
