@@ -102,8 +102,8 @@ export interface Faults {
   killed: boolean
   /** Calls never answer. */
   hung: boolean
-  /** Each call takes this long first. */
-  delayMs: number
+  /** Each call waits for this first. */
+  before: Promise<unknown>
   /** Thrown by put instead of storing. */
   putError: Error | null
   state: NodeState
@@ -190,7 +190,7 @@ export async function startCluster(t: Teardown, options: ClusterOptions): Promis
       graceMs: options.graceMs ?? GRACE_MS,
       disks: () => ['d'],
     })
-    const faults: Faults = { killed: false, hung: false, delayMs: 0, putError: null, state: 'up' }
+    const faults: Faults = { killed: false, hung: false, before: Promise.resolve(), putError: null, state: 'up' }
     const calls: string[] = []
     nodes.push({ id, folder, service, store, faults, calls, api: faulty(service, faults, calls), queue: [] })
   }
@@ -265,7 +265,7 @@ function faulty(api: ChunkNodeApi, faults: Faults, calls: string[]): ChunkNodeAp
   const through = async <T>(name: string, options: CallOptions, call: () => Promise<T>): Promise<T> => {
     calls.push(name)
     if (faults.hung) await hang(options)
-    if (faults.delayMs > 0) await systemClock.sleep(faults.delayMs)
+    await faults.before
     if (faults.killed) throw new RingfsError('CONNECTION_LOST', 'killed by the test')
     const reply = await call()
     // Killed while it worked: whatever it did, its answer is lost.

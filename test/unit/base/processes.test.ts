@@ -44,11 +44,12 @@ t.test('one that runs or is stopped has not ended; one that was killed has', asy
 
 t.test('a zombie has ended, although it can be sent signals', async (t) => {
   // sleep(1) never asks for its child, whose number the shell says before it becomes sleep.
-  const parent = start(t, 'sh', '-c', 'sleep 0.3 & echo $!; exec sleep 300')
+  const parent = start(t, 'sh', '-c', 'sleep 300 & echo $!; exec sleep 300')
   if (parent.stdout === null) throw new Error('stdout is a pipe')
   const [said] = (await once(parent.stdout, 'data')) as [Buffer]
   const id = idOf(Number(said.toString()))
   t.equal(systemProcesses.hasEnded(id), false)
+  process.kill(id.pid, 'SIGKILL')
   await until('it is a zombie', () => readFileSync(`/proc/${id.pid}/stat`, 'utf8').includes(') Z '))
   process.kill(id.pid, 0)
   t.ok(systemProcesses.hasEnded(id))

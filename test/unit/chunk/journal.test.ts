@@ -36,7 +36,7 @@ async function openWithJournal(folder: string, pool: WorkerPool): Promise<ChunkS
   const store = await openStore(folder, pool)
   const first = randomChunk(999_999, 10)
   await store.put(first, first.data, true)
-  while (!existsSync(logFile(folder, JOURNAL_LOGS - 1))) await new Promise((resolve) => setTimeout(resolve, 5))
+  await until('it is made', () => existsSync(logFile(folder, JOURNAL_LOGS - 1)))
   // Made by a worker: a job behind it sees it done.
   await store.verify(999_999)
   await store.remove([999_999])

@@ -7,6 +7,7 @@ import { RingfsError, messageOf } from '../../../src/base/errors.js'
 import { SMALL_CHUNK_BYTES } from '../../../src/base/limits.js'
 import { silentLog } from '../../../src/base/log.js'
 import { CHUNK_BUCKETS, type ChunkNodeApi, type ListReply } from '../../../src/chunk/contract.js'
+import { Gate } from '../../../src/chunk/deadline.js'
 import { ChunkFiles } from '../../../src/chunk/node/chunk-files.js'
 import { seedOf } from '../../../src/chunk/node/disk-choice.js'
 import { leftBehind, logFile } from '../../../src/chunk/node/journal-file.js'
@@ -175,11 +176,14 @@ t.test('chunks get files by and by, and a log is used again when they have', asy
 
 t.test('more than fits goes through the node', async (t) => {
   const { node, api } = await ground(t)
-  node.faults.delayMs = 200
+  // Until then the node gives nothing in the logs a file.
+  const gate = new Gate()
+  node.faults.before = gate.opened
   const written = Array.from({ length: 300 }, (_, i) => randomChunk(i + 1, SMALL_CHUNK_BYTES))
-  await Promise.all(written.map((chunk) => put(api, chunk)))
+  const all = Promise.all(written.map((chunk) => put(api, chunk)))
+  await until('the node is asked to', () => node.calls.includes('put')).finally(gate.open)
+  await all
   t.ok(node.calls.includes('put'))
-  node.faults.delayMs = 0
   for (const chunk of written) t.ok(await isIn(node.service, chunk))
 })
 

@@ -9,6 +9,7 @@ import { remoteChunkNode } from '../../../src/chunk/remote.js'
 import { SharedBuffers } from '../../../src/chunk/shared-buffer.js'
 import { RpcChannel } from '../../../src/rpc/channel.js'
 import { RpcServer } from '../../../src/rpc/server.js'
+import { until } from '../../helpers/deadline.js'
 
 t.setTimeout(300_000)
 
@@ -210,10 +211,10 @@ t.test('the deadline and the cancelling of a call reach the node', async (t) => 
   })
   const controller = new AbortController()
   const call = node.info({ deadlineMs: 12_345, signal: controller.signal })
-  while (seen.length === 0) await new Promise((resolve) => setTimeout(resolve, 5))
+  await until('it has begun', () => seen.length > 0)
   controller.abort()
   await t.rejects(call, { code: 'CANCELLED' })
-  while (seen[0]?.signal?.aborted !== true) await new Promise((resolve) => setTimeout(resolve, 5))
-  const [{ deadlineMs }] = seen
+  await until('it is cancelled there', () => seen[0]?.signal?.aborted === true)
+  const deadlineMs = seen[0]?.deadlineMs ?? 0
   t.ok(deadlineMs > 0 && deadlineMs <= 12_345)
 })

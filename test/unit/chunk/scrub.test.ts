@@ -4,6 +4,7 @@ import { readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { systemClock } from '../../../src/base/clock.js'
 import { silentLog } from '../../../src/base/log.js'
+import { Gate } from '../../../src/chunk/deadline.js'
 import type { ChunkNodeApi, ScrubState } from '../../../src/chunk/contract.js'
 import { Scrubber } from '../../../src/chunk/node/scrub.js'
 import type { ChunkDisk } from '../../../src/chunk/node/disk.js'
@@ -80,11 +81,13 @@ t.test('a bad copy stays while nobody who may have a good one answers, and is re
 
 t.test('what is deleted while a good copy of it is fetched counts as no bad one', async (t) => {
   const { node, other } = await rottenOnOne(t)
-  other.faults.delayMs = 300
+  const gate = new Gate()
+  other.faults.before = gate.opened
   other.calls.length = 0
   const scrubbed = round(node.api)
   await until('it is fetched', () => Promise.resolve(other.calls.length > 0))
   await node.service.remove(VOLUME, [5])
+  gate.open()
   t.match(await scrubbed, { checked: 1, bad: 0, replaced: 0 })
   t.equal((await node.store.verify(5)).state, 'missing')
 })

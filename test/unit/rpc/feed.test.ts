@@ -94,7 +94,7 @@ t.test('a request that is cut off, or cancelled, gives its memory back', async (
   await once(socket, 'connect')
   socket.write(encodeHead(KIND.request, 1, Buffer.alloc(0), MIB, PING.number, 1000))
   socket.write(Buffer.alloc(300 * KIB))
-  while (memory.taken === 0) await new Promise((resolve) => setTimeout(resolve, 5))
+  await until('some is taken', () => memory.taken > 0)
   socket.destroy()
   t.equal(await settled(memory), 0)
 

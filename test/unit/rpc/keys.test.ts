@@ -185,6 +185,8 @@ t.test('keys are changed on both sides in any order, and no call of many fails',
         const before = done
         await until('calls go on', () => done > before + 20)
       }
+      // Both know the new one: before the old one goes the connection is to be made anew.
+      await until('there is a connection by the new key', () => channel.generation === 2)
     }
     const generation = channel.generation
     const before = done

@@ -14,6 +14,7 @@ import { PING } from '../../../src/rpc/method.js'
 import { RpcServer, type Handler, type ServerOptions } from '../../../src/rpc/server.js'
 import { decodeError } from '../../../src/rpc/wire-errors.js'
 import { CHUNK_INFO, CHUNK_REPORT_BAD } from '../../../src/rpc/messages-chunk.js'
+import { until } from '../../helpers/deadline.js'
 
 t.setTimeout(300_000)
 
@@ -167,8 +168,10 @@ t.test('a deadline ends the call on both sides', async (t) => {
     return { reply: {} }
   })
   const { channel, call } = channelTo(t, address)
-  await t.rejects(call(1, [], { deadlineMs: 50 }), { code: 'DEADLINE' })
-  while (reason === null) await new Promise((resolve) => setTimeout(resolve, 5))
+  // Connected: what is never sent ends on this side only.
+  await channel.ping(SOON)
+  await t.rejects(call(1, [], { deadlineMs: 500 }), { code: 'DEADLINE' })
+  await until('it has ended there', () => reason !== null)
   t.match(reason, { name: 'RingfsError' })
   await channel.ping(SOON)
   t.equal(channel.generation, 1, 'the connection lives')
@@ -185,10 +188,10 @@ t.test('a cancelled call ends at once here, and its signal fires there', async (
   const { call } = channelTo(t, address)
   const controller = new AbortController()
   const calls = [1, 2, 3].map((id) => call(id, [Buffer.alloc(1000)], { signal: controller.signal }))
-  while (started < 3) await new Promise((resolve) => setTimeout(resolve, 5))
+  await until('all have begun', () => started === 3)
   controller.abort()
   await allReject(t, calls, 'CANCELLED')
-  while (aborted < 3) await new Promise((resolve) => setTimeout(resolve, 5))
+  await until('all have ended there', () => aborted === 3)
   await t.rejects(call(4, [], { signal: controller.signal }), { code: 'CANCELLED' })
 })
 
@@ -202,7 +205,7 @@ t.test('a call that was withdrawn from the line is never sent', async (t) => {
   })
   const { call } = channelTo(t, address, { limits: { maxInFlight: 1 } })
   const first = call(1)
-  while (seen.length < 1) await new Promise((resolve) => setTimeout(resolve, 5))
+  await until('the first has begun', () => seen.length > 0)
   const controller = new AbortController()
   const second = call(2, [], { signal: controller.signal })
   const third = call(3)
@@ -210,7 +213,7 @@ t.test('a call that was withdrawn from the line is never sent', async (t) => {
   await t.rejects(second, { code: 'CANCELLED' })
   open[0]?.()
   await first
-  while (seen.length < 2) await new Promise((resolve) => setTimeout(resolve, 5))
+  await until('the next has begun', () => seen.length > 1)
   open[1]?.()
   await third
   t.same(seen, [1, 3])
@@ -219,9 +222,11 @@ t.test('a call that was withdrawn from the line is never sent', async (t) => {
 t.test('queues are bounded on both sides: OVERLOADED, and the connection lives', async (t) => {
   let release = (): void => undefined
   const gate = new Promise<void>((resolve) => (release = resolve))
+  let started = 0
   const { address } = await serve(
     t,
     async () => {
+      started++
       await gate
       return { reply: {} }
     },
@@ -238,7 +243,7 @@ t.test('queues are bounded on both sides: OVERLOADED, and the connection lives',
     callNarrow(1),
     Promise.resolve().then(() => callNarrow(2)),
   )
-  await new Promise((resolve) => setTimeout(resolve, 50))
+  await until('the first is at work', () => started === 5)
   await t.rejects(callNarrow(3), { code: 'OVERLOADED' }, 'here')
   release()
   await Promise.all(held)
@@ -247,9 +252,11 @@ t.test('queues are bounded on both sides: OVERLOADED, and the connection lives',
 t.test('requests of all connections together are bounded too', async (t) => {
   let release = (): void => undefined
   const gate = new Promise<void>((resolve) => (release = resolve))
+  let started = 0
   const { address } = await serve(
     t,
     async () => {
+      started++
       await gate
       return { reply: {} }
     },
@@ -258,7 +265,7 @@ t.test('requests of all connections together are bounded too', async (t) => {
   const held = [channelTo(t, address), channelTo(t, address)].map(({ call }) => call(1, [Buffer.alloc(500)]))
   const third = channelTo(t, address)
   await t.resolves(third.channel.ping(SOON), 'what carries no payload is let in')
-  await new Promise((resolve) => setTimeout(resolve, 50))
+  await until('the others are at work', () => started === 2)
   await t.rejects(third.call(1, [Buffer.alloc(1)]), { code: 'OVERLOADED' })
   release()
   await Promise.all(held)
@@ -282,11 +289,11 @@ t.test('what a lost connection held is given back, replies that it never took in
     socket.write(encodeHead(KIND.request, id, header, 300, CHUNK_REPORT_BAD.number))
     socket.write(Buffer.alloc(300))
   }
-  while (made < 3) await new Promise((resolve) => setTimeout(resolve, 5))
+  await until('all replies are made', () => made === 3)
   const { call } = channelTo(t, address)
   await t.rejects(call(1, [Buffer.alloc(900)]), { code: 'OVERLOADED' })
   socket.destroy()
-  while (server.connections > 1) await new Promise((resolve) => setTimeout(resolve, 5))
+  await until('the other one is gone', () => server.connections <= 1)
   await call(1, [Buffer.alloc(900)])
 })
 
@@ -380,10 +387,10 @@ t.test('a server that sees the connection cut aborts the handlers of its calls',
       encodeHead(KIND.ping, 5).subarray(0, 9),
     ]),
   )
-  while (server.connections === 0) await new Promise((resolve) => setTimeout(resolve, 5))
+  await until('it is connected', () => server.connections > 0)
   await new Promise((resolve) => setTimeout(resolve, 50))
   socket.destroy()
-  while (aborted === 0 || server.connections > 0) await new Promise((resolve) => setTimeout(resolve, 5))
+  await until('it is gone', () => aborted > 0 && server.connections === 0)
   t.equal(ended, 1)
 })
 
@@ -398,10 +405,11 @@ t.test('a peer that answers nothing, not even pings, is given up', async (t) => 
 
 t.test('a slow answer is no dead peer', async (t) => {
   const { address } = await serve(t, async () => {
-    await new Promise((resolve) => setTimeout(resolve, 600))
+    await new Promise((resolve) => setTimeout(resolve, 4_000))
     return { reply: {} }
   })
-  const { channel, call } = channelTo(t, address, { limits: { keepAliveMs: 50 } })
+  // Longer than this process, which is the peer as well, is likely to stand still.
+  const { channel, call } = channelTo(t, address, { limits: { keepAliveMs: 1_000 } })
   await call(1)
   t.equal(channel.generation, 1)
 })
@@ -466,7 +474,7 @@ t.test('close lets requests in work finish and refuses new ones', async (t) => {
   })
   const { call } = channelTo(t, address)
   const running = call(1)
-  while (started === 0) await new Promise((resolve) => setTimeout(resolve, 5))
+  await until('it has begun', () => started > 0)
   const closing = server.close()
   await t.rejects(call(2), { code: 'CONNECTION_LOST', message: /shutting down/ })
   release()

@@ -10,6 +10,7 @@ import { MIB } from '../../../src/base/limits.js'
 import { connectClient, type RingfsClient } from '../../../src/rpc/file-client.js'
 import { OPEN_FLAG } from '../../../src/rpc/open-flags.js'
 import type { VfsContract } from '../../../src/vfs/contract.js'
+import { until } from '../../helpers/deadline.js'
 import { serveFiles, SERVER_IDENTITY } from '../../helpers/file-service.js'
 
 t.setTimeout(300_000)
@@ -309,7 +310,7 @@ t.test('put takes memory, streams and local files, and get gives them back, whol
   }
   await fs.put(Buffer.from('new'), '/memory')
   t.equal((await fs.read('/memory')).toString(), 'new', 'replaced')
-  while (vfs.openHandles > 0) await new Promise((resolve) => setTimeout(resolve, 5))
+  await until('all is closed', () => vfs.openHandles === 0)
   t.same(await names(fs, '/'), ['empty', 'local', 'memory', 'stream'])
 })
 
@@ -393,13 +394,13 @@ t.test('a client that closes releases its handles, those in use included, when t
   await doomed.open('/f')
   const calls = [file.read(0, 1), doomed.open('/f', 'r+')]
   const settled = Promise.allSettled(calls)
-  while (waiting < 2) await new Promise((resolve) => setTimeout(resolve, 5))
+  await until('both wait', () => waiting === 2)
   const closing = doomed.close()
   await new Promise((resolve) => setTimeout(resolve, 20))
   go()
   await settled
   await closing
-  while (vfs.openHandles > 0) await new Promise((resolve) => setTimeout(resolve, 5))
+  await until('all is closed', () => vfs.openHandles === 0)
   await service.released()
   t.equal(readsAfterRelease, 0)
   t.pass('released')

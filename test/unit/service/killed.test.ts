@@ -7,6 +7,7 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { connectClient } from '../../../src/rpc/file-client.js'
+import { until } from '../../helpers/deadline.js'
 import { serveFiles } from '../../helpers/file-service.js'
 
 t.setTimeout(300_000)
@@ -56,13 +57,12 @@ t.test(
 
       const second = start(t, 'server', address)
       await second.line()
-      let alive = false
-      while (!alive) {
-        alive = await fs.stat('/').then(
+      await until('its successor answers', () =>
+        fs.stat('/').then(
           () => true,
           () => false,
-        )
-      }
+        ),
+      )
       await t.rejects(file.read(0, 5), { name: 'PosixError', code: 'EBADF' }, 'handles are not those of the successor')
       await second.kill()
     }
@@ -91,10 +91,10 @@ t.test('a client killed with a file open and a read under way: its handles are r
   const before = server.connections
   const child = start(t, 'client', address, '/held')
   t.equal(await child.line(), 'open')
-  while (waiting === 0) await new Promise((resolve) => setTimeout(resolve, 5))
+  await until('it reads', () => waiting > 0)
   t.equal(vfs.openHandles, 1)
   await child.kill()
-  while (server.connections > before) await new Promise((resolve) => setTimeout(resolve, 5))
+  await until('its connection is gone', () => server.connections <= before)
   t.equal(vfs.openHandles, 1, 'not while the read uses it')
   go()
   await service.released()
