@@ -20,7 +20,7 @@ export async function twoMounts(
 ): Promise<TwoMounts> {
   const redis = await startRedis(t)
   const chunksFolder = await mkdtemp(join(tmpdir(), 'ringfs-coherence-'))
-  t.teardown(() => rm(chunksFolder, { recursive: true, force: true }))
+  t.teardown(() => rm(chunksFolder, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 }))
   const each = { driver: 'kernel', backend: redis.urlText('two'), chunksFolder, ...options } as const
   const a = await mountTest(t, each)
   const b = await mountTest(t, { ...each, ...ofB })

@@ -21,7 +21,7 @@ let volumes = 0
 async function mounts(t: Test): Promise<readonly MountProcess[]> {
   const backend = redis.urlText(`crowd${++volumes}`)
   const chunksFolder = await mkdtemp(join(tmpdir(), 'ringfs-crowd-'))
-  t.teardown(() => rm(chunksFolder, { recursive: true, force: true }))
+  t.teardown(() => rm(chunksFolder, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 }))
   const made: MountProcess[] = []
   for (let i = 0; i < MOUNTS; i++) made.push(await mountTest(t, { driver: 'kernel', backend, chunksFolder }))
   return made

@@ -22,7 +22,7 @@ let volumes = 0
 async function mounts(t: Test): Promise<() => Promise<MountProcess>> {
   const backend = redis.urlText(`neighbours${++volumes}`)
   const chunksFolder = await mkdtemp(join(tmpdir(), 'ringfs-neighbours-'))
-  t.teardown(() => rm(chunksFolder, { recursive: true, force: true }))
+  t.teardown(() => rm(chunksFolder, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 }))
   return () => mountTest(t, { driver: 'kernel', backend, chunksFolder, sessionTtlMs: SESSION_TTL_MS })
 }
 

@@ -2,6 +2,7 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
@@ -27,6 +28,16 @@ function mkdir(t: Test, path: string): ChildProcess {
   return child
 }
 
+/** mkdir(2), or mkdirat(2) where there is only that. */
+const SYSCALLS = process.arch === 'arm64' ? ['34'] : ['83', '258']
+
+/** It is in its call, and has had a moment to get to where that waits. */
+async function inMkdir(child: ChildProcess): Promise<void> {
+  const file = `/proc/${child.pid ?? 0}/syscall`
+  await until('it is in the kernel', async () => SYSCALLS.includes((await readFile(file, 'utf8')).split(' ')[0] ?? ''))
+  await pause(MOMENT_MS)
+}
+
 async function end(child: ChildProcess): Promise<number | null> {
   if (child.exitCode === null) await within(DEADLINE_MS, once(child, 'close'), 'the end of a mkdir')
   return child.exitCode
@@ -36,9 +47,9 @@ t.test('a mount that is killed while it waits in the kernel is over at once', as
   const mount = await stuck(t)
   // The first has the folder locked, and its request was read. The second stands in line for the lock, then the thread.
   const first = mkdir(t, join(mount.mountpoint, FAULT_MKDIR_HANGS))
-  await pause(MOMENT_MS)
+  await inMkdir(first)
   const second = mkdir(t, join(mount.mountpoint, 'second'))
-  await pause(MOMENT_MS)
+  await inMkdir(second)
   mount.send('now\n')
   await until('it writes', () => /^writing$/m.test(mount.output()))
   await pause(MOMENT_MS)

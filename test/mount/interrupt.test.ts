@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { MIB } from '../../src/base/limits.js'
-import { within } from '../helpers/deadline.js'
+import { until, within } from '../helpers/deadline.js'
 import { FAULT_LOOKUP_HANGS, FAULT_READ_HANGS } from '../helpers/faulty-vfs.js'
 import { mountTest } from '../helpers/mount.js'
 
@@ -30,7 +30,7 @@ class Waiting {
   }
 
   async begun(): Promise<void> {
-    while (!this.output.includes('waits')) await sleep(20)
+    await until('it is about to wait', () => this.output.includes('waits'))
     await sleep(300)
   }
 

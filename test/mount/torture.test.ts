@@ -18,7 +18,7 @@ t.setTimeout(600_000)
 
 async function torture(t: Test, drivers: readonly DriverName[]): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'ringfs-torture-'))
-  t.teardown(() => rm(folder, { recursive: true, force: true }))
+  t.teardown(() => rm(folder, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 }))
   const cleanup = new Cleanup()
   t.teardown(() => cleanup.run())
   const { seed } = propertyRun(t, 1)

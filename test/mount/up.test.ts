@@ -23,7 +23,7 @@ const PROGRAM = fileURLToPath(new URL('../../src/main/ringfs.js', import.meta.ur
 
 async function newDataFolder(t: Test): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'ringfs-up-'))
-  t.teardown(() => rm(folder, { recursive: true, force: true }))
+  t.teardown(() => rm(folder, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 }))
   return folder
 }
 

@@ -2,11 +2,10 @@
 import { mkdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
-import { silentLog } from '../../src/base/log.js'
-import { connectRedis } from '../../src/cluster/redis.js'
 import { parseMetaUrl } from '../../src/cluster/url.js'
 import { serverStatus, type ServerStatus } from '../../src/main/redis-cluster-status.js'
 import { openRedisCluster } from '../../src/main/redis-cluster.js'
+import { connectPatiently } from '../helpers/redis.js'
 import { Ringfs, eventually, kill, sh } from '../helpers/ringfs.js'
 
 t.setTimeout(600_000)
@@ -32,7 +31,7 @@ function isWhole({ servers }: Seen): boolean {
 }
 
 async function keyOf(url: string, value?: string): Promise<string> {
-  const store = await connectRedis(parseMetaUrl(url), { log: silentLog })
+  const store = await connectPatiently(parseMetaUrl(url))
   if (value !== undefined) await store.call('SET', '{key}', value)
   const found = String(await store.call('GET', '{key}'))
   await store.close()
@@ -47,7 +46,7 @@ t.test('a cluster is made, heals itself, survives what keeps it running, and has
   const url = (await ringfs.ok(...up)).trim()
   t.equal(await keyOf(url, 'kept'), 'kept', 'the URL that it prints works')
   t.equal((await ringfs.ok('redis-cluster', 'status', 'redis', '--url')).trim(), url)
-  const first = await statusOf(ringfs)
+  const first = await eventually('it is whole', () => statusOf(ringfs), isWhole)
   t.match(
     first.servers.map(({ role }) => role),
     ['master', /^replica of/],
@@ -78,8 +77,7 @@ t.test('a cluster is made, heals itself, survives what keeps it running, and has
   const plan = join(folder, 'redis-cluster.json')
   await writeFile(plan, (await readFile(plan, 'utf8')).replace('"isFormed": true', '"isFormed": false'))
   t.equal((await ringfs.ok(...up)).trim(), url)
-  const seen = await statusOf(ringfs)
-  t.ok(isWhole(seen))
+  const seen = await eventually('it is whole again', () => statusOf(ringfs), isWhole)
   t.same(
     seen.servers.map(({ pid }) => pid),
     before.servers.map(({ pid }) => pid),
@@ -106,7 +104,7 @@ t.test('with --tls everything is TLS: clients, replication, status; a volume is 
   const url = (await ringfs.ok(...up, '--volume', 'home')).trim()
   t.match(url, /^rediss:\/\/127.*\/home\?ca=.*password-file=/)
   t.equal((await ringfs.ok('redis-cluster', 'status', 'redis', '--url', '--volume', 'home')).trim(), url)
-  const { servers } = await statusOf(ringfs)
+  const { servers } = await eventually('it is whole', () => statusOf(ringfs), isWhole)
   t.match(
     servers.map(({ role, state }) => [role, state]),
     [

@@ -1,12 +1,14 @@
 /** put and get against a live volume, and what an interruption costs. */
+import type { ChildProcess } from 'node:child_process'
 import { chmod, mkdir, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { z } from 'zod'
-import { Ringfs, eventually, kill, sh } from '../helpers/ringfs.js'
+import { Ringfs, sh } from '../helpers/ringfs.js'
 
 const figures = z.object({ files: z.number(), bytes: z.number(), resumedBytes: z.number(), unchanged: z.number() })
 const SIZE = 120_000_000
+const SOME_BYTES = 20_000_000
 
 t.test('a put that is killed goes on where it was, and shows no half-made file meanwhile', async (t) => {
   const ringfs = await Ringfs.in(t)
@@ -14,12 +16,7 @@ t.test('a put that is killed goes on where it was, and shows no half-made file m
   const original = join(ringfs.folder, 'original')
   await sh('sh', '-c', `head -c ${SIZE} /dev/urandom > ${original}`)
   const putting = ringfs.start('put', original, '/copy')
-  await eventually(
-    'the put is under way',
-    () => partialBytes(ringfs),
-    (bytes) => bytes > 20_000_000,
-  )
-  kill(putting.pid ?? 0)
+  await killedAt(putting, `find ${ringfs.mountpoint} -name '.ringfs-put-*' -printf '%s\\n'`)
   t.notMatch(await ringfs.ok('ls', '/'), /copy/, 'the name is not there')
   const told = figures.parse(JSON.parse(await ringfs.ok('put', '--json', original, '/copy')))
   t.ok(told.resumedBytes > 0, `went on after ${told.resumedBytes} bytes`)
@@ -29,12 +26,7 @@ t.test('a put that is killed goes on where it was, and shows no half-made file m
 
   const back = join(ringfs.folder, 'back')
   const getting = ringfs.start('get', '/copy', back)
-  await eventually(
-    'the get is under way',
-    () => localPartialBytes(ringfs, back),
-    (bytes) => bytes > 20_000_000,
-  )
-  kill(getting.pid ?? 0)
+  await killedAt(getting, `find ${ringfs.folder} -maxdepth 1 -path '${back}.*' -printf '%s\\n'`)
   t.notOk((await readdir(ringfs.folder)).includes('back'))
   const got = figures.parse(JSON.parse(await ringfs.ok('get', '--json', '/copy', back)))
   t.ok(got.resumedBytes > 0, `went on after ${got.resumedBytes} bytes`)
@@ -42,14 +34,14 @@ t.test('a put that is killed goes on where it was, and shows no half-made file m
   await ringfs.ok('down')
 })
 
-async function partialBytes(ringfs: Ringfs): Promise<number> {
-  const found = await sh('find', ringfs.mountpoint, '-name', '.ringfs-put-*', '-printf', '%s\n')
-  return Number(found.trim().split('\n')[0] ?? 0)
-}
-
-async function localPartialBytes(ringfs: Ringfs, target: string): Promise<number> {
-  const found = await sh('find', ringfs.folder, '-maxdepth', '1', '-path', `${target}.*`, '-printf', '%s\n')
-  return Number(found.trim().split('\n')[0] ?? 0)
+/** Kills it when what `look` finds is so long. A loop of a shell: on a quick machine the rest is there a tenth of a second later. */
+async function killedAt(child: ChildProcess, look: string): Promise<void> {
+  const loop = `while kill -0 "$0" 2>/dev/null; do
+      size=$(${look} 2>/dev/null | head -n 1)
+      if [ "\${size:-0}" -gt ${SOME_BYTES} ]; then kill -9 "$0"; exit; fi
+      sleep 0.003
+    done; echo 'it was over before' >&2; exit 1`
+  await sh('sh', '-c', loop, String(child.pid ?? 0))
 }
 
 t.test('a tree goes in and comes out the same, over --data, META_URL and what runs here', async (t) => {
