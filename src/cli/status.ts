@@ -20,11 +20,14 @@ import { humanBytes, humanMs, table } from './units.js'
 
 interface Options extends CommonOptions, VolumeSelector {
   readonly json?: boolean
+  /** Nodes that are gone for good, too. */
+  readonly all?: boolean
 }
 
 const EXAMPLES = `
 Examples:
   $ ringfs status
+  $ ringfs status --all
   $ ringfs status --json redis://10.0.0.1:6379/home`
 
 interface Status {
@@ -55,11 +58,12 @@ export function statusCommand(surroundings: Surroundings): Command {
     )
     .argument('[meta-url]')
     .option('--json', 'as JSON')
+    .option('--all', 'nodes that are gone for good, too')
     .addHelpText('after', EXAMPLES)
   return withVolume(command).action(async (url: string | undefined, _options: Options, self: Command) => {
     const options = self.optsWithGlobals<Options>()
     const status = await fetchStatus(surroundings, options, url)
-    print(surroundings, options.json === true ? asJson(status) : asText(status))
+    print(surroundings, options.json === true ? asJson(status) : asText(status, options.all === true))
   })
 }
 
@@ -106,7 +110,7 @@ function asJson(status: Status): string {
   return `${JSON.stringify(value, null, 2)}\n`
 }
 
-function asText(status: Status): string {
+function asText(status: Status, withGone: boolean): string {
   const { settings, masters, view, sessions, mounts } = status
   const { name, uuid, partitions, chunkBytes, replicas, writeQuorum } = settings
   const kind = `${replicas} replicas, write quorum ${writeQuorum}, ${partitions} partitions, chunks of ${humanBytes(chunkBytes)}`
@@ -117,7 +121,7 @@ function asText(status: Status): string {
     `chunks ${healText(view)}`,
   ]
   const problems = problemsOf(status).map((problem) => `! ${problem}\n`)
-  return `${head.join('\n')}\n\n${nodeTable(view)}${diskTable(view)}${problems.join('')}\n${sessionTable(sessions)}\n${mountTable(mounts)}`
+  return `${head.join('\n')}\n\n${nodeTable(view, withGone)}${diskTable(view)}${problems.join('')}\n${sessionTable(sessions)}\n${mountTable(mounts)}`
 }
 
 function healText(view: ClusterView): string {
@@ -166,10 +170,19 @@ function clockText({ report }: Member): string {
   return `${clockOffsetMs < 0 ? '-' : '+'}${humanMs(Math.abs(clockOffsetMs))}`
 }
 
-function nodeTable({ members }: ClusterView): string {
-  if (members.length === 0) return 'no nodes\n'
+function goneText(count: number): string {
+  return count === 1
+    ? '1 node is gone for good: --all shows it\n'
+    : `${count} nodes are gone for good: --all shows them\n`
+}
+
+function nodeTable({ members }: ClusterView, withGone: boolean): string {
+  const shown = withGone ? members : members.filter(({ state }) => state !== 'gone')
+  const count = members.length - shown.length
+  const hidden = count === 0 ? '' : goneText(count)
+  if (shown.length === 0) return `no nodes\n${hidden}`
   const columns = ['NODE', 'PID', 'ADDRESS', 'STATE', 'SEEN', 'CLOCK', 'ZONE', 'FREE', 'OF', 'CHUNKS', 'QUEUE']
-  const rows = members.map((one) => [
+  const rows = shown.map((one) => [
     ...[
       one.id,
       one.pid,
@@ -181,7 +194,7 @@ function nodeTable({ members }: ClusterView): string {
     ],
     ...[humanBytes(one.freeBytes), humanBytes(one.totalBytes), one.chunks, one.queueLength],
   ])
-  return table(columns, rows)
+  return `${table(columns, rows)}${hidden}`
 }
 
 function sessionTable(sessions: readonly SessionInfo[]): string {

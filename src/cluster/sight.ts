@@ -121,29 +121,50 @@ export class Sight {
 }
 
 /** In words, for `ringfs status`: who cannot reach whom, and what that looks like. */
-export function sightProblems({ members }: ClusterView): readonly string[] {
+export function sightProblems({ members, settings }: ClusterView): readonly string[] {
   const told = members.filter(({ state }) => state === 'up' || state === 'suspect' || state === 'draining')
+  const speakers = told.filter(({ silentMs }) => silentMs <= STALE_MS)
   return told.flatMap((target) => {
-    const blind = told.flatMap((from) => {
+    const others = speakers.filter(({ id }) => id !== target.id)
+    const blind = others.flatMap((from) => {
       const seen = from.report?.unreachable.find(({ id }) => id === target.id)
-      return seen === undefined || from.silentMs > STALE_MS ? [] : [{ from, seen }]
+      return seen === undefined ? [] : [{ from, seen }]
     })
-    const [first] = blind
-    if (first === undefined) return []
-    const others = told.filter(({ id }) => id !== target.id).length
-    if (blind.length === others && others > 1) {
-      return [
-        `no node reaches ${target.id} at ${target.address}, though it has reached Redis: is its --advertise address right, ` +
-          `and its port open? (${first.seen.why})`,
-      ]
-    }
+    const isSilent = target.silentMs > (settings?.suspectMs ?? STALE_MS)
+    if (blind.length === others.length && blind.length > 1) return [byNobody(target, blind, isSilent)]
     return blind.map(({ from, seen }) => {
-      const back = target.report?.unreachable.some(({ id }) => id === from.id) === true
-      const how = back ? 'nor the other way round' : 'one way only'
+      const how = isSilent ? 'which is silent' : wayBack(from, target)
       return `${from.id} does not reach ${target.id} at ${seen.address} (${how}): ${seen.why}`
     })
   })
 }
 
+interface Blind {
+  readonly from: Member
+  readonly seen: Unreachable
+}
+
+/** Neither, as long as it is not known which: a node that has just ended has also beaten a moment ago. */
+function byNobody(target: Member, blind: readonly Blind[], isSilent: boolean): string {
+  const whom = `no node reaches ${target.id} at ${target.address}`
+  const why = blind[0]?.seen.why ?? ''
+  if (isSilent) return `${whom}, and it is silent: it has ended, or hangs, or is cut off (${why})`
+  if (!blind.every((one) => hasBeatenSince(target, one))) return `${whom} (${why})`
+  return `${whom}, though it reaches Redis: is its --advertise address right, and its port open? (${why})`
+}
+
+/** Heard by Redis after the others could not reach it: it lives, and the way to it is what is wrong. */
+function hasBeatenSince({ silentMs }: Member, { from, seen }: Blind): boolean {
+  return silentMs + UNDER_WAY_MS < seen.forMs + from.silentMs
+}
+
+function wayBack(from: Member, target: Member): string {
+  return target.report?.unreachable.some(({ id }) => id === from.id) === true
+    ? 'nor the other way round'
+    : 'one way only'
+}
+
 /** What a silent node said last is no news. */
 const STALE_MS = 10_000
+/** As late as a heartbeat may arrive of a node that has ended meanwhile. */
+const UNDER_WAY_MS = 1_000

@@ -1,10 +1,10 @@
-/** What `ringfs node drain`, `remove`, `rebalance` and `status` say where there are too few nodes: nothing may be lost by doing as they say. */
+/** What `ringfs node drain`, `remove`, `rebalance` and `status` say where there are too few nodes, or some are lost: nothing may be lost by doing as they say. */
 import t from 'tap'
 import { changeState } from '../../src/cluster/membership.js'
 import { startCluster } from '../helpers/cluster.js'
 import { eventually } from '../helpers/ringfs.js'
 
-t.setTimeout(180_000)
+t.setTimeout(600_000)
 
 t.test('what has nowhere to go is not drained, and is said', async (t) => {
   const cluster = await startCluster(t, 0)
@@ -48,4 +48,30 @@ t.test('what has nowhere to go is not drained, and is said', async (t) => {
     code: 2,
     stderr: /no node is left that could have what node/,
   })
+})
+
+t.test('a node that was killed is said to be silent, and when it is removed it is shown no more', async (t) => {
+  const cluster = await startCluster(t, 3)
+  const [one, two] = [cluster.node(0), cluster.node(1)]
+  const remove = (...words: readonly string[]) => cluster.ringfs('node', 'remove', ...words)
+  const status = async (...words: readonly string[]): Promise<string> =>
+    (await cluster.ringfs('status', ...words)).stdout
+  await one.kill()
+  await eventually(
+    'it is suspect',
+    () => cluster.member(one),
+    (member) => member?.state === 'suspect' || member?.state === 'down',
+  )
+  t.notMatch(await status(), /--advertise/, 'its address was right')
+  t.match(await remove(one.id, '--lost'), { code: 0, stdout: /is gone/ })
+  t.match(await status(), /^1 node is gone for good: --all shows it$/m)
+  t.match(await remove(two.id, '--lost'), { code: 0 })
+
+  const shown = await status()
+  t.notMatch(shown, one.id)
+  t.match(shown, /^2 nodes are gone for good: --all shows them$/m)
+  const all = await status('--all')
+  t.match(all, new RegExp(`^${one.id} .* gone `, 'm'))
+  t.notMatch(all, /gone for good/)
+  t.match(JSON.parse(await status('--json')), { nodes: { length: 3 } })
 })

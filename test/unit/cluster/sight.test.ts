@@ -87,9 +87,29 @@ t.test('who cannot reach whom is said in words: one way, both ways, nobody', (t)
     /^a does not reach b .*nor the other way round/,
   ])
   t.match(sightProblems(viewOf(member('a', ['c']), member('b', ['c']), member('c'))), [
-    /^no node reaches c at c:7400, though it has reached Redis: is its --advertise address right/,
+    /^no node reaches c at c:7400, though it reaches Redis: is its --advertise address right/,
   ])
   t.strictSame(sightProblems(viewOf(member('a', ['b'], { silentMs: 60_000 }), member('b'))), [], 'no news')
+  t.end()
+})
+
+t.test('the advertised address is asked after only where Redis hears the node, since others do not', (t) => {
+  const named = (change: Partial<Member>): readonly string[] =>
+    sightProblems(viewOf(member('a', ['c']), member('b', ['c']), member('c', [], change)))
+  t.match(named({ silentMs: 900 }), [/is its --advertise address right/])
+  t.strictSame(named({ silentMs: 5_300 }), ['no node reaches c at c:7400 (connect ETIMEDOUT)'], 'killed just now')
+  const killed = named({ silentMs: 11_000, state: 'suspect' })
+  t.match(killed, [/^no node reaches c at c:7400, and it is silent: it has ended, or hangs, or is cut off \(connect/])
+  const two = viewOf(
+    member('a', ['b', 'c']),
+    member('b', ['a'], { silentMs: 11_000 }),
+    member('c', [], { silentMs: 11_000 }),
+  )
+  t.match(sightProblems(two), [
+    /^a does not reach b .* \(which is silent\)/,
+    /^a does not reach c .* \(which is silent\)/,
+  ])
+  t.strictSame(named({ silentMs: 20_000, state: 'down' }), [], 'the table says it')
   t.end()
 })
 
