@@ -14,6 +14,8 @@ import { logOf, print, say, type Surroundings } from './surroundings.js'
 import { humanBytes, humanMs } from './units.js'
 
 const ANY: readonly NodeState[] = ['joining', 'up', 'suspect', 'down']
+/** Of a node that was heard lately; one that drains is not judged by its silence. */
+const BEATS: readonly NodeState[] = ['joining', 'up', 'draining']
 
 const DRAIN_EXAMPLES = `
 A node that drains takes no new chunks; what it has is copied to where it belongs without it. It goes on serving meanwhile. Ctrl-C
@@ -78,7 +80,8 @@ function checkDrainable(surroundings: Surroundings, { settings }: Cluster, view:
 
 const REMOVE_EXAMPLES = `
 What the node has counts for nothing any more, and its queue is dropped. Refused while others may need its chunks: drain it first,
-or say --lost when it will never come back. Should it come back all the same, it is a new node with its old chunks.
+or say --lost when it will never come back. Should it come back all the same, it is a new node with its old chunks. One that runs is not
+lost: --lost is refused until it has been silent for so long that it is suspect, or with --force.
 
 Examples:
   $ ringfs node remove 3f2a
@@ -86,6 +89,7 @@ Examples:
 
 interface RemoveOptions extends ClusterOptions {
   readonly lost?: boolean
+  readonly force?: boolean
 }
 
 export function removeCommand(surroundings: Surroundings): Command {
@@ -94,6 +98,7 @@ export function removeCommand(surroundings: Surroundings): Command {
     .description('Takes a node that is drained, or lost for ever, out of the volume.')
     .argument('<id>', 'id of the node, or how it begins')
     .option('--lost', 'it will never come back: make up for its chunks from the other copies')
+    .option('--force', 'with --lost: also if it beats, or did a moment ago')
     .option('--json', 'the outcome as JSON')
     .addHelpText('after', REMOVE_EXAMPLES)
   return withVolume(command).action(async (id: string, _options: RemoveOptions, self: Command) => {
@@ -111,6 +116,7 @@ async function remove(
   const view = await cluster.view()
   const { id } = findNode(view, text)
   if (options.lost !== true) checkRemovable(view, id)
+  else if (options.force !== true) checkLost(view, id)
   const state = await changeState(cluster.redis, cluster.volume, id, 'gone', [...ANY, 'draining'])
   if (state !== 'gone') throw new RingfsError('USAGE', `node ${id} is ${state ?? 'unknown'}: it cannot be removed`)
   await new ReplicationQueue(cluster.redis, {
@@ -118,6 +124,20 @@ async function remove(
     log: logOf(surroundings, options, 'error'),
   }).drop(id)
   print(surroundings, options.json === true ? `${JSON.stringify({ id, state })}\n` : `node ${id} is gone\n`)
+}
+
+/** What a running node has others may need. Errors: USAGE. */
+function checkLost({ members, settings }: ClusterView, id: string): void {
+  const member = members.find((one) => one.id === id)
+  // With a heartbeat one that is suspect or down is up again: it has sent none since.
+  if (member === undefined || !BEATS.includes(member.state)) return
+  const { state, silentMs } = member
+  if (settings !== undefined && silentMs > settings.suspectMs) return
+  const instead = state === 'draining' ? `wait for ringfs node drain ${id}` : `drain it: ringfs node drain ${id}`
+  throw new RingfsError(
+    'USAGE',
+    `node ${id} is ${state}, and was heard ${humanMs(silentMs)} ago: ${instead}; if it is lost, stop it, and say this again when it is suspect; or add --force`,
+  )
 }
 
 /** Everything that it has is whole without it. Errors: USAGE. */

@@ -1,8 +1,10 @@
 /** What `ringfs node drain`, `remove`, `rebalance` and `status` say where there are too few nodes, or some are lost: nothing may be lost by doing as they say. */
 import t from 'tap'
-import { changeState } from '../../src/cluster/membership.js'
+import { changeState, setMembershipTimes } from '../../src/cluster/membership.js'
 import { startCluster } from '../helpers/cluster.js'
 import { eventually } from '../helpers/ringfs.js'
+
+const MINUTE_MS = 60_000
 
 t.setTimeout(600_000)
 
@@ -50,6 +52,25 @@ t.test('what has nowhere to go is not drained, and is said', async (t) => {
   })
 })
 
+t.test('a node that runs is not removed as lost', async (t) => {
+  const cluster = await startCluster(t, 1)
+  const { redis, settings } = cluster.volume
+  const { id } = cluster.node(0)
+  // A moment of silence is not to make it suspect.
+  await setMembershipTimes(redis, settings.name, { suspectMs: MINUTE_MS, downMs: 2 * MINUTE_MS, outMs: 3 * MINUTE_MS })
+  await eventually(
+    'it is up',
+    () => cluster.member(cluster.node(0)),
+    (member) => member?.state === 'up',
+  )
+  const refused = /is up, and was heard .* ago: drain it: ringfs node drain .* or add --force/
+  t.match(await cluster.ringfs('node', 'remove', id, '--lost'), { code: 2, stderr: refused })
+  await changeState(redis, settings.name, id, 'draining', ['up'])
+  const waits = /is draining, .* wait for ringfs node drain .* or add --force/
+  t.match(await cluster.ringfs('node', 'remove', id, '--lost'), { code: 2, stderr: waits })
+  t.equal((await cluster.member(cluster.node(0)))?.state, 'draining', 'nothing has changed')
+})
+
 t.test('a node that was killed is said to be silent, and when it is removed it is shown no more', async (t) => {
   const cluster = await startCluster(t, 3)
   const [one, two] = [cluster.node(0), cluster.node(1)]
@@ -65,7 +86,7 @@ t.test('a node that was killed is said to be silent, and when it is removed it i
   t.notMatch(await status(), /--advertise/, 'its address was right')
   t.match(await remove(one.id, '--lost'), { code: 0, stdout: /is gone/ })
   t.match(await status(), /^1 node is gone for good: --all shows it$/m)
-  t.match(await remove(two.id, '--lost'), { code: 0 })
+  t.match(await remove(two.id, '--lost', '--force'), { code: 0 }, 'one that runs, if that is meant')
 
   const shown = await status()
   t.notMatch(shown, one.id)

@@ -94,7 +94,7 @@ t.test('each fault of nodes and messages, with a workload that goes on', async (
     const lost = cluster.node(3)
     await lost.kill()
     await rm(lost.folder, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 })
-    const removed = await cluster.ringfs('node', 'remove', lost.id, '--lost')
+    const removed = await cluster.ringfs('node', 'remove', lost.id, '--lost', '--force')
     t.equal(removed.code, 0, removed.stderr)
     await more(cluster)
   })
