@@ -1,7 +1,8 @@
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
 import { SMALL_CHUNK_BYTES } from '../base/limits.js'
+import { META_SYNCS, type MetaSync, type VolumeSettings } from '../cluster/contract.js'
 import { connectRedis } from '../cluster/redis.js'
-import { formatVolume, type FormatOptions } from '../meta/format.js'
+import { formatVolume, replicasThere, type FormatOptions } from '../meta/format.js'
 import { byteSize, byteSizeOrNone, integer } from './arguments.js'
 import { logOf, print, type CommonOptions, type Surroundings } from './surroundings.js'
 import { urlOf } from './target.js'
@@ -13,6 +14,7 @@ interface Options extends CommonOptions {
   readonly partitions?: number
   readonly chunkSize?: number
   readonly metaReplicas?: number
+  readonly metaSync?: MetaSync
   readonly inlineBytes?: number
   readonly inlineBudget?: number
 }
@@ -33,7 +35,16 @@ export function formatCommand(surroundings: Surroundings): Command {
     .option('--write-quorum <n>', 'copies that must be there before a write counts (default: the majority)', integer(1))
     .option('--partitions <n>', 'shares of the metadata, to spread over Redis masters (default: 256)', integer(1))
     .option('--chunk-size <bytes>', `largest chunk, ${SMALL_CHUNK_BYTES / 1024}K to 4M (default: 4M)`, byteSize)
-    .option('--meta-replicas <n>', 'Redis replicas that fsync waits for (default: 0)', integer(0))
+    .option(
+      '--meta-replicas <n>',
+      'Redis replicas that must have the metadata (default: 1 where every master has one, else 0)',
+      integer(0),
+    )
+    .addOption(
+      new Option('--meta-sync <when>', 'what waits for them: every change, or only fsync (default: always)').choices(
+        META_SYNCS,
+      ),
+    )
     .option(
       '--inline-bytes <bytes>',
       'files up to this length are kept in Redis; 0: none (default: 16K)',
@@ -50,17 +61,24 @@ async function format(surroundings: Surroundings, text: string, options: Options
   const url = urlOf(surroundings, text)
   const redis = await connectRedis(url, { log: logOf(surroundings, options, 'error') })
   try {
-    const made = await formatVolume(redis, url.volume, settingsOf(options))
+    const metaReplicas = options.metaReplicas ?? (await replicasThere(redis, url.volume))
+    const made = await formatVolume(redis, url.volume, { ...settingsOf(options), metaReplicas })
     const { name, replicas, writeQuorum, partitions, chunkBytes } = made
     const what = `${replicas} replicas, write quorum ${writeQuorum}, ${partitions} partitions, chunks of ${humanBytes(chunkBytes)}`
-    print(surroundings, `volume ${name} is made: ${what}\n`)
+    print(surroundings, `volume ${name} is made: ${what}, ${syncText(made)}\n`)
   } finally {
     await redis.close()
   }
 }
 
+function syncText({ metaReplicas, metaSync }: VolumeSettings): string {
+  if (metaReplicas === 0) return 'metadata on the Redis masters alone'
+  const who = metaSync === 'always' ? 'each change' : 'fsync'
+  return `${who} waits for ${metaReplicas} Redis ${metaReplicas === 1 ? 'replica' : 'replicas'}`
+}
+
 function settingsOf(options: Options): FormatOptions {
-  const { replicas, writeQuorum, partitions, chunkSize, metaReplicas, inlineBytes, inlineBudget } = options
+  const { replicas, writeQuorum, partitions, chunkSize, metaSync, inlineBytes, inlineBudget } = options
   return {
     ...(inlineBytes !== undefined && { inlineBytes }),
     ...(inlineBudget !== undefined && { inlineBudgetBytes: inlineBudget }),
@@ -68,6 +86,6 @@ function settingsOf(options: Options): FormatOptions {
     ...(writeQuorum !== undefined && { writeQuorum }),
     ...(partitions !== undefined && { partitions }),
     ...(chunkSize !== undefined && { chunkBytes: chunkSize }),
-    ...(metaReplicas !== undefined && { metaReplicas }),
+    ...(metaSync !== undefined && { metaSync }),
   }
 }

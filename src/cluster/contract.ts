@@ -135,6 +135,10 @@ export interface RangedRing extends RingContract {
   rangesOf(nodeId: string, count: number): readonly OwnedRange[]
 }
 
+/** What waits for `metaReplicas`. */
+export const META_SYNCS = ['always', 'fsync'] as const
+export type MetaSync = (typeof META_SYNCS)[number]
+
 /** Fixed at `ringfs format`. */
 export interface VolumeSettings {
   readonly name: string
@@ -148,6 +152,8 @@ export interface VolumeSettings {
   readonly createdMs: number
   /** fsync waits until so many replicas of each Redis master have the metadata (WAIT). 0: the master alone. */
   readonly metaReplicas: number
+  /** 'always': so does each change, before its caller is answered. */
+  readonly metaSync: MetaSync
   /** Files up to this length are kept in the metadata; 0: none. */
   readonly inlineBytes: number
   /** How much of them all there may be, about, in bytes. */
@@ -204,8 +210,12 @@ export interface RedisStore {
     onMessage: (channel: string, message: Buffer) => void,
     onState: (healthy: boolean) => void,
   ): Promise<Subscription>
-  /** Waits until `replicas` replicas of the masters that own these keys have all writes of this connection (WAIT). Answers the least count. */
+  /** Waits until `replicas` replicas of the masters that own these keys have all that was acknowledged to us (WAIT). Answers the least count. */
   waitReplicas(keys: readonly string[], replicas: number, timeoutMs: number): Promise<number>
+  /**
+   * Which server answers for the key, and since when: while it stays the same, nobody has taken its place and it was not started again.
+   */
+  serverOf(key: string): string
   /**
    * Puts on disk what the private Redis of this machine has acknowledged. Answers false for any other Redis, which puts
    * it there as its own `appendfsync` says. Errors: METADATA_NOT_SYNCED.

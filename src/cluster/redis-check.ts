@@ -41,6 +41,8 @@ async function checkServer(topology: Topology, address: string, isStrict: boolea
     log.warn({ address, err: error }, 'Redis forbids INFO: its safety was not checked')
     return new Map()
   }
+  const moment = transientOf(info)
+  if (moment !== undefined) throw new LinkLostError(`Redis at ${address} ${moment}`)
   const fault = faultOf(info, isStrict)
   if (fault !== undefined) throw new RingfsError('REDIS_UNSAFE', `Redis at ${address} ${fault}`)
   return info
@@ -54,6 +56,16 @@ export function parseInfo(text: string): Map<string, string> {
     if (colon > 0) fields.set(line.slice(0, colon), line.slice(colon + 1))
   }
   return fields
+}
+
+/**
+ * What passes by itself. A master that was started again is a replica as soon as it hears that it was replaced, and has its append-only
+ * file switched off while it loads what its own master sends: nothing of that is a fault of how it is set up.
+ */
+export function transientOf(info: ReadonlyMap<string, string>): string | undefined {
+  if (info.get('role') === 'slave') return 'is not a master any more'
+  if (info.get('loading') === '1') return 'still loads its data'
+  return undefined
 }
 
 export function faultOf(info: ReadonlyMap<string, string>, isStrict: boolean): string | undefined {

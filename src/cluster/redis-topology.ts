@@ -40,6 +40,8 @@ export class Topology {
   readonly #options: TopologyOptions
   readonly #clock: Clock
   readonly #links = new Map<string, RedisLink>()
+  /** By address: how many connections were begun. */
+  readonly #turns = new Map<string, number>()
   /** Unix sockets of servers on this machine. */
   readonly #sockets = new Map<string, string>()
   readonly #owners: (string | undefined)[] = new Array<string | undefined>(SLOTS)
@@ -118,8 +120,14 @@ export class Topology {
       ...(socketPath === undefined ? {} : { socketPath }),
       confirm,
     })
+    this.#turns.set(address, this.turns(address) + 1)
     this.#links.set(address, link)
     return link
+  }
+
+  /** Two answers between which it stays the same came from one process of the server. */
+  turns(address: string): number {
+    return this.#turns.get(address) ?? 0
   }
 
   /** From now on the server is connected to by its Unix socket, which costs both sides less than TCP. */

@@ -8,7 +8,6 @@
 import { existsSync } from 'node:fs'
 import { systemClock, type Clock } from '../base/clock.js'
 import { RingfsError, messageOf } from '../base/errors.js'
-import { invariant } from '../base/invariant.js'
 import type { Log } from '../base/log.js'
 import { Metrics, type Timer } from '../base/metrics.js'
 import { CredentialSource } from './credentials.js'
@@ -21,9 +20,8 @@ import { LinkLostError, classify, finalError, type Verdict } from './redis-error
 import type { RedisLink } from './redis-link.js'
 import { ShardSubscription } from './redis-subscription.js'
 import { Topology } from './redis-topology.js'
-import { numberOf } from './reply.js'
+import { MARK, ReplicaWaits } from './replica-waits.js'
 import { NO_PREFIX, encodePrefix, type Prefix } from './resp.js'
-import { makeScript } from './script.js'
 import { keySlot } from './slot.js'
 import { formatHost, type MetaUrl } from './url.js'
 
@@ -69,15 +67,6 @@ export async function connectRedis(url: MetaUrl, options: ConnectOptions): Promi
     await store.close()
     throw error
   }
-}
-
-const MARK = makeScript('wait-mark', "#!lua flags=allow-oom\nreturn redis.call('SET', KEYS[1], '')")
-
-/** In the same slot: all that is waited for has a hash tag. */
-function markBeside(key: string): string {
-  const end = key.indexOf('}')
-  invariant(key.includes('{') && end > 0, 'a key with a hash tag')
-  return `${key.slice(0, end + 1)}:wait`
 }
 
 /** `folders`: of all masters, where they are private ones of this machine. */
@@ -131,6 +120,10 @@ class ClusterStore implements RedisStore {
   readonly #topology: Topology
   /** WAIT holds up its connection, so it has its own. */
   readonly #waits: Topology
+  readonly #replicaWaits = new ReplicaWaits({
+    masterOf: (key) => this.#topology.owner(keySlot(key)) ?? `slot ${keySlot(key)}`,
+    route: (key, timeoutMs, send) => this.#routeWait(key, timeoutMs, send),
+  })
   /** By script or command. */
   readonly #timer: (what: string) => Timer
   #retries = 0
@@ -427,36 +420,20 @@ class ClusterStore implements RedisStore {
     }
   }
 
-  /**
-   * WAIT concerns what its own connection wrote last (from 7.2 on; before, what it saw): a write before it on the same
-   * connection takes in all that the master had carried out by then, so also what was acknowledged to our other connection.
-   * It has a key of that slot, so that a master which has given the slot away says so, and works without memory to spare.
-   */
-  async waitReplicas(keys: readonly string[], replicas: number, timeoutMs: number): Promise<number> {
-    const keyOfMaster = new Map(keys.map((key) => [this.#topology.owner(keySlot(key)) ?? `slot ${keySlot(key)}`, key]))
-    const counts = await Promise.all([...keyOfMaster.values()].map((key) => this.#waitOne(key, replicas, timeoutMs)))
-    return counts.length === 0 ? 0 : Math.min(...counts)
+  waitReplicas(keys: readonly string[], replicas: number, timeoutMs: number): Promise<number> {
+    return this.#replicaWaits.count(keys, replicas, timeoutMs)
   }
 
-  async #waitOne(key: string, replicas: number, timeoutMs: number): Promise<number> {
-    // 0 would mean for ever.
-    const waitMs = Math.max(1, Math.ceil(timeoutMs))
-    const send: Send = async (main) => {
-      const link = await this.#waits.connect(main.address)
-      const mark = link.send('EVALSHA', [MARK.sha1, 1, markBeside(key)])
-      const [, count] = await Promise.all([mark, link.send('WAIT', [replicas, waitMs])])
-      return count
-    }
-    const call = {
-      slot: keySlot(key),
-      what: 'WAIT',
-      script: MARK,
-      timer: this.#timer('WAIT'),
-      send,
-      timeoutMs: timeoutMs + this.#replyTimeoutMs,
-    }
-    const reply = await this.#route(call, this.#clock.monotonicMs())
-    return numberOf(reply, 'WAIT')
+  #routeWait(key: string, timeoutMs: number, ask: Send): Promise<RedisValue> {
+    const send: Send = async (main) => ask(await this.#waits.connect(main.address))
+    const what = { slot: keySlot(key), what: 'WAIT', script: MARK, timer: this.#timer('WAIT') }
+    return this.#route({ ...what, send, timeoutMs: timeoutMs + this.#replyTimeoutMs }, this.#clock.monotonicMs())
+  }
+
+  serverOf(key: string): string {
+    const owner = this.#topology.owner(keySlot(key))
+    if (owner === undefined) return `slot ${keySlot(key)}`
+    return `${owner} ${this.#topology.turns(owner)} ${this.#waits.turns(owner)}`
   }
 
   get isLone(): boolean {

@@ -54,7 +54,7 @@ export interface BirthsOptions extends CoreOptions {
   readonly lone: '0' | '1'
 }
 
-/** Runs reserve.lua. */
+/** Runs reserve.lua: answered when the replicas have it. */
 export type Reserve = (p: number, keys: readonly string[], args: readonly RedisArg[]) => Promise<Reply>
 
 export class Births {
@@ -113,9 +113,8 @@ export class Births {
     const home = this.#nextPartition
     this.#nextPartition = (home + 1) % partitions
     const { id } = session
-    const { replicas, lone } = this.#options
+    const { lone } = this.#options
     const reply = await this.#reserve(home, [keys.partition(home).reserved], [numbersAhead, partitions, home, lone])
-    await replicas.ofPartitions([home])
     if (session.id !== id) throw new PosixError('EIO', 'the session was ended by another client')
     const first = reply.number(1)
     for (let i = 0; i < numbersAhead; i++) this.#numbers.push({ ino: first + i * partitions, session: id })

@@ -7,7 +7,7 @@ import { Background } from './background.js'
 import { Births } from './births.js'
 import type { VolumeKeys } from './keys.js'
 import { Recalls } from './recalls.js'
-import { Replicas } from './replicas.js'
+import type { Replicas } from './replicas.js'
 import { Reply, STATUS_LOCKED, STATUS_RECALLED, STATUS_UNBORN } from './reply.js'
 import { SCRIPTS } from './scripts.js'
 import type { Session } from './session.js'
@@ -18,6 +18,7 @@ export interface CoreOptions {
   readonly settings: VolumeSettings
   readonly keys: VolumeKeys
   readonly session: Session
+  readonly replicas: Replicas
   readonly clock: Clock
   readonly log: Log
   readonly random: () => number
@@ -80,7 +81,7 @@ export class Core {
     this.options = options
     this.background = new Background(options)
     this.lone = options.store.isLone ? '1' : '0'
-    this.replicas = new Replicas(options)
+    this.replicas = options.replicas
     this.voids = new VoidCommits((p, tx) => this.background.remove(options.keys.partition(p).decisions, tx))
     this.births = new Births(
       { ...options, background: this.background, replicas: this.replicas, lone: this.lone },

@@ -51,6 +51,7 @@ import { Neighbours } from './neighbours.js'
 import type { MetaOptions } from './options.js'
 import { Openers } from './openers.js'
 import { Ranges } from './ranges.js'
+import { REPLICAS_MS, Replicas } from './replicas.js'
 import { Reaper, allPartitions, each, releaseSession } from './recovery.js'
 import { SCRIPTS } from './scripts.js'
 import { Session } from './session.js'
@@ -115,11 +116,13 @@ class RedisMeta implements MetaStore {
     this.#reaps = options.reaps ?? true
     const processes = options.processes ?? systemProcesses
     const shared = { store, keys, clock: this.#clock, log: options.log, operationDeadlineMs }
-    this.#session = new Session({ ...shared, processes, ttlMs })
+    const replicas = new Replicas({ ...shared, settings, replicasMs: options.replicasMs ?? REPLICAS_MS })
+    this.#session = new Session({ ...shared, replicas, processes, ttlMs })
     this.#core = new Core({
       ...shared,
       settings,
       session: this.#session,
+      replicas,
       random: options.random ?? Math.random,
       intentTimeoutMs: options.intentTimeoutMs ?? INTENT_TIMEOUT_MS,
       numbersAhead: options.numbersAhead ?? NUMBERS_AHEAD,

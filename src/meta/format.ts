@@ -16,7 +16,7 @@ import {
   SMALL_CHUNK_BYTES,
   WINDOW_BYTES,
 } from '../base/limits.js'
-import { FORMAT_VERSION, type RedisStore, type VolumeSettings } from '../cluster/contract.js'
+import { FORMAT_VERSION, META_SYNCS, type MetaSync, type RedisStore, type VolumeSettings } from '../cluster/contract.js'
 import { VolumeKeys, wideKey } from './keys.js'
 import { SCRIPTS } from './scripts.js'
 
@@ -34,6 +34,8 @@ const Settings = z
     writeQuorum: z.int().min(1),
     createdMs: z.int(),
     metaReplicas: z.int().min(0).max(REPLICAS_MAX),
+    // A volume from before there was this setting stays as it was.
+    metaSync: z.enum(META_SYNCS).default('fsync'),
     // Volumes of format 1 have none.
     inlineBytes: z.int().min(0).max(INLINE_MAX_BYTES).default(0),
     inlineBudgetBytes: z.int().min(0).max(FILE_MAX_BYTES).default(0),
@@ -48,6 +50,7 @@ export interface FormatOptions {
   /** Default: the majority of the replicas. */
   readonly writeQuorum?: number
   readonly metaReplicas?: number
+  readonly metaSync?: MetaSync
   readonly inlineBytes?: number
   readonly inlineBudgetBytes?: number
   readonly clock?: Clock
@@ -66,11 +69,19 @@ export async function formatVolume(redis: RedisStore, name: string, options: For
     writeQuorum: options.writeQuorum ?? Math.floor(replicas / 2) + 1,
     createdMs: Date.now(),
     metaReplicas: options.metaReplicas ?? 0,
+    metaSync: options.metaSync ?? 'always',
     inlineBytes: options.inlineBytes ?? INLINE_DEFAULT_BYTES,
     inlineBudgetBytes: options.inlineBudgetBytes ?? INLINE_BUDGET_DEFAULT_BYTES,
   })
   await writeSettings(redis, settings, options.clock ?? systemClock)
   return settings
+}
+
+/** What to ask for where nothing is said: 1 where each master that a volume of this name lies on has a replica that answers, else 0. */
+export async function replicasThere(redis: RedisStore, name: string): Promise<number> {
+  const keys = new VolumeKeys(name, PARTITIONS_DEFAULT)
+  const all = Array.from({ length: PARTITIONS_DEFAULT }, (_, p) => keys.partition(p).inodes)
+  return Math.min(1, await redis.waitReplicas([...all, keys.wide('settings')], 1, REPLICAS_MS))
 }
 
 /** Errors: VOLUME_EXISTS. */

@@ -32,11 +32,12 @@ async function take(core: Core, tx: Transaction): Promise<void> {
   let fenced = ''
   let fencedAt = 0
   for (;;) {
-    const reply = new Reply(await core.run(SCRIPTS.leaseTake, keys, [tx.id, tx.commitPartition, LEASE_MS, fenced]))
+    const args = [tx.id, tx.commitPartition, LEASE_MS, fenced]
+    const ask = async (): Promise<Reply> => new Reply(await core.run(SCRIPTS.leaseTake, keys, args))
+    // A replica that did not know of the lease would give it to another move, too.
+    const reply = await core.replicas.behind(core.keys.wide('lease'), ask, ({ status }) => status !== 1)
     if (reply.status === 1) {
       if (fenced !== '') await forgetDead(core, fenced, fencedAt)
-      // A replica that did not know of the lease would give it to another move, too.
-      await core.replicas.of(keys)
       return
     }
     const holder = reply.buffer(1).toString('latin1')

@@ -21,6 +21,8 @@ export interface MetaOptions {
   readonly operationDeadlineMs?: number
   /** Numbers for new directories that are reserved at once: so many in a row lie in one partition. Default 16. */
   readonly numbersAhead?: number
+  /** How long a change waits for Redis replicas that are away, before they count as such. Default 1,000. */
+  readonly replicasMs?: number
   /** For crash tests: called between the steps of changes across partitions. */
   readonly onStep?: (step: string) => Promise<void>
   readonly delegations?: DelegationOptions

@@ -21,6 +21,7 @@ import { arrayOf, numberOf } from '../cluster/reply.js'
 import { pastFreeze } from './freeze.js'
 import { Reply, STATUS_DEAD_SESSION, STATUS_STALE } from './reply.js'
 import type { VolumeKeys } from './keys.js'
+import type { Replicas } from './replicas.js'
 import { Tails, encodeNamed } from './tails.js'
 import { SCRIPTS } from './scripts.js'
 
@@ -34,6 +35,7 @@ export interface SessionOptions {
   readonly clock: Clock
   readonly log: Log
   readonly processes: Processes
+  readonly replicas: Replicas
   readonly ttlMs: number
   readonly operationDeadlineMs: number
 }
@@ -118,7 +120,7 @@ export class Session {
 
   /** Runs a script of lib/mutate.lua on partition `p`, once. `keys` and `args` follow those that all of them have. */
   async change(script: Script, p: number, keys: readonly string[], args: readonly RedisArg[]): Promise<Reply> {
-    const { store, keys: volume, clock, operationDeadlineMs } = this.#options
+    const { store, keys: volume, clock, operationDeadlineMs, replicas } = this.#options
     const partition = volume.partition(p)
     const session = this.#id
     const sequence = this.nextSequence()
@@ -140,11 +142,14 @@ export class Session {
         ...keys,
       ]
       const words = [session, sequence, low, encodeNamed(named), now.sec, now.nsec, ...args]
-      const reply = new Reply(
-        await pastFreeze(clock, operationDeadlineMs, () =>
-          store.run(script, all, words, { deadlineMs: operationDeadlineMs }),
-        ),
-      )
+      const run = async (): Promise<Reply> =>
+        new Reply(
+          await pastFreeze(clock, operationDeadlineMs, () =>
+            store.run(script, all, words, { deadlineMs: operationDeadlineMs }),
+          ),
+        )
+      // Judged behind it: until then nobody may say that a lost server has lost it.
+      const reply = await replicas.ofChange(script, partition.inodes, run)
       // One of these two was not judged at all: what came with it is in the table still.
       if (reply.status !== STATUS_DEAD_SESSION && reply.status !== STATUS_STALE) {
         isJudged = true

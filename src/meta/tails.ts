@@ -31,6 +31,11 @@ const OTHER: ReadonlySet<Script> = new Set<Script>([
 /** Its reply is not kept, since it may run twice: nobody asks about it, and it has nothing forgotten. */
 const UNKEPT: ReadonlySet<Script> = new Set<Script>([SCRIPTS.reap])
 
+/** It changes names, attributes or contents, and its reply is kept: sent again with the same sequence, it is done once. */
+export function isOfContents(script: Script): boolean {
+  return !OTHER.has(script) && !UNKEPT.has(script)
+}
+
 /** Replies that a change tells the server to forget. */
 export interface Named {
   readonly contents: readonly number[]

@@ -164,16 +164,17 @@ export class Transaction {
     const own = groups.get(this.#commitPartition) ?? []
     groups.delete(this.#commitPartition)
     invariant(own.length > 0, 'the commit point has a part')
+    const { replicas } = this.#core
     try {
+      // What was prepared must not be lost behind a decision that says it will be done, nor the decision behind its doing: each is
+      // answered when the replicas have it.
       await this.#prepareAll(groups)
-      // What was prepared must not be lost behind a decision that says it will be done; nor the decision behind its doing.
-      await this.#core.replicas.ofPartitions([...groups.keys()])
       const reply = await this.#commit(own)
       if (saw !== undefined) seeDirectories(reply, saw)
     } catch (error) {
       if (!(await this.#isMadeAllTheSame())) throw error
+      await replicas.ofPartitions([this.#commitPartition])
     }
-    if (groups.size > 0) await this.#core.replicas.ofPartitions([this.#commitPartition])
     const ending = this.#end('C')
     if ([...groups.values()].some((others) => others.some(isOfName))) await ending
     else this.#core.background.run(ending.then(() => this.#tell(groups)))

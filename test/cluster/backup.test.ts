@@ -13,6 +13,7 @@ import { loadVolume } from '../../src/meta/format.js'
 import { openMeta } from '../../src/meta/engine.js'
 import { whileFrozen } from '../../src/meta/freeze.js'
 import { VolumeKeys } from '../../src/meta/keys.js'
+import { bound } from '../helpers/bound-redis.js'
 import { failureOf } from '../helpers/chunks.js'
 import { checkVolume, describe, walk } from '../helpers/meta-check.js'
 import { ROOT, bytes, makeDir, touch, until, volumesOn, writeAt, type MetaVolume } from '../helpers/meta.js'
@@ -314,17 +315,3 @@ t.test('refusals', async (t) => {
 })
 
 const FRESH = { exclusive: true, open: false } as const
-
-function bound(store: RedisStore): RedisStore {
-  return {
-    run: (...args) => store.run(...args),
-    call: (...args) => store.call(...args),
-    subscribe: (...args) => store.subscribe(...args),
-    waitReplicas: (...args) => store.waitReplicas(...args),
-    syncLocal: () => store.syncLocal(),
-    prepare: (...args) => store.prepare(...args),
-    masters: () => store.masters(),
-    isLone: store.isLone,
-    close: () => store.close(),
-  }
-}

@@ -11,6 +11,7 @@ import { restoreVolume } from '../../src/meta/backup/restore.js'
 import type { MetaStore } from '../../src/meta/contract.js'
 import { VolumeKeys } from '../../src/meta/keys.js'
 import { SCRIPTS } from '../../src/meta/scripts.js'
+import { bound } from '../helpers/bound-redis.js'
 import { VOLUME, chunkFile, originOf, startCluster, temporaryFolder, type TestCluster } from '../helpers/chunks.js'
 import { checkVolume } from '../helpers/meta-check.js'
 import { ROOT, bytes, makeDir, makeDirIn, newFile, touch, until, volumesOn, type MetaVolume } from '../helpers/meta.js'
@@ -77,20 +78,6 @@ async function bed(t: Test, open: () => Promise<MetaVolume>): Promise<Bed> {
       await meta.commit(ino, { extents: [extent], mode: 'at', allocatedDeltaBytes: length, mtime: TIME })
       return { ino, chunk: id }
     },
-  }
-}
-
-function bound(store: RedisStore): RedisStore {
-  return {
-    run: (...args) => store.run(...args),
-    call: (...args) => store.call(...args),
-    subscribe: (...args) => store.subscribe(...args),
-    waitReplicas: (...args) => store.waitReplicas(...args),
-    syncLocal: () => store.syncLocal(),
-    prepare: (...args) => store.prepare(...args),
-    masters: () => store.masters(),
-    isLone: store.isLone,
-    close: () => store.close(),
   }
 }
 

@@ -11,6 +11,8 @@ import { LOCK_END } from '../../src/meta/contract.js'
 import { listSessions } from '../../src/meta/format.js'
 import { createVfs } from '../../src/vfs/vfs.js'
 import { MemoryChunks } from '../helpers/memory-chunks.js'
+import { VolumeKeys } from '../../src/meta/keys.js'
+import { PATIENCE_MS } from '../helpers/deadline.js'
 import { checkVolume } from '../helpers/meta-check.js'
 import { ROOT, bytes, makeDirIn, names, outcome, touch, until, volumesOn } from '../helpers/meta.js'
 import { startRedis, type TestRedis } from '../helpers/redis.js'
@@ -90,6 +92,57 @@ t.test('numbers that a lost server gave are not given again; who holds what was 
   t.ok(await cleo.setlk(kept.ino, whole('c1'), { wait: false }), 'the lock is free: its holder was told')
   t.equal(await outcome(ann.setlk(kept.ino, whole('a1'), { wait: false })), 'EAGAIN')
   await ann.sync()
+  await volume.close()
+  t.strictSame(await checkVolume(volume), [])
+  await volume.close()
+})
+
+t.test('a change that a lost server made is made again by its successor before anybody is told', async (t) => {
+  const { redis, open } = await start(t)
+  const volume = await open(8, 1)
+  const ann = await volume.client({ replicasMs: PATIENCE_MS })
+  const home = await makeDirIn(ann, ROOT, 'home', { partition: 3 })
+  const away = await makeDirIn(ann, ROOT, 'away', { partition: 5 })
+  const [moved, linked, removed] = await Promise.all(['moved', 'linked', 'removed'].map((n) => touch(ann, home.ino, n)))
+  await ann.sync()
+  const events = listen(ann)
+
+  await cutReplication(redis)
+  const { inodes, counters } = new VolumeKeys(volume.settings.name, 8).of(home.ino)
+  const inodesBefore = Number(await volume.redis.call('HGET', counters, 'inodes'))
+  const isTold: string[] = []
+  const told = async <T>(what: string, change: Promise<T>): Promise<T> => change.finally(() => isTold.push(what))
+  const files = ['a', 'b', 'c'].map((name) => told(name, touch(ann, home.ino, name)))
+  const rest = [
+    told('dir', ann.mkdir(home.ino, bytes('dir'), 0o755, 0, 0)),
+    told('rename', ann.rename(home.ino, bytes('moved'), away.ino, bytes('moved'), {})),
+    told('link', ann.link(linked?.ino ?? 0, away.ino, bytes('link'))),
+    told('unlink', ann.unlink(home.ino, bytes('removed'))),
+    told('chmod', ann.setattr(away.ino, { mode: 0o700 })),
+  ]
+  await until('the master has made the files, and removed one', async () => {
+    return Number(await volume.redis.call('HGET', counters, 'inodes')) === inodesBefore + files.length - 1
+  })
+  t.strictSame(isTold, [], 'nobody is told what one server alone knows')
+  await failOver(redis)
+
+  const made = await Promise.all(files)
+  await Promise.all(rest)
+  const cleo = await volume.client()
+  t.strictSame((await names(cleo, home.ino)).toSorted(), ['a', 'b', 'c', 'dir', 'linked'])
+  t.strictSame((await names(cleo, away.ino)).toSorted(), ['link', 'moved'])
+  for (const [index, name] of ['a', 'b', 'c'].entries()) {
+    t.equal((await cleo.lookup(home.ino, bytes(name))).ino, made[index]?.ino, `${name} is the file that was answered`)
+  }
+  t.equal((await cleo.lookup(away.ino, bytes('moved'))).ino, moved?.ino)
+  t.equal((await cleo.getattr(linked?.ino ?? 0)).nlink, 2)
+  t.equal((await cleo.getattr(away.ino)).mode & 0o777, 0o700)
+  t.equal(await volume.redis.call('HEXISTS', inodes, String(removed?.ino)), 0)
+  await ann.sync()
+  t.notOk(
+    events.some(({ kind }) => kind === 'tailLost'),
+    'nothing is lost that anybody was told of',
+  )
   await volume.close()
   t.strictSame(await checkVolume(volume), [])
   await volume.close()

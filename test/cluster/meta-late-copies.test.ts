@@ -5,6 +5,7 @@
 import t from 'tap'
 import { RingfsError } from '../../src/base/errors.js'
 import type { RedisStore } from '../../src/cluster/contract.js'
+import { bound } from '../helpers/bound-redis.js'
 import { checkVolume, walk } from '../helpers/meta-check.js'
 import { decisions } from '../helpers/meta-scenarios.js'
 import { ROOT, bytes, makeDirIn, outcome, touch, until, volumesOn } from '../helpers/meta.js'
@@ -41,17 +42,7 @@ class Post {
       if (name !== undefined) await new Promise<void>((resolve) => this.#held.set(name, resolve))
       return store.run(script, keys, args, options)
     }
-    return {
-      run,
-      call: (command, key, ...args) => store.call(command, key, ...args),
-      subscribe: (channels, onMessage, onState) => store.subscribe(channels, onMessage, onState),
-      waitReplicas: (keys, replicas, timeoutMs) => store.waitReplicas(keys, replicas, timeoutMs),
-      syncLocal: () => store.syncLocal(),
-      prepare: (scripts) => store.prepare(scripts),
-      masters: () => store.masters(),
-      isLone: store.isLone,
-      close: () => store.close(),
-    }
+    return { ...bound(store), run }
   }
 
   isHeld(name: string): boolean {

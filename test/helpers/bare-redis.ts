@@ -11,6 +11,10 @@ export abstract class BareRedis implements Omit<RedisStore, 'isLone' | 'run' | '
     return Promise.resolve(0)
   }
 
+  serverOf(): string {
+    return ''
+  }
+
   syncLocal(): Promise<boolean> {
     return Promise.resolve(false)
   }

@@ -34,6 +34,10 @@ export class CountingRedis implements RedisStore {
     return this.#store.waitReplicas(keys, replicas, timeoutMs)
   }
 
+  serverOf(key: string): string {
+    return this.#store.serverOf(key)
+  }
+
   get isLone(): boolean {
     return this.#store.isLone
   }

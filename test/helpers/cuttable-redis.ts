@@ -79,6 +79,10 @@ export class CuttableRedis implements RedisStore {
     return this.#store.waitReplicas(keys, replicas, timeoutMs)
   }
 
+  serverOf(key: string): string {
+    return this.#store.serverOf(key)
+  }
+
   get isLone(): boolean {
     return this.#store.isLone
   }

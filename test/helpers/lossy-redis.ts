@@ -94,6 +94,10 @@ export class LossyRedis implements RedisStore {
     return this.#store.waitReplicas(keys, replicas, timeoutMs)
   }
 
+  serverOf(key: string): string {
+    return this.#store.serverOf(key)
+  }
+
   get isLone(): boolean {
     return this.#store.isLone
   }

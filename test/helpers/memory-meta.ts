@@ -67,6 +67,7 @@ export const MEMORY_SETTINGS: VolumeSettings = {
   writeQuorum: 1,
   createdMs: 0,
   metaReplicas: 0,
+  metaSync: 'always',
   inlineBytes: 0,
   inlineBudgetBytes: 2 ** 20,
 }

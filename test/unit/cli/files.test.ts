@@ -62,6 +62,7 @@ async function shell(t: Test): Promise<Shell> {
     writeQuorum: 1,
     createdMs: 0,
     metaReplicas: 0,
+    metaSync: 'always' as const,
     inlineBytes: 0,
     inlineBudgetBytes: 0,
   }

@@ -49,7 +49,7 @@ const UUID = '0d4e4f5a-1111-4222-8333-7d8e9f0a1b2c'
 const head = { volume: 'v', uuid: VOLUME, formatVersion: 1, partitions: 8, takenMs: 1, version: '0' }
 const settings = {
   ...{ name: 'v', uuid: VOLUME, formatVersion: 1, partitions: 8, chunkBytes: 4_194_304, replicas: 1, writeQuorum: 1 },
-  ...{ createdMs: 1, metaReplicas: 0 },
+  ...{ createdMs: 1, metaReplicas: 0, metaSync: 'always' as const },
 }
 
 t.test('a backup: what is taken to its end is what was written', async (t) => {
