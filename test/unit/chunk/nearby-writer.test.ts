@@ -32,6 +32,7 @@ import {
   type TestCluster,
   type TestNode,
 } from '../../helpers/chunks.js'
+import { until } from '../../helpers/deadline.js'
 import { newFolders, openDisks } from '../../helpers/disks.js'
 
 t.setTimeout(300_000)
@@ -47,7 +48,7 @@ function beside(
   cluster: TestCluster,
   node: TestNode,
   puts: Put[],
-  before?: (request: PutRequest) => void,
+  before?: (request: PutRequest) => void | Promise<void>,
   { pool = cluster.pool, reserveBytes = 0 }: { readonly pool?: WorkerPool; readonly reserveBytes?: number } = {},
 ): ChunkNodeApi {
   const { folder, id, api } = node
@@ -59,7 +60,7 @@ function beside(
     ...api,
     put: async (request, data, options) => {
       puts.push({ node: id, request, sentBytes: data.reduce((sum, { length }) => sum + length, 0) })
-      before?.(request)
+      await before?.(request)
       return await api.put(request, data, options)
     },
   }
@@ -276,8 +277,13 @@ t.test('a disk that hangs keeps one thread: no further chunk waits for it, and t
   t.teardown(() => pool.close())
   const hung = cluster.node('node-2')
   const puts: Put[] = []
+  // The others have the chunk only when the hung disk was begun with: else it may be given up before.
+  const behindIt = (): Promise<void> => until('the hung disk is written to', () => pool.prepared > 0)
   const apis = new Map(
-    cluster.nodes.map((node) => [node.id, beside(cluster, node, puts, undefined, node === hung ? { pool } : {})]),
+    cluster.nodes.map((node) => [
+      node.id,
+      node === hung ? beside(cluster, node, puts, undefined, { pool }) : beside(cluster, node, puts, behindIt),
+    ]),
   )
   const client = cluster.clientWith({ node: (name) => apis.get(name) ?? cluster.node(name).api })
   const write = async (id: number): Promise<void> => {
