@@ -126,7 +126,7 @@ export function contentClaims(t: Test, open: OpenVolume): void {
         fc.integer({ min: WINDOW_BYTES - 30, max: WINDOW_BYTES + 60 }),
       )
       const op = fc.record({
-        kind: fc.constantFrom('write', 'write', 'write', 'hole', 'append', 'truncate', 'compact'),
+        kind: fc.constantFrom('write', 'write', 'write', 'hole', 'append', 'truncate', 'truncate', 'punch', 'compact'),
         offset,
         length: fc.integer({ min: 1, max: 40 }),
         who: fc.constantFrom(0, 1),
@@ -141,9 +141,12 @@ export function contentClaims(t: Test, open: OpenVolume): void {
             else if (kind === 'hole') await model.hole(meta, offset, length)
             else if (kind === 'append') await model.append(meta, length)
             else if (kind === 'truncate') await model.truncate(meta, offset)
+            else if (kind === 'punch') await model.punch(meta, offset, length)
             else await model.compact(meta, offset < 100 ? 0 : 1)
             await model.check(who === 0 ? b : a)
           }
+          const [{ usedBytes }, { allocatedBytes }] = [await a.usage(), await a.getattr(ino)]
+          if (usedBytes !== allocatedBytes) throw new Error(`the volume has ${usedBytes}, its file ${allocatedBytes}`)
           await a.unlink(ROOT, bytes(`f${files - 1}`))
         }),
         propertyRun(t, 30),

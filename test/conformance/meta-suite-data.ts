@@ -172,6 +172,46 @@ function truncation(t: Test, open: OpenVolume): void {
     t.not(await seen(meta, ino, 2), null)
   })
 
+  claim(t, open, 'what a truncation frees of a sparse file is allocated no more', async (t, volume) => {
+    const meta = await volume.client()
+    const { ino } = await touch(meta, ROOT, 'file')
+    await meta.setattr(ino, { sizeBytes: 200 * WINDOW_BYTES })
+    const hole: Extent = { fileOffset: 198 * WINDOW_BYTES + 2, lengthBytes: 3, chunk: null, chunkOffset: 0 }
+    for (let window = 0; window < 200; window += 2) await writeAt(meta, ino, window * WINDOW_BYTES, 10)
+    await meta.commit(ino, { extents: [hole], mode: 'at', allocatedDeltaBytes: -3, mtime: MTIME })
+    t.match(await meta.getattr(ino), { allocatedBytes: 997 })
+    // Written over: counted once.
+    await meta.commit(ino, {
+      extents: [extentOf(await meta.chunkId(), 4, 10)],
+      mode: 'at',
+      allocatedDeltaBytes: 4,
+      mtime: MTIME,
+    })
+    t.match(await meta.setattr(ino, { sizeBytes: 198 * WINDOW_BYTES + 4 }), { allocatedBytes: 996 })
+    t.match(await meta.setattr(ino, { sizeBytes: 100 * WINDOW_BYTES }), { allocatedBytes: 504 })
+    t.match(await meta.setattr(ino, { sizeBytes: 300 * WINDOW_BYTES }), { allocatedBytes: 504 })
+    t.match(await meta.setattr(ino, { sizeBytes: 98 * WINDOW_BYTES + 6 }), { allocatedBytes: 500 })
+    t.match(await meta.setattr(ino, { sizeBytes: 12 }), { allocatedBytes: 12 })
+    t.equal((await meta.usage()).usedBytes, 12)
+  })
+
+  claim(
+    t,
+    open,
+    'a file has never more allocated than its windows can store, whatever writers told',
+    async (t, volume) => {
+      const meta = await volume.client()
+      const { ino } = await touch(meta, ROOT, 'file')
+      await meta.setattr(ino, { sizeBytes: 5 * WINDOW_BYTES })
+      const extents = [extentOf(await meta.chunkId(), 0, 10)]
+      const told = { extents, mode: 'at', allocatedDeltaBytes: 9 * WINDOW_BYTES, mtime: MTIME } as const
+      t.match((await meta.commit(ino, told)).attr, { allocatedBytes: 5 * WINDOW_BYTES })
+      t.match(await meta.setattr(ino, { sizeBytes: 4 * WINDOW_BYTES }), { allocatedBytes: WINDOW_BYTES })
+      t.match(await meta.setattr(ino, { sizeBytes: 0 }), { allocatedBytes: 0 })
+      t.equal((await meta.usage()).usedBytes, 0)
+    },
+  )
+
   claim(t, open, 'sizes out of range and types that have none are refused', async (t, volume) => {
     const meta = await volume.client()
     const { ino } = await touch(meta, ROOT, 'file')

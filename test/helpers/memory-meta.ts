@@ -39,6 +39,7 @@ import type {
   WindowList,
   XattrMode,
 } from '../../src/meta/contract.js'
+import { ExtentMap } from '../../src/vfs/extent-map.js'
 import { changeMode, dropPrivileges, inherit, setAcl, type AclInode } from './acl-model.js'
 import { LockTable } from './lock-table.js'
 
@@ -574,7 +575,7 @@ export class MemoryMeta implements MetaStore {
       if (request.mode === 'append' && isCut) return { attr: { ...attr }, baseOffset: base, cutAfterBytes: room }
       for (const extent of request.extents) this.#addExtent(inode, { ...extent, fileOffset: base + extent.fileOffset })
       attr.sizeBytes = Math.max(attr.sizeBytes, base + length, request.minSizeBytes ?? 0)
-      attr.allocatedBytes = Math.max(0, attr.allocatedBytes + request.allocatedDeltaBytes)
+      account(attr, request.allocatedDeltaBytes)
       attr.dataVersion++
       attr.mtime = request.mtime
       attr.ctime = compareTime(request.mtime, attr.ctime) > 0 ? request.mtime : attr.ctime
@@ -654,7 +655,7 @@ export class MemoryMeta implements MetaStore {
       if (inode.generation !== old.generation || now.length < old.extents.length) return null
       inode.windows.set(old.window, [...extents, ...now.slice(old.extents.length)])
       inode.generation = ++inode.attr.dataVersion
-      inode.attr.allocatedBytes += allocatedDeltaBytes
+      account(inode.attr, allocatedDeltaBytes)
       for (const { chunk } of dropped) if (chunk !== null) this.#volume.garbage.add(chunk.id)
       this.#emit({ kind: 'data', ino })
       return inode.attr.dataVersion
@@ -886,7 +887,7 @@ export class MemoryMeta implements MetaStore {
   ): Attr {
     const { attr } = inode
     attr.sizeBytes = Math.max(attr.sizeBytes, request.minSizeBytes)
-    attr.allocatedBytes = Math.max(0, attr.allocatedBytes + request.allocatedDeltaBytes)
+    account(attr, request.allocatedDeltaBytes)
     attr.dataVersion++
     attr.mtime = request.mtime
     attr.ctime = compareTime(request.mtime, attr.ctime) > 0 ? request.mtime : attr.ctime
@@ -900,6 +901,7 @@ export class MemoryMeta implements MetaStore {
     if (attr.type === 'directory') throw new PosixError('EISDIR')
     if (attr.type !== 'file') throw new PosixError('EINVAL')
     if (size < attr.sizeBytes) {
+      const gone = storedBehind(inode, size)
       for (const [window, extents] of inode.windows) {
         const kept = extents
           .filter((extent) => extent.fileOffset < size)
@@ -913,13 +915,29 @@ export class MemoryMeta implements MetaStore {
       attr.hasBody = inode.body.length > 0
       attr.hasExtents = inode.windows.size > 0
       inode.generation++
-      attr.allocatedBytes = Math.min(attr.allocatedBytes, size)
+      attr.sizeBytes = size
+      const most = (inode.windows.size + (attr.hasBody ? 1 : 0)) * WINDOW_BYTES
+      account(attr, Math.min(-gone, most - attr.allocatedBytes))
     }
     attr.sizeBytes = size
     attr.dataVersion++
     dropPrivileges(aclInode(inode), false)
     attr.mtime = attr.ctime = this.#volume.clock.now()
   }
+}
+
+function storedBehind(inode: Inode, size: number): number {
+  let sum = 0
+  for (const window of new Set([0, ...inode.windows.keys()])) {
+    const map = new ExtentMap(inode.windows.get(window), window === 0 ? inode.body : [])
+    sum += map.storedBytes(Math.max(size, window * WINDOW_BYTES), (window + 1) * WINDOW_BYTES)
+  }
+  return sum
+}
+
+/** Nothing is stored behind the size. */
+function account(attr: { allocatedBytes: number; readonly sizeBytes: number }, deltaBytes: number): void {
+  attr.allocatedBytes = Math.max(0, Math.min(attr.sizeBytes, attr.allocatedBytes + deltaBytes))
 }
 
 function cutPiece({ fileOffset, lengthBytes, bytes }: BodyPiece, most: number): BodyPiece {

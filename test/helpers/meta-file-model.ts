@@ -47,8 +47,25 @@ export class FileModel {
   }
 
   async #commit(meta: MetaStore, extent: Extent): Promise<void> {
-    await meta.commit(this.#ino, { extents: [extent], mode: 'at', allocatedDeltaBytes: 0, mtime: TIME })
+    await meta.commit(this.#ino, {
+      extents: [extent],
+      mode: 'at',
+      allocatedDeltaBytes: this.#added(extent),
+      mtime: TIME,
+    })
     this.#lay(extent)
+  }
+
+  /** Of the whole file, or of [start, end) of it: bytes that are stored. */
+  #stored(start = 0, end = Infinity): number {
+    let sum = 0
+    for (const [at, value] of this.#bytes) if (value !== 0 && at >= start && at < end) sum++
+    return sum
+  }
+
+  /** How many bytes more are stored with it. */
+  #added({ fileOffset, lengthBytes, chunk }: Extent): number {
+    return (chunk === null ? 0 : lengthBytes) - this.#stored(fileOffset, fileOffset + lengthBytes)
   }
 
   #lay(extent: Extent): void {
@@ -60,7 +77,7 @@ export class FileModel {
 
   async append(meta: MetaStore, length: number): Promise<void> {
     const extent = extentOf(await meta.chunkId(), 0, length)
-    const request = { extents: [extent], mode: 'append', allocatedDeltaBytes: 0, mtime: TIME } as const
+    const request = { extents: [extent], mode: 'append', allocatedDeltaBytes: length, mtime: TIME } as const
     const reply = await meta.commit(this.#ino, request)
     const cut = WINDOW_BYTES - (this.#size % WINDOW_BYTES)
     if (cut < length) {
@@ -77,6 +94,22 @@ export class FileModel {
     this.#size = size
   }
 
+  async punch(meta: MetaStore, offset: number, length: number): Promise<void> {
+    const end = Math.min(offset + length, this.#size)
+    if (end <= offset) return
+    const { windows } = await meta.windows(this.#ino, 0, 10)
+    await meta.punch(this.#ino, {
+      offset,
+      lengthBytes: end - offset,
+      windows,
+      allocatedDeltaBytes: 0 - this.#stored(offset, end),
+      mtime: TIME,
+      clearSuid: false,
+      minSizeBytes: 0,
+    })
+    for (const at of [...this.#bytes.keys()]) if (at >= offset && at < end) this.#bytes.delete(at)
+  }
+
   /** Puts in one extent a run of bytes of one chunk; what reads the same must read the same afterwards. */
   async compact(meta: MetaStore, window: number): Promise<void> {
     const old = await meta.extents(this.#ino, window)
@@ -89,6 +122,8 @@ export class FileModel {
   async check(meta: MetaStore): Promise<void> {
     const attr = await meta.getattr(this.#ino)
     if (attr.sizeBytes !== this.#size) throw new Error(`size ${attr.sizeBytes}, not ${this.#size}`)
+    const stored = this.#stored()
+    if (attr.allocatedBytes !== stored) throw new Error(`${attr.allocatedBytes} bytes allocated, not ${stored}`)
     for (const from of [0, WINDOW_BYTES - 40]) {
       const read = await readBack(meta, this.#ino, from, 200)
       for (const [at, value] of read.entries()) {

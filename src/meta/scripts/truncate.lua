@@ -1,10 +1,10 @@
--- include: inode locks mutate privileges extents body
+-- include: inode locks mutate privileges extents stored body
 -- oom: allowed
 -- KEYS: 9 windows, 10 extents of the window in which the new size lies, 11 xattrs, 12… extents of the windows named in ARGV
 -- ARGV: 7 ino, 8 size, 9 1 to drop set-id bits, 10… windows to free, ascending
 -- 0, record (with the size reached) | 4, window, … (the last windows of the file: name them and call again)
--- A file with more windows than one call may free shrinks in steps, each of them a truncation.
-local STEP = 64
+-- A file with more windows, or extents in them, than one call may free shrinks in steps, each of them a truncation.
+local STEP, STEP_BYTES = 64, 16384 * EXTENT
 local known = before()
 if known then return known end
 local ino, size = tonumber(ARGV[7]), tonumber(ARGV[8])
@@ -37,6 +37,18 @@ local function cutinline()
   n.tk = #n.tail > 0 and 1 or 0
 end
 
+-- What is stored behind the new end in the window in which that lies; before anything of it is cut.
+local function storedbehind()
+  local spans = {}
+  if edge == 0 and n.body == 1 then spansofbody(spans, bodyof(ino, n), cut) end
+  if edge == 0 and n.tk == 1 then
+    spansof(spans, n.tail, cut)
+  elseif n.win == 1 then
+    spansof(spans, string.sub(redis.call('GET', KEYS[10]) or '', 5), cut)
+  end
+  return storedbytes(spans)
+end
+
 local beyond, named, more = {}, {}, false
 if size < n.size and n.win == 1 then
   -- at cut 0 the window at the edge is freed whole, too
@@ -52,12 +64,30 @@ if size < n.size and n.win == 1 then
       return reply
     end
   end
+  local bytes = 0
+  for i, w in ipairs(beyond) do
+    bytes = bytes + redis.call('STRLEN', named[w])
+    if i > 1 and bytes > STEP_BYTES then
+      for k = #beyond, i, -1 do beyond[k] = nil end
+      more = true
+    end
+  end
 end
 local others = recall()
 if others then return others end
 if size < n.size then
+  local gone = 0
   if n.win == 1 then
-    for _, w in ipairs(beyond) do freewindow(n, ino, tonumber(w), named[w], KEYS[9]) end
+    for _, w in ipairs(beyond) do
+      local extents, spans = freewindow(n, ino, tonumber(w), named[w], KEYS[9]), {}
+      if size > 0 then
+        spansof(spans, extents, 0)
+        gone = gone + storedbytes(spans)
+      end
+    end
+  end
+  if not more and cut > 0 then gone = gone + storedbehind() end
+  if n.win == 1 then
     if more then
       reached = tonumber(beyond[#beyond]) * WINDOW
     elseif cut > 0 and not (edge == 0 and n.tk == 1) and redis.call('EXISTS', KEYS[10]) == 1 then
@@ -67,10 +97,10 @@ if size < n.size then
   end
   if reached == size and edge == 0 and n.tk == 1 then cutinline() end
   if reached == size and edge == 0 and n.body == 1 then cutbody(ino, n, size) end
-  if n.alloc > reached then
-    redis.call('HINCRBY', KEYS[3], 'bytes', string.format('%d', reached - n.alloc))
-    n.alloc = reached
-  end
+  n.size = reached
+  -- What writers have told may be too much: no window stores more than its length.
+  local windows = (n.win == 1 and redis.call('ZCARD', KEYS[9]) or 0) + ((n.tk == 1 or n.body == 1) and 1 or 0)
+  account(n, math.min(-gone, windows * WINDOW - n.alloc))
 end
 if ARGV[9] == '1' then dropsetid(n) end
 dropcapabilities(n, KEYS[11])

@@ -20,6 +20,21 @@ local function setbody(ino, n, old, new)
   if #new ~= #old then redis.call('HINCRBY', KEYS[3], 'inline', #new - #old) end
 end
 
+-- As spansof of lib/stored.lua.
+local function spansofbody(spans, body, from)
+  local at = 1
+  while at <= #body do
+    local off, len = struct.unpack('<I4I4', body, at)
+    local isdata = len < HOLE
+    if not isdata then len = len - HOLE end
+    if off + len > from then
+      local k = #spans
+      spans[k + 1], spans[k + 2], spans[k + 3] = math.max(off, from), off + len, isdata and 1 or 0
+    end
+    at = at + PIECE + (isdata and len or 0)
+  end
+end
+
 -- Nothing is left from `size` on. Pieces stay whole, for their checksums, and get a hole above them; a hole to the end that
 -- is the last piece and begins below is enough, so that however often a file is cut its body does not grow.
 local function cutbody(ino, n, size)

@@ -19,26 +19,31 @@ local function addextents(n, window, key, windows, extents)
   n.win = 1
 end
 
--- All extents of the window go. Before n.dv rises.
+-- All extents of the window go, and are answered. Before n.dv rises.
 local function freewindow(n, ino, window, key, windows)
   if window == 0 and n.tk == 1 then
-    discard(ino, 0, n.tail)
+    local extents = n.tail
+    discard(ino, 0, extents)
     n.tail, n.tk = '', 0
+    return extents
   end
   local blob = redis.call('GET', key)
-  if not blob then return end
-  discard(ino, window, string.sub(blob, 5))
+  if not blob then return '' end
+  local extents = string.sub(blob, 5)
+  discard(ino, window, extents)
   redis.call('DEL', key)
   redis.call('ZREM', windows, window)
+  return extents
 end
 
 local function hole(off, len)
   return struct.pack('<I4I4', off, len) .. string.rep('\0', EXTENT - 8)
 end
 
--- The file has `delta` bytes more, or fewer, than before.
+-- The file has `delta` bytes more, or fewer, than before: never more than its size, behind which nothing is stored. After n.size
+-- is set.
 local function account(n, delta)
-  delta = math.max(delta, -n.alloc)
+  delta = math.max(math.min(delta, n.size - n.alloc), -n.alloc)
   if delta == 0 then return end
   n.alloc = n.alloc + delta
   redis.call('HINCRBY', KEYS[3], 'bytes', string.format('%d', delta))
