@@ -206,6 +206,11 @@ export class RedisLink {
     this.#add(prefix, first, second, { resolve, reject, isFenced: true })
   }
 
+  /** As `send`; believed as `enqueue` says. */
+  sendFenced(command: string, args: readonly RedisArg[]): Promise<RedisValue> {
+    return new Promise((resolve, reject) => this.enqueue(NO_PREFIX, [command], args, resolve, reject))
+  }
+
   #add(prefix: Prefix, first: readonly RedisArg[], second: readonly RedisArg[], waiting: Waiting): void {
     if (!this.#isReady) {
       waiting.reject(this.#lost())

@@ -15,6 +15,8 @@ import { formatHost, parseHost } from './url.js'
 
 export interface TopologyOptions extends LinkOptions {
   readonly log: Log
+  /** Who knows the masters, where it is not this one that keeps the map. */
+  readonly electorate?: Topology
   /** Addresses of the URL. Kept for ever: when everything known has gone, they are asked again. */
   readonly seeds: readonly string[]
 }
@@ -40,8 +42,9 @@ export class Topology {
   readonly #options: TopologyOptions
   readonly #clock: Clock
   readonly #links = new Map<string, RedisLink>()
-  /** By address: how many connections were begun. */
+  /** By address: how many connections were begun, and were there. */
   readonly #turns = new Map<string, number>()
+  readonly #arrived = new WeakSet<RedisLink>()
   /** Unix sockets of servers on this machine. */
   readonly #sockets = new Map<string, string>()
   readonly #owners: (string | undefined)[] = new Array<string | undefined>(SLOTS)
@@ -98,6 +101,7 @@ export class Topology {
     if (link === undefined || link.isEnded) link = this.#make(address, this.#sockets.get(address))
     try {
       await link.connect()
+      this.#arrive(link)
       return link
     } catch (error) {
       if (!link.isLocal || !(error instanceof LinkLostError)) throw error
@@ -106,7 +110,14 @@ export class Topology {
     const other = this.#links.get(address)
     const direct = other === undefined || other === link ? this.#make(address) : other
     await direct.connect()
+    this.#arrive(direct)
     return direct
+  }
+
+  #arrive(link: RedisLink): void {
+    if (this.#arrived.has(link)) return
+    this.#arrived.add(link)
+    this.#turns.set(link.address, this.turns(link.address) + 1)
   }
 
   #checkOpen(): void {
@@ -114,7 +125,7 @@ export class Topology {
   }
 
   #make(address: string, socketPath?: string): RedisLink {
-    const confirm = (): true | Promise<boolean | undefined> => this.#confirm(address)
+    const confirm = (): true | Promise<boolean | undefined> => (this.#options.electorate ?? this).confirm(address)
     const link = new RedisLink(address, {
       ...this.#options,
       ...(socketPath === undefined ? {} : { socketPath }),
@@ -154,7 +165,7 @@ export class Topology {
    * about to get slots, or has a name that only the URL has). One that our own map knows as replaced is not asked about any more.
    * See redis-fence.ts.
    */
-  #confirm(address: string): true | Promise<boolean | undefined> {
+  confirm(address: string): true | Promise<boolean | undefined> {
     const masters = new Set(this.#owners.filter((owner) => owner !== undefined))
     const isOwner = masters.delete(address)
     const deposedMs = this.#deposed.get(address)

@@ -20,7 +20,7 @@ import { LinkLostError, classify, finalError, type Verdict } from './redis-error
 import type { RedisLink } from './redis-link.js'
 import { ShardSubscription } from './redis-subscription.js'
 import { Topology } from './redis-topology.js'
-import { MARK, ReplicaWaits } from './replica-waits.js'
+import { MARK, ReplicaWaits, WAIT_SLICE_MS } from './replica-waits.js'
 import { NO_PREFIX, encodePrefix, type Prefix } from './resp.js'
 import { keySlot } from './slot.js'
 import { formatHost, type MetaUrl } from './url.js'
@@ -120,13 +120,11 @@ class ClusterStore implements RedisStore {
   readonly #topology: Topology
   /** WAIT holds up its connection, so it has its own. */
   readonly #waits: Topology
-  readonly #replicaWaits = new ReplicaWaits({
-    masterOf: (key) => this.#topology.owner(keySlot(key)) ?? `slot ${keySlot(key)}`,
-    route: (key, timeoutMs, send) => this.#routeWait(key, timeoutMs, send),
-  })
+  readonly #replicaWaits: ReplicaWaits
   /** By script or command. */
   readonly #timer: (what: string) => Timer
   #retries = 0
+  #unknowns = 0
   readonly #subscriptions = new Set<ShardSubscription>()
   /** By the SHA-1 of the script and how many keys it gets. */
   readonly #prefixes = new Map<string, Prefix[]>()
@@ -153,7 +151,16 @@ class ClusterStore implements RedisStore {
       protocol: 2,
     } as const
     this.#topology = new Topology({ ...link, replyTimeoutMs: this.#replyTimeoutMs })
-    this.#waits = new Topology({ ...link, replyTimeoutMs: DEADLINE_MS })
+    this.#waits = new Topology({
+      ...link,
+      replyTimeoutMs: this.#replyTimeoutMs + WAIT_SLICE_MS,
+      electorate: this.#topology,
+    })
+    this.#replicaWaits = new ReplicaWaits({
+      clock: this.#clock,
+      masterOf: (key) => this.#topology.owner(keySlot(key)) ?? `slot ${keySlot(key)}`,
+      route: (key, timeoutMs, ask) => this.#routeWait(key, timeoutMs, ask),
+    })
   }
 
   async open(options: ConnectOptions): Promise<void> {
@@ -432,7 +439,8 @@ class ClusterStore implements RedisStore {
 
   serverOf(key: string): string {
     const owner = this.#topology.owner(keySlot(key))
-    if (owner === undefined) return `slot ${keySlot(key)}`
+    // Never the same: nobody knows who it is.
+    if (owner === undefined) return `unknown ${++this.#unknowns}`
     return `${owner} ${this.#topology.turns(owner)} ${this.#waits.turns(owner)}`
   }
 

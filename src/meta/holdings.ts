@@ -116,10 +116,12 @@ export class Holdings implements ChangeGuard {
     const { locks, channel } = keys.partition(p)
     const args = [session.id, token, VALID_MS, renews, HOLDERS_MAX, this.#restMs]
     const options = { deadlineMs: ASK_DEADLINE_MS }
+    const server = this.#store.serverOf(locks)
     const reply = new Reply(await this.#store.run(SCRIPTS.delegate, [locks, channel], args, options))
     if (reply.status === LAPSED) return { kind: 'lapsed' }
     if (reply.status !== GRANTED) return { kind: 'later', ms: reply.number(1) }
-    return (await this.#isReplicated(locks)) ? { kind: 'granted' } : { kind: 'later', ms: VALID_MS }
+    const isSafe = (await this.#isReplicated(locks)) && this.#store.serverOf(locks) === server
+    return isSafe ? { kind: 'granted' } : { kind: 'later', ms: VALID_MS }
   }
 
   /** A replica that takes the master's place must know of it. */

@@ -170,6 +170,8 @@ export class Namespace {
     const { keys, partitions, births } = this.#core
     const { parent, name, hash } = entry
     const partition = keys.of(parent)
+    const { store } = this.#core.options
+    const server = store.serverOf(partition.inodes)
     try {
       return await this.#core.change(
         SCRIPTS.mkdir,
@@ -178,8 +180,9 @@ export class Namespace {
         [parent, name, hash, number.ino, number.session, mode & 0o7777, uid, gid, umask, partitions],
       )
     } catch (error) {
-      // Of EIO nobody knows what was done before it.
-      if (error instanceof PosixError && error.code !== 'EIO') births.giveBack(number)
+      // Of EIO nobody knows what was done before it, nor what a server did that was replaced.
+      const isKnown = error instanceof PosixError && error.code !== 'EIO'
+      if (isKnown && store.serverOf(partition.inodes) === server) births.giveBack(number)
       throw error
     }
   }

@@ -16,14 +16,19 @@ import { SCRIPTS } from './scripts.js'
 import { isOfContents } from './tails.js'
 
 export const REPLICAS_MS = 1_000
-/** A WAIT holds up whatever comes behind it on its connection, so it is a short one, and another one after it. */
-const SLICE_MS = 500
-/** Where there are no replicas at all, some servers answer at once. */
+/** Who takes longer than this on top stood still, or was not reached: that says nothing of the replicas. */
+const GRACE_MS = 1_000
 const PAUSE_MS = 50
 const AGAIN_MS = 1_000
 
-/** Whatever the volume says of the rest: something elsewhere rests on these. */
-const RESTED_ON: ReadonlySet<Script> = new Set<Script>([SCRIPTS.reserve, SCRIPTS.txPrepare, SCRIPTS.txCommit])
+/** Whatever the volume says of the rest: something elsewhere rests on these, or is given up behind them. */
+const RESTED_ON: ReadonlySet<Script> = new Set<Script>([
+  SCRIPTS.reserve,
+  SCRIPTS.hold,
+  SCRIPTS.txPrepare,
+  SCRIPTS.txCommit,
+  SCRIPTS.txFinish,
+])
 
 export type ReplicasOptions = Pick<
   CoreOptions,
@@ -35,8 +40,8 @@ export type ReplicasOptions = Pick<
 
 export class Replicas {
   readonly #options: ReplicasOptions
-  /** Servers that have too few replicas, and when they were asked last. A server that is replaced has another name then. */
-  readonly #short = new Map<string, number>()
+  /** Servers that have too few replicas, by address, and when they were asked last. One that is replaced is another server. */
+  readonly #short = new Map<string, { readonly server: string; readonly askedMs: number }>()
   #running: Promise<void> | undefined
   #next: Promise<void> | undefined
 
@@ -61,68 +66,66 @@ export class Replicas {
   }
 
   async #insist(): Promise<void> {
-    const { settings, keys, clock, operationDeadlineMs } = this.#options
+    const { settings, keys, operationDeadlineMs } = this.#options
     const wanted = settings.metaReplicas
     const everywhere = Array.from({ length: keys.partitions }, (_, p) => keys.partition(p).inodes)
-    const deadlineMs = clock.monotonicMs() + operationDeadlineMs
-    for (;;) {
-      const got = await this.#count(everywhere, SLICE_MS)
-      if (got >= wanted) return
-      if (clock.monotonicMs() >= deadlineMs) {
-        throw new PosixError('EIO', `only ${got} of ${wanted} replicas have the metadata`)
-      }
-      await clock.sleep(PAUSE_MS)
-    }
+    const got = await this.#count(everywhere, operationDeadlineMs)
+    if (got === undefined) throw new PosixError('EIO', 'no Redis says whether its replicas have the metadata')
+    if (got < wanted) throw new PosixError('EIO', `only ${got} of ${wanted} replicas have the metadata`)
   }
 
-  /** What was acknowledged in these partitions. Resolves in any case, within a few seconds. */
-  ofPartitions(partitions: readonly number[]): Promise<void> {
-    if (this.#options.settings.metaReplicas === 0 || partitions.length === 0) return Promise.resolve()
-    return this.of(partitions.map((p) => this.#options.keys.partition(p).inodes))
-  }
-
-  /** What was acknowledged where these keys are. As ofPartitions(). */
+  /** What was acknowledged where these keys are. Resolves in any case; within seconds, if their servers answer. */
   async of(keys: readonly string[]): Promise<void> {
     if (this.#options.settings.metaReplicas === 0) return
-    const keyOfServer = new Map(keys.map((key) => [this.#options.store.serverOf(key), key]))
-    await Promise.all([...keyOfServer].map(([server, key]) => this.#ofServer(server, key)))
+    await Promise.all(keys.map((key) => this.#ofServer(key).catch(() => undefined)))
   }
 
-  async #ofServer(server: string, key: string): Promise<void> {
-    const askedMs = this.#short.get(server)
-    const nowMs = this.#options.clock.monotonicMs()
-    if (askedMs === undefined) return this.#ask(server, key)
-    if (nowMs - askedMs < AGAIN_MS) return
-    this.#short.set(server, nowMs)
-    void this.#ask(server, key)
+  /** Resolves when the replicas of the key's server have what was acknowledged, or it is short of them, or another one is in its place. */
+  async #ofServer(key: string): Promise<void> {
+    const { store, clock } = this.#options
+    const server = store.serverOf(key)
+    const address = addressOf(server)
+    const short = this.#short.get(address)
+    if (short?.server !== server) {
+      this.#short.delete(address)
+      return this.#ask(server, key)
+    }
+    if (clock.monotonicMs() - short.askedMs < AGAIN_MS) return
+    this.#short.set(address, { server, askedMs: clock.monotonicMs() })
+    this.#ask(server, key).catch(() => undefined)
   }
 
+  /** Errors: EIO when it does not answer for as long as an operation may take. */
   async #ask(server: string, key: string): Promise<void> {
-    const { settings, clock, log, store, replicasMs } = this.#options
+    const { settings, clock, log, store, replicasMs, operationDeadlineMs } = this.#options
     const wanted = settings.metaReplicas
-    const untilMs = clock.monotonicMs() + replicasMs
-    let got = await this.#count([key], SLICE_MS)
-    while (got < wanted && clock.monotonicMs() < untilMs) {
+    const deadlineMs = clock.monotonicMs() + operationDeadlineMs
+    for (;;) {
+      const startedMs = clock.monotonicMs()
+      const got = await this.#count([key], replicasMs)
+      const endedMs = clock.monotonicMs()
+      if (store.serverOf(key) !== server) return
+      const address = addressOf(server)
+      if (got !== undefined && got >= wanted) {
+        this.#short.delete(address)
+        return
+      }
+      if (got !== undefined && endedMs - startedMs < replicasMs + GRACE_MS) {
+        const isNews = !this.#short.has(address)
+        this.#short.set(address, { server, askedMs: endedMs })
+        if (isNews) log.warn({ address, got, wanted }, 'a Redis master has too few replicas: its loss could lose names')
+        return
+      }
+      if (endedMs >= deadlineMs) throw new PosixError('EIO', 'no Redis says whether its replicas have a change')
       await clock.sleep(PAUSE_MS)
-      got = await this.#count([key], SLICE_MS)
     }
-    // Who answered may be its successor, or the same after a start.
-    const answered = store.serverOf(key)
-    if (answered !== server) this.#short.delete(server)
-    if (got >= wanted) {
-      this.#short.delete(answered)
-      return
-    }
-    if (this.#short.size === 0)
-      log.warn({ got, wanted }, 'a Redis master has too few replicas: its loss could lose names')
-    this.#short.set(answered, clock.monotonicMs())
   }
 
   /**
    * What may be done twice as if it were done once, where the key is: answered when the replicas have it. If a server was replaced
    * meanwhile, its successor may not know what it did, of which nobody was told yet: it is asked again, and does it now, or answers what it
    * did. `isNothing`: by this answer nothing was done. Throws what `work` throws, and EIO when servers are replaced for as long
-   * as an operation may take.
+   * as an operation may take, or none answers.
    */
   async behind<T>(key: string, work: () => Promise<T>, isNothing: (answer: T) => boolean = () => false): Promise<T> {
     const { store, settings, clock, operationDeadlineMs } = this.#options
@@ -132,7 +135,7 @@ export class Replicas {
       const server = store.serverOf(key)
       const answer = await work()
       if (isNothing(answer)) return answer
-      await this.of([key])
+      await this.#ofServer(key)
       if (store.serverOf(key) === server) return answer
       if (clock.monotonicMs() >= deadlineMs) {
         throw new PosixError('EIO', 'Redis servers were replaced again and again: whether a change was made is unknown')
@@ -140,19 +143,29 @@ export class Replicas {
     }
   }
 
-  /** A script of lib/mutate.lua, whose replies are kept. */
-  ofChange(script: Script, key: string, change: () => Promise<Reply>): Promise<Reply> {
+  /** A script of lib/mutate.lua, whose replies are kept. `isNothing`: neither did it change anything nor was a reply forgotten. */
+  ofChange(
+    script: Script,
+    key: string,
+    change: () => Promise<Reply>,
+    isNothing: (reply: Reply) => boolean,
+  ): Promise<Reply> {
     const waits = RESTED_ON.has(script) || (this.#options.settings.metaSync === 'always' && isOfContents(script))
-    return waits ? this.behind(key, change, ({ status }) => status < 0) : change()
+    return waits ? this.behind(key, change, isNothing) : change()
   }
 
-  async #count(keys: readonly string[], timeoutMs: number): Promise<number> {
+  /** undefined: no answer. */
+  async #count(keys: readonly string[], timeoutMs: number): Promise<number | undefined> {
     const { store, settings, log } = this.#options
     try {
       return await store.waitReplicas(keys, settings.metaReplicas, timeoutMs)
     } catch (error) {
       log.debug({ error: messageOf(error) }, 'replicas not waited for')
-      return 0
+      return undefined
     }
   }
+}
+
+function addressOf(server: string): string {
+  return server.slice(0, server.indexOf(' '))
 }

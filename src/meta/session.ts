@@ -19,7 +19,7 @@ import type { Processes } from '../base/processes.js'
 import type { RedisArg, RedisStore, Script } from '../cluster/contract.js'
 import { arrayOf, numberOf } from '../cluster/reply.js'
 import { pastFreeze } from './freeze.js'
-import { Reply, STATUS_DEAD_SESSION, STATUS_STALE } from './reply.js'
+import { Reply, STATUS_DEAD_SESSION, STATUS_DONE, STATUS_STALE } from './reply.js'
 import type { VolumeKeys } from './keys.js'
 import type { Replicas } from './replicas.js'
 import { Tails, encodeNamed } from './tails.js'
@@ -149,11 +149,13 @@ export class Session {
           ),
         )
       // Judged behind it: until then nobody may say that a lost server has lost it.
-      const reply = await replicas.ofChange(script, partition.inodes, run)
+      // A refusal changes nothing; but what it had forgotten must not be missed later.
+      const isNothing = (reply: Reply): boolean => reply.status !== STATUS_DONE && named.contents.length === 0
+      const reply = await replicas.ofChange(script, partition.inodes, run, isNothing)
       // One of these two was not judged at all: what came with it is in the table still.
       if (reply.status !== STATUS_DEAD_SESSION && reply.status !== STATUS_STALE) {
         isJudged = true
-        if (session === this.#id) this.tails.judged(p, script, sequence, named)
+        if (session === this.#id) this.tails.judged(p, script, sequence, named, isNothing(reply))
         this.onJudged(p, low)
       }
       return this.#judge(reply)

@@ -108,8 +108,8 @@ export class Tails {
     return named
   }
 
-  /** A change was judged, and what it named is forgotten. */
-  judged(p: number, script: Script, sequence: number, named: Named): void {
+  /** A change was judged, and what it named is forgotten. `isNothing`: it was refused, and had named no contents: its loss loses nothing. */
+  judged(p: number, script: Script, sequence: number, named: Named, isNothing = false): void {
     if (UNKEPT.has(script)) return
     const replies = this.#of(p)
     for (const one of sequencesOf(named)) {
@@ -117,6 +117,7 @@ export class Tails {
       replies.carriers.delete(one)
     }
     if (OTHER.has(script)) replies.others.add(sequence)
+    else if (isNothing) replies.again.add(sequence)
     else {
       replies.contents.add(sequence)
       this.#unsynced.set(p, ++this.#count)

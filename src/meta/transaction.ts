@@ -164,7 +164,6 @@ export class Transaction {
     const own = groups.get(this.#commitPartition) ?? []
     groups.delete(this.#commitPartition)
     invariant(own.length > 0, 'the commit point has a part')
-    const { replicas } = this.#core
     try {
       // What was prepared must not be lost behind a decision that says it will be done, nor the decision behind its doing: each is
       // answered when the replicas have it.
@@ -173,7 +172,6 @@ export class Transaction {
       if (saw !== undefined) seeDirectories(reply, saw)
     } catch (error) {
       if (!(await this.#isMadeAllTheSame())) throw error
-      await replicas.ofPartitions([this.#commitPartition])
     }
     const ending = this.#end('C')
     if ([...groups.values()].some((others) => others.some(isOfName))) await ending
@@ -273,8 +271,6 @@ export class Transaction {
         await this.#core.step(`${this.#kind}:finished:${p}`)
       }
       if (this.#prepared.size === 0) return
-      // Where the end is lost, somebody asks for the decision again.
-      await this.#core.replicas.ofPartitions([...this.#prepared.keys()])
       this.#forget(outcome)
     } catch (error) {
       // The outcome stands. Others come past these locks through the commit point.

@@ -12,6 +12,7 @@ import { listSessions } from '../../src/meta/format.js'
 import { createVfs } from '../../src/vfs/vfs.js'
 import { MemoryChunks } from '../helpers/memory-chunks.js'
 import { VolumeKeys } from '../../src/meta/keys.js'
+import { bound } from '../helpers/bound-redis.js'
 import { PATIENCE_MS } from '../helpers/deadline.js'
 import { checkVolume } from '../helpers/meta-check.js'
 import { ROOT, bytes, makeDirIn, names, outcome, touch, until, volumesOn } from '../helpers/meta.js'
@@ -143,6 +144,44 @@ t.test('a change that a lost server made is made again by its successor before a
     events.some(({ kind }) => kind === 'tailLost'),
     'nothing is lost that anybody was told of',
   )
+  await volume.close()
+  t.strictSame(await checkVolume(volume), [])
+  await volume.close()
+})
+
+t.test('a master that stands still before it says what its replicas have is no master without replicas', async (t) => {
+  const redis = await startRedis(t, { masters: 1, replicas: 1 })
+  let [gate, failed] = [Promise.resolve(), 0]
+  const open = volumesOn(t, redis, (store) => ({
+    ...bound(store),
+    waitReplicas: async (...args) => {
+      await gate
+      return store.waitReplicas(...args).catch((error: unknown) => {
+        failed++
+        throw error
+      })
+    },
+  }))
+  const volume = await open(8, 1)
+  const ann = await volume.client()
+  const home = await makeDirIn(ann, ROOT, 'home', { partition: 3 })
+  await cutReplication(redis)
+  let release = (): void => undefined
+  gate = new Promise((resolve) => (release = resolve))
+  const { counters } = new VolumeKeys(volume.settings.name, 8).of(home.ino)
+  const count = async (): Promise<number> => Number(await volume.redis.call('HGET', counters, 'inodes'))
+  const before = await count()
+  let isTold = false
+  const making = touch(ann, home.ino, 'file').finally(() => (isTold = true))
+  await until('the master has made it', async () => (await count()) > before)
+  redis.pause(MASTER)
+  release()
+  await until('it does not answer', () => failed > 0)
+  await new Promise((resolve) => setTimeout(resolve, 1_000))
+  t.notOk(isTold)
+  await failOver(redis)
+  const made = await making
+  t.equal((await ann.lookup(home.ino, bytes('file'))).ino, made.ino)
   await volume.close()
   t.strictSame(await checkVolume(volume), [])
   await volume.close()

@@ -80,6 +80,8 @@ export function isTimed(words: Words): boolean {
 function watchesOf(words: Words): readonly Watch[] {
   const [name = '', first = '', second = ''] = words
   const same = (...path: Words): Watch => ({ before: path, after: path })
+  // An empty value may be the same as before: ext4 changes nothing then, others do.
+  if (name === 'setx' && words[3] === '0') return [same('times', parentOf(first))]
   if (BY_PATH.includes(name)) return [same('times', first), same('times', parentOf(first))]
   if (BY_SLOT.includes(name)) return [same('ftimes', first)]
   if (ENTRIES.includes(name)) return [same('times', first), same('times', parentOf(first))]
