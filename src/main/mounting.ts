@@ -1,4 +1,5 @@
 /** A mounted volume in this process: files, FileService beside them, and the run file by which others find it. */
+import { systemClock } from '../base/clock.js'
 import { hasCode, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { formatMetaUrl } from '../cluster/url.js'
@@ -12,6 +13,7 @@ import { learnFromFirstCalls } from './early-feedback.js'
 import { serveFiles } from './file-server.js'
 import { driverOptions, filesOptions } from './mount-settings.js'
 import { writeRunFile } from './runfiles.js'
+import { watchMemory } from './thrift.js'
 import { openFiles, type Volume } from './volume.js'
 
 export interface MountSettings {
@@ -44,6 +46,7 @@ export async function startMount(volume: Volume, plan: MountPlan): Promise<Activ
   const closer = new Closer()
   learnFromFirstCalls()
   return closer.orClose(async () => {
+    closer.add(watchMemory(systemClock))
     const mountpoint = await prepareMountpoint(plan.mountpoint, log)
     const { options, localNode } = plan
     const files = await openFiles(volume, { localNode, ...filesOptions(volume.settings, options) })
