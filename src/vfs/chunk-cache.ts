@@ -2,11 +2,12 @@
  * Verified leaves of chunks. Chunks never change, so what is here is never stale, whatever happens to the files.
  *
  * Invariants:
- * - The sum of kept bytes stays below the limit (the chunk used longest ago goes first).
+ * - The memory that what is kept lies in stays below the limit (the chunk used longest ago goes first).
  * - A leaf is fetched once however many ask for it at the same time; a failed fetch leaves nothing behind.
  * - Leaves lie in memory lent by the chunk client. It is used only within one tick: whoever waits for a fetch copies what it
  *   needs in the tick in which the fetch ends, and an eviction may give the memory back in the next. It goes back once, when
  *   the last leaf in it was evicted; until then it stays whole, so that up to one read more is allocated than is counted.
+ *   What fills at most half of it is copied and given back at once: small files would keep a multiple of themselves.
  */
 import { KIB, LEAF_BYTES, MIB } from '../base/limits.js'
 import { allDone } from '../base/all-done.js'
@@ -22,6 +23,8 @@ const FETCH_LEAVES_MAX = MIB / LEAF_BYTES
 /** Memory that some kept leaves lie in. */
 interface Loan {
   leaves: number
+  /** Its part for each of the leaves that it began with. */
+  readonly bytesOfLeaf: number
   readonly release: () => void
 }
 
@@ -100,7 +103,7 @@ export class ChunkCache {
   /** Keeps a small chunk that this process wrote: what was just written is often read next. `data` is copied. */
   put(ref: ChunkRef, data: readonly Buffer[]): void {
     if (ref.lengthBytes > WRITTEN_MAX_BYTES) return
-    this.#keepAll(this.#use(ref.id), 0, { bytes: Buffer.concat(data, ref.lengthBytes), release: () => undefined }, [])
+    this.#keepAll(this.#use(ref.id), 0, ownBytes(Buffer.concat(data, ref.lengthBytes)), [])
   }
 
   #use(id: number): CachedChunk {
@@ -144,7 +147,7 @@ export class ChunkCache {
       .then(
         (lent) => {
           forget()
-          this.#keepAll(chunk, first, lent, takers)
+          this.#keepAll(chunk, first, ownIfSmall(lent), takers)
         },
         (error: unknown) => {
           forget()
@@ -157,8 +160,12 @@ export class ChunkCache {
   }
 
   /** Hands the leaves from `first` on to those who wait, and keeps them. */
-  #keepAll(chunk: CachedChunk, first: number, { bytes, release }: LentBytes, takers: readonly Taker[]): void {
-    const loan: Loan = { leaves: 1, release }
+  #keepAll(chunk: CachedChunk, first: number, { bytes, memoryBytes, release }: Held, takers: readonly Taker[]): void {
+    const loan: Loan = {
+      leaves: 1,
+      bytesOfLeaf: Math.ceil(memoryBytes / Math.ceil(bytes.length / LEAF_BYTES)),
+      release,
+    }
     for (let at = 0; at < bytes.length; at += LEAF_BYTES) {
       const leaf = first + at / LEAF_BYTES
       const data = bytes.subarray(at, at + LEAF_BYTES)
@@ -174,21 +181,36 @@ export class ChunkCache {
     if (this.#cached.get(chunk.id) !== chunk || chunk.leaves.has(leaf)) return
     loan.leaves++
     chunk.leaves.set(leaf, { data, loan })
-    this.#bytes += data.length
+    this.#bytes += loan.bytesOfLeaf
   }
 
   /** The leaf that came first, of the chunk used longest ago: a chunk larger than the cache can be read through it. */
   #evict(): void {
     for (const [id, chunk] of this.#cached) {
-      for (const [leaf, { data, loan }] of chunk.leaves) {
+      for (const [leaf, { loan }] of chunk.leaves) {
         if (this.#bytes <= this.#maxBytes) return
         chunk.leaves.delete(leaf)
-        this.#bytes -= data.length
+        this.#bytes -= loan.bytesOfLeaf
         endOfLeaf(loan)
       }
       if (chunk.pending.size === 0) this.#cached.delete(id)
     }
   }
+}
+
+/** `memoryBytes`: what `bytes` lie in. */
+type Held = LentBytes & { readonly memoryBytes: number }
+
+function ownBytes(bytes: Buffer): Held {
+  return { bytes, memoryBytes: bytes.length, release: () => undefined }
+}
+
+function ownIfSmall({ bytes, release }: LentBytes): Held {
+  const memoryBytes = bytes.buffer.byteLength
+  if (2 * bytes.length > memoryBytes) return { bytes, memoryBytes, release }
+  const own = ownBytes(Buffer.from(bytes))
+  release()
+  return own
 }
 
 function endOfLeaf(loan: Loan): void {

@@ -3,7 +3,8 @@ import t from 'tap'
 import { randomBytes } from 'node:crypto'
 import { KIB, LEAF_BYTES, MIB } from '../../../src/base/limits.js'
 import { giveBack } from '../../../src/base/lent.js'
-import type { ChunkRef } from '../../../src/chunk/contract.js'
+import type { ChunkRef, LentBytes } from '../../../src/chunk/contract.js'
+import { SharedBuffers } from '../../../src/chunk/shared-buffer.js'
 import { ChunkCache } from '../../../src/vfs/chunk-cache.js'
 import { TargetPool } from '../../../src/vfs/target-pool.js'
 import { MemoryChunks } from '../../helpers/memory-chunks.js'
@@ -53,6 +54,40 @@ t.test('every loan comes back when its last leaf is evicted', async (t) => {
   t.equal(chunks.lent, 1, 'four of its leaves are kept')
   for (let id = 2; id < 12; id++) t.ok(await isRight(cache, await write(chunks, id, LEAF_BYTES), 0, LEAF_BYTES))
   t.equal(chunks.lent, 4, 'one for each leaf that is kept')
+})
+
+/** Lends memory of the sizes that there are. */
+class Lender extends MemoryChunks {
+  readonly buffers = new SharedBuffers()
+
+  override async lend(ref: ChunkRef, offset: number, lengthBytes: number): Promise<LentBytes> {
+    const lease = this.buffers.take(lengthBytes)
+    lease.bytes.set(await this.read(ref, offset, lengthBytes))
+    return lease
+  }
+}
+
+t.test('what is kept takes no more memory than the limit, however small the chunks', async (t) => {
+  const chunks = new Lender()
+  const most = 64 * LEAF_BYTES
+  const cache = new ChunkCache(chunks, most, 4)
+  for (const [from, lengthBytes] of [
+    [0, 1500],
+    [1000, LEAF_BYTES / 2 + 1],
+  ] as const) {
+    let lent = 0
+    for (let id = from + 1; id <= from + 200; id++) {
+      t.ok(await isRight(cache, await write(chunks, id, lengthBytes), 0, lengthBytes))
+      lent = Math.max(lent, chunks.buffers.lentBytes, cache.usedBytes)
+    }
+    t.ok(lent <= most)
+    if (from === 0) t.equal(chunks.buffers.lentBytes, 0, 'small ones are copied')
+  }
+  const one = await write(chunks, 5000, 1500)
+  t.ok(await isRight(cache, one, 0, 1500))
+  const before = chunks.reads.length
+  t.ok(await isRight(cache, one, 0, 1500))
+  t.equal(chunks.reads.length, before, 'and kept')
 })
 
 t.test('a long range is fetched in parts, a leaf that is fetched already is not asked for again', async (t) => {
