@@ -20,6 +20,8 @@ import { makeScript } from './script.js'
 export const MARK = makeScript('wait-mark', "#!lua flags=allow-oom\nreturn redis.call('SET', KEYS[1], '')")
 /** Of one WAIT. */
 export const WAIT_SLICE_MS = 500
+/** Who takes so much longer stood still, or we did: he may have been replaced meanwhile. */
+const GRACE_MS = 1_000
 /** Where there are no replicas at all, some servers answer at once. */
 const PAUSE_MS = 50
 /** So often the slot of a key has not moved while it was asked about. */
@@ -118,16 +120,22 @@ export class ReplicaWaits {
   }
 
   async #wait(key: string, replicas: number, waitMs: number): Promise<Counted> {
-    let address = ''
+    const { clock } = this.#options
+    let [address, sentMs] = ['', 0]
     const reply = await this.#options.route(key, waitMs, async (link) => {
       address = link.address
+      sentMs = clock.monotonicMs()
       // Whoever has the slot for the moment only wants to be asked so; others do not mind.
       const asking = link.send('ASKING', [])
       const mark = link.send('EVALSHA', [MARK.sha1, 1, markBeside(key)])
       const [, , count] = await Promise.all([asking, mark, link.sendFenced('WAIT', [replicas, waitMs])])
       return count
     })
-    return { address, key, count: numberOf(reply, 'WAIT') }
+    const count = numberOf(reply, 'WAIT')
+    if (count < replicas && clock.monotonicMs() - sentMs > waitMs + GRACE_MS) {
+      throw new LinkLostError(`${address} stood still while it was asked about its replicas`)
+    }
+    return { address, key, count }
   }
 }
 

@@ -165,7 +165,7 @@ export class Births {
   /** Makes and sweeps what was added; what cannot be done now is done by who cleans up after the session. */
   async settle(): Promise<void> {
     this.#isEnding = true
-    for (const home of [...this.#waiting.keys()]) await this.#send(home)
+    await Promise.all([...this.#waiting.keys()].map((home) => this.#send(home)))
     await Promise.all(this.#sending.values())
     for (const p of [...this.#marks.keys()]) await this.#sweep(p)
   }

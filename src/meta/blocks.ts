@@ -13,6 +13,7 @@
 import { PosixError } from '../base/errno.js'
 import { messageOf } from '../base/errors.js'
 import { arrayOf, numberOf } from '../cluster/reply.js'
+import type { RedisValue } from '../cluster/contract.js'
 import type { Extent } from './contract.js'
 import type { Core } from './core.js'
 import { CHUNK_BLOCK } from './keys.js'
@@ -117,7 +118,9 @@ export class Blocks {
 
   async #ask(session: number, blocks: readonly number[]): Promise<void> {
     const { keys, options } = this.#core
-    const reply = await this.#core.run(SCRIPTS.ownBlocks, [keys.wide('blocks')], [this.#session, session, ...blocks])
+    const key = keys.wide('blocks')
+    const ask = (): Promise<RedisValue> => this.#core.run(SCRIPTS.ownBlocks, [key], [this.#session, session, ...blocks])
+    const reply = await this.#core.replicas.behind(key, ask)
     for (const [at, isOurs] of arrayOf(reply, 'own-blocks').entries()) {
       const block = blocks[at]
       if (block === undefined || isOurs === 1) continue

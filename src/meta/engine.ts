@@ -193,7 +193,7 @@ class RedisMeta implements MetaStore {
   }
 
   async prepare(): Promise<void> {
-    await this.#store.prepare(Object.values(SCRIPTS))
+    await Promise.all([this.#store.prepare(Object.values(SCRIPTS)), this.#core.replicas.prepare()])
     if (this.#reaps) await this.#core.births.prepare()
   }
 

@@ -163,7 +163,7 @@ export class Locks {
       return this.#follow(waiter, reply.buffer(1).toString(), heard)
     }
     this.#took(waiter)
-    await Promise.all([this.#replicated(ino), this.#deps.caughtUp()])
+    await this.#deps.caughtUp()
     return decodeInode(ino, reply.buffer(1)).attr
   }
 
@@ -246,13 +246,17 @@ export class Locks {
   async #granted(waiter: Waiter): Promise<Attr> {
     this.#took(waiter)
     const { ino } = waiter
-    const [attr] = await Promise.all([this.#deps.getattr(ino), this.#deps.caughtUp(), this.#replicated(ino)])
+    const [attr] = await Promise.all([this.#deps.getattr(ino), this.#deps.caughtUp(), this.#mustKeep(waiter)])
     return attr
   }
 
   /** A replica that did not know of the grant would give the lock to somebody else. */
-  #replicated(ino: number): Promise<void> {
-    return this.#core.replicas.of([this.#core.keys.of(ino).fileLocks])
+  async #mustKeep(waiter: Waiter): Promise<void> {
+    const { replicas, options, keys } = this.#core
+    if (options.settings.metaReplicas === 0) return
+    const reply = await replicas.behind(keys.of(waiter.ino).fileLocks, () => this.#askTicket(waiter))
+    if (reply.buffer(0).toString() === 'G') return
+    throw new PosixError('EIO', 'a Redis server has lost the lock that it had granted')
   }
 
   #took({ ino, lock, ticket }: Waiter): void {

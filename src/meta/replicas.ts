@@ -8,7 +8,7 @@
  * told once, and they are asked again once a second, behind whoever comes by. fsync alone insists: ofAll().
  */
 import { PosixError } from '../base/errno.js'
-import { messageOf } from '../base/errors.js'
+import { RingfsError, messageOf } from '../base/errors.js'
 import type { Script } from '../cluster/contract.js'
 import type { CoreOptions } from './core.js'
 import type { Reply } from './reply.js'
@@ -16,8 +16,6 @@ import { SCRIPTS } from './scripts.js'
 import { isOfContents } from './tails.js'
 
 export const REPLICAS_MS = 1_000
-/** Who takes longer than this on top stood still, or was not reached: that says nothing of the replicas. */
-const GRACE_MS = 1_000
 const PAUSE_MS = 50
 const AGAIN_MS = 1_000
 
@@ -25,6 +23,8 @@ const AGAIN_MS = 1_000
 const RESTED_ON: ReadonlySet<Script> = new Set<Script>([
   SCRIPTS.reserve,
   SCRIPTS.hold,
+  SCRIPTS.lock,
+  SCRIPTS.reap,
   SCRIPTS.txPrepare,
   SCRIPTS.txCommit,
   SCRIPTS.txFinish,
@@ -66,18 +66,27 @@ export class Replicas {
   }
 
   async #insist(): Promise<void> {
-    const { settings, keys, operationDeadlineMs } = this.#options
+    const { settings, keys, clock, operationDeadlineMs } = this.#options
     const wanted = settings.metaReplicas
     const everywhere = Array.from({ length: keys.partitions }, (_, p) => keys.partition(p).inodes)
-    const got = await this.#count(everywhere, operationDeadlineMs)
-    if (got === undefined) throw new PosixError('EIO', 'no Redis says whether its replicas have the metadata')
-    if (got < wanted) throw new PosixError('EIO', `only ${got} of ${wanted} replicas have the metadata`)
+    const deadlineMs = clock.monotonicMs() + operationDeadlineMs
+    for (;;) {
+      const got = await this.#count(everywhere, Math.max(1, deadlineMs - clock.monotonicMs()))
+      if (got !== undefined && got >= wanted) return
+      if (clock.monotonicMs() >= deadlineMs) {
+        const what = got === undefined ? 'no Redis says whether its' : `only ${got} of ${wanted}`
+        throw new PosixError('EIO', `${what} replicas have the metadata`)
+      }
+      await clock.sleep(PAUSE_MS)
+    }
   }
 
-  /** What was acknowledged where these keys are. Resolves in any case; within seconds, if their servers answer. */
-  async of(keys: readonly string[]): Promise<void> {
-    if (this.#options.settings.metaReplicas === 0) return
-    await Promise.all(keys.map((key) => this.#ofServer(key).catch(() => undefined)))
+  /** Has the connections made that will be needed. */
+  async prepare(): Promise<void> {
+    const { settings, keys } = this.#options
+    if (settings.metaReplicas === 0) return
+    const everywhere = Array.from({ length: keys.partitions }, (_, p) => keys.partition(p).inodes)
+    await this.#count(everywhere, 1).catch(() => undefined)
   }
 
   /** Resolves when the replicas of the key's server have what was acknowledged, or it is short of them, or another one is in its place. */
@@ -101,22 +110,21 @@ export class Replicas {
     const wanted = settings.metaReplicas
     const deadlineMs = clock.monotonicMs() + operationDeadlineMs
     for (;;) {
-      const startedMs = clock.monotonicMs()
       const got = await this.#count([key], replicasMs)
-      const endedMs = clock.monotonicMs()
-      if (store.serverOf(key) !== server) return
       const address = addressOf(server)
+      if (store.serverOf(key) !== server || (got === undefined && this.#short.get(address)?.server === server)) return
       if (got !== undefined && got >= wanted) {
         this.#short.delete(address)
         return
       }
-      if (got !== undefined && endedMs - startedMs < replicasMs + GRACE_MS) {
+      if (got !== undefined) {
         const isNews = !this.#short.has(address)
-        this.#short.set(address, { server, askedMs: endedMs })
+        this.#short.set(address, { server, askedMs: clock.monotonicMs() })
         if (isNews) log.warn({ address, got, wanted }, 'a Redis master has too few replicas: its loss could lose names')
         return
       }
-      if (endedMs >= deadlineMs) throw new PosixError('EIO', 'no Redis says whether its replicas have a change')
+      if (clock.monotonicMs() >= deadlineMs)
+        throw new PosixError('EIO', 'no Redis says whether its replicas have a change')
       await clock.sleep(PAUSE_MS)
     }
   }
@@ -154,12 +162,13 @@ export class Replicas {
     return waits ? this.behind(key, change, isNothing) : change()
   }
 
-  /** undefined: no answer. */
+  /** undefined: no answer. Errors: RingfsError, of what will not pass by itself. */
   async #count(keys: readonly string[], timeoutMs: number): Promise<number | undefined> {
     const { store, settings, log } = this.#options
     try {
       return await store.waitReplicas(keys, settings.metaReplicas, timeoutMs)
     } catch (error) {
+      if (error instanceof RingfsError && error.code !== 'REDIS_UNREACHABLE') throw error
       log.debug({ error: messageOf(error) }, 'replicas not waited for')
       return undefined
     }

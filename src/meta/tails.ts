@@ -108,7 +108,7 @@ export class Tails {
     return named
   }
 
-  /** A change was judged, and what it named is forgotten. `isNothing`: it was refused, and had named no contents: its loss loses nothing. */
+  /** A change was judged, and what it named is forgotten. `isNothing`: it was refused, and had named no contents: its loss is none of contents. */
   judged(p: number, script: Script, sequence: number, named: Named, isNothing = false): void {
     if (UNKEPT.has(script)) return
     const replies = this.#of(p)
@@ -117,6 +117,7 @@ export class Tails {
       replies.carriers.delete(one)
     }
     if (OTHER.has(script)) replies.others.add(sequence)
+    else if (isNothing && named.others.length > 0) replies.others.add(sequence)
     else if (isNothing) replies.again.add(sequence)
     else {
       replies.contents.add(sequence)

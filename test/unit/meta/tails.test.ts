@@ -15,6 +15,8 @@ const P = 3
 interface Change {
   readonly sequence: number
   readonly isOther: boolean
+  /** It is refused, and has no contents forgotten. */
+  readonly isNothing: boolean
   readonly named: Named
   /** What a server answered; the reply is on its way. */
   isDone: boolean
@@ -99,7 +101,8 @@ class Game {
     const isOther = this.#random() < 0.5
     const low = Math.min(sequence, ...this.#underWay.map((change) => change.sequence))
     const named = this.#tails.name(P, isOther ? SCRIPTS.close : SCRIPTS.create, sequence, low)
-    this.#underWay.push({ sequence, isOther, named, isDone: false })
+    const isNothing = !isOther && named.contents.length === 0 && this.#random() < 0.3
+    this.#underWay.push({ sequence, isOther, isNothing, named, isDone: false })
   }
 
   #carryOut(): void {
@@ -113,8 +116,9 @@ class Game {
     const change = this.#some(this.#underWay.filter(({ isDone }) => isDone))
     if (change === undefined) return
     this.#end(change)
-    this.#told[change.isOther ? 1 : 0].add(change.sequence)
-    this.#tails.judged(P, change.isOther ? SCRIPTS.close : SCRIPTS.create, change.sequence, change.named)
+    const { isOther, isNothing, sequence, named } = change
+    if (!isNothing) this.#told[isOther ? 1 : 0].add(sequence)
+    this.#tails.judged(P, isOther ? SCRIPTS.close : SCRIPTS.create, sequence, named, isNothing)
   }
 
   #fail(): void {
@@ -199,6 +203,20 @@ t.test(
     t.strictSame(asked[1], [[9, 0]], 'it is asked about the ninth')
   },
 )
+
+t.test('a refusal is asked about if it had something forgotten, and else not', async (t) => {
+  for (const before of [0, 8]) {
+    const tails = new Tails()
+    for (let sequence = 1; sequence <= before; sequence++) {
+      tails.judged(P, SCRIPTS.open, sequence, tails.name(P, SCRIPTS.open, sequence, sequence))
+    }
+    const named = tails.name(P, SCRIPTS.create, 9, 9)
+    t.equal(named.others.length, before)
+    tails.judged(P, SCRIPTS.create, 9, named, true)
+    const loss = await tails.lossOf(P, (asked) => Promise.resolve(new Server().answer(asked)))
+    t.strictSame(loss, before === 0 ? null : { hasContents: false })
+  }
+})
 
 t.test('a script that keeps no reply is not asked about, and has nothing forgotten', async (t) => {
   // The first inode is made by who has no session.
