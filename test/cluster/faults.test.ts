@@ -2,7 +2,6 @@
  * Lines of the fault model, one by one: nodes on hosts of their own with wall clocks of their own, a workload that goes on, and a checker
  * that knows what was acknowledged. No call may fail in any of it: one node at a time is out of action, and the rest are slow.
  */
-import { rm } from 'node:fs/promises'
 import t, { type Test } from 'tap'
 import { ShiftedClock } from '../helpers/clock-shift.js'
 import { temporaryFolder } from '../helpers/chunks.js'
@@ -88,15 +87,6 @@ t.test('each fault of nodes and messages, with a workload that goes on', async (
     // Who did would count as that for as long as his clock is wrong.
     for (const index of cluster.nodes.keys()) await becomes(index, 'up')
     t.pass('nobody counts as dead for his clock')
-  })
-
-  await t.test('W-1 owners of chunks lost for ever, right after these were acknowledged', async (t) => {
-    const lost = cluster.node(3)
-    await lost.kill()
-    await rm(lost.folder, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 })
-    const removed = await cluster.ringfs('node', 'remove', lost.id, '--lost', '--force')
-    t.equal(removed.code, 0, removed.stderr)
-    await more(cluster)
   })
 
   await workload.stop()
