@@ -4,7 +4,7 @@ import { atUsualPriority } from '../base/priority.js'
 
 /** env(1): the program was not found. */
 const EXIT_NOT_FOUND = 127
-/** More is read and dropped. */
+/** More is read and dropped, unless the caller says how much he wants. */
 const OUTPUT_MAX = 65_536
 
 export interface CommandResult {
@@ -20,7 +20,12 @@ export interface CommandResult {
  * A program stuck in a request to a mount that nobody serves cannot even be killed: it is left behind, not waited for.
  * That is why such calls are made in a child at all: a thread of this process stuck there would keep it from exiting.
  */
-export function runCommand(program: string, args: readonly string[], timeoutMs: number): Promise<CommandResult> {
+export function runCommand(
+  program: string,
+  args: readonly string[],
+  timeoutMs: number,
+  outputMax = OUTPUT_MAX,
+): Promise<CommandResult> {
   return new Promise((resolve) => {
     // What it says is looked at: in English, whatever the user's language.
     const words = ['LC_ALL=C', program, ...args]
@@ -38,7 +43,7 @@ export function runCommand(program: string, args: readonly string[], timeoutMs: 
       finish(null, true)
     }, timeoutMs)
     const heard = (data: Buffer): void => {
-      if (output.length < OUTPUT_MAX) output += data.toString()
+      if (output.length < outputMax) output += data.toString()
     }
     child.stdout.on('data', heard)
     child.stderr.on('data', heard)

@@ -102,7 +102,7 @@ export async function mountTest(t: TearDown, options: TestMount = {}): Promise<M
 
 /** A program that must succeed. Answers what it wrote. */
 export async function sh(program: string, ...args: readonly string[]): Promise<string> {
-  const { exitCode, output, timedOut } = await runCommand(program, args, COMMAND_TIMEOUT_MS)
+  const { exitCode, output, timedOut } = await runCommand(program, args, COMMAND_TIMEOUT_MS, Infinity)
   if (exitCode === 0) return output
   throw new Error(`${program} ${args.join(' ')}: ${timedOut ? 'timed out' : `exit code ${exitCode}`}: ${output}`)
 }
