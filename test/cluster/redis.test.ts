@@ -12,6 +12,7 @@ import { connectRedis } from '../../src/cluster/redis.js'
 import { makeScript } from '../../src/cluster/script.js'
 import { SLOTS, keySlot } from '../../src/cluster/slot.js'
 import type { MetaUrl } from '../../src/cluster/url.js'
+import { replicasThere } from '../../src/meta/format.js'
 import { PATIENCE_MS, until } from '../helpers/deadline.js'
 import { connectPatiently, freePorts, startRedis } from '../helpers/redis.js'
 
@@ -84,6 +85,7 @@ t.test('one master', { timeout: 300_000 }, async (t) => {
 
   t.test('waitReplicas counts none where there are none', async (t) => {
     t.equal(await store.waitReplicas(['{a}b'], 1, 50), 0)
+    t.equal(await replicasThere(store, 'v'), 0, 'so a volume asks for none')
   })
 
   t.test('calls survive kill -9 and restart, and each is carried out at least once', async (t) => {
@@ -282,6 +284,7 @@ t.test('three masters with replicas', { timeout: 300_000 }, async (t) => {
   t.test('waitReplicas answers the least of the masters concerned', async (t) => {
     await Promise.all(keys.map((key) => store.call('SET', key, 1)))
     t.equal(await store.waitReplicas(keys, 1, PATIENCE_MS), 1)
+    t.equal(await replicasThere(store, 'v'), 1, 'so a volume asks for one')
     redis.pause(4)
     await Promise.all(keys.map((key) => store.call('SET', key, 2)))
     t.equal(await store.waitReplicas(keys, 1, 100), 0, 'one replica hangs')

@@ -124,7 +124,7 @@ t.test('with --tls everything is TLS: clients, replication, status; a volume is 
   t.not((await ringfs.run('format', url.replace(/ca=[^&]*&/, ''))).code, 0, 'a certificate that nobody vouches for')
 
   // Its replica must have what an fsync waits for.
-  await ringfs.ok('format', url, '--meta-replicas', '1')
+  t.match(await ringfs.ok('format', url, '--meta-replicas', '1'), /each change waits for 1 Redis replica\n/)
   const node = ringfs.start('node', '--meta', url, '--data', join(ringfs.folder, 'data'), '--listen', '127.0.0.1:0')
   await eventually(
     'a node is up',
