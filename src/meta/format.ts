@@ -80,8 +80,7 @@ export async function formatVolume(redis: RedisStore, name: string, options: For
 /** What to ask for where nothing is said: 1 where each master that a volume of this name lies on has a replica that answers, else 0. */
 export async function replicasThere(redis: RedisStore, name: string): Promise<number> {
   const keys = new VolumeKeys(name, PARTITIONS_DEFAULT)
-  const all = Array.from({ length: PARTITIONS_DEFAULT }, (_, p) => keys.partition(p).inodes)
-  return Math.min(1, await redis.waitReplicas([...all, keys.wide('settings')], 1, REPLICAS_MS))
+  return Math.min(1, await redis.waitReplicas([...keys.everywhere, keys.wide('settings')], 1, REPLICAS_MS))
 }
 
 /** Errors: VOLUME_EXISTS. */

@@ -58,6 +58,11 @@ export class VolumeKeys {
     return this.#parts.length
   }
 
+  /** A key of each partition: to reach all masters that have anything of the volume. */
+  get everywhere(): readonly string[] {
+    return this.#parts.map(({ inodes }) => inodes)
+  }
+
   home(ino: number): number {
     return ino % this.#parts.length
   }

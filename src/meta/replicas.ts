@@ -68,7 +68,7 @@ export class Replicas {
   async #insist(): Promise<void> {
     const { settings, keys, clock, operationDeadlineMs } = this.#options
     const wanted = settings.metaReplicas
-    const everywhere = Array.from({ length: keys.partitions }, (_, p) => keys.partition(p).inodes)
+    const { everywhere } = keys
     const deadlineMs = clock.monotonicMs() + operationDeadlineMs
     for (;;) {
       const got = await this.#count(everywhere, Math.max(1, deadlineMs - clock.monotonicMs()))
@@ -85,8 +85,7 @@ export class Replicas {
   async prepare(): Promise<void> {
     const { settings, keys } = this.#options
     if (settings.metaReplicas === 0) return
-    const everywhere = Array.from({ length: keys.partitions }, (_, p) => keys.partition(p).inodes)
-    await this.#count(everywhere, 1).catch(() => undefined)
+    await this.#count(keys.everywhere, 1).catch(() => undefined)
   }
 
   /** Resolves when the replicas of the key's server have what was acknowledged, or it is short of them, or another one is in its place. */

@@ -92,8 +92,7 @@ export async function restoreVolume(
 /** Errors: NO_QUORUM. */
 async function replicated(store: RedisStore, keys: VolumeKeys, { metaReplicas }: VolumeSettings): Promise<void> {
   if (metaReplicas === 0) return
-  const everywhere = Array.from({ length: keys.partitions }, (_, p) => keys.partition(p).counters)
-  const count = await store.waitReplicas([...everywhere, keys.wide('settings')], metaReplicas, REPLICAS_MS)
+  const count = await store.waitReplicas([...keys.everywhere, keys.wide('settings')], metaReplicas, REPLICAS_MS)
   if (count >= metaReplicas) return
   throw new RingfsError(
     'NO_QUORUM',
