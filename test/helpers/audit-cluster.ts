@@ -47,6 +47,8 @@ export class AuditCluster {
   #view: ClusterView
   readonly #pending = new Map<string, number>()
   readonly #healers: readonly Healer[]
+  #runs: readonly Promise<void>[] = []
+  readonly #stop = new AbortController()
   readonly #options: AuditClusterOptions
 
   constructor(t: Teardown, options: AuditClusterOptions) {
@@ -56,15 +58,16 @@ export class AuditCluster {
     this.#view = { epoch: 1, members: ids.map(memberOf) }
     this.services = new Map([...options.disks].map(([id, disk]) => [id, this.#serviceOf(id, disk)]))
     this.#healers = [...options.disks].map(([id, disk]) => this.#healerOf(id, disk))
-    const stop = new AbortController()
-    const runs = this.#healers.map((healer) => healer.run(stop.signal))
     t.teardown(async () => {
-      stop.abort()
-      await Promise.all(runs)
+      this.#stop.abort()
+      await Promise.all(this.#runs)
     })
   }
 
-  /** Everybody compares all with all, once more. Resolves when all are whole. */
+  /**
+   * Everybody compares all with all, once more. Resolves when all are whole. Before the first time nobody looks: what is being put on the
+   * disks is not found lacking.
+   */
   async audit(): Promise<Asked> {
     this.asked = { messages: 0, bytes: 0, digests: 0, ids: 0 }
     const settings = {
@@ -76,6 +79,7 @@ export class AuditCluster {
       rings: 0,
     }
     this.#view = { ...this.#view, settings: { ...settings, walks: (this.#view.settings?.walks ?? 0) + 1 } }
+    if (this.#runs.length === 0) this.#runs = this.#healers.map((healer) => healer.run(this.#stop.signal))
     const plan = planOf(this.#view)
     const isDone = (healer: Healer): boolean => healer.report().plan === plan && healer.report().isDone
     while (!this.#healers.every(isDone)) await systemClock.sleep(5)
