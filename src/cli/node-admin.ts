@@ -20,7 +20,8 @@ const BEATS: readonly NodeState[] = ['joining', 'up', 'draining']
 const DRAIN_EXAMPLES = `
 A node that drains takes no new chunks; what it has is copied to where it belongs without it. It goes on serving meanwhile. Ctrl-C
 ends only the watching: the same command again goes on watching, and --cancel takes the node back. Refused where too few nodes would be
-left for a write. While another node is down it is not known what that one lacks: the drain waits until it is back, or out.
+left for a write. While another node is down it is not known what that one lacks: the drain waits until it is back, or out. A node that
+falls silent while it drains is waited for until it would count as out (5 minutes); started again, it goes on by itself.
 
 Examples:
   $ ringfs node drain 3f2a
@@ -54,11 +55,26 @@ async function drain(surroundings: Surroundings, cluster: Cluster, text: string,
   const state = await changeState(cluster.redis, cluster.volume, id, to, from)
   if (state !== to) throw new RingfsError('USAGE', `node ${id} is ${state ?? 'unknown'}: it cannot be made ${to}`)
   if (options.wait === false) return
-  const isWhole = await watchHealing(surroundings, cluster, options, (seen) => to === 'up' || isHandedOver(seen, id))
+  const isWhole = await watchHealing(surroundings, cluster, options, {
+    isMet: (seen) => to === 'up' || isHandedOver(seen, id),
+    ...(to === 'draining' && { waitsFor: (seen: ClusterView) => silenceOf(seen, id) }),
+  })
   if (options.json === true) return
   if (!isWhole) print(surroundings, `node ${id} is ${to}, and goes on without this command\n`)
   else if (to === 'up') print(surroundings, `node ${id} has its place back\n`)
   else print(surroundings, `node ${id} is drained: stop it, then: ringfs node remove ${id}\n`)
+}
+
+/** A node that fell silent while it drains. Errors: NODE_UNREACHABLE, after as long as others would be given up. */
+function silenceOf({ members, settings }: ClusterView, id: string): string | undefined {
+  const silentMs = members.find((one) => one.id === id)?.silentMs
+  if (silentMs === undefined || settings === undefined || silentMs <= settings.suspectMs) return undefined
+  const text = `node ${id} has been silent for ${humanMs(silentMs)}, and only it can tell what it has`
+  if (silentMs <= settings.outMs) return text
+  throw new RingfsError(
+    'NODE_UNREACHABLE',
+    `${text}: start it, and it goes on draining; if it is lost: ringfs node remove ${id} --lost`,
+  )
 }
 
 /** There must be somewhere for its chunks to go. Errors: USAGE. */
