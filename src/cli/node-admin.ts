@@ -2,7 +2,7 @@
 import { Command } from 'commander'
 import { RingfsError } from '../base/errors.js'
 import type { ClusterView, NodeState } from '../cluster/contract.js'
-import { changeState, setHealLimit, setMembershipTimes, setSurplusTime } from '../cluster/membership.js'
+import { changeState, setHealLimit, setMembershipTimes, setScrubTime, setSurplusTime } from '../cluster/membership.js'
 import { healProgress, isHandedOver } from '../cluster/progress.js'
 import { ReplicationQueue } from '../cluster/queue.js'
 import { ringMembers } from '../cluster/watcher.js'
@@ -11,7 +11,7 @@ import { findNode, watchHealing, withCluster, type Cluster, type ClusterOptions 
 import { withVolume } from './files/session.js'
 import { megabytes } from './rebalance.js'
 import { logOf, print, say, type Surroundings } from './surroundings.js'
-import { humanBytes, humanMs } from './units.js'
+import { humanBytes, humanDays, humanMs } from './units.js'
 
 const ANY: readonly NodeState[] = ['joining', 'up', 'suspect', 'down']
 /** Of a node that was heard lately; one that drains is not judged by its silence. */
@@ -183,12 +183,16 @@ function checkRemovable(view: ClusterView, id: string): void {
 
 /** A node is silent for a second between two heartbeats, and for longer where Redis or the network is slow. */
 const SUSPECT_MIN_S = 2
+const DAY_MS = 86_400_000
+/** Faster is `ringfs scrub --now`. */
+const SCRUB_MIN_DAYS = 0.5
 
 const SETTINGS_EXAMPLES = `
 Examples:
   $ ringfs node settings
   $ ringfs node settings --suspect 4 --down 15 --out 300
-  $ ringfs node settings --limit 50`
+  $ ringfs node settings --limit 50
+  $ ringfs node settings --scrub 30`
 
 interface SettingsOptions extends ClusterOptions {
   readonly suspect?: number
@@ -196,6 +200,7 @@ interface SettingsOptions extends ClusterOptions {
   readonly out?: number
   readonly limit?: number
   readonly surplus?: number
+  readonly scrub?: number
 }
 
 export function settingsCommand(surroundings: Surroundings): Command {
@@ -211,6 +216,11 @@ export function settingsCommand(surroundings: Surroundings): Command {
     .option('--out <seconds>', 'silence after which its chunks are made anew elsewhere', positive)
     .option('--limit <MB/s>', 'what each node may fetch to be whole; 0: as fast as it goes', megabytes)
     .option('--surplus <seconds>', 'how long copies that belong elsewhere are kept, once all is whole', positive)
+    .option(
+      '--scrub <days>',
+      `in how many days each node reads and hashes all its chunks again; at least ${SCRUB_MIN_DAYS}`,
+      atLeast(SCRUB_MIN_DAYS),
+    )
     .option('--json', 'as JSON')
     .addHelpText('after', SETTINGS_EXAMPLES)
   return withVolume(command).action(async (_options: SettingsOptions, self: Command) => {
@@ -232,10 +242,13 @@ async function settings(surroundings: Surroundings, cluster: Cluster, options: S
   }
   if (options.limit !== undefined) await setHealLimit(redis, volume, options.limit)
   if (options.surplus !== undefined) await setSurplusTime(redis, volume, options.surplus * 1000)
+  if (options.scrub !== undefined) await setScrubTime(redis, volume, options.scrub * DAY_MS)
   const now = (await cluster.view()).settings
   if (options.json === true || now === undefined) return print(surroundings, `${JSON.stringify(now)}\n`)
-  const { suspectMs, downMs, outMs, healBytesPerS, surplusMs } = now
+  const { suspectMs, downMs, outMs, healBytesPerS, surplusMs, scrubMs } = now
   const limit = healBytesPerS === 0 ? 'none' : `${humanBytes(healBytesPerS)}/s for each node`
   const times = `suspect after ${humanMs(suspectMs)}, down after ${humanMs(downMs)}, out after ${humanMs(outMs)}`
-  print(surroundings, `${times}\nsurplus copies are kept for ${humanMs(surplusMs)}\nlimit of healing: ${limit}\n`)
+  const kept = `surplus copies are kept for ${humanMs(surplusMs)}`
+  const scrub = `all chunks are read and hashed again every ${humanDays(scrubMs)}`
+  print(surroundings, `${times}\n${kept}\nlimit of healing: ${limit}\n${scrub}\n`)
 }

@@ -6,6 +6,7 @@ import { NOTHING_HEALED } from '../../../src/cluster/report.js'
 
 const SETTINGS = {
   ...{ suspectMs: 4_000, downMs: 15_000, outMs: 300_000, healBytesPerS: 0, walks: 0, surplusMs: 60_000, rings: 1 },
+  scrubMs: 604_800_000,
 }
 
 function memberOf(id: string, more: Partial<Member>): Member {
