@@ -7,10 +7,10 @@ import { systemClock } from '../../src/base/clock.js'
 import { RingfsError } from '../../src/base/errors.js'
 import { silentLog } from '../../src/base/log.js'
 import { ChunkClientImpl } from '../../src/chunk/client/client.js'
-import type { Placement } from '../../src/chunk/client/placement.js'
+import type { Placement, PlacementSource } from '../../src/chunk/client/placement.js'
 import type { CallOptions, ChunkNodeApi, ChunkOrigin, PutRequest } from '../../src/chunk/contract.js'
 import { leafHashes, rootOf, sumBytes } from '../../src/chunk/hash.js'
-import { ChunkService } from '../../src/chunk/node/service.js'
+import { ChunkService, type Epochs } from '../../src/chunk/node/service.js'
 import type { ChunkDisk } from '../../src/chunk/node/disk.js'
 import { ChunkStore } from '../../src/chunk/node/store.js'
 import { WorkerPool } from '../../src/chunk/pool.js'
@@ -136,6 +136,7 @@ export interface TestCluster {
     readonly node?: (id: string) => ChunkNodeApi
     readonly attemptMs?: number
     readonly deadlineMs?: number
+    readonly placement?: PlacementSource
   }): ChunkClientImpl
   /** Delivers every queue of a living node, once. */
   drain(): Promise<void>
@@ -151,6 +152,8 @@ export interface ClusterOptions {
   readonly graceMs?: number
   readonly attemptMs?: number
   readonly disk?: (store: ChunkStore, id: string) => ChunkDisk
+  /** Default: nodes know no ring. */
+  readonly epochs?: (id: string) => Epochs
 }
 
 /** A ring that a test can foresee: the owners of chunk c are nodes c, c + 1, … modulo their number. */
@@ -189,6 +192,7 @@ export async function startCluster(t: Teardown, options: ClusterOptions): Promis
       log: silentLog,
       graceMs: options.graceMs ?? GRACE_MS,
       disks: () => ['d'],
+      ...(options.epochs && { epochs: options.epochs(id) }),
     })
     const faults: Faults = { killed: false, hung: false, before: Promise.resolve(), putError: null, state: 'up' }
     const calls: string[] = []
