@@ -65,7 +65,7 @@ export async function startRedisOf(
 ): Promise<{ readonly url: MetaUrl; close(): Promise<void> }> {
   const closer = new Closer()
   return await closer.orClose(async () => {
-    const lock = await lockFolder(folders.root, LOCK)
+    const lock = await lockFolder(folders.root, LOCK, `ringfs down --data ${folders.root}`)
     closer.add(() => lock.release())
     const redis = await startPrivateRedis({ folder: folders.redis, log })
     closer.add(() => redis.stop())
