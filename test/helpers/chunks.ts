@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { systemClock } from '../../src/base/clock.js'
+import { systemClock, type Clock } from '../../src/base/clock.js'
 import { RingfsError } from '../../src/base/errors.js'
 import { silentLog } from '../../src/base/log.js'
 import { ChunkClientImpl } from '../../src/chunk/client/client.js'
@@ -43,18 +43,29 @@ export function poolOf(t: Teardown, threads = 1): WorkerPool {
   return pool
 }
 
-export async function openStore(
-  folder: string,
-  pool: WorkerPool,
-  options: { readonly inlineMaxBytes?: number; readonly reserveBytes?: number } = {},
-): Promise<ChunkStore> {
+/** What it is to do later it never does: small chunks stay in their logs until a test has them given files, however slow the disk is. */
+export const LATER_NEVER: Clock = {
+  now: () => systemClock.now(),
+  monotonicMs: () => systemClock.monotonicMs(),
+  sleep: (ms) => systemClock.sleep(ms),
+  after: () => ({ close: () => undefined, unref: () => undefined }),
+}
+
+interface StoreOptions {
+  readonly inlineMaxBytes?: number
+  readonly reserveBytes?: number
+  /** Default: LATER_NEVER. */
+  readonly clock?: Clock
+}
+
+export async function openStore(folder: string, pool: WorkerPool, options: StoreOptions = {}): Promise<ChunkStore> {
   const buffers = new SharedBuffers()
   return await ChunkStore.open({
     folder,
     volume: VOLUME,
     pool,
     buffers,
-    clock: systemClock,
+    clock: LATER_NEVER,
     log: silentLog,
     ...options,
   })
@@ -144,6 +155,8 @@ export interface TestCluster {
 
 /** Of owners that are well: none is left out on a machine that is busy with other things. */
 const GRACE_MS = 10_000
+/** Of nodes that answer: none is asked twice on such a machine. */
+const ATTEMPT_MS = 10_000
 
 export interface ClusterOptions {
   readonly nodes: number
@@ -198,7 +211,7 @@ export async function startCluster(t: Teardown, options: ClusterOptions): Promis
     const calls: string[] = []
     nodes.push({ id, folder, service, store, faults, calls, api: faulty(service, faults, calls), queue: [] })
   }
-  // Before the folders are removed: a journal gives its chunks files five seconds after they came.
+  // Before the folders are removed: small chunks may be getting their files.
   t.teardown(async () => {
     for (const { store } of nodes) store.abandon()
     await pool.close()
@@ -222,7 +235,7 @@ export async function startCluster(t: Teardown, options: ClusterOptions): Promis
       enqueue,
       clock: systemClock,
       log: silentLog,
-      attemptMs: options.attemptMs ?? 1000,
+      attemptMs: options.attemptMs ?? ATTEMPT_MS,
       ...change,
     })
   const drain = async (): Promise<void> => {
