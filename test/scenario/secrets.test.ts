@@ -67,6 +67,14 @@ t.test('a node and a mount over TLS, as an ACL user, with passwords in files', a
   t.match(await ringfs.ok('status', meta), /home/)
   await ringfs.ok('get', meta, '/e', join(ringfs.folder, 'e'))
   await sh('cmp', join(ringfs.folder, 'e'), join(dir, 'e'))
+  // What an operator does needs no more rights.
+  const backup = join(ringfs.folder, 'backup')
+  const asked = ['fsck --repair', 'scrub --now', 'rebuild', 'node settings --limit 0', 'rebalance', `backup ${backup}`]
+  const { env } = ringfs
+  env['RINGFS_META'] = meta
+  for (const words of asked) t.match(await ringfs.run(...words.split(' ')), { code: 0 }, words)
+  t.match(await ringfs.run('restore', backup, meta), { code: 21 }, 'the volume is there')
+  delete env['RINGFS_META']
 
   t.same(await whoShows(ringfs, password), [])
   const logs = join(ringfs.env['XDG_STATE_HOME'] ?? '', 'ringfs')
