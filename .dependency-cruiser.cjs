@@ -61,7 +61,7 @@ module.exports = {
     home('piscina', '^src/chunk/pool\\.ts$'),
     home('protobufjs', '^src/rpc/'),
     home('fuse-native', '^src/fuse/fuse-native/'),
-    home('node-gyp-build', '^src/fuse/kernel/addon\\.ts$'),
+    home('node-gyp-build', '^src/base/addon\\.ts$'),
     home('commander', '^src/cli/', '^src/main/'),
     home('cli-progress', '^src/cli/'),
     home('pino', '^src/base/log\\.ts$'),

@@ -28,4 +28,8 @@ napi_value fail(napi_env env, int error, const char *what);
 
 /* notifier.c: notifier(fd, threads, callback) */
 napi_value js_notifier(napi_env env, napi_callback_info info);
+
+/* durable.c: writeDurably(fds, positions, parts, results), flushTogether(fds, folder, results) */
+napi_value js_write_durably(napi_env env, napi_callback_info info);
+napi_value js_flush_together(napi_env env, napi_callback_info info);
 #endif

@@ -412,6 +412,8 @@ NAPI_MODULE_INIT() {
     {"read", NULL, js_read, NULL, NULL, NULL, napi_enumerable, NULL},
     {"writer", NULL, js_writer, NULL, NULL, NULL, napi_enumerable, NULL},
     {"notifier", NULL, js_notifier, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"writeDurably", NULL, js_write_durably, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"flushTogether", NULL, js_flush_together, NULL, NULL, NULL, napi_enumerable, NULL},
     {"exit", NULL, js_exit, NULL, NULL, NULL, napi_enumerable, NULL},
   };
   napi_define_properties(env, exports, sizeof functions / sizeof *functions, functions);

@@ -16,12 +16,15 @@ const CLOSED_PER_STALL = 20
 export class InlineGate {
   readonly #clock: Clock
   readonly #maxBytes: number
+  readonly #slowAverageMs: number
   #averageMs = 0
   #closedUntilMs = 0
 
-  constructor(clock: Clock, maxBytes: number) {
+  /** `slowAverageMs`: of what is run at once. */
+  constructor(clock: Clock, maxBytes: number, slowAverageMs = SLOW_AVERAGE_MS) {
     this.#clock = clock
     this.#maxBytes = maxBytes
+    this.#slowAverageMs = slowAverageMs
   }
 
   allows(lengthBytes: number): boolean {
@@ -40,7 +43,7 @@ export class InlineGate {
   #note(startMs: number, endMs: number): void {
     const tookMs = endMs - startMs
     this.#averageMs += (tookMs - this.#averageMs) * SHARE
-    if (tookMs <= STALL_MS && this.#averageMs <= SLOW_AVERAGE_MS) return
+    if (tookMs <= STALL_MS && this.#averageMs <= this.#slowAverageMs) return
     this.#closedUntilMs = endMs + CLOSED_PER_STALL * Math.max(tookMs, this.#averageMs)
     this.#averageMs = 0
   }

@@ -276,4 +276,15 @@ export interface ChunkNodeApi {
   digest(request: DigestRequest, options: CallOptions): Promise<readonly RangeDigest[]>
   scrub(request: ScrubRequest, options: CallOptions): Promise<ScrubState>
   info(options: CallOptions): Promise<NodeInfo>
+  /** A chunk was put into its folder together with others' (TogetherPut): counted as a put. Absent where nobody counts. */
+  notePut?(lengthBytes: number, tookMs: number): void
+}
+
+/** Several nodes on this machine, whose folders this process writes. */
+export interface TogetherPut {
+  /**
+   * As `put` of each of these nodes, in one go: answers which of them have it now, on disk; the others are to be asked. null: it cannot be
+   * done so. Never rejects.
+   */
+  put(nodes: readonly string[], request: PutRequest, data: readonly Uint8Array[]): Promise<readonly string[]> | null
 }

@@ -39,6 +39,10 @@ export function meteredChunkNode(node: ChunkNodeApi, id: string, metrics: Metric
     digest: (request, options) => node.digest(request, options),
     scrub: (request, options) => node.scrub(request, options),
     info: (options) => node.info(options),
+    notePut: (lengthBytes, tookMs) => {
+      sentBytes += lengthBytes
+      puts.record(tookMs)
+    },
   }
 }
 

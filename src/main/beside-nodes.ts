@@ -6,10 +6,13 @@
  */
 import { statSync } from 'node:fs'
 import { systemClock } from '../base/clock.js'
+import { InlineGate } from '../base/inline-gate.js'
 import { ChunkFiles } from '../chunk/node/chunk-files.js'
 import { seedOf, weightOf } from '../chunk/node/disk-choice.js'
 import { readIdentity } from '../chunk/node/identity.js'
 import { NearbyJournal } from '../chunk/node/nearby-journal.js'
+import { logWriter } from '../chunk/node/log-writes.js'
+import { NearbyTogether } from '../chunk/node/nearby-together.js'
 import { NearbyWriter } from '../chunk/node/nearby-writer.js'
 import { SpaceGauge } from '../chunk/node/space.js'
 import { WorkerPool } from '../chunk/pool.js'
@@ -18,7 +21,18 @@ import type { Volume } from './volume.js'
 
 export interface BesideParts extends Pick<Volume, 'pool' | 'buffers' | 'log'> {
   readonly settings: Pick<Volume['settings'], 'uuid'>
-  readonly peers: Pick<Peers, 'get' | 'setNearby'>
+  readonly peers: Pick<Peers, 'get' | 'setNearby' | 'together'>
+}
+
+/** Of small chunks, before they are written to each node. */
+const TOGETHER_MAX_BYTES = 128 * 1024
+/** On average, for the flushes of all nodes. */
+const TOGETHER_SLOW_MS = 1.5
+
+interface Shared {
+  readonly writers: Writers
+  readonly gate: InlineGate
+  readonly together: NearbyTogether
 }
 
 /** `nodes`: the data folders of each. What an earlier `up` left beside them has files when it resolves, if its node answers. */
@@ -27,13 +41,16 @@ export async function startBeside(
   nodes: readonly (readonly string[])[],
 ): Promise<{ readonly close: () => Promise<void> }> {
   const writers = new Writers(parts)
-  const journals = nodes.flatMap((folders) => journalsOf(parts, folders, writers))
+  const gate = new InlineGate(systemClock, TOGETHER_MAX_BYTES, TOGETHER_SLOW_MS)
+  const together = new NearbyTogether({ gate, write: logWriter() })
+  const journals = nodes.flatMap((folders) => journalsOf(parts, folders, { writers, gate, together }))
   await Promise.all(
     journals.map(async ({ journal, isUsed }) => {
       await journal.start()
       if (!isUsed) journal.close()
     }),
   )
+  parts.peers.together = together
   return {
     close: async () => {
       for (const { journal } of journals) journal.close()
@@ -79,7 +96,7 @@ interface Beside {
 function journalsOf(
   { pool, buffers, settings, peers, log }: BesideParts,
   folders: readonly string[],
-  writers: Writers,
+  { writers, gate, together }: Shared,
 ): Beside[] {
   const volume = settings.uuid
   const shared = { volume, pool, buffers, clock: systemClock, log }
@@ -88,12 +105,15 @@ function journalsOf(
   if (id === undefined) return []
   const isUsed = folders.length === 1
   const disks = found.map(({ folder, disk }) => {
-    const journal = new NearbyJournal({ ...shared, folder, disk, node: () => peers.get(id) })
+    const journal = new NearbyJournal({ ...shared, gate, folder, disk, node: () => peers.get(id) })
     const files = new ChunkFiles({ ...shared, folder })
     const place = { seed: seedOf(disk), weight: weightOf(folder), files, journal }
     return isUsed ? { ...place, writer: writers.forFolder(folder) } : place
   })
-  if (isUsed) peers.setNearby({ id, volume, disks })
+  if (isUsed) {
+    peers.setNearby({ id, volume, disks })
+    together.add({ id, volume, disks })
+  }
   return disks.map(({ journal }) => ({ journal, isUsed }))
 }
 

@@ -4,6 +4,7 @@ import { Metrics } from '../base/metrics.js'
 import type { ChunkNodeApi } from '../chunk/contract.js'
 import { meteredChunkNode } from '../chunk/metered.js'
 import { nearbyChunkNode, type Nearby } from '../chunk/node/nearby.js'
+import type { NearbyTogether } from '../chunk/node/nearby-together.js'
 import { remoteChunkNode } from '../chunk/remote.js'
 import type { SharedBuffers } from '../chunk/shared-buffer.js'
 import type { ClusterWatcher } from '../cluster/watcher.js'
@@ -23,6 +24,8 @@ export class Peers {
   readonly #peers = new Map<string, Peer>()
   readonly #nearby = new Map<string, (node: ChunkNodeApi) => ChunkNodeApi>()
   readonly #unwatch: () => void
+  /** Of those nearby. */
+  together: NearbyTogether | undefined
   #local: { readonly id: string; readonly node: ChunkNodeApi } | undefined
 
   /** `buffers`: where what is read from them lands. */

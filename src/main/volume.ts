@@ -87,6 +87,7 @@ export function chunkClientOf(volume: Volume, localNode?: string): ChunkClientIm
     writeQuorum: settings.writeQuorum,
     placement: watcher,
     node: (id) => peers.get(id),
+    together: () => peers.together,
     ...(localNode === undefined ? {} : { localNode }),
     pool,
     buffers,

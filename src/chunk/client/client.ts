@@ -13,8 +13,9 @@ import {
   type ChunkRef,
   type ChunkWriteOptions,
   type LentBytes,
+  type TogetherPut,
 } from '../contract.js'
-import { rootOf, sumBytes } from '../hash.js'
+import { leafHashes, rootOf, sumBytes } from '../hash.js'
 import { Hasher } from '../jobs.js'
 import { NodeHealth } from '../node-health.js'
 import type { WorkerPool } from '../pool.js'
@@ -27,7 +28,7 @@ import type { PlacementSource } from './placement.js'
 import { ChunkCounts } from './options.js'
 import { ChunkRead, readNow, type ReadParts } from './reader.js'
 import { ChunkSync, removeChunks } from './upkeep.js'
-import { ChunkWrite } from './writer.js'
+import { writeChunk } from './together.js'
 
 const IN_FLIGHT_DEFAULT_BYTES = 64 * MIB
 const ATTEMPT_DEFAULT_MS = 3000
@@ -43,6 +44,7 @@ export interface ChunkClientOptions {
   readonly node: (id: string) => ChunkNodeApi
   /** The id of the node in this process, if it has one. */
   readonly localNode?: string
+  readonly together?: () => TogetherPut | undefined
   readonly pool: WorkerPool
   readonly buffers: SharedBuffers
   readonly enqueue: Enqueue
@@ -73,6 +75,7 @@ export class ChunkClientImpl implements ChunkClient {
       placement,
       node,
       localNode,
+      together: options.together ?? (() => undefined),
       enqueue,
       clock,
       log,
@@ -136,9 +139,10 @@ export class ChunkClientImpl implements ChunkClient {
     origin: ChunkOrigin,
     options: ChunkWriteOptions,
   ): Promise<ChunkRef> {
-    const leaves = await this.#parts.hasher.leaves(data)
+    // Without a promise where that takes no time.
+    const leaves = lengthBytes <= HASH_INLINE_MAX_BYTES ? leafHashes(data) : await this.#parts.hasher.leaves(data)
     const root = rootOf(leaves)
-    await new ChunkWrite(this.#parts, { id, root, leaves, data, origin }, options).run()
+    await writeChunk(this.#parts, { id, root, leaves, data, origin }, lengthBytes, options)
     this.#parts.leafCache.set(id, root, leaves)
     return { id, lengthBytes, root }
   }

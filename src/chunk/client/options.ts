@@ -1,7 +1,7 @@
 /** What the parts of the chunk client share. */
 import type { Clock } from '../../base/clock.js'
 import type { Log } from '../../base/log.js'
-import type { ChunkNodeApi } from '../contract.js'
+import type { ChunkNodeApi, TogetherPut } from '../contract.js'
 import type { Hasher } from '../jobs.js'
 import type { NodeHealth } from '../node-health.js'
 import type { Enqueue } from '../replication.js'
@@ -29,6 +29,8 @@ export interface ClientParts {
   readonly node: (id: string) => ChunkNodeApi
   /** The chunk store in this process, if there is one. */
   readonly localNode: string | undefined
+  /** Writes small chunks to several nodes of this machine at once, where there are such. */
+  readonly together: () => TogetherPut | undefined
   readonly hasher: Hasher
   readonly health: NodeHealth
   readonly enqueue: Enqueue

@@ -45,7 +45,9 @@ export class ChunkWrite {
   #epoch = 0
   #newestEpoch = 0
 
-  constructor(parts: ClientParts, chunk: HashedChunk, options: ChunkWriteOptions) {
+  /** `stored`: nodes that have it already. */
+  constructor(parts: ClientParts, chunk: HashedChunk, options: ChunkWriteOptions, stored: readonly string[] = []) {
+    for (const id of stored) this.#stored.add(id)
     this.#parts = parts
     this.#chunk = chunk
     this.#options = options

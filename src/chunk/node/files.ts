@@ -2,6 +2,7 @@
 import { closeSync, existsSync, fdatasyncSync, fsyncSync, openSync, readdirSync, renameSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { codeOf } from '../outcome.js'
+import { flushTogether } from './flush-together.js'
 import type { FilesTask, MoveTask, SyncResult, SyncTask } from './tasks.js'
 
 /** This process is short of something: the file is as good as it was. */
@@ -41,10 +42,46 @@ export function existingFiles({ files }: FilesTask): readonly boolean[] {
  * written: whoever flushed the file again would be told that it is on disk.
  * Throws if a folder cannot be synced, or such a file not be moved: then nothing is certain.
  */
-export function syncFiles(task: SyncTask): readonly SyncResult[] {
-  const results = task.files.map((file, index) => syncFile(file, task.aside?.[index]))
+export function syncFiles(task: SyncTask, together = flushTogether): readonly SyncResult[] {
+  const results = syncTogether(task, together)
+  if (results !== null) return results
+  const each = task.files.map((file, index) => syncFile(file, task.aside?.[index]))
   for (const folder of task.folders) syncFolderIfThere(folder)
-  return results
+  return each
+}
+
+/** null: it cannot be done so, and nothing was done. */
+function syncTogether(task: SyncTask, together: typeof flushTogether): readonly SyncResult[] | null {
+  const { files, folders, aside } = task
+  const place = folders.at(-1)
+  if (place === undefined) return null
+  const opened: (number | null)[] = []
+  try {
+    for (const file of files) opened.push(openIfThere(file))
+    const fds = opened.filter((fd) => fd !== null)
+    const flushed = together(fds, place)
+    if (flushed === null) return null
+    const isOnDisk = new Map(fds.map((fd, index) => [fd, flushed[index] === true]))
+    return opened.map((fd, index): SyncResult => {
+      if (fd === null) return 'missing'
+      return isOnDisk.get(fd) === true ? 'synced' : putAside(files[index] ?? '', aside?.[index])
+    })
+  } catch (error) {
+    if (opened.length === files.length) throw error
+    // One cannot be opened: by itself it tells why.
+    return null
+  } finally {
+    for (const fd of opened) if (fd !== null) closeSync(fd)
+  }
+}
+
+function openIfThere(file: string): number | null {
+  try {
+    return openSync(file, 'r')
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return null
+    throw error
+  }
 }
 
 function syncFile(file: string, aside: string | undefined): SyncResult {

@@ -29,11 +29,11 @@
  * - What is behind a bad place is found: a bad record hides none but itself. (Of version 1 it does: without a salt, what is found
  *   behind it may be anything.) The end is where nothing of this use follows.
  */
-import { createHash } from 'node:crypto'
+import { createHash, hash } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 import { HASH_BYTES, MIB } from '../../base/limits.js'
 import { decodePrefix } from '../format.js'
-import { firstBadLeaf } from '../hash.js'
+import { firstBadLeaf, sumBytes } from '../hash.js'
 
 export const JOURNAL_BYTES = 8 * MIB
 export const JOURNAL_START = 8192
@@ -146,25 +146,65 @@ export interface RecordName {
 
 /** `bound`: how many bytes of the body are bound to the record's head. */
 export function encodeRecord(name: RecordName, salt: bigint, body: readonly Uint8Array[], bound: number): Buffer {
-  const { headBytes, magic, lengthsAt } = NEW
-  const bodyAt = headBytes + HASH_BYTES
-  const bodyBytes = body.reduce((sum, piece) => sum + piece.length, 0)
-  const record = Buffer.alloc(aligned(bodyAt + bodyBytes))
-  record.writeUInt32LE(magic, 0)
-  record.writeUInt32LE(name.kind === 'chunk' ? 1 : 2, 4)
-  record.writeBigUInt64LE(salt, SALT_AT)
-  record.writeBigUInt64LE(BigInt(name.number), NUMBER_AT)
-  record.writeBigUInt64LE(BigInt(name.id), ID_AT)
-  record.writeUInt32LE(bodyBytes, lengthsAt)
-  record.writeUInt32LE(bound, lengthsAt + 4)
-  record.writeUInt32LE(crc32(record.subarray(0, CRC_AT)), CRC_AT)
-  let at = bodyAt
-  for (const piece of body) {
-    record.set(piece, at)
+  const headBytes = NEW.headBytes + HASH_BYTES
+  const lengthBytes = sumBytes(body)
+  const record = Buffer.alloc(aligned(headBytes + lengthBytes))
+  copyTo(record, headBytes, body)
+  encodeRecordHead(name, salt, { padded: record.subarray(headBytes), lengthBytes }, bound).copy(record, 0)
+  return record
+}
+
+function copyTo(target: Buffer, from: number, pieces: readonly Uint8Array[]): void {
+  let at = from
+  for (const piece of pieces) {
+    target.set(piece, at)
     at += piece.length
   }
-  sha256(record.subarray(0, headBytes), record.subarray(bodyAt, bodyAt + bound)).copy(record, headBytes)
-  return record
+}
+
+/** The body of a record, the same for all logs that it is written to. */
+export interface RecordBody {
+  /** With the zeros behind it. */
+  readonly padded: Buffer
+  readonly lengthBytes: number
+}
+
+/** A copy: nobody changes it while it is written. */
+export function paddedBody(pieces: readonly Uint8Array[]): RecordBody {
+  const lengthBytes = sumBytes(pieces)
+  // What stands before it in a record is aligned, too.
+  const padded = Buffer.alloc(aligned(lengthBytes))
+  copyTo(padded, 0, pieces)
+  return { padded, lengthBytes }
+}
+
+/** What stands before the body. */
+export function encodeRecordHead(
+  { kind, number, id }: RecordName,
+  salt: bigint,
+  { padded, lengthBytes }: RecordBody,
+  bound: number,
+): Buffer {
+  const { headBytes, magic, lengthsAt } = NEW
+  // The bound part behind it, only to be hashed in one piece.
+  const bytes = Buffer.alloc(headBytes + Math.max(bound, HASH_BYTES))
+  bytes.writeUInt32LE(magic, 0)
+  bytes.writeUInt32LE(kind === 'chunk' ? 1 : 2, 4)
+  bytes.writeBigUInt64LE(salt, SALT_AT)
+  writeU64(bytes, number, NUMBER_AT)
+  writeU64(bytes, id, ID_AT)
+  bytes.writeUInt32LE(lengthBytes, lengthsAt)
+  bytes.writeUInt32LE(bound, lengthsAt + 4)
+  bytes.writeUInt32LE(crc32(bytes.subarray(0, CRC_AT)), CRC_AT)
+  padded.copy(bytes, headBytes, 0, bound)
+  const sum = hash('sha256', bytes.subarray(0, headBytes + bound), 'buffer')
+  sum.copy(bytes, headBytes)
+  return bytes.subarray(0, headBytes + HASH_BYTES)
+}
+
+function writeU64(to: Buffer, value: number, at: number): void {
+  to.writeUInt32LE(value % 2 ** 32, at)
+  to.writeUInt32LE(Math.floor(value / 2 ** 32), at + 4)
 }
 
 function aligned(at: number): number {

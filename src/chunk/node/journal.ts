@@ -13,8 +13,8 @@
  * - Memory is bounded by the length of the logs. When both are full, append() answers false, and the caller does without.
  */
 import { randomBytes } from 'node:crypto'
-import { closeSync, openSync } from 'node:fs'
-import type { Clock, Timer } from '../../base/clock.js'
+import { existsSync, openSync } from 'node:fs'
+import type { Clock } from '../../base/clock.js'
 import { PosixError } from '../../base/errno.js'
 import { hasCode, messageOf } from '../../base/errors.js'
 import { invariant } from '../../base/invariant.js'
@@ -40,10 +40,14 @@ import {
   encodeIds,
   encodeLogHead,
   encodeRecord,
+  encodeRecordHead,
   type LogUse,
+  type RecordBody,
   type RecordKind,
 } from './journal-format.js'
 import { InlineGate } from '../../base/inline-gate.js'
+import { closeLog, newLog, openLog, type JournalLog } from './journal-log.js'
+import type { LogWrite } from './log-writes.js'
 import type { ChunkLayout } from './tasks.js'
 
 const CREATE_JOB: Job<JournalTask, void> = { file: 'disk', name: 'createJournalLogs' }
@@ -72,22 +76,20 @@ export interface JournalChunk {
   readonly file: Buffer
 }
 
-interface JournalLog {
-  readonly index: number
-  generation: number
-  /** Of this use. */
-  salt: bigint
-  /** Of the last record. */
-  number: number
-  state: 'idle' | 'active' | 'settling'
-  /** Where the next record goes. */
-  end: number
-  /** Open while it is in use, for those batches that are written on this thread. */
-  fd: number | null
-  /** The batch that is being written into it; never rejects. */
-  writing: Promise<void>
-  /** Settles when the log is idle again, or the pool was closed. */
-  settled: Promise<void>
+/** One that somebody else writes, together with what goes to other journals. */
+export interface JournalEntry {
+  readonly chunk: JournalChunk
+  /** As it stands in the record. */
+  readonly body: RecordBody
+  /** Not taken if this file exists. */
+  readonly path: string
+}
+
+/** To be written and answered in the tick in which it was asked for. */
+export interface JournalBatch {
+  readonly writes: readonly LogWrite[]
+  /** null: all of it is on disk. */
+  done(error: Error | null): void
 }
 
 interface Waiting {
@@ -122,6 +124,8 @@ export interface JournalOptions {
   readonly settle: (ids: readonly number[]) => Promise<void>
   /** Up to this length a batch is written on the calling thread, while the disk is quick. Default 128 KiB; 0: never. */
   readonly inlineMaxBytes?: number
+  /** Whether the disk is quick, if others are to know, too; `inlineMaxBytes` is its own then. */
+  readonly gate?: InlineGate
   /** Default: 'journal'. */
   readonly place?: JournalPlace
   /** 64 bits, another for each use of a log. */
@@ -139,18 +143,15 @@ export class Journal {
   #queue: Waiting[] = []
   #running = false
   readonly #gate: InlineGate
-  #timer: Timer | null = null
+  #timer: NodeJS.Timeout | null = null
   #isClosed = false
   #damage = NO_DAMAGE
 
   constructor(options: JournalOptions) {
     this.#options = options
     this.#place = options.place ?? 'journal'
-    this.#gate = new InlineGate(options.clock, options.inlineMaxBytes ?? INLINE_MAX_BYTES)
-    this.#logs = Array.from({ length: JOURNAL_LOGS }, (_, index) => ({
-      ...{ index, generation: 0, salt: 0n, number: 0, state: 'idle', end: JOURNAL_START, fd: null },
-      ...{ writing: Promise.resolve(), settled: Promise.resolve() },
-    }))
+    this.#gate = options.gate ?? new InlineGate(options.clock, options.inlineMaxBytes ?? INLINE_MAX_BYTES)
+    this.#logs = Array.from({ length: JOURNAL_LOGS }, (_, index) => newLog(index))
   }
 
   /** Before anything else: gives what a crash left in the journal its files. Errors: what the disk says. */
@@ -216,7 +217,7 @@ export class Journal {
   /** true: the chunk is on disk. false: not taken, as there is no room or `path` exists. Errors: what the disk says. */
   async append(chunk: JournalChunk, path: string): Promise<boolean> {
     if (this.#ready !== 'yes') {
-      void this.#make()
+      void this.make()
       return false
     }
     const log = await this.#record({
@@ -225,6 +226,45 @@ export class Journal {
     })
     if (log !== null) this.#armTimer()
     return log !== null
+  }
+
+  /**
+   * As append() for each of them, written by the caller: nothing else may happen before `done` is called. null: append() has to do it, as
+   * something is under way, a log is to be begun, or a chunk has its file.
+   */
+  begin(entries: readonly JournalEntry[]): JournalBatch | null {
+    const log = this.#active
+    if (this.#isClosed || this.#running || log === null || log.end === JOURNAL_START) return null
+    if (entries.some(({ path }) => existsSync(path))) return null
+    const fd = openLog(log, this.#fileOf(log.index))
+    if (fd === null) return null
+    let position = log.end
+    const writes = entries.map(({ chunk: { id, layout }, body }): LogWrite => {
+      const name = { kind: 'chunk', number: ++log.number, id } as const
+      const head = encodeRecordHead(name, log.salt, body, layout.dataOffset)
+      const write = { fd, position, head, body: body.padded }
+      position += head.length + body.padded.length
+      return write
+    })
+    if (position > JOURNAL_BYTES - REMOVALS_BYTES) return null
+    return { writes, done: (error) => this.#written(log, position, entries, error) }
+  }
+
+  #written(log: JournalLog, end: number, entries: readonly JournalEntry[], error: Error | null): void {
+    if (error !== null) {
+      this.#options.log.warn({ err: messageOf(error) }, 'a log of small chunks could not be written')
+      this.#giveUp(log)
+      return
+    }
+    log.end = end
+    for (const { chunk } of entries) this.#chunks.set(chunk.id, { chunk, log })
+    this.#armTimer()
+  }
+
+  /** What of the last batch is on disk is not known. Nothing may be written behind it: a replay would not come so far. */
+  #giveUp(log: JournalLog): void {
+    log.end = JOURNAL_BYTES
+    if (log === this.#active && !this.#isClosed) this.#retire(log)
   }
 
   /** Answers which of them were here. The caller holds their locks. */
@@ -255,7 +295,7 @@ export class Journal {
   /** Nothing is written any more: its disk has failed. What was being written may still arrive, and is not acknowledged. */
   close(): void {
     this.#isClosed = true
-    this.#timer?.close()
+    if (this.#timer !== null) clearTimeout(this.#timer)
     for (const waiting of this.#queue.splice(0)) waiting.fail(closed())
     for (const log of this.#logs) void log.writing.then(() => closeLog(log))
     this.#chunks.clear()
@@ -267,9 +307,9 @@ export class Journal {
     await Promise.all(this.#logs.map(({ settled }) => settled))
   }
 
-  /** Where there is no room for it, there is none: small chunks are files from the start then. */
-  async #make(): Promise<void> {
-    if (this.#ready !== 'no') return
+  /** Makes the logs, if there are none. Where there is no room for them, small chunks are files from the start. */
+  async make(): Promise<void> {
+    if (this.#ready !== 'no' || this.#isClosed) return
     this.#ready = 'making'
     const { pool, log } = this.#options
     try {
@@ -347,9 +387,7 @@ export class Journal {
         waiting.done(log)
       }
     } catch (error) {
-      // What of it is on disk is not known. Nothing may be written behind it: a replay would not come so far.
-      log.end = JOURNAL_BYTES
-      if (log === this.#active && !this.#isClosed) this.#retire(log)
+      this.#giveUp(log)
       for (const { waiting } of batch) waiting.fail(toChunkError(error))
     }
   }
@@ -421,25 +459,13 @@ export class Journal {
   /** Only while there is something to do. */
   #armTimer(): void {
     if (this.#timer !== null) return
-    this.#timer = this.#options.clock.after(FILES_AFTER_MS, () => {
+    this.#timer = setTimeout(() => {
       this.#timer = null
       if (this.#active !== null && this.#active.end > JOURNAL_START) this.#retire(this.#active)
-    })
-    this.#timer.unref()
+    }, FILES_AFTER_MS).unref()
   }
 }
 
 function closed(): PosixError {
   return new PosixError('EIO', 'the disk of this journal has failed')
-}
-
-/** Nothing is written into it any more until it is settled. */
-function closeLog(log: JournalLog): void {
-  const { fd } = log
-  log.fd = null
-  try {
-    if (fd !== null) closeSync(fd)
-  } catch {
-    // What was acknowledged was flushed before. The number may be another file's by now.
-  }
 }

@@ -10,22 +10,28 @@
  * - What the node does not know any more was removed; unless it has given up the disk: then it gets what lay here, and nothing is
  *   written here again.
  */
-import type { Clock } from '../../base/clock.js'
+import type { Clock, Timer } from '../../base/clock.js'
 import { RingfsError, messageOf } from '../../base/errors.js'
 import { SMALL_CHUNK_BYTES } from '../../base/limits.js'
 import type { Log } from '../../base/log.js'
 import type { CallOptions, ChunkNodeApi, PutRequest } from '../contract.js'
 import { decodePrefix, encodePrefix } from '../format.js'
 import { sumBytes } from '../hash.js'
+import type { InlineGate } from '../../base/inline-gate.js'
 import { compact } from '../jobs.js'
 import type { WorkerPool } from '../pool.js'
-import { Journal, type JournalChunk } from './journal.js'
+import { Journal, type JournalBatch, type JournalChunk, type JournalEntry } from './journal.js'
+import { JOURNAL_LOGS } from './journal-file.js'
+import { JOURNAL_BYTES, paddedBody, type RecordBody } from './journal-format.js'
 import { ChunkPaths } from './paths.js'
 import { SpaceGauge } from './space.js'
 
 /** In one question to the node, which makes as many files. */
 const SETTLE_IDS_MAX = 500
 const CALL: CallOptions = { deadlineMs: 30_000 }
+const LOGS_BYTES = JOURNAL_LOGS * JOURNAL_BYTES
+/** Logs take a tenth of a second, in which whoever wants one goes through the node: not for the first who does, nor for who only looks in. */
+const LOGS_AFTER_MS = 1_000
 
 export interface NearbyJournalOptions {
   /** The node's data folder. */
@@ -37,6 +43,8 @@ export interface NearbyJournalOptions {
   readonly pool: WorkerPool
   readonly clock: Clock
   readonly log: Log
+  /** Whether the disk is quick: of all that are written together. */
+  readonly gate?: InlineGate
   /** The node itself. May throw when its address is not known. */
   readonly node: () => ChunkNodeApi
 }
@@ -48,6 +56,7 @@ export class NearbyJournal {
   readonly #gauge: SpaceGauge
   #isReady = false
   #isClosed = false
+  #timer: Timer | undefined
 
   constructor(options: NearbyJournalOptions) {
     this.#options = options
@@ -60,7 +69,8 @@ export class NearbyJournal {
   async start(): Promise<void> {
     try {
       await this.#journal.takeOver()
-      this.#isReady = true
+      this.#isReady = !this.#isClosed
+      this.#makeSoon()
     } catch (error) {
       this.#options.log.warn(
         { folder: this.#options.folder, err: messageOf(error) },
@@ -69,26 +79,44 @@ export class NearbyJournal {
     }
   }
 
+  #makeSoon(): void {
+    if (this.#isClosed) return
+    const { clock } = this.#options
+    this.#timer = clock.after(LOGS_AFTER_MS, () => {
+      // Where there is room for others' data behind them. Else when they are wanted.
+      if (this.#isReady && this.#gauge.claimNow(LOGS_BYTES)) void this.#journal.make()
+    })
+    this.#timer.unref()
+  }
+
   get(id: number): JournalChunk | undefined {
     return this.#journal.get(id)
   }
 
   /** true: it is on disk. false: the node is to do it. Errors: CHUNK_CONFLICT, ENOSPC, EIO. */
   async put(request: PutRequest, data: readonly Uint8Array[]): Promise<boolean> {
-    const { id, root, leaves, origin, volume } = request
-    const lengthBytes = sumBytes(data)
-    if (!this.#isReady || !isForJournal(request) || lengthBytes > SMALL_CHUNK_BYTES) return false
+    const { id, root } = request
+    if (!this.#isReady || !isForJournal(request, data)) return false
     const known = this.#journal.get(id)
     if (known !== undefined) {
       if (known.root.equals(root)) return true
       throw new RingfsError('CHUNK_CONFLICT', `chunk ${id} exists already with other contents`)
     }
-    const prefix = encodePrefix({ volume, id, lengthBytes, root, origin }, leaves)
-    await this.#gauge.claim(prefix.length + lengthBytes)
-    // A copy: nobody changes it while it is written.
-    const file = Buffer.concat([prefix, ...data])
-    const layout = { lengthBytes, dataOffset: prefix.length, leaves: compact(leaves) }
-    return await this.#journal.append({ id, root: Buffer.from(root), layout, file }, this.#paths.fileOf(id))
+    const { chunk } = nearChunk(request, data)
+    await this.#gauge.claim(chunk.file.length)
+    return await this.#journal.append(chunk, this.#paths.fileOf(id))
+  }
+
+  /**
+   * As put() for each of them, in one go with what goes to other nodes: the caller writes it in this tick, and calls `done`. null: put() is to
+   * do it.
+   */
+  begin(chunks: readonly NearChunk[]): JournalBatch | null {
+    if (!this.#isReady || chunks.some(({ chunk }) => this.#journal.get(chunk.id) !== undefined)) return null
+    const entries = chunks.map((one): JournalEntry => ({ ...one, path: this.#paths.fileOf(one.chunk.id) }))
+    const batch = this.#journal.begin(entries)
+    const bytes = chunks.reduce((sum, { chunk }) => sum + chunk.file.length, 0)
+    return batch !== null && this.#gauge.claimNow(bytes) ? batch : null
   }
 
   /** What is here of them. The node is to be told, too. */
@@ -105,6 +133,7 @@ export class NearbyJournal {
   close(): void {
     this.#isClosed = true
     this.#isReady = false
+    this.#timer?.close()
   }
 
   /** The node makes the files. */
@@ -181,6 +210,20 @@ export class NearbyJournal {
 }
 
 /** Nothing else is to be done with it. */
-function isForJournal({ sync, forward, absent }: PutRequest): boolean {
-  return sync && forward.length === 0 && absent.length === 0
+export function isForJournal({ sync, forward, absent }: PutRequest, data: readonly Uint8Array[]): boolean {
+  return sync && forward.length === 0 && absent.length === 0 && sumBytes(data) <= SMALL_CHUNK_BYTES
+}
+
+/** The same for all nodes that get it. */
+export interface NearChunk {
+  readonly chunk: JournalChunk
+  readonly body: RecordBody
+}
+
+export function nearChunk({ volume, id, root, leaves, origin }: PutRequest, data: readonly Uint8Array[]): NearChunk {
+  const lengthBytes = sumBytes(data)
+  const prefix = encodePrefix({ volume, id, lengthBytes, root, origin }, leaves)
+  const body = paddedBody([prefix, ...data])
+  const layout = { lengthBytes, dataOffset: prefix.length, leaves: compact(leaves) }
+  return { chunk: { id, root: Buffer.from(root), layout, file: body.padded.subarray(0, body.lengthBytes) }, body }
 }

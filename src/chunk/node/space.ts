@@ -78,6 +78,19 @@ export class SpaceGauge {
     this.#space = { totalBytes, freeBytes: freeBytes - lengthBytes }
   }
 
+  /** As claim(), in this tick. false: nothing was claimed, and claim() tells why, if anything is wrong. */
+  claimNow(lengthBytes: number): boolean {
+    try {
+      this.#freshen()
+    } catch {
+      return false
+    }
+    const { totalBytes, freeBytes } = this.#space
+    if (!this.#isKnown || this.#failure !== null || this.#isSilent || freeBytes < lengthBytes) return false
+    this.#space = { totalBytes, freeBytes: freeBytes - lengthBytes }
+    return true
+  }
+
   /** Something was deleted, or the disk itself said that it is full: ask anew at the next use. */
   refresh(): void {
     this.#askedMs = -Infinity

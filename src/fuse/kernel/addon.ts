@@ -1,6 +1,5 @@
-/** The native part, native/fuse_device.c: built by scripts/setup/native.mjs, or a prebuilt one in native/prebuilds/. */
-import { fileURLToPath } from 'node:url'
-import loadFrom from 'node-gyp-build'
+/** The kernel driver's part of the addon: native/fuse_device.c, native/notifier.c. */
+import { loadNative } from '../../base/addon.js'
 import { RingfsError, messageOf } from '../../base/errors.js'
 import type { NotifierThreads } from './notifier.js'
 
@@ -41,13 +40,10 @@ export interface FuseAddon {
   exit(code: number): never
 }
 
-// Seen from dist/src/fuse/kernel, in a checkout and when installed.
-const FOLDER = fileURLToPath(new URL('../../../../native', import.meta.url))
-
 /** Errors: RingfsError DRIVER_MISSING. */
-export function loadAddon(folder: string = FOLDER): FuseAddon {
+export function loadAddon(folder?: string): FuseAddon {
   try {
-    const addon: unknown = loadFrom(folder)
+    const addon: unknown = loadNative(folder)
     if (!isAddon(addon)) throw new Error('it is of another version')
     return addon
   } catch (error) {

@@ -1,6 +1,7 @@
 /** Small chunks written beside a node: acknowledged means on its disk, wherever it is asked for, and whoever dies. */
 import t from 'tap'
 import { closeSync, cpSync, existsSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
+import { systemClock } from '../../../src/base/clock.js'
 import { PosixError } from '../../../src/base/errno.js'
 import { RingfsError, messageOf } from '../../../src/base/errors.js'
 import { SMALL_CHUNK_BYTES } from '../../../src/base/limits.js'
@@ -18,7 +19,6 @@ import type { WorkerPool } from '../../../src/chunk/pool.js'
 import { SharedBuffers } from '../../../src/chunk/shared-buffer.js'
 import {
   CALL,
-  LATER_NEVER,
   VOLUME,
   chunkFile,
   failureOf,
@@ -51,9 +51,9 @@ interface Beside {
 /** As a process beside the node has it. The logs are made when they are first wanted, and chunks go through the node until then. */
 async function beside(t: Teardown, cluster: TestCluster, node: TestNode): Promise<Beside> {
   const { folder, id } = node
-  const shared = { folder, disk: 'd', volume: VOLUME, pool: cluster.pool, clock: LATER_NEVER, log: silentLog }
+  const shared = { folder, disk: 'd', volume: VOLUME, pool: cluster.pool, clock: systemClock, log: silentLog }
   const journal = new NearbyJournal({ ...shared, node: () => node.api })
-  // Else files may be made in a folder that is being removed.
+  // Its timer would have files made in a folder that is being removed.
   t.teardown(() => journal.close())
   const files = new ChunkFiles({ ...shared, buffers: new SharedBuffers() })
   const api = nearbyChunkNode(
@@ -220,6 +220,26 @@ t.test('a chunk that was removed does not come back, whoever removed it', async 
   for (const { id } of written) t.equal(await holds(node.service, id), id > 7 || id === 4, `chunk ${id}`)
 })
 
+t.test('the logs are there before anybody wants them, but not of one that was closed', async (t) => {
+  const cluster = await startCluster(t, { nodes: 2, replicas: 1, writeQuorum: 1 })
+  const journals = cluster.nodes.map(({ folder, api }) => {
+    const shared = { folder, disk: 'd', volume: VOLUME, pool: cluster.pool, clock: systemClock, log: silentLog }
+    return new NearbyJournal({ ...shared, node: () => api })
+  })
+  t.teardown(() => journals.forEach((journal) => journal.close()))
+  const [closed, open] = journals
+  // In the same turn: its timer has not rung.
+  await closed?.start().then(() => closed.close())
+  await open?.start()
+  const [first, second] = cluster.nodes
+  await until('there are logs', () => existsSync(logFile(second?.folder ?? '', 1, 'near')))
+  t.notOk(existsSync(logFile(first?.folder ?? '', 0, 'near')))
+  const chunk = randomChunk(1, 100)
+  const put = async (): Promise<boolean> => (await open?.put(putRequest(chunk, SYNCED), chunk.data)) === true
+  await until('they are ready', put)
+  t.strictSame(second?.calls, [])
+})
+
 t.test('the next process has files made of what the last one left, and goes on', async (t) => {
   const { cluster, node, journal, api } = await ground(t)
   const written = chunks(1, 20)
@@ -248,7 +268,7 @@ t.test('without a node that answers nothing is written beside it, and what was l
     disk: 'd',
     volume: VOLUME,
     pool: cluster.pool,
-    clock: LATER_NEVER,
+    clock: systemClock,
     log: silentLog,
   }
   const next = new NearbyJournal({ ...shared, node: () => deaf })
@@ -425,7 +445,7 @@ t.test(
       info: async () => ({ ...(await inner.info(CALL)), disks: disks.live.map((one) => one.disk) }),
       put: () => Promise.reject(new PosixError('EIO', 'no disk')),
     }
-    const shared = { folder, disk, volume: VOLUME, pool, clock: LATER_NEVER, log: silentLog }
+    const shared = { folder, disk, volume: VOLUME, pool, clock: systemClock, log: silentLog }
     const journal = new NearbyJournal({ ...shared, node: () => api })
     t.teardown(() => journal.close())
     await journal.start()

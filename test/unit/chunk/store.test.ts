@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { randomBytes } from 'node:crypto'
-import { existsSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { CHUNK_MAX_BYTES, LEAF_BYTES } from '../../../src/base/limits.js'
 import { firstBadLeaf, rootOf } from '../../../src/chunk/hash.js'
@@ -134,6 +134,40 @@ t.test(
     t.end()
   },
 )
+
+t.test('many files are flushed at once; what the disk could not write of them has its name no more', (t) => {
+  const folder = temporaryFolder(t)
+  const names = Array.from({ length: 6 }, (_, index) => join(folder, `file${index}`))
+  for (const name of names) writeFileSync(name, 'x')
+  const files = [...names, join(folder, 'none')]
+  const aside = files.map((file) => `${file}.aside`)
+  const asked: number[] = []
+  const bad = (fds: readonly number[]): boolean[] => {
+    asked.push(fds.length)
+    return fds.map((_, index) => index !== 2)
+  }
+  const synced = Array.from({ length: 6 }, () => 'synced')
+  t.strictSame(syncFiles({ files, aside, folders: [folder] }), [...synced, 'missing'])
+  t.strictSame(syncFiles({ files, aside, folders: [folder] }, bad), [...synced.with(2, 'failed'), 'missing'])
+  t.strictSame(asked, [6])
+  t.ok(existsSync(`${names[2] ?? ''}.aside`) && !existsSync(names[2] ?? ''))
+  const left = { files: files.filter((_, index) => index !== 2), folders: [folder] }
+  t.strictSame(
+    syncFiles(left, () => null),
+    [...synced.slice(1), 'missing'],
+    'each by itself',
+  )
+  // Is as it was: told by the file itself.
+  rmSync(names[0] ?? '')
+  symlinkSync('/dev/null', names[0] ?? '')
+  t.strictSame(syncFiles(left), ['failed', ...synced.slice(2), 'missing'])
+  t.strictSame(syncFiles({ ...left, folders: [join(folder, 'never made')] }), [
+    'missing',
+    ...synced.slice(2),
+    'missing',
+  ])
+  t.end()
+})
 
 t.test('a bad copy in the way is set aside and replaced', async (t) => {
   const folder = temporaryFolder(t)

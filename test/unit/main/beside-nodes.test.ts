@@ -42,7 +42,7 @@ t.test('nothing is read or written beside a node of several disks; what was left
       ...parts,
       buffers: new SharedBuffers(),
       settings: { uuid: VOLUME },
-      peers: { get: () => api, setNearby: ({ id }) => void nearby.push(id) },
+      peers: { get: () => api, setNearby: ({ id }) => void nearby.push(id), together: undefined },
     },
     [[single], [first, second]],
   )

@@ -1,0 +1,50 @@
+/**
+ * The native part, native/: built by scripts/setup/native.mjs, or a prebuilt one in native/prebuilds/. Here is what any process and thread may
+ * use of it; the rest is the kernel driver's (src/fuse/kernel/addon.ts).
+ */
+import { fileURLToPath } from 'node:url'
+import loadFrom from 'node-gyp-build'
+
+// Seen from dist/src/base, in a checkout and when installed.
+const FOLDER = fileURLToPath(new URL('../../../native', import.meta.url))
+
+/** Errors: whatever keeps it from being loaded. */
+export function loadNative(folder: string = FOLDER): unknown {
+  return loadFrom(folder)
+}
+
+/** Several files brought to disk at once: native/durable.c. */
+export interface DurableAddon {
+  /**
+   * Writes into files, on disk when it returns: write `i` is the parts `2 i` and `2 i + 1`, one behind the other, into `fds[i]` at
+   * `positions[i]`. At most 64; those of one file are neighbours. `results[i]` is 0 or a positive errno.
+   */
+  writeDurably(fds: Int32Array, positions: Float64Array, parts: readonly Buffer[], results: Int32Array): void
+  /**
+   * syncfs(2) and fsync(2) of the descriptor `folder`: all that is in its file system is on disk if it answers 0, but for files with an errno in `results`.
+   * Else it answers a positive errno, and nothing is known.
+   */
+  flushTogether(fds: Int32Array, folder: number, results: Int32Array): number
+}
+
+let durable: DurableAddon | null | undefined
+
+/** null: there is none. */
+export function durableAddon(): DurableAddon | null {
+  if (durable === undefined) durable = loadDurable()
+  return durable
+}
+
+function loadDurable(): DurableAddon | null {
+  try {
+    const addon = loadNative()
+    return isDurable(addon) ? addon : null
+  } catch {
+    // Mounting says so where it matters.
+    return null
+  }
+}
+
+function isDurable(value: unknown): value is DurableAddon {
+  return typeof value === 'object' && value !== null && 'writeDurably' in value && 'flushTogether' in value
+}

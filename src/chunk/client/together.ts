@@ -1,0 +1,64 @@
+/**
+ * A small chunk that must be on disk, and whose owners all work and are on this machine, is written to all of them in one go: no deadlines,
+ * no attempts, no message. What comes of it otherwise is the business of ChunkWrite.
+ */
+import { SMALL_CHUNK_BYTES } from '../../base/limits.js'
+import type { ChunkNodeApi, ChunkWriteOptions, PutRequest, TogetherPut } from '../contract.js'
+import type { ClientParts } from './options.js'
+import { ChunkWrite, type HashedChunk } from './writer.js'
+
+/** Errors: those of ChunkWrite. */
+export async function writeChunk(
+  parts: ClientParts,
+  chunk: HashedChunk,
+  lengthBytes: number,
+  options: ChunkWriteOptions,
+): Promise<void> {
+  const together = options.sync && lengthBytes <= SMALL_CHUNK_BYTES ? parts.together() : undefined
+  const nodes = together === undefined ? null : ownersAtHand(parts, chunk.id, options)
+  if (together === undefined || nodes === null) return await new ChunkWrite(parts, chunk, options).run()
+  const stored = await putTogether(parts, together, nodes, chunk, lengthBytes)
+  if (stored.length < nodes.size) await new ChunkWrite(parts, chunk, options, stored).run()
+}
+
+/** null: not all of them work, as far as is known, or there are fewer than are needed. */
+function ownersAtHand(
+  { placement, replicas, writeQuorum, health, node }: ClientParts,
+  chunkId: number,
+  { durability }: ChunkWriteOptions,
+): ReadonlyMap<string, ChunkNodeApi> | null {
+  const { ring, view } = placement.current()
+  const owners = ring.owners(chunkId, replicas)
+  if (durability === 'async' || owners.length < writeQuorum) return null
+  const found = new Map<string, ChunkNodeApi>()
+  for (const id of owners) {
+    const member = view.members.find((one) => one.id === id)
+    if (member?.state !== 'up' || health.isTroubled(id)) return null
+    try {
+      found.set(id, node(id))
+    } catch {
+      // One without an address: ChunkWrite tells.
+      return null
+    }
+  }
+  return found
+}
+
+/** Which of them have it. */
+async function putTogether(
+  { volume, health, clock }: ClientParts,
+  together: TogetherPut,
+  nodes: ReadonlyMap<string, ChunkNodeApi>,
+  { id, root, leaves, origin, data }: HashedChunk,
+  lengthBytes: number,
+): Promise<readonly string[]> {
+  const startMs = clock.monotonicMs()
+  const request: PutRequest = { volume, id, root, leaves, origin, sync: true, forward: [], copies: 1, absent: [] }
+  const stored = (await together.put([...nodes.keys()], request, data)) ?? []
+  const tookMs = clock.monotonicMs() - startMs
+  for (const one of stored) {
+    health.succeeded(one, tookMs)
+    nodes.get(one)?.notePut?.(lengthBytes, tookMs)
+  }
+  return stored
+}
