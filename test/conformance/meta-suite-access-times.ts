@@ -1,7 +1,7 @@
 /** MetaStore: access times after reads. */
 import type { Test } from 'tap'
 import type { AccessTime } from '../../src/meta/contract.js'
-import { ROOT, claim, makeDirIn, touch, type OpenVolume, until } from '../helpers/meta.js'
+import { ROOT, claim, coherent, makeDirIn, touch, type OpenVolume, until } from '../helpers/meta.js'
 
 const ATIME = { sec: 1_900_000_000, nsec: 7 }
 
@@ -19,6 +19,7 @@ export function accessTimeClaims(t: Test, open: OpenVolume): void {
   claim(t, open, 'touch is void where the access time is another by now, and others hear of it', async (t, volume) => {
     const [meta, other] = await Promise.all([volume.client(), volume.client()])
     const file = await touch(meta, ROOT, 'file')
+    await coherent(other)
     const heard: number[] = []
     other.onEvent((event) => {
       if (event.kind === 'attr') heard.push(event.ino)

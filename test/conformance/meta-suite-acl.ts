@@ -2,7 +2,7 @@
 import type { Test } from 'tap'
 import type { AttrChange, MetaStore } from '../../src/meta/contract.js'
 import { ACCESS, DEFAULT, aclOf, textOf } from '../helpers/acls.js'
-import { ROOT, bytes, newFile, outcome, touch, type ClientOptions, until } from '../helpers/meta.js'
+import { ROOT, bytes, coherent, newFile, outcome, touch, type ClientOptions, until } from '../helpers/meta.js'
 
 /** A claim about a store that `client` opens, as often as it is asked. */
 export type AclClaim = (name: string, body: (t: Test, client: OpenClient) => Promise<void>) => void
@@ -162,6 +162,7 @@ function modeClaims(claim: AclClaim): void {
   claim('a change of an ACL moves ctime only, and is told to other clients', async (t, client) => {
     const [meta, other] = [await client(), await client()]
     const before = await touch(meta, ROOT, 'file')
+    await coherent(other)
     const told: number[] = []
     other.onEvent((event) => event.kind === 'attr' && event.ino === before.ino && told.push(event.ino))
     await setAcl(meta, before.ino, ACCESS, NAMED)

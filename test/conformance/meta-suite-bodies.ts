@@ -2,7 +2,7 @@
 import type { Test } from 'tap'
 import { WINDOW_BYTES, longestInlineBytes } from '../../src/base/limits.js'
 import type { CommitReply, MetaStore } from '../../src/meta/contract.js'
-import { ROOT, bytes, claim, extentOf, outcome, touch, writeAt, type OpenVolume } from '../helpers/meta.js'
+import { ROOT, bytes, claim, coherent, extentOf, outcome, touch, writeAt, type OpenVolume } from '../helpers/meta.js'
 
 const MTIME = { sec: 1_700_000_000, nsec: 7 }
 
@@ -205,6 +205,7 @@ export function bodyClaims(t: Test, open: OpenVolume): void {
   claim(t, open, 'other clients are told of what is committed, and of a spill', async (t, volume) => {
     const [one, two] = [await volume.client(), await volume.client()]
     const { ino } = await touch(one, ROOT, 'file')
+    await coherent(two)
     await two.caughtUp()
     const heard: string[] = []
     two.onEvent((event) => heard.push(`${event.kind} ${'ino' in event ? event.ino : ''}`))

@@ -1,7 +1,7 @@
 /** MetaStore: the order of what other clients are told. */
 import type { Test } from 'tap'
 import type { MetaEvent } from '../../src/meta/contract.js'
-import { bytes, claim, listen, newFile, ROOT, touch, until, type OpenVolume } from '../helpers/meta.js'
+import { bytes, claim, coherent, listen, newFile, ROOT, touch, until, type OpenVolume } from '../helpers/meta.js'
 
 function text(event: MetaEvent): string {
   if (event.kind === 'entry') return `entry ${event.parent} ${event.name.toString('latin1')}`
@@ -11,7 +11,7 @@ function text(event: MetaEvent): string {
 export function eventClaims(t: Test, open: OpenVolume): void {
   claim(t, open, 'events of one directory come in order', async (t, volume) => {
     const [a, b] = [await volume.client(), await volume.client()]
-    await until('b is coherent', () => b.coherent)
+    await coherent(b)
     const heard = listen(b)
     const wanted: string[] = []
     for (let at = 0; at < 50; at++) {
@@ -27,7 +27,7 @@ export function eventClaims(t: Test, open: OpenVolume): void {
 
   claim(t, open, 'who hears of a change sees it', async (t, volume) => {
     const [a, b] = [await volume.client(), await volume.client()]
-    await until('b is coherent', () => b.coherent)
+    await coherent(b)
     const { ino } = await touch(a, ROOT, 'f', newFile({ mode: 0 }))
     const seen: Promise<boolean>[] = []
     let expected = 0
@@ -46,7 +46,7 @@ export function eventClaims(t: Test, open: OpenVolume): void {
 
   claim(t, open, 'a client that may have missed something says so and is not coherent', async (t, volume) => {
     const [a, b] = [await volume.client(), await volume.client()]
-    await until('b is coherent', () => b.coherent)
+    await coherent(b)
     const heard = listen(b)
     volume.cut(b)
     await touch(a, ROOT, 'missed')

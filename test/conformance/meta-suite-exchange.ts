@@ -2,7 +2,18 @@
 import type { Test } from 'tap'
 import type { Attr, MetaStore } from '../../src/meta/contract.js'
 import { walk } from '../helpers/meta-check.js'
-import { ROOT, bytes, claim, makeDir, makeDirIn, outcome, touch, type OpenVolume, until } from '../helpers/meta.js'
+import {
+  ROOT,
+  bytes,
+  claim,
+  coherent,
+  makeDir,
+  makeDirIn,
+  outcome,
+  touch,
+  type OpenVolume,
+  until,
+} from '../helpers/meta.js'
 
 const EXCHANGE = { exchange: true }
 const KINDS = ['file', 'far file', 'near directory', 'directory', 'full directory'] as const
@@ -120,6 +131,7 @@ function heard(t: Test, open: OpenVolume): void {
     const [meta, other] = await Promise.all([volume.client(), volume.client()])
     const to = await makeDirIn(meta, ROOT, 'to', { not: ROOT % meta.settings.partitions })
     const [file, dir] = [await touch(meta, ROOT, 'file'), await makeDir(meta, to.ino, 'dir')]
+    await coherent(other)
     const events: string[] = []
     other.onEvent((event) => {
       if (event.kind === 'entry') events.push(`${event.parent}/${event.name.toString()}`)

@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import type { Test } from 'tap'
 import { LOCK_END, type MetaStore } from '../../src/meta/contract.js'
 import { PLACES, StretchModel, Waiting, anyActions, record, trying, whole } from '../helpers/locks.js'
-import { ROOT, listen, outcome, pause, touch, until } from '../helpers/meta.js'
+import { ROOT, coherent, listen, outcome, pause, touch } from '../helpers/meta.js'
 import { propertyRun } from '../helpers/property.js'
 
 export interface LockVolume {
@@ -247,7 +247,7 @@ async function ground(volume: LockVolume): Promise<{ a: MetaStore; b: MetaStore;
   const [a, b] = [await volume.client(), await volume.client()]
   listen(a)
   listen(b)
-  await until('both are coherent', () => a.coherent && b.coherent)
+  await coherent(a, b)
   const { ino } = await touch(a, ROOT, 'locked')
   return { a, b, ino }
 }

@@ -1,10 +1,11 @@
 /** MetaStore: what one client is told of another's changes, and sessions that die. */
 import type { Test } from 'tap'
-import type { MetaEvent, MetaStore } from '../../src/meta/contract.js'
+import type { MetaEvent } from '../../src/meta/contract.js'
 import {
   ROOT,
   bytes,
   claim,
+  coherent,
   listen,
   makeDir,
   outcome,
@@ -25,10 +26,6 @@ function has(events: readonly MetaEvent[], wanted: Partial<MetaEvent> & { readon
       return Buffer.isBuffer(value) && Buffer.isBuffer(found) ? value.equals(found) : found === value
     }),
   )
-}
-
-async function coherent(...clients: readonly MetaStore[]): Promise<void> {
-  await until('all are coherent', () => clients.every((client) => client.coherent))
 }
 
 export function sessionClaims(t: Test, open: OpenVolume): void {

@@ -10,6 +10,7 @@ import type { MetaEvent, MetaStore } from '../../src/meta/contract.js'
 import { createVfs } from '../../src/vfs/vfs.js'
 import { startCluster } from '../helpers/chunks.js'
 import { within } from '../helpers/deadline.js'
+import { coherent } from '../helpers/meta.js'
 import { propertyRun } from '../helpers/property.js'
 import { connectPatiently, startRedis } from '../helpers/redis.js'
 import { BORDER, Play, anyOp, type Op } from '../helpers/vfs-model.js'
@@ -31,6 +32,7 @@ t.test('the VFS over Redis Cluster and chunk nodes', async (st) => {
   const openSession = async (name: string): Promise<Session> => {
     const store = await connectPatiently(redis.url(name))
     const meta = await openMeta(store, await loadVolume(store, name), { log: silentLog })
+    await coherent(meta)
     let wake = (): void => undefined
     const listen = meta.onEvent.bind(meta)
     meta.onEvent = (listener) =>

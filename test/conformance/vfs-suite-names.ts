@@ -1,5 +1,6 @@
 /** The VFS: exchanged names, files without one, and access times. */
 import { ROOT_INO } from '../../src/base/limits.js'
+import { until } from '../helpers/deadline.js'
 import { fails, ROOT_CALLER, type Claim, type Client } from './vfs-suite.js'
 
 function exchange(client: Client, one: string, parent: number, other: string, newParent: number): Promise<void> {
@@ -80,7 +81,7 @@ export const NAME_CLAIMS: readonly (readonly [string, Claim])[] = [
           () => true,
           () => false,
         )
-      while (await isThere()) await new Promise((resolve) => setTimeout(resolve, 20))
+      await until('it has gone', async () => !(await isThere()))
       await fails(t, a.vfs.link(ROOT_CALLER, second.attr.ino, ROOT_INO, Buffer.from('x')), 'ENOENT', 'closed')
     },
   ],

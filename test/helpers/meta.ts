@@ -11,7 +11,7 @@ import { CuttableRedis } from './cuttable-redis.js'
 import { checkVolume } from './meta-check.js'
 import type { TestRedis } from './redis.js'
 import { connectPatiently } from './redis.js'
-import { PATIENCE_MS } from './deadline.js'
+import { PATIENCE_MS, until } from './deadline.js'
 
 export { until } from './deadline.js'
 
@@ -158,6 +158,11 @@ export async function names(meta: MetaStore, ino: number, page = 100): Promise<s
 
 export function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms))
+}
+
+/** Before that a client may miss what others are told. */
+export async function coherent(...clients: readonly MetaStore[]): Promise<void> {
+  await until('all are coherent', () => clients.every((client) => client.coherent))
 }
 
 /** Collects what a client is told, from now on. */
