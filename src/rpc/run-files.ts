@@ -1,7 +1,8 @@
 /** Finding the `ringfs up` that runs on this machine: it leaves a JSON file in the run folder (src/main/runfiles.ts). */
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import path from 'node:path'
 import { RingfsError } from '../base/errors.js'
+import { readSmallFile } from '../base/small-file.js'
 
 export interface Running {
   readonly volume: string
@@ -17,7 +18,7 @@ export interface Running {
 export async function findRunning(folder: string, volume?: string): Promise<Running> {
   const names = await readdir(folder).catch(() => [])
   const read = names.filter((name) => name.endsWith('.json')).map((name) => readRunFile(path.join(folder, name)))
-  const all = (await Promise.all(read)).filter((running) => running !== null && isAlive(running.pid))
+  const all = read.filter((running) => running !== null && isAlive(running.pid))
   const found = all.filter((running) => running !== null).filter((one) => volume === undefined || one.volume === volume)
   const [first] = found
   if (first === undefined) {
@@ -32,14 +33,16 @@ export async function findRunning(folder: string, volume?: string): Promise<Runn
 }
 
 /** null for what is no run file, or one that is being written. */
-async function readRunFile(file: string): Promise<Running | null> {
+function readRunFile(file: string): Running | null {
   try {
-    const content: unknown = JSON.parse(await readFile(file, 'utf8'))
+    const content: unknown = JSON.parse(readSmallFile(file))
     if (typeof content !== 'object' || content === null) return null
     const volume: unknown = Reflect.get(content, 'volume')
     const pid: unknown = Reflect.get(content, 'pid')
     const socket: unknown = Reflect.get(content, 'socket')
-    if (typeof volume !== 'string' || typeof pid !== 'number' || typeof socket !== 'string') return null
+    if (typeof volume !== 'string' || typeof socket !== 'string') return null
+    // 0 and what is below would ask after whole groups.
+    if (typeof pid !== 'number' || !Number.isSafeInteger(pid) || pid <= 0) return null
     return { volume, pid, address: socket.startsWith('/') ? `unix:${socket}` : socket }
   } catch {
     return null

@@ -38,6 +38,7 @@ import { decodeDelegationNotice } from '../../../src/meta/delegation-events.js'
 import { parseSettings } from '../../../src/meta/format.js'
 import { decodeLockNotices } from '../../../src/meta/lock-events.js'
 import { parseAddress } from '../../../src/rpc/address.js'
+import { findRunning } from '../../../src/rpc/run-files.js'
 import { decodeError, encodeError } from '../../../src/rpc/wire-errors.js'
 import { VOLUME, randomChunk, temporaryFolder } from '../../helpers/chunks.js'
 import { damage, damaged, isClear, staysClear } from '../../helpers/damage.js'
@@ -203,6 +204,12 @@ const FILES: readonly FileDecoder[] = [
       startedAt: '1',
     }),
     read: (folder) => readRunFiles(folder),
+  },
+  {
+    name: 'run file, as a program that connects reads it',
+    file: '1.json',
+    example: JSON.stringify({ volume: 'v', socket: '/s', pid: process.pid }),
+    read: (folder) => findRunning(folder),
   },
 ]
 

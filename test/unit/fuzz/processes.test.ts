@@ -17,6 +17,7 @@ import { decodeView } from '../../../src/cluster/view.js'
 import { parseMountinfo } from '../../../src/fuse/mounts.js'
 import { failureLine, firstLine, parseOutcome, successLine } from '../../../src/main/outcome-line.js'
 import { readPlan, readRunning } from '../../../src/main/redis-cluster-files.js'
+import { findRunning } from '../../../src/rpc/run-files.js'
 import { decodeWho } from '../../../src/meta/neighbours.js'
 import { temporaryFolder } from '../../helpers/chunks.js'
 import { isClear, staysClear } from '../../helpers/damage.js'
@@ -226,4 +227,13 @@ t.test('files in place of ours take no more memory than ours, and no pipe is wai
   const pipe = join(folder, 'pipe')
   execFileSync('mkfifo', [pipe])
   t.equal(readSmallFile(pipe), '')
+  const runs = temporaryFolder(t)
+  execFileSync('mkfifo', [join(runs, '1.json')])
+  symlinkSync('/dev/zero', join(runs, '2.json'))
+  for (const pid of [0, -1, 1.5]) {
+    writeFileSync(join(runs, '3.json'), JSON.stringify({ volume: 'v', socket: '/s', pid }))
+    await t.rejects(findRunning(runs), { code: 'NOT_RUNNING' })
+  }
+  writeFileSync(join(runs, '3.json'), JSON.stringify({ volume: 'v', socket: '/s', pid: process.pid }))
+  t.match(await findRunning(runs), { volume: 'v', address: 'unix:/s' })
 })
