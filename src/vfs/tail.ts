@@ -28,7 +28,10 @@ interface Sweeping {
 
 export class Tail {
   readonly #max: number
-  /** Inode -> number of its last change, in rising order. */
+  /**
+   * Inode -> number of its last change. In no order: to put an entry last it would have to be deleted, and a Map that has many others keeps
+   * the places of the deleted ones, in the chain that whoever sets the same key next has to follow: 65 us for each change of a directory.
+   */
   readonly #changed = new Map<number, number>()
   /** Inode -> changes under way. */
   readonly #changing = new Map<number, number>()
@@ -62,13 +65,13 @@ export class Tail {
 
   /** It was changed along with another. */
   changed(ino: number): void {
-    this.#changed.delete(ino)
     this.#changed.set(ino, ++this.#count)
     if (this.#changed.size > this.#max / 2) this.onFull()
     if (this.#changed.size <= this.#max) return
-    const [[oldest, number] = [ino, this.#count]] = this.#changed
-    this.#changed.delete(oldest)
-    this.#overflow = number
+    // Whichever: it counts as changed until a sync has seen it.
+    const [[first, number] = [ino, this.#count]] = this.#changed
+    this.#changed.delete(first)
+    this.#overflow = Math.max(this.#overflow, number)
   }
 
   /** For a sync that begins now: given to `synced` when it has ended well. */
@@ -78,10 +81,8 @@ export class Tail {
 
   synced(mark: number): void {
     if (this.#overflow <= mark) this.#overflow = 0
-    for (const [ino, number] of this.#changed) {
-      if (number > mark) return
-      this.#changed.delete(ino)
-    }
+    // All of them: but for what was changed meanwhile they go, so that each is looked at about once.
+    for (const [ino, number] of this.#changed) if (number <= mark) this.#changed.delete(ino)
   }
 
   /** A server does not have the last changes of these. Answers which of them are concerned; who is told elsewhere is to be `told`. */

@@ -164,6 +164,30 @@ t.test('more changes than are remembered: every inode that may be concerned says
   t.end()
 })
 
+t.test('an inode that is changed again counts from its last change, wherever it stands in the list', (t) => {
+  const tail = new Tail(4)
+  tail.changed(1)
+  tail.changed(2)
+  const before = tail.mark()
+  tail.changed(1)
+  tail.synced(before)
+  const of = tail.lost(all, LOST)
+  t.strictSame([of(1), of(2)], [true, false])
+
+  const short = new Tail(2)
+  short.changed(1)
+  short.changed(2)
+  const mark = short.mark()
+  short.changed(1)
+  // No room for both of the first: one of them was changed behind the mark.
+  short.changed(3)
+  short.changed(4)
+  short.synced(mark)
+  t.ok(short.lost(all, LOST)(1))
+  t.throws(() => short.report(1), { code: 'EIO' })
+  t.end()
+})
+
 t.test('many that nobody was told of, and syncs at any time: never silent about a loss', (t) => {
   const tail = new Tail(8)
   for (let ino = 1; ino <= 8; ino++) tail.changed(ino)
