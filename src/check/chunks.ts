@@ -2,7 +2,8 @@
  * The metadata against the chunks on the nodes, while others write and delete.
  *
  * Missing is a chunk only if every node answered that it does not have it, and afterwards its window still names it: a chunk that
- * is named no more is never named again, so it was named when the nodes were asked. Too few copies are counted the same way.
+ * is named no more is never named again, so it was named when the nodes were asked. Too few copies are counted the same way. It is lost
+ * only if no node and no disk was away: these may have it.
  */
 import { CHUNK_MAX_BYTES } from '../base/limits.js'
 import { messageOf } from '../base/errors.js'
@@ -12,7 +13,7 @@ import { chunkPosition } from '../cluster/ring.js'
 import type { VolumeKeys } from '../meta/keys.js'
 import { isNamed, scanSpoken } from '../meta/scan.js'
 import type { ChunkUse } from './tree.js'
-import { headOf, holdersOf, inventory, type NodesParts } from './nodes.js'
+import { headOf, holdersOf, inventory, shortOfDisks, type NodesParts } from './nodes.js'
 
 const GET_DEADLINE_MS = 30_000
 const BUCKET_BITS = 20
@@ -35,6 +36,8 @@ export interface ChunksResult {
   readonly orphans: ReadonlyMap<number, readonly string[]>
   readonly copies: number
   readonly away: ReadonlyMap<string, string>
+  /** Nodes that answered for some of their disks only, with why: the others may have what is missing. */
+  readonly short: ReadonlyMap<string, string>
 }
 
 export interface ChunksParts extends NodesParts {
@@ -53,6 +56,8 @@ export async function checkChunks(parts: ChunksParts, uses: ReadonlyMap<number, 
   const orphans = new Map<number, readonly string[]>()
   const byBucket = inBuckets(uses)
   const few: [number, ChunkUse][] = []
+  // Before and afterwards: a disk may come back, or fail, while its node is asked.
+  const short = shortOfDisks(parts)
   let copies = 0
   for await (const { fromBucket, toBucket, copies: here } of inventory(parts, false, away)) {
     for (let bucket = fromBucket; bucket < toBucket; bucket++) {
@@ -80,7 +85,7 @@ export async function checkChunks(parts: ChunksParts, uses: ReadonlyMap<number, 
     if (problem !== null) problems.push(problem)
   })
   await withoutSpoken(parts, orphans)
-  return { problems, orphans, copies, away }
+  return { problems, orphans, copies, away, short: new Map([...short, ...shortOfDisks(parts)]) }
 }
 
 function bucketOf(chunk: number): number {

@@ -20,7 +20,7 @@ import { checkChunks, type ChunkProblem, type ChunksResult } from './chunks.js'
 import type { Finding } from './finding.js'
 import { withRebuildLease } from './lease.js'
 import { lostAndFound } from './lost-and-found.js'
-import { headOf, type NodesParts } from './nodes.js'
+import { headOf, holdersOf, type NodesParts } from './nodes.js'
 import { isHeldBack, isMetadataOlder, ripeOrphans } from './orphans.js'
 import { checkTree, type Pass, type Suspect } from './tree.js'
 
@@ -125,7 +125,13 @@ class Fsck {
     for (const [node, why] of result.away) {
       this.#add({ kind: 'node-away', severity: 'wrong', text: `node ${node} does not answer: ${why}`, mended: false })
     }
-    for (const problem of result.problems) await this.#chunkFinding(problem, result.away.size > 0)
+    for (const [node, why] of result.short) {
+      this.#note('node-away', `node ${node} answers without a disk of its own, on which more may be: ${why}`)
+    }
+    const isAllThere = result.away.size + result.short.size === 0
+    if (holdersOf(this.#parts.view()).length > 0) {
+      for (const problem of result.problems) await this.#chunkFinding(problem, !isAllThere)
+    } else if (pass.chunks.size > 0) this.#noNodes(pass.chunks.size)
     const freedOrphans = await this.#orphans(result)
     const paths = await this.#paths(pass)
     const findings = this.#findings.map((one) => withPath(one, paths))
@@ -137,6 +143,12 @@ class Fsck {
 
   #add(finding: Finding): void {
     this.#findings.push(finding)
+  }
+
+  /** Right after a restore it is so: a line for each chunk would be as many false alarms. */
+  #noNodes(chunks: number): void {
+    const text = `no node is there: whether one has the ${chunks} chunks nobody can tell: start the nodes, then run fsck again`
+    this.#add({ kind: 'node-away', severity: 'wrong', text, mended: false })
   }
 
   #note(kind: Finding['kind'], text: string): void {
@@ -232,7 +244,7 @@ class Fsck {
     const where = `chunk ${chunk} of inode ${use.ino}`
     if (kind === 'missing-chunk') {
       const text = isSomebodyAway
-        ? `${where} is on none of the nodes that answer`
+        ? `${where} is on none of the nodes and disks that answer`
         : `${where} is on no node: that part of the file is lost`
       // Who does not answer may have it.
       return this.#add({ kind, severity: isSomebodyAway ? 'wrong' : 'lost', text, ino: use.ino, chunk, mended: false })
@@ -262,7 +274,7 @@ class Fsck {
     return true
   }
 
-  async #orphans({ orphans, away }: ChunksResult): Promise<number> {
+  async #orphans({ orphans, away, short }: ChunksResult): Promise<number> {
     const { store, repair } = this.#parts
     const some = `${orphans.size} chunks belong to no file`
     if (await isMetadataOlder(store, this.#keys, orphans.keys())) {
@@ -279,7 +291,7 @@ class Fsck {
       return 0
     }
     if (orphans.size === 0 && repair === undefined) return 0
-    if (repair === undefined || away.size > 0) {
+    if (repair === undefined || away.size + short.size > 0) {
       if (orphans.size > 0)
         this.#note('orphans', `${some}: uploads under way, of writers that died, or of metadata that were lost`)
       return 0

@@ -109,7 +109,7 @@ function asText({ findings, inodes, chunks, copies }: FsckResult, { repair, deep
     wrong.length === 0
       ? 'nothing is wrong'
       : repair === true
-        ? `${wrong.length} things were wrong, ${left} are still`
-        : `${wrong.length} things are wrong: ${advice(wrong)}`
+        ? `${wrong.length === 1 ? '1 thing was' : `${wrong.length} things were`} wrong, ${left} still ${left === 1 ? 'is' : 'are'}`
+        : `${wrong.length === 1 ? '1 thing is' : `${wrong.length} things are`} wrong: ${advice(wrong)}`
   return `${lines.join('')}${inodes} inodes, ${chunks} chunks in ${copies} copies (${how}): ${verdict}\n`
 }

@@ -2,7 +2,7 @@
 import { Command } from 'commander'
 import { RingfsError } from '../base/errors.js'
 import type { ClusterView, NodeState } from '../cluster/contract.js'
-import { changeState, setHealLimit, setMembershipTimes, setSurplusTime } from '../cluster/membership.js'
+import { changeState, setHealLimit, setMembershipTimes, setScrubTime, setSurplusTime } from '../cluster/membership.js'
 import { healProgress, isHandedOver } from '../cluster/progress.js'
 import { ReplicationQueue } from '../cluster/queue.js'
 import { ringMembers } from '../cluster/watcher.js'
@@ -11,7 +11,7 @@ import { findNode, watchHealing, withCluster, type Cluster, type ClusterOptions 
 import { withVolume } from './files/session.js'
 import { megabytes } from './rebalance.js'
 import { logOf, print, say, type Surroundings } from './surroundings.js'
-import { humanBytes, humanMs } from './units.js'
+import { humanBytes, humanDays, humanMs } from './units.js'
 
 const ANY: readonly NodeState[] = ['joining', 'up', 'suspect', 'down']
 /** Of a node that was heard lately; one that drains is not judged by its silence. */
@@ -20,7 +20,8 @@ const BEATS: readonly NodeState[] = ['joining', 'up', 'draining']
 const DRAIN_EXAMPLES = `
 A node that drains takes no new chunks; what it has is copied to where it belongs without it. It goes on serving meanwhile. Ctrl-C
 ends only the watching: the same command again goes on watching, and --cancel takes the node back. Refused where too few nodes would be
-left for a write. While another node is down it is not known what that one lacks: the drain waits until it is back, or out.
+left for a write. While another node is down it is not known what that one lacks: the drain waits until it is back, or out. A node that
+falls silent while it drains is waited for until it would count as out (5 minutes); started again, it goes on by itself.
 
 Examples:
   $ ringfs node drain 3f2a
@@ -54,11 +55,26 @@ async function drain(surroundings: Surroundings, cluster: Cluster, text: string,
   const state = await changeState(cluster.redis, cluster.volume, id, to, from)
   if (state !== to) throw new RingfsError('USAGE', `node ${id} is ${state ?? 'unknown'}: it cannot be made ${to}`)
   if (options.wait === false) return
-  const isWhole = await watchHealing(surroundings, cluster, options, (seen) => to === 'up' || isHandedOver(seen, id))
+  const isWhole = await watchHealing(surroundings, cluster, options, {
+    isMet: (seen) => to === 'up' || isHandedOver(seen, id),
+    ...(to === 'draining' && { waitsFor: (seen: ClusterView) => silenceOf(seen, id) }),
+  })
   if (options.json === true) return
   if (!isWhole) print(surroundings, `node ${id} is ${to}, and goes on without this command\n`)
   else if (to === 'up') print(surroundings, `node ${id} has its place back\n`)
   else print(surroundings, `node ${id} is drained: stop it, then: ringfs node remove ${id}\n`)
+}
+
+/** A node that fell silent while it drains. Errors: NODE_UNREACHABLE, after as long as others would be given up. */
+function silenceOf({ members, settings }: ClusterView, id: string): string | undefined {
+  const silentMs = members.find((one) => one.id === id)?.silentMs
+  if (silentMs === undefined || settings === undefined || silentMs <= settings.suspectMs) return undefined
+  const text = `node ${id} has been silent for ${humanMs(silentMs)}, and only it can tell what it has`
+  if (silentMs <= settings.outMs) return text
+  throw new RingfsError(
+    'NODE_UNREACHABLE',
+    `${text}: start it, and it goes on draining; if it is lost: ringfs node remove ${id} --lost`,
+  )
 }
 
 /** There must be somewhere for its chunks to go. Errors: USAGE. */
@@ -167,12 +183,16 @@ function checkRemovable(view: ClusterView, id: string): void {
 
 /** A node is silent for a second between two heartbeats, and for longer where Redis or the network is slow. */
 const SUSPECT_MIN_S = 2
+const DAY_MS = 86_400_000
+/** Faster is `ringfs scrub --now`. */
+const SCRUB_MIN_DAYS = 0.5
 
 const SETTINGS_EXAMPLES = `
 Examples:
   $ ringfs node settings
   $ ringfs node settings --suspect 4 --down 15 --out 300
-  $ ringfs node settings --limit 50`
+  $ ringfs node settings --limit 50
+  $ ringfs node settings --scrub 30`
 
 interface SettingsOptions extends ClusterOptions {
   readonly suspect?: number
@@ -180,6 +200,7 @@ interface SettingsOptions extends ClusterOptions {
   readonly out?: number
   readonly limit?: number
   readonly surplus?: number
+  readonly scrub?: number
 }
 
 export function settingsCommand(surroundings: Surroundings): Command {
@@ -195,6 +216,11 @@ export function settingsCommand(surroundings: Surroundings): Command {
     .option('--out <seconds>', 'silence after which its chunks are made anew elsewhere', positive)
     .option('--limit <MB/s>', 'what each node may fetch to be whole; 0: as fast as it goes', megabytes)
     .option('--surplus <seconds>', 'how long copies that belong elsewhere are kept, once all is whole', positive)
+    .option(
+      '--scrub <days>',
+      `in how many days each node reads and hashes all its chunks again; at least ${SCRUB_MIN_DAYS}`,
+      atLeast(SCRUB_MIN_DAYS),
+    )
     .option('--json', 'as JSON')
     .addHelpText('after', SETTINGS_EXAMPLES)
   return withVolume(command).action(async (_options: SettingsOptions, self: Command) => {
@@ -216,10 +242,13 @@ async function settings(surroundings: Surroundings, cluster: Cluster, options: S
   }
   if (options.limit !== undefined) await setHealLimit(redis, volume, options.limit)
   if (options.surplus !== undefined) await setSurplusTime(redis, volume, options.surplus * 1000)
+  if (options.scrub !== undefined) await setScrubTime(redis, volume, options.scrub * DAY_MS)
   const now = (await cluster.view()).settings
   if (options.json === true || now === undefined) return print(surroundings, `${JSON.stringify(now)}\n`)
-  const { suspectMs, downMs, outMs, healBytesPerS, surplusMs } = now
+  const { suspectMs, downMs, outMs, healBytesPerS, surplusMs, scrubMs } = now
   const limit = healBytesPerS === 0 ? 'none' : `${humanBytes(healBytesPerS)}/s for each node`
   const times = `suspect after ${humanMs(suspectMs)}, down after ${humanMs(downMs)}, out after ${humanMs(outMs)}`
-  print(surroundings, `${times}\nsurplus copies are kept for ${humanMs(surplusMs)}\nlimit of healing: ${limit}\n`)
+  const kept = `surplus copies are kept for ${humanMs(surplusMs)}`
+  const scrub = `all chunks are read and hashed again every ${humanDays(scrubMs)}`
+  print(surroundings, `${times}\n${kept}\nlimit of healing: ${limit}\n${scrub}\n`)
 }

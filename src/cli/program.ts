@@ -79,7 +79,14 @@ function quiet(command: Command): void {
   command.exitOverride()
   command.configureOutput({ outputError: () => undefined })
   command.showSuggestionAfterError(true)
-  command.configureHelp({ showGlobalOptions: true })
+  command.configureHelp({ showGlobalOptions: true, visibleGlobalOptions: globalOptions })
+}
+
+/** Those of `ringfs` itself: what a command between has says what that one is to do. */
+function globalOptions(command: Command): Option[] {
+  let root = command
+  while (root.parent !== null) root = root.parent
+  return root === command ? [] : root.options.filter(({ hidden }) => !hidden)
 }
 
 /** The file commands take a META_URL before their paths too: it means --meta. */

@@ -115,9 +115,16 @@ async function here(surroundings: Surroundings, dir: string, options: UpOptions)
   }
 }
 
+function counted(count: number, one: string): string {
+  return `${count} ${one}${count === 1 ? '' : 's'}`
+}
+
 /** The URL alone goes to standard output, for whoever wants to use it in a script. */
 function tell(surroundings: Surroundings, { folder, url, masters, replicas }: ClusterReady, how: string): void {
-  say(surroundings, `a Redis Cluster of ${masters} masters with ${replicas} replicas each runs in ${folder}; ${how}`)
+  say(
+    surroundings,
+    `a Redis Cluster of ${counted(masters, 'master')} with ${counted(replicas, 'replica')} each runs in ${folder}; ${how}`,
+  )
   const warning = noFailover({ masters, replicas })
   if (warning !== undefined) say(surroundings, warning)
   print(surroundings, `${url}\n`)

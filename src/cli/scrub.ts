@@ -1,6 +1,6 @@
 import { Command } from 'commander'
 import { systemClock } from '../base/clock.js'
-import { messageOf } from '../base/errors.js'
+import { RingfsError, messageOf } from '../base/errors.js'
 import { holdersOf } from '../check/nodes.js'
 import type { ScrubRequest, ScrubState } from '../chunk/contract.js'
 import type { Volume } from '../main/volume.js'
@@ -30,7 +30,7 @@ const CALL_DEADLINE_MS = 15_000
 const WRONG = 4
 
 const EXAMPLES = `
-Every node does this by itself once a week, slowly, and goes on where it was after a restart. A copy that has rotted is replaced by a
+Every node does this by itself once a week (ringfs node settings --scrub), slowly, and goes on where it was after a restart. A copy that has rotted is replaced by a
 good one from another node and set aside (quarantine/ in the node's data folder); without a good one it stays.
 
 Exit codes: 0; 4 when a copy could not be replaced or a node does not answer.
@@ -56,6 +56,7 @@ export function scrubCommand(surroundings: Surroundings): Command {
 }
 
 async function run(surroundings: Surroundings, text: string | undefined, options: Options): Promise<number> {
+  checkWords(options)
   const nodes = await withOpenVolume(surroundings, text, options, async (volume, steps) => {
     const action = options.now === true ? 'start' : options.stop === true ? 'stop' : 'status'
     const first = await ask(volume, action, options.limit ?? 0)
@@ -63,6 +64,12 @@ async function run(surroundings: Surroundings, text: string | undefined, options
   })
   print(surroundings, options.json === true ? `${JSON.stringify(nodes, null, 2)}\n` : asText(nodes))
   return nodes.some(({ state }) => state === undefined || state.bad > state.replaced) ? WRONG : 0
+}
+
+/** Errors: USAGE. */
+function checkWords({ now, stop, limit }: Options): void {
+  if (now === true && stop === true) throw new RingfsError('USAGE', '--now begins what --stop ends: give one of them')
+  if (limit !== undefined && now !== true) throw new RingfsError('USAGE', '--limit is for --now: give both')
 }
 
 async function ask(

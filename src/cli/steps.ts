@@ -5,7 +5,7 @@ const LINE_EVERY_MS = 5_000
 
 /** As much of Surroundings as it needs. */
 export interface Shown {
-  readonly stderr: { readonly isTTY: boolean; write(text: string): unknown }
+  readonly stderr: { readonly isTTY: boolean; readonly columns?: number; write(text: string): unknown }
 }
 
 export class Steps {
@@ -26,13 +26,18 @@ export class Steps {
 
   /** `what: done of total`; `total` 0: not known. */
   show(what: string, done: number, total: number): void {
+    const share = total === 0 ? '' : ` of ${total} (${Math.floor((100 * done) / total)} %)`
+    this.line(`${what}: ${done}${share}`, total > 0 && done >= total)
+  }
+
+  /** In other words. `isLast`: drawn, however soon after the one before. */
+  line(text: string, isLast = false): void {
     if (this.#isQuiet) return
     const nowMs = this.#nowMs()
-    const share = total === 0 ? '' : ` of ${total} (${Math.floor((100 * done) / total)} %)`
-    if (!this.#surroundings.stderr.isTTY) this.#tell(`${what}: ${done}${share}`, nowMs)
-    else if (nowMs - this.#drawnMs >= EVERY_MS || (total > 0 && done >= total)) {
+    if (!this.#surroundings.stderr.isTTY) this.#tell(text, nowMs)
+    else if (nowMs - this.#drawnMs >= EVERY_MS || isLast) {
       this.#drawnMs = nowMs
-      this.#draw(`${what}: ${done}${share}`)
+      this.#draw(text)
     }
   }
 
@@ -42,8 +47,11 @@ export class Steps {
     this.#surroundings.stderr.write(`ringfs: ${text}\n`)
   }
 
-  #draw(text: string): void {
-    this.#surroundings.stderr.write(`\r${text.padEnd(this.#width)}`)
+  /** Never longer than the terminal is wide: it could not be drawn over. */
+  #draw(whole: string): void {
+    const { stderr } = this.#surroundings
+    const text = whole.slice(0, Math.max(1, (stderr.columns ?? 80) - 1))
+    stderr.write(`\r${text.padEnd(this.#width)}`)
     this.#width = text.length
   }
 

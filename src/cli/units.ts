@@ -17,6 +17,12 @@ export function humanMs(ms: number): string {
   return ms < 7_200_000 ? `${Math.round(ms / 60_000)} min` : `${Math.round(ms / 3_600_000)} h`
 }
 
+/** `7 days` */
+export function humanDays(ms: number): string {
+  const days = Math.round(ms / 8_640_000) / 10
+  return `${days} ${days === 1 ? 'day' : 'days'}`
+}
+
 /** Columns as wide as their widest cell; numbers to the right. */
 export function table(head: readonly string[], rows: readonly (readonly (string | number)[])[]): string {
   const width = head.map((title, column) =>

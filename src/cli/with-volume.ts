@@ -1,5 +1,6 @@
 /** What the commands that look at all of a volume have in common: opening it, telling how far they are, closing it. */
 import { Closer } from '../main/closer.js'
+import { checkKey } from '../main/key-check.js'
 import { openVolume, type Volume } from '../main/volume.js'
 import type { VolumeSelector } from './context.js'
 import { Steps } from './steps.js'
@@ -10,7 +11,7 @@ interface Options extends CommonOptions, VolumeSelector {
   readonly json?: boolean
 }
 
-/** `text`: a META_URL given as an argument. What the work adds to the closer is closed before the volume. */
+/** `text`: a META_URL given as an argument. Errors: those of openVolume; KEY_REQUIRED. What the work adds to the closer is closed before the volume. */
 export async function withOpenVolume<T>(
   surroundings: Surroundings,
   text: string | undefined,
@@ -22,8 +23,11 @@ export async function withOpenVolume<T>(
   const closer = new Closer()
   const result = await closer.orClose(async () => {
     const log = logOf(surroundings, options, 'error')
-    const volume = await openVolume(url, { log, key: keyOf(surroundings, options, log) })
+    const key = keyOf(surroundings, options, log)
+    const volume = await openVolume(url, { log, key })
     closer.add(() => volume.close())
+    // Refused by all nodes it would find every chunk missing.
+    await checkKey(volume.watcher.current().view.members, key)
     try {
       return await work(volume, steps, closer)
     } finally {

@@ -95,6 +95,8 @@ export interface ClusterSettings {
   readonly walks: number
   /** Between a whole ring and giving up surplus copies: readers with an old ring may still ask for them. */
   readonly surplusMs: number
+  /** In which each node reads and hashes all its chunks again. */
+  readonly scrubMs: number
   /** Grows with each change of the ring: one that is as it was may have been another one between two looks. */
   readonly rings: number
 }

@@ -15,8 +15,11 @@ export interface FolderLock {
 
 const ASK_TIMEOUT_MS = 1_000
 
-/** `purpose` keeps locks of different things on one folder apart. Errors: ALREADY_RUNNING, with the holder's pid. */
-export async function lockFolder(folder: string, purpose: string): Promise<FolderLock> {
+/**
+ * `purpose` keeps locks of different things on one folder apart; `stopWith` is the command that ends the holder. Errors: ALREADY_RUNNING, with
+ * the holder's pid.
+ */
+export async function lockFolder(folder: string, purpose: string, stopWith?: string): Promise<FolderLock> {
   const { dev, ino } = await stat(folder)
   const isAbstract = process.platform === 'linux'
   const name = isAbstract ? `\0ringfs-${purpose}-${dev}-${ino}` : join(folder, `${purpose}.lock`)
@@ -26,9 +29,9 @@ export async function lockFolder(folder: string, purpose: string): Promise<Folde
   })
   if (!(await listen(server, name))) {
     const pid = await askHolder(name)
-    if (pid !== undefined || isAbstract) throw taken(folder, pid)
+    if (pid !== undefined || isAbstract) throw taken(folder, pid, stopWith)
     await unlink(name)
-    if (!(await listen(server, name))) throw taken(folder, undefined)
+    if (!(await listen(server, name))) throw taken(folder, undefined, stopWith)
   }
   server.unref()
   return { release: () => new Promise((resolve) => server.close(() => resolve())) }
@@ -45,9 +48,10 @@ export async function isLocked(folder: string, purpose: string): Promise<boolean
   }
 }
 
-function taken(folder: string, pid: string | undefined): RingfsError {
+function taken(folder: string, pid: string | undefined, stopWith: string | undefined): RingfsError {
   const who = pid === undefined ? 'another process' : `process ${pid}`
-  return new RingfsError('ALREADY_RUNNING', `${folder} is in use by ${who}: stop that first (ringfs down)`)
+  const how = stopWith === undefined ? '' : `: ${stopWith}`
+  return new RingfsError('ALREADY_RUNNING', `${folder} is in use by ${who}: stop that first${how}`)
 }
 
 /** false: the name is taken. */

@@ -6,7 +6,7 @@
  *                            Changes only together with the epoch.
  *   {v}:c:beats      hash    node id -> "<ms of Redis time> <total bytes> <free bytes> <chunks>": the last heartbeat
  *   {v}:c:reports    hash    node id -> JSON: what the node says of itself (report.ts)
- *   {v}:c:options    hash    epoch; suspectMs, downMs, outMs, healBytesPerS, surplusMs (absent: the defaults of scripts/lib.lua, view.lua);
+ *   {v}:c:options    hash    epoch; suspectMs, downMs, outMs, healBytesPerS, surplusMs, scrubMs (absent: the defaults of scripts/lib.lua, view.lua);
  *                            walks: how often a rebalance was asked for; changed: when the epoch was raised (ms); rings: when the ring changed
  *                            (ms, but always more than before); tick: when a view was last fetched, resumed: when that began again after a gap (ms)
  *   {v}:c:q:<id>     stream  replication queue of the node; one field "t" an entry (queue-task.ts); group "r"

@@ -287,6 +287,12 @@ export async function setSurplusTime(store: RedisStore, volume: string, surplusM
   await store.call('HSET', new ClusterKeys(volume).options, 'surplusMs', Math.round(surplusMs))
 }
 
+/** How long a round of scrubbing takes. Without it: a week. */
+export async function setScrubTime(store: RedisStore, volume: string, scrubMs: number): Promise<void> {
+  if (!(scrubMs > 0)) throw new RingfsError('USAGE', 'a round of scrubbing takes some time')
+  await store.call('HSET', new ClusterKeys(volume).options, 'scrubMs', Math.round(scrubMs))
+}
+
 /** Every node walks its ranges again. Repeated after a lost reply it is one walk more, which finds nothing. */
 export async function askForWalk(store: RedisStore, volume: string): Promise<number> {
   return numberOf(await store.call('HINCRBY', new ClusterKeys(volume).options, 'walks', 1), 'HINCRBY')

@@ -14,6 +14,7 @@ export interface HealProgress {
   readonly walked: number
   /** Copies that are still to be made, as far as is known. */
   readonly waiting: number
+  /** Since the nodes' starts: see copiedSince. */
   readonly copied: number
   readonly copiedBytes: number
   readonly bytesPerS: number
@@ -53,6 +54,20 @@ export function healProgress(view: ClusterView): HealProgress {
   }
 }
 
+/** What nodes have copied between two views. One that was started again meanwhile counts from then on. */
+export function copiedSince(first: ClusterView, now: ClusterView): Pick<HealProgress, 'copied' | 'copiedBytes'> {
+  const then = new Map(first.members.map(({ id, report }) => [id, report?.heal]))
+  const since = { copied: 0, copiedBytes: 0 }
+  for (const { id, report } of now.members) {
+    const before = then.get(id)
+    const { copied, copiedBytes } = report?.heal ?? NOTHING_HEALED
+    const isSame = before !== undefined && before.copied <= copied && before.copiedBytes <= copiedBytes
+    since.copied += copied - (isSame ? before.copied : 0)
+    since.copiedBytes += copiedBytes - (isSame ? before.copiedBytes : 0)
+  }
+  return since
+}
+
 /**
  * Of a node that drains: all that it has is whole without it. One that is silent by now may have had more than others know: its last word
  * counts. What an owner lacks that was down when it was to be asked nobody knows, and this node may have the only copy of it.
@@ -79,7 +94,7 @@ function leftMs(
   walked: number,
   { copied, copiedBytes, bytesPerS }: Pick<HealProgress, 'copied' | 'copiedBytes' | 'bytesPerS'>,
 ): number | null {
-  if (bytesPerS <= 0 || copied === 0 || walked <= 0 || (waiting === 0 && walked < 1)) return null
+  if (bytesPerS <= 0 || copied === 0 || walked <= 0 || waiting === 0) return null
   // What is not walked yet is as full of gaps as what is.
   return Math.round(((waiting / walked) * (copiedBytes / copied) * 1000) / bytesPerS)
 }

@@ -44,6 +44,7 @@ function decodeSettings(value: RedisValue | undefined): ClusterSettings {
   return {
     ...{ suspectMs: number(0), downMs: number(1), outMs: number(2) },
     ...{ healBytesPerS: number(3), walks: number(4), surplusMs: number(5), rings: number(6) },
+    scrubMs: number(7),
   }
 }
 

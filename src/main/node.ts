@@ -136,6 +136,7 @@ async function openService(volume: Volume, folders: NodeFolders, watch: DiskWatc
     enqueue: (id, tasks) => queue.enqueue(id, tasks),
     clock: systemClock,
     log,
+    scrubPeriodMs: () => watcher.current().view.settings?.scrubMs,
     scrubFile: () => disks.live.map(({ folder }) => joinPath(folder, 'scrub.json'))[0],
     disks: () => disks.live.map(({ disk }) => disk),
   })

@@ -23,6 +23,7 @@ import { VolumeKeys } from '../meta/keys.js'
 import type { KeyRing } from '../rpc/key-ring.js'
 import { Closer } from './closer.js'
 import type { DataFolders } from './data-folder.js'
+import { checkKey } from './key-check.js'
 import { foldersByNode, openOfflineNode, type OfflineNode } from './offline-node.js'
 import { readVolumeFile } from './volume-file.js'
 import { openVolume, type Volume } from './volume.js'
@@ -64,7 +65,7 @@ export async function startRedisOf(
 ): Promise<{ readonly url: MetaUrl; close(): Promise<void> }> {
   const closer = new Closer()
   return await closer.orClose(async () => {
-    const lock = await lockFolder(folders.root, LOCK)
+    const lock = await lockFolder(folders.root, LOCK, `ringfs down --data ${folders.root}`)
     closer.add(() => lock.release())
     const redis = await startPrivateRedis({ folder: folders.redis, log })
     closer.add(() => redis.stop())
@@ -72,7 +73,7 @@ export async function startRedisOf(
   })
 }
 
-/** undefined: none is due. Errors: those of openVolume, of openOfflineNode; USAGE, NODE_UNREACHABLE. */
+/** undefined: none is due. Errors: those of openVolume, of openOfflineNode; USAGE, NODE_UNREACHABLE, KEY_REQUIRED. */
 export async function runRebuild(options: RebuildingOptions): Promise<Rebuilt | undefined> {
   const closer = new Closer()
   const result = await closer.orClose(async () => {
@@ -83,6 +84,7 @@ export async function runRebuild(options: RebuildingOptions): Promise<Rebuilt | 
     if (options.ifDue && !isAnew && !(await isDue(volume))) return undefined
     const local = await openFolders(volume, options, closer)
     await waitForNodes(volume, local, options)
+    await checkKey(volume.watcher.current().view.members, options.key)
     const parts = partsOf(volume, local, options)
     if (isAnew && !options.dryRun) await makeAnew(parts, systemClock)
     const meta = options.dryRun ? null : await openMeta(volume.redis, made, { log: options.log })

@@ -102,7 +102,7 @@ export async function runRedisCluster(
 
 async function start(options: ClusterUpOptions, closer: Closer, checkStop: () => void): Promise<ClusterReady> {
   const folder = await openFolder(options.folder)
-  const lock = await lockFolder(folder, LOCK)
+  const lock = await lockFolder(folder, LOCK, `ringfs redis-cluster down ${folder}`)
   closer.add(() => lock.release())
   const before = readPlan(folder)
   const plan = before === undefined ? await firstPlan(options) : checkPlan(before, options)

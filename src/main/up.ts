@@ -85,7 +85,7 @@ async function start(
   const { log, runFolder } = options
   const nice = serveReadily(options.options.nice, { group: true })
   const folders = openDataFolders(options.dataDir)
-  const lock = await lockFolder(folders.root, LOCK)
+  const lock = await lockFolder(folders.root, LOCK, `ringfs down --data ${folders.root}`)
   closer.add(() => lock.release())
   makeMountpoint(options.mountpoint)
   const mountpoint = await prepareMountpoint(options.mountpoint, log)

@@ -10,13 +10,14 @@ export function toPosix(error: unknown): PosixError {
   return new PosixError('EIO', messageOf(error), { cause: error })
 }
 
-/** Codes of failures that another attempt may not meet. */
+/** Codes of failures that another attempt may not meet. Redis is asked to queue what an owner lacks: its master may be on the machine of that owner. */
 const TRANSIENT: ReadonlySet<string> = new Set([
   'NO_QUORUM',
   'NODE_UNREACHABLE',
   'DEADLINE',
   'CONNECTION_LOST',
   'OVERLOADED',
+  'REDIS_UNREACHABLE',
 ])
 
 export function isTransient(error: unknown): boolean {

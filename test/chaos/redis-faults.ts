@@ -48,7 +48,11 @@ function owns({ isMaster, slots }: Server, slot: number): boolean {
 
 /** The master that has the middle of what was the shard's share at first. */
 export async function masterOf(redis: TestRedis, shard: number, shards: number): Promise<number> {
-  const slot = Math.floor(((shard + 0.5) * SLOTS) / shards)
+  return ownerOf(redis, Math.floor(((shard + 0.5) * SLOTS) / shards))
+}
+
+/** The master that serves the slot. */
+export async function ownerOf(redis: TestRedis, slot: number): Promise<number> {
   const master = (await servers(redis)).find((server) => owns(server, slot))
   if (master === undefined) throw new Error(`nobody has slot ${slot}`)
   return master.index

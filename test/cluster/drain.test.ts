@@ -1,7 +1,7 @@
 /** What `ringfs node drain`, `remove`, `rebalance` and `status` say where there are too few nodes, or some are lost: nothing may be lost by doing as they say. */
 import t from 'tap'
 import { changeState, setMembershipTimes } from '../../src/cluster/membership.js'
-import { startCluster } from '../helpers/cluster.js'
+import { MEMBERSHIP_TIMES, startCluster } from '../helpers/cluster.js'
 import { eventually } from '../helpers/ringfs.js'
 
 const MINUTE_MS = 60_000
@@ -14,6 +14,11 @@ t.test('what has nowhere to go is not drained, and is said', async (t) => {
   t.match(await cluster.ringfs('rebalance'), { code: 2, stderr: /the volume has no nodes/ })
   t.match(await cluster.ringfs('status'), { code: 0, stdout: /^chunks no nodes$/m })
   t.match(await cluster.ringfs('node', 'settings', '--suspect', '0.5'), { code: 2, stderr: /at least 2/ })
+  t.match(await cluster.ringfs('node', 'settings', '--scrub', '0.1'), { code: 2, stderr: /at least 0.5/ })
+  t.match(await cluster.ringfs('node', 'settings', '--scrub', '30'), {
+    code: 0,
+    stdout: /hashed again every 30 days$/m,
+  })
 
   const [one, two] = [await cluster.add(), await cluster.add()]
   const { stdout } = await cluster.ringfs('status')
@@ -51,6 +56,29 @@ t.test('what has nowhere to go is not drained, and is said', async (t) => {
     stderr: /no node is left that could have what node/,
   })
 })
+
+t.test(
+  'a node that dies while it drains is waited for until it would be given up, and then that is said',
+  async (t) => {
+    const cluster = await startCluster(t, 4)
+    const { redis, settings } = cluster.volume
+    const one = cluster.node(0)
+    await cluster.whole('all nodes are there')
+    await one.kill()
+    await changeState(redis, settings.name, one.id, 'draining', ['up', 'suspect', 'down'])
+    await setMembershipTimes(redis, settings.name, { suspectMs: 2_000, downMs: 3_000, outMs: 8_000 })
+    const drained = await cluster.ringfs('node', 'drain', one.id)
+    t.match(drained, {
+      code: 42,
+      stderr: /has been silent for .*: start it, .* if it is lost: ringfs node remove .* --lost/,
+    })
+    t.notMatch(drained.stderr, / 0 ms left/)
+    t.equal((await cluster.member(one))?.state, 'draining')
+    await setMembershipTimes(redis, settings.name, MEMBERSHIP_TIMES)
+    await one.start()
+    t.match(await cluster.ringfs('node', 'drain', one.id), { code: 0, stdout: /is drained: stop it/ }, 'it goes on')
+  },
+)
 
 t.test('a node that runs is not removed as lost', async (t) => {
   const cluster = await startCluster(t, 1)

@@ -5,19 +5,23 @@
  * Where no more is done than the cluster bears, no call may fail. Else one may end with an errno, and then it happened or it did not. A call
  * that takes longer than its deadline is a fault always.
  */
-import { mkdtemp, rm } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { CHUNK_BUCKETS, type ListReply } from '../../src/chunk/contract.js'
+import { ClusterKeys } from '../../src/cluster/keys.js'
 import { healProgress } from '../../src/cluster/progress.js'
+import { keySlot } from '../../src/cluster/slot.js'
 import { inflict } from '../chaos/faults.js'
-import { redisIsWhole } from '../chaos/redis-faults.js'
+import { ownerOf, redisIsWhole, replicaOf } from '../chaos/redis-faults.js'
 import type { Fault } from '../chaos/schedule.js'
 import { Stage } from '../chaos/stage.js'
 import { isRoot } from '../helpers/disks.js'
 import { LoadProcess } from '../helpers/load-process.js'
+import { NODE_TIMEOUT_MS } from '../helpers/redis.js'
 import { eventually, runIn, sh, type Ran } from '../helpers/ringfs.js'
 import { Random } from '../torture/random.js'
 import { Cleanup } from '../torture/stack.js'
@@ -31,6 +35,9 @@ const LIST = 500
 const HOUR_S = 3_600
 const WAIT_MS = 120_000
 const AWAY_MS = 3_000
+/** A node's queue is tried for 10 s at a time. Folders are spread over the masters: files of two thirds of them are written meanwhile. */
+const LONGER_THAN_A_TRY_MS = 13_000
+const FILES_OPEN = 12
 const KILLS = 5
 /** An operation of the metadata gives up after 30 s, a chunk's later; a call may need several. */
 const CALL_ENDS_MS = 240_000
@@ -149,6 +156,50 @@ async function oneLost(t: Test, ground: Ground): Promise<void> {
     await ground.goesOn(t)
     await replace()
   })
+  await ground.whole()
+}
+
+/**
+ * A machine with a chunk node and the master of Redis that has the queues: what that node lacks cannot be queued until the master is back or
+ * replaced, here later than one attempt takes. Nobody notices but by waiting. The other masters go on serving: they do not call it failed.
+ */
+async function machineLost(t: Test, ground: Ground): Promise<void> {
+  const { redis, volume, mounts, folder } = ground.stage
+  const master = await ownerOf(redis, keySlot(new ClusterKeys(volume.settings.name).queue('any')))
+  const servers = [master, await replicaOf(redis, master)]
+  const flag = join(folder, 'machine-lost')
+  const opened = (index: number): string => join(folder, `opened-${index}`)
+  const writeThen = (index: number): Promise<Ran> => {
+    const parent = join(nth(mounts, 0).mountpoint, `open-before-${index}`)
+    const open = `mkdir ${parent} && exec 3> ${parent}/file && : > ${opened(index)} && until [ -e ${flag} ]; do sleep 0.1; done`
+    const write = `head -c ${CONTENT_BYTES * 10} /dev/urandom | dd bs=1M iflag=fullblock conv=fsync status=none >&3`
+    return runIn('/', 'sh', ['-c', `${open}; ${write}`])
+  }
+  const patience = (ms: number): Promise<unknown> =>
+    Promise.all(
+      [...redis.ports.keys()].map((one) => redis.command(one, 'CONFIG', 'SET', 'cluster-node-timeout', `${ms}`)),
+    )
+  await ground.line(t, [], async () => {
+    await patience(60_000)
+    const writers = Array.from({ length: FILES_OPEN }, (_, index) => writeThen(index))
+    await eventually(
+      'they are open',
+      () => writers.every((_, index) => existsSync(opened(index))),
+      (are) => are,
+      WAIT_MS,
+    )
+    const revive = await ground.inflict({ kind: 'kill', node: 3 })
+    await Promise.all(servers.map((server) => redis.kill(server)))
+    await writeFile(flag, '')
+    await sleep(LONGER_THAN_A_TRY_MS)
+    await Promise.all(servers.map((server) => redis.restart(server)))
+    for (const { code, stderr } of await Promise.all(writers)) t.equal(code, 0, stderr)
+    await ground.goesOn(t)
+    await revive()
+    await patience(NODE_TIMEOUT_MS)
+    await redisIsWhole(redis)
+  })
+  await ground.allUp()
   await ground.whole()
 }
 
@@ -327,6 +378,7 @@ else {
     const ground = new Ground(t, await Stage.set({ folder, ...SHAPE }, cleanup))
     const lines: readonly (readonly [string, (t: Test, ground: Ground) => Promise<void>])[] = [
       ['any single chunk node, or any W-1 owners of a chunk, lost for ever', oneLost],
+      ['a machine lost: a chunk node, and a Redis master that comes back', machineLost],
       ['any number of nodes killed, paused, cut off (one way too), slowed, and brought back', allAway],
       ['any Redis master lost, with its replica promoted; a Redis slot moved while in use', redisLost],
       ['a client killed at any instruction', clientKilled],

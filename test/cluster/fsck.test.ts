@@ -6,6 +6,7 @@ import { systemClock } from '../../src/base/clock.js'
 import { fsck, type FsckParts, type FsckResult } from '../../src/check/fsck.js'
 import type { RedisStore } from '../../src/cluster/contract.js'
 import { arrayOf } from '../../src/cluster/reply.js'
+import { buildRing } from '../../src/cluster/ring.js'
 import { backupVolume } from '../../src/meta/backup/backup.js'
 import { restoreVolume } from '../../src/meta/backup/restore.js'
 import type { MetaStore } from '../../src/meta/contract.js'
@@ -182,8 +183,45 @@ t.test('fsck', async (t) => {
     t.strictSame(kinds(away), ['missing-chunk', 'node-away', 'orphans'])
     t.match(
       away.findings.find(({ kind }) => kind === 'missing-chunk'),
-      { severity: 'wrong', text: /nodes that answer/ },
+      { severity: 'wrong', text: /that answer/ },
     )
+    await volume.close()
+  })
+
+  t.test('what a disk that is away may have is not called lost, and no orphan is freed meanwhile', async (t) => {
+    const { file, volume, cluster, parts, check, meta, keys } = await bed(t, open)
+    const { chunk } = await file(ROOT, 'gone')
+    for (const node of cluster.nodes) await node.store.remove([chunk])
+    const orphan = await meta.chunkId()
+    await cluster.client.write(orphan, [Buffer.alloc(10)], originOf(10), { durability: 'all', sync: false })
+    const lacking = (id: string): string | undefined => (id === 'node-1' ? '/mnt/disk2 is missing' : undefined)
+    const without = { ...parts, lacking }
+    t.match((await fsck(without)).findings, [
+      { kind: 'node-away', severity: 'note', text: /node-1 .*disk2 is missing/ },
+      { kind: 'missing-chunk', severity: 'wrong', text: /that answer/, path: '/gone' },
+      { kind: 'orphans' },
+    ])
+    const noted = async (): Promise<number> => Number(await volume.redis.call('HLEN', keys.wide('orphans')))
+    const client = await volume.client()
+    const repair = { meta: client, chunks: cluster.client, enqueue: () => Promise.resolve(), orphanGraceMs: 0 }
+    t.equal((await fsck({ ...without, repair })).freedOrphans, 0)
+    t.equal(await noted(), 0, 'its grace does not even begin')
+    t.match(
+      (await check()).findings.find(({ kind }) => kind === 'missing-chunk'),
+      { severity: 'lost' },
+      'with all disks there it is',
+    )
+    await volume.close()
+  })
+
+  t.test('a volume without any node, as after a restore, is not one that has lost its files', async (t) => {
+    const { file, volume, parts } = await bed(t, open)
+    await file(ROOT, 'one')
+    await file(ROOT, 'two')
+    const nobody = { ...parts, view: () => ({ epoch: 1, members: [] }), ring: () => buildRing([]) }
+    const { findings } = await fsck(nobody)
+    t.match(findings, [{ kind: 'node-away', severity: 'wrong', text: /no node is there.* 2 chunks .*start the nodes/ }])
+    t.equal(findings.length, 1)
     await volume.close()
   })
 

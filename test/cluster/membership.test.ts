@@ -13,6 +13,7 @@ import {
   register,
   setHealLimit,
   setMembershipTimes,
+  setScrubTime,
   type Registration,
 } from '../../src/cluster/membership.js'
 import { planOf } from '../../src/cluster/plan.js'
@@ -193,7 +194,10 @@ t.test('membership', { timeout: 300_000 }, async (t) => {
       healBytesPerS: 5_000_000,
       walks: 1,
       surplusMs: 60_000,
+      scrubMs: 7 * 86_400_000,
     })
+    await setScrubTime(store, 'l', 86_400_000)
+    t.equal((await fetchView(store, 'l')).settings?.scrubMs, 86_400_000)
   })
 
   t.test('of two live processes with one identity the second is refused, and the first goes on', async (t) => {

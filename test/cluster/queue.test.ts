@@ -1,7 +1,8 @@
 import t, { type Test } from 'tap'
 import { silentLog } from '../../src/base/log.js'
 import { ClusterKeys } from '../../src/cluster/keys.js'
-import { ReplicationQueue, type ReplicationTask } from '../../src/cluster/queue.js'
+import { RETRY, ReplicationQueue, type ReplicationTask } from '../../src/cluster/queue.js'
+import { numberOf, textOf } from '../../src/cluster/reply.js'
 import { connectPatiently, startRedis } from '../helpers/redis.js'
 import { until } from '../helpers/deadline.js'
 
@@ -62,6 +63,30 @@ t.test('replication queue', { timeout: 300_000 }, async (t) => {
     await done
     t.strictSame(got.slice(0, 2).sort(), [1, 2])
     t.equal(got.filter((chunk) => chunk === 1).length, 4)
+  })
+
+  t.test('the pause doubles with each failure, up to the takeover time, with jitter of half of it', async (t) => {
+    const key = new ClusterKeys('v').queue('g')
+    const entry = textOf(await store.call('XADD', key, '*', 't', 'a task'), 'XADD')
+    await store.call('XGROUP', 'CREATE', key, 'r', '0')
+    await store.call('XREADGROUP', 'GROUP', 'r', 'c', 'STREAMS', key, '>')
+    const pauseWith = async (jitter: number): Promise<number> => {
+      return numberOf(await store.run(RETRY, [key], ['c', entry, 10_000, 1_000, jitter]), 'queue-retry')
+    }
+    const pauses: (readonly [number, number, number])[] = []
+    for (let deliveries = 1; deliveries <= 6; deliveries++) {
+      pauses.push([await pauseWith(0), await pauseWith(0.5), await pauseWith(1)])
+      await store.call('XCLAIM', key, 'r', 'c', 0, entry)
+    }
+    t.strictSame(pauses, [
+      [500, 750, 1_000],
+      [1_000, 1_500, 2_000],
+      [2_000, 3_000, 4_000],
+      [4_000, 6_000, 8_000],
+      [5_000, 7_500, 10_000],
+      [5_000, 7_500, 10_000],
+    ])
+    await queue.drop('g')
   })
 
   t.test('many tasks that fail again and again do not keep new ones waiting', async (t) => {

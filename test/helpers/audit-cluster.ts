@@ -77,6 +77,7 @@ export class AuditCluster {
       healBytesPerS: 0,
       surplusMs: HOUR_MS,
       rings: 0,
+      scrubMs: HOUR_MS,
     }
     this.#view = { ...this.#view, settings: { ...settings, walks: (this.#view.settings?.walks ?? 0) + 1 } }
     if (this.#runs.length === 0) this.#runs = this.#healers.map((healer) => healer.run(this.#stop.signal))

@@ -3,14 +3,14 @@ import { randomBytes } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { systemClock } from '../../src/base/clock.js'
+import { systemClock, type Clock } from '../../src/base/clock.js'
 import { RingfsError } from '../../src/base/errors.js'
 import { silentLog } from '../../src/base/log.js'
 import { ChunkClientImpl } from '../../src/chunk/client/client.js'
-import type { Placement } from '../../src/chunk/client/placement.js'
+import type { Placement, PlacementSource } from '../../src/chunk/client/placement.js'
 import type { CallOptions, ChunkNodeApi, ChunkOrigin, PutRequest, TogetherPut } from '../../src/chunk/contract.js'
 import { leafHashes, rootOf, sumBytes } from '../../src/chunk/hash.js'
-import { ChunkService } from '../../src/chunk/node/service.js'
+import { ChunkService, type Epochs } from '../../src/chunk/node/service.js'
 import type { ChunkDisk } from '../../src/chunk/node/disk.js'
 import { ChunkStore } from '../../src/chunk/node/store.js'
 import { WorkerPool } from '../../src/chunk/pool.js'
@@ -43,18 +43,29 @@ export function poolOf(t: Teardown, threads = 1): WorkerPool {
   return pool
 }
 
-export async function openStore(
-  folder: string,
-  pool: WorkerPool,
-  options: { readonly inlineMaxBytes?: number; readonly reserveBytes?: number } = {},
-): Promise<ChunkStore> {
+/** What it is to do later it never does: small chunks stay in their logs until a test has them given files, however slow the disk is. */
+export const LATER_NEVER: Clock = {
+  now: () => systemClock.now(),
+  monotonicMs: () => systemClock.monotonicMs(),
+  sleep: (ms) => systemClock.sleep(ms),
+  after: () => ({ close: () => undefined, unref: () => undefined }),
+}
+
+interface StoreOptions {
+  readonly inlineMaxBytes?: number
+  readonly reserveBytes?: number
+  /** Default: LATER_NEVER. */
+  readonly clock?: Clock
+}
+
+export async function openStore(folder: string, pool: WorkerPool, options: StoreOptions = {}): Promise<ChunkStore> {
   const buffers = new SharedBuffers()
   return await ChunkStore.open({
     folder,
     volume: VOLUME,
     pool,
     buffers,
-    clock: systemClock,
+    clock: LATER_NEVER,
     log: silentLog,
     ...options,
   })
@@ -137,6 +148,7 @@ export interface TestCluster {
     readonly together?: () => TogetherPut | undefined
     readonly attemptMs?: number
     readonly deadlineMs?: number
+    readonly placement?: PlacementSource
   }): ChunkClientImpl
   /** Delivers every queue of a living node, once. */
   drain(): Promise<void>
@@ -144,6 +156,8 @@ export interface TestCluster {
 
 /** Of owners that are well: none is left out on a machine that is busy with other things. */
 const GRACE_MS = 10_000
+/** Of nodes that answer: none is asked twice on such a machine. */
+const ATTEMPT_MS = 10_000
 
 export interface ClusterOptions {
   readonly nodes: number
@@ -152,6 +166,8 @@ export interface ClusterOptions {
   readonly graceMs?: number
   readonly attemptMs?: number
   readonly disk?: (store: ChunkStore, id: string) => ChunkDisk
+  /** Default: nodes know no ring. */
+  readonly epochs?: (id: string) => Epochs
 }
 
 /** A ring that a test can foresee: the owners of chunk c are nodes c, c + 1, … modulo their number. */
@@ -190,12 +206,13 @@ export async function startCluster(t: Teardown, options: ClusterOptions): Promis
       log: silentLog,
       graceMs: options.graceMs ?? GRACE_MS,
       disks: () => ['d'],
+      ...(options.epochs && { epochs: options.epochs(id) }),
     })
     const faults: Faults = { killed: false, hung: false, before: Promise.resolve(), putError: null, state: 'up' }
     const calls: string[] = []
     nodes.push({ id, folder, service, store, faults, calls, api: faulty(service, faults, calls), queue: [] })
   }
-  // Before the folders are removed: a journal gives its chunks files five seconds after they came.
+  // Before the folders are removed: small chunks may be getting their files.
   t.teardown(async () => {
     for (const { store } of nodes) store.abandon()
     await pool.close()
@@ -219,7 +236,7 @@ export async function startCluster(t: Teardown, options: ClusterOptions): Promis
       enqueue,
       clock: systemClock,
       log: silentLog,
-      attemptMs: options.attemptMs ?? 1000,
+      attemptMs: options.attemptMs ?? ATTEMPT_MS,
       ...change,
     })
   const drain = async (): Promise<void> => {

@@ -19,6 +19,9 @@ import { formatMetaUrl, type MetaUrl } from '../../src/cluster/url.js'
 import type { Authority, Issued } from './certificates.js'
 import { PATIENCE_MS } from './deadline.js'
 
+/** After so long a silence the others call a server failed, unless the test configures it otherwise. */
+export const NODE_TIMEOUT_MS = 5_000
+
 export interface RedisOptions {
   /** Default 1. */
   readonly masters?: 1 | 3
@@ -170,7 +173,7 @@ class Servers implements TestRedis {
       'cluster-enabled yes',
       `cluster-config-file nodes-${server.port}.conf`,
       'cluster-announce-ip 127.0.0.1',
-      'cluster-node-timeout 5000',
+      `cluster-node-timeout ${NODE_TIMEOUT_MS}`,
       'appendonly yes',
       // With everysec Redis may reply before it writes, while its own sync is under way: a kill would lose what it said it has.
       'appendfsync no',

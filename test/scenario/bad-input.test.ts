@@ -28,6 +28,8 @@ t.test('arguments that make no sense are refused with exit code 2', async (t) =>
   await refused(t, ringfs, [...start, '--forget', 'e'], 2, /e: chunks.*would be lost; --force/)
   await refused(t, ringfs, ['rebuild', '--min-age', '4.9', 'redis://localhost:1/v'], 2, /about to commit.*--force/)
   await refused(t, ringfs, ['rebuild', '--min-age', '4.9', '--force', 'redis://localhost:1/v'], 10, /localhost:1/)
+  await refused(t, ringfs, ['scrub', '--limit', '1M', 'redis://localhost:1/v'], 2, /--now/)
+  await refused(t, ringfs, ['scrub', '--now', '--stop', 'redis://localhost:1/v'], 2, /one of them/)
   const backup = (file: string) => ['backup', '--force', file, 'redis://localhost:1/v']
   await refused(t, ringfs, backup('/dev/null'), 2, /is there and is no file/)
   await refused(t, ringfs, backup('missing/file'), 2, /missing is no folder/)
@@ -52,12 +54,22 @@ t.test('every command has help with examples, and help succeeds', async (t) => {
     'scrub',
     'backup',
     'restore',
+    'rebuild',
+    'rebalance',
+    'redis-cluster',
+    'key',
+    'stats',
+    'bench',
+    'systemd',
   ]
   for (const command of [...commands, 'put', 'get', 'ls', 'cat', 'rm', 'mkdir', 'mv', 'stat', 'df']) {
     const { code, stdout } = await ringfs.run(command, '--help')
     t.equal(code, 0, command)
     t.match(stdout, /Usage: ringfs/, command)
   }
+  const drain = await ringfs.ok('node', 'drain', '--help')
+  t.match(drain, /--no-wait.*--key-file.*Examples/s)
+  t.notMatch(drain, /--listen/, 'an option of another command')
   t.match(await ringfs.ok('--help'), /Examples/)
   t.match(await ringfs.ok('--version'), /^\d+\.\d+\.\d+\n$/)
 })

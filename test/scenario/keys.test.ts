@@ -83,6 +83,15 @@ t.test('a cluster beyond loopback: no key, no listening; a wrong key is refused;
   const withWrong = await ringfs.run('mount', env.RINGFS_META, ringfs.mountpoint, '--key-file', wrong)
   t.match(withWrong, { code: KEY_REQUIRED, stderr: /does not know the cluster key of this side/ })
   t.match(await ringfs.run('ls', '/'), { code: KEY_REQUIRED, stderr: /wants the cluster key/ }, 'and without any')
+  for (const words of [['fsck'], ['scrub'], ['scrub', '--now'], ['rebuild', '--dry-run']]) {
+    const said = await ringfs.run(...words, '--key-file', wrong)
+    t.match(
+      said,
+      { code: KEY_REQUIRED, stdout: '', stderr: /does not know the cluster key of this side/ },
+      words.join(' '),
+    )
+  }
+  t.match(await ringfs.run('fsck'), { code: KEY_REQUIRED, stdout: '', stderr: /wants the cluster key/ })
   t.match(await ringfs.run(...nodeWords(1), '--key-file', wrong), { code: KEY_REQUIRED }, 'a node with a wrong one')
   const refusals = (): string => nodes.map((node) => node.printed()).join('')
   await eventually('the nodes say so, too', refusals, (text) => text.includes('connection refused'))

@@ -1,6 +1,6 @@
 /** No secret is to be seen in the list of processes, in an environment that ringfs made, or in a log. */
 import { createHash } from 'node:crypto'
-import { mkdir, readFile, readdir, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, readdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { formatMetaUrl } from '../../src/cluster/url.js'
@@ -17,6 +17,11 @@ async function whoShows(ringfs: Ringfs, text: string): Promise<readonly string[]
   return places.filter((_, index) => texts[index]?.includes(text))
 }
 
+/** What others than the owner can get at, there and below. */
+async function openToOthers(place: string): Promise<readonly string[]> {
+  return (await sh('find', place, '!', '-type', 'l', '-perm', '/077')).split('\n').filter((line) => line !== '')
+}
+
 t.test('the password of up is with nobody but its files', async (t) => {
   const ringfs = await Ringfs.in(t)
   await ringfs.ok('up', '--detach', '--nodes', '2', '--log-level', 'debug')
@@ -31,6 +36,8 @@ t.test('the password of up is with nobody but its files', async (t) => {
   await sh('sh', '-c', `echo hello > ${again}/a && cmp ${again}/a ${ringfs.mountpoint}/a`)
   t.same(await whoShows(ringfs, password), [], 'a second mount neither')
   t.notOk((await readFile(join(ringfs.data, 'log'), 'utf8')).includes(password))
+  t.equal((await stat(ringfs.data)).mode & 0o777, 0o700, 'and what is below it, for nobody else')
+  t.same(await openToOthers(join(ringfs.data, 'nodes')), [])
   await ringfs.ok('umount', again)
   await ringfs.ok('down')
 })
@@ -67,9 +74,20 @@ t.test('a node and a mount over TLS, as an ACL user, with passwords in files', a
   t.match(await ringfs.ok('status', meta), /home/)
   await ringfs.ok('get', meta, '/e', join(ringfs.folder, 'e'))
   await sh('cmp', join(ringfs.folder, 'e'), join(dir, 'e'))
+  // What an operator does needs no more rights.
+  const backup = join(ringfs.folder, 'backup')
+  const asked = ['fsck --repair', 'scrub --now', 'rebuild', 'node settings --limit 0', 'rebalance', `backup ${backup}`]
+  const { env } = ringfs
+  env['RINGFS_META'] = meta
+  for (const words of asked) t.match(await ringfs.run(...words.split(' ')), { code: 0 }, words)
+  t.match(await ringfs.run('restore', backup, meta), { code: 21 }, 'the volume is there')
+  delete env['RINGFS_META']
 
   t.same(await whoShows(ringfs, password), [])
+  t.same(await openToOthers(join(ringfs.folder, 'data')), [], 'chunks are for their node alone')
+  t.same(await openToOthers(backup), [], 'a backup has small files')
   const logs = join(ringfs.env['XDG_STATE_HOME'] ?? '', 'ringfs')
+  t.same(await openToOthers(logs), [])
   const names = (await readdir(logs)).filter((name) => name.endsWith('.log'))
   const texts = await Promise.all(names.map((name) => readFile(join(logs, name), 'utf8')))
   t.notOk([printed, ...texts].join('').includes(password), 'nor in a log')

@@ -132,7 +132,7 @@ export class SimulatedNode {
       isSuspect: (other) => stateOf(other) !== 'up',
       isGone: (other) => stateOf(other) === 'gone',
       enqueue: (other, tasks) => queue.enqueue(other, tasks),
-      ...(world.isAudited ? { scrubPeriodMs: SCRUB_MS, scrubFolders: SCRUB_FOLDERS } : {}),
+      ...(world.isAudited ? { scrubPeriodMs: () => SCRUB_MS, scrubFolders: SCRUB_FOLDERS } : {}),
     })
     running.api = service
     if (world.isAudited) service.scrubber.start()

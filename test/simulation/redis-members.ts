@@ -249,6 +249,6 @@ export function view(call: Call, args: readonly RedisArg[], lengths: readonly nu
   const list = isKnown ? null : told(call)
   const limits = [option(call, 'healBytesPerS', 0), option(call, 'walks', 0), option(call, 'surplusMs', 60_000)]
   const rings = option(call, 'rings', 0)
-  const settings = [suspect, down, out, ...limits, rings].map(Math.trunc)
+  const settings = [suspect, down, out, ...limits, rings, option(call, 'scrubMs', 604_800_000)].map(Math.trunc)
   return [option(call, 'epoch', 0), list, lengths, settings, call.nowMs, changedMs]
 }

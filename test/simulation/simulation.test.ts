@@ -7,6 +7,7 @@ import type { SimulatedNode } from './node.js'
 import { UUID, World } from './world.js'
 
 const SCHEDULES = Number(process.env['RINGFS_SCHEDULES'] ?? 200)
+const CHUNKS_SPREAD = 400
 /** On a slow machine fewer, but never fewer than so many. */
 const LEAST = 10
 const ENOUGH_MS = process.env['RINGFS_SCHEDULES'] === undefined ? 5_000 : Infinity
@@ -42,6 +43,43 @@ t.test('a cluster to which one thing happens moves the least that is possible', 
     t.strictSame(failures, [], `${index}: ${kind}: ${least} copies at the least, ${moved} moved`)
     t.equal(needless, 0)
   }
+})
+
+t.test('what one node had is fetched from all others, and by all others', async (t) => {
+  const world = new World({ seed: 5, nodes: 8, replicas: 3, zones: 1, clients: 4 })
+  world.paceMs = 100
+  await world.start()
+  await world.scheduler.run(world.scheduler.nowMs + 60_000, () => world.checker.live.size >= CHUNKS_SPREAD)
+  for (const client of world.clients) client.isStopped = true
+  await settle(world)
+  const [lost, ...others] = [...world.nodes.values()]
+  const served = new Map(others.map(({ id }) => [id, 0]))
+  const held = new Map(others.map(({ id, disk }) => [id, disk.chunks.size]))
+  for (const { id, running } of others) {
+    const { api } = running ?? {}
+    if (api === undefined) throw new Error(`${id} runs`)
+    const get = api.get.bind(api)
+    api.get = async (...call) => {
+      served.set(id, (served.get(id) ?? 0) + 1)
+      return await get(...call)
+    }
+  }
+  const copies = lost?.disk.chunks.size ?? 0
+  lost?.lose()
+  await settle(world)
+  t.strictSame(world.checker.faults, [])
+  const fetched = others.map(({ id, disk }) => disk.chunks.size - (held.get(id) ?? 0))
+  for (const shares of [fetched, [...served.values()]]) {
+    t.equal(
+      shares.reduce((sum, one) => sum + one, 0),
+      copies,
+    )
+    t.ok(
+      Math.min(...shares) > 0 && Math.max(...shares) < (2 * copies) / others.length,
+      `${copies}: ${shares.join(' ')}`,
+    )
+  }
+  world.end()
 })
 
 t.test('many nodes', async (t) => {

@@ -16,6 +16,8 @@ export const ADDRESSES = { node1: '192.168.56.11', node2: '192.168.56.12', node3
 /** Everything is emulated, perhaps: a ringfs command takes half a minute then, a start of a machine ten. */
 export const COMMAND_TIMEOUT_MS = 15 * 60_000
 const START_TIMEOUT_MS = 40 * 60_000
+const POWER_TIMEOUT_MS = 5 * 60_000
+const LOOK_AGAIN_MS = 2_000
 
 export interface Ended {
   /** -1: it was killed, or could not be started. */
@@ -81,6 +83,10 @@ export function statesOf(text: string): ReadonlyMap<string, string> {
   return new Map([...text.matchAll(/^\d+,(\w+),state,(\w+)$/gm)].map((match) => [match[1] ?? '', match[2] ?? '']))
 }
 
+async function stateOf(name: Name): Promise<string | undefined> {
+  return statesOf(await ok('vagrant', ['status', '--machine-readable', name])).get(name)
+}
+
 export class Machines {
   readonly #folder: string
 
@@ -127,10 +133,15 @@ export class Machines {
     return stdout
   }
 
-  /** As if its cable was pulled: nothing is written any more. */
+  /** As if its cable was pulled: nothing is written any more. By its own kernel (sysrq.rst): `vagrant halt --force` ends services first. */
   async powerOff(name: Name): Promise<void> {
+    await this.sh(name, 'setsid --fork bash -c "sleep 1; echo o > /proc/sysrq-trigger" > /dev/null 2>&1 < /dev/null')
     await this.#hangUp(name)
-    await ok('vagrant', ['halt', '--force', name])
+    const deadline = Date.now() + POWER_TIMEOUT_MS
+    while ((await stateOf(name)) === 'running') {
+      if (Date.now() > deadline) throw new Error(`${name} has not lost its power`)
+      await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS))
+    }
   }
 
   /** And nothing else: what is to run on it starts by itself. */

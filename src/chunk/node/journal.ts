@@ -14,7 +14,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { existsSync, openSync } from 'node:fs'
-import type { Clock } from '../../base/clock.js'
+import type { Clock, Timer } from '../../base/clock.js'
 import { PosixError } from '../../base/errno.js'
 import { hasCode, messageOf } from '../../base/errors.js'
 import { invariant } from '../../base/invariant.js'
@@ -143,7 +143,7 @@ export class Journal {
   #queue: Waiting[] = []
   #running = false
   readonly #gate: InlineGate
-  #timer: NodeJS.Timeout | null = null
+  #timer: Timer | null = null
   #isClosed = false
   #damage = NO_DAMAGE
 
@@ -295,7 +295,7 @@ export class Journal {
   /** Nothing is written any more: its disk has failed. What was being written may still arrive, and is not acknowledged. */
   close(): void {
     this.#isClosed = true
-    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#timer?.close()
     for (const waiting of this.#queue.splice(0)) waiting.fail(closed())
     for (const log of this.#logs) void log.writing.then(() => closeLog(log))
     this.#chunks.clear()
@@ -459,10 +459,11 @@ export class Journal {
   /** Only while there is something to do. */
   #armTimer(): void {
     if (this.#timer !== null) return
-    this.#timer = setTimeout(() => {
+    this.#timer = this.#options.clock.after(FILES_AFTER_MS, () => {
       this.#timer = null
       if (this.#active !== null && this.#active.end > JOURNAL_START) this.#retire(this.#active)
-    }, FILES_AFTER_MS).unref()
+    })
+    this.#timer.unref()
   }
 }
 

@@ -9,8 +9,12 @@ import { CHUNK_MAX_BYTES } from '../../base/limits.js'
 const LOOK_MS = 500
 /** What was not used is not saved up for longer. */
 const SAVED_MS = 1_000
-/** Weight of the newest second in the average that is shown, and of the newest transfer in that of their lengths. */
+/** Weight of the newest transfer in the average of their lengths. */
 const SHARE = 0.3
+/** What is shown is the average of about so long, in which somebody transferred or waited to: a pause says nothing about the next. */
+const AVERAGE_MS = 10_000
+/** Not looked at more often. */
+const LEAST_MS = 1_000
 
 export class Pace {
   readonly #clock: Clock
@@ -20,19 +24,26 @@ export class Pace {
   #totalBytes = 0
   #usualBytes = CHUNK_MAX_BYTES
   #turn: Promise<void> = Promise.resolve()
-  #shown: { readonly atMs: number; readonly totalBytes: number; readonly bytesPerS: number }
+  /** Transfers that wait or are under way, since when there are any, and how long there were before. */
+  #inWork = 0
+  #sinceMs = 0
+  #busyMs = 0
+  #seen = { atMs: 0, busyMs: 0, totalBytes: 0 }
+  #average = { ms: 0, bytes: 0 }
+  #isIdle = true
 
   /** `bytesPerS`: the limit of the moment; 0: none. */
   constructor(clock: Clock, bytesPerS: () => number) {
     this.#clock = clock
     this.#bytesPerS = bytesPerS
     this.#paidMs = clock.monotonicMs()
-    this.#shown = { atMs: this.#paidMs, totalBytes: 0, bytesPerS: 0 }
+    this.#seen.atMs = this.#paidMs
   }
 
   /** Resolves when the next transfer may begin: its length need not be known. What it answers is to be told the length in the end, 0 for none. */
   async ready(): Promise<(bytes: number) => void> {
     let expected = 0
+    this.#begin()
     this.#turn = this.#turn.then(async () => {
       await this.#room()
       expected = this.#usualBytes
@@ -40,6 +51,7 @@ export class Pace {
     })
     await this.#turn
     return (bytes) => {
+      this.#end()
       this.#owedBytes += bytes - expected
       this.#totalBytes += bytes
       if (bytes > 0) this.#usualBytes += (bytes - this.#usualBytes) * SHARE
@@ -71,14 +83,28 @@ export class Pace {
     return this.#totalBytes
   }
 
-  /** Average over the last seconds. */
+  /** Average over the last seconds in which there was something to transfer; 0 when there is nothing. */
   get bytesPerS(): number {
     const nowMs = this.#clock.monotonicMs()
-    const { atMs, totalBytes, bytesPerS } = this.#shown
-    if (nowMs - atMs < 1000) return bytesPerS
-    const now = ((this.#totalBytes - totalBytes) / (nowMs - atMs)) * 1000
-    const average = bytesPerS + (now - bytesPerS) * SHARE
-    this.#shown = { atMs: nowMs, totalBytes: this.#totalBytes, bytesPerS: average < 1 ? 0 : average }
-    return this.#shown.bytesPerS
+    if (nowMs - this.#seen.atMs >= LEAST_MS) this.#look(nowMs)
+    return this.#isIdle || this.#average.ms === 0 ? 0 : (this.#average.bytes / this.#average.ms) * 1000
+  }
+
+  #look(nowMs: number): void {
+    const busyMs = this.#busyMs + (this.#inWork > 0 ? nowMs - this.#sinceMs : 0)
+    const ms = busyMs - this.#seen.busyMs
+    const bytes = this.#totalBytes - this.#seen.totalBytes
+    const kept = Math.exp(-ms / AVERAGE_MS)
+    this.#average = { ms: this.#average.ms * kept + ms, bytes: this.#average.bytes * kept + bytes }
+    this.#seen = { atMs: nowMs, busyMs, totalBytes: this.#totalBytes }
+    this.#isIdle = ms === 0
+  }
+
+  #begin(): void {
+    if (this.#inWork++ === 0) this.#sinceMs = this.#clock.monotonicMs()
+  }
+
+  #end(): void {
+    if (--this.#inWork === 0) this.#busyMs += this.#clock.monotonicMs() - this.#sinceMs
   }
 }

@@ -20,8 +20,10 @@ import type { ChunkDisk } from './disk.js'
 
 const WEEK_MS = 7 * 86_400_000
 const NOW_DEFAULT_BYTES_PER_SECOND = 64 * MIB
-/** Beside the period: a node that is full is not read faster than this either. */
+/** Beside the period: a node that is full is not read faster than this either, or as much faster as its round is shorter than a week. */
 const CALM_BYTES_PER_SECOND = 16 * MIB
+/** A period that was changed is noticed after so long. */
+const LOOK_MS = 10 * 60_000
 const LIST_PAGE = 1000
 /** How often the place is kept, in folders. Who hastens takes as many at a time: a look at one that is empty costs as much as one at many. */
 const KEPT_FOLDERS = 16
@@ -37,8 +39,8 @@ export interface ScrubOptions {
   readonly log: Log
   /** Where the position is kept, as of now. Absent: nowhere. */
   readonly scrubFile?: () => string | undefined
-  /** For one round. Default a week. */
-  readonly scrubPeriodMs?: number
+  /** For one round, as of now. Default a week. */
+  readonly scrubPeriodMs?: () => number | undefined
   /** Of the ring, at a time. Default 1. */
   readonly scrubFolders?: number
 }
@@ -111,9 +113,17 @@ export class Scrubber {
 
   /** Until the next folder's time has come. */
   async #pause(): Promise<void> {
-    if (this.#haste !== null || this.#isStopped) return
-    const { scrubPeriodMs = WEEK_MS, scrubFolders = 1 } = this.#options
-    await this.#sleep((scrubPeriodMs * scrubFolders) / CHUNK_BUCKETS)
+    const { clock, scrubFolders = 1 } = this.#options
+    const startMs = clock.monotonicMs()
+    while (this.#haste === null && !this.#isStopped) {
+      const leftMs = startMs + (this.#periodMs() * scrubFolders) / CHUNK_BUCKETS - clock.monotonicMs()
+      if (leftMs <= 0) return
+      await this.#sleep(Math.min(leftMs, LOOK_MS))
+    }
+  }
+
+  #periodMs(): number {
+    return this.#options.scrubPeriodMs?.() ?? WEEK_MS
   }
 
   #sleep(ms: number): Promise<void> {
@@ -186,7 +196,7 @@ export class Scrubber {
       if (now === 'good') state.replaced++
       this.#keep()
     }
-    const perSecond = this.#haste ?? CALM_BYTES_PER_SECOND
+    const perSecond = this.#haste ?? CALM_BYTES_PER_SECOND * Math.max(1, WEEK_MS / this.#periodMs())
     const leftMs = (lengthBytes / perSecond) * 1000 - (clock.monotonicMs() - startMs)
     if (leftMs > 1) await clock.sleep(leftMs)
   }

@@ -83,7 +83,7 @@ export interface ChunkServiceOptions {
   readonly graceMs?: number
   /** Where the position of scrubbing is kept, and how long a round takes: scrub.ts. */
   readonly scrubFile?: () => string | undefined
-  readonly scrubPeriodMs?: number
+  readonly scrubPeriodMs?: () => number | undefined
   readonly scrubFolders?: number
   /** Ids of the disks that are in use now, for info(). */
   readonly disks?: () => readonly string[]

@@ -3,7 +3,7 @@
 -- KEYS from the fifth on: queues of nodes.
 -- ARGV: epoch of the members that the caller knows and needs no newer figures of, if there is one, and when it was raised.
 -- -> {epoch, {{id, address, zone, weight, state, pid, incarnation, beat, silent ms, out, report}…} or nil: those of that epoch,
---     {queue length…}, {suspect ms, down ms, out ms, heal bytes/s, walks, surplus ms, rings}, Redis time (ms),
+--     {queue length…}, {suspect ms, down ms, out ms, heal bytes/s, walks, surplus ms, rings, scrub ms}, Redis time (ms),
 --     when the epoch was raised (ms)}
 local now = now_ms()
 local suspect, down, out = suspect_ms(), down_ms(), out_ms()
@@ -87,5 +87,6 @@ end
 
 local lengths = {}
 for i = 5, #KEYS do lengths[#lengths + 1] = redis.call('XLEN', KEYS[i]) end
-local settings = {suspect, down, out, option('healBytesPerS', 0), option('walks', 0), option('surplusMs', 60000), option('rings', 0)}
+local heal = {option('healBytesPerS', 0), option('walks', 0), option('surplusMs', 60000)}
+local settings = {suspect, down, out, heal[1], heal[2], heal[3], option('rings', 0), option('scrubMs', 604800000)}
 return {epoch(), list, lengths, settings, now, option('changed', 0)}

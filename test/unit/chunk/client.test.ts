@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { PosixError } from '../../../src/base/errno.js'
 import { CHUNK_MAX_BYTES, LEAF_BYTES } from '../../../src/base/limits.js'
-import type { ChunkRef, ChunkWriteOptions } from '../../../src/chunk/contract.js'
+import type { ChunkNodeApi, ChunkRef, ChunkWriteOptions } from '../../../src/chunk/contract.js'
 import { SharedBuffers } from '../../../src/chunk/shared-buffer.js'
 import { chunkClientSuite } from '../../conformance/chunk-client.js'
 import { eventually } from '../../helpers/ringfs.js'
@@ -143,15 +143,25 @@ t.test('a hung first owner costs one attempt, then the next ones are asked first
 
 t.test('the local node is written first and read first', async (t) => {
   const cluster = await startCluster(t, { nodes: 3 })
-  const client = cluster.clientWith({ localNode: 'node-2' })
+  const asked: string[] = []
+  const node = (id: string): ChunkNodeApi => {
+    const { api } = cluster.node(id)
+    const noted = <T>(answer: Promise<T>): Promise<T> => {
+      asked.push(id)
+      return answer
+    }
+    return { ...api, put: (...words) => noted(api.put(...words)), get: (...words) => noted(api.get(...words)) }
+  }
+  const client = cluster.clientWith({ localNode: 'node-2', node })
   const bytes = randomBytes(1000)
   const ref = await client.write(0, [bytes], originOf(1000), QUORUM)
-  const before = cluster.nodes.map(({ calls }) => calls.length)
-  for (let count = 0; count < 5; count++) await client.read(ref, 0, 10)
-  t.strictSame(
-    cluster.nodes.map(({ calls }, index) => calls.length - (before[index] ?? 0)),
-    [0, 0, 5],
-  )
+  t.equal(asked[0], 'node-2')
+  for (let count = 0; count < 5; count++) {
+    asked.length = 0
+    await client.read(ref, 0, 10)
+    // On a busy machine the others may be asked after a while.
+    t.equal(asked[0], 'node-2')
+  }
 })
 
 t.test('damage to any copy is never read: another copy answers, and the bad one is repaired', async (t) => {

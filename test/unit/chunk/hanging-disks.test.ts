@@ -1,7 +1,18 @@
 /** A disk that hangs: it keeps its own threads and nobody else's, and time alone is no failure. FIFOs stand for it: opening one waits in the kernel. */
 import t from 'tap'
 import { execFileSync } from 'node:child_process'
-import { closeSync, constants, existsSync, mkdirSync, openSync, readFileSync, readdirSync, rmSync } from 'node:fs'
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fdatasyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  writeSync,
+} from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { Test } from 'tap'
 import { Gate } from '../../../src/chunk/deadline.js'
@@ -71,11 +82,17 @@ async function ground(t: Test, count: number) {
   return { folders, clock, failed, disks }
 }
 
-/** Time passes until it is so. */
+const pace = join(temporaryFolder(t), 'pace')
+
+/** Time passes until it is so; a second takes at least as long as a disk that is well takes to write a little, or it would be slow, too. */
 async function passUntil(what: string, clock: ManualClock, isSo: () => boolean): Promise<void> {
   await until(
     what,
     async () => {
+      const fd = openSync(pace, 'w')
+      writeSync(fd, Buffer.alloc(4096))
+      fdatasyncSync(fd)
+      closeSync(fd)
       await clock.pass(1000)
       return isSo()
     },

@@ -17,6 +17,7 @@ import type { ChunkStore } from '../../../src/chunk/node/store.js'
 import type { WorkerPool } from '../../../src/chunk/pool.js'
 import { CapturedLog } from '../../helpers/captured-log.js'
 import {
+  LATER_NEVER,
   VOLUME,
   chunkFile,
   failureOf,
@@ -263,7 +264,7 @@ t.test(
   async (t) => {
     const [folder = ''] = newFolders(t, 1)
     const pool = poolOf(t)
-    const disks = await openDisks(t, pool, [folder])
+    const disks = await openDisks(t, pool, [folder], { clock: LATER_NEVER })
     const written = chunks(1, 12, () => 3000)
     await until('the journal takes small chunks', async () => {
       const first = randomChunk(999_999, 10)

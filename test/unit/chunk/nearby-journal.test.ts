@@ -19,6 +19,7 @@ import type { WorkerPool } from '../../../src/chunk/pool.js'
 import { SharedBuffers } from '../../../src/chunk/shared-buffer.js'
 import {
   CALL,
+  LATER_NEVER,
   VOLUME,
   chunkFile,
   failureOf,
@@ -51,9 +52,9 @@ interface Beside {
 /** As a process beside the node has it. The logs are made when they are first wanted, and chunks go through the node until then. */
 async function beside(t: Teardown, cluster: TestCluster, node: TestNode): Promise<Beside> {
   const { folder, id } = node
-  const shared = { folder, disk: 'd', volume: VOLUME, pool: cluster.pool, clock: systemClock, log: silentLog }
+  const shared = { folder, disk: 'd', volume: VOLUME, pool: cluster.pool, clock: LATER_NEVER, log: silentLog }
   const journal = new NearbyJournal({ ...shared, node: () => node.api })
-  // Its timer would have files made in a folder that is being removed.
+  // Else files may be made in a folder that is being removed.
   t.teardown(() => journal.close())
   const files = new ChunkFiles({ ...shared, buffers: new SharedBuffers() })
   const api = nearbyChunkNode(
@@ -268,7 +269,7 @@ t.test('without a node that answers nothing is written beside it, and what was l
     disk: 'd',
     volume: VOLUME,
     pool: cluster.pool,
-    clock: systemClock,
+    clock: LATER_NEVER,
     log: silentLog,
   }
   const next = new NearbyJournal({ ...shared, node: () => deaf })
@@ -445,7 +446,7 @@ t.test(
       info: async () => ({ ...(await inner.info(CALL)), disks: disks.live.map((one) => one.disk) }),
       put: () => Promise.reject(new PosixError('EIO', 'no disk')),
     }
-    const shared = { folder, disk, volume: VOLUME, pool, clock: systemClock, log: silentLog }
+    const shared = { folder, disk, volume: VOLUME, pool, clock: LATER_NEVER, log: silentLog }
     const journal = new NearbyJournal({ ...shared, node: () => api })
     t.teardown(() => journal.close())
     await journal.start()

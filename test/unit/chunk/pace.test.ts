@@ -53,3 +53,41 @@ t.test('a transfer that came to nothing costs nothing', async (t) => {
   }
   t.equal(pace.totalBytes, 0)
 })
+
+t.test('the rate that is shown is that of the time in which something was transferred', async (t) => {
+  const clock = new ManualClock()
+  const pace = new Pace(clock, () => 1000)
+  let isOver = false
+  const send = async (): Promise<void> => {
+    while (!isOver) {
+      const spent = await pace.ready()
+      await clock.sleep(200)
+      spent(500)
+    }
+  }
+  const seconds = async (count: number): Promise<number> => {
+    for (let step = 0; step < 10 * count; step++) {
+      await clock.pass(100)
+      t.ok(pace.bytesPerS >= 0)
+    }
+    return pace.bytesPerS
+  }
+  t.equal(pace.bytesPerS, 0)
+  let sending = send()
+  const soon = await seconds(4)
+  t.ok(soon > 700 && soon < 2500, `${soon} after four seconds: it does not begin with nothing`)
+  const rate = await seconds(20)
+  t.ok(rate > 900 && rate < 1100, `${rate}: the limit`)
+  isOver = true
+  await seconds(2)
+  await sending
+  t.equal(await seconds(2), 0, 'nothing to do')
+  await seconds(3600)
+  isOver = false
+  sending = send()
+  const again = await seconds(2)
+  t.ok(again > 800 && again < 1500, `${again}: an hour of rest has not lowered it`)
+  isOver = true
+  await seconds(2)
+  await sending
+})

@@ -17,13 +17,17 @@ import { eventually } from '../../helpers/ringfs.js'
 
 t.setTimeout(300_000)
 
-/** Is slow with what it looks at first. */
+/** Is slow with these bytes, and says when it has come to them. */
 class SlowHasher extends Hasher {
   readonly gate = new Gate()
-  #checks = 0
+  readonly reached = new Gate()
+  slowWith: Uint8Array | undefined
 
   override async check(...words: Parameters<Hasher['check']>): Promise<number> {
-    if (this.#checks++ === 0) await this.gate.opened
+    if (words[0].some((piece) => piece === this.slowWith)) {
+      this.reached.open()
+      await this.gate.opened
+    }
     return await super.check(...words)
   }
 }
@@ -32,6 +36,7 @@ t.test('a bad copy is reported also if another one was faster', async (t) => {
   const cluster = await startCluster(t, { nodes: 3 })
   const data = randomBytes(1000)
   const ref = await cluster.client.write(0, [data], originOf(data.length), { durability: 'all', sync: false })
+  const hasher = new SlowHasher(cluster.pool, new SharedBuffers())
   const bad: ChunkNodeApi = {
     ...cluster.node('node-0').api,
     get: async (request, options) => {
@@ -44,12 +49,17 @@ t.test('a bad copy is reported also if another one was faster', async (t) => {
       } = await cluster.node('node-0').api.get(request, options)
       const flipped = Buffer.from(good)
       flipped[0] = (flipped[0] ?? 0) ^ 1
+      hasher.slowWith = flipped
       return { chunkLengthBytes, firstLeaf, leaves, release, data: flipped }
     },
   }
-  const hasher = new SlowHasher(cluster.pool, new SharedBuffers())
   const counts = new ChunkCounts()
-  const node = (id: string): ChunkNodeApi => (id === 'node-0' ? bad : cluster.node(id).api)
+  const node = (id: string): ChunkNodeApi => {
+    if (id === 'node-0') return bad
+    const { api } = cluster.node(id)
+    // Else the bad copy may come too late to be looked at.
+    return { ...api, get: (...words) => hasher.reached.opened.then(() => api.get(...words)) }
+  }
   const read = new ChunkRead(
     {
       ...{ volume: VOLUME, replicas: 3, writeQuorum: 2, placement: { current: () => cluster.placement() }, node },

@@ -18,9 +18,12 @@ import {
   temporaryFolder,
   type TestNode,
 } from '../../helpers/chunks.js'
+import { ManualClock } from '../../helpers/manual-clock.js'
 import { until } from '../../helpers/meta.js'
 
 t.setTimeout(300_000)
+
+const DAY_MS = 86_400_000
 
 function rot(folder: string, chunk: number, at = 1): void {
   const file = chunkFile(folder, chunk)
@@ -147,6 +150,38 @@ t.test('who hastens looks at several folders at a time', async (t) => {
   t.equal(walked.length, 4096 / 16)
 })
 
+t.test('a round takes as long as it is told, also when that is changed while it runs', async (t) => {
+  const cluster = await startCluster(t, { nodes: 1, replicas: 1, writeQuorum: 1 })
+  const { service, store } = cluster.node('node-0')
+  const walked: number[] = []
+  const clock = new ManualClock()
+  let days = 7
+  // Empty, and nothing of it takes any time but that of the clock.
+  const list: ChunkDisk['list'] = async ({ fromBucket }) => {
+    walked.push(fromBucket)
+    return await Promise.resolve({ chunks: [], next: null })
+  }
+  const options = { volume: VOLUME, disk: { ...watched(store, walked), list }, clock, log: silentLog }
+  const scrubber = new Scrubber({ ...options, scrubPeriodMs: () => days * DAY_MS }, service.repairer)
+  const walkedIn = async (hours: number): Promise<number> => {
+    const before = walked.length
+    for (let minute = 0; minute < 60 * hours; minute++) await clock.pass(60_000)
+    return walked.length - before
+  }
+  scrubber.start()
+  const inAWeek = await walkedIn(4)
+  t.ok(inAWeek > 80 && inAWeek < 100, `${inAWeek} folders in four hours: 4096 in a week`)
+  days = 70
+  const inTen = await walkedIn(4)
+  t.ok(inTen > 5 && inTen < 12, `${inTen}: 4096 in ten weeks`)
+  days = 3.5
+  const inAHalf = await walkedIn(4)
+  t.ok(inAHalf > 160 && inAHalf < 200, `${inAHalf}: 4096 in half a week`)
+  const stopped = scrubber.stop()
+  await clock.pass(1_000)
+  await stopped
+})
+
 t.test('a restart goes on where it was; a place that cannot be read begins anew', async (t) => {
   const cluster = await startCluster(t, { nodes: 1, replicas: 1, writeQuorum: 1 })
   const [node] = cluster.nodes
@@ -158,7 +193,7 @@ t.test('a restart goes on where it was; a place that cannot be read begins anew'
   const options = { volume: VOLUME, disk, clock: systemClock, log: silentLog, scrubFile: () => scrubFile }
   const kept = { bucket: 4000, startedMs: 5, finishedMs: 3, checked: 9, checkedBytes: 99, bad: 1, replaced: 1 }
   writeFileSync(scrubFile, JSON.stringify(kept))
-  const first = new Scrubber({ ...options, scrubPeriodMs: 4096 }, node.service.repairer)
+  const first = new Scrubber({ ...options, scrubPeriodMs: () => 4096 }, node.service.repairer)
   const status = { volume: VOLUME, action: 'status', bytesPerSecond: 0 } as const
   t.match(first.control(status), kept)
   first.start()

@@ -3,11 +3,11 @@ import t from 'tap'
 import { Steps } from '../../../src/cli/steps.js'
 
 class Screen {
-  readonly stderr: { readonly isTTY: boolean; write(text: string): void }
+  readonly stderr: { readonly isTTY: boolean; readonly columns: number; write(text: string): void }
   readonly written: string[] = []
 
-  constructor(isTTY: boolean) {
-    this.stderr = { isTTY, write: (text) => void this.written.push(text) }
+  constructor(isTTY: boolean, columns = 80) {
+    this.stderr = { isTTY, columns, write: (text) => void this.written.push(text) }
   }
 }
 
@@ -52,4 +52,12 @@ t.test('on a terminal one line is drawn again, and goes in the end; who asked fo
     silent.end()
     t.same(quiet.written, [])
   }
+})
+
+t.test('no line is longer than the terminal is wide', async (t) => {
+  const terminal = new Screen(true, 20)
+  const steps = new Steps(terminal, false, () => 0)
+  steps.line('a text that is longer than twenty columns')
+  steps.end()
+  t.same(terminal.written, ['\ra text that is long', `\r${' '.repeat(19)}\r`])
 })

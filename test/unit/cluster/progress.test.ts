@@ -1,11 +1,12 @@
 import t from 'tap'
 import type { ClusterView, Member } from '../../../src/cluster/contract.js'
 import { planOf } from '../../../src/cluster/plan.js'
-import { healProgress, isHandedOver } from '../../../src/cluster/progress.js'
+import { copiedSince, healProgress, isHandedOver } from '../../../src/cluster/progress.js'
 import { NOTHING_HEALED } from '../../../src/cluster/report.js'
 
 const SETTINGS = {
   ...{ suspectMs: 4_000, downMs: 15_000, outMs: 300_000, healBytesPerS: 0, walks: 0, surplusMs: 60_000, rings: 1 },
+  scrubMs: 604_800_000,
 }
 
 function memberOf(id: string, more: Partial<Member>): Member {
@@ -79,4 +80,25 @@ t.test('how long it takes is not told while nobody knows what is lacking', async
   const plan = planOf(make('', 0))
   t.equal(healProgress(make(plan, 0)).leftMs, null)
   t.equal(healProgress(make(plan, 3)).leftMs, 6000, 'the other half is as full of gaps')
+  const walked = { ...heal, walked: 4096 }
+  const asked = { unreachable: [], clockOffsetMs: 0, disks: [], heal: { ...walked, plan } }
+  const view = { epoch: 1, settings: SETTINGS, members: [memberOf('a', { report: asked })] }
+  t.equal(healProgress(view).leftMs, null, 'nothing waits, and it is not whole: it walks again')
 })
+
+t.test(
+  'what was copied between two looks counts nothing twice, and a node that was started again from its start',
+  async (t) => {
+    const make = (...nodes: readonly (readonly [string, number] | readonly [string])[]): ClusterView => ({
+      ...{ epoch: 1, settings: SETTINGS },
+      members: nodes.map(([id, copied]) => {
+        if (copied === undefined) return memberOf(id, {})
+        const heal = { ...NOTHING_HEALED, copied, copiedBytes: copied * 10 }
+        return memberOf(id, { report: { unreachable: [], clockOffsetMs: 0, disks: [], heal } })
+      }),
+    })
+    const first = make(['a', 100], ['b', 50], ['c'])
+    t.strictSame(copiedSince(first, first), { copied: 0, copiedBytes: 0 })
+    t.strictSame(copiedSince(first, make(['a', 103], ['b', 2], ['c', 4], ['d', 5])), { copied: 14, copiedBytes: 140 })
+  },
+)

@@ -95,7 +95,14 @@ const text = (value: string): Buffer => Buffer.from(value)
 const member = ['n1', 'h:1', 'z', '0.5', 'up', '12', 'inc', '5 100 50 3', 9, '', ''].map((one) =>
   typeof one === 'string' ? text(one) : one,
 )
-const view: RedisValue = [3, [member, member], [4], [4_000, 15_000, 300_000, 0, 0, 60_000, 1], 1_700_000_000_000, 5]
+const view: RedisValue = [
+  3,
+  [member, member],
+  [4],
+  [4_000, 15_000, 300_000, 0, 0, 60_000, 1, 604_800_000],
+  1_700_000_000_000,
+  5,
+]
 
 t.test('a view is what Redis told', async (t) => {
   const { members, ...rest } = decodeView(view)
@@ -104,7 +111,7 @@ t.test('a view is what Redis told', async (t) => {
     lengths: [4],
     redisMs: 1_700_000_000_000,
     changedMs: 5,
-    settings: { outMs: 300_000, rings: 1 },
+    settings: { outMs: 300_000, rings: 1, scrubMs: 604_800_000 },
   })
   t.match(members?.[0], {
     id: 'n1',
@@ -116,7 +123,7 @@ t.test('a view is what Redis told', async (t) => {
     silentMs: 9,
     isOut: false,
   })
-  t.equal(decodeView([3, null, [], [1, 2, 3, 4, 5, 6, 7], 1, 1]).members, null)
+  t.equal(decodeView([3, null, [], [1, 2, 3, 4, 5, 6, 7, 8], 1, 1]).members, null)
 })
 
 /** As `value`, with something else at one place of it. */

@@ -104,17 +104,20 @@ t.test('a commit that the store refuses is a failed write, too', async (st) => {
   st.equal(await codeOf(vfs.flush(handle)), 'ok')
 })
 
-t.test('uploads that fail for a while are tried again, and nothing is lost', async (st) => {
-  const { vfs, chunks } = fixture(st, SMALL)
-  const { handle } = await make(vfs, 'f')
-  let failures = 5
-  chunks.before = (call) => {
-    if (call === 'write' && failures-- > 0) throw new RingfsError('NO_QUORUM', 'for a while')
-  }
-  await vfs.write(handle, 0, Buffer.from('kept'))
-  st.equal(await codeOf(vfs.fsync(handle, false)), 'ok')
-  st.equal((await vfs.read(handle, 0, 10)).toString(), 'kept')
-})
+// REDIS_UNREACHABLE: an owner is away, and the master of the slot with its queue.
+for (const code of ['NO_QUORUM', 'REDIS_UNREACHABLE'] as const) {
+  t.test(`uploads that fail for a while (${code}) are tried again, and nothing is lost`, async (st) => {
+    const { vfs, chunks } = fixture(st, SMALL)
+    const { handle } = await make(vfs, 'f')
+    let failures = 5
+    chunks.before = (call) => {
+      if (call === 'write' && failures-- > 0) throw new RingfsError(code, 'for a while')
+    }
+    await vfs.write(handle, 0, Buffer.from('kept'))
+    st.equal(await codeOf(vfs.fsync(handle, false)), 'ok')
+    st.equal((await vfs.read(handle, 0, 10)).toString(), 'kept')
+  })
+}
 
 t.test('writers wait when the memory for written data is full, and all get on when it is not', async (st) => {
   const { vfs, chunks } = fixture(st, SMALL)
