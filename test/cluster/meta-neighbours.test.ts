@@ -8,7 +8,19 @@ import { areNeighbours } from '../../src/base/processes.js'
 import type { MetaStore } from '../../src/meta/contract.js'
 import { listSessions } from '../../src/meta/format.js'
 import { record, trying, Waiting, whole } from '../helpers/locks.js'
-import { ROOT, bytes, claim, makeDir, outcome, pause, touch, volumesOn, type MetaVolume } from '../helpers/meta.js'
+import {
+  ROOT,
+  bytes,
+  claim,
+  makeDir,
+  makeDirIn,
+  outcome,
+  pause,
+  touch,
+  until,
+  volumesOn,
+  type MetaVolume,
+} from '../helpers/meta.js'
 import { startRedis } from '../helpers/redis.js'
 
 const redis = await startRedis(t)
@@ -127,16 +139,22 @@ claim(t, open, 'a change across partitions that the dead one had prepared is und
   const machine = new Machine()
   const process = machine.next()
   let halt = false
+  let isHalted = false
   const dead = await volume.client({
     processes: process,
     intentTimeoutMs: 600_000,
-    onStep: (step) => (halt && step.includes('prepared') ? new Promise(() => undefined) : Promise.resolve()),
+    onStep: (step) => {
+      if (!halt || !step.includes('prepared')) return Promise.resolve()
+      isHalted = true
+      return new Promise(() => undefined)
+    },
   })
-  const [from, to] = [await makeDir(dead, ROOT, 'from'), await makeDir(dead, ROOT, 'to')]
+  const from = await makeDir(dead, ROOT, 'from')
+  const to = await makeDirIn(dead, ROOT, 'to', { not: from.ino % dead.settings.partitions })
   await makeDir(dead, from.ino, 'x')
   halt = true
   void dead.rename(from.ino, bytes('x'), to.ino, bytes('y'), {}).catch(() => undefined)
-  await pause(300)
+  await until('it has prepared something', () => isHalted)
   volume.cut(dead)
   process.end()
   const next = await volume.client({ processes: machine.next(), intentTimeoutMs: 600_000 })

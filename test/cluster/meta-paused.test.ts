@@ -20,7 +20,8 @@ const INTENT_TIMEOUT_MS = 300
 const SHORT_TTL_MS = 2_000
 /** Of who must live, though hundreds of clients are in one process. */
 const WITNESS_TTL_MS = 8_000
-const LONG_TTL_MS = 60_000
+/** Of who is to live though it stands still, however long the others are judged. */
+const LONG_TTL_MS = 900_000
 const PROBE: Action = { op: 'mkdir', parent: ROOT, name: 'probe' }
 
 interface Pause {

@@ -105,6 +105,8 @@ t.test('all nodes and all of Redis are killed while the queues are full: they ar
   const ofOthers = async (): Promise<number[]> =>
     Promise.all(others.map(async (node) => new Set(await queued(cluster, node)).size))
   await eventually('their queues are filled', ofOthers, (lengths) => lengths.every((length) => length > SOME))
+  const atWork = (): Promise<number> => inWork(cluster, cluster.node(1))
+  await eventually('one of them is at work', atWork, (count) => count > 0)
 
   const before = await perNode((node) => queued(cluster, node))
   await Promise.all([redis.killAll(), ...nodes.map((node) => node.kill())])

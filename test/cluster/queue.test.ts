@@ -4,7 +4,7 @@ import { ClusterKeys } from '../../src/cluster/keys.js'
 import { RETRY, ReplicationQueue, type ReplicationTask } from '../../src/cluster/queue.js'
 import { numberOf, textOf } from '../../src/cluster/reply.js'
 import { connectPatiently, startRedis } from '../helpers/redis.js'
-import { until } from '../helpers/deadline.js'
+import { PATIENCE_MS, until } from '../helpers/deadline.js'
 
 const log = silentLog
 const copy = (chunk: number): ReplicationTask => ({
@@ -25,7 +25,8 @@ function stopOf(t: Pick<Test, 'teardown'>): AbortController {
 
 t.test('replication queue', { timeout: 300_000 }, async (t) => {
   const redis = await startRedis(t)
-  const store = await connectPatiently(redis.url('v'), { log, replyTimeoutMs: 1_000 })
+  // What is sent again, as no reply came, may stand in the queue twice: for that no machine is slow enough.
+  const store = await connectPatiently(redis.url('v'), { log, replyTimeoutMs: PATIENCE_MS })
   t.teardown(() => store.close())
   const queue = new ReplicationQueue(store, { volume: 'v', log, takeoverMs: 400, firstPauseMs: 20, pollMs: 30 })
 

@@ -46,11 +46,9 @@ async function runCase(redis: RedisStore, one: Case, intentTimeoutMs: number): P
 
 /** A session that has just been found dead is replaced in the background: calls fail with EIO until then. */
 async function tryProbe(probe: () => Promise<string>): Promise<string> {
-  for (let left = 100; ; left--) {
-    const result = await probe()
-    if (result !== 'EIO' || left === 0) return result
-    await new Promise((resolve) => setTimeout(resolve, 50))
-  }
+  let result = ''
+  await until('a call is taken', async () => (result = await probe()) !== 'EIO').catch(() => undefined)
+  return result
 }
 
 process.on('disconnect', () => process.exit(0))
