@@ -12,11 +12,12 @@ async function problems({ volume }: TestCluster): Promise<string> {
   return sightProblems(await volume.watcher.refresh()).join('\n')
 }
 
-function named(cluster: TestCluster, pattern: RegExp): Promise<string> {
+/** `without`: who is not named, but for a moment on a busy machine. */
+function named(cluster: TestCluster, pattern: RegExp, without?: string): Promise<string> {
   return eventually(
     `named: ${pattern}`,
     () => problems(cluster),
-    (text) => pattern.test(text),
+    (text) => pattern.test(text) && (without === undefined || !text.includes(without)),
   )
 }
 
@@ -48,8 +49,7 @@ t.test('hosts cut off, one way too, and badly addressed are named, and nothing a
 
   await t.test('what one host sends to another is lost', async (t) => {
     await a.host?.loseTo(b.host ?? a.host)
-    const text = await named(cluster, new RegExp(`${a.id} does not reach ${b.id}`))
-    t.notMatch(text, c.id, 'nobody else is named')
+    await named(cluster, new RegExp(`${a.id} does not reach ${b.id}`), c.id)
     await isUp(a)
     t.pass('both reach Redis: neither is dead')
     t.match((await cluster.ringfs('status')).stdout, `${a.id} does not reach ${b.id}`)

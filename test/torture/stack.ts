@@ -91,10 +91,16 @@ export class Daemon {
     this.#child = child
     this.#closed = once(child, 'close').catch(() => undefined)
     const isReady = new Promise<void>((resolve, reject) => {
+      let said = ''
+      let isSaid = false
       const hear = (data: Buffer): void => {
         this.#output = (this.#output + data.toString()).slice(-OUTPUT_CHARS_MAX)
         this.#surroundings.onOutput?.(data)
-        if (ready.test(data.toString())) resolve()
+        if (isSaid) return
+        // What it says may come in pieces.
+        said = (said + data.toString()).slice(-OUTPUT_CHARS_MAX)
+        isSaid = ready.test(said)
+        if (isSaid) resolve()
       }
       child.stdout.on('data', hear)
       child.stderr.on('data', hear)

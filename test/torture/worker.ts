@@ -22,8 +22,6 @@ import { Pending } from './pending.js'
 const TOP = 'top'
 const BUSY_TRIES = 100
 const BUSY_SLEEP_MS = 20
-/** hidden.ts of fuse-native, and as much again. */
-const UNLINK_LATE_MS = 20
 const TIMED_PROBABILITY = 0.05
 
 /** One of the mounts, as its workers see it. */
@@ -225,23 +223,30 @@ export class Worker {
 
   async #ask(mounted: Agent, words: Words): Promise<Reply | undefined> {
     for (let left = BUSY_TRIES; ; left--) {
-      const reply = await mounted.call(words).catch((error: unknown) => {
-        if (error instanceof AgentGone && this.#mount?.crashing === true) return undefined
-        throw error
-      })
+      const reply = await this.#askOnce(mounted, words)
       if (reply === undefined || this.#mount?.crashing === true) return reply
       // The kernel tells of the last close after close(2) has returned: until then a folder may still be held.
       const isBusy = this.#mount?.driver === 'fuse-native' && reply.text === 'EBUSY'
-      if (!isBusy || left === 0) return await this.#settled(words, reply)
+      if (!isBusy || left === 0) return await this.#settled(mounted, words, reply)
       await sleep(BUSY_SLEEP_MS)
     }
   }
 
-  /** Documented for fuse-native: other clients see the end of an open file a moment later; a crash may come before. */
-  async #settled(words: Words, reply: Reply): Promise<Reply> {
-    const isLate = this.#mount?.driver === 'fuse-native' && (words[0] === 'unlink' || words[0] === 'rename')
-    if (isLate && this.#pending.enabled) await sleep(UNLINK_LATE_MS)
-    return reply
+  async #askOnce(mounted: Agent, words: Words): Promise<Reply | undefined> {
+    return await mounted.call(words).catch((error: unknown) => {
+      if (error instanceof AgentGone && this.#mount?.crashing === true) return undefined
+      throw error
+    })
+  }
+
+  /**
+   * Documented for fuse-native: other clients see the end of an open file a moment later; a crash may come before. Who asks for the
+   * name waits until it is done (hidden.ts).
+   */
+  async #settled(mounted: Agent, words: Words, reply: Reply): Promise<Reply | undefined> {
+    const name = words[0] === 'unlink' ? words[1] : words[0] === 'rename' ? words[2] : undefined
+    if (this.#mount?.driver !== 'fuse-native' || !this.#pending.enabled || name === undefined) return reply
+    return (await this.#askOnce(mounted, ['lstat', name])) === undefined ? undefined : reply
   }
 
   /** A write may have happened in part, so its file may have more states. Any other change happened or not. */
