@@ -136,10 +136,10 @@ export class LocalAof {
 
   /**
    * The sync under way may have begun before what the caller waits for was written. Whoever asks before this one begins takes
-   * part in it: at least everyone of this turn of the event loop.
+   * part in it: at least everyone whose replies of Redis were read at once.
    */
   async #syncNext(): Promise<void> {
-    if (this.#running === undefined) await new Promise(setImmediate)
+    if (this.#running === undefined) await new Promise<void>((resolve) => process.nextTick(resolve))
     while (this.#running !== undefined) await this.#running.catch(ignored)
     this.#next = undefined
     await this.#run(() => this.#syncNow())

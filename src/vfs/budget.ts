@@ -62,7 +62,7 @@ export class Budget {
 
   /** Runs a task on one unit. */
   async with<T>(task: () => Promise<T>): Promise<T> {
-    await this.take(1)
+    if (!this.tryTake(1)) await this.take(1)
     try {
       return await task()
     } finally {

@@ -1,6 +1,6 @@
 /**
  * Small chunks for several nodes of this machine, written into the logs of all of them in one go: the disk works on all while the first
- * flush is waited for. What has come in the same turn of the event loop goes together.
+ * flush is waited for. What has come at once goes together.
  *
  * Invariants:
  * - A node is answered only when the record is on its disk, in a log of its own, flushed for itself.
@@ -53,7 +53,8 @@ export class NearbyTogether implements TogetherPut {
     }
     const near = nearChunk(request, data)
     return new Promise((done) => {
-      if (this.#waiting.push({ nodes: journals, near, done }) === 1) setImmediate(() => this.#flush())
+      // When all that was read at once has come so far: sooner than in the next turn of the event loop.
+      if (this.#waiting.push({ nodes: journals, near, done }) === 1) process.nextTick(() => this.#flush())
     })
   }
 

@@ -35,8 +35,9 @@ export class ChunkPaths {
   /** The outer and the inner folder of a chunk, as absolute paths. */
   foldersOf(id: number): { readonly outer: string; readonly inner: string } {
     const digits = chunkPosition(id).toString(16).padStart(8, '0')
-    const outer = join(this.chunks, digits.slice(0, 2))
-    return { outer, inner: join(outer, digits.slice(2, 3)) }
+    // Not join(): this.chunks is normal already, and each synced write asks for three of them.
+    const outer = `${this.chunks}/${digits.slice(0, 2)}`
+    return { outer, inner: `${outer}/${digits.slice(2, 3)}` }
   }
 
   /** The folders of a bucket: its inner one lies in the outer one, which it shares with 15 others. */
@@ -47,7 +48,7 @@ export class ChunkPaths {
   }
 
   fileOf(id: number): string {
-    return join(this.foldersOf(id).inner, fileName(id))
+    return `${this.foldersOf(id).inner}/${fileName(id)}`
   }
 
   newTemporary(id: number): string {
