@@ -14,6 +14,8 @@ import { logOf, print, say, type Surroundings } from './surroundings.js'
 import { humanBytes, humanDays, humanMs } from './units.js'
 
 const ANY: readonly NodeState[] = ['joining', 'up', 'suspect', 'down']
+/** Of a node that works, or may any moment. */
+const HERE: readonly NodeState[] = ['joining', 'up', 'suspect', 'draining']
 /** Of a node that was heard lately; one that drains is not judged by its silence. */
 const BEATS: readonly NodeState[] = ['joining', 'up', 'draining']
 
@@ -97,7 +99,8 @@ function checkDrainable(surroundings: Surroundings, { settings }: Cluster, view:
 const REMOVE_EXAMPLES = `
 What the node has counts for nothing any more, and its queue is dropped. Refused while others may need its chunks: drain it first,
 or say --lost when it will never come back. Should it come back all the same, it is a new node with its old chunks. One that runs is not
-lost: --lost is refused until it has been silent for so long that it is suspect, or with --force.
+lost: --lost is refused until it has been silent for so long that it is suspect, or with --force. It is gone at once; with --lost the
+command then shows how far the others are with making up for it. Ctrl-C ends only the watching.
 
 Examples:
   $ ringfs node remove 3f2a
@@ -115,7 +118,8 @@ export function removeCommand(surroundings: Surroundings): Command {
     .argument('<id>', 'id of the node, or how it begins')
     .option('--lost', 'it will never come back: make up for its chunks from the other copies')
     .option('--force', 'with --lost: also if it beats, or did a moment ago')
-    .option('--json', 'the outcome as JSON')
+    .option('--no-wait', 'with --lost: do not wait until the others have made up for it')
+    .option('--json', 'the outcome as JSON, then progress as JSON lines')
     .addHelpText('after', REMOVE_EXAMPLES)
   return withVolume(command).action(async (id: string, _options: RemoveOptions, self: Command) => {
     const options = self.optsWithGlobals<RemoveOptions>()
@@ -140,6 +144,13 @@ async function remove(
     log: logOf(surroundings, options, 'error'),
   }).drop(id)
   print(surroundings, options.json === true ? `${JSON.stringify({ id, state })}\n` : `node ${id} is gone\n`)
+  // One that is drained leaves nothing to be done.
+  if (options.lost !== true || options.wait === false) return
+  const isAnybodyThere = (await cluster.view()).members.some((one) => HERE.includes(one.state))
+  if (!isAnybodyThere) return say(surroundings, 'no other node is there: what it had is made up for when they are back')
+  const isWhole = await watchHealing(surroundings, cluster, options)
+  if (options.json === true) return
+  print(surroundings, isWhole ? 'all that is left is on all its owners\n' : 'the others go on without this command\n')
 }
 
 /** What a running node has others may need. Errors: USAGE. */

@@ -74,7 +74,7 @@ async function lose(stage: Stage, index: number): Promise<Lift> {
   await node.lose()
   return async () => {
     await node.start()
-    const { code, stderr } = await stage.ringfs('node', 'remove', lost, '--lost', '--force')
+    const { code, stderr } = await stage.ringfs('node', 'remove', lost, '--lost', '--force', '--no-wait')
     if (code !== 0) throw new Error(`ringfs node remove ${lost} --lost: ${stderr}`)
   }
 }

@@ -116,7 +116,7 @@ t.test('hosts cut off, one way too, and badly addressed are named, and nothing a
     const lost = await cluster.add('--advertise', `${network.address}9:7400`)
     t.ok(await named(cluster, new RegExp(`no node reaches ${lost.id} .*is its --advertise address right`)))
     lost.signal('SIGTERM')
-    const removed = await cluster.ringfs('node', 'remove', lost.id, '--lost', '--force')
+    const removed = await cluster.ringfs('node', 'remove', lost.id, '--lost', '--force', '--no-wait')
     t.equal(removed.code, 0, removed.stderr)
   })
 

@@ -46,7 +46,7 @@ async function ownersLost(t: Test, writeQuorum: number): Promise<void> {
   t.comment(`${acknowledged.length} chunks were acknowledged`)
   await more(cluster)
   for (const { id } of lost) {
-    const removed = await cluster.ringfs('node', 'remove', id, '--lost', '--force')
+    const removed = await cluster.ringfs('node', 'remove', id, '--lost', '--force', '--no-wait')
     t.equal(removed.code, 0, removed.stderr)
   }
   await more(cluster)
