@@ -10,6 +10,7 @@ import { Recalls } from './recalls.js'
 import type { Replicas } from './replicas.js'
 import { Reply, STATUS_LOCKED, STATUS_RECALLED, STATUS_UNBORN } from './reply.js'
 import { SCRIPTS } from './scripts.js'
+import { Servers } from './servers.js'
 import type { Session } from './session.js'
 import { VoidCommits } from './void-commits.js'
 
@@ -29,6 +30,8 @@ export interface CoreOptions {
   readonly numbersAhead: number
   /** For crash tests: called between the steps of changes across partitions. */
   readonly onStep?: (step: string) => Promise<void>
+  /** Changes across partitions of one server are one script. */
+  readonly atOnce: boolean
 }
 
 const BACKOFF_FIRST_MS = 1
@@ -59,7 +62,7 @@ export class Patience {
 
 /** What this session's own changes have to do on account of the delegations that it holds: holdings.ts. */
 export interface ChangeGuard {
-  around<T>(script: Script, p: number, change: () => Promise<T>): Promise<T>
+  around<T>(script: Script, partitions: readonly number[], change: () => Promise<T>): Promise<T>
 }
 
 export class Core {
@@ -71,9 +74,10 @@ export class Core {
   readonly recalls: Recalls
   readonly replicas: Replicas
   readonly voids: VoidCommits
+  readonly servers: Servers
   /** For scripts that give numbers: '1' where no other server can ever take this one's place (scripts/lib/history.lua). */
   readonly lone: '0' | '1'
-  holdings: ChangeGuard = { around: (_script, _p, change) => change() }
+  holdings: ChangeGuard = { around: (_script, _partitions, change) => change() }
   /** Called when a change of an inode was finished behind the answer of the call that made it. */
   onFinished: (ino: number) => void = () => undefined
 
@@ -89,6 +93,7 @@ export class Core {
     )
     this.keys = options.keys
     this.session = options.session
+    this.servers = new Servers(options)
     this.recalls = new Recalls(options.clock)
   }
 
@@ -140,7 +145,7 @@ export class Core {
 
   /**
    * One change, whatever its answer is, as often as it takes to have others' delegations given back: each time as a new change.
-   * `check` throws what keeps it from being sent.
+   * `check` throws what keeps it from being sent. `beside`: partitions that it changes beside `p`.
    */
   send(
     script: Script,
@@ -148,13 +153,14 @@ export class Core {
     keys: readonly string[],
     args: readonly RedisArg[],
     check: () => void = () => undefined,
+    beside: readonly number[] = [],
   ): Promise<Reply> {
     let patience: Patience | undefined
     const ask = async (): Promise<Reply> => {
       check()
-      return await this.session.change(script, p, keys, args)
+      return await this.session.change(script, p, keys, args, beside)
     }
-    return this.holdings.around(script, p, () =>
+    return this.holdings.around(script, [p, ...beside], () =>
       this.recalls.past(
         p,
         () => this.#behindBirths(p, ask),

@@ -126,6 +126,7 @@ class RedisMeta implements MetaStore {
       random: options.random ?? Math.random,
       intentTimeoutMs: options.intentTimeoutMs ?? INTENT_TIMEOUT_MS,
       numbersAhead: options.numbersAhead ?? NUMBERS_AHEAD,
+      atOnce: options.atOnce ?? options.onStep === undefined,
       ...(options.onStep === undefined ? {} : { onStep: options.onStep }),
     })
     this.#neighbours = new Neighbours(this.#core, processes)
@@ -172,8 +173,8 @@ class RedisMeta implements MetaStore {
       this.#uncertain.judged(p, low)
       this.#core.voids.judged(p, low)
     }
-    this.#session.onUncertain = (p, sequence) => {
-      this.#uncertain.failed(p, sequence)
+    this.#session.onUncertain = (p, sequence, beside) => {
+      this.#uncertain.failed(p, sequence, beside)
       this.#holdings.lost()
       this.#forgetAll()
     }

@@ -29,7 +29,7 @@ interface Truth {
 }
 
 /** May take the last name of a file away. */
-const REMOVING: ReadonlySet<Script> = new Set([SCRIPTS.unlink, SCRIPTS.rename, SCRIPTS.txCommit])
+const REMOVING: ReadonlySet<Script> = new Set([SCRIPTS.unlink, SCRIPTS.rename, SCRIPTS.txCommit, SCRIPTS.txWhole])
 
 export class Holdings implements ChangeGuard {
   readonly #core: Core
@@ -97,12 +97,12 @@ export class Holdings implements ChangeGuard {
     this.#delegations.lost()
   }
 
-  around<T>(script: Script, p: number, change: () => Promise<T>): Promise<T> {
+  around<T>(script: Script, [p, ...others]: readonly number[], change: () => Promise<T>): Promise<T> {
     const isPreparing = script === SCRIPTS.txPrepare
-    if (!isPreparing && !REMOVING.has(script)) return change()
+    if (p === undefined || (!isPreparing && !REMOVING.has(script))) return change()
     return this.#delegations.removing(p, isPreparing, async () => {
       await this.#openers.pay(p)
-      return change()
+      return this.around(script, others, change)
     })
   }
 

@@ -25,5 +25,7 @@ export interface MetaOptions {
   readonly replicasMs?: number
   /** For crash tests: called between the steps of changes across partitions. */
   readonly onStep?: (step: string) => Promise<void>
+  /** false: changes across partitions go step by step also where one script can do them. Default true without `onStep`. */
+  readonly atOnce?: boolean
   readonly delegations?: DelegationOptions
 }

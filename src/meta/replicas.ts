@@ -27,6 +27,7 @@ const RESTED_ON: ReadonlySet<Script> = new Set<Script>([
   SCRIPTS.reap,
   SCRIPTS.txPrepare,
   SCRIPTS.txCommit,
+  SCRIPTS.txWhole,
   SCRIPTS.txFinish,
 ])
 

@@ -22,6 +22,9 @@ export const STATUS_WAITING = 10
 /** 14, ino, what makes it: a directory's inode is still to be made (births.ts). */
 export const STATUS_UNBORN = 14
 
+/** 17, 1 if a partition is not on this server: a transaction cannot be done in one script, and was not (lib/sides.lua). */
+export const STATUS_APART = 17
+
 /** The partition is frozen: the request was not judged, and is to be sent again (freeze.ts). */
 export const STATUS_FROZEN = 16
 

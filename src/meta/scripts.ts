@@ -1,6 +1,7 @@
 /**
  * The Lua scripts, each with the libraries that its first line names: `-- include: inode locks mutate`. A script marked
- * `-- oom: allowed` runs also when Redis has no memory left: what reads, deletes or ends something must still work then.
+ * `-- oom: allowed` runs also when Redis has no memory left: what reads, deletes or ends something must still work then. One marked
+ * `-- slots: several` may reach keys of other slots that it does not declare, where they are on the same server (lib/sides.lua).
  *
  * Of the libraries a script gets the functions that it calls, and those that these call: Redis makes each function of a script anew
  * whenever it runs it.
@@ -57,7 +58,11 @@ class FileScript implements Script {
 
   #put(): string {
     const body = this.#body
-    const flags = /^-- oom: allowed$/m.test(body) ? ['#!lua flags=allow-oom'] : []
+    const names = [
+      ...(/^-- oom: allowed$/m.test(body) ? ['allow-oom'] : []),
+      ...(/^-- slots: several$/m.test(body) ? ['allow-cross-slot-keys'] : []),
+    ]
+    const flags = names.length > 0 ? [`#!lua flags=${names.join(',')}`] : []
     // What a changing script returns, wherever it returns, passes through settle() of lib/mutate.lua.
     const whole = this.#changes ? `local function script()\n${body}\nend\nreturn settle(script())` : body
     return [...flags, withoutUnused(this.#libraries.join('\n'), whole), whole].join('\n')
@@ -116,6 +121,7 @@ export const SCRIPTS = {
   txCommit: load('tx-commit'),
   txFinish: load('tx-finish'),
   txDecide: load('tx-decide'),
+  txWhole: load('tx-whole'),
   forget: load('forget'),
   delegate: load('delegate'),
   register: load('register'),

@@ -57,8 +57,8 @@ export class Session {
   #isClosed = false
   /** Called when the lease lapsed (false) and when it is good again (true). */
   onLive: (live: boolean) => void = () => undefined
-  /** Called when a change of a partition was sent, and whether it was made is not known. */
-  onUncertain: (p: number, sequence: number) => void = () => undefined
+  /** Called when a change of a partition, and of those `beside` it, was sent, and whether it was made is not known. */
+  onUncertain: (p: number, sequence: number, beside: readonly number[]) => void = () => undefined
   /** Called when a change was judged: what is below `low` in the partition is not wanted any more. */
   onJudged: (p: number, low: number) => void = () => undefined
   /** Called when another client has marked this session dead, before anything is sent in the next. */
@@ -118,8 +118,17 @@ export class Session {
     return ++this.#sequence
   }
 
-  /** Runs a script of lib/mutate.lua on partition `p`, once. `keys` and `args` follow those that all of them have. */
-  async change(script: Script, p: number, keys: readonly string[], args: readonly RedisArg[]): Promise<Reply> {
+  /**
+   * Runs a script of lib/mutate.lua on partition `p`, once. `keys` and `args` follow those that all of them have. `beside`: what else it
+   * changes; whether it was judged, and what became of it, is known in `p` alone.
+   */
+  async change(
+    script: Script,
+    p: number,
+    keys: readonly string[],
+    args: readonly RedisArg[],
+    beside: readonly number[] = [],
+  ): Promise<Reply> {
     const { store, keys: volume, clock, operationDeadlineMs, replicas } = this.#options
     const partition = volume.partition(p)
     const session = this.#id
@@ -155,12 +164,12 @@ export class Session {
       // One of these two was not judged at all: what came with it is in the table still.
       if (reply.status !== STATUS_DEAD_SESSION && reply.status !== STATUS_STALE) {
         isJudged = true
-        if (session === this.#id) this.tails.judged(p, script, sequence, named, isNothing(reply))
+        if (session === this.#id) this.tails.judged(p, script, sequence, named, isNothing(reply), beside)
         this.onJudged(p, low)
       }
       return this.#judge(reply)
     } catch (error) {
-      if (leavesDoubt(error)) this.onUncertain(p, sequence)
+      if (leavesDoubt(error)) this.onUncertain(p, sequence, beside)
       throw error
     } finally {
       this.#inFlight.delete(sequence)

@@ -50,9 +50,10 @@ export class TailMender {
     await each([...session.tails.unsynced().keys()], async (p) => {
       const loss = await this.#lossOf(p)
       if (loss?.hasContents !== true) return
+      const shownIn = session.tails.shownIn(p)
       session.tails.forget(p)
       this.#log(p, loss)
-      this.#deps.tell({ kind: 'tailLost', of: (ino) => keys.home(ino) === p })
+      this.#deps.tell({ kind: 'tailLost', of: (ino) => shownIn.has(keys.home(ino)) })
     })
   }
 
@@ -92,9 +93,10 @@ export class TailMender {
     const { keys, births, session } = this.#core
     const { locks, tell, register, forgetAll } = this.#deps
     const of = (ino: number): boolean => keys.home(ino) === p
+    const shownIn = session.tails.shownIn(p)
     session.tails.forget(p)
     this.#log(p, loss)
-    if (loss.hasContents) tell({ kind: 'tailLost', of })
+    if (loss.hasContents) tell({ kind: 'tailLost', of: (ino) => shownIn.has(keys.home(ino)) })
     births.lost(p)
     // Twice: what is granted until the locks are given up goes with them.
     const lose = (): void => {

@@ -79,6 +79,8 @@ export class Tails {
   readonly #replies = new Map<number, Replies>()
   /** Partitions with changes of contents that no fsync has looked at yet: how many there were, to tell a newer one. */
   readonly #unsynced = new Map<number, number>()
+  /** By partition: others in which such changes of it changed something, too. They are lost with it. */
+  readonly #beside = new Map<number, Set<number>>()
   #count = 0
 
   /**
@@ -109,7 +111,14 @@ export class Tails {
   }
 
   /** A change was judged, and what it named is forgotten. `isNothing`: it was refused, and had named no contents: its loss is none of contents. */
-  judged(p: number, script: Script, sequence: number, named: Named, isNothing = false): void {
+  judged(
+    p: number,
+    script: Script,
+    sequence: number,
+    named: Named,
+    isNothing = false,
+    beside: readonly number[] = [],
+  ): void {
     if (UNKEPT.has(script)) return
     const replies = this.#of(p)
     for (const one of sequencesOf(named)) {
@@ -122,7 +131,19 @@ export class Tails {
     else {
       replies.contents.add(sequence)
       this.#unsynced.set(p, ++this.#count)
+      for (const other of beside) this.#showsIn(p, other)
     }
+  }
+
+  #showsIn(p: number, other: number): void {
+    const others = this.#beside.get(p)
+    if (others === undefined) this.#beside.set(p, new Set([other]))
+    else others.add(other)
+  }
+
+  /** Where a loss of changes of the partition that no fsync has looked at may show. */
+  shownIn(p: number): ReadonlySet<number> {
+    return new Set([p, ...(this.#beside.get(p) ?? [])])
   }
 
   /** Whether a change was judged is not known, nor whether what it named is forgotten. */
@@ -152,7 +173,11 @@ export class Tails {
   }
 
   synced(seen: ReadonlyMap<number, number>): void {
-    for (const [p, count] of seen) if (this.#unsynced.get(p) === count) this.#unsynced.delete(p)
+    for (const [p, count] of seen) {
+      if (this.#unsynced.get(p) !== count) continue
+      this.#unsynced.delete(p)
+      this.#beside.delete(p)
+    }
   }
 
   /** In which anything was changed. */
@@ -197,6 +222,7 @@ export class Tails {
   /** The loss is dealt with: what comes from now on counts. */
   forget(p: number): void {
     this.#unsynced.delete(p)
+    this.#beside.delete(p)
     const replies = this.#replies.get(p)
     if (replies === undefined) return
     for (const set of [replies.contents, replies.others]) {
@@ -209,6 +235,7 @@ export class Tails {
   clear(): void {
     this.#replies.clear()
     this.#unsynced.clear()
+    this.#beside.clear()
   }
 }
 

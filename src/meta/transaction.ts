@@ -12,6 +12,15 @@
  * decision is made once; whoever waits too long writes A, and then the owner cannot commit. The decision is forgotten only
  * when all partitions are finished. A transaction ends with its session: once that is cleaned up after, its decision is
  * forgotten, so nothing of it may be prepared or committed under the session that its client begins next.
+ *
+ * Where one server has all the partitions, all of it is one script, tx-whole.lua, of the commit partition: all checks, then all changes. Nobody
+ * sees anything between them, so there is no lock and no decision. Whatever is in the way of the other partitions (a lock, a delegation, a
+ * freeze, a directory that is still to be born), or that one of them is not there any more, is answered with 17, and then it goes
+ * step by step. Invariants of that:
+ * - It is judged, and its reply kept, in the commit partition alone. A copy that comes later, wherever the others are by then, gets that reply
+ *   or is refused as old, before it looks at anything: what went step by step behind a 17 is not done twice.
+ * - It writes nothing before it has seen that every slot is there and stays (lib/sides.lua), and nothing behind that can fail.
+ * - Locks, decisions (A), delegations and freezes hold for it as for the steps, since it checks the same (lib/parts.lua).
  */
 import { invariant } from '../base/invariant.js'
 import { PosixError, isErrno } from '../base/errno.js'
@@ -19,8 +28,9 @@ import { messageOf } from '../base/errors.js'
 import type { RedisArg, Script } from '../cluster/contract.js'
 import type { SawDirectory } from './contract.js'
 import type { Core } from './core.js'
+import type { VolumeKeys } from './keys.js'
 import { decodeInode } from './records.js'
-import { STATUS_ABORTED, STATUS_LOCKED, STATUS_RETRY, STATUS_UNBORN, type Reply } from './reply.js'
+import { STATUS_ABORTED, STATUS_APART, STATUS_LOCKED, STATUS_RETRY, STATUS_UNBORN, type Reply } from './reply.js'
 import { SCRIPTS } from './scripts.js'
 
 const PART_ARGS = 9
@@ -31,6 +41,9 @@ export interface Part {
   readonly ino: number
   readonly args: readonly RedisArg[]
 }
+
+/** By partition. */
+type Groups = ReadonlyMap<number, readonly Part[]>
 
 export interface Entry {
   readonly parent: number
@@ -110,6 +123,18 @@ export function ignoreGone(error: unknown): void {
   if (!isErrno(error, 'ENOENT')) throw error
 }
 
+/** As lib/sides.lua reads them. */
+function sideArgs(keys: VolumeKeys, p: number, parts: readonly Part[]): RedisArg[] {
+  const partition = keys.partition(p)
+  const { inodes, locks, counters, channel, open, garbage, zombies } = partition
+  return [
+    ...[inodes, locks, counters, channel, open, garbage, zombies],
+    parts.length * PART_ARGS,
+    ...parts.flatMap((one) => one.args),
+    ...parts.map((one) => partition.names(one.ino)),
+  ]
+}
+
 /** What a commit answers: 0, then the number and the record of each directory in which a name changed. */
 function seeDirectories(reply: Reply, saw: SawDirectory): void {
   for (let at = 1; at + 1 < reply.length; at += 2) saw(decodeInode(reply.number(at), reply.buffer(at + 1)).attr)
@@ -137,11 +162,18 @@ export class Transaction {
   }
 
   /** A change of the session that the transaction began in, and of no later one. */
-  #change(script: Script, p: number, keys: readonly string[], args: readonly RedisArg[]): Promise<Reply> {
-    return this.#core.send(script, p, keys, args, () => {
+  #change(
+    script: Script,
+    p: number,
+    keys: readonly string[],
+    args: readonly RedisArg[],
+    beside?: readonly number[],
+  ): Promise<Reply> {
+    const check = (): void => {
       if (this.#core.session.id !== this.#session)
         throw new PosixError('EIO', 'the session was ended by another client')
-    })
+    }
+    return this.#core.send(script, p, keys, args, check, beside)
   }
 
   get commitPartition(): number {
@@ -164,6 +196,7 @@ export class Transaction {
     const own = groups.get(this.#commitPartition) ?? []
     groups.delete(this.#commitPartition)
     invariant(own.length > 0, 'the commit point has a part')
+    if (await this.#isDoneAtOnce(own, groups, saw)) return
     try {
       // What was prepared must not be lost behind a decision that says it will be done, nor the decision behind its doing: each is
       // answered when the replicas have it.
@@ -178,8 +211,37 @@ export class Transaction {
     else this.#core.background.run(ending.then(() => this.#tell(groups)))
   }
 
+  /** In one script. false: nothing was done, and it has to go step by step. Throws as run(). */
+  async #isDoneAtOnce(own: readonly Part[], groups: Groups, saw?: SawDirectory): Promise<boolean> {
+    const { keys, servers, births } = this.#core
+    const others = [...groups.keys()]
+    if (others.length === 0 || !servers.areTogether([this.#commitPartition, ...others])) return false
+    // Their marks would be in the way: by the time of the second step they are swept.
+    if (others.some((p) => births.ahead(p) !== undefined)) return false
+    const partition = keys.partition(this.#commitPartition)
+    const sides = [...groups].flatMap(([p, parts]) => sideArgs(keys, p, parts))
+    const args = [this.id, own.length * PART_ARGS, ...own.flatMap((one) => one.args), ...sides]
+    this.#isCommitUnknown = true
+    const names = own.map((one) => partition.names(one.ino))
+    const reply = await this.#change(
+      SCRIPTS.txWhole,
+      this.#commitPartition,
+      [partition.decisions, ...names],
+      args,
+      others,
+    )
+    this.#isCommitUnknown = false
+    if (reply.status === STATUS_APART) {
+      if (reply.number(1) === 1) servers.areApart(this.#commitPartition)
+      return false
+    }
+    await this.#judge(this.#commitPartition, reply)
+    if (saw !== undefined) seeDirectories(reply, saw)
+    return true
+  }
+
   /** What the caller has seen of these inodes since he was answered may be of before: of changes of its own a session hears nothing. */
-  #tell(groups: ReadonlyMap<number, readonly Part[]>): void {
+  #tell(groups: Groups): void {
     const others = [...groups.values()].flat()
     for (const { ino, args } of others) if (args[0] === 'N') this.#core.onFinished(ino)
   }
@@ -195,7 +257,7 @@ export class Transaction {
     return groups
   }
 
-  async #prepareAll(groups: ReadonlyMap<number, readonly Part[]>): Promise<void> {
+  async #prepareAll(groups: Groups): Promise<void> {
     if (this.#core.options.onStep !== undefined) {
       for (const [p, parts] of groups) await this.#prepare(p, parts)
       return

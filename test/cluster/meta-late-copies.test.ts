@@ -95,7 +95,7 @@ t.test('a late copy of a request that was answered long ago does nothing', { tim
 t.test('a commit that comes after its transaction was given up does nothing', { timeout: 300_000 }, async (t) => {
   const post = new Post()
   const volume = await volumesOn(t, await startRedis(t), (store) => post.wrap(store))()
-  const meta = await volume.client()
+  const meta = await volume.client({ atOnce: false })
   await makeDirIn(meta, ROOT, 'here', { partition: 4 })
   post.lose = 'tx-commit'
   await t.rejects(meta.rmdir(ROOT, bytes('here')), { code: 'REDIS_UNREACHABLE' })
@@ -116,7 +116,7 @@ t.test('a commit that comes after its transaction was given up does nothing', { 
 t.test('a commit whose answer is lost has been made, and its caller is told so', { timeout: 300_000 }, async (t) => {
   const post = new Post()
   const volume = await volumesOn(t, await startRedis(t), (store) => post.wrap(store))()
-  const meta = await volume.client()
+  const meta = await volume.client({ atOnce: false })
   const here = await makeDirIn(meta, ROOT, 'here', { partition: 4 })
   const there = await makeDirIn(meta, ROOT, 'there', { partition: 5 })
   await touch(meta, here.ino, 'file')
@@ -140,20 +140,28 @@ t.test('a commit whose answer is lost has been made, and its caller is told so',
   t.strictSame(await checkVolume(volume), [], 'the volume is whole afterwards')
 })
 
-t.test('a move of a directory that may still be done keeps others from moving', { timeout: 300_000 }, async (t) => {
-  const post = new Post()
-  const volume = await volumesOn(t, await startRedis(t), (store) => post.wrap(store))(1)
-  const ann = await volume.client()
-  const bob = await volume.client()
-  const one = await ann.mkdir(ROOT, bytes('one'), 0o755, 0, 0)
-  const two = await ann.mkdir(ROOT, bytes('two'), 0o755, 0, 0)
-  post.lose = 'tx-commit'
-  await t.rejects(ann.rename(ROOT, bytes('one'), two.ino, bytes('one'), {}), { code: 'REDIS_UNREACHABLE' })
-  post.lose = undefined
-  await bob.rename(ROOT, bytes('two'), one.ino, bytes('two'), {})
-  await post.copy?.()
-  const { paths, problems } = await walk(bob)
-  t.strictSame([[...paths.keys()].sort(), problems], [['', '/one', '/one/two'], []], 'no loop')
-  await volume.close()
-  t.strictSame(await checkVolume(volume), [], 'the volume is whole afterwards')
-})
+for (const [partitions, script] of [
+  [1, 'tx-commit'],
+  [8, 'tx-whole'],
+] as const)
+  t.test(
+    `a move of a directory that may still be done keeps others from moving (${script})`,
+    { timeout: 300_000 },
+    async (t) => {
+      const post = new Post()
+      const volume = await volumesOn(t, await startRedis(t), (store) => post.wrap(store))(partitions)
+      const ann = await volume.client()
+      const bob = await volume.client()
+      const one = await ann.mkdir(ROOT, bytes('one'), 0o755, 0, 0)
+      const two = await ann.mkdir(ROOT, bytes('two'), 0o755, 0, 0)
+      post.lose = script
+      await t.rejects(ann.rename(ROOT, bytes('one'), two.ino, bytes('one'), {}), { code: 'REDIS_UNREACHABLE' })
+      post.lose = undefined
+      await bob.rename(ROOT, bytes('two'), one.ino, bytes('two'), {})
+      await post.copy?.()
+      const { paths, problems } = await walk(bob)
+      t.strictSame([[...paths.keys()].sort(), problems], [['', '/one', '/one/two'], []], 'no loop')
+      await volume.close()
+      t.strictSame(await checkVolume(volume), [], 'the volume is whole afterwards')
+    },
+  )

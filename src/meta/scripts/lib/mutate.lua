@@ -67,6 +67,13 @@ local function undelegate(session, token)
   redis.call('HSET', KEYS[2], 'D', table.concat(left))
 end
 
+-- Field F of KEYS[2]: until when.
+local function isfrozen(untilms)
+  local left = struct.unpack('<I6', untilms) - nowms()
+  -- Further ahead than it is ever put: Redis's clock was set back.
+  return left > 0 and left <= FROZEN_MAX_MS
+end
+
 local mark, isNew = 0, false
 -- Whether it was judged before, or is not to be now. The names that follow: locks of transactions (lib/locks.lua).
 local function before(...)
@@ -77,11 +84,7 @@ local function before(...)
   if tonumber(ARGV[2]) < mark then return STALE end
   -- Somebody has to see the partition as it is (freeze.lua): the request is not judged, and comes again.
   local found = redis.call('HMGET', KEYS[2], 'F', 'D', ...)
-  if found[1] then
-    -- Further ahead than it is ever put: Redis's clock was set back.
-    local left = struct.unpack('<I6', found[1]) - nowms()
-    if left > 0 and left <= FROZEN_MAX_MS then return FROZEN end
-  end
+  if found[1] and isfrozen(found[1]) then return FROZEN end
   isNew, delegated = true, found[2]
   for i = 3, #found do
     if found[i] then return locked(found[i]) end
@@ -117,9 +120,13 @@ local function keep(reply)
   isNew = false
 end
 
+local function publish()
+  if events ~= '' then redis.call('SPUBLISH', KEYS[5], struct.pack('<I4', publisher) .. events) end
+end
+
 local function after(reply)
   keep(reply)
-  if events ~= '' then redis.call('SPUBLISH', KEYS[5], struct.pack('<I4', publisher) .. events) end
+  publish()
   return reply
 end
 

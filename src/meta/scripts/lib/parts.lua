@@ -7,9 +7,9 @@
 local PART_ARGS = 9
 local RETRY = {3}
 
-local function readparts(from)
+local function readparts(from, to)
   local parts = {}
-  for at = from, #ARGV, PART_ARGS do
+  for at = from, to or #ARGV, PART_ARGS do
     local part = {}
     for i = 0, PART_ARGS - 1 do part[i + 1] = ARGV[at + i] end
     parts[#parts + 1] = part
