@@ -15,8 +15,7 @@
  *
  * Where one server has all the partitions, all of it is one script, tx-whole.lua, of the commit partition: all checks, then all changes. Nobody
  * sees anything between them, so there is no lock and no decision. Whatever is in the way of the other partitions (a lock, a delegation, a
- * freeze, a directory that is still to be born), or that one of them is not there any more, is answered with 17, and then it goes
- * step by step. Invariants of that:
+ * freeze), or that one of them is not there any more, is answered with 17, and then it goes step by step. Invariants of that:
  * - It is judged, and its reply kept, in the commit partition alone. A copy that comes later, wherever the others are by then, gets that reply
  *   or is refused as old, before it looks at anything: what went step by step behind a 17 is not done twice.
  * - It writes nothing before it has seen that every slot is there and stays (lib/sides.lua), and nothing behind that can fail.
@@ -216,8 +215,8 @@ export class Transaction {
     const { keys, servers, births } = this.#core
     const others = [...groups.keys()]
     if (others.length === 0 || !servers.areTogether([this.#commitPartition, ...others])) return false
-    // Their marks would be in the way: by the time of the second step they are swept.
-    if (others.some((p) => births.ahead(p) !== undefined)) return false
+    // Of directories of ours that are just being made only the marks are left then; the script takes those away.
+    for (const p of others) births.ahead(p)?.catch(() => undefined)
     const partition = keys.partition(this.#commitPartition)
     const sides = [...groups].flatMap(([p, parts]) => sideArgs(keys, p, parts))
     const args = [this.id, own.length * PART_ARGS, ...own.flatMap((one) => one.args), ...sides]

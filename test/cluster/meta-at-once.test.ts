@@ -319,6 +319,15 @@ check('removing a directory that is made just now', async (t, volume) => {
   const bob = await volume.client({ sessionTtlMs: LONG_TTL_MS, numbersAhead: 16 })
   for (let i = 0; i < 50; i++) {
     await ann.mkdir(ROOT, bytes('new'), 0o755, 0, 0)
+    spy.take('')
     t.equal(await outcome((i % 2 === 0 ? ann : bob).rmdir(ROOT, bytes('new'))), 'ok')
+    if (i % 2 === 0)
+      t.equal(
+        spy.ran
+          .filter(({ script }) => /^tx-/.test(script))
+          .map(({ script }) => script)
+          .join(),
+        'tx-whole',
+      )
   }
 })

@@ -39,6 +39,8 @@ const op: fc.Arbitrary<NameOp> = fc.oneof(
 )
 const history = fc.record({
   partitions: fc.constantFrom(...PARTITIONS),
+  /** Of each client: whether it makes changes across partitions at once. */
+  ways: fc.array(fc.boolean(), { minLength: CLIENTS, maxLength: CLIENTS }),
   // A frame to work in, so that not all fail with ENOENT.
   ops: fc
     .array(op, { minLength: 10, maxLength: 50 })
@@ -48,8 +50,12 @@ const history = fc.record({
 const redis = await startRedis(t)
 const open = volumesOn(t, redis)
 
-async function clientsOf(volume: MetaVolume): Promise<Awaited<ReturnType<MetaVolume['client']>>[]> {
-  return Promise.all(Array.from({ length: CLIENTS }, () => volume.client()))
+/** Who does in one script what all partitions of one server are needed for, beside who takes steps. */
+async function clientsOf(
+  volume: MetaVolume,
+  ways: readonly boolean[],
+): Promise<Awaited<ReturnType<MetaVolume['client']>>[]> {
+  return Promise.all(ways.map((atOnce) => volume.client({ atOnce })))
 }
 
 /** Decisions that nobody may ask for any more. */
@@ -71,9 +77,9 @@ async function checkWhole(volume: MetaVolume): Promise<void> {
 }
 
 void t.test('one after the other, every result is that of the model', { timeout: 300_000 }, async (t) => {
-  const property = fc.asyncProperty(history, async ({ partitions, ops }) => {
+  const property = fc.asyncProperty(history, async ({ partitions, ways, ops }) => {
     const volume = await open(partitions)
-    const clients = await clientsOf(volume)
+    const clients = await clientsOf(volume, ways)
     const model = new NameModel()
     for (const [at, one] of ops.entries()) {
       const client = clients[one.who]
@@ -98,9 +104,9 @@ void t.test('one after the other, every result is that of the model', { timeout:
 })
 
 void t.test('at once, the tree stays a tree and nothing is left behind', { timeout: 300_000 }, async (t) => {
-  const property = fc.asyncProperty(history, async ({ partitions, ops }) => {
+  const property = fc.asyncProperty(history, async ({ partitions, ways, ops }) => {
     const volume = await open(partitions)
-    const clients = await clientsOf(volume)
+    const clients = await clientsOf(volume, ways)
     // Three lanes a client: they meet each other's locks.
     const lanes = clients.flatMap((client) => [0, 1, 2].map((lane) => ({ client, lane })))
     const work = lanes.map(async ({ client }, at) => {

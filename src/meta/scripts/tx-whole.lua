@@ -26,6 +26,15 @@ local function readsides(at)
   return sides
 end
 
+-- Whether a directory that has its mark here is made already: another partition of this transaction has it.
+local function ismade(sides, ino)
+  for _, side in ipairs(sides) do
+    for _, part in ipairs(side.parts) do
+      if tonumber(part[2]) == ino and redis.call('HEXISTS', side.keys[1], part[2]) == 1 then return true end
+    end
+  end
+end
+
 local known = before()
 if known then return known end
 local last = 8 + tonumber(ARGV[8])
@@ -37,6 +46,10 @@ end
 if redis.call('HGET', KEYS[9], ARGV[7]) == 'A' then return {8} end
 for k, part in ipairs(parts) do
   local no = checkpart(part, KEYS[9 + k])
+  if no and no[1] == 14 and ismade(sides, no[2]) then
+    isborn[no[2]] = true
+    no = checkpart(part, KEYS[9 + k])
+  end
   if no then
     if no == RETRY and part[1] == 'P' and part[8] == '0' then return {EEXIST} end
     return no
@@ -73,6 +86,7 @@ for _, side in ipairs(sides) do
   events = ''
 end
 KEYS = own
+for ino in pairs(isborn) do redis.call('HDEL', KEYS[2], 'b' .. text(ino)) end
 local names = {}
 for k = 1, #parts do names[k] = KEYS[9 + k] end
 apply(parts, names)
