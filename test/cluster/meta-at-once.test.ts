@@ -321,13 +321,8 @@ check('removing a directory that is made just now', async (t, volume) => {
     await ann.mkdir(ROOT, bytes('new'), 0o755, 0, 0)
     spy.take('')
     t.equal(await outcome((i % 2 === 0 ? ann : bob).rmdir(ROOT, bytes('new'))), 'ok')
-    if (i % 2 === 0)
-      t.equal(
-        spy.ran
-          .filter(({ script }) => /^tx-/.test(script))
-          .map(({ script }) => script)
-          .join(),
-        'tx-whole',
-      )
+    const scripts = spy.ran.filter(({ script }) => script.startsWith('tx-')).map(({ script }) => script)
+    // One alone, where the directory came to lie in the partition of its parent.
+    if (i % 2 === 0) t.match(scripts.join(), /^tx-(whole|commit)$/)
   }
 })
