@@ -11,7 +11,7 @@ import { findNode, watchHealing, withCluster, type Cluster, type ClusterOptions 
 import { withVolume } from './files/session.js'
 import { megabytes } from './rebalance.js'
 import { logOf, print, say, type Surroundings } from './surroundings.js'
-import { humanBytes, humanDays, humanMs } from './units.js'
+import { humanDays, humanMs } from './units.js'
 
 const ANY: readonly NodeState[] = ['joining', 'up', 'suspect', 'down']
 /** Of a node that works, or may any moment. */
@@ -257,7 +257,7 @@ async function settings(surroundings: Surroundings, cluster: Cluster, options: S
   const now = (await cluster.view()).settings
   if (options.json === true || now === undefined) return print(surroundings, `${JSON.stringify(now)}\n`)
   const { suspectMs, downMs, outMs, healBytesPerS, surplusMs, scrubMs } = now
-  const limit = healBytesPerS === 0 ? 'none' : `${humanBytes(healBytesPerS)}/s for each node`
+  const limit = healBytesPerS === 0 ? 'none' : `${healBytesPerS / 1_000_000} MB/s for each node`
   const times = `suspect after ${humanMs(suspectMs)}, down after ${humanMs(downMs)}, out after ${humanMs(outMs)}`
   const kept = `surplus copies are kept for ${humanMs(surplusMs)}`
   const scrub = `all chunks are read and hashed again every ${humanDays(scrubMs)}`

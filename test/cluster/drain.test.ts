@@ -15,6 +15,10 @@ t.test('what has nowhere to go is not drained, and is said', async (t) => {
   t.match(await cluster.ringfs('status'), { code: 0, stdout: /^chunks no nodes$/m })
   t.match(await cluster.ringfs('node', 'settings', '--suspect', '0.5'), { code: 2, stderr: /at least 2/ })
   t.match(await cluster.ringfs('node', 'settings', '--scrub', '0.1'), { code: 2, stderr: /at least 0.5/ })
+  t.match(await cluster.ringfs('node', 'settings', '--limit', '2.5'), {
+    stdout: /^limit of healing: 2\.5 MB\/s for each/m,
+  })
+  t.match(await cluster.ringfs('node', 'settings', '--limit', '0'), { stdout: /^limit of healing: none$/m })
   t.match(await cluster.ringfs('node', 'settings', '--scrub', '30'), {
     code: 0,
     stdout: /hashed again every 30 days$/m,
