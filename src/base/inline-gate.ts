@@ -7,24 +7,36 @@
  */
 import type { Clock } from './clock.js'
 
-const STALL_MS = 5
-const SLOW_AVERAGE_MS = 0.7
+/** What one piece of work may take. */
+export interface InlineLimits {
+  /** Longer is a stall. */
+  readonly stallMs: number
+  readonly slowAverageMs: number
+  /** The gate is closed for so many times the stall. */
+  readonly closedPerStall: number
+}
+
+const ONE_FLUSH: InlineLimits = { stallMs: 5, slowAverageMs: 0.7, closedPerStall: 20 }
 /** Weight of the newest in the moving average. */
 const SHARE = 0.1
-const CLOSED_PER_STALL = 20
+
+/** For work that is `count` flushes, one after the other: as long, and as often, as if each had a gate of its own. */
+export function limitsOf(count: number): InlineLimits {
+  const { stallMs, slowAverageMs, closedPerStall } = ONE_FLUSH
+  return { stallMs: stallMs * count, slowAverageMs: slowAverageMs * count, closedPerStall: closedPerStall / count }
+}
 
 export class InlineGate {
   readonly #clock: Clock
   readonly #maxBytes: number
-  readonly #slowAverageMs: number
+  readonly #limits: InlineLimits
   #averageMs = 0
   #closedUntilMs = 0
 
-  /** `slowAverageMs`: of what is run at once. */
-  constructor(clock: Clock, maxBytes: number, slowAverageMs = SLOW_AVERAGE_MS) {
+  constructor(clock: Clock, maxBytes: number, limits = ONE_FLUSH) {
     this.#clock = clock
     this.#maxBytes = maxBytes
-    this.#slowAverageMs = slowAverageMs
+    this.#limits = limits
   }
 
   allows(lengthBytes: number): boolean {
@@ -43,8 +55,9 @@ export class InlineGate {
   #note(startMs: number, endMs: number): void {
     const tookMs = endMs - startMs
     this.#averageMs += (tookMs - this.#averageMs) * SHARE
-    if (tookMs <= STALL_MS && this.#averageMs <= this.#slowAverageMs) return
-    this.#closedUntilMs = endMs + CLOSED_PER_STALL * Math.max(tookMs, this.#averageMs)
+    const { stallMs, slowAverageMs, closedPerStall } = this.#limits
+    if (tookMs <= stallMs && this.#averageMs <= slowAverageMs) return
+    this.#closedUntilMs = endMs + closedPerStall * Math.max(tookMs, this.#averageMs)
     this.#averageMs = 0
   }
 }

@@ -6,7 +6,7 @@
  */
 import { statSync } from 'node:fs'
 import { systemClock } from '../base/clock.js'
-import { InlineGate } from '../base/inline-gate.js'
+import { InlineGate, limitsOf } from '../base/inline-gate.js'
 import { ChunkFiles } from '../chunk/node/chunk-files.js'
 import { seedOf, weightOf } from '../chunk/node/disk-choice.js'
 import { readIdentity } from '../chunk/node/identity.js'
@@ -26,8 +26,6 @@ export interface BesideParts extends Pick<Volume, 'pool' | 'buffers' | 'log'> {
 
 /** Of small chunks, before they are written to each node. */
 const TOGETHER_MAX_BYTES = 128 * 1024
-/** On average, for the flushes of all nodes. */
-const TOGETHER_SLOW_MS = 1.5
 
 interface Shared {
   readonly writers: Writers
@@ -41,7 +39,7 @@ export async function startBeside(
   nodes: readonly (readonly string[])[],
 ): Promise<{ readonly close: () => Promise<void> }> {
   const writers = new Writers(parts)
-  const gate = new InlineGate(systemClock, TOGETHER_MAX_BYTES, TOGETHER_SLOW_MS)
+  const gate = new InlineGate(systemClock, TOGETHER_MAX_BYTES, limitsOf(Math.max(1, nodes.length)))
   const together = new NearbyTogether({ gate, write: logWriter() })
   const journals = nodes.flatMap((folders) => journalsOf(parts, folders, { writers, gate, together }))
   await Promise.all(

@@ -9,7 +9,7 @@ import { LeafCache } from '../../../src/chunk/client/leaf-cache.js'
 import { candidatesOf, readOrder, writeOrder, type Placement } from '../../../src/chunk/client/placement.js'
 import type { CancelSignal } from '../../../src/base/cancel.js'
 import { settledWithin, withDeadline } from '../../../src/chunk/deadline.js'
-import { InlineGate } from '../../../src/base/inline-gate.js'
+import { InlineGate, limitsOf } from '../../../src/base/inline-gate.js'
 import { KeyedLock } from '../../../src/chunk/node/keyed-lock.js'
 import { NodeHealth } from '../../../src/chunk/node-health.js'
 import { attempt, toChunkError, unwrap } from '../../../src/chunk/outcome.js'
@@ -126,6 +126,22 @@ t.test('a stall closes the inline gate, a long one for long', async (t) => {
   t.ok(gate.allows(1), 'a few slow ones may be bad luck')
   for (let run = 0; run < 7; run++) gate.run(() => (time.ms += 1))
   t.notOk(gate.allows(1), 'more of them are a slow disk')
+})
+
+t.test('a gate for three flushes at once stands what three would, and stays closed a third as long', async (t) => {
+  const time = { ms: 0 }
+  const gate = new InlineGate(clockAt(time), 100, limitsOf(3))
+  gate.run(() => (time.ms += 14))
+  t.ok(gate.allows(1))
+  gate.run(() => (time.ms += 30))
+  time.ms += 199
+  t.notOk(gate.allows(1))
+  time.ms += 2
+  t.ok(gate.allows(1))
+  for (let run = 0; run < 20; run++) gate.run(() => (time.ms += 2))
+  t.ok(gate.allows(1))
+  for (let run = 0; run < 20; run++) gate.run(() => (time.ms += 3))
+  t.notOk(gate.allows(1))
 })
 
 t.test('the hedge waits as long as slow reads of that size take, within bounds', async (t) => {
