@@ -22,6 +22,8 @@ const INLINE_BYTES = 4096
 const NODE_PORT = 7400
 const DISK = '1g'
 const FILL_TRIES = 20
+/** More at each try: who writes meanwhile is overtaken. */
+const SPARE_BYTES = 64 * 1024
 /** A scrub, or a deep check, of everything. */
 const COMMAND_MS = 300_000
 /** As the units of systemd have it. */
@@ -127,8 +129,8 @@ export class NodePlace {
 
   /** The disk is as small as what is on it, or as large as it was. */
   async fill(isFull: boolean): Promise<void> {
-    for (let left = FILL_TRIES; ; left--) {
-      const used = isFull ? `${await this.#usedBytes()}` : DISK
+    for (let left = FILL_TRIES, spareBytes = 0; ; left--, spareBytes += SPARE_BYTES) {
+      const used = isFull ? `${(await this.#usedBytes()) + spareBytes}` : DISK
       const { code, stderr } = await runIn('/', 'mount', ['-o', `remount,size=${used}`, this.disk])
       if (code === 0) return
       // More was written meanwhile, and it cannot be smaller than that.
