@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 #include "addon.h"
@@ -103,8 +104,12 @@ napi_value js_flush_together(napi_env env, napi_callback_info info) {
   int32_t *results = fds ? numbers(env, argv[2], napi_int32_array, &results_length) : NULL;
   if (!results || results_length < count || napi_get_value_int32(env, argv[1], &folder) != napi_ok)
     return fail(env, EINVAL, "flushTogether");
-  /* ext4 without a journal writes inodes behind the flush of its syncfs, ext2 has none there: the fsync brings it. */
-  int failed = syncfs(folder) < 0 || fsync(folder) < 0 ? errno : 0;
+  /*
+   * ext4 without a journal writes inodes behind the flush of its syncfs, ext2 has none there: the fsync brings it. And of a journal that could not
+   * be written ext4 tells only those who wait for it just then, which may be others; who changes something, and flushes that, is told.
+   */
+  int failed = syncfs(folder) < 0 ? errno : 0;
+  if ((futimens(folder, NULL) < 0 || fsync(folder) < 0) && !failed) failed = errno;
   /* Waits for nothing: it asks whether a page of the file could not be written. */
   for (size_t i = 0; i < count && !failed; i++)
     results[i] = sync_file_range(fds[i], 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE) < 0 ? errno : 0;

@@ -21,7 +21,8 @@ export interface DurableAddon {
    */
   writeDurably(fds: Int32Array, positions: Float64Array, parts: readonly Buffer[], results: Int32Array): void
   /**
-   * syncfs(2) and fsync(2) of the descriptor `folder`: all that is in its file system is on disk if it answers 0, but for files with an errno in `results`.
+   * syncfs(2), and fsync(2) of the descriptor `folder` with a new time: all that is in its file system is on disk if it answers 0, but for files with an errno
+   * in `results`.
    * Else it answers a positive errno, and nothing is known.
    */
   flushTogether(fds: Int32Array, folder: number, results: Int32Array): number

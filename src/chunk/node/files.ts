@@ -1,8 +1,9 @@
 /** Synchronous work on many files: deleting, fdatasync, counting. Runs in a worker. */
 import { closeSync, existsSync, fdatasyncSync, fsyncSync, openSync, readdirSync, renameSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
+import { PosixError } from '../../base/errno.js'
 import { codeOf } from '../outcome.js'
-import { flushTogether } from './flush-together.js'
+import { flushTogether, isNumberForOneFlush, type FlushTogether } from './flush-together.js'
 import type { FilesTask, MoveTask, SyncResult, SyncTask } from './tasks.js'
 
 /** This process is short of something: the file is as good as it was. */
@@ -40,27 +41,29 @@ export function existingFiles({ files }: FilesTask): readonly boolean[] {
  * First the data of all files, then the folders that name them: after it, what is 'synced' survives a loss of power.
  * Invariant: a file that the disk could not write has its name no more. Linux tells that once, and keeps the pages as if they were
  * written: whoever flushed the file again would be told that it is on disk.
- * Throws if a folder cannot be synced, or such a file not be moved: then nothing is certain.
+ * Throws if a folder cannot be synced, or such a file not be moved, or the file system not write all that was waiting: then nothing is certain.
  */
 export function syncFiles(task: SyncTask, together = flushTogether): readonly SyncResult[] {
   const results = syncTogether(task, together)
-  if (results !== null) return results
+  if (results !== null && results !== 'failed') return results
   const each = task.files.map((file, index) => syncFile(file, task.aside?.[index]))
   for (const folder of task.folders) syncFolderIfThere(folder)
+  // What has its name still may not be on disk: who flushed it was not told again.
+  if (results === 'failed') throw new PosixError('EIO', 'the file system could not write all that was waiting')
   return each
 }
 
-/** null: it cannot be done so, and nothing was done. */
-function syncTogether(task: SyncTask, together: typeof flushTogether): readonly SyncResult[] | null {
+/** null: it cannot be done so, and nothing was done. 'failed': as FlushTogether. */
+function syncTogether(task: SyncTask, together: FlushTogether): readonly SyncResult[] | 'failed' | null {
   const { files, folders, aside } = task
   const place = folders.at(-1)
-  if (place === undefined) return null
+  if (place === undefined || !isNumberForOneFlush(files.length)) return null
   const opened: (number | null)[] = []
   try {
     for (const file of files) opened.push(openIfThere(file))
     const fds = opened.filter((fd) => fd !== null)
     const flushed = together(fds, place)
-    if (flushed === null) return null
+    if (flushed === null || flushed === 'failed') return flushed
     const isOnDisk = new Map(fds.map((fd, index) => [fd, flushed[index] === true]))
     return opened.map((fd, index): SyncResult => {
       if (fd === null) return 'missing'

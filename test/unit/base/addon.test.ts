@@ -1,5 +1,5 @@
 /** What the addon does for files: several on disk at once. */
-import { closeSync, openSync, readFileSync } from 'node:fs'
+import { closeSync, fstatSync, futimesSync, openSync, readFileSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -54,7 +54,12 @@ t.test('files are flushed together, each is told apart', async (t) => {
   const addon = durableAddon()
   if (addon === null) throw new Error('no addon')
   const results = new Int32Array(2)
+  futimesSync(place, 1, 1)
   t.equal(addon.flushTogether(Int32Array.of(file, other), place, results), 0)
+  t.ok(
+    fstatSync(place).mtimeMs > 1000,
+    'a change of its own goes to disk, so that a journal that was given up before is found',
+  )
   t.equal(results[0], 0)
   t.ok((results[1] ?? 0) > 0, 'a device that cannot be flushed')
   t.ok(addon.flushTogether(Int32Array.of(file), 1_000_000, results) > 0, 'no such folder')

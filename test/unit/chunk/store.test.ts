@@ -169,6 +169,34 @@ t.test('many files are flushed at once; what the disk could not write of them ha
   t.end()
 })
 
+t.test('a file system that could not write all: who tells so goes aside, and nothing counts as written', (t) => {
+  const folder = temporaryFolder(t)
+  const files = Array.from({ length: 4 }, (_, index) => join(folder, `file${index}`))
+  const [bad = '', ...good] = files
+  symlinkSync('/dev/null', bad)
+  for (const name of good) writeFileSync(name, 'x')
+  const task = { files, aside: files.map((file) => `${file}.aside`), folders: [folder] }
+  t.throws(() => syncFiles(task, () => 'failed'), { code: 'EIO' })
+  t.ok(existsSync(`${bad}.aside`) && !existsSync(bad))
+  t.ok(good.every((name) => existsSync(name)))
+  t.end()
+})
+
+t.test('not more files are open at once than are flushed at once', (t) => {
+  const folder = temporaryFolder(t)
+  const none = (count: number): string[] => Array.from({ length: count }, (_, index) => join(folder, `none${index}`))
+  const asked: number[] = []
+  for (const count of [3, 4, 512, 513]) {
+    const results = syncFiles({ files: none(count), folders: [folder] }, () => {
+      asked.push(count)
+      return []
+    })
+    t.strictSame(new Set(results), new Set(['missing']))
+  }
+  t.strictSame(asked, [4, 512])
+  t.end()
+})
+
 t.test('a bad copy in the way is set aside and replaced', async (t) => {
   const folder = temporaryFolder(t)
   const store = await openStore(folder, poolOf(t))
