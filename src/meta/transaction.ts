@@ -21,6 +21,7 @@
  * - It writes nothing before it has seen that every slot is there and stays (lib/sides.lua), and nothing behind that can fail.
  * - Locks, decisions (A), delegations and freezes hold for it as for the steps, since it checks the same (lib/parts.lua).
  */
+import { leavesDoubt } from '../base/doubt.js'
 import { invariant } from '../base/invariant.js'
 import { PosixError, isErrno } from '../base/errno.js'
 import { messageOf } from '../base/errors.js'
@@ -222,14 +223,18 @@ export class Transaction {
     const args = [this.id, own.length * PART_ARGS, ...own.flatMap((one) => one.args), ...sides]
     this.#isCommitUnknown = true
     const names = own.map((one) => partition.names(one.ino))
-    const reply = await this.#change(
-      SCRIPTS.txWhole,
-      this.#commitPartition,
-      [partition.decisions, ...names],
-      args,
-      others,
-    )
+    const commitKeys = [partition.decisions, ...names]
+    let reply
+    try {
+      reply = await this.#change(SCRIPTS.txWhole, this.#commitPartition, commitKeys, args, others)
+    } catch (error) {
+      // Others than these refuse it for certain.
+      if (!leavesDoubt(error)) this.#isCommitUnknown = false
+      throw error
+    }
     this.#isCommitUnknown = false
+    // It is judged, so no copy of it asks for the decision.
+    if (reply.status === STATUS_ABORTED) this.#core.background.remove(partition.decisions, this.id)
     if (reply.status === STATUS_APART) {
       if (reply.number(1) === 1) servers.areApart(this.#commitPartition)
       return false

@@ -3,6 +3,8 @@ import t from 'tap'
 import { VolumeKeys } from '../../src/meta/keys.js'
 import { SCRIPTS } from '../../src/meta/scripts.js'
 import type { Attr, MetaEvent, MetaStore } from '../../src/meta/contract.js'
+import { PosixError } from '../../src/base/errno.js'
+import { RingfsError } from '../../src/base/errors.js'
 import { WINDOW_BYTES } from '../../src/base/limits.js'
 import { DEFAULT, aclOf } from '../helpers/acls.js'
 import { act } from '../helpers/meta-actions.js'
@@ -325,4 +327,23 @@ check('removing a directory that is made just now', async (t, volume) => {
     // One alone, where the directory came to lie in the partition of its parent.
     if (i % 2 === 0) t.match(scripts.join(), /^tx-(whole|commit)$/)
   }
+})
+
+check('a move of a directory that Redis refuses for certain gives the lease back', async (t, volume) => {
+  const ann = await volume.client({ ...PLACES, numbersAhead: 16 })
+  const a = await makeDirIn(ann, ROOT, 'a', { partition: 2 })
+  const b = await makeDirIn(ann, ROOT, 'b', { partition: 3 })
+  for (const [error, given] of [
+    [new PosixError('ENOSPC', 'refused by the test'), 1],
+    [new RingfsError('REDIS_UNREACHABLE', 'lost by the test'), 0],
+  ] as const) {
+    spy.instead.set('tx-whole', () => {
+      spy.instead.clear()
+      return Promise.reject(error)
+    })
+    spy.take('')
+    await t.rejects(ann.rename(ROOT, bytes('a'), b.ino, bytes('a'), {}))
+    t.equal(spy.take('lease-give').length, given, `${error.code}: whether it may still be done`)
+  }
+  t.equal((await ann.getattr(a.ino)).parent, ROOT)
 })
