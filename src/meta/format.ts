@@ -160,8 +160,8 @@ async function beginHistories(redis: RedisStore, keys: VolumeKeys, settings: Vol
   for (let at = 0; at < all.length; at += AT_ONCE) {
     await Promise.all(all.slice(at, at + AT_ONCE).map((key) => redis.run(SCRIPTS.beginHistory, [key], [])))
   }
-  // Replicas that are away do not keep a volume from being made.
-  if (settings.metaReplicas > 0) await redis.waitReplicas(all, settings.metaReplicas, REPLICAS_MS)
+  // Replicas that are away, or of which nothing is known, do not keep a volume from being made.
+  if (settings.metaReplicas > 0) await redis.waitReplicas(all, settings.metaReplicas, REPLICAS_MS).catch(() => 0)
 }
 
 function pick(

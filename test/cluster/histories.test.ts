@@ -1,6 +1,8 @@
 /** A failover that happened before anybody looked for orphans is seen by who looks first. */
 import t from 'tap'
 import { join } from 'node:path'
+import { RingfsError } from '../../src/base/errors.js'
+import { ROOT_INO } from '../../src/base/limits.js'
 import { silentLog } from '../../src/base/log.js'
 import { noteNewHistories } from '../../src/check/histories.js'
 import { isRebuildDue } from '../../src/check/orphans.js'
@@ -9,6 +11,7 @@ import { openVolume } from '../../src/main/volume.js'
 import { formatVolume } from '../../src/meta/format.js'
 import { VolumeKeys } from '../../src/meta/keys.js'
 import { RpcServer } from '../../src/rpc/server.js'
+import { bound } from '../helpers/bound-redis.js'
 import { temporaryFolder } from '../helpers/chunks.js'
 import { connectPatiently, startRedis } from '../helpers/redis.js'
 
@@ -36,4 +39,17 @@ t.test('the first start of a node notes whose history is whole, before there is 
   await redis.restart(0)
   await noteNewHistories(store, keys)
   t.ok(await isRebuildDue(store, keys), 'the history of before is known, though nobody had looked for orphans then')
+})
+
+t.test('a volume is made where nobody says what replicas have', async (t) => {
+  const redis = await startRedis(t)
+  const store = await connectPatiently(redis.url('home'))
+  t.teardown(() => store.close())
+  const silent = {
+    ...bound(store),
+    waitReplicas: () => Promise.reject(new RingfsError('REDIS_UNREACHABLE', 'stood still while it was asked')),
+  }
+  const settings = await formatVolume(silent, 'home', { partitions: 4, metaReplicas: 1 })
+  const root = await store.call('HEXISTS', new VolumeKeys('home', settings.partitions).of(ROOT_INO).inodes, ROOT_INO)
+  t.equal(root, 1, 'whole, with its root')
 })
