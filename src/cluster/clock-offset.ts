@@ -27,14 +27,13 @@ export class ClockOffset {
   #aheadMs: number | undefined
 
   /**
-   * Asked at `startMs`, heard at `endMs` of our wall clock, which was `steadyMs` of the clock that never steps; Redis said `redisMs`.
+   * Heard at `endMs` of our wall clock, which was `steadyMs` of the clock that never steps, `tookMs` of which after asking; Redis said
+   * `redisMs`. A wall clock that was set meanwhile is measured as it is now.
    */
-  note(startMs: number, endMs: number, redisMs: number, steadyMs?: number): void {
-    // A step of our own clock meanwhile: no measurement.
-    if (endMs < startMs) return
-    this.#aheadMs = steadyMs === undefined ? undefined : endMs - steadyMs
-    const sample = { offsetMs: (startMs + endMs) / 2 - redisMs, tookMs: endMs - startMs }
-    const isStep = this.#samples.length > 0 && Math.abs(sample.offsetMs - this.#bestMs) > sample.tookMs + TOLERATED_MS
+  note(tookMs: number, endMs: number, redisMs: number, steadyMs: number): void {
+    this.#aheadMs = endMs - steadyMs
+    const sample = { offsetMs: endMs - tookMs / 2 - redisMs, tookMs }
+    const isStep = this.#samples.length > 0 && Math.abs(sample.offsetMs - this.#bestMs) > tookMs + TOLERATED_MS
     this.#samples = isStep ? [sample] : [...this.#samples.slice(1 - SAMPLES), sample]
     // The quickest answer leaves the least room for error.
     this.#bestMs = this.#samples.reduce((best, one) => (one.tookMs <= best.tookMs ? one : best)).offsetMs

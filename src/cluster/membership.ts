@@ -166,10 +166,11 @@ class NodeRegistration implements Registration {
   async beat(): Promise<void> {
     const { totalBytes, freeBytes, chunks } = await this.#options.space()
     const args = [this.#options.identity.id, this.incarnation, totalBytes, freeBytes, chunks, this.#report()]
-    const startMs = wallMs(this.#clock)
+    const startedMs = this.#clock.monotonicMs()
     const { verdict, rest } = await this.#run(BEAT, args)
+    const steadyMs = this.#clock.monotonicMs()
     if (verdict === 'ok')
-      this.#offset.note(startMs, wallMs(this.#clock), numberOf(rest[1], 'beat'), this.#clock.monotonicMs())
+      this.#offset.note(steadyMs - startedMs, wallMs(this.#clock), numberOf(rest[1], 'beat'), steadyMs)
     if (this.#isOver || verdict === 'ok') return
     // Redis lost us (restored from an old copy, or flushed): come back as if new.
     if (verdict === 'unknown') return this.#claim()

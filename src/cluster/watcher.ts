@@ -203,10 +203,10 @@ class Watcher implements ClusterWatcher {
 
   async #fetchOnce(isFull: boolean): Promise<ClusterView> {
     const { view: old } = this.#current
-    const startMs = wallMs(this.#clock)
     const startedMs = this.#clock.monotonicMs()
     const onTime = (redisMs: number): void => {
-      this.clockOffset.note(startMs, wallMs(this.#clock), redisMs, this.#clock.monotonicMs())
+      const steadyMs = this.#clock.monotonicMs()
+      this.clockOffset.note(steadyMs - startedMs, wallMs(this.#clock), redisMs, steadyMs)
     }
     const view = isFull
       ? await fetchView(this.#store, this.#options.volume, idsOf(old), onTime)

@@ -357,8 +357,17 @@ async function beyondTheModel(t: Test, ground: Ground): Promise<void> {
   const root = nth(stage.mounts, 0).mountpoint
   const [destroyed = '', removed = '', cut = ''] = await ground.freshNames(t, 3)
   t.ok(cut !== '')
-  const copies = await destroyChunks(stage, Number(await shell(`stat -c %i ${join(root, destroyed)}`)))
+  const ino = Number(await shell(`stat -c %i ${join(root, destroyed)}`))
+  // Nothing is on its way any more that would come after.
+  await ground.whole()
+  const copies = await destroyChunks(stage, ino)
   t.ok(copies >= 2, `${copies} copies`)
+  await eventually(
+    'none is left',
+    () => destroyChunks(stage, ino),
+    (left) => left === 0,
+    WAIT_MS,
+  )
   await shell(`rm ${join(root, removed)} && truncate -s 0 ${join(root, cut)} && sync ${join(root, cut)}`)
   const expected = [`${destroyed} cannot be read: EIO`, `${removed} is lost`, `${cut} has other bytes`]
   t.strictSame([...(await ground.wrong())].sort(), expected.sort())
