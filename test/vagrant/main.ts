@@ -75,11 +75,11 @@ class Cluster {
     report.found(`tree ${name}: ${tree.files} files copied`)
   }
 
-  /** What is wrong with the trees, read by a mount that has just begun. */
+  /** What is wrong with the trees, read by a mount that has just begun. One of a run that was ended may still be there. */
   async wrongTrees(): Promise<string> {
     await this.#machines.sh(
       CLIENT,
-      `mkdir -p /run/ringfs-check && mount -t ringfs "$(systemctl show -P What mnt-ringfs.mount)" /run/ringfs-check -o ro,key-file=/etc/ringfs/ring.key`,
+      `mkdir -p /run/ringfs-check && (! mountpoint -q /run/ringfs-check || umount /run/ringfs-check) && mount -t ringfs "$(systemctl show -P What mnt-ringfs.mount)" /run/ringfs-check -o ro,key-file=/etc/ringfs/ring.key`,
     )
     try {
       return await this.#sums(CLIENT, '/run/ringfs-check')
