@@ -17,6 +17,8 @@ export const ADDRESSES = { node1: '192.168.56.11', node2: '192.168.56.12', node3
 export const COMMAND_TIMEOUT_MS = 15 * 60_000
 const START_TIMEOUT_MS = 40 * 60_000
 const POWER_TIMEOUT_MS = 5 * 60_000
+/** As libvirt and VirtualBox call it. */
+const OFF: ReadonlySet<string> = new Set(['shutoff', 'poweroff'])
 const LOOK_AGAIN_MS = 2_000
 
 export interface Ended {
@@ -138,7 +140,8 @@ export class Machines {
     await this.sh(name, 'setsid --fork bash -c "sleep 1; echo o > /proc/sysrq-trigger" > /dev/null 2>&1 < /dev/null')
     await this.#hangUp(name)
     const deadline = Date.now() + POWER_TIMEOUT_MS
-    while ((await stateOf(name)) === 'running') {
+    // Not merely on its way there, or stopped: `vagrant up` would let that run on.
+    while (!OFF.has((await stateOf(name)) ?? '')) {
       if (Date.now() > deadline) throw new Error(`${name} has not lost its power`)
       await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS))
     }
