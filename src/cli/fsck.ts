@@ -11,6 +11,7 @@ import type { VolumeSelector } from './context.js'
 import { withVolume } from './files/session.js'
 import type { Steps } from './steps.js'
 import { print, type CommonOptions, type Surroundings } from './surroundings.js'
+import { counted } from './units.js'
 import { withOpenVolume } from './with-volume.js'
 
 interface Options extends CommonOptions, VolumeSelector {
@@ -109,7 +110,7 @@ function asText({ findings, inodes, chunks, copies }: FsckResult, { repair, deep
     wrong.length === 0
       ? 'nothing is wrong'
       : repair === true
-        ? `${wrong.length === 1 ? '1 thing was' : `${wrong.length} things were`} wrong, ${left} still ${left === 1 ? 'is' : 'are'}`
-        : `${wrong.length === 1 ? '1 thing is' : `${wrong.length} things are`} wrong: ${advice(wrong)}`
+        ? `${counted(wrong.length, 'thing')} ${wrong.length === 1 ? 'was' : 'were'} wrong, ${left} still ${left === 1 ? 'is' : 'are'}`
+        : `${counted(wrong.length, 'thing')} ${wrong.length === 1 ? 'is' : 'are'} wrong: ${advice(wrong)}`
   return `${lines.join('')}${inodes} inodes, ${chunks} chunks in ${copies} copies (${how}): ${verdict}\n`
 }

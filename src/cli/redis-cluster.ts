@@ -15,7 +15,7 @@ import { REPLICA_OF, serverStatus, type ServerStatus } from '../main/redis-clust
 import { stopSignal } from '../main/stop-signal.js'
 import { integer, positive } from './arguments.js'
 import { logOf, print, say, type CommonOptions, type Surroundings } from './surroundings.js'
-import { table } from './units.js'
+import { counted, table } from './units.js'
 
 interface UpOptions extends CommonOptions {
   readonly masters?: number
@@ -113,10 +113,6 @@ async function here(surroundings: Surroundings, dir: string, options: UpOptions)
     pipe.failed(error)
     throw error
   }
-}
-
-function counted(count: number, one: string): string {
-  return `${count} ${one}${count === 1 ? '' : 's'}`
 }
 
 /** The URL alone goes to standard output, for whoever wants to use it in a script. */

@@ -19,8 +19,12 @@ export function humanMs(ms: number): string {
 
 /** `7 days` */
 export function humanDays(ms: number): string {
-  const days = Math.round(ms / 8_640_000) / 10
-  return `${days} ${days === 1 ? 'day' : 'days'}`
+  return counted(Math.round(ms / 8_640_000) / 10, 'day')
+}
+
+/** `one` takes an s where it is not one. */
+export function counted(count: number, one: string): string {
+  return `${count} ${one}${count === 1 ? '' : 's'}`
 }
 
 /** Columns as wide as their widest cell; numbers to the right. */

@@ -109,8 +109,9 @@ function journalsOf(
     return isUsed ? { ...place, writer: writers.forFolder(folder) } : place
   })
   if (isUsed) {
-    peers.setNearby({ id, volume, disks })
-    together.add({ id, volume, disks })
+    const nearby = { id, volume, disks }
+    peers.setNearby(nearby)
+    together.add(nearby)
   }
   return disks.map(({ journal }) => ({ journal, isUsed }))
 }

@@ -48,6 +48,7 @@
 export class VolumeKeys {
   readonly #volume: string
   readonly #parts: readonly PartitionKeys[]
+  #everywhere: readonly string[] | undefined
 
   constructor(volume: string, partitions: number) {
     this.#volume = volume
@@ -60,7 +61,7 @@ export class VolumeKeys {
 
   /** A key of each partition: to reach all masters that have anything of the volume. */
   get everywhere(): readonly string[] {
-    return this.#parts.map(({ inodes }) => inodes)
+    return (this.#everywhere ??= this.#parts.map(({ inodes }) => inodes))
   }
 
   home(ino: number): number {

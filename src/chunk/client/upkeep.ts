@@ -1,5 +1,6 @@
 /** sync and remove: many chunks, few requests. */
 import { RingfsError, messageOf } from '../../base/errors.js'
+import { addTo } from '../../base/groups.js'
 import { withDeadline } from '../deadline.js'
 import { isNoAnswer } from '../node-health.js'
 import { codeOf } from '../outcome.js'
@@ -13,12 +14,6 @@ function batches<T>(items: readonly T[]): T[][] {
   const out: T[][] = []
   for (let at = 0; at < items.length; at += BATCH_MAX) out.push(items.slice(at, at + BATCH_MAX))
   return out
-}
-
-function addTo(map: Map<string, number[]>, node: string, id: number): void {
-  const list = map.get(node)
-  if (list === undefined) map.set(node, [id])
-  else list.push(id)
 }
 
 /**

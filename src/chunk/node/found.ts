@@ -1,4 +1,5 @@
 /** What a node asks the other owners of its chunks, and what follows from their answers. */
+import { addTo } from '../../base/groups.js'
 import type { NodeState, RingRange } from '../../cluster/contract.js'
 import type { Answers, Question } from './owners-asked.js'
 
@@ -78,10 +79,4 @@ export function isAway(state: NodeState): boolean {
 export function answerOf(missing: ReadonlySet<number> | null | undefined, id: number): 'has' | 'lacks' | 'unknown' {
   if (missing === null || missing === undefined) return 'unknown'
   return missing.has(id) ? 'lacks' : 'has'
-}
-
-export function addTo(map: Map<string, number[]>, node: string, id: number): void {
-  const list = map.get(node)
-  if (list === undefined) map.set(node, [id])
-  else list.push(id)
 }

@@ -25,6 +25,7 @@
  */
 import type { Clock } from '../../base/clock.js'
 import { messageOf } from '../../base/errors.js'
+import { addTo } from '../../base/groups.js'
 import type { Log } from '../../base/log.js'
 import type { ClusterView, HealReport, RangedRing, RingRange } from '../../cluster/contract.js'
 import { planOf } from '../../cluster/plan.js'
@@ -33,7 +34,7 @@ import type { Enqueue, ReplicationTask } from '../replication.js'
 import { sharedRanges } from './compare.js'
 import { idsOnDisk, placesOf } from './digest.js'
 import type { ChunkDisk } from './disk.js'
-import { addTo, answerOf, foundIn, isAway, questionsOf, type Found } from './found.js'
+import { answerOf, foundIn, isAway, questionsOf, type Found } from './found.js'
 import { OwnersAsked } from './owners-asked.js'
 import type { Pace } from './pace.js'
 

@@ -7,6 +7,7 @@
  * - What cannot be done at once (another log is to be begun, the disk is slow, one of the nodes writes already, there is no room) is not
  *   done here at all: the caller asks each node by itself, which knows what to do.
  */
+import { addTo } from '../../base/groups.js'
 import type { InlineGate } from '../../base/inline-gate.js'
 import type { PutRequest, TogetherPut } from '../contract.js'
 import type { JournalBatch } from './journal.js'
@@ -105,12 +106,6 @@ function isApart(waiting: readonly Waiting[]): boolean {
 
 function byJournal(waiting: readonly Waiting[]): ReadonlyMap<NearbyJournal, NearChunk[]> {
   const found = new Map<NearbyJournal, NearChunk[]>()
-  for (const { nodes, near } of waiting) {
-    for (const journal of nodes.values()) {
-      const chunks = found.get(journal)
-      if (chunks === undefined) found.set(journal, [near])
-      else chunks.push(near)
-    }
-  }
+  for (const { nodes, near } of waiting) for (const journal of nodes.values()) addTo(found, journal, near)
   return found
 }

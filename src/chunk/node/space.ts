@@ -70,12 +70,10 @@ export class SpaceGauge {
   /** Errors: PosixError ENOSPC; what the disk says. */
   async claim(lengthBytes: number): Promise<void> {
     this.#freshen()
-    if (!this.#isKnown || this.#failure !== null || this.#isSilent) await this.#ask()
+    if (!this.#isSure) await this.#ask()
     // Twice: what is being asked may be answered as of before something was deleted.
     for (let asked = 0; asked < 2 && this.#space.freeBytes < lengthBytes; asked++) await this.#ask()
-    const { totalBytes, freeBytes } = this.#space
-    if (freeBytes < lengthBytes) throw new PosixError('ENOSPC', `the disk of ${this.#options.folder} is full`)
-    this.#space = { totalBytes, freeBytes: freeBytes - lengthBytes }
+    if (!this.#take(lengthBytes)) throw new PosixError('ENOSPC', `the disk of ${this.#options.folder} is full`)
   }
 
   /** As claim(), in this tick. false: nothing was claimed, and claim() tells why, if anything is wrong. */
@@ -85,8 +83,17 @@ export class SpaceGauge {
     } catch {
       return false
     }
+    return this.#isSure && this.#take(lengthBytes)
+  }
+
+  get #isSure(): boolean {
+    return this.#isKnown && this.#failure === null && !this.#isSilent
+  }
+
+  /** false: there is not so much. */
+  #take(lengthBytes: number): boolean {
     const { totalBytes, freeBytes } = this.#space
-    if (!this.#isKnown || this.#failure !== null || this.#isSilent || freeBytes < lengthBytes) return false
+    if (freeBytes < lengthBytes) return false
     this.#space = { totalBytes, freeBytes: freeBytes - lengthBytes }
     return true
   }
