@@ -5,6 +5,7 @@
 //   npm test -- --tap unit/base     their TAP, as it is
 //   npm test -- --times             and what the most expensive files cost
 //   npm test -- --jobs=1            so many files at a time
+//   npm test -- --stalls=7          as on a machine that has much else to do (scripts/tests/stalls.mjs), from that seed
 //
 // A file is a process of its own (scripts/tests/file.mjs). One that dies, one that asserts nothing, one that leaves
 // processes running, and no test at all are failures: silence is never success.
@@ -25,6 +26,7 @@ const OPTIONS = {
   tap: { type: 'boolean' },
   times: { type: 'boolean' },
   jobs: { type: 'string', default: String(JOBS) },
+  stalls: { type: 'string' },
 }
 
 function testFiles(folder) {
@@ -60,7 +62,8 @@ async function main(words) {
   const startMs = performance.now()
   const lines = []
   const tell = values.tap ? console.log : tapTeller(console.log)
-  const results = await runFiles(files, Number(values.jobs), (line) => {
+  if (values.stalls !== undefined) console.log(`stalls: seed ${values.stalls}`)
+  const results = await runFiles(files, { jobs: Number(values.jobs), stalls: values.stalls }, (line) => {
     lines.push(line)
     tell(line)
   })

@@ -12,6 +12,7 @@ const FILE_TIMEOUT_S = 900
 /** tap ends a file that takes too long, and tells where it stood; this is for one that cannot. */
 const KILL_AFTER_MS = (FILE_TIMEOUT_S + 30) * 1000
 
+const STALLS = new URL('stalls.mjs', import.meta.url)
 const CONTAINER = fileURLToPath(new URL('contain.sh', import.meta.url))
 const NAMESPACES = ['unshare', '--pid', '--fork', '--kill-child', '--net', '--mount-proc']
 /** If this process is killed, so is everything in there: unshare by this, process 1 by unshare, the rest by the kernel. */
@@ -24,15 +25,24 @@ function canContain() {
   return contained
 }
 
-/** `cpuS` of all its processes, null where it cannot be known; `left`: command lines that were still running at its end. */
-export async function runFile(file) {
+/** For every Node that the file is or starts; see stalls.mjs. */
+function stallsFrom(seed) {
+  return seed === undefined ? {} : { RINGFS_STALLS: seed, NODE_OPTIONS: `--import=${STALLS}` }
+}
+
+/** `stalls`: a seed. `cpuS` of all its processes, null where it cannot be known; `left`: command lines that were still running at its end. */
+export async function runFile(file, { stalls } = {}) {
   const command = [process.execPath, '--enable-source-maps', file]
   const isContained = canContain()
   const [program, ...words] = isContained ? [...ENDS_WITH_US, ...NAMESPACES, CONTAINER, ...command] : command
   const startMs = performance.now()
   const child = spawn(program, words, {
     stdio: ['ignore', 'pipe', 'inherit', 'pipe'],
-    env: { ...process.env, TAP_TIMEOUT: String(FILE_TIMEOUT_S), NO_COLOR: '1', FORCE_COLOR: '0' },
+    env: {
+      ...process.env,
+      ...stallsFrom(stalls),
+      ...{ TAP_TIMEOUT: String(FILE_TIMEOUT_S), NO_COLOR: '1', FORCE_COLOR: '0' },
+    },
   })
   const timer = setTimeout(() => child.kill('SIGKILL'), KILL_AFTER_MS)
   const [tap, report, ended] = await Promise.all([text(child.stdout), text(child.stdio[3]), endOf(child)])

@@ -6,12 +6,12 @@ import { runFile } from './file.mjs'
 export const JOBS = Math.ceil(2.5 * availableParallelism())
 
 /** Starts them in this order; `print` gets line after line, a file when it has ended. Answers what each cost. */
-export async function runFiles(files, jobs, print) {
+export async function runFiles(files, { jobs, stalls }, print) {
   const waiting = [...files]
   const results = []
   const worker = async () => {
     for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
-      const result = await runFile(file)
+      const result = await runFile(file, { stalls })
       results.push(result)
       for (const line of asSubtest(result, results.length)) print(line)
     }

@@ -14,13 +14,23 @@ import { eventually, runIn, type Ran } from '../../helpers/ringfs.js'
 const ROOT = fileURLToPath(new URL('../../../..', import.meta.url))
 const RUN = `
   import { runFiles } from ${JSON.stringify(join(ROOT, 'scripts', 'tests', 'run.mjs'))}
-  const results = await runFiles([process.argv[1]], 1, console.log)
+  const [, file, stalls] = process.argv
+  const results = await runFiles([file], { jobs: 1, stalls }, console.log)
   console.log(JSON.stringify(results[0]))`
 const ASSERTS = 'console.log("TAP version 14\\n# Subtest: x\\n    ok 1 - one\\n    1..1\\nok 1 - x\\n1..1")\n'
 /** Starts a process that outlives it, in a session of its own. */
 const leaves = (mark: string): string => `
   import { spawn } from 'node:child_process'
   spawn('sh', ['-c', 'sleep 1000; : ${mark}'], { detached: true, stdio: 'ignore' }).unref()\n`
+/** Ends only where there are stalls. */
+const goesOnUntilItStandsStill = (who: string): string => `
+  const { wait } = Atomics
+  const running = setInterval(() => 0, 1000)
+  Atomics.wait = (...all) => {
+    if (running.hasRef()) console.log('# ${who} stands still')
+    running.unref()
+    return wait(...all)
+  }\n`
 
 function testFile(t: Pick<Test, 'teardown'>, program: string): string {
   const folder = mkdtempSync(join(tmpdir(), 'ringfs-runner-'))
@@ -30,8 +40,8 @@ function testFile(t: Pick<Test, 'teardown'>, program: string): string {
   return file
 }
 
-function run(file: string): Promise<Ran> {
-  return runIn(ROOT, process.execPath, ['--input-type=module', '-e', RUN, file])
+function run(file: string, ...stalls: readonly string[]): Promise<Ran> {
+  return runIn(ROOT, process.execPath, ['--input-type=module', '-e', RUN, file, ...stalls])
 }
 
 function hasProcess(mark: string): boolean {
@@ -95,6 +105,14 @@ t.test('a file holds no mount of ringfs that is there outside', async (t) => {
     console.log('# mounts: ' + readFileSync('/proc/self/mounts', 'utf8').includes(${JSON.stringify(mountpoint)}))\n`
   const { stdout } = await run(testFile(t, looks + ASSERTS))
   t.match(stdout, /^ {4}# mounts: false$/m)
+})
+
+t.test('with stalls every Node of a file stands still now and then, whatever its environment', async (t) => {
+  const child = `spawn(process.execPath, ['-e', ${JSON.stringify(goesOnUntilItStandsStill('child'))}], { env: {}, stdio: 'inherit' })`
+  const starts = `import { spawn } from 'node:child_process'\n${child}\n`
+  const { stdout } = await run(testFile(t, starts + goesOnUntilItStandsStill('file') + ASSERTS), '7')
+  t.match(stdout, /^ {4}# file stands still$/m)
+  t.match(stdout, /^ {4}# child stands still$/m)
 })
 
 t.test('what ends all processes at last refuses to begin unless it is process 1', async (t) => {
