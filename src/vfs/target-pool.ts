@@ -10,6 +10,8 @@ const KEEP_BYTES = 16 * MIB
 
 export class TargetPool {
   readonly #free = new Map<number, Buffer[]>()
+  /** Allocated here. Buffers of other lengths may lie in memory that Node shares between many, whatever its size. */
+  readonly #own = new WeakSet<ArrayBufferLike>()
   #freeBytes = 0
 
   get freeBytes(): number {
@@ -21,15 +23,19 @@ export class TargetPool {
     const size = sizeClass(lengthBytes, POOLED_MIN_BYTES)
     const kept = this.#free.get(size)?.pop()
     if (kept !== undefined) this.#freeBytes -= size
-    return (kept ?? Buffer.allocUnsafeSlow(size)).subarray(0, lengthBytes)
+    return (kept ?? this.#allocate(size)).subarray(0, lengthBytes)
   }
 
   /** What take() answered, or the start of it, for a receiver that may give it back. Nothing else may use it any more. */
   lend(target: Buffer): Buffer {
     const { buffer: memory } = target
-    if (memory.byteLength < POOLED_MIN_BYTES || memory.byteLength !== sizeClass(memory.byteLength, POOLED_MIN_BYTES))
-      return target
-    return lend(target, () => this.#give(Buffer.from(memory)))
+    return this.#own.has(memory) ? lend(target, () => this.#give(Buffer.from(memory))) : target
+  }
+
+  #allocate(size: number): Buffer {
+    const memory = Buffer.allocUnsafeSlow(size)
+    this.#own.add(memory.buffer)
+    return memory
   }
 
   #give(memory: Buffer): void {

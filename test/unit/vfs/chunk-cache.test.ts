@@ -114,6 +114,21 @@ t.test('a failed fetch leaves nothing behind, and fails everyone who waits for i
   t.ok(await isRight(cache, one, 0, 200 * KIB))
 })
 
+t.test('memory that Node shares between many buffers is never kept, whatever its size', (t) => {
+  const before = Buffer.poolSize
+  t.teardown(() => (Buffer.poolSize = before))
+  // As of Node 26.3.
+  Buffer.poolSize = 64 * KIB
+  Buffer.allocUnsafe(before)
+  const pool = new TargetPool()
+  const target = pool.take(1000)
+  t.equal(target.buffer.byteLength, 64 * KIB, 'it has neighbours')
+  giveBack(pool.lend(target))
+  t.equal(pool.freeBytes, 0)
+  t.not(pool.take(64 * KIB).buffer, target.buffer)
+  t.end()
+})
+
 t.test('memory for reads is used again once it was given back, and only then', (t) => {
   const pool = new TargetPool()
   const first = pool.lend(pool.take(MIB).subarray(0, 700 * KIB))
