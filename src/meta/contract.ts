@@ -239,6 +239,14 @@ export interface RenameFlags {
   readonly exchange?: boolean
 }
 
+/** Inodes. */
+export interface RenameReply {
+  /** What the old name meant, and the new one means. */
+  readonly moved: number
+  /** What the new name meant; 0: nothing. Where it is `moved`, nothing was done: both are names of one file. */
+  readonly replaced: number
+}
+
 export interface Usage {
   readonly usedBytes: number
   readonly inodes: number
@@ -352,7 +360,7 @@ export interface MetaStore {
     newName: Buffer,
     flags: RenameFlags,
     saw?: SawDirectory,
-  ): Promise<void>
+  ): Promise<RenameReply>
   readlink(ino: number): Promise<Buffer>
 
   /** Registers the inode as open in this session, so that it outlives its last name. Counted: close as often. */

@@ -32,6 +32,7 @@ import type {
   PunchRequest,
   ReaddirReply,
   RenameFlags,
+  RenameReply,
   SawDirectory,
   Usage,
   WindowList,
@@ -330,7 +331,7 @@ class RedisMeta implements MetaStore {
     newName: Buffer,
     flags: RenameFlags,
     saw?: SawDirectory,
-  ): Promise<void> {
+  ): Promise<RenameReply> {
     return this.#names.rename(parent, name, newParent, newName, flags, saw)
   }
 

@@ -3,7 +3,7 @@ import { isDots } from '../base/dots.js'
 import { PosixError, isErrno } from '../base/errno.js'
 import { NAME_MAX_BYTES, SYMLINK_MAX_BYTES } from '../base/limits.js'
 import type { RedisArg } from '../cluster/contract.js'
-import type { Attr, CreateReply, NewInode, RenameFlags, SawDirectory } from './contract.js'
+import type { Attr, CreateReply, NewInode, RenameFlags, RenameReply, SawDirectory } from './contract.js'
 import type { Reserved } from './births.js'
 import type { Core } from './core.js'
 import { exchange } from './exchange.js'
@@ -278,7 +278,7 @@ export class Namespace {
     newName: Buffer,
     flags: RenameFlags,
     saw?: SawDirectory,
-  ): Promise<void> {
+  ): Promise<RenameReply> {
     const from = entryOf(parent, name)
     const to = entryOf(newParent, newName)
     if (flags.exchange === true) {
@@ -293,14 +293,14 @@ export class Namespace {
       return await exchange(deps, from, to)
     }
     const isLocal = this.#core.keys.home(parent) === this.#core.keys.home(newParent)
-    await untilDone(this.#core, async () => {
-      if (isLocal && (await this.#renameLocal(from, to, flags, saw))) return
-      await this.#renameFar(from, to, flags, saw)
+    return untilDone(this.#core, async () => {
+      const done = isLocal ? await this.#renameLocal(from, to, flags, saw) : null
+      return done ?? (await this.#renameFar(from, to, flags, saw))
     })
   }
 
-  /** false: takes a transaction. */
-  async #renameLocal(from: Entry, to: Entry, flags: RenameFlags, saw?: SawDirectory): Promise<boolean> {
+  /** null: takes a transaction. */
+  async #renameLocal(from: Entry, to: Entry, flags: RenameFlags, saw?: SawDirectory): Promise<RenameReply | null> {
     const { keys, partitions } = this.#core
     const partition = keys.of(from.parent)
     const reply = await this.#core.change(
@@ -309,22 +309,21 @@ export class Namespace {
       [partition.names(from.parent), partition.names(to.parent)],
       [from.parent, from.name, from.hash, to.parent, to.name, to.hash, flags.noReplace === true ? 1 : 0, partitions],
     )
-    if (reply.status === STATUS_FAR) return false
+    if (reply.status === STATUS_FAR) return null
     tell(saw, from.parent, reply.optionalBuffer(3))
     tell(saw, to.parent, reply.optionalBuffer(4))
-    if (reply.number(2) === 1) {
-      // A directory renamed in its parent: its inode is elsewhere. Only its ctime is still missing.
-      const ino = reply.number(1)
-      await this.#inodes.touch(ino).catch(ignoreGone)
-    }
-    return true
+    const moved = reply.number(1)
+    // A directory renamed in its parent: its inode is elsewhere. Only its ctime is still missing.
+    if (reply.number(2) === 1) await this.#inodes.touch(moved).catch(ignoreGone)
+    return { moved, replaced: reply.length > 3 ? reply.number(5) : moved }
   }
 
-  async #renameFar(from: Entry, to: Entry, flags: RenameFlags, saw?: SawDirectory): Promise<void> {
+  async #renameFar(from: Entry, to: Entry, flags: RenameFlags, saw?: SawDirectory): Promise<RenameReply> {
     const [source, target] = await Promise.all([this.#find(from), this.#findOrNull(to)])
+    const reply = { moved: source.ino, replaced: target?.ino ?? 0 }
     if (target !== null) {
       if (flags.noReplace === true) throw new PosixError('EEXIST', 'the new name exists')
-      if (target.ino === source.ino) return
+      if (target.ino === source.ino) return reply
       checkReplace(source.type, target.type)
     }
     const isDirectory = source.type === DIRECTORY
@@ -341,11 +340,15 @@ export class Namespace {
     const found: [Entry, number][] = [[from, source.ino]]
     if (target !== null) found.push([to, target.ino])
     const run = (): Promise<void> => this.#orBorn(restartIfExists(tx.run(parts, saw), flags), found, 'fail')
-    if (!moves) return run()
+    if (!moves) {
+      await run()
+      return reply
+    }
     await withMoveLease(this.#core, tx, async () => {
       await refuseLoop(this.#getattr, source.ino, to.parent)
       await run()
     })
+    return reply
   }
 }
 

@@ -109,30 +109,23 @@ export class Namespace {
   async rename(parent: number, name: Buffer, newParent: number, newName: Buffer, flags: RenameFlags): Promise<void> {
     checkEntry(name, 'EBUSY', 'EBUSY')
     checkEntry(newName, flags.noReplace ? 'EEXIST' : 'EBUSY', flags.noReplace ? 'EEXIST' : 'EBUSY')
-    const { meta } = this.#context
-    const [moved, replaced] = await Promise.all([this.#meaning(parent, name), this.#meaning(newParent, newName)])
-    await this.#seeOpenDirectory(replaced)
-    const isKnown = moved !== undefined && moved !== NEGATIVE && replaced !== undefined
-    // Renaming one hard link of a file over another does nothing: both names stay.
-    const certain = isKnown && moved !== replaced
-    await changeNames(
+    const { meta, attrs } = this.#context
+    await this.#seeOpenDirectory(await this.#meaning(newParent, newName))
+    // What the names are known to mean may have changed a moment ago: what was moved, the store says.
+    const { moved, replaced } = await changeNames(
       this.#context,
       [
         { parent, name },
         { parent: newParent, name: newName },
       ],
       (saw) => meta.rename(parent, name, newParent, newName, flags, saw),
-      () => (certain ? [flags.exchange === true ? replaced : NEGATIVE, moved] : []),
+      // Renaming one hard link of a file over another does nothing: both names stay.
+      (reply) => [flags.exchange === true || reply.moved === reply.replaced ? reply.replaced : NEGATIVE, reply.moved],
     )
-    // The name was taken for missing.
-    this.#forget(moved === NEGATIVE ? undefined : moved)
-    this.#forget(replaced)
+    for (const ino of [moved, replaced]) if (ino !== 0) attrs.drop(ino)
   }
 
-  /**
-   * The inode, or NEGATIVE. The kernel may rename a name of which the cache has no room to know: one question more, instead of all
-   * attributes in doubt. undefined while nothing is kept anyway.
-   */
+  /** The inode, or NEGATIVE; undefined while nothing is kept. */
   async #meaning(parent: number, name: Buffer): Promise<number | undefined> {
     const { dentries, fresh } = this.#context
     const known = dentries.peek(parent, name)

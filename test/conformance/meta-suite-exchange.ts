@@ -65,7 +65,7 @@ function everyPair(t: Test, open: OpenVolume, place: Place): void {
         const first = await make(meta, ROOT, a.toString(), one)
         const second = await make(meta, to, b.toString(), other)
         const parents = await Promise.all([ROOT, to].map((ino) => meta.getattr(ino)))
-        await meta.rename(ROOT, a, to, b, EXCHANGE)
+        t.same(await meta.rename(ROOT, a, to, b, EXCHANGE), { moved: first.ino, replaced: second.ino })
         const [found, foundOther] = [await meta.lookup(ROOT, a), await meta.lookup(to, b)]
         t.strictSame([found.ino, foundOther.ino], [second.ino, first.ino], what)
         t.strictSame([found.nlink, foundOther.nlink], [second.nlink, first.nlink], `links of ${what}`)

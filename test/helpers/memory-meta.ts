@@ -34,6 +34,7 @@ import type {
   PunchRequest,
   ReaddirReply,
   RenameFlags,
+  RenameReply,
   SawDirectory,
   Usage,
   WindowList,
@@ -439,7 +440,7 @@ export class MemoryMeta implements MetaStore {
     newName: Buffer,
     flags: RenameFlags,
     saw?: SawDirectory,
-  ): Promise<void> {
+  ): Promise<RenameReply> {
     return this.#call('rename', () => {
       const ino = this.#directory(parent).names.get(key(name))
       const target = this.#directory(newParent).names.get(key(newName))
@@ -448,10 +449,10 @@ export class MemoryMeta implements MetaStore {
       if (flags.exchange === true) {
         if (target === undefined) throw new PosixError('ENOENT')
         this.#exchange({ parent, name, ino }, { parent: newParent, name: newName, ino: target })
-        return
+        return { moved: ino, replaced: target }
       }
       if (target !== undefined && flags.noReplace) throw new PosixError('EEXIST')
-      if (target === ino) return
+      if (target === ino) return { moved: ino, replaced: ino }
       if (inode.attr.type === 'directory') this.#checkLoop(ino, newParent)
       if (target !== undefined) {
         this.#checkReplace(inode, this.#inode(target))
@@ -469,6 +470,7 @@ export class MemoryMeta implements MetaStore {
       this.#touch(parent, name)
       this.#touch(newParent, newName)
       for (const changed of [parent, newParent]) saw?.({ ...this.#directory(changed).attr })
+      return { moved: ino, replaced: target ?? 0 }
     })
   }
 

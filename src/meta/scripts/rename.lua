@@ -1,7 +1,8 @@
 -- include: inode locks mutate unborn
 -- Both directories in this partition. KEYS: 9 names of the old parent, 10 of the new one
 -- ARGV: 7 parent, 8 name, 9 hash, 10 new parent, 11 new name, 12 new hash, 13 noReplace, 14 partitions
--- 0, moved ino, 1 if its ctime is still to be set (a directory of another partition), records of both parents (if changed)
+-- 0, moved ino, 1 if its ctime is still to be set (a directory of another partition), records of both parents, replaced ino or 0
+-- 0, moved ino, 0: both are names of it, and nothing was done
 -- 2, ino, type, replaced ino, its type: takes a transaction
 local known = before()
 if known then return known end
@@ -40,4 +41,4 @@ if p1 == p2 then emit(3, p1, ARGV[8]) else rec1 = touchdir(ARGV[7], d1, 0, ARGV[
 local rec2 = touchdir(ARGV[10], d2, 0, ARGV[11])
 if not far then relink(ino, load(text(ino)), 0) end
 if old then relink(old, load(text(old)), -1) end
-return after({0, ino, far and 1 or 0, rec1 or rec2, rec2})
+return after({0, ino, far and 1 or 0, rec1 or rec2, rec2, old or 0})
