@@ -2,9 +2,10 @@
  * From what became false to what the kernel is told, and when.
  *
  * A notification about an inode makes the kernel ignore every answer about its attributes that is on its way: rightly, but a
- * read() or lseek(SEEK_END) that asked for the size then goes by the old one. So what nobody waits for is not written while
- * such a question is under way, nor in the moment after its answer, in which the process that asked comes to take it. It need
- * not: the answer itself tells what is true, or has no lifetime (kernel-cache.ts).
+ * read() or lseek(SEEK_END) that asked for the size then goes by the old one, and who asked because he comes through a directory is
+ * judged by the mode, owner and group of before, however long ago they were changed (fuse_permission asks once). So what nobody
+ * waits for is not written while such a question is under way, nor in the moment after its answer, in which the process that
+ * asked comes to take it. It need not: the answer itself tells what is true, or has no lifetime (kernel-cache.ts).
  *
  *   changed --kernel holds nothing of it--> nothing to tell
  *           --asked for just now--> waits --moment over, or too long--> notifier.ts
@@ -35,6 +36,12 @@ const SEVERAL = 0
 
 interface GivenAttr extends Given {
   readonly attr: Attr
+  /** The last answer, whether the kernel goes by it without asking or not. */
+  readonly told: Attr
+  /** The kernel may still judge access by others than these. */
+  readonly hasNewRights: boolean
+  /** A notice came before it was surely taken. */
+  isOvertaken: boolean
   /** The only thread that was given it a moment ago; SEVERAL. */
   readonly to: number
   /** By which names the kernel may have come there. */
@@ -112,6 +119,9 @@ export class Invalidations {
     const given = {
       atMs,
       attr: holds ? attr : (held?.attr ?? attr),
+      told: attr,
+      hasNewRights: hasNewRights(last, attr, atMs),
+      isOvertaken: false,
       holds: holds || held !== undefined,
       to: isAlone ? thread : SEVERAL,
       sizeVersion: holds || held === undefined ? attr.dataVersion : held.sizeVersion,
@@ -227,6 +237,7 @@ export class Invalidations {
     const wasRecent = given !== undefined && given.holds && this.#nowMs() - given.atMs < RECENT_MS
     if (given !== undefined) {
       given.holds = false
+      given.isOvertaken ||= this.#nowMs() - given.atMs < GRACE_MS
       if (!isSizeKnown) given.resizedAtMs = this.#nowMs()
       given.isSizeOld ||= this.#nowMs() - given.resizedAtMs < RECENT_MS
     }
@@ -300,8 +311,8 @@ export class Invalidations {
       waiting.withData ||= withData
       return
     }
-    // Only a change of contents has another size with it.
-    const graceMs = withData ? this.#graceMs(ino) : 0
+    // Only a change of contents has another size with it; rights are seldom new.
+    const graceMs = withData || this.#mayBringRights(ino) ? this.#graceMs(ino) : 0
     if (graceMs <= 0) {
       this.drop(ino, withData)
       return
@@ -318,6 +329,11 @@ export class Invalidations {
     // Dropped meanwhile, for somebody who could not wait.
     if (this.#waiting.get(ino) !== entry || this.#isClosed) return
     this.drop(ino, entry.withData)
+  }
+
+  /** Whether an answer that the kernel may not have taken yet may tell of rights that it does not know. */
+  #mayBringRights(ino: number): boolean {
+    return this.#options.isAsked(ino) || this.#attrs.last(ino, this.#nowMs())?.hasNewRights === true
   }
 
   #graceMs(ino: number): number {
@@ -354,12 +370,11 @@ export class Invalidations {
   }
 
   #dropAll(): void {
-    const { notifier, withPages } = this.#options
     const nowMs = this.#nowMs()
-    const isDone = this.#dropNames()
-    for (const ino of this.#attrs.keys(nowMs)) this.drop(ino, false)
-    if (!isDone) for (const key of this.#entries.keys(nowMs)) this.#expire(key)
-    for (const ino of withPages()) notifier.post('data', ino, ino, encodeInvalData(ino))
+    if (!this.#dropNames()) for (const key of this.#entries.keys(nowMs)) this.#expire(key)
+    for (const ino of this.#options.withPages()) this.#whenTaken(ino, true)
+    // For what it does not hold the kernel asks anyway: a notice would only overtake the answer.
+    for (const ino of this.#attrs.keys(nowMs)) if (this.held(ino) !== undefined) this.#whenTaken(ino, false)
   }
 
   /** All names at once, without waiting for anybody. false: that cannot be. */
@@ -387,6 +402,14 @@ export class Invalidations {
       }
     }
   }
+}
+
+/** Of who is not known to have them: nothing was answered for long, or something else, or what was answered was overtaken. */
+function hasNewRights(last: GivenAttr | undefined, { mode, uid, gid }: Attr, atMs: number): boolean {
+  if (last === undefined) return true
+  const isTaken = !last.isOvertaken && atMs - last.atMs >= GRACE_MS
+  const { told } = last
+  return (last.hasNewRights && !isTaken) || told.mode !== mode || told.uid !== uid || told.gid !== gid
 }
 
 function leadsOn(attr: Attr | null): boolean {

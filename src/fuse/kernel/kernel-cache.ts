@@ -177,10 +177,12 @@ export class KernelCache {
 
   /**
    * A change of ours by which the kernel marks the inode's attributes as old without giving them a new version: an answer
-   * that was given just before, and is taken after, would count. This gives them one.
+   * that was given just before, and is taken after, would count. This gives them one. Resolves when that is done: what the kernel
+   * asks after the change must not be overtaken by it, for it would judge access by the mode of before.
    */
-  overtook(ino: number): void {
+  async overtook(ino: number): Promise<void> {
     this.#told?.dropRecent(ino)
+    await this.#toldAttr(ino)
   }
 
   /** Whether these were changed is not known: the kernel, which takes them for unchanged, must ask. */

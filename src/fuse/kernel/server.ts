@@ -207,7 +207,7 @@ export class FuseServer {
       invariant(handler !== undefined, 'checked at the start')
       request = parse(header, opcode, body, this.#agreed, running)
       const answer = await handler(request)
-      if (OVERTAKING.has(opcode.name)) this.cache.overtook(header.node)
+      if (OVERTAKING.has(opcode.name)) await this.cache.overtook(header.node)
       if (NAMING.has(opcode.name)) for (const node of held.nodes) this.cache.namesChanged(node, header.pid)
       if (running.isAbandoned) await this.#handlers.drop(opcode.name, request, answer)
       else if (opcode.replies) this.#answer(header, answer)

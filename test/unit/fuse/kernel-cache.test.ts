@@ -173,6 +173,7 @@ t.test('an inode that was about to become known when it was changed is notified 
   peer.threads.isQuick = false
   await other.vfs.setattr(CALLER, file, ATTR_CHANGE)
   await settle()
+  await clock.pass(2)
   peer.threads.take()
   peer.threads.end(`attr ${file}`, 2)
   await clock.pass(10)
@@ -489,8 +490,9 @@ t.test('pages that came while changes were not heard of are dropped when they ar
 })
 
 t.test('a change by another user of the same VFS is told by him', async (t) => {
-  const { peer, vfs, file } = await two(t)
+  const { clock, peer, vfs, file } = await two(t)
   await peer.getattr(file)
+  await clock.pass(QUIET_MS)
   vfs.coherence.invalidate({ kind: 'attr', ino: file })
   await settle()
   t.same(peer.threads.take(), [`attr ${file}`])

@@ -5,7 +5,7 @@ import { ROOT_INO } from '../../../src/base/limits.js'
 import type { MetaEvent } from '../../../src/meta/contract.js'
 import { CachePeer, readEntry } from '../../helpers/cache-peer.js'
 import { ManualClock } from '../../helpers/manual-clock.js'
-import { CALLER, codeOf, fixture, make, settle, type Fixture, type Mounted } from '../../helpers/vfs-fixture.js'
+import { CALLER, Gate, codeOf, fixture, make, settle, type Fixture, type Mounted } from '../../helpers/vfs-fixture.js'
 
 const ATTR_CHANGE = { mode: 0o600 }
 const named = Buffer.from('file')
@@ -53,8 +53,9 @@ t.test('what the kernel takes whatever it was told meanwhile has no lifetime', a
 })
 
 t.test('an answer without a lifetime, which the kernel may ignore, does not end that of the one before', async (t) => {
-  const { peer, vfs, other, file } = await two(t)
+  const { clock, peer, vfs, other, file } = await two(t)
   await peer.getattr(file)
+  await clock.pass(QUIET_MS)
   const { handle } = await vfs.open(CALLER, file, 2)
   await vfs.write(handle, 0, Buffer.from('more than before'))
   t.match(await peer.getattr(file), { attrMs: 0 })
@@ -121,14 +122,107 @@ t.test('both names of an exchange are told', async (t) => {
   )
 })
 
+/** SETXATTR of one byte, as the kernel sends it. */
+function attributeBody(): Buffer {
+  const head = Buffer.alloc(16)
+  head.writeUInt32LE(1, 0)
+  return Buffer.concat([head, Buffer.from('user.a\0x')])
+}
+
 t.test('an attribute that is set gives the inode a new version, also for an answer on its way', async (t) => {
   const { peer, file } = await two(t)
   await peer.getattr(file)
-  const head = Buffer.alloc(16)
-  head.writeUInt32LE(1, 0)
-  t.match(await peer.ask('setxattr', file, Buffer.concat([head, Buffer.from('user.a\0x')])), { error: 0 })
+  t.match(await peer.ask('setxattr', file, attributeBody()), { error: 0 })
   await settle()
   t.same(peer.threads.take(), [`attr ${file}`])
+})
+
+t.test('an attribute that is set is answered when the kernel has that version, not before', async (t) => {
+  const { peer, file } = await two(t)
+  await peer.getattr(file)
+  peer.threads.isQuick = false
+  let isAnswered = false
+  const set = peer.ask('setxattr', file, attributeBody())
+  void set.then(() => (isAnswered = true))
+  await settle()
+  t.equal(isAnswered, false, 'what is asked behind the answer would be overtaken')
+  peer.threads.end(`attr ${file}`)
+  t.match(await set, { error: 0 })
+})
+
+t.test('what the kernel does not hold is not told when changes of others are heard of again', async (t) => {
+  const { clock, peer, meta, file } = await two(t)
+  await peer.getattr(file)
+  await clock.pass(QUIET_MS)
+  meta.setCoherent(false)
+  await peer.getattr(file)
+  await settle()
+  t.ok(peer.threads.take().includes(`attr ${file}`))
+  meta.setCoherent(true)
+  await settle()
+  await clock.pass(QUIET_MS)
+  t.notOk(peer.threads.take().includes(`attr ${file}`), 'it has to ask, and the answer must not be overtaken')
+})
+
+t.test('a notice waits until who asks has taken rights that the kernel did not know', async (t) => {
+  const { clock, peer, other, file } = await two(t)
+  await peer.getattr(file)
+  await clock.pass(QUIET_MS)
+  await other.vfs.setattr(CALLER, file, { mode: 0o600 })
+  await settle()
+  t.same(peer.threads.take(), [`attr ${file}`])
+  t.match(await peer.getattr(file), { mode: 0o600, attrMs: 30_000 })
+  await other.vfs.setattr(CALLER, file, { atime: 'now' })
+  await settle()
+  t.same(peer.threads.take(), [], 'overtaken, the answer would leave the mode of before')
+  await clock.pass(2)
+  t.same(peer.threads.take(), [`attr ${file}`])
+  t.match(await peer.getattr(file), { mode: 0o600, attrMs: 30_000 })
+  await other.vfs.setattr(CALLER, file, { atime: 'now' })
+  await settle()
+  t.same(peer.threads.take(), [`attr ${file}`], 'these it knows')
+})
+
+t.test('rights whose answer was overtaken are not known', async (t) => {
+  const { clock, peer, other, file } = await two(t)
+  await peer.getattr(file)
+  await clock.pass(QUIET_MS)
+  await other.vfs.setattr(CALLER, file, { mode: 0o600 })
+  await settle()
+  await peer.getattr(file)
+  peer.server.cache.doubt({ names: [], attrs: [file], contents: [] })
+  await clock.pass(QUIET_MS)
+  await peer.getattr(file)
+  peer.threads.take()
+  await other.vfs.setattr(CALLER, file, { atime: 'now' })
+  await settle()
+  t.same(peer.threads.take(), [])
+  await clock.pass(2)
+  t.same(peer.threads.take(), [`attr ${file}`])
+})
+
+t.test('a notice waits for the answer to who asks for attributes just now', async (t) => {
+  const { clock, peer, vfs, other, file } = await two(t)
+  await peer.getattr(file)
+  await clock.pass(QUIET_MS)
+  // Nobody answers at once for what is unwritten.
+  const { handle } = await vfs.open(CALLER, file, 2)
+  await vfs.write(handle, 0, Buffer.from('AFTER!'))
+  const gate = new Gate()
+  const getattr = vfs.getattr.bind(vfs)
+  t.capture(vfs, 'getattr', async (...values: Parameters<typeof getattr>) => {
+    await gate.passed
+    return getattr(...values)
+  })
+  const asked = peer.getattr(file)
+  await other.vfs.setattr(CALLER, file, { mode: 0o600 })
+  await settle()
+  t.same(peer.threads.take(), [])
+  gate.open()
+  t.match(await asked, { mode: 0o600 })
+  await clock.pass(QUIET_MS)
+  t.same(peer.threads.take(), [`attr ${file}`])
+  await vfs.release(handle)
 })
 
 t.test('pages of what was written and lost are dropped', async (t) => {
