@@ -167,7 +167,9 @@ export class DirectoryStream {
     const score = Number(offset >> TIE_BITS) - FIRST_SCORE
     if (score < 0) throw new PosixError('EINVAL', 'no such position in the directory')
     const tie = Number(offset & BigInt(TIES_MAX - 1))
-    return { score, name: this.#ties.get(score)?.[tie] ?? null }
+    // The last one met may be the first of several: those behind it are still to come.
+    const only = score === this.#lastScore ? this.#lastName : null
+    return { score, name: this.#ties.get(score)?.[tie] ?? only }
   }
 
   #offsetOf(score: number, name: Buffer): bigint {

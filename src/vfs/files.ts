@@ -33,11 +33,13 @@ export class Files {
     const state = states.enter(ino)
     try {
       const { attr } = await this.#asked(state, flags, keepsSetid(caller))
-      if (attr.type !== 'file') {
+      try {
+        if (attr.type !== 'file') throw notAFile(attr)
+        return await this.#opened(state, attr, flags, caller)
+      } catch (error) {
         meta.close(ino)
-        throw notAFile(attr)
+        throw error
       }
-      return await this.#opened(state, attr, flags, caller)
     } catch (error) {
       states.leave(state)
       throw error

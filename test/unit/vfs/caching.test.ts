@@ -1,8 +1,9 @@
 /** What is kept, for how long, and what an event or a reply in flight does to it. */
 import t from 'tap'
+import { PosixError } from '../../../src/base/errno.js'
 import { RingfsError } from '../../../src/base/errors.js'
 import { KIB, LEAF_BYTES, MIB, ROOT_INO } from '../../../src/base/limits.js'
-import { CALLER, Gate, O_RDWR, codeOf, fixture, make, settle } from '../../helpers/vfs-fixture.js'
+import { CALLER, Gate, O_APPEND, O_RDWR, codeOf, fixture, make, settle } from '../../helpers/vfs-fixture.js'
 
 const name = (text: string): Buffer => Buffer.from(text)
 
@@ -252,6 +253,39 @@ t.test('names with one score in a listing are told apart, in pages of any size',
     }
     vfs.releasedir(handle)
   }
+})
+
+t.test('a page of a listing may end with the first of several names of one score', async (st) => {
+  const { vfs } = fixture(st, { score: (text) => text.length, limits: { readdirBatch: 3 } })
+  const names = ['a', 'bb', 'ccc', 'ddd', 'eee', 'ffff']
+  for (const one of names) await vfs.release((await make(vfs, one)).handle)
+  for (const limit of [1, 2, 5, 100]) {
+    const handle = await vfs.opendir(CALLER, ROOT_INO)
+    const seen: string[] = []
+    for (let offset = 0n; ;) {
+      const entries = await vfs.readdir(handle, offset, limit, true)
+      seen.push(...entries.map((entry) => entry.name.toString()))
+      const last = entries.at(-1)
+      if (last === undefined) break
+      offset = last.offset
+    }
+    st.same(seen.slice(2), names, `pages of ${limit}`)
+    vfs.releasedir(handle)
+  }
+})
+
+t.test('an open whose file cannot be described after all leaves nothing open in the store', async (st) => {
+  const { vfs, meta } = fixture(st)
+  const { ino, handle } = await make(vfs, 'f', O_RDWR | O_APPEND)
+  await vfs.write(handle, 0, Buffer.from('on its way'))
+  meta.setCoherent(false)
+  meta.before = (call) => {
+    if (call === 'getattr') throw new PosixError('EIO')
+  }
+  st.equal(await codeOf(vfs.open(CALLER, ino, 0)), 'EIO')
+  meta.before = () => undefined
+  await vfs.release(handle)
+  st.equal(meta.opens(ino), 0)
 })
 
 t.test('every open is closed once in the store', async (st) => {
