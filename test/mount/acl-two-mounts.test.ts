@@ -76,3 +76,56 @@ t.test('of two users who make the same file on two mounts, one has it and the ot
     t.equal((await stat(join(folder, `f${index}`))).uid, uids.get(name), line)
   }
 })
+
+/** None of these looks at the file first, as chmod(1) does: the kernel would know then. */
+const CHANGES = {
+  fchmod: 'fs.fchmodSync(3, 0o4755)',
+  futimes: 'fs.futimesSync(3, 1, 1)',
+  fchown: `fs.fchownSync(3, ${FIRST}, ${SECOND})`,
+}
+/** Opens the file, has it given away on the other mount, waits until that is known, and has the user change it. */
+const GIVEN_AWAY = `
+  exec 3<"$1/$2"; [ -e "$1/$2-given" ]
+  chown 0:0 "$0/$2"; touch "$0/$2-given"
+  while ! [ -e "$1/$2-given" ]; do sleep 0.02; done
+  shift 2; "$@" 2>&1 || true`
+
+t.test('who owned a file until it was given away on the other mount changes no rights of it', async (t) => {
+  const [one, two] = await twoMounts(t)
+  const user = ['setpriv', `--reuid=${FIRST}`, `--regid=${FIRST}`, `--groups=${SECOND}`]
+  for (const [name, change] of Object.entries(CHANGES)) {
+    await writeFile(join(one, name), 'mine')
+    await sh('chown', `${FIRST}:${FIRST}`, join(one, name))
+    await until('the owner is known', async () => (await stat(join(two, name))).uid === FIRST)
+    const said = await sh('sh', '-c', GIVEN_AWAY, one, two, name, ...user, process.execPath, '-e', change)
+    t.match(said, /EPERM/, name)
+    const { mode, uid, gid, mtimeMs } = await stat(join(one, name))
+    t.same([mode, uid, gid], [0o100644, 0, 0], name)
+    t.ok(mtimeMs > 1_000, name)
+  }
+})
+
+t.test('who owns a file, and who may act as its owner, changes its rights', async (t) => {
+  const [one] = await twoMounts(t)
+  for (const [name, change] of Object.entries(CHANGES)) {
+    const file = join(one, name)
+    await writeFile(file, 'mine')
+    await sh('chown', `${FIRST}:${FIRST}`, file)
+    const owner = [`--reuid=${FIRST}`, `--regid=${FIRST}`, `--groups=${SECOND}`]
+    const capable = ['--reuid=1234', '--clear-groups', '--inh-caps=+fowner,+chown', '--ambient-caps=+fowner,+chown']
+    for (const who of [owner, capable]) {
+      const said = await sh(
+        'sh',
+        '-c',
+        'exec 3<"$0"; "$@" 2>&1',
+        file,
+        'setpriv',
+        ...who,
+        process.execPath,
+        '-e',
+        change,
+      )
+      t.equal(said, '', `${name} as ${who.join(' ')}`)
+    }
+  }
+})

@@ -11,6 +11,7 @@ import {
   type HandlerTable,
   type Request,
 } from './request.js'
+import { checkChange } from './owner.js'
 import { modeForStranger } from './setid.js'
 
 const FATTR = {
@@ -68,6 +69,7 @@ export class AttributeHandlers {
     const valid = body.readUInt32LE(0)
     const handle = (valid & FATTR.fh) === 0 ? undefined : readU64(body, 8)
     const wanted = readChange(body, valid)
+    await checkChange(this.#vfs, caller, node, wanted)
     const isChown = Object.keys(wanted).length === 0 && caller.uid !== 0
     const kills = (valid & FATTR.kill) !== 0 || isChown
     const givesAway = isChown || (caller.uid !== 0 && (wanted.uid ?? wanted.gid) !== undefined)

@@ -3,6 +3,7 @@ import { ERRNO, PosixError, isErrno } from '../../../base/errno.js'
 import { XATTR_NAME_MAX_BYTES } from '../../../base/limits.js'
 import type { VfsContract } from '../../../vfs/contract.js'
 import { SETXATTR_EXT } from '../init.js'
+import { checkOwner } from './owner.js'
 import { nameAt, type Answer, type AtOnceTable, type HandlerTable, type Request } from './request.js'
 
 const ACL_KILL_SGID = 1
@@ -36,8 +37,9 @@ export class XattrHandlers {
   }
 
   /** Removing an ACL is having none, as on local disks: it succeeds without one. */
-  async #removexattr({ node, names }: Request): Promise<Answer> {
+  async #removexattr({ caller, node, names }: Request): Promise<Answer> {
     const name = attributeAt(names)
+    if (startsWith(name, SYSTEM)) await checkOwner(this.#vfs, caller, node)
     try {
       await this.#vfs.removexattr(node, name)
     } catch (error) {
@@ -60,11 +62,13 @@ export class XattrHandlers {
   }
 
   async #setxattr(request: Request): Promise<Answer> {
-    const { node, body, names, rest } = request
+    const { caller, node, body, names, rest } = request
     const value = body.subarray(rest)
+    const name = attributeAt(names)
     if (value.length !== body.readUInt32LE(0)) throw new PosixError('EINVAL', 'an attribute without all of its bytes')
     const flags = body.readUInt32LE(4)
-    await this.#vfs.setxattr(node, attributeAt(names), Buffer.from(value), flags, await this.#clearsSgid(request))
+    if (startsWith(name, SYSTEM)) await checkOwner(this.#vfs, caller, node)
+    await this.#vfs.setxattr(node, name, Buffer.from(value), flags, await this.#clearsSgid(request))
     return undefined
   }
 
