@@ -3,8 +3,9 @@
  *
  * A fresh SharedArrayBuffer of 4 MiB costs about 12 ms of page faults here and a copy into a warm one 0.2 ms; besides,
  * V8 does not count shared memory when it decides to collect garbage, so that dropping many of them fills the machine.
- * Hence they are lent and given back, never dropped.
+ * Hence they are lent and given back, and dropped only when nobody has needed them for a while.
  */
+import { FreeList } from '../base/free-list.js'
 import { invariant } from '../base/invariant.js'
 import { CHUNK_MAX_BYTES, KIB, MIB } from '../base/limits.js'
 import { pageAlignedMemory } from '../base/shared-memory.js'
@@ -25,13 +26,11 @@ const KEEP_BYTES_DEFAULT = 64 * MIB
 export class SharedBuffers {
   /** Of one loan. */
   readonly maxBytes = CHUNK_MAX_BYTES
-  readonly #keepBytes: number
-  readonly #free = new Map<number, SharedArrayBuffer[]>()
-  #freeBytes = 0
+  readonly #free: FreeList<SharedArrayBuffer>
   #lentBytes = 0
 
   constructor(keepBytes = KEEP_BYTES_DEFAULT) {
-    this.#keepBytes = keepBytes
+    this.#free = new FreeList({ keepBytes })
   }
 
   /** What was taken and not given back, as sizes of the memory. */
@@ -43,30 +42,20 @@ export class SharedBuffers {
   take(lengthBytes: number): SharedLease {
     invariant(lengthBytes > 0 && lengthBytes <= CHUNK_MAX_BYTES, 'a shared buffer holds at most a chunk')
     const sizeBytes = sizeClass(lengthBytes, SMALLEST_BYTES)
-    const memory = this.#free.get(sizeBytes)?.pop()
-    if (memory !== undefined) this.#freeBytes -= sizeBytes
-    return this.#lease(memory ?? newMemory(sizeBytes), lengthBytes)
+    return this.#lease(this.#free.take(sizeBytes) ?? newMemory(sizeBytes), lengthBytes)
   }
 
   #lease(memory: SharedArrayBuffer, lengthBytes: number): SharedLease {
+    const sizeBytes = memory.byteLength
     let lent = true
-    this.#lentBytes += memory.byteLength
+    this.#lentBytes += sizeBytes
     const release = (): void => {
       if (!lent) return
       lent = false
-      this.#give(memory)
+      this.#lentBytes -= sizeBytes
+      this.#free.give(sizeBytes, memory)
     }
     return { bytes: Buffer.from(memory, 0, lengthBytes), release }
-  }
-
-  #give(memory: SharedArrayBuffer): void {
-    const sizeBytes = memory.byteLength
-    this.#lentBytes -= sizeBytes
-    if (this.#freeBytes + sizeBytes > this.#keepBytes) return
-    const list = this.#free.get(sizeBytes)
-    if (list === undefined) this.#free.set(sizeBytes, [memory])
-    else list.push(memory)
-    this.#freeBytes += sizeBytes
   }
 }
 

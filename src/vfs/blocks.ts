@@ -4,6 +4,7 @@
  *
  * Invariant: a block is given back once, when no upload reads it and no batch shows it any more.
  */
+import { FreeList } from '../base/free-list.js'
 import { KIB, MIB } from '../base/limits.js'
 import { pageAlignedMemory } from '../base/shared-memory.js'
 import { sizeClass } from '../base/size-class.js'
@@ -19,23 +20,16 @@ const SHARED_BLOCK_BYTES = 128 * KIB
 const KEEP_BYTES = 64 * MIB
 
 export class BlockPool {
-  readonly #free = new Map<number, SharedArrayBuffer[]>()
-  #freeBytes = 0
+  readonly #free = new FreeList<SharedArrayBuffer>({ keepBytes: KEEP_BYTES })
 
   take(lengthBytes: number): Block {
     if (lengthBytes < SHARED_BLOCK_BYTES) return { bytes: Buffer.allocUnsafeSlow(lengthBytes) }
     const size = sizeClass(lengthBytes, SHARED_BLOCK_BYTES)
-    const kept = this.#free.get(size)?.pop()
-    if (kept !== undefined) this.#freeBytes -= size
-    const memory = kept ?? pageAlignedMemory(size)
+    const memory = this.#free.take(size) ?? pageAlignedMemory(size)
     return { bytes: Buffer.from(memory, 0, lengthBytes), memory }
   }
 
   give({ memory }: Block): void {
-    if (memory === undefined || this.#freeBytes + memory.byteLength > KEEP_BYTES) return
-    const list = this.#free.get(memory.byteLength)
-    if (list === undefined) this.#free.set(memory.byteLength, [memory])
-    else list.push(memory)
-    this.#freeBytes += memory.byteLength
+    if (memory !== undefined) this.#free.give(memory.byteLength, memory)
   }
 }

@@ -12,6 +12,7 @@
 import { KIB, LEAF_BYTES, MIB } from '../base/limits.js'
 import { allDone } from '../base/all-done.js'
 import { invariant } from '../base/invariant.js'
+import { ownBytes, ownIfSmall } from '../base/own-bytes.js'
 import type { ChunkClient, ChunkRef, LentBytes } from '../chunk/contract.js'
 import { Budget } from './budget.js'
 
@@ -19,6 +20,9 @@ import { Budget } from './budget.js'
 const WRITTEN_MAX_BYTES = 256 * KIB
 /** Longer runs are fetched in parts at once: they are verified by several workers, and the first bytes come sooner. */
 const FETCH_LEAVES_MAX = MIB / LEAF_BYTES
+
+/** What is kept of a chunk takes so much beside its bytes: objects, maps, what malloc needs (measured: 0.9 KB). */
+const ENTRY_BYTES = KIB
 
 /** Memory that some kept leaves lie in. */
 interface Loan {
@@ -103,7 +107,7 @@ export class ChunkCache {
   /** Keeps a small chunk that this process wrote: what was just written is often read next. `data` is copied. */
   put(ref: ChunkRef, data: readonly Buffer[]): void {
     if (ref.lengthBytes > WRITTEN_MAX_BYTES) return
-    this.#keepAll(this.#use(ref.id), 0, ownBytes(Buffer.concat(data, ref.lengthBytes)), [])
+    this.#keepAll(this.#use(ref.id), 0, { bytes: ownBytes(data, ref.lengthBytes), release: nothing }, [])
   }
 
   #use(id: number): CachedChunk {
@@ -147,7 +151,7 @@ export class ChunkCache {
       .then(
         (lent) => {
           forget()
-          this.#keepAll(chunk, first, ownIfSmall(lent), takers)
+          this.#keepAll(chunk, first, heldOf(lent), takers)
         },
         (error: unknown) => {
           forget()
@@ -160,7 +164,8 @@ export class ChunkCache {
   }
 
   /** Hands the leaves from `first` on to those who wait, and keeps them. */
-  #keepAll(chunk: CachedChunk, first: number, { bytes, memoryBytes, release }: Held, takers: readonly Taker[]): void {
+  #keepAll(chunk: CachedChunk, first: number, { bytes, release }: LentBytes, takers: readonly Taker[]): void {
+    const memoryBytes = bytes.buffer.byteLength + ENTRY_BYTES
     const loan: Loan = {
       leaves: 1,
       bytesOfLeaf: Math.ceil(memoryBytes / Math.ceil(bytes.length / LEAF_BYTES)),
@@ -198,19 +203,13 @@ export class ChunkCache {
   }
 }
 
-/** `memoryBytes`: what `bytes` lie in. */
-type Held = LentBytes & { readonly memoryBytes: number }
+const nothing = (): void => undefined
 
-function ownBytes(bytes: Buffer): Held {
-  return { bytes, memoryBytes: bytes.length, release: () => undefined }
-}
-
-function ownIfSmall({ bytes, release }: LentBytes): Held {
-  const memoryBytes = bytes.buffer.byteLength
-  if (2 * bytes.length > memoryBytes) return { bytes, memoryBytes, release }
-  const own = ownBytes(Buffer.from(bytes))
+function heldOf({ bytes, release }: LentBytes): LentBytes {
+  const own = ownIfSmall(bytes)
+  if (own === bytes) return { bytes, release }
   release()
-  return own
+  return { bytes: own, release: nothing }
 }
 
 function endOfLeaf(loan: Loan): void {

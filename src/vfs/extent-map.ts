@@ -4,7 +4,12 @@
  */
 import type { ChunkRef } from '../chunk/contract.js'
 import type { BodyPiece, Extent } from '../meta/contract.js'
+import { KIB } from '../base/limits.js'
+import { ownIfSmall } from '../base/own-bytes.js'
 import { IntervalMap } from './interval-map.js'
+
+/** What a piece of a body takes beside its bytes. */
+const PIECE_BYTES = KIB
 
 /** A piece of a file: in a chunk, in memory, or (both null) zeros. `chunkOffset`: where it begins in either. */
 export interface FilePiece {
@@ -34,8 +39,8 @@ export class ExtentMap {
   addBody(body: readonly BodyPiece[]): void {
     for (const { fileOffset, lengthBytes, bytes } of body) {
       if (bytes === null) this.#pieces.delete(fileOffset, fileOffset + lengthBytes)
-      else this.#pieces.set(fileOffset, fileOffset + lengthBytes, bytes, 0)
-      this.#bodyBytes += bytes?.length ?? 0
+      else this.#pieces.set(fileOffset, fileOffset + lengthBytes, ownIfSmall(bytes), 0)
+      this.#bodyBytes += bytes === null ? 0 : bytes.length + PIECE_BYTES
     }
   }
 

@@ -1,4 +1,5 @@
 /** Memory for what is read, used again when the reader gives it back (base/lent.ts). */
+import { FreeList } from '../base/free-list.js'
 import { KIB, MIB } from '../base/limits.js'
 import { lend } from '../base/lent.js'
 import { sizeClass } from '../base/size-class.js'
@@ -9,41 +10,30 @@ const POOLED_MAX_BYTES = 4 * MIB
 const KEEP_BYTES = 16 * MIB
 
 export class TargetPool {
-  readonly #free = new Map<number, Buffer[]>()
+  readonly #free = new FreeList<Buffer>({ keepBytes: KEEP_BYTES })
   /** Allocated here. Buffers of other lengths may lie in memory that Node shares between many, whatever its size. */
   readonly #own = new WeakSet<ArrayBufferLike>()
-  #freeBytes = 0
 
   get freeBytes(): number {
-    return this.#freeBytes
+    return this.#free.freeBytes
   }
 
   take(lengthBytes: number): Buffer {
     if (lengthBytes < POOLED_MIN_BYTES || lengthBytes > POOLED_MAX_BYTES) return Buffer.allocUnsafe(lengthBytes)
     const size = sizeClass(lengthBytes, POOLED_MIN_BYTES)
-    const kept = this.#free.get(size)?.pop()
-    if (kept !== undefined) this.#freeBytes -= size
-    return (kept ?? this.#allocate(size)).subarray(0, lengthBytes)
+    return (this.#free.take(size) ?? this.#allocate(size)).subarray(0, lengthBytes)
   }
 
   /** What take() answered, or the start of it, for a receiver that may give it back. Nothing else may use it any more. */
   lend(target: Buffer): Buffer {
     const { buffer: memory } = target
-    return this.#own.has(memory) ? lend(target, () => this.#give(Buffer.from(memory))) : target
+    if (!this.#own.has(memory)) return target
+    return lend(target, () => this.#free.give(memory.byteLength, Buffer.from(memory)))
   }
 
   #allocate(size: number): Buffer {
     const memory = Buffer.allocUnsafeSlow(size)
     this.#own.add(memory.buffer)
     return memory
-  }
-
-  #give(memory: Buffer): void {
-    const size = memory.length
-    if (this.#freeBytes + size > KEEP_BYTES) return
-    const list = this.#free.get(size)
-    if (list === undefined) this.#free.set(size, [memory])
-    else list.push(memory)
-    this.#freeBytes += size
   }
 }

@@ -48,7 +48,7 @@ t.test('many readers of a cache that is too small for them all read what was wri
 
 t.test('every loan comes back when its last leaf is evicted', async (t) => {
   const chunks = new MemoryChunks()
-  const cache = new ChunkCache(chunks, 4 * LEAF_BYTES, 4)
+  const cache = new ChunkCache(chunks, 4 * (LEAF_BYTES + KIB), 4)
   const first = await write(chunks, 1, MIB)
   t.ok(await isRight(cache, first, 0, MIB))
   t.equal(chunks.lent, 1, 'four of its leaves are kept')
@@ -143,4 +143,24 @@ t.test('memory for reads is used again once it was given back, and only then', (
   giveBack(Buffer.alloc(10))
   t.equal(pool.freeBytes, 0, 'small ones are not kept')
   t.end()
+})
+
+t.test('small chunks count what keeping them takes', async (t) => {
+  const cache = new ChunkCache(new MemoryChunks(), MIB, 4)
+  const refs: ChunkRef[] = Array.from({ length: 5_000 }, (_, i) => ({
+    id: i + 1,
+    lengthBytes: 600,
+    root: Buffer.alloc(32),
+  }))
+  for (const ref of refs) cache.put(ref, [Buffer.alloc(600)])
+  t.ok(cache.usedBytes <= MIB)
+  let kept = 0
+  for (const ref of refs) {
+    const read = cache.copy(ref, 0, 600, Buffer.alloc(600), 0)
+    await read.then(
+      () => kept++,
+      () => undefined,
+    )
+  }
+  t.ok(kept > 100 && kept * 1_500 <= MIB, `${kept} are kept`)
 })
