@@ -32,7 +32,9 @@ export class FileLocks {
   readonly #notes = new Map<number, Owners>()
   /** Locks that closed handles give back: who asks next must not find them held still. */
   readonly #goings = new Map<number, Promise<void>>()
-  readonly #shutdown = new AbortController()
+  /** Of those who wait. Not AbortSignal.any: a signal that lives as long as the mount would remember each of them. */
+  readonly #waiting = new Set<AbortController>()
+  #isShutDown = false
   readonly #used = new Lru<number, true>(USED_MAX)
 
   constructor(context: VfsContext) {
@@ -118,11 +120,12 @@ export class FileLocks {
 
   /** Who waits now waits no longer. */
   shutdown(): void {
-    this.#shutdown.abort()
+    this.#isShutDown = true
+    for (const one of this.#waiting) one.abort()
   }
 
   async #lock(file: FileHandle, handle: number, lock: FileLock, wait: boolean, signal?: AbortSignal): Promise<void> {
-    const { meta, fresh } = this.#context
+    const { fresh } = this.#context
     const { ino } = file.state
     this.#used.set(ino, true)
     await this.#goings.get(ino)
@@ -130,7 +133,7 @@ export class FileLocks {
     // From here: what was asked for before it is not kept.
     fresh.touchInode(ino)
     const mark = fresh.mark()
-    const attr = await meta.setlk(ino, lock, wait ? { wait, signal: this.#untilShutdown(signal) } : { wait })
+    const attr = await (wait ? this.#wait(ino, lock, signal) : this.#context.meta.setlk(ino, lock, { wait }))
     this.#note(ino, lock, handle)
     try {
       await this.confirm(file)
@@ -142,8 +145,18 @@ export class FileLocks {
     this.#refresh(attr, mark)
   }
 
-  #untilShutdown(signal: AbortSignal | undefined): AbortSignal {
-    return signal === undefined ? this.#shutdown.signal : AbortSignal.any([signal, this.#shutdown.signal])
+  async #wait(ino: number, lock: FileLock, signal?: AbortSignal): Promise<Attr> {
+    const waiting = new AbortController()
+    const abort = (): void => waiting.abort()
+    this.#waiting.add(waiting)
+    signal?.addEventListener('abort', abort)
+    if (this.#isShutDown || signal?.aborted === true) abort()
+    try {
+      return await this.#context.meta.setlk(ino, lock, { wait: true, signal: waiting.signal })
+    } finally {
+      signal?.removeEventListener('abort', abort)
+      this.#waiting.delete(waiting)
+    }
   }
 
   async #unlock(ino: number, range: LockRange): Promise<void> {

@@ -1,4 +1,5 @@
 /** The VFS and file locks: what is fresh when a lock comes, what is committed when it goes, and what happens to lost ones. */
+import { getEventListeners } from 'node:events'
 import t from 'tap'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { LOCK_END } from '../../../src/meta/contract.js'
@@ -253,4 +254,24 @@ t.test('what was given up with a lost lock while the store refused to keep it co
   t.equal(await flushed, 'EIO')
   await settle()
   t.equal(await text(two.vfs, await open(two, ino)), 'theirs')
+})
+
+t.test('who waited for a lock, or for the end of the mount, leaves nothing behind', async (t) => {
+  const { vfs } = fixture(t)
+  const { handle } = await make(vfs, 'file')
+  // Of these what lives longest remembers all others.
+  const joined = t.capture(AbortSignal, 'any')
+  const { signal } = new AbortController()
+  await vfs.setlk(handle, change('write'), true, signal)
+  const waits = vfs.setlk(handle, change('write', 'b'), true, signal)
+  await settle()
+  await vfs.setlk(handle, change('unlock'), false)
+  await waits
+  t.equal(getEventListeners(signal, 'abort').length, 0)
+  t.equal(joined().length, 0)
+  const forEver = vfs.setlk(handle, change('write', 'c'), true, signal)
+  await settle()
+  const ended = vfs.shutdown()
+  t.equal(await codeOf(forEver), 'EINTR')
+  await ended
 })
