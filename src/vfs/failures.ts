@@ -10,6 +10,12 @@ export function toPosix(error: unknown): PosixError {
   return new PosixError('EIO', messageOf(error), { cause: error })
 }
 
+/** Of written data: that the file is gone, with the session that had it open, is no answer to close(2) or fsync(2). */
+export function toLoss(error: unknown): PosixError {
+  const loss = toPosix(error)
+  return loss.code === 'ENOENT' ? new PosixError('EIO', 'the file is gone', { cause: error }) : loss
+}
+
 /** Codes of failures that another attempt may not meet. Redis is asked to queue what an owner lacks: its master may be on the machine of that owner. */
 const TRANSIENT: ReadonlySet<string> = new Set([
   'NO_QUORUM',

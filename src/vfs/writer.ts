@@ -24,7 +24,7 @@ import type { Attr, AttrChange } from '../meta/contract.js'
 import { Budget } from './budget.js'
 import type { Committer } from './committer.js'
 import { Batch, sizeAfter, type DirtyView, type WriteInfo } from './dirty-map.js'
-import { toPosix } from './failures.js'
+import { toLoss } from './failures.js'
 import { IntervalMap } from './interval-map.js'
 import type { VfsLimits } from './limits.js'
 import type { DirtyMemory } from './memory.js'
@@ -445,7 +445,7 @@ export class InodeWriter {
   /** Writing failed for good: everything that is not committed goes. Barriers stay: they are no data. */
   #fail(error: unknown): void {
     this.#failures++
-    this.#failure = toPosix(error)
+    this.#failure = toLoss(error)
     this.#deps.log.error({ ino: this.ino, error: messageOf(error) }, 'written data was lost')
     for (const entry of [...this.#queue]) if (entry.kind === 'batch') this.#drop(entry)
     for (const [key, batch] of [...this.#active]) this.#dropActive(key, batch)

@@ -56,6 +56,19 @@ t.test('release reports what no flush did, and the handle is gone all the same',
   st.equal(meta.opens(ino), 0, 'the store knows of no open file')
 })
 
+t.test('a file that is gone with the session that had it open is EIO for who wrote to it', async (st) => {
+  const { vfs, meta } = fixture(st, SMALL)
+  const { handle } = await make(vfs, 'f')
+  meta.before = (call) => {
+    if (call.startsWith('commit')) throw new PosixError('ENOENT')
+  }
+  await vfs.write(handle, 0, Buffer.from('lost'))
+  st.equal(await codeOf(vfs.fsync(handle, false)), 'EIO')
+  await vfs.write(handle, 0, Buffer.from('lost'))
+  st.equal(await codeOf(vfs.flush(handle)), 'EIO')
+  await vfs.release(handle)
+})
+
 t.test('a full store is told to the next write, once, and still to fsync', async (st) => {
   const { vfs, chunks } = fixture(st, SMALL)
   const { handle } = await make(vfs, 'f')
