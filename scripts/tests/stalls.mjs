@@ -14,8 +14,8 @@ import { threadId } from 'node:worker_threads'
 
 const BETWEEN_MS = [5, 250]
 const SHORT_MS = [5, 60]
-const LONG_MS = [200, 700]
-const LONG_SHARE = 0.07
+const LONG_MS = [200, 1_500]
+const LONG_SHARE = 0.1
 
 const { RINGFS_STALLS, NODE_OPTIONS } = process.env
 const random = randomFrom(Number(RINGFS_STALLS) + process.pid * 0x9e3779b1 + threadId * 0x85ebca6b)

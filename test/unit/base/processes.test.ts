@@ -51,6 +51,8 @@ t.test('a zombie has ended, although it can be sent signals', async (t) => {
   await until('the parent is sleep', () => readFileSync(`/proc/${parent.pid ?? 0}/comm`, 'utf8') === 'sleep\n')
   const id = idOf(Number(said.toString()))
   t.equal(systemProcesses.hasEnded(id), false)
+  // The shell would take notice of its end.
+  await until('the parent is sleep(1)', () => readFileSync(`/proc/${parent.pid ?? 0}/comm`, 'utf8') === 'sleep\n')
   process.kill(id.pid, 'SIGKILL')
   await until('it is a zombie', () => readFileSync(`/proc/${id.pid}/stat`, 'utf8').includes(') Z '))
   process.kill(id.pid, 0)
