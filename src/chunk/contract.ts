@@ -74,6 +74,8 @@ export interface ChunkClient {
   read(ref: ChunkRef, offset: number, lengthBytes: number, options?: ChunkReadOptions): Promise<Buffer>
   /** As `read`, without a copy: the bytes are lent. */
   lend(ref: ChunkRef, offset: number, lengthBytes: number, options?: ChunkReadOptions): Promise<LentBytes>
+  /** Whether such a chunk may as well be written with sync: that takes no longer. */
+  syncsAtOnce?(id: number, lengthBytes: number): boolean
   /** fdatasync on the write quorum of owners of each chunk, which were written with sync: false. */
   sync(ids: readonly number[]): Promise<void>
   /** Delete on every owner; an owner that is away gets it through its replication queue. Idempotent. */
@@ -282,6 +284,8 @@ export interface ChunkNodeApi {
 
 /** Several nodes on this machine, whose folders this process writes. */
 export interface TogetherPut {
+  /** Writing so many bytes to these nodes, and having them on disk, takes no longer than giving them to the nodes. */
+  isQuick(nodes: readonly string[], lengthBytes: number): boolean
   /**
    * As `put` of each of these nodes, in one go: answers which of them have it now, on disk; the others are to be asked. null: it cannot be
    * done so. Never rejects.

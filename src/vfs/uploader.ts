@@ -70,10 +70,11 @@ export class Uploader {
     if (job.isCancelled()) return null
     const { meta, chunks, clock, log, limits } = this.#deps
     let id = await meta.chunkId()
+    const lengthBytes = job.data.reduce((sum, { length }) => sum + length, 0)
     const giveUpMs = clock.monotonicMs() + limits.uploadDeadlineMs
     for (let waitMs = BACKOFF_FIRST_MS; !job.isCancelled(); waitMs = Math.min(2 * waitMs, BACKOFF_MAX_MS)) {
       try {
-        const sync = job.wantSync()
+        const sync = job.wantSync() || (job.durability !== 'async' && chunks.syncsAtOnce?.(id, lengthBytes) === true)
         const deadlineMs = Math.max(1, giveUpMs - clock.monotonicMs())
         const ref = await chunks.write(id, job.data, originOf(job, order), {
           durability: job.durability,

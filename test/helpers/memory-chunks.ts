@@ -35,7 +35,13 @@ export class MemoryChunks implements ChunkClient {
   /** Uploads under way, now and at most. */
   writing = 0
   mostWriting = 0
+  /** Chunks up to this length may as well be synced when they are written. */
+  syncedBytes = 0
   before: (call: 'write' | 'read' | 'sync' | 'remove', id: number) => Promise<void> | void = () => undefined
+
+  syncsAtOnce(_id: number, lengthBytes: number): boolean {
+    return lengthBytes <= this.syncedBytes
+  }
 
   async write(
     id: number,

@@ -28,7 +28,7 @@ import type { PlacementSource } from './placement.js'
 import { ChunkCounts } from './options.js'
 import { ChunkRead, readNow, type ReadParts } from './reader.js'
 import { ChunkSync, removeChunks } from './upkeep.js'
-import { writeChunk } from './together.js'
+import { syncsAtOnce, writeChunk } from './together.js'
 
 const IN_FLIGHT_DEFAULT_BYTES = 64 * MIB
 const ATTEMPT_DEFAULT_MS = 3000
@@ -96,6 +96,10 @@ export class ChunkClientImpl implements ChunkClient {
     metrics.counter('chunk.retries', () => counts.retries)
     metrics.counter('chunk.failures', () => counts.failures)
     metrics.counter('chunk.bad', () => counts.bad)
+  }
+
+  syncsAtOnce(id: number, lengthBytes: number): boolean {
+    return syncsAtOnce(this.#parts, id, lengthBytes)
   }
 
   async write(

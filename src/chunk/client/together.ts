@@ -21,11 +21,21 @@ export async function writeChunk(
   if (stored.length < nodes.size) await new ChunkWrite(parts, chunk, options, stored).run()
 }
 
+/**
+ * Whether a chunk that need not be on disk yet may as well be: all of its owners are on this machine, work, and have a quick disk. Three writes
+ * into logs and their flushes take less than three messages.
+ */
+export function syncsAtOnce(parts: ClientParts, chunkId: number, lengthBytes: number): boolean {
+  const together = lengthBytes <= SMALL_CHUNK_BYTES ? parts.together() : undefined
+  const nodes = together === undefined ? null : ownersAtHand(parts, chunkId, { durability: 'quorum' })
+  return together !== undefined && nodes !== null && together.isQuick([...nodes.keys()], lengthBytes)
+}
+
 /** null: not all of them work, as far as is known, or there are fewer than are needed. */
 function ownersAtHand(
   { placement, replicas, writeQuorum, health, node }: ClientParts,
   chunkId: number,
-  { durability }: ChunkWriteOptions,
+  { durability }: Pick<ChunkWriteOptions, 'durability'>,
 ): ReadonlyMap<string, ChunkNodeApi> | null {
   const { ring, view } = placement.current()
   const owners = ring.owners(chunkId, replicas)

@@ -44,6 +44,10 @@ export class NearbyTogether implements TogetherPut {
     this.#nodes.set(nearby.id, nearby)
   }
 
+  isQuick(nodes: readonly string[], lengthBytes: number): boolean {
+    return this.#options.gate.allows(lengthBytes) && nodes.every((node) => this.#nodes.has(node))
+  }
+
   put(nodes: readonly string[], request: PutRequest, data: readonly Uint8Array[]): Promise<readonly string[]> | null {
     if (!isForJournal(request, data)) return null
     const journals = new Map<string, NearbyJournal>()

@@ -276,3 +276,18 @@ t.test('puts beside a node are refused for another volume', async (t) => {
   const together = new NearbyTogether({ gate, write: world.write })
   t.equal(together.put(['node-0'], putRequest(randomChunk(1, 9), { sync: true }), []), null, 'none that is known')
 })
+
+t.test('what need not be on disk may as well be where all owners are here, work, and have a quick disk', async (t) => {
+  const { world, cluster, client } = await ground(t)
+  const LONG = SMALL_CHUNK_BYTES + 1
+  t.ok(client.syncsAtOnce(1, SMALL_CHUNK_BYTES))
+  t.notOk(client.syncsAtOnce(1, LONG), 'long')
+  world.isQuick = false
+  t.notOk(client.syncsAtOnce(1, 1), 'a slow disk')
+  world.isQuick = true
+  const one = cluster.node('node-1')
+  const elsewhere = new NearbyTogether({ gate: new InlineGate(systemClock, LONG), write: world.write })
+  const mixed = cluster.clientWith({ node: () => one.api, together: () => elsewhere })
+  t.notOk(mixed.syncsAtOnce(1, 1), 'owners on other machines')
+  t.notOk(cluster.client.syncsAtOnce(1, 1), 'a mount that does not write beside the nodes')
+})

@@ -44,6 +44,28 @@ t.test(
   },
 )
 
+t.test('what can be on disk as quickly is written so, and an fsync has nothing more to bring there', async (st) => {
+  const { vfs, chunks } = fixture(st, SMALL)
+  chunks.syncedBytes = 4 * KIB
+  const synced: number[] = []
+  chunks.before = (call, id) => {
+    if (call === 'sync') synced.push(id)
+  }
+  for (const [name, lengthBytes] of [
+    ['short', 4 * KIB],
+    ['long', 4 * KIB + 1],
+  ] as const) {
+    const { handle } = await make(vfs, name)
+    await vfs.write(handle, 0, Buffer.alloc(lengthBytes, 1))
+    await vfs.flush(handle)
+    const [id, chunk] = [...chunks.stored].find(([, { data }]) => data.length === lengthBytes) ?? []
+    st.equal(chunk?.options.sync, name === 'short', `${name}: written`)
+    await vfs.fsync(handle, false)
+    st.same(synced, name === 'short' ? [] : [id], `${name}: synced`)
+    await vfs.release(handle)
+  }
+})
+
 t.test('release reports what no flush did, and the handle is gone all the same', async (st) => {
   const { vfs, meta, chunks } = fixture(st, SMALL)
   const { ino, handle } = await make(vfs, 'f')
