@@ -17,11 +17,14 @@ import {
   WINDOW_BYTES,
 } from '../base/limits.js'
 import { FORMAT_VERSION, META_SYNCS, type MetaSync, type RedisStore, type VolumeSettings } from '../cluster/contract.js'
+import { LinkLostError } from '../cluster/redis-errors.js'
 import { VolumeKeys, wideKey } from './keys.js'
 import { SCRIPTS } from './scripts.js'
 
 const AT_ONCE = 64
 const REPLICAS_MS = 1_000
+/** So often in a row nobody stands still for a second. */
+const REPLICAS_TRIES = 10
 
 const Settings = z
   .object({
@@ -78,9 +81,17 @@ export async function formatVolume(redis: RedisStore, name: string, options: For
 }
 
 /** What to ask for where nothing is said: 1 where each master that a volume of this name lies on has a replica that answers, else 0. */
-export async function replicasThere(redis: RedisStore, name: string): Promise<number> {
+export async function replicasThere(redis: Pick<RedisStore, 'waitReplicas'>, name: string): Promise<number> {
   const keys = new VolumeKeys(name, PARTITIONS_DEFAULT)
-  return Math.min(1, await redis.waitReplicas([...keys.everywhere, keys.wide('settings')], 1, REPLICAS_MS))
+  const all = [...keys.everywhere, keys.wide('settings')]
+  for (let left = REPLICAS_TRIES; ; left--) {
+    try {
+      return Math.min(1, await redis.waitReplicas(all, 1, REPLICAS_MS))
+    } catch (error) {
+      // A server, or we, stood still: nothing is known.
+      if (!(error instanceof LinkLostError) || left === 1) throw error
+    }
+  }
 }
 
 /** Errors: VOLUME_EXISTS. */
