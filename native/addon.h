@@ -32,4 +32,7 @@ napi_value js_notifier(napi_env env, napi_callback_info info);
 /* durable.c: writeDurably(fds, positions, parts, results), flushTogether(fds, folder, results) */
 napi_value js_write_durably(napi_env env, napi_callback_info info);
 napi_value js_flush_together(napi_env env, napi_callback_info info);
+
+/* memory.c: releasePages(memory) */
+napi_value js_release_pages(napi_env env, napi_callback_info info);
 #endif

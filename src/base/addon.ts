@@ -28,24 +28,44 @@ export interface DurableAddon {
   flushTogether(fds: Int32Array, folder: number, results: Int32Array): number
 }
 
-let durable: DurableAddon | null | undefined
-
-/** null: there is none. */
-export function durableAddon(): DurableAddon | null {
-  if (durable === undefined) durable = loadDurable()
-  return durable
+/** The pages that memory lies in: native/memory.c. */
+export interface MemoryAddon {
+  /** The machine has the whole pages in it back: they are zeros, and there again when they are next used. */
+  releasePages(memory: Buffer): void
 }
 
-function loadDurable(): DurableAddon | null {
+let loaded: { readonly addon: unknown } | undefined
+
+function addonHere(): unknown {
+  loaded ??= { addon: loadQuietly() }
+  return loaded.addon
+}
+
+function loadQuietly(): unknown {
   try {
-    const addon = loadNative()
-    return isDurable(addon) ? addon : null
+    return loadNative()
   } catch {
     // Mounting says so where it matters.
     return null
   }
 }
 
+/** null: there is none. */
+export function durableAddon(): DurableAddon | null {
+  const addon = addonHere()
+  return isDurable(addon) ? addon : null
+}
+
+/** null: there is none. */
+export function memoryAddon(): MemoryAddon | null {
+  const addon = addonHere()
+  return isMemory(addon) ? addon : null
+}
+
 function isDurable(value: unknown): value is DurableAddon {
   return typeof value === 'object' && value !== null && 'writeDurably' in value && 'flushTogether' in value
+}
+
+function isMemory(value: unknown): value is MemoryAddon {
+  return typeof value === 'object' && value !== null && 'releasePages' in value
 }

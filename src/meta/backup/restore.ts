@@ -18,7 +18,7 @@ import { open } from 'node:fs/promises'
 import { createGunzip } from 'node:zlib'
 import { RingfsError } from '../../base/errors.js'
 import { FORMAT_VERSION, type RedisArg, type RedisStore, type VolumeSettings } from '../../cluster/contract.js'
-import { parseSettings } from '../format.js'
+import { parseSettings, replicasOf } from '../format.js'
 import { VolumeKeys, wideKey } from '../keys.js'
 import { jumpOf } from '../numbers.js'
 import { noteRebuildDue } from '../rebuild-due.js'
@@ -92,7 +92,7 @@ export async function restoreVolume(
 /** Errors: NO_QUORUM. */
 async function replicated(store: RedisStore, keys: VolumeKeys, { metaReplicas }: VolumeSettings): Promise<void> {
   if (metaReplicas === 0) return
-  const count = await store.waitReplicas([...keys.everywhere, keys.wide('settings')], metaReplicas, REPLICAS_MS)
+  const count = await replicasOf(store, [...keys.everywhere, keys.wide('settings')], metaReplicas, REPLICAS_MS)
   if (count >= metaReplicas) return
   throw new RingfsError(
     'NO_QUORUM',
