@@ -62,6 +62,7 @@ export class FreeList<M extends Memory> {
   }
 
   give(sizeBytes: number, memory: M): void {
+    this.#makeRoom(sizeBytes)
     if (this.#freeBytes + sizeBytes > this.#keepBytes) {
       this.#release(memory)
       return
@@ -71,6 +72,19 @@ export class FreeList<M extends Memory> {
     else pieces.list.push(memory)
     this.#freeBytes += sizeBytes
     this.#timer ??= this.#lookLater()
+  }
+
+  /** What has no pages must not keep out what is in use. */
+  #makeRoom(bytes: number): void {
+    for (const [sizeBytes, pieces] of this.#bySize) {
+      const over = this.#freeBytes + bytes - this.#keepBytes
+      if (over <= 0) return
+      const count = Math.min(pieces.cold, Math.ceil(over / sizeBytes))
+      pieces.list.splice(0, count)
+      pieces.cold -= count
+      pieces.least = Math.max(0, pieces.least - count)
+      this.#freeBytes -= count * sizeBytes
+    }
   }
 
   #lookLater(): Timer {

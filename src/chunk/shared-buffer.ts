@@ -3,7 +3,7 @@
  *
  * A fresh SharedArrayBuffer of 4 MiB costs about 12 ms of page faults here and a copy into a warm one 0.2 ms; besides,
  * V8 does not count shared memory when it decides to collect garbage, so that dropping many of them fills the machine.
- * Hence they are lent and given back, and dropped only when nobody has needed them for a while.
+ * Hence they are lent and given back, and not dropped: of what nobody needs the pages are (base/free-list.ts).
  */
 import { FreeList } from '../base/free-list.js'
 import { invariant } from '../base/invariant.js'

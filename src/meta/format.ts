@@ -83,19 +83,10 @@ export async function formatVolume(redis: RedisStore, name: string, options: For
 /** What to ask for where nothing is said: 1 where each master that a volume of this name lies on has a replica that answers, else 0. */
 export async function replicasThere(redis: Pick<RedisStore, 'waitReplicas'>, name: string): Promise<number> {
   const keys = new VolumeKeys(name, PARTITIONS_DEFAULT)
-  return Math.min(1, await replicasOf(redis, [...keys.everywhere, keys.wide('settings')], 1, REPLICAS_MS))
-}
-
-/** As waitReplicas, asked again when it is not known what became of it. */
-export async function replicasOf(
-  redis: Pick<RedisStore, 'waitReplicas'>,
-  keys: readonly string[],
-  wanted: number,
-  timeoutMs: number,
-): Promise<number> {
+  const all = [...keys.everywhere, keys.wide('settings')]
   for (let left = REPLICAS_TRIES; ; left--) {
     try {
-      return await redis.waitReplicas(keys, wanted, timeoutMs)
+      return Math.min(1, await redis.waitReplicas(all, 1, REPLICAS_MS))
     } catch (error) {
       // A server, or we, stood still: nothing is known.
       if (!(error instanceof LinkLostError) || left === 1) throw error

@@ -130,7 +130,7 @@ export class ChunkClientImpl implements ChunkClient {
     try {
       return await this.#send(id, shared.pieces, lengthBytes, origin, options)
     } finally {
-      // An attempt that was left behind may still read this memory, and then others' bytes: whoever stores it checks the
+      // An attempt that was left behind may still read this memory, and then others' bytes, or zeros: whoever stores it checks the
       // hashes after the last byte was taken, and stores nothing.
       shared.release()
     }

@@ -228,6 +228,12 @@ export class Journal {
     return log !== null
   }
 
+  /** append() may take something now: there is a log that is not waiting for its files. */
+  get isOpen(): boolean {
+    if (this.#isClosed || this.#ready !== 'yes') return false
+    return this.#active !== null || this.#logs.some(({ state }) => state === 'idle')
+  }
+
   /**
    * As append() for each of them, written by the caller: nothing else may happen before `done` is called. null: append() has to do it, as
    * something is under way, a log is to be begun, or a chunk has its file.

@@ -89,6 +89,11 @@ export class NearbyJournal {
     this.#timer.unref()
   }
 
+  /** There is a log to write into. */
+  get isOpen(): boolean {
+    return this.#isReady && this.#journal.isOpen
+  }
+
   get(id: number): JournalChunk | undefined {
     return this.#journal.get(id)
   }

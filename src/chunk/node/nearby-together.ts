@@ -45,7 +45,12 @@ export class NearbyTogether implements TogetherPut {
   }
 
   isQuick(nodes: readonly string[], lengthBytes: number): boolean {
-    return this.#options.gate.allows(lengthBytes) && nodes.every((node) => this.#nodes.has(node))
+    return this.#options.gate.allows(lengthBytes) && nodes.every((node) => this.#isOpen(node))
+  }
+
+  /** Of nodes with several disks nobody writes logs here. */
+  #isOpen(node: string): boolean {
+    return this.#nodes.get(node)?.disks[0]?.journal?.isOpen === true
   }
 
   put(nodes: readonly string[], request: PutRequest, data: readonly Uint8Array[]): Promise<readonly string[]> | null {

@@ -18,7 +18,8 @@ import { open } from 'node:fs/promises'
 import { createGunzip } from 'node:zlib'
 import { RingfsError } from '../../base/errors.js'
 import { FORMAT_VERSION, type RedisArg, type RedisStore, type VolumeSettings } from '../../cluster/contract.js'
-import { parseSettings, replicasOf } from '../format.js'
+import { LinkLostError } from '../../cluster/redis-errors.js'
+import { parseSettings } from '../format.js'
 import { VolumeKeys, wideKey } from '../keys.js'
 import { jumpOf } from '../numbers.js'
 import { noteRebuildDue } from '../rebuild-due.js'
@@ -92,12 +93,24 @@ export async function restoreVolume(
 /** Errors: NO_QUORUM. */
 async function replicated(store: RedisStore, keys: VolumeKeys, { metaReplicas }: VolumeSettings): Promise<void> {
   if (metaReplicas === 0) return
-  const count = await replicasOf(store, [...keys.everywhere, keys.wide('settings')], metaReplicas, REPLICAS_MS)
+  const count = await countOf(store, [...keys.everywhere, keys.wide('settings')], metaReplicas)
   if (count >= metaReplicas) return
   throw new RingfsError(
     'NO_QUORUM',
     `only ${count} of ${metaReplicas} replicas of a Redis master have what was restored: give it again when they are there`,
   )
+}
+
+/** Errors: NO_QUORUM. */
+async function countOf(store: RedisStore, keys: readonly string[], wanted: number): Promise<number> {
+  try {
+    return await store.waitReplicas(keys, wanted, REPLICAS_MS)
+  } catch (error) {
+    // A server, or we, stood still: another may be in its place, with less. What that has must not be counted.
+    if (!(error instanceof LinkLostError)) throw error
+    const message = 'a Redis master may have been replaced before its replicas had what was restored: give it again'
+    throw new RingfsError('NO_QUORUM', message, { cause: error })
+  }
 }
 
 /** Errors: VOLUME_EXISTS; USAGE when another backup was being restored. */

@@ -73,6 +73,20 @@ t.test('what nobody has needed between two looks has no pages any more, and is t
   t.equal(all.released(), 'e', 'it is looked at again, and what has none is left alone')
 })
 
+t.test('what has no pages makes room for what is in use, of whatever size', async (t) => {
+  const all = new Ground(16)
+  all.give('a', 'b', 'c', 'd')
+  await all.clock.pass(2 * LOOK_MS)
+  t.equal(all.released(), 'a b c d')
+  const others = ['e', 'f'].map((one) => Buffer.from(one))
+  for (const other of others) all.free.give(6, other)
+  t.equal(all.released(), '', 'kept')
+  t.equal(all.free.freeBytes, 16)
+  t.equal(all.free.take(6), others[1])
+  t.equal(all.take(), 'd', 'and only as many have gone as had to')
+  t.equal(all.take(), undefined)
+})
+
 t.test('pages that are let go are not counted for this process, and are there again when they are used', async (t) => {
   const residentKib = (): number => Number(/^RssAnon:\s+(\d+)/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1])
   const memory = pageAlignedMemory(64 * MIB)

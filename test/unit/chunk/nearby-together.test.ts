@@ -285,6 +285,8 @@ t.test('what need not be on disk may as well be where all owners are here, work,
   world.isQuick = false
   t.notOk(client.syncsAtOnce(1, 1), 'a slow disk')
   world.isQuick = true
+  world.journal('node-1').close()
+  t.notOk(client.syncsAtOnce(1, 1), 'a node without logs that can be written')
   const one = cluster.node('node-1')
   const elsewhere = new NearbyTogether({ gate: new InlineGate(systemClock, LONG), write: world.write })
   const mixed = cluster.clientWith({ node: () => one.api, together: () => elsewhere })
