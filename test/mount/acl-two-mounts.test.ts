@@ -105,6 +105,19 @@ t.test('who owned a file until it was given away on the other mount changes no r
   }
 })
 
+t.test('nor does he in a user namespace of his own, where he has all capabilities', async (t) => {
+  const [one, two] = await twoMounts(t)
+  const user = ['setpriv', `--reuid=${FIRST}`, `--regid=${FIRST}`, '--clear-groups', 'unshare', '-Ur']
+  for (const name of ['fchmod', 'futimes'] as const) {
+    await writeFile(join(one, name), 'mine')
+    await sh('chown', `${FIRST}:${FIRST}`, join(one, name))
+    await until('the owner is known', async () => (await stat(join(two, name))).uid === FIRST)
+    const said = await sh('sh', '-c', GIVEN_AWAY, one, two, name, ...user, process.execPath, '-e', CHANGES[name])
+    t.match(said, /EPERM/, name)
+    t.equal((await stat(join(one, name))).mode, 0o100644, name)
+  }
+})
+
 t.test('who owns a file, and who may act as its owner, changes its rights', async (t) => {
   const [one] = await twoMounts(t)
   for (const [name, change] of Object.entries(CHANGES)) {

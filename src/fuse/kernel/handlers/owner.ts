@@ -41,6 +41,8 @@ async function look(vfs: VfsContract, caller: Caller, node: number): Promise<Att
 }
 
 async function check({ uid, pid }: Caller, attr: Attr, capability: number): Promise<void> {
-  if (attr.uid === uid || (await hasCapability(pid, capability))) return
+  if (attr.uid === uid) return
+  const owned = capability === CAP_CHOWN ? attr : { uid: attr.uid }
+  if (await hasCapability(pid, capability, owned)) return
   throw new PosixError('EPERM', 'it belongs to somebody else')
 }

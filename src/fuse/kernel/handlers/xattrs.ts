@@ -1,4 +1,5 @@
 /** Extended attributes. ACLs are attributes, too: of `system`, where the VFS knows what else there is not. */
+import { aclKind } from '../../../base/acl.js'
 import { ERRNO, PosixError, isErrno } from '../../../base/errno.js'
 import { XATTR_NAME_MAX_BYTES } from '../../../base/limits.js'
 import type { VfsContract } from '../../../vfs/contract.js'
@@ -39,7 +40,7 @@ export class XattrHandlers {
   /** Removing an ACL is having none, as on local disks: it succeeds without one. */
   async #removexattr({ caller, node, names }: Request): Promise<Answer> {
     const name = attributeAt(names)
-    if (startsWith(name, SYSTEM)) await checkOwner(this.#vfs, caller, node)
+    if (aclKind(name) !== null) await checkOwner(this.#vfs, caller, node)
     try {
       await this.#vfs.removexattr(node, name)
     } catch (error) {
@@ -67,7 +68,7 @@ export class XattrHandlers {
     const name = attributeAt(names)
     if (value.length !== body.readUInt32LE(0)) throw new PosixError('EINVAL', 'an attribute without all of its bytes')
     const flags = body.readUInt32LE(4)
-    if (startsWith(name, SYSTEM)) await checkOwner(this.#vfs, caller, node)
+    if (aclKind(name) !== null) await checkOwner(this.#vfs, caller, node)
     await this.#vfs.setxattr(node, name, Buffer.from(value), flags, await this.#clearsSgid(request))
     return undefined
   }
