@@ -63,9 +63,14 @@ export function memoryAddon(): MemoryAddon | null {
 }
 
 function isDurable(value: unknown): value is DurableAddon {
-  return typeof value === 'object' && value !== null && 'writeDurably' in value && 'flushTogether' in value
+  return hasAll(value, ['writeDurably', 'flushTogether'])
 }
 
 function isMemory(value: unknown): value is MemoryAddon {
-  return typeof value === 'object' && value !== null && 'releasePages' in value
+  return hasAll(value, ['releasePages'])
+}
+
+/** One that was built from older sources has fewer. */
+export function hasAll(value: unknown, names: readonly string[]): boolean {
+  return typeof value === 'object' && value !== null && names.every((name) => name in value)
 }

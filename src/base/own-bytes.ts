@@ -6,12 +6,17 @@
 /** A copy in memory of its own, of just its length. */
 export function ownBytes(parts: readonly Uint8Array[], lengthBytes: number): Buffer {
   const own = Buffer.allocUnsafeSlow(lengthBytes)
+  joinInto(own, parts)
+  return own
+}
+
+/** One behind the other. */
+export function joinInto(target: Uint8Array, parts: readonly Uint8Array[]): void {
   let at = 0
   for (const part of parts) {
-    own.set(part, at)
+    target.set(part, at)
     at += part.length
   }
-  return own
 }
 
 /** The same bytes, copied if they keep more than twice their length. */

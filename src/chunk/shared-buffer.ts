@@ -8,6 +8,7 @@
 import { FreeList } from '../base/free-list.js'
 import { invariant } from '../base/invariant.js'
 import { CHUNK_MAX_BYTES, KIB, MIB } from '../base/limits.js'
+import { joinInto } from '../base/own-bytes.js'
 import { pageAlignedMemory } from '../base/shared-memory.js'
 import { sizeClass } from '../base/size-class.js'
 
@@ -73,10 +74,6 @@ export interface SharedPieces {
 export function sharePieces(buffers: SharedBuffers, pieces: readonly Uint8Array[], lengthBytes: number): SharedPieces {
   if (pieces.every((piece) => piece.buffer instanceof SharedArrayBuffer)) return { pieces, release: () => undefined }
   const lease = buffers.take(lengthBytes)
-  let at = 0
-  for (const piece of pieces) {
-    lease.bytes.set(piece, at)
-    at += piece.length
-  }
+  joinInto(lease.bytes, pieces)
   return { pieces: [lease.bytes], release: lease.release }
 }

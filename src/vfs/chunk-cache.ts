@@ -52,7 +52,7 @@ interface CachedChunk {
   readonly pending: Map<number, Fetch>
 }
 
-const NOTHING: Taker = () => undefined
+const nothing = (): void => undefined
 
 export class ChunkCache {
   readonly #chunks: ChunkClient
@@ -101,7 +101,7 @@ export class ChunkCache {
     const { first, last } = leavesOf(from, to)
     const missing: number[] = []
     for (let leaf = first; leaf <= last; leaf++) if (!chunk.leaves.has(leaf)) missing.push(leaf)
-    await Promise.allSettled(this.#fetch(ref, chunk, missing, NOTHING))
+    await Promise.allSettled(this.#fetch(ref, chunk, missing, nothing))
   }
 
   /** Keeps a small chunk that this process wrote: what was just written is often read next. `data` is copied. */
@@ -202,8 +202,6 @@ export class ChunkCache {
     }
   }
 }
-
-const nothing = (): void => undefined
 
 function heldOf({ bytes, release }: LentBytes): LentBytes {
   const own = ownIfSmall(bytes)

@@ -1,5 +1,5 @@
 /** The kernel driver's part of the addon: native/fuse_device.c, native/notifier.c. */
-import { loadNative } from '../../base/addon.js'
+import { hasAll, loadNative } from '../../base/addon.js'
 import { RingfsError, messageOf } from '../../base/errors.js'
 import type { NotifierThreads } from './notifier.js'
 
@@ -54,8 +54,5 @@ export function loadAddon(folder?: string): FuseAddon {
 }
 
 function isAddon(value: unknown): value is FuseAddon {
-  if (typeof value !== 'object' || value === null) return false
-  return ['mount', 'socketPair', 'receiveDescriptor', 'read', 'writer', 'notifier', 'exit'].every(
-    (name) => name in value,
-  )
+  return hasAll(value, ['mount', 'socketPair', 'receiveDescriptor', 'read', 'writer', 'notifier', 'exit'])
 }
