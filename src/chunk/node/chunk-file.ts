@@ -5,12 +5,14 @@
  * Invariants:
  * - Under its final name a file is whole and verified: it is written under a temporary name and renamed at the end.
  * - A final name that holds a good chunk is never replaced: chunks are immutable.
+ * - A bad copy keeps its name until a whole and verified one takes it: its other leaves may be the last good ones.
  * The caller sees to it that no two jobs on one id run at once.
  */
 import {
   closeSync,
   existsSync,
   fstatSync,
+  linkSync,
   mkdirSync,
   openSync,
   readSync,
@@ -57,7 +59,7 @@ export function storeChunkFile(task: StoreTask): StoreResult {
   try {
     written = timedWrite(task)
     verifyData(task)
-    renameIntoFolder(task)
+    giveName(task, existing)
   } catch (error) {
     unlinkQuietly(task.temporary)
     throw error
@@ -86,7 +88,7 @@ export function takeChunkFile(task: TakeTask): TakeResult {
     unlinkQuietly(task.temporary)
     return { created: false, replacedBad: false, layout }
   }
-  preparedIs(task, () => renameIntoFolder(task))
+  preparedIs(task, () => giveName(task, existing))
   return { created: true, replacedBad: existing === 'bad', layout }
 }
 
@@ -122,15 +124,12 @@ function verifyData(task: StoreTask): void {
   if (bad >= 0) throw new RingfsError('CHUNK_CORRUPT', `chunk ${task.id}: leaf ${bad} does not match its hash`)
 }
 
-/** A put may be repeated. A bad copy in the way (after a loss of power, say) is set aside and does not count. */
+/** A put may be repeated. A bad copy in the way (after a loss of power, say) does not count. */
 function existingCopy(task: TakeTask): 'none' | 'good' | 'bad' {
   if (!existsSync(task.file)) return 'none'
   const verdict = verifyChunkFile(task)
   if (verdict.state === 'missing') return 'none'
-  if (verdict.state === 'bad') {
-    renameSync(task.file, task.quarantine)
-    return 'bad'
-  }
+  if (verdict.state === 'bad') return 'bad'
   if (Buffer.compare(verdict.root, task.root) === 0) return 'good'
   throw new RingfsError('CHUNK_CONFLICT', `chunk ${task.id} exists already with other contents`)
 }
@@ -181,6 +180,20 @@ function dropBytes(pieces: Uint8Array[], count: number): Uint8Array[] {
   const first = rest[0]
   if (first !== undefined && left > 0) rest[0] = first.subarray(left)
   return rest
+}
+
+function giveName(task: TakeTask, existing: 'none' | 'bad'): void {
+  if (existing === 'bad') keepAside(task)
+  renameIntoFolder(task)
+}
+
+/** Under both names until the new one takes its own, where the disk has links. */
+function keepAside({ file, quarantine }: TakeTask): void {
+  try {
+    linkSync(file, quarantine)
+  } catch {
+    renameSync(file, quarantine)
+  }
 }
 
 function renameIntoFolder(task: TakeTask): void {

@@ -1,5 +1,6 @@
 /** Scrubbing: rotten copies are found, replaced and set aside; the last copy stays; the place is kept. */
 import t, { type Test } from 'tap'
+import { randomBytes } from 'node:crypto'
 import { readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { systemClock } from '../../../src/base/clock.js'
@@ -81,6 +82,33 @@ t.test('a bad copy stays while nobody who may have a good one answers, and is re
   other.faults.killed = false
   t.match(await round(node.api), { bad: 1, replaced: 1 })
 })
+
+t.test(
+  'copies that are rotten in different places keep their names, and what is good in either can be read',
+  async (t) => {
+    const cluster = await startCluster(t, { nodes: 2, replicas: 2, writeQuorum: 2 })
+    for (const lengthBytes of [50_000, 500_000]) {
+      const data = randomBytes(lengthBytes)
+      const ref = await cluster.client.write(lengthBytes, [data], originOf(lengthBytes), {
+        durability: 'all',
+        sync: true,
+      })
+      for (const [index, { folder, store }] of cluster.nodes.entries()) {
+        await store.settle()
+        rot(folder, ref.id, index === 0 ? 1 : lengthBytes)
+      }
+      for (const { api, service } of cluster.nodes) {
+        t.teardown(() => service.scrubber.stop())
+        t.match(await round(api), { replaced: 0 })
+      }
+      for (const offset of [0, lengthBytes - 100]) {
+        const bytes = await cluster.client.read(ref, offset, 100)
+        t.ok(bytes.equals(data.subarray(offset, offset + 100)), `${lengthBytes} bytes, from ${offset}`)
+      }
+      for (const { store } of cluster.nodes) t.equal((await store.verify(ref.id)).state, 'bad')
+    }
+  },
+)
 
 t.test('what is deleted while a good copy of it is fetched counts as no bad one', async (t) => {
   const { node, other } = await rottenOnOne(t)
