@@ -82,8 +82,8 @@ export class BesideKernel implements VfsContract {
   async tmpfile(caller: Caller, parent: number, mode: number, flags: OpenFlags): Promise<OpenedFile> {
     return this.#opened(await this.#vfs.tmpfile(caller, parent, mode, flags))
   }
-  async open(caller: Caller, ino: number, flags: OpenFlags): Promise<OpenedFile> {
-    const file = await this.#vfs.open(caller, ino, flags)
+  async open(caller: Caller, ino: number, flags: OpenFlags, isPinned?: boolean): Promise<OpenedFile> {
+    const file = await this.#vfs.open(caller, ino, flags, isPinned)
     if ((flags & O_TRUNC) !== 0) this.coherence.invalidate({ kind: 'data', ino })
     return this.#opened(file)
   }
@@ -123,6 +123,12 @@ export class BesideKernel implements VfsContract {
   }
   getattr(caller: Caller, ino: number): Promise<Attr> {
     return this.#vfs.getattr(caller, ino)
+  }
+  pin(ino: number): Promise<void> {
+    return this.#vfs.pin(ino)
+  }
+  unpin(ino: number): void {
+    this.#vfs.unpin(ino)
   }
   readlink(caller: Caller, ino: number): Promise<Buffer> {
     return this.#vfs.readlink(caller, ino)

@@ -149,8 +149,17 @@ export interface VfsContract {
   create(caller: Caller, parent: number, name: Buffer, mode: number, flags: OpenFlags): Promise<CreatedFile>
   /** open(2) with O_TMPFILE in a directory: a file without a name, which `link` may give one. */
   tmpfile(caller: Caller, parent: number, mode: number, flags: OpenFlags): Promise<OpenedFile>
-  /** Sees everything that any client closed or synced before. O_TRUNC is honoured. */
-  open(caller: Caller, ino: number, flags: OpenFlags): Promise<OpenedFile>
+  /**
+   * Sees everything that any client closed or synced before. O_TRUNC is honoured. ESTALE: a name by which the file was known here is
+   * not its own any more; not if it `isPinned`.
+   */
+  open(caller: Caller, ino: number, flags: OpenFlags, isPinned?: boolean): Promise<OpenedFile>
+  /**
+   * For a driver whose kernel is led to an inode by its name and comes to open it a moment later: until `unpin`, called as
+   * often, it does not go with its last name. ENOENT: it has none now.
+   */
+  pin(ino: number): Promise<void>
+  unpin(ino: number): void
   /** Short only at the end of the file. */
   read(handle: number, offset: number, lengthBytes: number): Promise<Buffer>
   /**

@@ -27,12 +27,12 @@ export class Files {
     this.#attributes = attributes
   }
 
-  async open(caller: Caller, ino: number, flags: number): Promise<Opened> {
+  async open(caller: Caller, ino: number, flags: number, isPinned: boolean): Promise<Opened> {
     this.#checkOpen(flags)
     const { states, meta } = this.#context
     const state = states.enter(ino)
     try {
-      const { attr } = await this.#asked(state, flags, keepsSetid(caller))
+      const { attr } = await this.#asked(state, flags, keepsSetid(caller), isPinned)
       try {
         if (attr.type !== 'file') throw notAFile(attr)
         return await this.#opened(state, attr, flags, caller)
@@ -44,6 +44,25 @@ export class Files {
       states.leave(state)
       throw error
     }
+  }
+
+  /** Registered as an open file is, whatever its type. */
+  async pin(ino: number): Promise<void> {
+    const { meta, dentries } = this.#context
+    try {
+      const { attr } = await this.#openInStore(ino)
+      if (attr.nlink > 0) return
+      meta.close(ino)
+      throw new PosixError('ENOENT', 'the inode has no name any more')
+    } catch (error) {
+      // The next lookup asks the store.
+      if (isErrno(error, 'ENOENT')) dentries.dropNamesOf(ino)
+      throw error
+    }
+  }
+
+  unpin(ino: number): void {
+    this.#context.meta.close(ino)
   }
 
   /** One round trip for a new file. An existing one is opened, unless O_EXCL says otherwise. */
@@ -217,9 +236,9 @@ export class Files {
   /**
    * A name that was cached here may have been given to another file, or to none, a moment ago, and the event be on its way
    * still. ESTALE has the kernel look the name up again. A file that is open here may have lost its name rightly
-   * (/proc/self/fd), unless a name is still cached for it.
+   * (/proc/self/fd), unless a name is still cached for it; one that is pinned has lost it since the kernel was led to it.
    */
-  async #asked(state: InodeState, flags: number, keepsSetid: boolean): Promise<OpenReply> {
+  async #asked(state: InodeState, flags: number, keepsSetid: boolean, isPinned: boolean): Promise<OpenReply> {
     const { meta, dentries } = this.#context
     const { ino } = state
     const wasOpen = state.users > 1
@@ -229,7 +248,8 @@ export class Files {
         ? await state.exclusive(() => state.writer.barrier(() => this.#openTruncated(ino, keepsSetid)))
         : await this.#openInStore(ino)
       if (reply.attr.nlink > 0) return reply
-      if (!dentries.dropNamesOf(ino) && wasOpen) return reply
+      const wasNamed = dentries.dropNamesOf(ino)
+      if (isPinned || (!wasNamed && wasOpen)) return reply
     } catch (error) {
       if (!isErrno(error, 'ENOENT')) throw error
       dentries.dropNamesOf(ino)

@@ -136,12 +136,18 @@ class Vfs implements VfsContract {
   tmpfile(caller: Caller, parent: number, mode: number, flags: OpenFlags): Promise<Opened> {
     return this.#change('all', () => this.#files.tmpfile(caller, parent, mode, flags))
   }
-  open(caller: Caller, ino: number, flags: OpenFlags): Promise<Opened> {
+  open(caller: Caller, ino: number, flags: OpenFlags, isPinned = false): Promise<Opened> {
     return this.#do(() => {
       const changes = (flags & O_ACCMODE) !== O_RDONLY || (flags & O_TRUNC) !== 0
       if (changes) this.#checkWritable()
-      return this.#files.open(caller, ino, flags)
+      return this.#files.open(caller, ino, flags, isPinned)
     })
+  }
+  pin(ino: number): Promise<void> {
+    return this.#do(() => this.#files.pin(ino))
+  }
+  unpin(ino: number): void {
+    this.#files.unpin(ino)
   }
   read(handle: number, offset: number, lengthBytes: number): Promise<Buffer> {
     return this.#do(() => this.#files.read(handle, offset, lengthBytes))

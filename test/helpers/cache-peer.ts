@@ -116,14 +116,17 @@ export class CachePeer {
     return reply
   }
 
-  async lookup(parent: number, name: string): Promise<EntryReply & { readonly error: number }> {
-    const { error, body } = await this.ask('lookup', parent, Buffer.from(`${name}\0`))
+  async lookup(parent: number, name: string, pid = 7): Promise<EntryReply & { readonly error: number }> {
+    const { error, body } = await this.ask('lookup', parent, Buffer.from(`${name}\0`), pid)
     const entry = error === 0 ? readEntry(body) : { ino: 0, entryMs: 0, attrMs: 0, sizeBytes: 0 }
     return { error, ...entry }
   }
 
-  async getattr(ino: number): Promise<{ readonly attrMs: number; readonly mode: number; readonly error: number }> {
-    const { error, body } = await this.ask('getattr', ino, Buffer.alloc(16))
+  async getattr(
+    ino: number,
+    pid = 7,
+  ): Promise<{ readonly attrMs: number; readonly mode: number; readonly error: number }> {
+    const { error, body } = await this.ask('getattr', ino, Buffer.alloc(16), pid)
     if (error !== 0) return { error, attrMs: 0, mode: 0 }
     return { error, attrMs: readMs(body, 0, 8), mode: body.readUInt32LE(16 + 60) & 0o7777 }
   }

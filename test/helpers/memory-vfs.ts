@@ -258,6 +258,18 @@ export class MemoryVfs implements VfsContract {
     return { attr: attrOf(node), handle, atimeDue: (flags & O_NOATIME) === 0 && this.#isAtimeDue(node) }
   }
 
+  async pin(ino: number): Promise<void> {
+    const node = this.#node(ino)
+    if (node.nlink === 0) throw new PosixError('ENOENT')
+    node.opens++
+  }
+
+  unpin(ino: number): void {
+    const node = this.#node(ino)
+    node.opens--
+    this.#forget(node)
+  }
+
   async read(handle: number, offset: number, lengthBytes: number): Promise<Buffer> {
     const { node, flags } = this.#file(handle)
     if ((flags & O_ACCMODE) === O_WRONLY) throw new PosixError('EBADF')

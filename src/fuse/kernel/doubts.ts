@@ -3,7 +3,6 @@
  * when the open of what it found comes here, we may know that a name had changed by then. An open is answered with ESTALE in
  * that case, once: the kernel then walks the path again and asks for each name (LOOKUP_REVAL).
  */
-import type { Clock } from '../../base/clock.js'
 
 /** Longer than a walk takes to arrive here as an open, on a busy machine, and than the kernel takes to drop a name. */
 const DOUBT_MS = 300
@@ -29,39 +28,5 @@ export class Doubts {
 
   #forgetOld(nowMs: number): void {
     for (const [ino, untilMs] of this.#until) if (untilMs <= nowMs) this.#until.delete(ino)
-  }
-}
-
-/** How long after ESTALE the second open of the same thread comes at most. */
-const RETRY_MS = 1_000
-const RETRIES_MAX = 1_000
-
-/**
- * Threads that were answered ESTALE and come again. A second ESTALE would go to the program. A thread of another pid namespace
- * has no number (0): it is never sent back.
- */
-export class Retries {
-  readonly #clock: Clock
-  readonly #until = new Map<number, number>()
-
-  constructor(clock: Clock) {
-    this.#clock = clock
-  }
-
-  begin(thread: number): void {
-    if (this.#until.size >= RETRIES_MAX) this.#until.clear()
-    this.#until.set(thread, this.#clock.monotonicMs() + RETRY_MS)
-  }
-
-  /** Whether this is the thread's second open. */
-  take(thread: number): boolean {
-    const untilMs = this.#until.get(thread)
-    this.#until.delete(thread)
-    return untilMs !== undefined && untilMs > this.#clock.monotonicMs()
-  }
-
-  /** The second walk came to nothing. */
-  forget(thread: number): void {
-    this.#until.delete(thread)
   }
 }

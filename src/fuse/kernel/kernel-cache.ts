@@ -22,12 +22,12 @@
  *   the pages leaves them as they are. Whether another's change came between, the number of the version tells.
  */
 import { compareTime, type Clock } from '../../base/clock.js'
-import type { Attr, VfsCoherence } from '../../vfs/contract.js'
+import type { Attr, VfsCoherence, VfsContract } from '../../vfs/contract.js'
 import { Lru } from '../../vfs/lru.js'
-import { Retries } from './doubts.js'
 import { LIFETIME_MAX_MS } from './handed.js'
 import { Invalidations, type Name } from './invalidations.js'
 import type { Notifier } from './notifier.js'
+import { SecondWalks } from './second-walks.js'
 import type { Touched } from './touched.js'
 import type { Lifetimes } from './wire.js'
 
@@ -38,6 +38,7 @@ const NO_VERSION = -1
 
 export interface KernelCacheOptions {
   readonly coherence: VfsCoherence
+  readonly pins: Pick<VfsContract, 'pin' | 'unpin'>
   readonly clock: Clock
   /** null: the kernel cannot be told anything, so it may keep nothing. */
   readonly notifier: Notifier | null
@@ -58,7 +59,7 @@ export class KernelCache {
   /** The kernel can map files shared that are read past its page cache (init.ts). */
   canReadPast = false
   /** Who was sent back to walk a path again. */
-  readonly retries: Retries
+  readonly secondWalks: SecondWalks
   readonly #coherence: VfsCoherence
   readonly #notifier: Notifier | null
   readonly #told: Invalidations | null
@@ -70,8 +71,8 @@ export class KernelCache {
   /** Files that are not in #pages may have pages all the same. */
   #forgotPages = false
 
-  constructor({ coherence, clock, notifier, ...uses }: KernelCacheOptions) {
-    this.retries = new Retries(clock)
+  constructor({ coherence, pins, clock, notifier, ...uses }: KernelCacheOptions) {
+    this.secondWalks = new SecondWalks(clock, pins)
     this.#coherence = coherence
     this.#holds = (directory) => coherence.holds(directory)
     this.#notifier = notifier
@@ -208,6 +209,7 @@ export class KernelCache {
   }
 
   close(): void {
+    this.secondWalks.close()
     this.#told?.close()
     this.#notifier?.close()
   }

@@ -21,7 +21,7 @@ import { DIRECT_IO_ALLOW_MMAP, agreedFlags, agreedFlags2, negotiate } from './in
 import { KernelCache } from './kernel-cache.js'
 import { Notifier, type StartThreads } from './notifier.js'
 import { EPOCH_MINOR } from './notify.js'
-import { staleInstead } from './stale.js'
+import { goneInstead, staleInstead } from './stale.js'
 import { touchedBy } from './touched.js'
 import { BY_CODE, OPCODES, type Opcode } from './opcodes.js'
 import { RunningRequest, RunningRequests, type InterruptMode, type RunningOptions } from './running.js'
@@ -93,7 +93,14 @@ export class FuseServer {
     this.#notifier = this.#startNotifier(clock, metrics)
     const { hasNested = () => false } = options
     const isAsked = (node: number): boolean => this.#asked.has(node)
-    this.cache = new KernelCache({ coherence: vfs.coherence, clock, notifier: this.#notifier, isAsked, hasNested })
+    this.cache = new KernelCache({
+      coherence: vfs.coherence,
+      pins: vfs,
+      clock,
+      notifier: this.#notifier,
+      isAsked,
+      hasNested,
+    })
     this.#handlers = new Handlers(vfs, this.cache)
     this.#table = this.#handlers.table
     this.#atOnce = atOnceOf(this.#handlers.atOnce)
@@ -213,9 +220,7 @@ export class FuseServer {
       else if (opcode.replies) this.#answer(header, answer)
     } catch (thrown) {
       if (request !== undefined && leavesDoubt(thrown)) this.cache.doubt(touchedBy(opcode.name, request))
-      const error = await staleInstead(thrown, this.#options.vfs, opcode.name, header, header.node)
-      // The kernel walks the path again: an open at its end is the second.
-      if (opcode.name !== 'open' && isErrno(error, 'ESTALE')) this.cache.retries.begin(header.pid)
+      const error = await this.#staleInstead(thrown, opcode, header)
       this.#report(opcode, error)
       if (opcode.replies && !running.isAbandoned) this.#fail(header, errnoOf(error))
     } finally {
@@ -225,6 +230,18 @@ export class FuseServer {
       this.#timers[header.opcode]?.record(performance.now() - startMs)
       if (!running.isAbandoned) this.#done()
     }
+  }
+
+  /** ESTALE only once: after the second walk there is no other. An open sees to that itself. */
+  async #staleInstead(thrown: unknown, { name }: Opcode, header: RequestHeader): Promise<unknown> {
+    const { secondWalks } = this.cache
+    if (name !== 'open' && secondWalks.ledTo(header.pid, header.node)) {
+      secondWalks.end(header.pid)
+      return await goneInstead(thrown, this.#options.vfs, name, header, header.node)
+    }
+    const error = await staleInstead(thrown, this.#options.vfs, name, header, header.node)
+    if (name !== 'open' && isErrno(error, 'ESTALE')) secondWalks.begin(header.pid)
+    return error
   }
 
   #count(change: 1 | -1): void {

@@ -41,6 +41,18 @@ export async function staleInstead(
   return isOfInode ? new PosixError('ESTALE', 'the inode is gone', { cause: error }) : error
 }
 
+/** As `staleInstead`, of a thread that walked the path again and came here: ESTALE would go to the program. */
+export async function goneInstead(
+  error: unknown,
+  vfs: VfsContract,
+  opcode: string,
+  caller: Caller,
+  node: number,
+): Promise<unknown> {
+  if (!isErrno(error, 'ESTALE') || !OF_NAME.has(opcode) || !(await isGone(vfs, caller, node))) return error
+  return new PosixError('ENOENT', 'the directory is gone', { cause: error })
+}
+
 /** Mostly known without asking: who looks up a name in a directory has looked at the directory. */
 async function isGone(vfs: VfsContract, caller: Caller, node: number): Promise<boolean> {
   try {

@@ -74,6 +74,43 @@ export const names: readonly Suite[] = [
     },
   },
   {
+    name: 'who opens, or follows a link, while both are replaced by rename again and again, finds one or the other',
+    kernelOnly: true,
+    async run(t, root) {
+      const [path, to] = [join(root, 'config'), join(root, 'link')]
+      const link = async (): Promise<void> => {
+        await symlink('config', `${to}.new`)
+        await rename(`${to}.new`, to)
+      }
+      await writeFile(path, 'version 0')
+      await link()
+      let isOver = false
+      const seen = new Map<string, number>()
+      const read = async (name: string): Promise<void> => {
+        t.match(await readFile(name, 'utf8'), /^version \d+$/)
+      }
+      const look = async (what: () => Promise<unknown>): Promise<void> => {
+        while (!isOver) {
+          const found = await outcome(what)
+          seen.set(found, (seen.get(found) ?? 0) + 1)
+        }
+      }
+      const looks = [() => read(path), () => read(to), () => readlink(to)].map(look)
+      for (let version = 1; version <= 300; version++) {
+        await writeFile(`${path}.new`, `version ${version}`)
+        await rename(`${path}.new`, path)
+        await link()
+      }
+      isOver = true
+      await Promise.all(looks)
+      t.same(
+        [...seen.keys()].filter((found) => found !== 'ok'),
+        [],
+      )
+      t.ok((seen.get('ok') ?? 0) > 100)
+    },
+  },
+  {
     name: 'a file that was removed while open can be read, written, cut and changed until it is closed',
     async run(t, root) {
       const path = join(root, 'removed')

@@ -7,7 +7,7 @@ import { LIFETIME_MAX_MS } from '../../../src/fuse/kernel/handed.js'
 import { BesideKernel } from '../../../src/vfs/beside-kernel.js'
 import { CachePeer, readEntry } from '../../helpers/cache-peer.js'
 import { ManualClock } from '../../helpers/manual-clock.js'
-import { CALLER, Gate, fixture, make, settle, type Fixture, type Mounted } from '../../helpers/vfs-fixture.js'
+import { CALLER, Gate, codeOf, fixture, make, settle, type Fixture, type Mounted } from '../../helpers/vfs-fixture.js'
 
 const DIRECT_IO = 1
 const KEEP_CACHE = 2
@@ -373,6 +373,72 @@ t.test('an open by a name that means another file now is sent back once, and the
   t.match(await peer.open(file, 0, 0), { error: 0 }, 'who cannot be told apart is not sent back')
 })
 
+/** As an editor saves: the name means another file, and the one that had it is gone unless somebody keeps it. */
+async function replace({ vfs }: Mounted, name: string): Promise<void> {
+  const { handle } = await make(vfs, 'new')
+  await vfs.release(handle)
+  await vfs.rename(CALLER, ROOT_INO, Buffer.from('new'), ROOT_INO, Buffer.from(name), {})
+}
+
+t.test('what a second walk is led to is there to be opened, though it is replaced at once', async (t) => {
+  const { peer, other, vfs, file } = await two(t)
+  await peer.lookup(ROOT_INO, 'file')
+  await replace(other, 'file')
+  t.match(await peer.open(file, 0, 50), { error: ESTALE })
+  const second = await peer.lookup(ROOT_INO, 'file', 50)
+  t.not(second.ino, file)
+  await replace(other, 'file')
+  t.match(await peer.open(second.ino, 0, 51), { error: ESTALE }, 'not for a thread that came by the old name')
+  const opened = await peer.ask('open', second.ino, openBody(0), 50)
+  t.equal(opened.error, 0)
+  t.match(await vfs.getattr(CALLER, second.ino), { nlink: 0 })
+  await peer.ask('release', second.ino, handleBody(opened.body.readBigUInt64LE(0)))
+  await settle()
+  t.equal(await codeOf(other.vfs.getattr(CALLER, second.ino)), 'ENOENT', 'nobody keeps it any more')
+})
+
+t.test('a second walk is not led to what is gone by a name that is still believed', async (t) => {
+  const { peer, meta, other, file } = await two(t)
+  await peer.lookup(ROOT_INO, 'file')
+  await replace(other, 'file')
+  t.match(await peer.open(file, 0, 50), { error: ESTALE })
+  const seen = await peer.lookup(ROOT_INO, 'file')
+  // Events are late.
+  t.capture(meta, 'receive', () => undefined)
+  await replace(other, 'file')
+  const second = await peer.lookup(ROOT_INO, 'file', 50)
+  t.not(second.ino, seen.ino)
+  t.match(await peer.open(second.ino, 0, 50), { error: 0 })
+})
+
+t.test('a symlink, and attributes, that a second walk is led to are there to be read', async (t) => {
+  const { peer, other, file } = await two(t)
+  const link = async (target: string): Promise<void> => {
+    await other.vfs.symlink(CALLER, ROOT_INO, Buffer.from('to'), Buffer.from(target))
+    await other.vfs.rename(CALLER, ROOT_INO, Buffer.from('to'), ROOT_INO, Buffer.from('link'), {})
+  }
+  await link('one')
+  const { ino } = await peer.lookup(ROOT_INO, 'link')
+  await link('two')
+  await settle()
+  t.match(await peer.ask('readlink', ino, undefined, 50), { error: ESTALE })
+  const second = await peer.lookup(ROOT_INO, 'link', 50)
+  await link('three')
+  await settle()
+  const read = await peer.ask('readlink', second.ino, undefined, 50)
+  t.equal(read.body.toString(), 'two')
+  await replace(other, 'file')
+  await settle()
+  t.match(await peer.getattr(file, 51), { error: ESTALE })
+  const again = await peer.lookup(ROOT_INO, 'file', 51)
+  await replace(other, 'file')
+  await settle()
+  t.match(await peer.getattr(again.ino, 51), { error: 0 })
+  await peer.server.end()
+  await settle()
+  for (const gone of [second.ino, again.ino]) t.equal(await codeOf(other.vfs.getattr(CALLER, gone)), 'ENOENT')
+})
+
 t.test('a file is not cut by a name that means another file now', async (t) => {
   const { peer, other, vfs, file } = await two(t)
   await peer.lookup(ROOT_INO, 'file')
@@ -403,7 +469,8 @@ t.test(
     await other.vfs.rmdir(CALLER, ROOT_INO, Buffer.from('folder'))
     await settle()
     t.match(await peer.getattr(file), { error: ESTALE })
-    t.match(await peer.lookup(folder.ino, 'any'), { error: ESTALE })
+    t.match(await peer.lookup(folder.ino, 'any', 8), { error: ESTALE })
+    t.match(await peer.lookup(folder.ino, 'any', 8), { error: ENOENT }, 'a second ESTALE would go to the program')
     t.match(await peer.ask('unlink', ROOT_INO, Buffer.from('file\0')), { error: ENOENT })
   },
 )

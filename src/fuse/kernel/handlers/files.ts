@@ -152,20 +152,22 @@ export class FileHandlers {
 
   /** Throws ESTALE when the kernel may have come here by a name of yesterday: it walks the path again, once (doubts.ts). */
   async #openTrue(caller: Caller, node: number, flags: number): ReturnType<VfsContract['open']> {
-    const { retries } = this.#cache
-    const isSecond = retries.take(caller.pid)
+    const { secondWalks } = this.#cache
+    const isSecond = secondWalks.ledTo(caller.pid, node)
     const cuts = (flags & O_TRUNC) !== 0
     const isTrue = isSecond || this.#cache.isPathTrue(node)
     try {
       // Before a file is cut it must be certain that it is the one that was meant.
       if (cuts && !(await isTrue) && caller.pid !== 0) throw staleName()
-      const opened = await this.#vfs.open(caller, node, flags)
+      const opened = await this.#vfs.open(caller, node, flags, isSecond)
       if ((await isTrue) || caller.pid === 0) return opened
       await this.#vfs.release(opened.handle)
       throw staleName()
     } catch (error) {
-      if (!isSecond && isErrno(error, 'ESTALE')) retries.begin(caller.pid)
+      if (!isSecond && isErrno(error, 'ESTALE')) secondWalks.begin(caller.pid)
       throw error
+    } finally {
+      if (isSecond) secondWalks.end(caller.pid)
     }
   }
 

@@ -1,6 +1,6 @@
 /** Names: lookup, make, move and remove. */
 import { PosixError, isErrno } from '../../../base/errno.js'
-import type { Attr, VfsContract } from '../../../vfs/contract.js'
+import type { Attr, Caller, VfsContract } from '../../../vfs/contract.js'
 import type { KernelCache } from '../kernel-cache.js'
 import { encodeEntry, encodeNoEntry, readU64 } from '../wire.js'
 import { callerMaking, nameAt, type Answer, type AtOnceTable, type HandlerTable, type Request } from './request.js'
@@ -9,6 +9,8 @@ const RENAME_NOREPLACE = 1
 const RENAME_EXCHANGE = 2
 const S_IFDIR = 0o040000
 const S_IFMT = 0o170000
+/** Each means that somebody gave the name to another file between two questions. */
+const FINDS_MAX = 100
 
 export class NameHandlers {
   readonly #vfs: VfsContract
@@ -54,15 +56,14 @@ export class NameHandlers {
 
   readonly atOnce: AtOnceTable = {
     lookup: (request) => {
-      const { node, names } = request
+      const { node, names, caller } = request
+      if (this.#cache.secondWalks.has(caller.pid)) return undefined
       const name = nameAt(names, 0)
       const attr = this.#vfs.atHand.lookup(node, name)
       if (attr === undefined) return undefined
       if (attr !== null) return this.#entry(request, name, attr)
       const entryMs = this.#cache.noEntryMs(node, name)
-      if (entryMs === 0) return undefined
-      this.#cache.retries.forget(request.caller.pid)
-      return encodeNoEntry(entryMs)
+      return entryMs === 0 ? undefined : encodeNoEntry(entryMs)
     },
   }
 
@@ -76,13 +77,23 @@ export class NameHandlers {
     const { caller, node, names } = request
     const name = nameAt(names, 0)
     try {
-      return this.#entry(request, name, await this.#vfs.lookup(caller, node, name))
+      return this.#entry(request, name, await this.#find(caller, node, name))
     } catch (error) {
-      this.#cache.retries.forget(caller.pid)
       const entryMs = isErrno(error, 'ENOENT') ? this.#cache.noEntryMs(node, name) : 0
       if (entryMs === 0) throw error
+      this.#cache.secondWalks.end(caller.pid)
       return encodeNoEntry(entryMs)
     }
+  }
+
+  /** What the name means, which in a second walk is there to stay until the walk has ended. */
+  async #find(caller: Caller, node: number, name: Buffer): Promise<Attr> {
+    const { secondWalks } = this.#cache
+    for (let tries = 1; tries <= FINDS_MAX; tries++) {
+      const attr = await this.#vfs.lookup(caller, node, name)
+      if (!secondWalks.has(caller.pid) || (await secondWalks.found(caller.pid, attr))) return attr
+    }
+    throw new PosixError('ESTALE', 'the name means another file each time')
   }
 
   async #mknod(request: Request): Promise<Answer> {
