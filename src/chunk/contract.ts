@@ -7,6 +7,7 @@
  */
 
 import type { CancelSignal } from '../base/cancel.js'
+import { RingfsError } from '../base/errors.js'
 import type { RingRange } from '../cluster/contract.js'
 
 /** How many owners must have the data before a write is acknowledged. */
@@ -58,6 +59,16 @@ export interface LentBytes {
   readonly release: () => void
 }
 
+/** CHUNK_MISSING of several. */
+export class ChunksMissing extends RingfsError {
+  readonly ids: readonly number[]
+
+  constructor(ids: readonly number[]) {
+    super('CHUNK_MISSING', `no node has ${ids.length === 1 ? 'chunk' : 'chunks'} ${ids.join(', ')}`)
+    this.ids = ids
+  }
+}
+
 /** Used by the VFS. */
 export interface ChunkClient {
   /**
@@ -76,7 +87,10 @@ export interface ChunkClient {
   lend(ref: ChunkRef, offset: number, lengthBytes: number, options?: ChunkReadOptions): Promise<LentBytes>
   /** Whether such a chunk may as well be written with sync: that takes no longer. */
   syncsAtOnce?(id: number, lengthBytes: number): boolean
-  /** fdatasync on the write quorum of owners of each chunk, which were written with sync: false. */
+  /**
+   * fdatasync on the write quorum of owners of each chunk, which were written with sync: false. Errors: RingfsError NO_QUORUM; ChunksMissing:
+   * nobody has these, and all others are on disk.
+   */
   sync(ids: readonly number[]): Promise<void>
   /** Delete on every owner; an owner that is away gets it through its replication queue. Idempotent. */
   remove(ids: readonly number[]): Promise<void>

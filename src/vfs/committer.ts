@@ -216,6 +216,8 @@ export class Committer {
       this.#deps.attrs.settle(mutation, null)
       this.#deps.extents.drop(ino)
       throw error
+    } finally {
+      this.#deps.uploader.unsynced.commitEnded(chunksOf(request.extents))
     }
     const newest = this.#deps.attrs.settle(mutation, reply.attr)
     if (reply.cutAfterBytes === undefined) {
@@ -234,6 +236,10 @@ function isWhole({ extents }: Batch): boolean {
 
 function toExtent({ fileOffset, chunkOffset, lengthBytes }: ChunkOriginExtent, chunk: ChunkRef): Extent {
   return { fileOffset, lengthBytes, chunk, chunkOffset }
+}
+
+function chunksOf(extents: readonly Extent[]): number[] {
+  return extents.flatMap(({ chunk }) => chunk?.id ?? [])
 }
 
 function sumOf(extents: readonly { readonly lengthBytes: number }[]): number {

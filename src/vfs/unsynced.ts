@@ -2,13 +2,13 @@
  * Chunks that were acknowledged from memory only: fsync of their file must bring them to disk.
  *
  * Invariant: a chunk leaves only when it is on disk, or when its file does not name it any more (overwritten, truncated,
- * deleted) and the store has freed it.
+ * deleted) and the store has freed it. One whose commit is still to come is not yet named: it stays.
  */
 import { isErrno } from '../base/errno.js'
-import { RingfsError, hasCode, messageOf } from '../base/errors.js'
+import { RingfsError, messageOf } from '../base/errors.js'
 import { WINDOW_BYTES } from '../base/limits.js'
 import type { Log } from '../base/log.js'
-import type { ChunkClient } from '../chunk/contract.js'
+import { ChunksMissing, type ChunkClient } from '../chunk/contract.js'
 import type { MetaStore } from '../meta/contract.js'
 import type { VfsLimits } from './limits.js'
 
@@ -27,6 +27,8 @@ export class UnsyncedChunks {
   readonly #deps: UnsyncedDeps
   /** Oldest file first. */
   readonly #byIno = new Map<number, Set<number>>()
+  /** Of those, what was uploaded, and no commit of it has ended yet. */
+  readonly #uncommitted = new Set<number>()
   #count = 0
   #trimming = false
 
@@ -38,6 +40,18 @@ export class UnsyncedChunks {
     return this.#count
   }
 
+  /** Of a chunk that was just uploaded: commitEnded() follows, or forget(). */
+  addUploaded(ino: number, id: number): void {
+    this.#uncommitted.add(id)
+    this.add(ino, id)
+  }
+
+  /** Whatever came of it. */
+  commitEnded(ids: Iterable<number>): void {
+    for (const id of ids) this.#uncommitted.delete(id)
+  }
+
+  /** Of a chunk that the file names. */
   add(ino: number, id: number): void {
     const ids = this.#byIno.get(ino) ?? new Set<number>()
     if (ids.has(id)) return
@@ -48,6 +62,7 @@ export class UnsyncedChunks {
 
   /** The chunks are named by nothing. */
   forget(ids: readonly number[]): void {
+    this.commitEnded(ids)
     for (const [ino, set] of this.#byIno) this.#remove(ino, set, ids)
   }
 
@@ -62,21 +77,26 @@ export class UnsyncedChunks {
     const set = this.#byIno.get(ino)
     if (set === undefined) return
     const ids = [...set]
+    const uncommitted = new Set(ids.filter((id) => this.#uncommitted.has(id)))
+    const gone = await this.#gone(ino, ids)
+    this.#remove(
+      ino,
+      set,
+      ids.filter((id) => !gone.has(id) || !uncommitted.has(id)),
+    )
+  }
+
+  /** Which of them nobody has any more, and the file does not name; the others are on disk. */
+  async #gone(ino: number, ids: readonly number[]): Promise<ReadonlySet<number>> {
     try {
       await this.#deps.chunks.sync(ids)
+      return new Set()
     } catch (error) {
-      if (!hasCode(error, 'CHUNK_MISSING')) throw error
+      if (!(error instanceof ChunksMissing)) throw error
       const named = await this.#named(ino)
-      this.#remove(
-        ino,
-        set,
-        ids.filter((id) => !named.has(id)),
-      )
-      const left = ids.filter((id) => named.has(id))
-      if (left.length === ids.length) throw error
-      if (left.length > 0) await this.#deps.chunks.sync(left)
+      if (error.ids.some((id) => named.has(id))) throw error
+      return new Set(error.ids)
     }
-    this.#remove(ino, set, ids)
   }
 
   async syncAll(): Promise<void> {

@@ -81,7 +81,7 @@ export class Uploader {
           sync,
           deadlineMs,
         })
-        if (!sync) this.unsynced.add(job.ino, id)
+        if (!sync) this.unsynced.addUploaded(job.ino, id)
         if (!job.isCancelled()) return ref
       } catch (error) {
         if (hasCode(error, 'CHUNK_CONFLICT')) {

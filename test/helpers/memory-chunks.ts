@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto'
 import { CHUNK_MAX_BYTES, GIB } from '../../src/base/limits.js'
 import { RingfsError } from '../../src/base/errors.js'
 import {
+  ChunksMissing,
   ORIGIN_EXTENTS_MAX,
   type ChunkClient,
   type ChunkOrigin,
@@ -94,12 +95,14 @@ export class MemoryChunks implements ChunkClient {
   }
 
   async sync(ids: readonly number[]): Promise<void> {
+    const missing: number[] = []
     for (const id of ids) {
       await this.before('sync', id)
       const chunk = this.stored.get(id)
-      if (chunk === undefined) throw new RingfsError('CHUNK_MISSING', `no chunk ${id}`)
-      chunk.synced = true
+      if (chunk === undefined) missing.push(id)
+      else chunk.synced = true
     }
+    if (missing.length > 0) throw new ChunksMissing(missing)
   }
 
   async remove(ids: readonly number[]): Promise<void> {

@@ -2,6 +2,7 @@
 import { RingfsError, messageOf } from '../../base/errors.js'
 import { addTo } from '../../base/groups.js'
 import { withDeadline } from '../deadline.js'
+import { ChunksMissing } from '../contract.js'
 import { isNoAnswer } from '../node-health.js'
 import { codeOf } from '../outcome.js'
 import { retryMs, type ClientParts } from './options.js'
@@ -24,6 +25,7 @@ export class ChunkSync {
   readonly #parts: ClientParts
   readonly #confirmed: Map<number, Set<string>>
   readonly #lacking: Map<number, Set<string>>
+  readonly #gone: number[] = []
   readonly #endMs: number
 
   constructor(parts: ClientParts, ids: readonly number[]) {
@@ -33,10 +35,16 @@ export class ChunkSync {
     this.#endMs = parts.clock.monotonicMs() + parts.deadlineMs
   }
 
-  /** Errors: RingfsError CHUNK_MISSING (nobody has it), NO_QUORUM. */
+  /** Errors: ChunksMissing, when the others are on disk; RingfsError NO_QUORUM. */
   async run(): Promise<void> {
+    await this.#syncThem()
+    if (this.#gone.length > 0) throw new ChunksMissing(this.#gone)
+  }
+
+  async #syncThem(): Promise<void> {
     for (let round = 0; ; round++) {
       await this.#round(round)
+      if (round > 0) this.#dropGone()
       const open = this.#open()
       if (open.length === 0) return
       const leftMs = this.#endMs - this.#parts.clock.monotonicMs()
@@ -46,7 +54,6 @@ export class ChunkSync {
           `${open.length} chunks are on the disks of too few nodes before the deadline`,
         )
       }
-      if (round > 0) this.#checkGone(open)
       await this.#repair(open, leftMs)
       await this.#parts.clock.sleep(retryMs(round, leftMs))
     }
@@ -92,14 +99,14 @@ export class ChunkSync {
     }
   }
 
-  /** Errors: RingfsError CHUNK_MISSING. */
-  #checkGone(open: readonly number[]): void {
+  /** Nobody has them: they are not waited for. */
+  #dropGone(): void {
     const placement = this.#parts.placement.current()
-    for (const id of open) {
+    for (const id of this.#open()) {
       const nodes = candidatesOf(id, placement, this.#parts)
-      if (nodes.length > 0 && nodes.every(({ id: node }) => this.#lacking.get(id)?.has(node) === true)) {
-        throw new RingfsError('CHUNK_MISSING', `chunk ${id}: on none of ${nodes.length} nodes`)
-      }
+      if (nodes.length === 0 || !nodes.every(({ id: node }) => this.#lacking.get(id)?.has(node) === true)) continue
+      this.#confirmed.delete(id)
+      this.#gone.push(id)
     }
   }
 
