@@ -212,7 +212,10 @@ export interface RedisStore {
     onMessage: (channel: string, message: Buffer) => void,
     onState: (healthy: boolean) => void,
   ): Promise<Subscription>
-  /** Waits until `replicas` replicas of the masters that own these keys have all that was acknowledged to us (WAIT). Answers the least count. */
+  /**
+   * Waits until `replicas` replicas of the masters that own these keys have all that was acknowledged to us (WAIT). Answers the
+   * least count. Errors: REDIS_UNREACHABLE when nobody knows (as UncountedError: asked again at once somebody may).
+   */
   waitReplicas(keys: readonly string[], replicas: number, timeoutMs: number): Promise<number>
   /**
    * Which server answers for the key, and since when: while it stays the same, nobody has taken its place and it was not started again.

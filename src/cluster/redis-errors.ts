@@ -22,6 +22,16 @@ export class LinkLostError extends Error {
   override readonly name = 'LinkLostError'
 }
 
+/**
+ * Replicas were asked about and nothing is known: a server, or we, stood still meanwhile, so that another one may be in its place
+ * with less. Who only wants to know asks again; who rests something on the answer has none.
+ */
+export class UncountedError extends RingfsError {
+  constructor(message: string) {
+    super('REDIS_UNREACHABLE', message)
+  }
+}
+
 const ABSENT_CODES = new Set(['ECONNREFUSED', 'ENOENT', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH'])
 
 /** Nobody listens there, as the system says at once. One that takes connections and says nothing is slow, or hangs. */

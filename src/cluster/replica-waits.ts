@@ -12,7 +12,7 @@
 import type { Clock } from '../base/clock.js'
 import { invariant } from '../base/invariant.js'
 import type { RedisValue } from './contract.js'
-import { LinkLostError } from './redis-errors.js'
+import { UncountedError } from './redis-errors.js'
 import type { RedisLink } from './redis-link.js'
 import { numberOf } from './reply.js'
 import { makeScript } from './script.js'
@@ -34,12 +34,15 @@ export interface Counted {
   readonly count: number
 }
 
+/** What is asked. */
+export type AskedLink = Pick<RedisLink, 'address' | 'send' | 'sendFenced'>
+
 export interface ReplicaWaitsOptions {
   readonly clock: Clock
   /** The address of the master that has the key, as far as is known. */
   readonly masterOf: (key: string) => string
   /** Has `ask` done where the key lives; `timeoutMs` is what WAIT takes itself. Throws when there is no answer. */
-  readonly route: (key: string, timeoutMs: number, ask: (link: RedisLink) => Promise<RedisValue>) => Promise<RedisValue>
+  readonly route: (key: string, timeoutMs: number, ask: (link: AskedLink) => Promise<RedisValue>) => Promise<RedisValue>
 }
 
 export class ReplicaWaits {
@@ -52,7 +55,10 @@ export class ReplicaWaits {
     this.#options = options
   }
 
-  /** The least count of the masters that have these keys, when it is enough, or after about `timeoutMs`; 0 without keys. */
+  /**
+   * The least count of the masters that have these keys, when it is enough, or after about `timeoutMs`; 0 without keys.
+   * Errors: UncountedError; REDIS_UNREACHABLE and others of `route`.
+   */
   async count(keys: readonly string[], replicas: number, timeoutMs: number): Promise<number> {
     const { clock } = this.#options
     const deadline = clock.monotonicMs() + timeoutMs
@@ -70,7 +76,7 @@ export class ReplicaWaits {
     let least = keys.length === 0 ? 0 : Infinity
     let left = keys
     for (let moves = 0; left.length > 0; moves++) {
-      if (moves === MOVES_MAX) throw new LinkLostError('slots move each time that they are asked about')
+      if (moves === MOVES_MAX) throw new UncountedError('slots move each time that they are asked about')
       const asked = [...this.#byMaster(left)].map(async ([master, group]) => {
         const { address, key, count } = await this.#shared(master, group[0] ?? '', replicas, waitMs)
         // One that has a slot for the moment only (ASK) answers for that slot.
@@ -133,7 +139,7 @@ export class ReplicaWaits {
     })
     const count = numberOf(reply, 'WAIT')
     if (count < replicas && clock.monotonicMs() - sentMs > waitMs + GRACE_MS) {
-      throw new LinkLostError(`${address} stood still while it was asked about its replicas`)
+      throw new UncountedError(`${address} stood still while it was asked about its replicas`)
     }
     return { address, key, count }
   }

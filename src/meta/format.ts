@@ -17,7 +17,7 @@ import {
   WINDOW_BYTES,
 } from '../base/limits.js'
 import { FORMAT_VERSION, META_SYNCS, type MetaSync, type RedisStore, type VolumeSettings } from '../cluster/contract.js'
-import { LinkLostError } from '../cluster/redis-errors.js'
+import { UncountedError } from '../cluster/redis-errors.js'
 import { VolumeKeys, wideKey } from './keys.js'
 import { SCRIPTS } from './scripts.js'
 
@@ -80,7 +80,10 @@ export async function formatVolume(redis: RedisStore, name: string, options: For
   return settings
 }
 
-/** What to ask for where nothing is said: 1 where each master that a volume of this name lies on has a replica that answers, else 0. */
+/**
+ * What to ask for where nothing is said: 1 where each master that a volume of this name lies on has a replica that answers, else 0.
+ * Errors: REDIS_UNREACHABLE.
+ */
 export async function replicasThere(redis: Pick<RedisStore, 'waitReplicas'>, name: string): Promise<number> {
   const keys = new VolumeKeys(name, PARTITIONS_DEFAULT)
   const all = [...keys.everywhere, keys.wide('settings')]
@@ -89,7 +92,7 @@ export async function replicasThere(redis: Pick<RedisStore, 'waitReplicas'>, nam
       return Math.min(1, await redis.waitReplicas(all, 1, REPLICAS_MS))
     } catch (error) {
       // A server, or we, stood still: nothing is known.
-      if (!(error instanceof LinkLostError) || left === 1) throw error
+      if (!(error instanceof UncountedError) || left === 1) throw error
     }
   }
 }

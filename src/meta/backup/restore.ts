@@ -18,7 +18,7 @@ import { open } from 'node:fs/promises'
 import { createGunzip } from 'node:zlib'
 import { RingfsError } from '../../base/errors.js'
 import { FORMAT_VERSION, type RedisArg, type RedisStore, type VolumeSettings } from '../../cluster/contract.js'
-import { LinkLostError } from '../../cluster/redis-errors.js'
+import { UncountedError } from '../../cluster/redis-errors.js'
 import { parseSettings } from '../format.js'
 import { VolumeKeys, wideKey } from '../keys.js'
 import { jumpOf } from '../numbers.js'
@@ -107,7 +107,7 @@ async function countOf(store: RedisStore, keys: readonly string[], wanted: numbe
     return await store.waitReplicas(keys, wanted, REPLICAS_MS)
   } catch (error) {
     // A server, or we, stood still: another may be in its place, with less. What that has must not be counted.
-    if (!(error instanceof LinkLostError)) throw error
+    if (!(error instanceof UncountedError)) throw error
     const message = 'a Redis master may have been replaced before its replicas had what was restored: give it again'
     throw new RingfsError('NO_QUORUM', message, { cause: error })
   }

@@ -1,7 +1,7 @@
 /** What `ringfs format` learns of replicas by itself. */
 import t from 'tap'
 import { RingfsError } from '../../../src/base/errors.js'
-import { LinkLostError } from '../../../src/cluster/redis-errors.js'
+import { UncountedError } from '../../../src/cluster/redis-errors.js'
 import { replicasThere } from '../../../src/meta/format.js'
 
 /** Fails with these, one after the other, and then counts two. */
@@ -16,7 +16,7 @@ function counting(...errors: Error[]) {
 }
 
 t.test('a server that stood still while it was asked is asked again', async (t) => {
-  const still = new LinkLostError('stood still')
+  const still = new UncountedError('stood still')
   t.equal(await replicasThere(counting(still, still), 'v'), 1)
   await t.rejects(replicasThere(counting(...Array.from({ length: 100 }, () => still)), 'v'), still, 'not without end')
 })
