@@ -13,6 +13,8 @@ import { MIB, WINDOW_BYTES } from '../base/limits.js'
 
 /** Of small files that came along with their inodes. */
 const BODY_BYTES_MAX = 32 * MIB
+/** Who is as full as this is cleared: else it would be counted anew again and again. */
+const FULL = 0.75
 
 interface FileExtents {
   version: number
@@ -183,8 +185,26 @@ export class ExtentCache {
     this.#bound()
   }
 
-  /** The counts only grow between clearings (dropped files are not subtracted): a bound that is sometimes early. */
+  /** The counts only grow: what was dropped, or written over, is still in them. So they are made anew before they count. */
   #bound(): void {
-    if (this.#pieces > this.#maxPieces || this.#bodyBytes > BODY_BYTES_MAX) this.clear()
+    if (!this.#isAbove(1)) return
+    this.#recount()
+    if (this.#isAbove(FULL)) this.clear()
+  }
+
+  #isAbove(share: number): boolean {
+    return this.#pieces > share * this.#maxPieces || this.#bodyBytes > share * BODY_BYTES_MAX
+  }
+
+  #recount(): void {
+    this.#pieces = 0
+    this.#bodyBytes = 0
+    for (const [, { windows }] of this.#files) {
+      for (const map of windows.values()) {
+        map.recountBody()
+        this.#pieces += map.pieces
+        this.#bodyBytes += map.bodyBytes
+      }
+    }
   }
 }

@@ -44,9 +44,20 @@ export class ExtentMap {
     }
   }
 
-  /** Memory that the body takes. */
+  /** Memory that the body takes, with what later pieces have hidden since the last recount. */
   get bodyBytes(): number {
     return this.#bodyBytes
+  }
+
+  recountBody(): void {
+    const buffers = new Set<Buffer>()
+    this.#bodyBytes = 0
+    for (const { value } of this.#pieces) {
+      if (!Buffer.isBuffer(value)) continue
+      // What was written over in the middle is two pieces of one buffer.
+      this.#bodyBytes += PIECE_BYTES + (buffers.has(value) ? 0 : value.length)
+      buffers.add(value)
+    }
   }
 
   /** Adds extents in commit order. */
