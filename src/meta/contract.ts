@@ -351,8 +351,8 @@ export interface MetaStore {
   link(ino: number, parent: number, name: Buffer, saw?: SawDirectory): Promise<Attr>
   /** Not a directory (EISDIR). Answers the attributes that are left, nlink 0 for the last name. */
   unlink(parent: number, name: Buffer, saw?: SawDirectory): Promise<Attr>
-  /** `guess`: the inode that the name is believed to mean, which saves a question. */
-  rmdir(parent: number, name: Buffer, saw?: SawDirectory, guess?: number): Promise<void>
+  /** Answers the inode that is gone. `guess`: the one that the name is believed to mean, which saves a question. */
+  rmdir(parent: number, name: Buffer, saw?: SawDirectory, guess?: number): Promise<number>
   rename(
     parent: number,
     name: Buffer,

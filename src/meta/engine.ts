@@ -320,7 +320,7 @@ class RedisMeta implements MetaStore {
     return this.#names.unlink(parent, name, saw)
   }
 
-  rmdir(parent: number, name: Buffer, saw?: SawDirectory, guess?: number): Promise<void> {
+  rmdir(parent: number, name: Buffer, saw?: SawDirectory, guess?: number): Promise<number> {
     return this.#names.rmdir(parent, name, saw, guess)
   }
 

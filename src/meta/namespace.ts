@@ -244,13 +244,14 @@ export class Namespace {
   }
 
   /** Two round trips with a guess of what the name means, which is tried once. */
-  async rmdir(parent: number, name: Buffer, saw?: SawDirectory, guess = 0): Promise<void> {
+  async rmdir(parent: number, name: Buffer, saw?: SawDirectory, guess = 0): Promise<number> {
     const entry = entryOf(parent, name)
-    if (guess !== 0 && (await this.#rmdirGuessed(entry, guess, saw))) return
-    await untilDone(this.#core, async () => {
+    if (guess !== 0 && (await this.#rmdirGuessed(entry, guess, saw))) return guess
+    return await untilDone(this.#core, async () => {
       const found = await this.#find(entry)
       if (found.type !== DIRECTORY) throw new PosixError('ENOTDIR', 'not a directory')
       await this.#orBorn(this.#rmdirOf(entry, found.ino, saw), [[entry, found.ino]], 'restart')
+      return found.ino
     })
   }
 

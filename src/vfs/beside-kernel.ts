@@ -16,6 +16,7 @@ import type {
   OpenFlags,
   OpenedFile,
   RenameFlags,
+  RenameReply,
   StatFs,
   VfsCoherence,
   VfsContract,
@@ -53,25 +54,28 @@ export class BesideKernel implements VfsContract {
     const link = this.#renames(parent, name, () => this.#vfs.link(caller, ino, parent, name))
     return this.#changes(link, () => this.coherence.invalidate({ kind: 'attr', ino }))
   }
-  unlink(caller: Caller, parent: number, name: Buffer): Promise<void> {
-    return this.#replaces(caller, parent, name, () => this.#vfs.unlink(caller, parent, name))
+  async unlink(caller: Caller, parent: number, name: Buffer): Promise<number> {
+    const ino = await this.#replaces(caller, parent, name, () => this.#vfs.unlink(caller, parent, name))
+    return this.#changed(ino)
   }
-  rmdir(caller: Caller, parent: number, name: Buffer): Promise<void> {
-    return this.#renames(parent, name, () => this.#vfs.rmdir(caller, parent, name))
+  async rmdir(caller: Caller, parent: number, name: Buffer): Promise<number> {
+    return this.#changed(await this.#renames(parent, name, () => this.#vfs.rmdir(caller, parent, name)))
   }
-  rename(
+  async rename(
     caller: Caller,
     parent: number,
     name: Buffer,
     newParent: number,
     newName: Buffer,
     flags: RenameFlags,
-  ): Promise<void> {
-    return this.#replaces(caller, parent, name, () =>
+  ): Promise<RenameReply> {
+    const reply = await this.#replaces(caller, parent, name, () =>
       this.#replaces(caller, newParent, newName, () =>
         this.#vfs.rename(caller, parent, name, newParent, newName, flags),
       ),
     )
+    for (const ino of [reply.moved, reply.replaced]) if (ino !== 0) this.#changed(ino)
+    return reply
   }
 
   async create(caller: Caller, parent: number, name: Buffer, mode: number, flags: OpenFlags): Promise<CreatedFile> {
@@ -179,6 +183,12 @@ export class BesideKernel implements VfsContract {
   #opened<T extends OpenedFile>(file: T): T {
     this.#inos.set(file.handle, file.attr.ino)
     return file
+  }
+
+  /** The name may have been another's than was believed. */
+  #changed(ino: number): number {
+    this.coherence.invalidate({ kind: 'attr', ino })
+    return ino
   }
 
   /** The inode that a name means loses it, or gets another: the kernel may know it by other names. */

@@ -13,13 +13,16 @@ export class AttrCache {
   readonly #meta: MetaStore
   readonly #fresh: Freshness
   readonly #attrs: Lru<number, Attr>
+  readonly #onDrop: (attr: Attr) => void
   hits = 0
   misses = 0
 
-  constructor(meta: MetaStore, fresh: Freshness, max: number) {
+  /** `onDrop`: what was known of an inode that has changed, or is gone. */
+  constructor(meta: MetaStore, fresh: Freshness, max: number, onDrop: (attr: Attr) => void = () => undefined) {
     this.#meta = meta
     this.#fresh = fresh
     this.#attrs = new Lru(max)
+    this.#onDrop = onDrop
   }
 
   /** What is known for sure, without asking. */
@@ -53,7 +56,10 @@ export class AttrCache {
   /** What is cached of the inode is not valid any more. */
   drop(ino: number): void {
     this.#fresh.touchInode(ino)
+    const known = this.#attrs.get(ino)
+    if (known === undefined) return
     this.#attrs.delete(ino)
+    this.#onDrop(known)
   }
 
   /** A change of ours ended, with the attributes it left, or null if that is not known. Answers whether they are the newest. */

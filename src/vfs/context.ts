@@ -98,7 +98,7 @@ export class VfsContext {
     const { chunkBytes } = meta.settings
     const limits = resolveLimits(options.limits ?? {}, chunkBytes)
     const fresh = new Freshness(() => meta.coherent, this.tail)
-    const attrs = new AttrCache(meta, fresh, limits.attrs)
+    const attrs = new AttrCache(meta, fresh, limits.attrs, (attr) => this.directories.saw(attr))
     // The part that tells the kernel comes into being last.
     const onCommitted = (ino: number, version: number): void => this.coherence.committed(ino, version)
     const compactor = new Compactor(meta, log, (ino, version) => {

@@ -4,9 +4,18 @@
  */
 import type { TimeSpec } from '../base/clock.js'
 import type { Durability } from '../chunk/contract.js'
-import type { Attr, AttrChange, DirEntry, FileLock, LockConflict, LockRange, RenameFlags } from '../meta/contract.js'
+import type {
+  Attr,
+  AttrChange,
+  DirEntry,
+  FileLock,
+  LockConflict,
+  LockRange,
+  RenameFlags,
+  RenameReply,
+} from '../meta/contract.js'
 
-export type { Attr, AttrChange, DirEntry, Durability, FileLock, LockConflict, RenameFlags, TimeSpec }
+export type { Attr, AttrChange, DirEntry, Durability, FileLock, LockConflict, RenameFlags, RenameReply, TimeSpec }
 
 /** Who calls. Permission checks are the kernel's (default_permissions) or FileService's; the VFS uses it for ownership. */
 export interface Caller {
@@ -135,8 +144,9 @@ export interface VfsContract {
   mkdir(caller: Caller, parent: number, name: Buffer, mode: number): Promise<Attr>
   symlink(caller: Caller, parent: number, name: Buffer, target: Buffer): Promise<Attr>
   link(caller: Caller, ino: number, parent: number, name: Buffer): Promise<Attr>
-  unlink(caller: Caller, parent: number, name: Buffer): Promise<void>
-  rmdir(caller: Caller, parent: number, name: Buffer): Promise<void>
+  /** Answers the inode whose name it was. So does rmdir. */
+  unlink(caller: Caller, parent: number, name: Buffer): Promise<number>
+  rmdir(caller: Caller, parent: number, name: Buffer): Promise<number>
   rename(
     caller: Caller,
     parent: number,
@@ -144,7 +154,7 @@ export interface VfsContract {
     newParent: number,
     newName: Buffer,
     flags: RenameFlags,
-  ): Promise<void>
+  ): Promise<RenameReply>
 
   create(caller: Caller, parent: number, name: Buffer, mode: number, flags: OpenFlags): Promise<CreatedFile>
   /** open(2) with O_TMPFILE in a directory: a file without a name, which `link` may give one. */

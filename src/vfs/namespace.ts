@@ -1,7 +1,7 @@
 /** Names: lookup, making, linking, removing, renaming. Each change is one call of the store; the caches follow it. */
 import { isDot, isDotDot } from '../base/dots.js'
 import { PosixError, isErrno } from '../base/errno.js'
-import type { Attr, NewInode, RenameFlags, SawDirectory } from '../meta/contract.js'
+import type { Attr, NewInode, RenameFlags, RenameReply, SawDirectory } from '../meta/contract.js'
 import type { Attributes } from './attributes.js'
 import { NEGATIVE, orMissing } from './cache.js'
 import type { Caller } from './contract.js'
@@ -79,7 +79,7 @@ export class Namespace {
     return await this.#attributes.complete(attr)
   }
 
-  async unlink(parent: number, name: Buffer): Promise<void> {
+  async unlink(parent: number, name: Buffer): Promise<number> {
     checkEntry(name, 'EISDIR', 'EISDIR')
     const attr = await this.#changed(
       parent,
@@ -90,23 +90,32 @@ export class Namespace {
     this.#context.attrs.drop(attr.ino)
     if (attr.nlink === 0 && this.#context.states.peek(attr.ino) === undefined)
       this.#context.uploader.unsynced.forgetFile(attr.ino)
+    return attr.ino
   }
 
-  async rmdir(parent: number, name: Buffer): Promise<void> {
+  async rmdir(parent: number, name: Buffer): Promise<number> {
     checkEntry(name, 'EINVAL', 'ENOTEMPTY')
     const known = this.#context.dentries.peek(parent, name)
     await this.#seeOpenDirectory(known)
-    await this.#changed(
+    // What the name is known to mean may have changed a moment ago: what is gone, the store says.
+    const removed = await this.#changed(
       parent,
       name,
       (saw) => this.#context.meta.rmdir(parent, name, saw, known),
       () => NEGATIVE,
     )
-    this.#forget(known)
-    if (known !== undefined) this.#context.complete.forget(known)
+    this.#context.attrs.drop(removed)
+    this.#context.complete.forget(removed)
+    return removed
   }
 
-  async rename(parent: number, name: Buffer, newParent: number, newName: Buffer, flags: RenameFlags): Promise<void> {
+  async rename(
+    parent: number,
+    name: Buffer,
+    newParent: number,
+    newName: Buffer,
+    flags: RenameFlags,
+  ): Promise<RenameReply> {
     checkEntry(name, 'EBUSY', 'EBUSY')
     checkEntry(newName, flags.noReplace ? 'EEXIST' : 'EBUSY', flags.noReplace ? 'EEXIST' : 'EBUSY')
     const { meta, attrs } = this.#context
@@ -123,6 +132,7 @@ export class Namespace {
       (reply) => [flags.exchange === true || reply.moved === reply.replaced ? reply.replaced : NEGATIVE, reply.moved],
     )
     for (const ino of [moved, replaced]) if (ino !== 0) attrs.drop(ino)
+    return { moved, replaced }
   }
 
   /** The inode, or NEGATIVE; undefined while nothing is kept. */
@@ -167,12 +177,6 @@ export class Namespace {
     if (ino === undefined || !this.#context.directories.has(ino)) return
     const attr = await orMissing(this.#context.attrs.get(ino))
     if (attr !== null) this.#context.directories.saw(attr)
-  }
-
-  /** An inode changed whose new attributes did not come along. */
-  #forget(ino: number | undefined): void {
-    if (ino === undefined) this.#context.forgetAttrs()
-    else if (ino !== NEGATIVE) this.#context.attrs.drop(ino)
   }
 }
 

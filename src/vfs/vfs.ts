@@ -27,6 +27,7 @@ import type {
   LockConflict,
   OpenFlags,
   RenameFlags,
+  RenameReply,
   StatFs,
   VfsCoherence,
   VfsContract,
@@ -113,10 +114,10 @@ class Vfs implements VfsContract {
   link(_caller: Caller, ino: number, parent: number, name: Buffer): Promise<Attr> {
     return this.#change('names', () => this.#names.link(ino, parent, name))
   }
-  unlink(_caller: Caller, parent: number, name: Buffer): Promise<void> {
+  unlink(_caller: Caller, parent: number, name: Buffer): Promise<number> {
     return this.#change('names', () => this.#names.unlink(parent, name))
   }
-  rmdir(_caller: Caller, parent: number, name: Buffer): Promise<void> {
+  rmdir(_caller: Caller, parent: number, name: Buffer): Promise<number> {
     return this.#change('names', () => this.#names.rmdir(parent, name))
   }
   rename(
@@ -126,7 +127,7 @@ class Vfs implements VfsContract {
     newParent: number,
     newName: Buffer,
     flags: RenameFlags,
-  ): Promise<void> {
+  ): Promise<RenameReply> {
     return this.#change('names', () => this.#names.rename(parent, name, newParent, newName, flags))
   }
 

@@ -1,9 +1,10 @@
 /** The VFS: exchanged names, files without one, and access times. */
 import { ROOT_INO } from '../../src/base/limits.js'
+import type { RenameReply } from '../../src/vfs/contract.js'
 import { until } from '../helpers/deadline.js'
 import { fails, ROOT_CALLER, type Claim, type Client } from './vfs-suite.js'
 
-function exchange(client: Client, one: string, parent: number, other: string, newParent: number): Promise<void> {
+function exchange(client: Client, one: string, parent: number, other: string, newParent: number): Promise<RenameReply> {
   return client.vfs.rename(ROOT_CALLER, parent, Buffer.from(one), newParent, Buffer.from(other), { exchange: true })
 }
 

@@ -5,7 +5,7 @@
 import type { Test } from 'tap'
 import { FILE_MAX_BYTES, KIB, MIB, ROOT_INO, TIME_MAX_S, TIME_MIN_S, WINDOW_BYTES } from '../../src/base/limits.js'
 import { PosixError } from '../../src/base/errno.js'
-import type { Caller, VfsContract, VfsDirEntry } from '../../src/vfs/contract.js'
+import type { Caller, RenameReply, VfsContract, VfsDirEntry } from '../../src/vfs/contract.js'
 import { ACL_CLAIMS } from './vfs-suite-acl.js'
 import { NAME_CLAIMS } from './vfs-suite-names.js'
 import { until } from '../helpers/deadline.js'
@@ -90,11 +90,17 @@ export class Client {
     return (await this.vfs.mkdir(ROOT_CALLER, parent, Buffer.from(name), 0o755)).ino
   }
 
-  unlink(name: string, parent = ROOT_INO): Promise<void> {
+  unlink(name: string, parent = ROOT_INO): Promise<number> {
     return this.vfs.unlink(ROOT_CALLER, parent, Buffer.from(name))
   }
 
-  rename(name: string, newName: string, parent = ROOT_INO, newParent = parent, noReplace = false): Promise<void> {
+  rename(
+    name: string,
+    newName: string,
+    parent = ROOT_INO,
+    newParent = parent,
+    noReplace = false,
+  ): Promise<RenameReply> {
     return this.vfs.rename(ROOT_CALLER, parent, Buffer.from(name), newParent, Buffer.from(newName), { noReplace })
   }
 

@@ -421,7 +421,7 @@ export class MemoryMeta implements MetaStore {
     })
   }
 
-  rmdir(parent: number, name: Buffer, saw?: SawDirectory): Promise<void> {
+  rmdir(parent: number, name: Buffer, saw?: SawDirectory): Promise<number> {
     return this.#call('rmdir', () => {
       const ino = this.#directory(parent).names.get(key(name))
       if (ino === undefined) throw new PosixError('ENOENT')
@@ -430,6 +430,7 @@ export class MemoryMeta implements MetaStore {
       if (inode.names.size > 0) throw new PosixError('ENOTEMPTY')
       this.#removeName(parent, name)
       saw?.({ ...this.#directory(parent).attr })
+      return ino
     })
   }
 

@@ -27,6 +27,7 @@ import type {
   CreatedFile,
   OpenedFile,
   RenameFlags,
+  RenameReply,
   StatFs,
   VfsContract,
   VfsDirEntry,
@@ -169,15 +170,16 @@ export class MemoryVfs implements VfsContract {
     return attrOf(node)
   }
 
-  async unlink(_caller: Caller, parent: number, name: Buffer): Promise<void> {
+  async unlink(_caller: Caller, parent: number, name: Buffer): Promise<number> {
     const dir = this.#dir(parent)
     const node = this.#child(dir, name)
     if (node.type === 'directory') throw new PosixError('EISDIR')
     this.#removeEntry(dir, name)
     this.#unlinked(node)
+    return node.ino
   }
 
-  async rmdir(_caller: Caller, parent: number, name: Buffer): Promise<void> {
+  async rmdir(_caller: Caller, parent: number, name: Buffer): Promise<number> {
     const dir = this.#dir(parent)
     const node = this.#child(dir, name)
     if (node.type !== 'directory') throw new PosixError('ENOTDIR')
@@ -186,6 +188,7 @@ export class MemoryVfs implements VfsContract {
     dir.nlink--
     node.nlink = 0
     this.#forget(node)
+    return node.ino
   }
 
   async rename(
@@ -195,24 +198,26 @@ export class MemoryVfs implements VfsContract {
     newParent: number,
     newName: Buffer,
     flags: RenameFlags,
-  ): Promise<void> {
+  ): Promise<RenameReply> {
     const from = this.#dir(parent)
     const to = this.#dir(newParent)
     const node = this.#child(from, name)
     checkName(newName)
     if (node.type === 'directory' && this.#isInside(to, node)) throw new PosixError('EINVAL')
     const replaced = this.#entry(to, newName)
+    const reply = { moved: node.ino, replaced: replaced?.ino ?? 0 }
     if (flags.exchange === true) {
       this.#exchange({ dir: from, name, node }, { dir: to, name: newName, node: this.#child(to, newName) })
-      return
+      return reply
     }
-    if (replaced === node) return
+    if (replaced === node) return reply
     if (replaced !== undefined) this.#replace(node, replaced, to, flags)
     from.entries.delete(key(name))
     to.entries.set(key(newName), node.ino)
     if (node.type === 'directory') this.#moveDirectory(node, from, to)
     for (const touched of [from, to]) this.#touch(touched)
     node.ctime = this.#clock.now()
+    return reply
   }
 
   #exchange(one: Place, other: Place): void {

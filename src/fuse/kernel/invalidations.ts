@@ -178,6 +178,12 @@ export class Invalidations {
     return this.#doubts.has(ino, this.#nowMs())
   }
 
+  /** What the kernel takes the name for without asking, 0 for no inode; undefined: nothing. */
+  meaning(name: Name): number | undefined {
+    const given = this.#lastEntry(name)
+    return given?.holds === true ? given.ino : undefined
+  }
+
   /** What the kernel goes by without asking, if anything. */
   held(ino: number): Attr | undefined {
     const given = this.#attrs.last(ino, this.#nowMs())
@@ -230,20 +236,37 @@ export class Invalidations {
    * contents. But this overtakes an answer that is on its way to it: if that was to tell what others did, it is not known.
    */
   drop(ino: number, alsoData: boolean, isSizeKnown = false): void {
-    const { notifier } = this.#options
     const withData = alsoData || this.#waiting.get(ino)?.withData === true
-    this.#waiting.delete(ino)
     const given = this.#attrs.last(ino, this.#nowMs())
     const wasRecent = given !== undefined && given.holds && this.#nowMs() - given.atMs < RECENT_MS
-    if (given !== undefined) {
-      given.holds = false
-      given.isOvertaken ||= this.#nowMs() - given.atMs < GRACE_MS
-      if (!isSizeKnown) given.resizedAtMs = this.#nowMs()
-      given.isSizeOld ||= this.#nowMs() - given.resizedAtMs < RECENT_MS
-    }
+    this.#overtake(ino, given, isSizeKnown)
     const onDone = wasRecent ? this.#again(() => this.#dropAgain(ino)) : undefined
-    notifier.post('attr', ino, ino, encodeInvalAttr(ino), onDone)
-    if (withData) notifier.post('data', ino, ino, encodeInvalData(ino))
+    this.#options.notifier.post('attr', ino, ino, encodeInvalAttr(ino), onDone)
+    if (withData) this.#postData(ino)
+  }
+
+  /** Nobody waits for it: for attributes that the kernel does not hold it asks anyway, and a notice would only overtake the answer. */
+  #dropTaken(ino: number, withData: boolean): void {
+    if (!withData || this.held(ino) !== undefined) {
+      this.drop(ino, withData)
+      return
+    }
+    this.#overtake(ino, this.#attrs.last(ino, this.#nowMs()), false)
+    this.#postData(ino)
+  }
+
+  /** A notice is about to be posted. */
+  #overtake(ino: number, given: GivenAttr | undefined, isSizeKnown: boolean): void {
+    this.#waiting.delete(ino)
+    if (given === undefined) return
+    given.holds = false
+    given.isOvertaken ||= this.#nowMs() - given.atMs < GRACE_MS
+    if (!isSizeKnown) given.resizedAtMs = this.#nowMs()
+    given.isSizeOld ||= this.#nowMs() - given.resizedAtMs < RECENT_MS
+  }
+
+  #postData(ino: number): void {
+    this.#options.notifier.post('data', ino, ino, encodeInvalData(ino))
   }
 
   /** For a change that the kernel makes known to itself without a new version: an answer from before may still be on its way. */
@@ -314,7 +337,7 @@ export class Invalidations {
     // Only a change of contents has another size with it; rights are seldom new.
     const graceMs = withData || this.#mayBringRights(ino) ? this.#graceMs(ino) : 0
     if (graceMs <= 0) {
-      this.drop(ino, withData)
+      this.#dropTaken(ino, withData)
       return
     }
     const entry = { sinceMs: this.#nowMs(), withData }
@@ -328,7 +351,7 @@ export class Invalidations {
     }
     // Dropped meanwhile, for somebody who could not wait.
     if (this.#waiting.get(ino) !== entry || this.#isClosed) return
-    this.drop(ino, entry.withData)
+    this.#dropTaken(ino, entry.withData)
   }
 
   /** Whether an answer that the kernel may not have taken yet may tell of rights that it does not know. */
@@ -373,7 +396,6 @@ export class Invalidations {
     const nowMs = this.#nowMs()
     if (!this.#dropNames()) for (const key of this.#entries.keys(nowMs)) this.#expire(key)
     for (const ino of this.#options.withPages()) this.#whenTaken(ino, true)
-    // For what it does not hold the kernel asks anyway: a notice would only overtake the answer.
     for (const ino of this.#attrs.keys(nowMs)) if (this.held(ino) !== undefined) this.#whenTaken(ino, false)
   }
 

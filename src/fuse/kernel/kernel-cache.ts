@@ -18,6 +18,8 @@
  *   drop them.
  * - Dropping attributes does not change the size by which the kernel ends reads of cached pages: the next answer does, unless
  *   another notification comes before that is taken. So who opens a file that others changed reads past the cache.
+ * - Of a name that changes here the kernel changes the links and times of the inode that it took the name for. Where the store had
+ *   another by then, that one's are dropped before the change is answered.
  * - What is written through this kernel is in its pages, and in its size: a commit that follows at once on the version of
  *   the pages leaves them as they are. Whether another's change came between, the number of the version tells.
  */
@@ -196,6 +198,21 @@ export class KernelCache {
   /** A thread changed names in a directory: the same for what other threads were answered about it. */
   namesChanged(directory: number, thread: number): void {
     this.#told?.dropOfOthers(directory, thread)
+  }
+
+  /** What the kernel takes the name for, if that is known: for `changedBy`, before a change of the name is begun. */
+  meaning(parent: number, name: Buffer): number | undefined {
+    return this.#told?.meaning({ parent, name })
+  }
+
+  /**
+   * Our change of a name has changed links or times of this inode, and the kernel those of the one that it took the name for. If
+   * that is another, or may be: resolves when it goes by nothing of this one any more.
+   */
+  async changedBy(taken: number | undefined, ino: number): Promise<void> {
+    if (ino === 0 || taken === ino) return
+    if (this.#told?.held(ino) !== undefined) this.#told.drop(ino, false)
+    await this.#toldAttr(ino)
   }
 
   /** A rename is about to be done. It may fail: nothing is lost by that. */

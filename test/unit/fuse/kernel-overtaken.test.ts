@@ -72,6 +72,13 @@ function renameBody(to: string, from = 'file'): Buffer {
   return Buffer.concat([parent, Buffer.from(`${from}\0${to}\0`)])
 }
 
+function exchangeBody(one: string, other: string): Buffer {
+  const body = Buffer.alloc(16)
+  body.writeUInt32LE(ROOT_INO, 0)
+  body.writeUInt32LE(2, 8)
+  return Buffer.concat([body, Buffer.from(`${one}\0${other}\0`)])
+}
+
 t.test('a name that was moved here lives as long as the old one was to, and is told', async (t) => {
   const { clock, peer, other } = await two(t)
   await peer.lookup(ROOT_INO, 'file')
@@ -100,16 +107,103 @@ t.test('a name that was moved here by what the kernel knew wrongly is told under
   t.ok(peer.threads.take().includes('entry 1/moved'), 'what the kernel moved is not what was moved')
 })
 
+interface Moved extends Two {
+  /** Has two names, of which the kernel takes one for that of another file. */
+  readonly linked: number
+  /** The events of these names come. */
+  readonly deliver: () => Promise<void>
+}
+
+/** `file` means `linked` for the store, and still `file` for the kernel, which knows `linked` by the name `x`. */
+async function replacedElsewhere(t: Test): Promise<Moved> {
+  const all = await two(t)
+  const { clock, peer, meta, other } = all
+  const { ino: linked } = await make(other.vfs, 'x')
+  await settle()
+  await peer.lookup(ROOT_INO, 'file')
+  await peer.lookup(ROOT_INO, 'x')
+  const late: MetaEvent[] = []
+  const receive = meta.receive.bind(meta)
+  meta.receive = (event) => (event.kind === 'entry' ? late.push(event) : receive(event))
+  await other.vfs.link(CALLER, linked, ROOT_INO, Buffer.from('new'))
+  await other.vfs.rename(CALLER, ROOT_INO, Buffer.from('new'), ROOT_INO, named, {})
+  await clock.pass(QUIET_MS)
+  t.ok((await peer.getattr(linked)).attrMs > 0, 'with two links')
+  await clock.pass(QUIET_MS)
+  peer.threads.take()
+  const deliver = async (): Promise<void> => {
+    Reflect.deleteProperty(meta, 'receive')
+    for (const event of late) meta.receive(event)
+    await settle()
+  }
+  return { ...all, linked, deliver }
+}
+
+for (const [how, opcode, body] of [
+  ['unlink', 'unlink', () => Buffer.from('file\0')],
+  ['rename over it', 'rename', () => renameBody('file', 'y')],
+  ['rename of it', 'rename', () => renameBody('z', 'file')],
+  ['exchange', 'rename2', () => exchangeBody('y', 'file')],
+] as const) {
+  t.test(`${how}: a file that the kernel did not know by this name has the links and times of now`, async (t) => {
+    const { peer, vfs, linked, deliver } = await replacedElsewhere(t)
+    await make(vfs, 'y')
+    peer.threads.isQuick = false
+    let isAnswered = false
+    const changed = peer.ask(opcode, ROOT_INO, body()).finally(() => (isAnswered = true))
+    await settle()
+    t.ok(peer.threads.take().includes(`attr ${linked}`))
+    t.notOk(isAnswered, 'who looks at its other name behind the answer must see it')
+    peer.threads.end(`attr ${linked}`)
+    t.match(await changed, { error: 0 })
+    await deliver()
+  })
+}
+
+t.test('of what the kernel changes itself it is told nothing', async (t) => {
+  const { clock, peer, vfs, file } = await two(t)
+  const inos = [file]
+  for (const name of ['a', 'b', 'c']) inos.push((await make(vfs, name)).ino)
+  for (const name of ['file', 'a', 'b', 'c']) await peer.lookup(ROOT_INO, name)
+  await clock.pass(QUIET_MS)
+  peer.threads.take()
+  t.match(await peer.ask('rename', ROOT_INO, renameBody('a')), { error: 0 })
+  t.match(await peer.ask('rename2', ROOT_INO, exchangeBody('a', 'b')), { error: 0 })
+  t.match(await peer.ask('unlink', ROOT_INO, Buffer.from('b\0')), { error: 0 })
+  t.match(await peer.ask('unlink', ROOT_INO, Buffer.from('c\0')), { error: 0 })
+  await settle()
+  t.same(
+    peer.threads.take().filter((one) => inos.some((ino) => one === `attr ${ino}`)),
+    [],
+  )
+})
+
+t.test('a directory that the kernel did not know by the name that is removed has no links any more', async (t) => {
+  const { clock, peer, meta, other } = await two(t)
+  const mkdir = async (name: string): Promise<number> =>
+    (await other.vfs.mkdir(CALLER, ROOT_INO, Buffer.from(name), 0o755)).ino
+  const [, one] = [await mkdir('d'), await mkdir('e')]
+  await settle()
+  await peer.lookup(ROOT_INO, 'd')
+  const late: MetaEvent[] = []
+  const receive = meta.receive.bind(meta)
+  meta.receive = (event) => (event.kind === 'entry' ? late.push(event) : receive(event))
+  await other.vfs.rename(CALLER, ROOT_INO, Buffer.from('e'), ROOT_INO, Buffer.from('d'), {})
+  await peer.getattr(one)
+  await clock.pass(QUIET_MS)
+  peer.threads.take()
+  t.match(await peer.ask('rmdir', ROOT_INO, Buffer.from('d\0')), { error: 0 })
+  t.ok(peer.threads.take().includes(`attr ${one}`))
+  Reflect.deleteProperty(meta, 'receive')
+})
+
 t.test('both names of an exchange are told', async (t) => {
   const { clock, peer, other } = await two(t)
   await make(other.vfs, 'second')
   await settle()
   await peer.lookup(ROOT_INO, 'file')
   await peer.lookup(ROOT_INO, 'second')
-  const body = Buffer.alloc(16)
-  body.writeUInt32LE(ROOT_INO, 0)
-  body.writeUInt32LE(2, 8)
-  t.match(await peer.ask('rename2', ROOT_INO, Buffer.concat([body, Buffer.from('file\0second\0')])), { error: 0 })
+  t.match(await peer.ask('rename2', ROOT_INO, exchangeBody('file', 'second')), { error: 0 })
   await clock.pass(QUIET_MS)
   await other.vfs.unlink(CALLER, ROOT_INO, Buffer.from('second'))
   await settle()
@@ -162,6 +256,26 @@ t.test('what the kernel does not hold is not told when changes of others are hea
   await settle()
   await clock.pass(QUIET_MS)
   t.notOk(peer.threads.take().includes(`attr ${file}`), 'it has to ask, and the answer must not be overtaken')
+})
+
+t.test('of a file whose attributes the kernel does not hold only the pages are dropped', async (t) => {
+  const { clock, peer, meta, other, file } = await two(t)
+  await peer.open(file)
+  await clock.pass(QUIET_MS)
+  const told = async (): Promise<string[]> => {
+    await settle()
+    await clock.pass(QUIET_MS)
+    return peer.threads.take().filter((one) => one.endsWith(` ${file}`))
+  }
+  meta.setCoherent(false)
+  t.same(await told(), [`data ${file}`], 'a notice about attributes would overtake the answer to who asks for them')
+  meta.setCoherent(true)
+  t.same(await told(), [`data ${file}`])
+  await other.vfs.setattr(CALLER, file, { sizeBytes: 1 })
+  t.same(await told(), [`data ${file}`])
+  await peer.getattr(file)
+  await other.vfs.setattr(CALLER, file, { sizeBytes: 2 })
+  t.same(await told(), [`attr ${file}`, `data ${file}`], 'those that it holds must go before a read looks at them')
 })
 
 t.test('a notice waits until who asks has taken rights that the kernel did not know', async (t) => {

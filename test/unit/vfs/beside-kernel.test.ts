@@ -50,6 +50,18 @@ t.test('names: the name, its directory, and what it meant', async (t) => {
   t.same(await hears(vfs.rmdir(CALLER, ROOT_INO, bytes('d'))), [root, `attr ${d}`, 'entry 1/d'].sort())
 })
 
+t.test('what lost its name is told, also where another was taken for it', async (t) => {
+  const { vfs, meta, another, hears } = beside(t)
+  const other = another()
+  const { ino } = await make(other.vfs, 'x')
+  await make(other.vfs, 'f')
+  await vfs.lookup(CALLER, ROOT_INO, bytes('f'))
+  t.capture(meta, 'receive', () => undefined)
+  await other.vfs.link(CALLER, ino, ROOT_INO, bytes('new'))
+  await other.vfs.rename(CALLER, ROOT_INO, bytes('new'), ROOT_INO, bytes('f'), {})
+  t.ok((await hears(vfs.unlink(CALLER, ROOT_INO, bytes('f')))).includes(`attr ${ino}`))
+})
+
 t.test('contents: each write, what cuts, and the end of an append', async (t) => {
   const { vfs, hears } = beside(t)
   let created: { ino: number; handle: number } | undefined

@@ -388,3 +388,71 @@ t.test('a rename of one name of a file over another leaves both', async (st) => 
   await vfs.rename(CALLER, ROOT_INO, name('x'), ROOT_INO, name('y'), {})
   for (const one of ['x', 'y']) st.equal((await vfs.lookup(CALLER, ROOT_INO, name(one))).ino, ino)
 })
+
+/** Nothing of what others do is heard until the end of the test. */
+function deaf(meta: MemoryMeta): () => void {
+  const late: Parameters<MemoryMeta['receive']>[0][] = []
+  meta.receive = (event) => void late.push(event)
+  return () => {
+    Reflect.deleteProperty(meta, 'receive')
+    for (const event of late) meta.receive(event)
+  }
+}
+
+const REMOVALS: readonly (readonly [string, (vfs: VfsContract) => Promise<unknown>])[] = [
+  ['by rmdir', (vfs) => vfs.rmdir(CALLER, ROOT_INO, name('taken'))],
+  ['by a rename over it', (vfs) => vfs.rename(CALLER, ROOT_INO, name('over'), ROOT_INO, name('taken'), {})],
+]
+for (const [how, remove] of REMOVALS) {
+  for (const isKnown of [true, false]) {
+    const what = isKnown ? 'another directory' : 'nothing'
+    goesOpen(
+      `an open directory that goes ${how}, by a name that was taken for ${what}, is as it was last`,
+      isKnown,
+      remove,
+    )
+  }
+}
+
+function goesOpen(claim: string, isKnown: boolean, remove: (vfs: VfsContract) => Promise<unknown>): void {
+  t.test(claim, async (st) => {
+    const { vfs, meta, another } = fixture(st)
+    const other = another()
+    const open = await mkdir(other.vfs, 'open')
+    await mkdir(other.vfs, 'over')
+    if (isKnown) await mkdir(other.vfs, 'taken')
+    await settle()
+    const handle = await vfs.opendir(CALLER, open)
+    await vfs.readdir(handle, 0n, 10, true)
+    await vfs.setattr(CALLER, open, { mode: 0o700 })
+    for (const one of ['open', 'over', 'taken']) await codeOf(vfs.lookup(CALLER, ROOT_INO, name(one)))
+    const hear = deaf(meta)
+    await other.vfs.rename(CALLER, ROOT_INO, name('open'), ROOT_INO, name('taken'), {})
+    await remove(vfs)
+    st.match(await vfs.getattr(CALLER, open), { ino: open, nlink: 0, mode: 0o700 })
+    for (const offset of [0n, 1n]) st.equal(await codeOf(vfs.readdir(handle, offset, 10, true)), 'ENOENT')
+    st.same(await vfs.readdir(handle, 2n, 10, true), [], 'who has read it to its end finds nothing more')
+    st.equal(await codeOf(vfs.lookup(CALLER, open, name('x'))), 'ENOENT')
+    st.equal(await codeOf(vfs.mkdir(CALLER, open, name('x'), 0o755)), 'ENOENT')
+    st.match(await vfs.setattr(CALLER, open, { mode: 0o711 }), { nlink: 0, mode: 0o711 })
+    hear()
+    st.match(await vfs.getattr(CALLER, open), { nlink: 0, mode: 0o711 }, 'also when what others did is heard')
+    vfs.releasedir(handle)
+    st.equal(await codeOf(vfs.getattr(CALLER, open)), 'ENOENT')
+  })
+}
+
+t.test('an open directory that another client removes is as it was last seen', async (st) => {
+  const { vfs, another } = fixture(st)
+  const other = another()
+  const open = await mkdir(other.vfs, 'open')
+  await settle()
+  const handle = await vfs.opendir(CALLER, open)
+  await other.vfs.setattr(CALLER, open, { mode: 0o700 })
+  await settle()
+  await vfs.getattr(CALLER, open)
+  await other.vfs.rmdir(CALLER, ROOT_INO, name('open'))
+  await settle()
+  st.match(await vfs.getattr(CALLER, open), { nlink: 0, mode: 0o700 })
+  vfs.releasedir(handle)
+})

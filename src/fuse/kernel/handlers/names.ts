@@ -36,14 +36,8 @@ export class NameHandlers {
       const made = callerMaking(caller, body.readUInt32LE(4))
       return this.#entry(request, name, await this.#vfs.mkdir(made, node, name, body.readUInt32LE(0) & 0o7777))
     },
-    unlink: async ({ caller, node, names }) => {
-      await this.#vfs.unlink(caller, node, nameAt(names, 0))
-      return undefined
-    },
-    rmdir: async ({ caller, node, names }) => {
-      await this.#vfs.rmdir(caller, node, nameAt(names, 0))
-      return undefined
-    },
+    unlink: (request) => this.#remove(request, (caller, parent, name) => this.#vfs.unlink(caller, parent, name)),
+    rmdir: (request) => this.#remove(request, (caller, parent, name) => this.#vfs.rmdir(caller, parent, name)),
     rename: (request) => this.#rename(request, 0),
     rename2: (request) => this.#rename(request, request.body.readUInt32LE(8)),
     link: async ({ caller, node, body, names }) => {
@@ -105,6 +99,16 @@ export class NameHandlers {
     return this.#entry(request, name, await this.#vfs.mknod(made, node, name, mode, body.readUInt32LE(4)))
   }
 
+  async #remove(
+    { caller, node, names }: Request,
+    remove: (caller: Caller, parent: number, name: Buffer) => Promise<number>,
+  ): Promise<Answer> {
+    const name = nameAt(names, 0)
+    const taken = this.#cache.meaning(node, name)
+    await this.#cache.changedBy(taken, await remove(caller, node, name))
+    return undefined
+  }
+
   async #rename({ caller, node, body, names }: Request, flags: number): Promise<Answer> {
     // RENAME_WHITEOUT is for the upper layer of overlayfs, which wants more of a filesystem than FUSE has.
     if ((flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE)) !== 0) throw new PosixError('EINVAL', 'no such rename flags')
@@ -112,8 +116,12 @@ export class NameHandlers {
     const exchange = (flags & RENAME_EXCHANGE) !== 0
     const from = { parent: node, name: nameAt(names, 0) }
     const to = { parent: readU64(body, 0), name: nameAt(names, 1) }
+    const [taken, over] = [from, to].map(({ parent, name }) => this.#cache.meaning(parent, name))
     this.#cache.moving(from, to, exchange)
-    await this.#vfs.rename(caller, from.parent, from.name, to.parent, to.name, { noReplace, exchange })
+    const flagged = { noReplace, exchange }
+    const reply = await this.#vfs.rename(caller, from.parent, from.name, to.parent, to.name, flagged)
+    await this.#cache.changedBy(taken, reply.moved)
+    await this.#cache.changedBy(over, reply.replaced)
     return undefined
   }
 }
