@@ -3,8 +3,8 @@
  *
  * Invariants. A file gets its name in the volume only when it is whole: it is written under a temporary name beside it and
  * renamed. The temporary name is made of the local path, size and time, so an interrupted put is found and continued by the
- * next, and never continued with other contents. It is written front to back through one handle, so what is committed of it
- * is always a prefix. A local file that changes meanwhile is an error, not a mixture.
+ * next, and never continued with other contents. It is written front to back, and what could not be stored is a hole: so all
+ * before its first hole is good, whatever lies behind. A local file that changes meanwhile is an error, not a mixture.
  */
 import { createHash } from 'node:crypto'
 import { lstat, open, opendir, readlink, realpath, stat, type FileHandle } from 'node:fs/promises'
@@ -27,6 +27,7 @@ const PREFIX = '.ringfs-put-'
 const O_WRONLY = 1
 const O_CREAT = 0o100
 const O_EXCL = 0o200
+const SEEK_HOLE = 4
 
 export interface TransferOptions extends VolumeSelector {
   readonly recursive?: boolean
@@ -214,8 +215,9 @@ class Upload {
     try {
       if (attr.sizeBytes > Number(job.stat.size))
         throw new PosixError('EIO', 'the interrupted copy is longer than the file')
-      bar.resumed(attr.sizeBytes)
-      await this.#write(local, handle, attr.sizeBytes, bar)
+      const good = partial === null ? 0 : await this.#goodBytes(attr, handle)
+      bar.resumed(good)
+      await this.#write(local, handle, good, bar)
       await vfs.flush(handle)
     } finally {
       await vfs.release(handle)
@@ -227,6 +229,14 @@ class Upload {
     const mode = Number(job.stat.mode) & 0o777
     await vfs.setattr(caller, attr.ino, { mode, mtime: timeOf(job.stat.mtimeNs) })
     await vfs.rename(caller, job.parent, temporary, job.parent, job.name, {})
+  }
+
+  /** How much of an interrupted copy can stay: what lies behind a hole goes. */
+  async #goodBytes({ ino, sizeBytes }: Attr, handle: number): Promise<number> {
+    const { vfs, caller } = this.#session
+    const good = sizeBytes === 0 ? 0 : await vfs.seek(handle, 0, SEEK_HOLE)
+    if (good < sizeBytes) await vfs.setattr(caller, ino, { sizeBytes: good }, handle)
+    return good
   }
 
   /** Left by earlier attempts with the same file as it was then. */

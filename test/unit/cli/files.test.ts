@@ -11,6 +11,7 @@ import type { CliContext } from '../../../src/cli/context.js'
 import { registerFileCommands } from '../../../src/cli/files/index.js'
 import { FORMAT_VERSION } from '../../../src/cluster/contract.js'
 import type { VfsContract } from '../../../src/vfs/contract.js'
+import { fixture } from '../../helpers/vfs-fixture.js'
 import { MemoryVfs } from '../../helpers/memory-vfs.js'
 
 const CALLER = { uid: 0, gid: 0, pid: 1 }
@@ -157,6 +158,26 @@ t.test('an interrupted put of a file that was changed since begins anew and leav
   t.equal(await sh.run('cat', '/big'), Buffer.alloc(2 * MIB, 'new').toString())
   t.equal(await sh.run('ls', '-a', '/'), 'big\n')
 })
+
+for (const code of ['EIO', 'ENOSPC'] as const) {
+  t.test(`a put that lost something in the middle (${code}) is continued from there, not behind it`, async (t) => {
+    const sh = await shell(t)
+    const { vfs, chunks } = fixture(t)
+    sh.through = () => vfs
+    const local = join(sh.folder, 'big')
+    const bytes = Buffer.alloc(40 * MIB, 'abcdefg')
+    await writeFile(local, bytes)
+    let uploads = 0
+    chunks.before = (call) => {
+      if (call === 'write' && ++uploads === 3) throw new PosixError(code)
+    }
+    await t.rejects(sh.run('put', local, '/big'), { code })
+    chunks.before = () => undefined
+    await sh.run('put', local, '/big')
+    t.ok((await sh.run('cat', '/big')) === bytes.toString())
+    t.equal(await sh.run('ls', '-a', '/'), 'big\n')
+  })
+}
 
 t.test('an interrupted get is continued', async (t) => {
   const sh = await shell(t)
