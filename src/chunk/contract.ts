@@ -304,5 +304,11 @@ export interface TogetherPut {
    * As `put` of each of these nodes, in one go: answers which of them have it now, on disk; the others are to be asked. null: it cannot be
    * done so. Never rejects.
    */
-  put(nodes: readonly string[], request: PutRequest, data: readonly Uint8Array[]): Promise<readonly string[]> | null
+  put(nodes: readonly string[], request: PutRequest, data: readonly Uint8Array[]): Promise<StoredTogether> | null
+}
+
+export interface StoredTogether {
+  readonly stored: readonly string[]
+  /** The newest that these nodes knew after they had it; 0: they told none. */
+  readonly epoch: number
 }

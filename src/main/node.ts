@@ -5,6 +5,7 @@ import { type RingfsError, messageOf } from '../base/errors.js'
 import { knowFirstHistories } from '../check/histories.js'
 import { Healer } from '../chunk/node/healer.js'
 import { NodeDisks } from '../chunk/node/disks.js'
+import { tellEpochs } from '../chunk/node/known-epoch.js'
 import { openNodeFolders, type NodeFolders } from '../chunk/node/node-folders.js'
 import { Pace } from '../chunk/node/pace.js'
 import { serveChunkNode } from '../chunk/node/server.js'
@@ -55,6 +56,10 @@ export async function startNode(volume: Volume, options: NodeOptions): Promise<R
     const watch = new DiskWatch(volume)
     const service = await openService(volume, data, watch)
     closer.add(() => service.disks.close())
+    // Nobody writes beside a node of several disks.
+    const [first] = data.disks
+    if (first !== undefined && data.disks.length + data.missing.length === 1)
+      closer.add(tellEpochs(first.folder, volume))
     serveChunkNode(service.api, options.server)
     volume.peers.setLocal(data.nodeId, service.api)
     const address = await options.listen(options.server)

@@ -3,9 +3,11 @@
  * no attempts, no message. What comes of it otherwise is the business of ChunkWrite.
  */
 import { SMALL_CHUNK_BYTES } from '../../base/limits.js'
-import type { ChunkNodeApi, ChunkWriteOptions, PutRequest, TogetherPut } from '../contract.js'
+import type { ChunkNodeApi, ChunkWriteOptions, PutRequest, StoredTogether, TogetherPut } from '../contract.js'
 import type { ClientParts } from './options.js'
 import { ChunkWrite, type HashedChunk } from './writer.js'
+
+const NOWHERE: StoredTogether = { stored: [], epoch: 0 }
 
 /** Errors: those of ChunkWrite. */
 export async function writeChunk(
@@ -17,8 +19,10 @@ export async function writeChunk(
   const together = options.sync && lengthBytes <= SMALL_CHUNK_BYTES ? parts.together() : undefined
   const nodes = together === undefined ? null : ownersAtHand(parts, chunk.id, options)
   if (together === undefined || nodes === null) return await new ChunkWrite(parts, chunk, options).run()
-  const stored = await putTogether(parts, together, nodes, chunk, lengthBytes)
-  if (stored.length < nodes.size) await new ChunkWrite(parts, chunk, options, stored).run()
+  const { epoch } = parts.placement.current().view
+  const done = await putTogether(parts, together, nodes, chunk, lengthBytes)
+  // A node that knows a newer ring may have walked for it already.
+  if (done.stored.length < nodes.size || done.epoch > epoch) await new ChunkWrite(parts, chunk, options, done).run()
 }
 
 /**
@@ -61,14 +65,14 @@ async function putTogether(
   nodes: ReadonlyMap<string, ChunkNodeApi>,
   { id, root, leaves, origin, data }: HashedChunk,
   lengthBytes: number,
-): Promise<readonly string[]> {
+): Promise<StoredTogether> {
   const startMs = clock.monotonicMs()
   const request: PutRequest = { volume, id, root, leaves, origin, sync: true, forward: [], copies: 1, absent: [] }
-  const stored = (await together.put([...nodes.keys()], request, data)) ?? []
+  const done = (await together.put([...nodes.keys()], request, data)) ?? NOWHERE
   const tookMs = clock.monotonicMs() - startMs
-  for (const one of stored) {
+  for (const one of done.stored) {
     health.succeeded(one, tookMs)
     nodes.get(one)?.notePut?.(lengthBytes, tookMs)
   }
-  return stored
+  return done
 }

@@ -11,7 +11,7 @@ import { Cancellation, type CancelSignal } from '../../base/cancel.js'
 import { PosixError } from '../../base/errno.js'
 import { RingfsError, messageOf } from '../../base/errors.js'
 import { SMALL_CHUNK_BYTES } from '../../base/limits.js'
-import type { ChunkOrigin, ChunkWriteOptions, PutReply, PutRequest } from '../contract.js'
+import type { ChunkOrigin, ChunkWriteOptions, PutReply, PutRequest, StoredTogether } from '../contract.js'
 import { Gate, settledWithin, withDeadline } from '../deadline.js'
 import { sumBytes } from '../hash.js'
 import { isNoAnswer } from '../node-health.js'
@@ -45,9 +45,10 @@ export class ChunkWrite {
   #epoch = 0
   #newestEpoch = 0
 
-  /** `stored`: nodes that have it already. */
-  constructor(parts: ClientParts, chunk: HashedChunk, options: ChunkWriteOptions, stored: readonly string[] = []) {
-    for (const id of stored) this.#stored.add(id)
+  /** `before`: nodes that have it already. */
+  constructor(parts: ClientParts, chunk: HashedChunk, options: ChunkWriteOptions, before?: StoredTogether) {
+    for (const id of before?.stored ?? []) this.#stored.add(id)
+    this.#newestEpoch = before?.epoch ?? 0
     this.#parts = parts
     this.#chunk = chunk
     this.#options = options

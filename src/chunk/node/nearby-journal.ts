@@ -23,6 +23,7 @@ import type { WorkerPool } from '../pool.js'
 import { Journal, type JournalBatch, type JournalChunk, type JournalEntry } from './journal.js'
 import { JOURNAL_LOGS } from './journal-file.js'
 import { JOURNAL_BYTES, paddedBody, type RecordBody } from './journal-format.js'
+import { EpochReader } from './known-epoch.js'
 import { ChunkPaths } from './paths.js'
 import { SpaceGauge } from './space.js'
 
@@ -54,6 +55,7 @@ export class NearbyJournal {
   readonly #journal: Journal
   readonly #paths: ChunkPaths
   readonly #gauge: SpaceGauge
+  readonly #epoch: EpochReader
   #isReady = false
   #isClosed = false
   #timer: Timer | undefined
@@ -62,6 +64,7 @@ export class NearbyJournal {
     this.#options = options
     this.#paths = new ChunkPaths(options.folder)
     this.#gauge = new SpaceGauge({ ...options, isInline: true })
+    this.#epoch = new EpochReader(options.folder)
     this.#journal = new Journal({ ...options, place: 'near', settle: (ids) => this.#settle(ids) })
   }
 
@@ -92,6 +95,11 @@ export class NearbyJournal {
   /** There is a log to write into. */
   get isOpen(): boolean {
     return this.#isReady && this.#journal.isOpen
+  }
+
+  /** The newest that the node knows; 0: it does not tell. Of what is written here to be read afterwards: known-epoch.ts. */
+  epoch(): number {
+    return this.#isClosed ? 0 : this.#epoch.read()
   }
 
   get(id: number): JournalChunk | undefined {
@@ -139,6 +147,7 @@ export class NearbyJournal {
     this.#isClosed = true
     this.#isReady = false
     this.#timer?.close()
+    this.#epoch.close()
   }
 
   /** The node makes the files. */

@@ -9,7 +9,7 @@
  */
 import { addTo } from '../../base/groups.js'
 import type { InlineGate } from '../../base/inline-gate.js'
-import type { PutRequest, TogetherPut } from '../contract.js'
+import type { PutRequest, StoredTogether, TogetherPut } from '../contract.js'
 import type { JournalBatch } from './journal.js'
 import type { LogWrite, WriteLogs } from './log-writes.js'
 import { rankDisks } from './disk-choice.js'
@@ -22,7 +22,7 @@ const CHUNKS_MAX = 4
 interface Waiting {
   readonly nodes: ReadonlyMap<string, NearbyJournal>
   readonly near: NearChunk
-  readonly done: (stored: readonly string[]) => void
+  readonly done: (stored: StoredTogether) => void
 }
 
 export interface TogetherOptions {
@@ -53,7 +53,7 @@ export class NearbyTogether implements TogetherPut {
     return this.#nodes.get(node)?.disks[0]?.journal?.isOpen === true
   }
 
-  put(nodes: readonly string[], request: PutRequest, data: readonly Uint8Array[]): Promise<readonly string[]> | null {
+  put(nodes: readonly string[], request: PutRequest, data: readonly Uint8Array[]): Promise<StoredTogether> | null {
     if (!isForJournal(request, data)) return null
     const journals = new Map<string, NearbyJournal>()
     for (const node of nodes) {
@@ -78,7 +78,9 @@ export class NearbyTogether implements TogetherPut {
     this.#waiting = []
     const stored = this.#stored(waiting)
     for (const { nodes, done } of waiting) {
-      done([...nodes].flatMap(([node, journal]) => (stored.has(journal) ? node : [])))
+      const having = [...nodes].filter(([, journal]) => stored.has(journal))
+      const epoch = Math.max(0, ...having.map(([, journal]) => journal.epoch()))
+      done({ stored: having.map(([node]) => node), epoch })
     }
   }
 

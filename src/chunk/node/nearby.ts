@@ -58,7 +58,10 @@ export function nearbyChunkNode({ id: nodeId, volume, disks }: Nearby, node: Chu
     },
     async put(request, data, options) {
       const disk = request.volume === volume ? rankDisks(request.id, disks)[0] : undefined
-      if (await isPutIn(disk, request, data)) return stored
+      if (await isPutIn(disk, request, data)) {
+        const epoch = disk?.journal?.epoch() ?? 0
+        return epoch === 0 ? stored : { ...stored, epoch }
+      }
       const reply = await disk?.writer?.put(node, request, data, options)
       return reply ?? (await node.put(request, data, options))
     },

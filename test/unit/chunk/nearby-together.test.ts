@@ -6,9 +6,11 @@ import { InlineGate } from '../../../src/base/inline-gate.js'
 import { silentLog } from '../../../src/base/log.js'
 import { SMALL_CHUNK_BYTES } from '../../../src/base/limits.js'
 import type { ChunkClientImpl } from '../../../src/chunk/client/client.js'
+import type { Placement, PlacementSource } from '../../../src/chunk/client/placement.js'
 import type { ChunkWriteOptions } from '../../../src/chunk/contract.js'
 import { ChunkFiles } from '../../../src/chunk/node/chunk-files.js'
 import { seedOf } from '../../../src/chunk/node/disk-choice.js'
+import { EpochReader, tellEpochs } from '../../../src/chunk/node/known-epoch.js'
 import { leftBehind } from '../../../src/chunk/node/journal-file.js'
 import { logWriter, writeLogsOneByOne, type LogWrite, type WriteLogs } from '../../../src/chunk/node/log-writes.js'
 import { NearbyJournal } from '../../../src/chunk/node/nearby-journal.js'
@@ -72,9 +74,18 @@ class Ground {
   }
 }
 
-/** Three nodes, and the client of a process that writes beside all of them; their logs are in use. */
-async function ground(t: Parameters<typeof startCluster>[0], native?: WriteLogs) {
-  const cluster = await startCluster(t, { nodes: 3, replicas: 3, writeQuorum: 2 })
+interface Change {
+  readonly nodes?: number
+  readonly placement?: (cluster: TestCluster) => PlacementSource
+}
+
+/** Three nodes, and the client of a process that writes beside all of them; their logs are in use. More nodes are elsewhere. */
+async function ground(
+  t: Parameters<typeof startCluster>[0],
+  native?: WriteLogs,
+  { nodes = 3, placement }: Change = {},
+) {
+  const cluster = await startCluster(t, { nodes, replicas: 3, writeQuorum: 2 })
   const world = new Ground(cluster, native ?? logWriter())
   class TestGate extends InlineGate {
     override allows(bytes: number): boolean {
@@ -97,7 +108,10 @@ async function ground(t: Parameters<typeof startCluster>[0], native?: WriteLogs)
     await journal.start()
   }
   const node: ConstructorParameters<typeof ChunkClientImpl>[0]['node'] = (id) => apis.get(id) ?? cluster.node(id).api
-  const client = cluster.clientWith({ node, together: () => together })
+  const client = cluster.clientWith({
+    ...{ node, together: () => together },
+    ...(placement && { placement: placement(cluster) }),
+  })
   await begin(world, client)
   return { world, cluster, client }
 }
@@ -292,4 +306,94 @@ t.test('what need not be on disk may as well be where all owners are here, work,
   const mixed = cluster.clientWith({ node: () => one.api, together: () => elsewhere })
   t.notOk(mixed.syncsAtOnce(1, 1), 'owners on other machines')
   t.notOk(cluster.client.syncsAtOnce(1, 1), 'a mount that does not write beside the nodes')
+})
+
+/** What a node knows of the ring. */
+class KnownRing {
+  readonly log = silentLog
+  epoch = 1
+  #told: () => void = () => undefined
+
+  readonly watcher = {
+    current: () => ({ view: { epoch: this.epoch } }),
+    onChange: (listener: () => void) => {
+      this.#told = listener
+      return () => (this.#told = () => undefined)
+    },
+  }
+
+  change(epoch: number): void {
+    this.epoch = epoch
+    this.#told()
+  }
+}
+
+/** By the test cluster's ring, `turned` places further on. */
+function placementOf(cluster: TestCluster, epoch: number, turned: number): Placement {
+  const { ring, view } = cluster.placement()
+  return {
+    view: { ...view, epoch },
+    ring: {
+      owners: (chunk, count) => ring.owners(chunk + turned, count),
+      preference: (chunk) => ring.preference(chunk + turned),
+    },
+  }
+}
+
+t.test(
+  'by an old ring: who writes beside nodes that know a newer one learns of it, and the owners of today get the chunk',
+  async (t) => {
+    let old: Placement | undefined
+    let looks = 0
+    const placement = (cluster: TestCluster): PlacementSource => ({
+      current: () => (old ??= placementOf(cluster, 1, 0)),
+      refresh: () => {
+        looks++
+        old = placementOf(cluster, 2, 1)
+        return Promise.resolve()
+      },
+    })
+    const { world, cluster, client } = await ground(t, undefined, { nodes: 4, placement })
+    const rings = IDS.map((id) => {
+      const ring = new KnownRing()
+      t.teardown(tellEpochs(cluster.node(id).folder, ring))
+      return ring
+    })
+    const away = cluster.node('node-3')
+    away.queue.length = 0
+    await put(client, randomChunk(400, 100))
+    t.strictSame([looks, away.queue], [0, []], 'all know the same ring')
+    rings[1]?.change(2)
+    await put(client, randomChunk(404, 100))
+    t.equal(world.writes.length, 2, 'written together')
+    t.equal(looks, 1)
+    t.match(away.queue, [{ kind: 'copy', chunk: 404, epoch: 2 }], 'an owner by the newer ring alone')
+    old = undefined
+    world.isQuick = false
+    await put(client, randomChunk(408, 100))
+    t.equal(world.writes.length, 2, 'written one by one')
+    t.equal(looks, 2)
+    t.match(away.queue.slice(1), [{ kind: 'copy', chunk: 408, epoch: 2 }])
+    t.strictSame(world.calls, [], 'no node was asked')
+  },
+)
+
+t.test('what a node knows of the ring is read by who has opened it before, and nothing where it tells nothing', (t) => {
+  const folder = temporaryFolder(t)
+  const reader = new EpochReader(folder)
+  t.equal(reader.read(), 0)
+  const ring = new KnownRing()
+  const end = tellEpochs(folder, ring)
+  t.equal(reader.read(), 1)
+  ring.change(2 ** 52)
+  t.equal(reader.read(), 2 ** 52)
+  end()
+  ring.change(3)
+  t.equal(reader.read(), 2 ** 52, 'it has ended')
+  ring.change(-1)
+  t.teardown(tellEpochs(folder, ring))
+  t.equal(reader.read(), 0, 'another start that knows none')
+  reader.close()
+  t.doesNotThrow(tellEpochs(`${folder}/none`, ring), 'a folder that cannot be written')
+  t.end()
 })
