@@ -65,6 +65,16 @@ export class PosixError extends Error {
   }
 }
 
+/**
+ * Of a change that rests on whose an inode is: it has another owner, group or mode by now than its maker's rights were judged by.
+ * Nothing was done. Judged anew, it may be his to make.
+ */
+export class ChangedHandsError extends PosixError {
+  constructor() {
+    super('EPERM', 'it was given away meanwhile')
+  }
+}
+
 /** The name of a positive errno; EIO for one that ringfs does not know. */
 export function errnoName(errno: number): ErrnoName {
   return NAMES.get(errno) ?? 'EIO'

@@ -1,11 +1,18 @@
 /** Changes of attributes as scripts take them (scripts/lib/attributes.lua). */
 import type { Clock } from '../base/clock.js'
 import type { RedisArg } from '../cluster/contract.js'
-import type { AttrChange } from './contract.js'
+import type { AttrChange, Seen } from './contract.js'
+
+const ANY_MODE = -1
+
+/** What a change rests on, which comes before all that is changed. */
+export function seenArgs(seen: Seen | undefined): RedisArg[] {
+  return seen === undefined ? [] : ['seen', seen.uid, seen.gid, seen.mode ?? ANY_MODE]
+}
 
 /** All but the size, which is a script of its own. */
 export function attributeArgs(change: AttrChange, clock: Clock): RedisArg[] {
-  const args: RedisArg[] = []
+  const args = seenArgs(change.seen)
   if (change.mode !== undefined) args.push('mode', change.mode & 0o7777)
   if (change.uid !== undefined) args.push('uid', change.uid)
   if (change.gid !== undefined) args.push('gid', change.gid)

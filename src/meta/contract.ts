@@ -65,6 +65,15 @@ export interface AttrChange {
   readonly dropPrivileges?: boolean
   readonly atime?: TimeSpec | 'now'
   readonly mtime?: TimeSpec | 'now'
+  /** What its maker's rights were judged by: where the inode is not so, nothing is done (ChangedHandsError). Not with a size. */
+  readonly seen?: Seen
+}
+
+/** Of an inode; without a mode it may have any. */
+export interface Seen {
+  readonly uid: number
+  readonly gid: number
+  readonly mode?: number
 }
 
 /** The access time of an inode after a read; void if it is not `replaces` any more. */
@@ -149,7 +158,10 @@ export interface InlineCommitRequest {
   readonly allocatedDeltaBytes: number
   readonly mtime: TimeSpec
   readonly clearSuid?: boolean
-  /** Changed in the same moment, as by a setattr behind it; never the size. Where that has to wait: not (`attributesLeft`). */
+  /**
+   * Changed in the same moment, as by a setattr behind it; never the size. Where that has to wait, or would be refused for what was
+   * `seen`: not (`attributesLeft`).
+   */
   readonly attributes?: AttrChange
 }
 
@@ -157,7 +169,7 @@ export interface CommitReply {
   readonly attr: Attr
   /** 'append': where the data went. */
   readonly baseOffset: number
-  /** The bytes are committed, and the attributes are as they were: they wait for a transaction. */
+  /** The bytes are committed, and the attributes are as they were: they are for a setattr. */
   readonly attributesLeft?: true
   /**
    * 'append' only, set when nothing was committed because an extent would lie across two windows: the caller cuts its
@@ -430,9 +442,12 @@ export interface MetaStore {
    */
   getxattr(ino: number, name: Buffer): Promise<Buffer>
   listxattr(ino: number): Promise<readonly Buffer[]>
-  /** `clearSgid`: an access ACL set by somebody who is not in the file's group and has no CAP_FSETID. */
-  setxattr(ino: number, name: Buffer, value: Buffer, mode: XattrMode, clearSgid?: boolean): Promise<void>
-  removexattr(ino: number, name: Buffer): Promise<void>
+  /**
+   * `clearSgid`: an access ACL set by somebody who is not in the file's group and has no CAP_FSETID. `seen`, of the ACLs: see
+   * AttrChange.
+   */
+  setxattr(ino: number, name: Buffer, value: Buffer, mode: XattrMode, clearSgid?: boolean, seen?: Seen): Promise<void>
+  removexattr(ino: number, name: Buffer, seen?: Seen): Promise<void>
 
   /** The lock that would keep this one from being granted, the first by position. */
   getlk(ino: number, lock: FileLock): Promise<LockConflict | null>

@@ -36,7 +36,6 @@ import type {
   SawDirectory,
   Usage,
   WindowList,
-  XattrMode,
 } from './contract.js'
 import { Core } from './core.js'
 import { readdir } from './directory.js'
@@ -427,12 +426,12 @@ class RedisMeta implements MetaStore {
     return this.#xattrs.list(ino)
   }
 
-  setxattr(ino: number, name: Buffer, value: Buffer, mode: XattrMode, clearSgid = false): Promise<void> {
-    return this.#xattrs.set(ino, name, value, mode, clearSgid)
+  setxattr(...change: Parameters<MetaStore['setxattr']>): Promise<void> {
+    return this.#xattrs.set(...change)
   }
 
-  removexattr(ino: number, name: Buffer): Promise<void> {
-    return this.#xattrs.remove(ino, name)
+  removexattr(...change: Parameters<MetaStore['removexattr']>): Promise<void> {
+    return this.#xattrs.remove(...change)
   }
 
   getlk(ino: number, lock: FileLock): Promise<LockConflict | null> {

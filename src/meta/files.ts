@@ -52,6 +52,10 @@ export class Files {
     const { clock } = this.#core.options
     const { sizeBytes, dropPrivileges = false, ...rest } = change
     if (sizeBytes === undefined) return this.#change(ino, attributeArgs(change, clock))
+    invariant(
+      change.seen === undefined,
+      'a cut, which is not made twice, goes before what may be refused and tried again',
+    )
     const truncated = await this.truncate(ino, sizeBytes, dropPrivileges)
     const args = attributeArgs(rest, clock)
     return args.length === 0 ? truncated : await this.#change(ino, args)

@@ -1,6 +1,6 @@
 /** Reading the replies of scripts: arrays whose first element is a status, 0 for done, below 0 a negative errno. */
 import { invariant } from '../base/invariant.js'
-import { PosixError, errnoName } from '../base/errno.js'
+import { ChangedHandsError, PosixError, errnoName } from '../base/errno.js'
 import type { RedisValue } from '../cluster/contract.js'
 
 export const STATUS_DONE = 0
@@ -27,6 +27,9 @@ export const STATUS_APART = 17
 
 /** The partition is frozen: the request was not judged, and is to be sent again (freeze.ts). */
 export const STATUS_FROZEN = 16
+
+/** The inode has another owner, group or mode than the rights to the change were judged by: it is left alone. */
+export const STATUS_OTHERS = 18
 
 /** What was to be kept in the inode's body is for chunks. */
 export const STATUS_REFUSED = 11
@@ -84,9 +87,10 @@ export class Reply {
     })
   }
 
-  /** Throws what a negative status means. */
+  /** Throws what a negative status means, or one that no caller goes on after. */
   check(): this {
     if (this.status < 0) throw new PosixError(errnoName(-this.status))
+    if (this.status === STATUS_OTHERS) throw new ChangedHandsError()
     return this
   }
 }

@@ -2,7 +2,8 @@
 import { PosixError } from '../base/errno.js'
 import { XATTRS_MAX_BYTES, XATTR_NAMES_MAX_BYTES, XATTR_NAME_MAX_BYTES, XATTR_VALUE_MAX_BYTES } from '../base/limits.js'
 import { aclKind, aclName, parseAcl, type Acl, type AclKind } from '../base/acl.js'
-import type { XattrMode } from './contract.js'
+import { seenArgs } from './attribute-args.js'
+import type { MetaStore, Seen, XattrMode } from './contract.js'
 import type { Core } from './core.js'
 import { SCRIPTS } from './scripts.js'
 
@@ -43,12 +44,12 @@ export class Xattrs {
     return names
   }
 
-  async set(ino: number, name: Buffer, value: Buffer, mode: XattrMode, clearSgid: boolean): Promise<void> {
+  async set(...[ino, name, value, mode, clearSgid = false, seen]: Parameters<MetaStore['setxattr']>): Promise<void> {
     checkName(name)
     if (value.length > XATTR_VALUE_MAX_BYTES) throw new PosixError('E2BIG', 'the value of an attribute is too long')
     const kind = aclKind(name)
     if (kind !== null) {
-      await this.#setAcl(ino, kind, changeOf(kind, parseAcl(value), clearSgid), mode)
+      await this.#setAcl(ino, kind, changeOf(kind, parseAcl(value), clearSgid), mode, seen)
       return
     }
     const { keys } = this.#core
@@ -56,11 +57,11 @@ export class Xattrs {
     await this.#core.change(SCRIPTS.setxattr, keys.home(ino), [keys.of(ino).xattrs(ino)], args)
   }
 
-  async remove(ino: number, name: Buffer): Promise<void> {
+  async remove(ino: number, name: Buffer, seen?: Seen): Promise<void> {
     checkName(name)
     const kind = aclKind(name)
     if (kind !== null) {
-      await this.#setAcl(ino, kind, NOTHING, 'remove')
+      await this.#setAcl(ino, kind, NOTHING, 'remove', seen)
       return
     }
     const { keys } = this.#core
@@ -68,14 +69,20 @@ export class Xattrs {
     await this.#core.change(SCRIPTS.removexattr, keys.home(ino), [partition.xattrs(ino), partition.acls], [ino, name])
   }
 
-  async #setAcl(ino: number, kind: AclKind, change: AclChange, mode: XattrMode | 'remove'): Promise<void> {
+  async #setAcl(
+    ino: number,
+    kind: AclKind,
+    change: AclChange,
+    mode: XattrMode | 'remove',
+    seen: Seen | undefined,
+  ): Promise<void> {
     const { keys } = this.#core
     const partition = keys.of(ino)
     await this.#core.change(
       SCRIPTS.setAcl,
       keys.home(ino),
       [partition.acls, partition.xattrs(ino)],
-      [ino, letterOf(kind), mode, change.bytes, change.permissions, change.clearSgid ? 1 : 0],
+      [ino, letterOf(kind), mode, change.bytes, change.permissions, change.clearSgid ? 1 : 0, ...seenArgs(seen)],
     )
   }
 }

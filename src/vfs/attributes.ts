@@ -146,8 +146,9 @@ function isWithinTick(last: TimeSpec, now: TimeSpec): boolean {
 /** chown(2) and chmod(2) to what is there already. Of files with rights of their own more may change than is asked for. */
 function changesNothing(
   attr: Attr,
-  { mode = attr.mode, uid = attr.uid, gid = attr.gid, ...times }: AttrChange,
+  { mode = attr.mode, uid = attr.uid, gid = attr.gid, seen = attr, ...times }: AttrChange,
 ): boolean {
+  if (seen.uid !== attr.uid || seen.gid !== attr.gid || (seen.mode ?? attr.mode) !== attr.mode) return false
   if (times.atime !== undefined || times.mtime !== undefined || times.sizeBytes !== undefined) return false
   return mode === attr.mode && uid === attr.uid && gid === attr.gid && (attr.mode & (S_ISUID | S_ISGID)) === 0
 }

@@ -114,12 +114,13 @@ export class BesideKernel implements VfsContract {
       this.#inos.delete(handle)
     }
   }
-  setxattr(ino: number, name: Buffer, value: Buffer, flags: number, clearSgid?: boolean): Promise<void> {
-    const set = this.#vfs.setxattr(ino, name, value, flags, clearSgid)
-    return this.#changes(set, () => this.coherence.invalidate({ kind: 'attr', ino }))
+  setxattr(...change: Parameters<VfsContract['setxattr']>): Promise<void> {
+    const [ino] = change
+    return this.#changes(this.#vfs.setxattr(...change), () => this.coherence.invalidate({ kind: 'attr', ino }))
   }
-  removexattr(ino: number, name: Buffer): Promise<void> {
-    return this.#changes(this.#vfs.removexattr(ino, name), () => this.coherence.invalidate({ kind: 'attr', ino }))
+  removexattr(...change: Parameters<VfsContract['removexattr']>): Promise<void> {
+    const [ino] = change
+    return this.#changes(this.#vfs.removexattr(...change), () => this.coherence.invalidate({ kind: 'attr', ino }))
   }
 
   lookup(caller: Caller, parent: number, name: Buffer): Promise<Attr> {

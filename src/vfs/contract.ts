@@ -13,9 +13,10 @@ import type {
   LockRange,
   RenameFlags,
   RenameReply,
+  Seen,
 } from '../meta/contract.js'
 
-export type { Attr, AttrChange, DirEntry, Durability, FileLock, LockConflict, RenameFlags, RenameReply, TimeSpec }
+export type { Attr, AttrChange, DirEntry, Durability, FileLock, LockConflict, RenameFlags, RenameReply, Seen, TimeSpec }
 
 /** Who calls. Permission checks are the kernel's (default_permissions) or FileService's; the VFS uses it for ownership. */
 export interface Caller {
@@ -231,10 +232,10 @@ export interface VfsContract {
   listxattr(ino: number): Promise<readonly Buffer[]>
   /**
    * flags: XATTR_CREATE 1, XATTR_REPLACE 2 (setxattr(2)). `clearSgid`: an access ACL set by somebody who is not in the
-   * file's group and has no CAP_FSETID.
+   * file's group and has no CAP_FSETID. `seen`, of the ACLs: see AttrChange.
    */
-  setxattr(ino: number, name: Buffer, value: Buffer, flags: number, clearSgid?: boolean): Promise<void>
-  removexattr(ino: number, name: Buffer): Promise<void>
+  setxattr(ino: number, name: Buffer, value: Buffer, flags: number, clearSgid?: boolean, seen?: Seen): Promise<void>
+  removexattr(ino: number, name: Buffer, seen?: Seen): Promise<void>
 
   statfs(): Promise<StatFs>
   /** Commits everything buffered; with `durable`, as fsync. */

@@ -243,11 +243,11 @@ class Vfs implements VfsContract {
   listxattr(ino: number): Promise<readonly Buffer[]> {
     return this.#do(() => this.#xattrs.list(ino))
   }
-  setxattr(ino: number, name: Buffer, value: Buffer, flags: number, clearSgid = false): Promise<void> {
-    return this.#change('all', () => this.#xattrs.set(ino, name, value, flags, clearSgid))
+  setxattr(...change: Parameters<VfsContract['setxattr']>): Promise<void> {
+    return this.#change('all', () => this.#xattrs.set(...change))
   }
-  removexattr(ino: number, name: Buffer): Promise<void> {
-    return this.#change('all', () => this.#xattrs.remove(ino, name))
+  removexattr(...change: Parameters<VfsContract['removexattr']>): Promise<void> {
+    return this.#change('all', () => this.#xattrs.remove(...change))
   }
 
   statfs(): Promise<StatFs> {

@@ -7,8 +7,9 @@
  */
 import { PosixError, isErrno } from '../base/errno.js'
 import { aclKind } from '../base/acl.js'
-import type { Attr } from '../meta/contract.js'
+import type { Attr, Seen } from '../meta/contract.js'
 import type { VfsContext } from './context.js'
+import type { VfsContract } from './contract.js'
 import { Lru } from './lru.js'
 import { checkXattrName, checkXattrValue, xattrMode } from './names.js'
 
@@ -48,7 +49,7 @@ export class Xattrs {
     return await this.#context.meta.listxattr(ino)
   }
 
-  async set(ino: number, name: Buffer, value: Buffer, flags: number, clearSgid: boolean): Promise<void> {
+  async set(...[ino, name, value, flags, clearSgid, seen]: Parameters<VfsContract['setxattr']>): Promise<void> {
     checkXattrName(name)
     checkXattrValue(value)
     const mode = xattrMode(flags)
@@ -57,14 +58,14 @@ export class Xattrs {
       await this.#context.meta.getxattr(ino, name)
       throw new PosixError('EEXIST')
     }
-    await this.#change(ino, name, () => this.#context.meta.setxattr(ino, name, value, mode, clearSgid))
+    await this.#change(ino, name, () => this.#context.meta.setxattr(ino, name, value, mode, clearSgid, seen))
   }
 
-  async remove(ino: number, name: Buffer): Promise<void> {
+  async remove(ino: number, name: Buffer, seen?: Seen): Promise<void> {
     checkXattrName(name)
     aclKind(name)
     if (this.#context.attrs.peek(ino)?.hasXattrs === false) throw new PosixError('ENODATA')
-    await this.#change(ino, name, () => this.#context.meta.removexattr(ino, name))
+    await this.#change(ino, name, () => this.#context.meta.removexattr(ino, name, seen))
   }
 
   /** What was written before must not take away a capability that is set now: its commit comes first. */

@@ -2,7 +2,17 @@
 import type { Test } from 'tap'
 import type { AttrChange, MetaStore } from '../../src/meta/contract.js'
 import { ACCESS, DEFAULT, aclOf, textOf } from '../helpers/acls.js'
-import { ROOT, bytes, coherent, newFile, outcome, touch, type ClientOptions, until } from '../helpers/meta.js'
+import {
+  ROOT,
+  bytes,
+  coherent,
+  isRefusedUnseen,
+  newFile,
+  outcome,
+  touch,
+  type ClientOptions,
+  until,
+} from '../helpers/meta.js'
 
 /** A claim about a store that `client` opens, as often as it is asked. */
 export type AclClaim = (name: string, body: (t: Test, client: OpenClient) => Promise<void>) => void
@@ -158,6 +168,23 @@ function modeClaims(claim: AclClaim): void {
       t.equal((await meta.getattr(ino)).hasXattrs, false)
     },
   )
+
+  claim('an ACL that rests on an owner or a group of before is neither set nor removed', async (t, client) => {
+    const [meta, other] = [await client(), await client()]
+    const { ino } = await touch(meta, ROOT, 'file')
+    const seen = { uid: 1000, gid: 1000 }
+    const remove = (): Promise<void> => meta.removexattr(ino, ACCESS, seen)
+    const set = (): Promise<void> => meta.setxattr(ino, ACCESS, aclOf(NAMED), 'any', false, seen)
+    await set()
+    await remove()
+    await set()
+    for (const given of [{ uid: 0 }, { gid: 0 }]) {
+      const before = await other.setattr(ino, { uid: 1000, gid: 1000, ...given })
+      t.ok(await isRefusedUnseen(set()))
+      t.ok(await isRefusedUnseen(remove()))
+      t.same([await meta.getattr(ino), await aclText(meta, ino, ACCESS)], [before, NAMED])
+    }
+  })
 
   claim('a change of an ACL moves ctime only, and is told to other clients', async (t, client) => {
     const [meta, other] = [await client(), await client()]

@@ -2,7 +2,18 @@
 import type { Test } from 'tap'
 import type { TimeSpec } from '../../src/base/clock.js'
 import type { Attr } from '../../src/meta/contract.js'
-import { ROOT, bytes, claim, makeDir, makeDirIn, newFile, touch, writeAt, type OpenVolume } from '../helpers/meta.js'
+import {
+  ROOT,
+  bytes,
+  claim,
+  isRefusedUnseen,
+  makeDir,
+  makeDirIn,
+  newFile,
+  touch,
+  writeAt,
+  type OpenVolume,
+} from '../helpers/meta.js'
 
 const OLD: TimeSpec = { sec: -5, nsec: 999_999_999 }
 const FAR: TimeSpec = { sec: 2 ** 33, nsec: 1 }
@@ -45,6 +56,26 @@ export function attributeClaims(t: Test, open: OpenVolume): void {
     t.match(await meta.setattr(ino, { uid: 7, mode: 0o6755 }), { mode: 0o6755, uid: 7 }, 'a mode given with it stands')
     const dir = await makeDir(meta, ROOT, 'dir', 0o6775)
     t.match(await meta.setattr(dir.ino, { uid: 5, gid: 5 }), { mode: 0o6775 })
+  })
+
+  claim(t, open, 'a change that rests on an owner, group or mode of before is not made', async (t, volume) => {
+    const [meta, other] = [await volume.client(), await volume.client()]
+    const { ino } = await touch(meta, ROOT, 'file', newFile({ mode: 0o640 }))
+    const seen = { uid: 1000, gid: 1000, mode: 0o640 }
+    const change = { mode: 0o644, atime: OLD, mtime: FAR } as const
+    for (const rest of [{ uid: 1000, gid: 1000 }, seen]) {
+      await other.setattr(ino, { mode: 0o640 })
+      t.match(await meta.setattr(ino, { ...change, seen: rest }), { ...change, uid: 1000 })
+    }
+    for (const given of [{ uid: 0 }, { gid: 0 }, { mode: 0o600 }]) {
+      const before = await other.setattr(ino, { uid: 1000, gid: 1000, mode: 0o640, ...given })
+      t.ok(await isRefusedUnseen(meta.setattr(ino, { mode: 0o4755, mtime: 'now', seen })))
+      t.same(await meta.getattr(ino), before)
+    }
+    const { mode, ...owner } = seen
+    t.match(await meta.setattr(ino, { mode: 0o644, seen: owner }), { mode: 0o644 }, 'any mode will do')
+    await other.setattr(ino, { uid: 0, gid: 0 })
+    t.match(await meta.setattr(ino, { mode, seen: { uid: 0, gid: 0 } }), { mode }, 'judged anew it is another change')
   })
 
   claim(

@@ -272,5 +272,12 @@ export function bodyClaims(t: Test, open: OpenVolume): void {
     const long = [{ fileOffset: 0, bytes: Buffer.alloc(100_000) }]
     t.equal(await meta.commitInline(ino, { ...request, pieces: long, attributes: { mode: 0o600 } }), null)
     t.same(await meta.getattr(ino), before, 'refused, all of it is')
+    const seen = { uid: 1000, gid: 13 }
+    const left = await meta.commitInline(ino, { ...request, attributes: { mode: 0o4755, mtime: 'now', seen } })
+    t.match(left, { attributesLeft: true, attr: { mode: 0o711, uid: 14, mtime: MTIME } }, 'bytes rest on no owner')
+    t.match(await other.getattr(ino), { mode: 0o711, uid: 14, mtime: MTIME, dataVersion: left?.attr.dataVersion })
+    const made = await meta.commitInline(ino, { ...request, attributes: { mode: 0o600, seen: { ...seen, uid: 14 } } })
+    t.match(made, { attr: { mode: 0o600 } })
+    t.notOk(made?.attributesLeft)
   })
 }

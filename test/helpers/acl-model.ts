@@ -1,7 +1,7 @@
 /** POSIX ACLs as acl(5) has them, for doubles of the store: the same as scripts/lib/acl.lua, written another way. */
 import { ACL_TAG, aclKind, aclName, decodeAcl, encodeAcl, parseAcl, type AclEntry } from '../../src/base/acl.js'
-import { PosixError } from '../../src/base/errno.js'
-import type { InodeType } from '../../src/meta/contract.js'
+import { ChangedHandsError, PosixError } from '../../src/base/errno.js'
+import type { InodeType, Seen } from '../../src/meta/contract.js'
 
 const ACCESS = key(aclName('access'))
 const DEFAULT = key(aclName('default'))
@@ -14,6 +14,12 @@ export interface AclInode {
   mode: number
   /** Attributes by latin1 name, ACLs among them. */
   readonly xattrs: Map<string, Buffer>
+}
+
+/** Of a change whose maker's rights were judged by `seen`. */
+export function checkSeen({ uid, gid, mode }: Required<Seen>, seen: Seen | undefined): void {
+  if (seen === undefined || (seen.uid === uid && seen.gid === gid && (seen.mode ?? mode) === mode)) return
+  throw new ChangedHandsError()
 }
 
 function key(name: Buffer): string {

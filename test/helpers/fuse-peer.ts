@@ -17,6 +17,8 @@ export interface PeerAnswer {
 export interface PeerCaller {
   readonly uid: number
   readonly gid: number
+  /** Default 1. */
+  readonly pid?: number
 }
 
 /** 32-bit words, as most of the structs of requests are. */
@@ -56,11 +58,11 @@ export class FusePeer {
     name: string,
     node: number,
     parts: readonly Buffer[],
-    { uid, gid }: PeerCaller = { uid: 0, gid: 0 },
+    { uid, gid, pid = 1 }: PeerCaller = { uid: 0, gid: 0 },
   ): Promise<PeerAnswer> {
     const opcode = OPCODES.find((one) => one.name === name)?.code ?? 0
     const body = Buffer.concat(parts)
-    const header = words(IN_HEADER + body.length, opcode, ++this.#unique, 0, node, 0, uid, gid, 1, 0)
+    const header = words(IN_HEADER + body.length, opcode, ++this.#unique, 0, node, 0, uid, gid, pid, 0)
     await this.#server.handle(Buffer.concat([header, body]))
     const [answer] = this.#answers.splice(0)
     if (answer?.readUInt32LE(8) !== this.#unique) throw new Error(`no answer to ${name}`)

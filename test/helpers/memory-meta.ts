@@ -36,12 +36,12 @@ import type {
   RenameFlags,
   RenameReply,
   SawDirectory,
+  Seen,
   Usage,
   WindowList,
-  XattrMode,
 } from '../../src/meta/contract.js'
 import { ExtentMap } from '../../src/vfs/extent-map.js'
-import { changeMode, dropPrivileges, inherit, setAcl, type AclInode } from './acl-model.js'
+import { changeMode, checkSeen, dropPrivileges, inherit, setAcl, type AclInode } from './acl-model.js'
 import { LockTable } from './lock-table.js'
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }
@@ -297,6 +297,7 @@ export class MemoryMeta implements MetaStore {
   setattr(ino: number, change: AttrChange): Promise<Attr> {
     return this.#call('setattr', () => {
       const inode = this.#inode(ino)
+      checkSeen(inode.attr, change.seen)
       if (change.sizeBytes !== undefined) this.#truncate(inode, change.sizeBytes)
       this.#setAttributes(inode, change)
       this.#emit({ kind: change.sizeBytes === undefined ? 'attr' : 'data', ino })
@@ -624,7 +625,13 @@ export class MemoryMeta implements MetaStore {
       const { allocatedDeltaBytes, mtime, clearSuid = false } = request
       const reply = this.#wrote(inode, { allocatedDeltaBytes, mtime, clearSuid, minSizeBytes: base + end })
       if (request.attributes === undefined) return { attr: reply, baseOffset: base }
-      if (this.leavesAttributes) return { attr: reply, baseOffset: base, attributesLeft: true }
+      const left = { attr: reply, baseOffset: base, attributesLeft: true } as const
+      if (this.leavesAttributes) return left
+      try {
+        checkSeen(attr, request.attributes.seen)
+      } catch {
+        return left
+      }
       this.#setAttributes(inode, request.attributes)
       return { attr: { ...attr }, baseOffset: base }
     })
@@ -721,10 +728,11 @@ export class MemoryMeta implements MetaStore {
     return this.#call('listxattr', () => [...this.#inode(ino).xattrs.keys()].map((name) => Buffer.from(name, 'latin1')))
   }
 
-  setxattr(ino: number, name: Buffer, value: Buffer, mode: XattrMode, clearSgid = false): Promise<void> {
+  setxattr(...[ino, name, value, mode, clearSgid = false, seen]: Parameters<MetaStore['setxattr']>): Promise<void> {
     return this.#call('setxattr', () => {
       const inode = this.#inode(ino)
       const { xattrs, attr } = inode
+      checkSeen(attr, seen)
       if (mode === 'create' && xattrs.has(key(name))) throw new PosixError('EEXIST')
       if (mode === 'replace' && !xattrs.has(key(name))) throw new PosixError('ENODATA')
       const isUser = key(name).startsWith('user.')
@@ -736,10 +744,11 @@ export class MemoryMeta implements MetaStore {
     })
   }
 
-  removexattr(ino: number, name: Buffer): Promise<void> {
+  removexattr(ino: number, name: Buffer, seen?: Seen): Promise<void> {
     return this.#call('removexattr', () => {
       aclKind(name)
       const { attr, xattrs } = this.#inode(ino)
+      checkSeen(attr, seen)
       if (!xattrs.delete(key(name))) throw new PosixError('ENODATA')
       attr.hasXattrs = xattrs.size > 0
       attr.ctime = this.#volume.clock.now()

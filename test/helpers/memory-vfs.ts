@@ -15,7 +15,7 @@ import {
 import { aclKind } from '../../src/base/acl.js'
 import { NOTHING_AT_HAND } from '../../src/vfs/at-hand.js'
 import { NOTHING_KEPT } from '../../src/vfs/coherence.js'
-import { changeMode, dropPrivileges, inherit, setAcl } from './acl-model.js'
+import { changeMode, checkSeen, dropPrivileges, inherit, setAcl } from './acl-model.js'
 import { LOCK_END, type InodeType, type LockRange } from '../../src/meta/contract.js'
 import type {
   Attr,
@@ -28,6 +28,7 @@ import type {
   OpenedFile,
   RenameFlags,
   RenameReply,
+  Seen,
   StatFs,
   VfsContract,
   VfsDirEntry,
@@ -123,6 +124,7 @@ export class MemoryVfs implements VfsContract {
 
   async setattr(_caller: Caller, ino: number, change: AttrChange): Promise<Attr> {
     const node = this.#node(ino)
+    checkSeen(node, change.seen)
     if (change.sizeBytes !== undefined) this.#truncate(node, change.sizeBytes)
     this.#changeOwner(node, change)
     if (change.dropPrivileges === true && node.type === 'file') dropPrivileges(node, change.mode === undefined)
@@ -414,8 +416,11 @@ export class MemoryVfs implements VfsContract {
     return [...this.#node(ino).xattrs.keys()].map((name) => Buffer.from(name, 'latin1'))
   }
 
-  async setxattr(ino: number, name: Buffer, value: Buffer, flags: number, clearSgid = false): Promise<void> {
+  async setxattr(
+    ...[ino, name, value, flags, clearSgid = false, seen]: Parameters<VfsContract['setxattr']>
+  ): Promise<void> {
     const node = this.#node(ino)
+    checkSeen(node, seen)
     if (name.length > XATTR_NAME_MAX_BYTES) throw new PosixError('ERANGE')
     if (value.length > XATTR_VALUE_MAX_BYTES) throw new PosixError('E2BIG')
     if (flags === XATTR_CREATE && node.xattrs.has(key(name))) throw new PosixError('EEXIST')
@@ -424,8 +429,9 @@ export class MemoryVfs implements VfsContract {
     node.ctime = this.#clock.now()
   }
 
-  async removexattr(ino: number, name: Buffer): Promise<void> {
+  async removexattr(ino: number, name: Buffer, seen?: Seen): Promise<void> {
     const node = this.#node(ino)
+    checkSeen(node, seen)
     aclKind(name)
     if (!node.xattrs.delete(key(name))) throw new PosixError('ENODATA')
     node.ctime = this.#clock.now()

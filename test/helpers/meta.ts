@@ -1,6 +1,6 @@
 /** Fresh volumes on a real Redis for tests of the metadata, and small words for them. */
 import type { Test } from 'tap'
-import { PosixError } from '../../src/base/errno.js'
+import { ChangedHandsError, PosixError } from '../../src/base/errno.js'
 import { silentLog } from '../../src/base/log.js'
 import type { RedisStore, VolumeSettings } from '../../src/cluster/contract.js'
 import { openMeta } from '../../src/meta/engine.js'
@@ -141,6 +141,14 @@ export async function outcome(work: Promise<unknown>): Promise<string> {
     if (error instanceof PosixError) return error.code
     throw error
   }
+}
+
+/** Whether it was not done because what it rests on is not so any more. */
+export async function isRefusedUnseen(work: Promise<unknown>): Promise<boolean> {
+  return await work.then(
+    () => false,
+    (error: unknown) => error instanceof ChangedHandsError,
+  )
 }
 
 /** All names, page by page, as latin1. */

@@ -3,7 +3,9 @@ import { readFile } from 'node:fs/promises'
 
 /** linux/capability.h */
 export const CAP_CHOWN = 0
+export const CAP_DAC_OVERRIDE = 1
 export const CAP_FOWNER = 3
+export const CAP_FSETID = 4
 
 /** Whose it is what is to be changed. A group counts for some capabilities only. */
 export interface Owned {

@@ -41,6 +41,8 @@ n.body = 1
 if last > n.size then n.size = last end
 account(n, tonumber(ARGV[10]))
 written(n, ARGV[11], ARGV[12], ARGV[13], KEYS[9])
+-- Nor do they rest on whose file it is.
+if isothers(n, 17) then left = 1 end
 if ARGV[17] and left == 0 then setattributes(n, 17, KEYS[10], KEYS[9]) end
 emit(2, ino)
 local rec = encode(n)

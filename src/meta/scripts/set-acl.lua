@@ -1,12 +1,13 @@
--- include: inode locks mutate acl
+-- include: inode locks mutate acl attributes
 -- KEYS: 9 ACLs, 10 xattrs
 -- ARGV: 7 ino, 8 a|d, 9 any|create|replace|remove, 10 the ACL ('' none), 11 permissions of the mode, -1 as they are,
--- 12 1 to clear set-gid. 0
+-- 12 1 to clear set-gid, 13… what was seen (lib/attributes.lua). 0 | 18: it is another's than was seen, and is left alone
 local known = before('i' .. ARGV[7])
 if known then return known end
 local ino, field = tonumber(ARGV[7]), ARGV[8] .. ARGV[7]
 local n = load(ino)
 if not n then return {ENOENT} end
+if isothers(n, 13) then return {18} end
 local exists = redis.call('HEXISTS', KEYS[9], field) == 1
 if exists and ARGV[9] == 'create' then return {EEXIST} end
 if not exists and (ARGV[9] == 'replace' or ARGV[9] == 'remove') then return {-61} end

@@ -71,6 +71,26 @@ t.test('attributes that have to wait hold up no bytes, and are changed behind th
   await vfs.release(handle)
 })
 
+t.test('what waits behind bytes while the file is given away is not changed, and the bytes are kept', async (st) => {
+  const { vfs, meta, another } = fixture(st, INLINE)
+  const other = another()
+  for (const roomInline of [true, false]) {
+    meta.roomInline = roomInline
+    const { ino, handle } = await make(vfs, `f${roomInline}`)
+    const { uid, gid } = await vfs.setattr(CALLER, ino, { uid: 5, gid: 5 })
+    await vfs.write(handle, 0, Buffer.from('hello'))
+    meta.before = async (call) => {
+      if (call !== 'commit' && call !== 'commitInline') return
+      meta.before = () => undefined
+      await other.vfs.setattr(CALLER, ino, { uid: 0 })
+    }
+    st.equal(await codeOf(vfs.setattr(CALLER, ino, { mode: 0o4755, seen: { uid, gid } })), 'EPERM')
+    st.match(await vfs.getattr(CALLER, ino), { mode: 0o644, uid: 0, sizeBytes: 5 })
+    st.match(await other.vfs.getattr(CALLER, ino), { mode: 0o644, uid: 0, sizeBytes: 5 })
+    await vfs.release(handle)
+  }
+})
+
 t.test('where the bytes need a chunk, or are lost, attributes are changed all the same', async (st) => {
   const { vfs, meta } = fixture(st, INLINE)
   const { ino, handle } = await make(vfs, 'f')

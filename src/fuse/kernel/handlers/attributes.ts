@@ -1,5 +1,6 @@
 /** Attributes of inodes and of the volume. */
-import type { Attr, AttrChange, TimeSpec, VfsContract } from '../../../vfs/contract.js'
+import type { Attr, AttrChange, Caller, TimeSpec, VfsContract } from '../../../vfs/contract.js'
+import { HANDLE_KILLPRIV_V2 } from '../init.js'
 import type { KernelCache } from '../kernel-cache.js'
 import { encodeAttr, encodeStatx, readU64, writeU64 } from '../wire.js'
 import {
@@ -11,8 +12,8 @@ import {
   type HandlerTable,
   type Request,
 } from './request.js'
-import { checkChange } from './owner.js'
-import { modeForStranger } from './setid.js'
+import { isJudged, judged, rightful, rightsOf } from './owner.js'
+import { dropOfStranger, modeForStranger } from './setid.js'
 
 const FATTR = {
   mode: 1,
@@ -65,20 +66,42 @@ export class AttributeHandlers {
    * (HANDLE_KILLPRIV_V2). Of root it may also be a write that takes away capabilities alone, and looks the same.
    */
   async #setattr(request: Request): Promise<Answer> {
-    const { caller, node, body } = request
+    const { caller, body } = request
     const valid = body.readUInt32LE(0)
     const handle = (valid & FATTR.fh) === 0 ? undefined : readU64(body, 8)
     const wanted = readChange(body, valid)
-    await checkChange(this.#vfs, caller, node, wanted)
     const isChown = Object.keys(wanted).length === 0 && caller.uid !== 0
     const kills = (valid & FATTR.kill) !== 0 || isChown
-    const givesAway = isChown || (caller.uid !== 0 && (wanted.uid ?? wanted.gid) !== undefined)
-    const drops = givesAway || (kills && wanted.sizeBytes !== undefined)
-    const mode = drops ? await modeForStranger(caller, await this.#vfs.getattr(caller, node)) : undefined
-    const change = { ...(mode === undefined ? {} : { mode }), ...wanted, ...(kills ? { dropPrivileges: true } : {}) }
-    const attr = await this.#vfs.setattr(callerKeeping(request, !kills), node, change, handle)
+    const change = kills ? { ...wanted, dropPrivileges: true } : wanted
+    const attr = await this.#change(request, callerKeeping(request, !kills), change, handle)
     // The kernel does not compare it with notifications that came meanwhile: kernel-cache.ts.
     return encodeAttr(this.#cache.attr(attr).attr, 0)
+  }
+
+  async #change(request: Request, caller: Caller, change: AttrChange, handle?: number): Promise<Attr> {
+    const { node } = request
+    const { dropPrivileges = false, sizeBytes, ...rest } = change
+    const mustJudge = isJudged(caller, change)
+    if (sizeBytes !== undefined) {
+      // Before the cut, which is not made again where this is judged anew.
+      if (dropPrivileges) await dropOfStranger(this.#vfs, caller, node)
+      if (!mustJudge) return await this.#vfs.setattr(caller, node, change, handle)
+      await this.#vfs.setattr(caller, node, { sizeBytes, dropPrivileges }, handle)
+      return await this.#judged(request, caller, rest)
+    }
+    return await (mustJudge ? this.#judged(request, caller, change) : this.#vfs.setattr(caller, node, change))
+  }
+
+  #judged({ node, agreed }: Request, caller: Caller, change: AttrChange): Promise<Attr> {
+    const isOlder = (agreed & HANDLE_KILLPRIV_V2) === 0
+    const { mode, uid, gid, dropPrivileges = false } = change
+    const givesAway = mode === undefined && ((uid ?? gid) !== undefined || dropPrivileges)
+    return judged(this.#vfs, caller, node, async (attr) => {
+      const allowed = await rightful(this.#vfs, caller, attr, change, isOlder)
+      const left = givesAway ? await modeForStranger(caller, attr) : undefined
+      const whole = left === undefined ? allowed : { ...allowed, mode: left, seen: rightsOf(attr) }
+      return await this.#vfs.setattr(caller, node, whole)
+    })
   }
 
   #attr(given: Attr, thread: number): Buffer {

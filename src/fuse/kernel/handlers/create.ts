@@ -7,7 +7,7 @@
  */
 import { PosixError, isErrno } from '../../../base/errno.js'
 import type { Attr, Caller, CreatedFile, VfsContract } from '../../../vfs/contract.js'
-import { modeForStranger } from './setid.js'
+import { dropOfStranger } from './setid.js'
 
 const O_ACCMODE = 3
 const O_TRUNC = 0o1000
@@ -30,9 +30,9 @@ export async function createFile(
   try {
     if (!isAdmitted(caller, made.attr, flags)) throw new PosixError('ESTALE', 'the name came to another file')
     if ((flags & O_TRUNC) === 0) return made
-    const left = caller.keepsSetid === false ? await modeForStranger(caller, made.attr) : undefined
-    const change = { sizeBytes: 0, ...(left === undefined ? {} : { mode: left }) }
-    return { ...made, attr: await vfs.setattr(caller, made.attr.ino, change) }
+    const { ino } = made.attr
+    if (caller.keepsSetid === false) await dropOfStranger(vfs, caller, ino, made.attr)
+    return { ...made, attr: await vfs.setattr(caller, ino, { sizeBytes: 0 }) }
   } catch (error) {
     await vfs.release(made.handle)
     throw error

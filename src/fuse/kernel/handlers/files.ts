@@ -128,7 +128,7 @@ export class FileHandlers {
   /** Set-id bits went with what was cut. An open that fails after all leaves no handle. */
   async #killed({ caller }: Request, attr: Attr, handle: number): Promise<void> {
     try {
-      await this.#cache.leftMode(await dropOfStranger(this.#vfs, caller, attr))
+      await this.#cache.leftMode((await dropOfStranger(this.#vfs, caller, attr.ino, attr)) ?? attr)
     } catch (error) {
       this.#forget(handle)
       await this.#vfs.release(handle)

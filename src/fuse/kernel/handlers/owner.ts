@@ -1,48 +1,108 @@
 /**
- * Whose an inode is. Before SETATTR, and before an ACL is set or removed, the kernel compares the caller with the owner that it
- * holds, and does not ask for him first (setattr_prepare, set_posix_acl), as it does where it compares the mode: of what another client has given
- * away since, that is the one of before. So it is looked at again here.
+ * Whose an inode is. Before SETATTR, and before an ACL is set or removed, the kernel compares the caller with the owner and the group
+ * that it holds, and does not ask for them first (setattr_prepare, set_posix_acl), as it does where it compares the mode: of what another
+ * client has given away since, these are the ones of before. So it is looked at again here.
+ *
+ * Invariant: the store makes the change of an inode that is as it was looked at, or not at all; then it is judged anew.
  */
-import { PosixError } from '../../../base/errno.js'
-import type { Attr, AttrChange, Caller, TimeSpec, VfsContract } from '../../../vfs/contract.js'
-import { CAP_CHOWN, CAP_FOWNER, hasCapability } from '../capabilities.js'
+import { ChangedHandsError, PosixError } from '../../../base/errno.js'
+import type { Attr, AttrChange, Caller, Seen, TimeSpec, VfsContract } from '../../../vfs/contract.js'
+import { CAP_CHOWN, CAP_FOWNER, CAP_FSETID, hasCapability } from '../capabilities.js'
+import { isInGroup } from '../groups.js'
+import { mayWrite } from './access.js'
 
 const SET_ID = 0o6000
+const SGID = 0o2000
+/** In each of these it was given away anew. */
+const TRIES_MAX = 16
+
+/** Has `change` made, which throws what the caller may not do to an inode with these attributes, and takes them along as `seen`. */
+export async function judged<T>(
+  vfs: VfsContract,
+  caller: Caller,
+  node: number,
+  change: (attr: Attr) => Promise<T>,
+  known?: Attr,
+): Promise<T> {
+  let attr = known
+  for (let tries = 1; ; tries++) {
+    try {
+      return await change(attr ?? vfs.atHand.getattr(node) ?? (await vfs.getattr(caller, node)))
+    } catch (error) {
+      if (!(error instanceof ChangedHandsError) || tries === TRIES_MAX) throw error
+      attr = undefined
+    }
+  }
+}
+
+/** What a change rests on in whose making the mode counts for nothing. */
+export function ownerOf({ uid, gid }: Attr): Seen {
+  return { uid, gid }
+}
+
+/** The same where the mode counts. */
+export function rightsOf({ uid, gid, mode }: Attr): Seen {
+  return { uid, gid, mode }
+}
+
+/** Whether it is for us to judge. Root has all rights; to cut a file takes the right to write, which the kernel asks for. */
+export function isJudged({ uid: caller }: Caller, { mode, uid, gid, sizeBytes, atime, mtime }: AttrChange): boolean {
+  if (caller === 0) return false
+  if ((mode ?? uid ?? gid) !== undefined || isGiven(atime) || isGiven(mtime)) return true
+  return sizeBytes === undefined
+}
+
+/** Such a change as the caller may make it, but for a size. `older`: the kernel is without HANDLE_KILLPRIV_V2. Errors: EPERM, EACCES. */
+export async function rightful(
+  vfs: VfsContract,
+  caller: Caller,
+  attr: Attr,
+  change: AttrChange,
+  older: boolean,
+): Promise<AttrChange> {
+  const { mode, uid, gid, atime, mtime } = change
+  if ((uid ?? gid) !== undefined) await checkChown(caller, attr, gid)
+  // Older kernels take set-id bits away in this way, for whoever writes.
+  if (older && takesSetidOnly(attr.mode, change)) return { ...change, seen: rightsOf(attr) }
+  if (mode !== undefined || isGiven(atime) || isGiven(mtime)) await checkOwner(caller, attr)
+  else if ((atime ?? mtime) !== undefined) await checkTouch(vfs, caller, attr)
+  const isForeign = mode !== undefined && (await isForeignSgid(caller, { ...attr, mode, gid: gid ?? attr.gid }))
+  return { ...change, ...(isForeign ? { mode: mode & ~SGID } : {}), seen: ownerOf(attr) }
+}
 
 /** Errors: EPERM. */
-export async function checkOwner(vfs: VfsContract, caller: Caller, node: number): Promise<void> {
-  if (caller.uid === 0) return
-  await check(caller, await look(vfs, caller, node), CAP_FOWNER)
+export async function checkOwner(caller: Caller, attr: Attr): Promise<void> {
+  if (await isOwner(caller, attr)) return
+  throw new PosixError('EPERM', 'it belongs to somebody else')
 }
 
-/** For a change of attributes. Errors: EPERM. */
-export async function checkChange(vfs: VfsContract, caller: Caller, node: number, change: AttrChange): Promise<void> {
-  const { mode, uid, gid, atime, mtime } = change
-  const isOwners = mode !== undefined || isGiven(atime) || isGiven(mtime)
-  const isChown = (uid ?? gid) !== undefined
-  if (caller.uid === 0 || !(isOwners || isChown)) return
-  const attr = await look(vfs, caller, node)
-  // Older kernels take set-id bits away in this way, for whoever writes.
-  if (isOwners && !takesSetidOnly(attr.mode, change)) await check(caller, attr, CAP_FOWNER)
-  if (isChown) await check(caller, attr, CAP_CHOWN)
+/** A set-gid bit that he may not give. Who cannot be seen may: the kernel has judged before us. */
+export async function isForeignSgid(caller: Caller, { mode, uid, gid }: Attr): Promise<boolean> {
+  if (caller.uid === 0 || (mode & SGID) === 0 || (await isInGroup(caller, gid))) return false
+  return !(await hasCapability(caller.pid, CAP_FSETID, { uid, gid }))
 }
 
-/** What is set to the time of now takes no more than the right to write, which the kernel has asked for. */
+async function isOwner({ uid, pid }: Caller, attr: Attr): Promise<boolean> {
+  return uid === attr.uid || (await hasCapability(pid, CAP_FOWNER, { uid: attr.uid }))
+}
+
+/** Who owns it may give it to a group of his, and leave it to the one that it has. */
+async function checkChown(caller: Caller, attr: Attr, gid = attr.gid): Promise<void> {
+  if (attr.uid === caller.uid && (gid === attr.gid || (await isInGroup(caller, gid)))) return
+  if (await hasCapability(caller.pid, CAP_CHOWN, attr)) return
+  throw new PosixError('EPERM', 'it belongs to somebody else')
+}
+
+/** The time of now takes no more than the right to write. The kernel has asked for that, unless it took him for the owner. */
+async function checkTouch(vfs: VfsContract, caller: Caller, attr: Attr): Promise<void> {
+  if (caller.uid === attr.uid || (await mayWrite(vfs, caller, attr)) || (await isOwner(caller, attr))) return
+  throw new PosixError('EACCES', 'it belongs to somebody else')
+}
+
 function isGiven(time: TimeSpec | 'now' | undefined): boolean {
   return time !== undefined && time !== 'now'
 }
 
 function takesSetidOnly(before: number, { mode = before, atime, mtime }: AttrChange): boolean {
   return (mode | SET_ID) === (before | SET_ID) && (mode & ~before) === 0 && !isGiven(atime) && !isGiven(mtime)
-}
-
-async function look(vfs: VfsContract, caller: Caller, node: number): Promise<Attr> {
-  return vfs.atHand.getattr(node) ?? (await vfs.getattr(caller, node))
-}
-
-async function check({ uid, pid }: Caller, attr: Attr, capability: number): Promise<void> {
-  if (attr.uid === uid) return
-  const owned = capability === CAP_CHOWN ? attr : { uid: attr.uid }
-  if (await hasCapability(pid, capability, owned)) return
-  throw new PosixError('EPERM', 'it belongs to somebody else')
 }

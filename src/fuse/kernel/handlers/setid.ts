@@ -4,6 +4,7 @@
  */
 import type { Attr, Caller, VfsContract } from '../../../vfs/contract.js'
 import { isInGroup } from '../groups.js'
+import { judged, rightsOf } from './owner.js'
 
 const SUID = 0o4000
 const SGID = 0o2000
@@ -19,16 +20,29 @@ export async function modeForStranger(caller: Caller, { mode, gid, type }: Attr)
 }
 
 /** Before a file is written to. Answers what is left if anything was taken away. */
-export async function dropSetid(vfs: VfsContract, caller: Caller, node: number): Promise<Attr | undefined> {
-  const attr = await vfs.getattr(caller, node)
-  if (attr.type !== 'file' || (attr.mode & (SUID | SGID)) === 0) return undefined
-  const mode = await modeForStranger(caller, attr)
-  if (mode === undefined && (attr.mode & SUID) === 0 && (attr.mode & SGID_AND_EXEC) === SGID) return undefined
-  return vfs.setattr(caller, node, { dropPrivileges: true, ...(mode === undefined ? {} : { mode }) })
+export function dropSetid(vfs: VfsContract, caller: Caller, node: number): Promise<Attr | undefined> {
+  return judged(vfs, caller, node, async (attr) => {
+    if (attr.type !== 'file' || (attr.mode & (SUID | SGID)) === 0) return undefined
+    const mode = await modeForStranger(caller, attr)
+    if (mode === undefined && (attr.mode & SUID) === 0 && (attr.mode & SGID_AND_EXEC) === SGID) return undefined
+    const left = mode === undefined ? {} : { mode, seen: rightsOf(attr) }
+    return vfs.setattr(caller, node, { dropPrivileges: true, ...left })
+  })
 }
 
-/** Of a file that was cut when it was opened: the store took away what needs no look at the caller's groups. Answers what is left. */
-export async function dropOfStranger(vfs: VfsContract, caller: Caller, attr: Attr): Promise<Attr> {
-  const mode = await modeForStranger(caller, attr)
-  return mode === undefined ? attr : vfs.setattr(caller, attr.ino, { mode })
+/**
+ * Of a file that is cut: the store takes away with that what needs no look at the caller's groups. Answers what is left if it was
+ * not enough. `known`: as it is, if that was just asked.
+ */
+export function dropOfStranger(
+  vfs: VfsContract,
+  caller: Caller,
+  node: number,
+  known?: Attr,
+): Promise<Attr | undefined> {
+  const drop = async (attr: Attr): Promise<Attr | undefined> => {
+    const mode = await modeForStranger(caller, attr)
+    return mode === undefined ? undefined : vfs.setattr(caller, node, { mode, seen: rightsOf(attr) })
+  }
+  return judged(vfs, caller, node, drop, known)
 }

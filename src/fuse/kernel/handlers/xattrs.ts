@@ -2,9 +2,9 @@
 import { aclKind } from '../../../base/acl.js'
 import { ERRNO, PosixError, isErrno } from '../../../base/errno.js'
 import { XATTR_NAME_MAX_BYTES } from '../../../base/limits.js'
-import type { VfsContract } from '../../../vfs/contract.js'
+import type { Attr, Caller, Seen, VfsContract } from '../../../vfs/contract.js'
 import { SETXATTR_EXT } from '../init.js'
-import { checkOwner } from './owner.js'
+import { checkOwner, isForeignSgid, judged, ownerOf } from './owner.js'
 import { nameAt, type Answer, type AtOnceTable, type HandlerTable, type Request } from './request.js'
 
 const ACL_KILL_SGID = 1
@@ -40,9 +40,9 @@ export class XattrHandlers {
   /** Removing an ACL is having none, as on local disks: it succeeds without one. */
   async #removexattr({ caller, node, names }: Request): Promise<Answer> {
     const name = attributeAt(names)
-    if (aclKind(name) !== null) await checkOwner(this.#vfs, caller, node)
     try {
-      await this.#vfs.removexattr(node, name)
+      if (aclKind(name) === null) await this.#vfs.removexattr(node, name)
+      else await this.#asOwner(caller, node, (attr) => this.#vfs.removexattr(node, name, attr && ownerOf(attr)))
     } catch (error) {
       const isNone = isErrno(error, 'ENODATA')
       if (!isNone || !startsWith(name, SYSTEM)) throw error
@@ -68,16 +68,33 @@ export class XattrHandlers {
     const name = attributeAt(names)
     if (value.length !== body.readUInt32LE(0)) throw new PosixError('EINVAL', 'an attribute without all of its bytes')
     const flags = body.readUInt32LE(4)
-    if (aclKind(name) !== null) await checkOwner(this.#vfs, caller, node)
-    await this.#vfs.setxattr(node, name, Buffer.from(value), flags, await this.#clearsSgid(request))
+    const set = (clearsSgid: boolean, seen?: Seen): Promise<void> =>
+      this.#vfs.setxattr(node, name, Buffer.from(value), flags, clearsSgid, seen)
+    if (aclKind(name) === null) await set(false)
+    else {
+      await this.#asOwner(caller, node, async (attr) => set(await clearsSgid(request, attr), attr && ownerOf(attr)))
+    }
     return undefined
   }
 
-  /** A kernel that does not say it knows the caller's other groups, and we do not: only his first counts then. */
-  async #clearsSgid({ agreed, body, caller, node }: Request): Promise<boolean> {
-    if ((agreed & SETXATTR_EXT) !== 0) return (body.readUInt32LE(8) & ACL_KILL_SGID) !== 0
-    return caller.uid !== 0 && (await this.#vfs.getattr(caller, node)).gid !== caller.gid
+  /** Of root, whose it is does not matter: without attributes. */
+  async #asOwner(caller: Caller, node: number, change: (attr?: Attr) => Promise<void>): Promise<void> {
+    if (caller.uid === 0) return await change()
+    await judged(this.#vfs, caller, node, async (attr) => {
+      await checkOwner(caller, attr)
+      await change(attr)
+    })
   }
+}
+
+/**
+ * The kernel says so by the group that it holds. One that does not say so knows the caller's other groups, and we do not: only his
+ * first counts then.
+ */
+async function clearsSgid({ agreed, body, caller }: Request, attr: Attr | undefined): Promise<boolean> {
+  if ((agreed & SETXATTR_EXT) === 0) return attr !== undefined && attr.gid !== caller.gid
+  if ((body.readUInt32LE(8) & ACL_KILL_SGID) !== 0) return true
+  return attr !== undefined && (await isForeignSgid(caller, attr))
 }
 
 /** As local disks: a name outside the namespaces is EOPNOTSUPP, one that is a namespace's name alone EINVAL. */

@@ -1,7 +1,19 @@
--- Attributes of inode ARGV[7] but for its size, as setattr changes them: pairs of arguments from `at` on,
+-- What the rights to a change were judged by, as the first of its arguments, if it rests on any: seen uid gid mode (-1: any).
+-- Invariant: it is made of an inode that is so, or not at all.
+local SEEN = 4
+
+-- Whether the inode is another's by now: who asks for the change judges anew.
+local function isothers(n, at)
+  if ARGV[at] ~= 'seen' then return false end
+  local mode = tonumber(ARGV[at + 3])
+  return n.uid ~= tonumber(ARGV[at + 1]) or n.gid ~= tonumber(ARGV[at + 2]) or (mode >= 0 and n.mode ~= mode)
+end
+
+-- Attributes of inode ARGV[7] but for its size, as setattr changes them: arguments from `at` on, seen first, then
 -- mode v | uid v | gid v | drop 1 | atime sec nsec | mtime sec nsec. With lib/acl.lua and lib/privileges.lua; `acls`, `xattrs`: keys.
 -- The record is saved by the caller.
 local function setattributes(n, at, acls, xattrs)
+  if ARGV[at] == 'seen' then at = at + SEEN end
   local owner, mode, drop = false, false, false
   while at <= #ARGV do
     local what, v = ARGV[at], tonumber(ARGV[at + 1])
