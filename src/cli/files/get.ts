@@ -146,10 +146,17 @@ class Download {
     while (offset < sizeBytes) {
       const data = await this.#session.vfs.read(handle, offset, PIECE_BYTES)
       if (data.length === 0) throw new PosixError('EIO', 'the file became shorter while it was copied')
-      await file.write(data, 0, data.length, offset)
+      await writeAll(file, data, offset)
       offset += data.length
       bar.add(data.length)
     }
+  }
+}
+
+/** A full disk shows as a short write first and as ENOSPC at the next. */
+async function writeAll(file: FileHandle, data: Buffer, offset: number): Promise<void> {
+  for (let at = 0; at < data.length;) {
+    at += (await file.write(data, at, data.length - at, offset + at)).bytesWritten
   }
 }
 

@@ -1,5 +1,6 @@
 /** The file commands, on a VFS in memory: what they print, what they refuse, and that put and get go on after a break. */
 import { Command } from 'commander'
+import { execFileSync } from 'node:child_process'
 import { mkdtemp, mkdir, readFile, readdir, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -192,6 +193,25 @@ t.test('an interrupted get is continued', async (t) => {
   t.match(await sh.run('get', '/big', out), /got 1 files, 2.0 MiB .*2.0 MiB were there/)
   t.same(await readFile(out), Buffer.alloc(4 * MIB, 'xyz'))
 })
+
+if (process.platform === 'linux' && process.getuid?.() === 0) {
+  t.test('a get onto a disk that gets full makes no file, and goes on when there is room', async (t) => {
+    const sh = await shell(t)
+    const bytes = Buffer.alloc(3 * MIB + 500_000, 'xyz')
+    await writeFile(join(sh.folder, 'big'), bytes)
+    await sh.run('put', join(sh.folder, 'big'), '/big')
+    const small = join(sh.folder, 'small')
+    await mkdir(small)
+    // Its end is in the middle of the last piece.
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=3300k', 'ringfs-test', small])
+    t.teardown(() => execFileSync('umount', ['-l', small]))
+    await t.rejects(sh.run('get', '/big', join(small, 'out')), { code: 'ENOSPC' })
+    await t.rejects(stat(join(small, 'out')), { code: 'ENOENT' })
+    execFileSync('mount', ['-o', 'remount,size=8m', small])
+    await sh.run('get', '/big', join(small, 'out'))
+    t.ok(bytes.equals(await readFile(join(small, 'out'))))
+  })
+}
 
 t.test('bad input is refused in one line that names the path', async (t) => {
   const { run, folder } = await shell(t)
