@@ -2,16 +2,17 @@
  * `ringfs get`: files of the volume to local ones.
  *
  * Invariants. A local file gets its name only when it is whole and on disk: it is written beside it under a temporary name
- * made of the inode and its data version, front to back, and renamed. So an interrupted get is continued, and never with
- * another version of the file. A file that changes in the volume meanwhile is an error, not a mixture.
+ * made of the volume, the inode and its data version, front to back, and renamed. So an interrupted get is continued, and never
+ * with another version of the file, with a file of another volume, or with what somebody else has put there. A file that changes in the volume meanwhile is an error, not a mixture.
  */
+import { createHash } from 'node:crypto'
 import { constants } from 'node:fs'
 import { lstat, mkdir, open, rename, rm, stat, symlink, unlink, utimes, type FileHandle } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import type { Command } from 'commander'
 import { PosixError } from '../../base/errno.js'
 import { RingfsError } from '../../base/errors.js'
-import { MIB } from '../../base/limits.js'
+import { MIB, NAME_MAX_BYTES } from '../../base/limits.js'
 import type { Attr } from '../../vfs/contract.js'
 import type { CliContext } from '../context.js'
 import { each } from './parallel.js'
@@ -20,6 +21,8 @@ import { splitPaths, transfer, transferOptions, type TransferOptions } from './p
 import { inVolume, named, textOf, type Session } from './session.js'
 
 const PIECE_BYTES = MIB
+/** What the temporary file has until it is done: one that cannot be written could not be continued. */
+const OWNER_BITS = 0o600
 
 export function register(program: Command, context: CliContext): void {
   transferOptions(program.command('get'))
@@ -118,8 +121,8 @@ class Download {
   async #receive(found: Attr, local: string, bar: FileProgress): Promise<void> {
     const { vfs, caller } = this.#session
     const { attr, handle } = await vfs.open(caller, found.ino, 0)
-    const partial = `${local}.ringfs-get-${attr.ino.toString(36)}-${attr.dataVersion.toString(36)}`
-    const file = await open(partial, constants.O_RDWR | constants.O_CREAT, attr.mode & 0o777)
+    const partial = temporaryName(this.#session.volume, attr, local)
+    const file = await openPartial(partial, (attr.mode & 0o777) | OWNER_BITS)
     try {
       await this.#read(handle, file, attr.sizeBytes, bar)
       const after = await vfs.getattr(caller, attr.ino)
@@ -127,6 +130,8 @@ class Download {
         await rm(partial, { force: true })
         throw new RingfsError('USAGE', `${local}: the file was changed while it was copied: run it again`)
       }
+      const more = OWNER_BITS & ~attr.mode
+      if (more !== 0) await file.chmod((await file.stat()).mode & 0o777 & ~more)
       await file.sync()
       await utimes(partial, attr.atime.sec, attr.mtime.sec + attr.mtime.nsec / 1e9)
     } finally {
@@ -151,6 +156,36 @@ class Download {
       bar.add(data.length)
     }
   }
+}
+
+/** Beside the file: its own name, as much of it as fits, and whatever tells one contents from another. */
+function temporaryName(volume: string, attr: Attr, local: string): string {
+  const name = basename(local)
+  const { ino, dataVersion, sizeBytes, mtime, btime } = attr
+  const what = [volume, ino, dataVersion, sizeBytes, mtime.sec, mtime.nsec, btime.sec, btime.nsec, name].join(' ')
+  const end = `.ringfs-get-${createHash('sha256').update(what).digest('hex').slice(0, 16)}`
+  let shown = name
+  while (Buffer.byteLength(shown) > NAME_MAX_BYTES - end.length) shown = shown.slice(0, -1)
+  return join(dirname(local), shown + end)
+}
+
+/** A new one, or that of an interrupted get. */
+async function openPartial(path: string, mode: number): Promise<FileHandle> {
+  const flags = constants.O_RDWR | constants.O_NOFOLLOW
+  const file = await open(path, flags).catch(() => null)
+  if (file !== null) {
+    if (await isOwn(path, file)) return file
+    await file.close()
+  }
+  await rm(path, { force: true })
+  return await open(path, flags | constants.O_CREAT | constants.O_EXCL, mode)
+}
+
+/** Nobody else can have put it there: it is ours, or the folder is nobody else's. Some file systems know only one owner. */
+async function isOwn(path: string, file: FileHandle): Promise<boolean> {
+  const info = await file.stat()
+  if (!info.isFile() || info.nlink !== 1) return false
+  return info.uid === process.geteuid?.() || ((await stat(dirname(path))).mode & 0o022) === 0
 }
 
 /** A full disk shows as a short write first and as ENOSPC at the next. */

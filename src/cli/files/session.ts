@@ -20,10 +20,13 @@ export function withVolume(command: Command): Command {
 export class Session {
   readonly vfs: VfsContract
   readonly caller: Caller
+  /** Uuid. */
+  readonly volume: string
 
-  constructor(vfs: VfsContract, caller: Caller) {
+  constructor(vfs: VfsContract, caller: Caller, volume: string) {
     this.vfs = vfs
     this.caller = caller
+    this.volume = volume
   }
 
   /** Attributes of what is at a path. Errors name the path. */
@@ -82,7 +85,7 @@ export async function inVolume<T>(
 ): Promise<T> {
   const volume = await context.openVfs(selector)
   try {
-    return await work(new Session(volume.vfs, context.caller))
+    return await work(new Session(volume.vfs, context.caller, volume.settings.uuid))
   } finally {
     await volume.close()
   }

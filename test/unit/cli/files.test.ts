@@ -34,6 +34,8 @@ interface Shell {
   readonly run: (...words: string[]) => Promise<string>
   /** What the next commands see instead of the VFS itself. */
   through: (vfs: VfsContract) => VfsContract
+  /** Of the volume. */
+  uuid: string
 }
 
 /** The same VFS, whose `method` fails after `times` calls. */
@@ -56,7 +58,6 @@ async function shell(t: Test): Promise<Shell> {
   const stderr = new Capture()
   const settings = {
     name: 'demo',
-    uuid: '6f1a2b3c-0d4e-4f5a-8b6c-7d8e9f0a1b2c',
     formatVersion: FORMAT_VERSION,
     partitions: 1,
     chunkBytes: 4 * MIB,
@@ -72,9 +73,13 @@ async function shell(t: Test): Promise<Shell> {
     vfs,
     folder,
     through: (same) => same,
+    uuid: '6f1a2b3c-0d4e-4f5a-8b6c-7d8e9f0a1b2c',
     run: async (...words) => {
       const context: CliContext = {
-        openVfs: () => Promise.resolve({ vfs: self.through(vfs), settings, close: () => Promise.resolve() }),
+        openVfs: () => {
+          const opened = { vfs: self.through(vfs), settings: { ...settings, uuid: self.uuid } }
+          return Promise.resolve({ ...opened, close: () => Promise.resolve() })
+        },
         stdout,
         stderr,
         isTerminal: false,
@@ -192,6 +197,53 @@ t.test('an interrupted get is continued', async (t) => {
   sh.through = (vfs) => vfs
   t.match(await sh.run('get', '/big', out), /got 1 files, 2.0 MiB .*2.0 MiB were there/)
   t.same(await readFile(out), Buffer.alloc(4 * MIB, 'xyz'))
+})
+
+t.test('an interrupted get is not continued with another volume, nor with what is no plain file', async (t) => {
+  const sh = await shell(t)
+  const other = await shell(t)
+  for (const [one, text] of [
+    [sh, 'one'],
+    [other, 'two'],
+  ] as const) {
+    await writeFile(join(one.folder, 'big'), Buffer.alloc(4 * MIB, text))
+    await utimes(join(one.folder, 'big'), 1000, 1000)
+    await one.run('put', join(one.folder, 'big'), '/big')
+  }
+  other.uuid = '7f1a2b3c-0d4e-4f5a-8b6c-7d8e9f0a1b2c'
+  const broken = failing(sh.vfs, 'read', 2)
+  sh.through = () => broken
+  const out = join(sh.folder, 'out')
+  await t.rejects(sh.run('get', '/big', out), { code: 'EIO' })
+  await other.run('get', '/big', out)
+  t.ok((await readFile(out)).equals(Buffer.alloc(4 * MIB, 'two')))
+
+  const [partial = ''] = (await readdir(sh.folder)).filter((name) => name.includes('.ringfs-get-'))
+  await rm(join(sh.folder, partial))
+  await writeFile(join(sh.folder, 'precious'), 'mine')
+  await symlink('precious', join(sh.folder, partial))
+  await rm(out)
+  sh.through = (vfs) => vfs
+  await sh.run('get', '/big', out)
+  t.ok((await readFile(out)).equals(Buffer.alloc(4 * MIB, 'one')))
+  t.equal(await readFile(join(sh.folder, 'precious'), 'utf8'), 'mine')
+})
+
+t.test('a get of a file that nobody may write, or of the longest name, is continued', async (t) => {
+  const sh = await shell(t)
+  const name = 'ä'.repeat(127)
+  await writeFile(join(sh.folder, 'big'), Buffer.alloc(4 * MIB, 'xyz'), { mode: 0o440 })
+  await sh.run('put', join(sh.folder, 'big'), `/${name}`)
+  const broken = failing(sh.vfs, 'read', 2)
+  sh.through = () => broken
+  await mkdir(join(sh.folder, 'there'))
+  await t.rejects(sh.run('get', `/${name}`, join(sh.folder, 'there')), { code: 'EIO' })
+  const [partial = ''] = await readdir(join(sh.folder, 'there'))
+  t.ok((await stat(join(sh.folder, 'there', partial))).mode & 0o200, 'its owner may write it until it is done')
+  sh.through = (vfs) => vfs
+  t.match(await sh.run('get', `/${name}`, join(sh.folder, 'there')), /2.0 MiB were there/)
+  t.equal((await stat(join(sh.folder, 'there', name))).mode & 0o777, 0o440)
+  t.same(await readdir(join(sh.folder, 'there')), [name])
 })
 
 if (process.platform === 'linux' && process.getuid?.() === 0) {
