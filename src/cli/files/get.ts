@@ -67,10 +67,15 @@ class Download {
     for (const path of from) {
       const attr = await this.#session.stat(path, 'always')
       const name = path.split('/').findLast((part) => part !== '') ?? ''
+      if (isFolder && name === '..') throw new PosixError('EINVAL', `${path}: has no name: give the path without ..`)
       const local = isFolder ? join(to, name) : to
       if (attr.type !== 'directory') yield { attr, local }
-      else if (this.#options.recursive === true) yield* this.#folder(attr, local)
-      else throw new PosixError('EISDIR', `${path}: is a directory (copy it with -r)`)
+      else if (this.#options.recursive !== true)
+        throw new PosixError('EISDIR', `${path}: is a directory (copy it with -r)`)
+      else {
+        if (local !== to) await checkNoLink(local)
+        yield* this.#folder(attr, local)
+      }
     }
   }
 
@@ -85,8 +90,10 @@ class Download {
       }
       const attr = await this.#session.attrOf(folder.ino, entry)
       if (attr === null) continue
-      if (attr.type === 'directory') yield* this.#folder(attr, path)
-      else if (attr.type === 'symlink') await this.#symlink(attr, path)
+      if (attr.type === 'directory') {
+        await checkNoLink(path)
+        yield* this.#folder(attr, path)
+      } else if (attr.type === 'symlink') await this.#symlink(attr, path)
       else yield { attr, local: path }
     }
   }
@@ -193,6 +200,12 @@ async function writeAll(file: FileHandle, data: Buffer, offset: number): Promise
   for (let at = 0; at < data.length;) {
     at += (await file.write(data, at, data.length - at, offset + at)).bytesWritten
   }
+}
+
+/** Whoever made the link in the volume that an earlier get has brought here must not say where other files go. */
+async function checkNoLink(folder: string): Promise<void> {
+  if ((await lstat(folder).catch(() => null))?.isSymbolicLink() !== true) return
+  throw new PosixError('EEXIST', `${folder}: a symbolic link is in the way of a directory: remove it`)
 }
 
 async function isDirectory(path: string): Promise<boolean> {

@@ -246,6 +246,32 @@ t.test('a get of a file that nobody may write, or of the longest name, is contin
   t.same(await readdir(join(sh.folder, 'there')), [name])
 })
 
+t.test('a get does not follow a link that an earlier one has brought', async (t) => {
+  const { run, folder, vfs } = await shell(t)
+  const [to, elsewhere] = [join(folder, 'to'), join(folder, 'elsewhere')]
+  await mkdir(to)
+  await mkdir(elsewhere)
+  await writeFile(join(folder, 'a'), 'hello')
+  await run('mkdir', '-p', '/d/sub')
+  await vfs.symlink(
+    CALLER,
+    (await vfs.lookup(CALLER, 1, Buffer.from('d'))).ino,
+    Buffer.from('x'),
+    Buffer.from(elsewhere),
+  )
+  await run('get', '-r', '/d', to)
+  await run('rm', '/d/x')
+  await run('mkdir', '/d/x')
+  await run('put', join(folder, 'a'), '/d/x')
+  await t.rejects(run('get', '-r', '/d', to), { code: 'EEXIST', message: /x: a symbolic link is in the way/ })
+  t.same(await readdir(elsewhere), [])
+  await symlink('to', join(folder, 'link'))
+  await rm(join(to, 'd', 'x'))
+  await run('get', '-r', '/d', join(folder, 'link'))
+  t.equal(await readFile(join(to, 'd', 'x', 'a'), 'utf8'), 'hello', 'one that is given is followed')
+  await t.rejects(run('get', '-r', '/d/..', to), { code: 'EINVAL' })
+})
+
 if (process.platform === 'linux' && process.getuid?.() === 0) {
   t.test('a get onto a disk that gets full makes no file, and goes on when there is room', async (t) => {
     const sh = await shell(t)
