@@ -1,5 +1,5 @@
 /** Rights on two mounts of one volume: what is changed on one counts on the other, and no race gets anybody past them. */
-import { chmod, mkdir, stat, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, stat, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { until } from '../helpers/meta.js'
@@ -83,12 +83,12 @@ const CHANGES = {
   futimes: 'fs.futimesSync(3, 1, 1)',
   fchown: `fs.fchownSync(3, ${FIRST}, ${SECOND})`,
 }
-/** Opens the file, has it given away on the other mount, waits until that is known, and has the user change it. */
+/** Opens the file, has it given to `$3` on the other mount, waits until that is known, and has the user change it. */
 const GIVEN_AWAY = `
   exec 3<"$1/$2"; [ -e "$1/$2-given" ]
-  chown 0:0 "$0/$2"; touch "$0/$2-given"
+  chown "$3" "$0/$2"; touch "$0/$2-given"
   while ! [ -e "$1/$2-given" ]; do sleep 0.02; done
-  shift 2; "$@" 2>&1 || true`
+  shift 3; "$@" 2>&1 || true`
 
 t.test('who owned a file until it was given away on the other mount changes no rights of it', async (t) => {
   const [one, two] = await twoMounts(t)
@@ -97,12 +97,29 @@ t.test('who owned a file until it was given away on the other mount changes no r
     await writeFile(join(one, name), 'mine')
     await sh('chown', `${FIRST}:${FIRST}`, join(one, name))
     await until('the owner is known', async () => (await stat(join(two, name))).uid === FIRST)
-    const said = await sh('sh', '-c', GIVEN_AWAY, one, two, name, ...user, process.execPath, '-e', change)
+    const said = await sh('sh', '-c', GIVEN_AWAY, one, two, name, '0:0', ...user, process.execPath, '-e', change)
     t.match(said, /EPERM/, name)
     const { mode, uid, gid, mtimeMs } = await stat(join(one, name))
     t.same([mode, uid, gid], [0o100644, 0, 0], name)
     t.ok(mtimeMs > 1_000, name)
   }
+})
+
+t.test('nor does he set its times to now, or give it the set-gid bit of a group that it got there', async (t) => {
+  const [one, two] = await twoMounts(t)
+  const user = ['setpriv', `--reuid=${FIRST}`, `--regid=${FIRST}`, '--clear-groups']
+  const after = async (name: string, given: string, ...change: readonly string[]): Promise<string> => {
+    await writeFile(join(one, name), 'mine')
+    await sh('chown', `${FIRST}:${FIRST}`, join(one, name))
+    await utimes(join(one, name), 1, 1)
+    await until('the owner is known', async () => (await stat(join(two, name))).uid === FIRST)
+    return await sh('sh', '-c', GIVEN_AWAY, one, two, name, given, ...user, ...change)
+  }
+  // Of standard output, without a path on which the kernel would look.
+  t.match(await after('touch', '0:0', 'sh', '-c', 'touch - >&3'), /denied/i)
+  t.equal((await stat(join(one, 'touch'))).mtimeMs, 1_000)
+  t.equal(await after('chmod', `${FIRST}:0`, process.execPath, '-e', 'fs.fchmodSync(3, 0o2755)'), '')
+  t.match(await stat(join(one, 'chmod')), { mode: 0o100755, uid: FIRST, gid: 0 })
 })
 
 t.test('nor does he in a user namespace of his own, where he has all capabilities', async (t) => {
@@ -112,7 +129,7 @@ t.test('nor does he in a user namespace of his own, where he has all capabilitie
     await writeFile(join(one, name), 'mine')
     await sh('chown', `${FIRST}:${FIRST}`, join(one, name))
     await until('the owner is known', async () => (await stat(join(two, name))).uid === FIRST)
-    const said = await sh('sh', '-c', GIVEN_AWAY, one, two, name, ...user, process.execPath, '-e', CHANGES[name])
+    const said = await sh('sh', '-c', GIVEN_AWAY, one, two, name, '0:0', ...user, process.execPath, '-e', CHANGES[name])
     t.match(said, /EPERM/, name)
     t.equal((await stat(join(one, name))).mode, 0o100644, name)
   }
