@@ -115,6 +115,8 @@ export interface Faults {
   hung: boolean
   /** Each call waits for this first. */
   before: Promise<unknown>
+  /** Bad copies that are reported stay as they are. */
+  unreported: boolean
   /** Thrown by put instead of storing. */
   putError: Error | null
   state: NodeState
@@ -208,7 +210,14 @@ export async function startCluster(t: Teardown, options: ClusterOptions): Promis
       disks: () => ['d'],
       ...(options.epochs && { epochs: options.epochs(id) }),
     })
-    const faults: Faults = { killed: false, hung: false, before: Promise.resolve(), putError: null, state: 'up' }
+    const faults: Faults = {
+      killed: false,
+      hung: false,
+      before: Promise.resolve(),
+      unreported: false,
+      putError: null,
+      state: 'up',
+    }
     const calls: string[] = []
     nodes.push({ id, folder, service, store, faults, calls, api: faulty(service, faults, calls), queue: [] })
   }
@@ -299,7 +308,8 @@ function faulty(api: ChunkNodeApi, faults: Faults, calls: string[]): ChunkNodeAp
     get: (request, options) => through('get', options, () => api.get(request, options)),
     sync: (volume, ids, options) => through('sync', options, () => api.sync(volume, ids, options)),
     remove: (volume, ids, options) => through('remove', options, () => api.remove(volume, ids, options)),
-    reportBad: (volume, id, options) => through('reportBad', options, () => api.reportBad(volume, id, options)),
+    reportBad: (volume, id, options) =>
+      through('reportBad', options, () => (faults.unreported ? Promise.resolve() : api.reportBad(volume, id, options))),
     list: (request, options) => through('list', options, () => api.list(request, options)),
     lacks: (request, options) => through('lacks', options, () => api.lacks(request, options)),
     digest: (request, options) => through('digest', options, () => api.digest(request, options)),

@@ -109,6 +109,31 @@ export class ChunkRead {
 
   /** Errors: RingfsError CHUNK_MISSING, CHUNK_CORRUPT when every node has answered, DEADLINE when not. */
   async run(): Promise<LentBytes> {
+    try {
+      return await this.#fromOne()
+    } catch (error) {
+      const { firstLeaf, to } = leavesOver(this.#ref, this.#offset, this.#lengthBytes)
+      if (!hasCode(error, 'CHUNK_CORRUPT') || to <= (firstLeaf + 1) * LEAF_BYTES) throw error
+      return await this.#leafByLeaf()
+    }
+  }
+
+  /** Each copy may be bad in another place. Errors: as run(). */
+  async #leafByLeaf(): Promise<LentBytes> {
+    const bytes = Buffer.allocUnsafeSlow(this.#lengthBytes)
+    const end = this.#offset + this.#lengthBytes
+    for (let from = this.#offset; from < end;) {
+      const to = Math.min(end, (Math.floor(from / LEAF_BYTES) + 1) * LEAF_BYTES)
+      const one = new ChunkRead(this.#parts, this.#ref, from, to - from, { deadlineMs: Math.max(1, this.#leftMs()) })
+      const part = await one.run()
+      part.bytes.copy(bytes, from - this.#offset)
+      part.release()
+      from = to
+    }
+    return { bytes, release: () => undefined }
+  }
+
+  async #fromOne(): Promise<LentBytes> {
     for (let round = 0; ; round++) {
       const placement = this.#parts.placement.current()
       const order = this.#order(placement)

@@ -2,11 +2,11 @@
 import type { Clock } from '../../base/clock.js'
 import type { PosixError } from '../../base/errno.js'
 import { RingfsError, hasCode, messageOf } from '../../base/errors.js'
-import { CHUNK_MAX_BYTES } from '../../base/limits.js'
+import { CHUNK_MAX_BYTES, LEAF_BYTES } from '../../base/limits.js'
 import type { Log } from '../../base/log.js'
-import type { ChunkNodeApi, GetReply } from '../contract.js'
+import type { ChunkNodeApi, ChunkOrigin, GetReply } from '../contract.js'
 import { lentWithDeadline, withDeadline } from '../deadline.js'
-import { rootOf } from '../hash.js'
+import { firstBadLeaf, rootOf } from '../hash.js'
 import { toChunkError } from '../outcome.js'
 import type { ReplicationTask } from '../replication.js'
 import type { Pace } from './pace.js'
@@ -153,6 +153,7 @@ export class Repairer {
   async #fetch(id: number, root: Buffer | null, sources: readonly string[]): Promise<boolean> {
     const { log } = this.#options
     let failure: RingfsError | PosixError | undefined
+    const bad: string[] = []
     for (const source of this.#candidates(id, sources)) {
       try {
         await this.#copyFrom(source, id, root)
@@ -163,14 +164,46 @@ export class Repairer {
         if (hasCode(error, 'CHUNK_MISSING')) continue
         log.debug({ chunk: id, source, err: messageOf(error) }, 'copy from this node failed')
         failure = toChunkError(error)
+        if (hasCode(error, 'CHUNK_CORRUPT')) bad.push(source)
       }
     }
     if (failure === undefined) return false
+    if (bad.length > 0 && (await this.#joinCopies(id, root, bad))) return true
     if (hasCode(failure, 'CHUNK_CORRUPT')) throw failure
     throw new RingfsError('NODE_UNREACHABLE', `chunk ${id}: no copy yet: ${messageOf(failure)}`, { cause: failure })
   }
 
+  /** Those of `sources` are bad, and what is here, but each may be so in another place. false: they do not make a whole one. Errors: what this node's disk says. */
+  async #joinCopies(id: number, root: Buffer | null, sources: readonly string[]): Promise<boolean> {
+    const { disk, nodeId, log } = this.#options
+    const joined = new JoinedCopy(id, root)
+    for (const source of [nodeId, ...sources]) {
+      if (joined.isWhole) break
+      try {
+        if (source !== nodeId) await this.#readFrom(source, id, (reply) => Promise.resolve(joined.add(reply)))
+        else joined.add(await disk.read(id, 0, CHUNK_MAX_BYTES, true))
+      } catch (error) {
+        log.debug({ chunk: id, source, err: messageOf(error) }, 'nothing good of a chunk from this node')
+      }
+    }
+    const whole = joined.whole()
+    if (whole === null) return false
+    await this.#store(whole, nodeId, id, root).catch((error: unknown) => {
+      throw isLocal(error) ? error.failure : error
+    })
+    log.info({ chunk: id }, 'a good copy was made of several bad ones')
+    return true
+  }
+
   async #copyFrom(source: string, id: number, root: Buffer | null): Promise<void> {
+    await this.#readFrom(source, id, async (reply) => {
+      await this.#store(reply, source, id, root)
+      this.#copied++
+    })
+  }
+
+  /** The bytes are given back when `use` has ended. */
+  async #readFrom(source: string, id: number, use: (reply: GetReply) => Promise<void>): Promise<void> {
     const { peer, volume, pace, clock } = this.#options
     const spent = await pace?.ready()
     let bytes = 0
@@ -185,8 +218,7 @@ export class Repairer {
       )
       bytes = reply.data.length
       try {
-        await this.#store(reply, source, id, root)
-        this.#copied++
+        await use(reply)
       } finally {
         reply.release()
       }
@@ -195,10 +227,10 @@ export class Repairer {
     }
   }
 
-  async #store(reply: GetReply, source: string, id: number, root: Buffer | null): Promise<void> {
+  async #store(reply: WholeCopy, source: string, id: number, root: Buffer | null): Promise<void> {
     const { disk } = this.#options
     const { origin } = reply
-    if (origin === undefined) throw new RingfsError('FRAME_BAD', `node ${source} sent no origin`)
+    if (origin === undefined || origin === null) throw new RingfsError('FRAME_BAD', `node ${source} sent no origin`)
     const actual = checkedRoot(reply, id, root)
     try {
       await disk.put({ id, root: actual, leaves: reply.leaves, origin }, [reply.data])
@@ -214,7 +246,7 @@ export class Repairer {
   }
 }
 
-function checkedRoot(reply: GetReply, id: number, root: Buffer | null): Buffer {
+function checkedRoot(reply: WholeCopy, id: number, root: Buffer | null): Buffer {
   const actual = rootOf(reply.leaves)
   if (reply.data.length !== reply.chunkLengthBytes || reply.firstLeaf !== 0) {
     throw new RingfsError('CHUNK_CORRUPT', `chunk ${id}: the copy is not whole`)
@@ -224,6 +256,63 @@ function checkedRoot(reply: GetReply, id: number, root: Buffer | null): Buffer {
   }
   return actual
 }
+
+/** All of a chunk, as somebody has it; the bytes may be bad. */
+interface WholeCopy {
+  readonly chunkLengthBytes: number
+  readonly leaves: Buffer
+  readonly firstLeaf: number
+  readonly data: Buffer
+  readonly origin?: ChunkOrigin | null
+}
+
+/** What is good in any of several copies. Its hashes are those that belong to the root, or else to that of the first copy. */
+class JoinedCopy {
+  readonly #id: number
+  #root: Buffer | null
+  #first: (WholeCopy & { readonly origin: ChunkOrigin }) | null = null
+  #data = Buffer.alloc(0)
+  /** Leaves of which no good one was found. */
+  readonly #bad = new Set<number>()
+
+  constructor(id: number, root: Buffer | null) {
+    this.#id = id
+    this.#root = root
+  }
+
+  get isWhole(): boolean {
+    return this.#first !== null && this.#bad.size === 0
+  }
+
+  whole(): WholeCopy | null {
+    return this.#first !== null && this.isWhole ? { ...this.#first, data: this.#data } : null
+  }
+
+  /** Copies what it needs. Errors: RingfsError CHUNK_CORRUPT. */
+  add({ release, ...copy }: WholeCopy & { readonly release: () => void }): void {
+    try {
+      this.#root = checkedRoot(copy, this.#id, this.#root)
+      this.#begin(copy)
+      for (const leaf of [...this.#bad]) {
+        const data = copy.data.subarray(leaf * LEAF_BYTES, (leaf + 1) * LEAF_BYTES)
+        if (firstBadLeaf([data], copy.leaves, leaf) >= 0) continue
+        data.copy(this.#data, leaf * LEAF_BYTES)
+        this.#bad.delete(leaf)
+      }
+    } finally {
+      release()
+    }
+  }
+
+  #begin(copy: WholeCopy): void {
+    if (this.#first !== null || copy.origin === undefined || copy.origin === null) return
+    this.#first = { ...copy, leaves: Buffer.from(copy.leaves), data: EMPTY, origin: copy.origin }
+    this.#data = Buffer.alloc(copy.data.length)
+    for (let leaf = 0; leaf * LEAF_BYTES < copy.data.length; leaf++) this.#bad.add(leaf)
+  }
+}
+
+const EMPTY = Buffer.alloc(0)
 
 /** Wraps what this node's own disk says, so that it is not taken for a failure of the source. */
 class LocalFailure extends Error {

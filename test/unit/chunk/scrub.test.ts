@@ -13,6 +13,7 @@ import {
   CALL,
   VOLUME,
   chunkFile,
+  failureOf,
   originOf,
   randomChunk,
   startCluster,
@@ -83,32 +84,46 @@ t.test('a bad copy stays while nobody who may have a good one answers, and is re
   t.match(await round(node.api), { bad: 1, replaced: 1 })
 })
 
-t.test(
-  'copies that are rotten in different places keep their names, and what is good in either can be read',
-  async (t) => {
-    const cluster = await startCluster(t, { nodes: 2, replicas: 2, writeQuorum: 2 })
-    for (const lengthBytes of [50_000, 500_000]) {
-      const data = randomBytes(lengthBytes)
-      const ref = await cluster.client.write(lengthBytes, [data], originOf(lengthBytes), {
-        durability: 'all',
-        sync: true,
-      })
-      for (const [index, { folder, store }] of cluster.nodes.entries()) {
-        await store.settle()
-        rot(folder, ref.id, index === 0 ? 1 : lengthBytes)
-      }
-      for (const { api, service } of cluster.nodes) {
-        t.teardown(() => service.scrubber.stop())
-        t.match(await round(api), { replaced: 0 })
-      }
-      for (const offset of [0, lengthBytes - 100]) {
-        const bytes = await cluster.client.read(ref, offset, 100)
-        t.ok(bytes.equals(data.subarray(offset, offset + 100)), `${lengthBytes} bytes, from ${offset}`)
-      }
-      for (const { store } of cluster.nodes) t.equal((await store.verify(ref.id)).state, 'bad')
+t.test('of copies that are rotten in different places whole ones are made again; all can be read before', async (t) => {
+  const cluster = await startCluster(t, { nodes: 2, replicas: 2, writeQuorum: 2 })
+  for (const lengthBytes of [50_000, 500_000]) {
+    const data = randomBytes(lengthBytes)
+    const options = { durability: 'all', sync: true } as const
+    const ref = await cluster.client.write(lengthBytes, [data], originOf(lengthBytes), options)
+    for (const [index, { folder, store }] of cluster.nodes.entries()) {
+      await store.settle()
+      rot(folder, ref.id, index === 0 ? 1 : lengthBytes)
     }
-  },
-)
+    for (const { faults } of cluster.nodes) faults.unreported = true
+    t.ok((await cluster.client.read(ref, 0, lengthBytes)).equals(data), `${lengthBytes} bytes in one read`)
+    t.ok((await cluster.client.read(ref, 10_000, 30_000)).equals(data.subarray(10_000, 40_000)), 'and a part')
+    for (const { faults, store } of cluster.nodes) {
+      faults.unreported = false
+      t.equal((await store.verify(ref.id)).state, 'bad')
+    }
+    for (const { api, service, store } of cluster.nodes) {
+      t.teardown(() => service.scrubber.stop())
+      await round(api)
+      t.equal((await store.verify(ref.id)).state, 'good')
+    }
+  }
+})
+
+t.test('what is rotten in the same place stays where it is, and all else of it can be read', async (t) => {
+  const cluster = await startCluster(t, { nodes: 2, replicas: 2, writeQuorum: 2 })
+  const data = randomBytes(500_000)
+  const ref = await cluster.client.write(7, [data], originOf(data.length), { durability: 'all', sync: true })
+  rot(cluster.node('node-0').folder, 7, 1)
+  rot(cluster.node('node-1').folder, 7, 1)
+  rot(cluster.node('node-1').folder, 7, data.length)
+  for (const { api, service } of cluster.nodes) {
+    t.teardown(() => service.scrubber.stop())
+    t.match(await round(api), { replaced: 0 })
+  }
+  t.ok((await cluster.client.read(ref, 0, 400_000)).equals(data.subarray(0, 400_000)))
+  t.equal(await failureOf(cluster.client.read(ref, 0, data.length)), 'CHUNK_CORRUPT')
+  for (const { store } of cluster.nodes) t.equal((await store.verify(7)).state, 'bad')
+})
 
 t.test('what is deleted while a good copy of it is fetched counts as no bad one', async (t) => {
   const { node, other } = await rottenOnOne(t)
