@@ -4,14 +4,19 @@
  * Missing is a chunk only if every node answered that it does not have it, and afterwards its window still names it: a chunk that
  * is named no more is never named again, so it was named when the nodes were asked. Too few copies are counted the same way. It is lost
  * only if no node and no disk was away: these may have it.
+ *
+ * An orphan is a chunk that the pass over the metadata did not meet and that a node has, only if afterwards the file that it was written for
+ * does not name it (it was committed meanwhile), then nobody speaks of it (it ceased to be named meanwhile), and then a node has it still (the
+ * janitor deleted it meanwhile): in this order, in which a chunk goes from one to the next. What nobody tells counts against that.
  */
 import { CHUNK_MAX_BYTES } from '../base/limits.js'
 import { messageOf } from '../base/errors.js'
+import type { ListedChunk } from '../chunk/contract.js'
 import { firstBadLeaf, rootOf } from '../chunk/hash.js'
 import type { RedisStore, RingContract } from '../cluster/contract.js'
 import { chunkPosition } from '../cluster/ring.js'
 import type { VolumeKeys } from '../meta/keys.js'
-import { isNamed, scanSpoken } from '../meta/scan.js'
+import { chunksOf, isNamed, scanSpoken } from '../meta/scan.js'
 import type { ChunkUse } from './tree.js'
 import { headOf, holdersOf, inventory, shortOfDisks, type NodesParts } from './nodes.js'
 
@@ -84,7 +89,9 @@ export async function checkChunks(parts: ChunksParts, uses: ReadonlyMap<number, 
     const problem = await lookAgain(parts, chunk, use, away)
     if (problem !== null) problems.push(problem)
   })
+  await withoutNamed(parts, orphans)
   await withoutSpoken(parts, orphans)
+  await withoutGone(parts, orphans)
   return { problems, orphans, copies, away, short: new Map([...short, ...shortOfDisks(parts)]) }
 }
 
@@ -158,10 +165,53 @@ async function badCopy({ volume, node }: ChunksParts, chunk: number, id: string)
   }
 }
 
-/** What the janitor has still to look at is no orphan, nor what is cloned, nor what came to be named meanwhile. */
-async function withoutSpoken({ store, keys }: ChunksParts, orphans: Map<number, readonly string[]>): Promise<void> {
+type Orphans = Map<number, readonly string[]>
+
+/** What came to be named by the file that it was written for. */
+async function withoutNamed(parts: ChunksParts, orphans: Orphans): Promise<void> {
+  const byIno = new Map<number, number[]>()
+  await inLanes([...orphans], async ([chunk, nodes]) => {
+    const ino = (await firstHead(parts, chunk, nodes))?.header?.origin.ino
+    if (ino === undefined) return
+    const list = byIno.get(ino)
+    if (list === undefined) byIno.set(ino, [chunk])
+    else list.push(chunk)
+  })
+  await inLanes([...byIno], async ([ino, chunks]) => {
+    const named = await chunksOf(parts.store, parts.keys, ino).catch(() => null)
+    for (const chunk of chunks) if (named?.has(chunk) === true) orphans.delete(chunk)
+  })
+}
+
+/** What the janitor has still to look at, and what is cloned. */
+async function withoutSpoken({ store, keys }: ChunksParts, orphans: Orphans): Promise<void> {
   if (orphans.size === 0) return
   for (let p = 0; p < keys.partitions; p++) for (const chunk of await scanSpoken(store, keys, p)) orphans.delete(chunk)
+}
+
+/** What was deleted meanwhile. */
+async function withoutGone(parts: ChunksParts, orphans: Orphans): Promise<void> {
+  await inLanes([...orphans], async ([chunk, nodes]) => {
+    if ((await firstHead(parts, chunk, nodes)) === null) orphans.delete(chunk)
+  })
+}
+
+/** What the first node tells that has it now; null: none of them has it, undefined: one that may does not answer. */
+async function firstHead(
+  parts: ChunksParts,
+  chunk: number,
+  nodes: readonly string[],
+): Promise<ListedChunk | null | undefined> {
+  let silent = false
+  for (const id of nodes) {
+    try {
+      const head = await headOf(parts, id, chunk, bucketOf(chunk))
+      if (head !== null) return head
+    } catch {
+      silent = true
+    }
+  }
+  return silent ? undefined : null
 }
 
 async function inLanes<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {

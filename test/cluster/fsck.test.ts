@@ -358,6 +358,37 @@ t.test('fsck', async (t) => {
     },
   )
 
+  t.test('what is deleted, or comes to be named, while the nodes are asked is no orphan', async (t) => {
+    const { volume, meta, cluster, parts, file } = await bed(t, open)
+    /** What is found when this is done after the nodes were asked, and before anything else. */
+    const found = async (work: () => Promise<unknown>): Promise<string[]> => {
+      let isDue = false
+      const call: RedisStore['call'] = async (...words) => {
+        if (isDue) {
+          isDue = false
+          await work()
+        }
+        return volume.redis.call(...words)
+      }
+      const onProgress: FsckParts['onProgress'] = (what, done, all) => (isDue = what === 'chunks' && done === all)
+      const result = kinds(await fsck({ ...parts, store: { ...bound(volume.redis), call }, onProgress }))
+      t.notOk(isDue)
+      return result
+    }
+    await file(ROOT, 'gone')
+    await meta.unlink(ROOT, bytes('gone'))
+    t.strictSame(await found(() => meta.collectGarbage((ids) => cluster.client.remove(ids), 0)), [], 'deleted')
+    const written = await touch(meta, ROOT, 'written')
+    const id = await meta.chunkId()
+    const write = { durability: 'all', sync: false } as const
+    const chunk = await cluster.client.write(id, [Buffer.alloc(10)], originOf(10, written.ino), write)
+    const extents = [{ fileOffset: 0, lengthBytes: 10, chunkOffset: 0, chunk }]
+    const commit = () => meta.commit(written.ino, { extents, mode: 'at', allocatedDeltaBytes: 10, mtime: TIME })
+    t.strictSame(await found(() => Promise.resolve()), ['orphans'], 'not committed yet')
+    t.strictSame(await found(commit), [], 'committed')
+    await volume.close()
+  })
+
   t.test('nothing is reported of a volume that others change all the time', async (t) => {
     const { volume, check, file, meta, cluster } = await bed(t, open)
     const home = await makeDirIn(meta, ROOT, 'home', { partition: 1 })
