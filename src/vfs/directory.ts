@@ -1,22 +1,8 @@
-/**
- * One open directory. Offsets are telldir positions that stay valid for the handle, while others add and remove names:
- *
- *   0 the start | 1 after `.` | 2 after `..` | score << 10 | n: after the entry with this cursor
- *
- * n counts entries with one score (rare); where there are several their cursors are kept in a table of the handle. The
- * score is below 2^53, so an offset is below 2^63. A score of 0 is moved past 2 by FIRST_SCORE.
- */
-import { PosixError } from '../base/errno.js'
-import type { Attr, DirCursor, DirEntry, MetaStore, ReaddirReply } from '../meta/contract.js'
+/** One open directory. Offsets are telldir positions that stay valid for the handle, while others add and remove names: positions.ts. */
+import type { Attr, DirEntry, MetaStore, ReaddirReply } from '../meta/contract.js'
 import type { VfsDirEntry } from './contract.js'
 import { dtypeOf } from './flags.js'
-
-const TIE_BITS = 10n
-const TIES_MAX = 1 << Number(TIE_BITS)
-const AFTER_DOT = 1n
-const AFTER_DOTDOT = 2n
-/** Scores start here in an offset, so that no entry has the offset of `.` or `..`. */
-const FIRST_SCORE = 1
+import { AFTER_DOT, AFTER_DOTDOT, Positions } from './positions.js'
 
 interface Page {
   /** Offset that asked for it. */
@@ -62,10 +48,7 @@ export class DirectoryStream {
   #reads = 0
   /** The first page, fetched when the directory was opened. */
   #ahead: Promise<void> | null = null
-  /** Names of one score in the order in which they were met, where there are several: offset of each -> cursor. */
-  readonly #ties = new Map<number, Buffer[]>()
-  #lastScore = -1
-  #lastName: Buffer = Buffer.alloc(0)
+  readonly #positions = new Positions()
 
   constructor(ino: number, deps: DirectoryDeps) {
     this.ino = ino
@@ -139,10 +122,13 @@ export class DirectoryStream {
   async #fetch(offset: bigint, plus: boolean, read: number): Promise<Page> {
     const listing = this.#listingAt(offset)
     const mark = this.#deps.mark()
-    const reply = await this.#deps.meta.readdir(this.ino, this.#cursor(offset), this.#deps.batch, plus)
+    const reply = await this.#deps.meta.readdir(this.ino, this.#positions.cursorAt(offset), this.#deps.batch, plus)
     if (plus || listing !== null) this.#deps.onEntries(this.ino, reply.entries, mark)
     this.#list(listing, reply)
-    const entries = reply.entries.map((entry) => ({ entry, offset: this.#offsetOf(entry.cursor.score, entry.name) }))
+    const entries = reply.entries.map((entry) => ({
+      entry,
+      offset: this.#positions.offsetOf(entry.cursor.score, entry.name),
+    }))
     this.#page = { from: offset, entries, end: reply.end, plus, readIn: read }
     return this.#page
   }
@@ -160,36 +146,5 @@ export class DirectoryStream {
     listing.names += entries.length
     if (listing.names > this.#deps.completeMax) this.#listing = null
     else if (end) this.#deps.listed(this.ino, listing.mark)
-  }
-
-  #cursor(offset: bigint): DirCursor | null {
-    if (offset === AFTER_DOTDOT) return null
-    const score = Number(offset >> TIE_BITS) - FIRST_SCORE
-    if (score < 0) throw new PosixError('EINVAL', 'no such position in the directory')
-    const tie = Number(offset & BigInt(TIES_MAX - 1))
-    // The last one met may be the first of several: those behind it are still to come.
-    const only = score === this.#lastScore ? this.#lastName : null
-    return { score, name: this.#ties.get(score)?.[tie] ?? only }
-  }
-
-  #offsetOf(score: number, name: Buffer): bigint {
-    const tied = this.#tie(score, name)
-    this.#lastScore = score
-    this.#lastName = name
-    return (BigInt(score + FIRST_SCORE) << TIE_BITS) | BigInt(tied)
-  }
-
-  /** Number of the name among those of its score that this handle has met. */
-  #tie(score: number, name: Buffer): number {
-    const names = this.#ties.get(score)
-    const known = names?.findIndex((other) => other.equals(name)) ?? -1
-    if (known >= 0) return known
-    if (names !== undefined) {
-      if (names.length >= TIES_MAX) throw new PosixError('EOVERFLOW', 'too many names with one directory position')
-      return names.push(name) - 1
-    }
-    if (score !== this.#lastScore || name.equals(this.#lastName)) return 0
-    this.#ties.set(score, [this.#lastName, name])
-    return 1
   }
 }

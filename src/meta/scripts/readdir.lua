@@ -1,5 +1,5 @@
 -- include: inode locks read
--- KEYS: 3 names. ARGV: 2 ino, 3 score to start at, 4 limit, 5 1 with records, 6 partitions, 7 names to pass over at the start
+-- KEYS: 3 names. ARGV: 2 ino, 3 score to start at, 4 limit, 5 1 with records, 6 partitions, 7 name of this score to start behind, or nothing
 -- 0, {member, ...}, {record or false, ...}, {ino, what makes it, ...} (directories among them whose inodes are still to be made:
 -- births.ts). Fewer members than the limit: the end.
 -- Work: the limit, and the locks of this partition (as many as transactions are under way).
@@ -15,7 +15,7 @@ if redis.call('HLEN', KEYS[2]) > 0 then
     if string.sub(all[i], 1, 1) == 'b' then births[tonumber(string.sub(all[i], 2))] = all[i + 1] end
   end
 end
-local members = redis.call('ZRANGEBYSCORE', KEYS[3], ARGV[3], '+inf', 'LIMIT', ARGV[7], ARGV[4])
+local members = entriesbehind(KEYS[3], ARGV[7], ARGV[3], ARGV[4])
 local records, unborn = {}, {}
 if next(births) then
   for _, m in ipairs(members) do

@@ -49,13 +49,56 @@ local function member(name, ino, type)
   return name .. struct.pack('<BI7B', 0, ino, type)
 end
 
--- The entry of a name in the zset `key`: member, ino, type; nil if there is none.
+-- Whether `m` is an entry of this name.
+local function isentry(m, name)
+  return #m == #name + 9 and string.sub(m, 1, #name) == name
+end
+
+-- By their bytes. Lua itself compares strings as the server's locale has it.
+local function precedes(a, b)
+  for i = 1, math.min(#a, #b) do
+    local x, y = string.byte(a, i), string.byte(b, i)
+    if x ~= y then return x < y end
+  end
+  return #a < #b
+end
+
+-- Rank in the zset `key` of the entry of a name, or of the first behind the place where it would be. Entries of one hash are in the
+-- order of their bytes, so of their names': a name ends with a NUL.
+local function rankof(key, name, hash)
+  local low = redis.call('ZCOUNT', key, '-inf', '(' .. text(hash))
+  local high = low + redis.call('ZCOUNT', key, hash, hash)
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    local at = text(middle)
+    local m = redis.call('ZRANGE', key, at, at)[1]
+    if precedes(string.sub(m, 1, #m - 9), name) then low = middle + 1 else high = middle end
+  end
+  return low
+end
+
+-- The entry of a name in the zset `key`: member, ino, type; nil if there is none. Names with the same hash can be made on purpose: of
+-- more than a few no more are looked at than it takes.
 local function find(key, name, hash)
-  local len = #name
-  for _, m in ipairs(redis.call('ZRANGEBYSCORE', key, hash, hash)) do
-    if #m == len + 9 and string.sub(m, 1, len) == name then
-      local _, ino, type = struct.unpack('<BI7B', m, len + 1)
+  local few = redis.call('ZRANGEBYSCORE', key, hash, hash, 'LIMIT', '0', '8')
+  if #few == 8 then
+    local at = text(rankof(key, name, hash))
+    few = redis.call('ZRANGE', key, at, at)
+  end
+  for _, m in ipairs(few) do
+    if isentry(m, name) then
+      local _, ino, type = struct.unpack('<BI7B', m, #name + 1)
       return m, ino, type
     end
   end
+end
+
+-- The entries behind a name, or from this hash on if it is empty.
+local function entriesbehind(key, name, hash, limit)
+  if name == '' then return redis.call('ZRANGEBYSCORE', key, hash, '+inf', 'LIMIT', '0', limit) end
+  local at = rankof(key, name, hash)
+  local members = redis.call('ZRANGE', key, text(at), text(at + limit))
+  if members[1] and isentry(members[1], name) then table.remove(members, 1) end
+  members[limit + 1] = nil
+  return members
 end
