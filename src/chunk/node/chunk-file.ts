@@ -3,7 +3,9 @@
  * thread for small chunks (store.ts decides).
  *
  * Invariants:
- * - Under its final name a file is whole and verified: it is written under a temporary name and renamed at the end.
+ * - What gets its final name is whole, and was compared with its hashes behind the write (of a prepared file that is its writer's
+ *   word): it is written under a temporary name and renamed at the end. It is not flushed: after a loss of power the name may be
+ *   there without all of the bytes.
  * - A final name that holds a good chunk is never replaced: chunks are immutable.
  * - A bad copy keeps its name until a whole and verified one takes it: its other leaves may be the last good ones.
  * The caller sees to it that no two jobs on one id run at once.
@@ -116,8 +118,9 @@ function preparedIs<T>(task: TakeTask, work: () => T): T {
 }
 
 /**
- * After the write, not before: the memory is shared, and its owner may have given up waiting and used it again. What still
- * matches now was right when it was written.
+ * After the write, not before: the memory is shared, and its owner may have given up waiting and used it again. What matches still
+ * was right when it was written, unless other bytes came and these came back meanwhile: then it is a bad copy as any other, which
+ * readers find.
  */
 function verifyData(task: StoreTask): void {
   const bad = firstBadLeaf(task.data, task.leaves, 0)
