@@ -81,7 +81,7 @@ export class AwayRemovals {
       await disk.run((store) => store.remove(ids.slice(at, at + REMOVE_BATCH)))
     }
     // Nothing of it comes back after a loss of power, when the notes are gone.
-    await disk.run(() => disk.pool.run(DROP_JOB, { files: [], after: [disk.store.chunksFolder] }))
+    await disk.run(() => disk.pool.run(DROP_JOB, { files: [], after: disk.store.foldersOf(ids) }))
     this.#log.info({ folder: disk.folder, chunks: ids.length }, 'deleted while this disk was away, now here, too')
     await this.forget([disk.id], disks)
   }

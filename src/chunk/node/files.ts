@@ -113,7 +113,7 @@ function putAside(file: string, aside: string | undefined): SyncResult {
 }
 
 /** A folder that was never made names none of the files. */
-function syncFolderIfThere(folder: string): void {
+export function syncFolderIfThere(folder: string): void {
   try {
     syncFolder(folder)
   } catch (error) {

@@ -24,7 +24,7 @@ import {
 import { dirname, join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import { codeOf } from '../outcome.js'
-import { syncFolder } from './files.js'
+import { syncFolder, syncFolderIfThere } from './files.js'
 
 const ID_BYTES = 8
 const ENTRY_BYTES = 12
@@ -120,7 +120,7 @@ function contentOf(file: string): Buffer {
 
 /** Errors: what the disk says. */
 export function dropRemoved({ files, after }: DropTask): void {
-  for (const folder of after) syncFolder(folder)
+  for (const folder of after) syncFolderIfThere(folder)
   for (const file of files) {
     try {
       unlinkSync(file)

@@ -142,8 +142,9 @@ export class ChunkStore implements ChunkDisk {
     return this.#small.damage
   }
 
-  get chunksFolder(): string {
-    return this.#paths.chunks
+  /** That these chunks have no files is on disk when these folders are. */
+  foldersOf(ids: readonly number[]): readonly string[] {
+    return [...new Set(ids.map((id) => this.#paths.foldersOf(id).inner))]
   }
 
   space(): Space {

@@ -4,7 +4,8 @@ import { appendFileSync, existsSync, renameSync, rmSync, statSync, writeFileSync
 import type { Test } from 'tap'
 import { CHUNK_BUCKETS } from '../../../src/chunk/contract.js'
 import type { NodeDisks } from '../../../src/chunk/node/disks.js'
-import { noteRemoved, readRemoved, removedFile } from '../../../src/chunk/node/removed-file.js'
+import { dirname } from 'node:path'
+import { noteRemoved, readRemoved, removedFile, type DropTask } from '../../../src/chunk/node/removed-file.js'
 import { WorkerPool, type Job } from '../../../src/chunk/pool.js'
 import {
   VOLUME,
@@ -26,9 +27,10 @@ interface Opened {
   close(): Promise<void>
 }
 
-/** Counts the notes that are being written at a time. */
+/** Counts the notes that are being written at a time, and tells which folders are on disk before notes go. */
 class NotingPool extends WorkerPool {
   most = 0
+  readonly synced: string[] = []
   #now = 0
 
   override async run<Input, Output>(
@@ -36,6 +38,7 @@ class NotingPool extends WorkerPool {
     input: Input,
     transfer?: readonly ArrayBuffer[],
   ): Promise<Output> {
+    if (isDrop(input)) this.synced.push(...input.after)
     if (job.name !== 'noteRemoved') return await super.run(job, input, transfer)
     this.most = Math.max(this.most, ++this.#now)
     try {
@@ -44,6 +47,10 @@ class NotingPool extends WorkerPool {
       this.#now--
     }
   }
+}
+
+function isDrop(input: unknown): input is DropTask {
+  return typeof input === 'object' && input !== null && 'after' in input
 }
 
 /** As by a start of the node. */
@@ -123,6 +130,28 @@ t.test('chunks deleted while their disk is away are not there when it is back; t
   for (const folder of folders) {
     for (const { disk } of third.disks.live) t.notOk(existsSync(removedFile(folder, disk)), 'the notes are gone')
   }
+})
+
+t.test('that they are gone is on disk before the notes go: the folders that named them are flushed', async (t) => {
+  const folders = newFolders(t, 2)
+  const [gone = ''] = folders
+  const first = await start(t, folders)
+  const ids = idsOf(await fill(first.disks))
+  const named = ids.filter((id) => existsSync(chunkFile(gone, id))).map((id) => dirname(chunkFile(gone, id)))
+  const away = await lose(first.disks, gone)
+  await first.disks.remove(ids)
+  await first.close()
+  away.back()
+  const pools: NotingPool[] = []
+  const newPool = (): NotingPool => {
+    const made = new NotingPool()
+    pools.push(made)
+    return made
+  }
+  await start(t, folders, { newPool })
+  const synced = new Set(pools.flatMap((one) => one.synced))
+  t.ok(named.length > 0)
+  for (const folder of named) t.ok(synced.has(folder))
 })
 
 t.test('nor if its folder was left out, or another disk was in its place, for some starts', async (t) => {
