@@ -11,7 +11,7 @@
  *   written here again.
  */
 import type { Clock, Timer } from '../../base/clock.js'
-import { RingfsError, messageOf } from '../../base/errors.js'
+import { RingfsError, hasCode, messageOf } from '../../base/errors.js'
 import { SMALL_CHUNK_BYTES } from '../../base/limits.js'
 import type { Log } from '../../base/log.js'
 import type { CallOptions, ChunkNodeApi, PutRequest } from '../contract.js'
@@ -163,10 +163,11 @@ export class NearbyJournal {
    * before, and be back with the next start of the node. And but for what cannot be read in the logs any more: that is here, and given to it.
    */
   async #settleSome(ids: readonly number[]): Promise<void> {
-    const { node, volume } = this.#options
+    const { volume } = this.#options
     let asked = ids
     for (let times = 0; times < 2 && asked.length > 0; times++) {
-      asked = (await node().sync(volume, asked, CALL)).missing
+      const ids = asked
+      asked = (await this.#ask((node) => node.sync(volume, ids, CALL))).missing
       if (asked.length > 0 && (await this.#isDiskLost())) await this.#handOver()
     }
     if (asked.length > 0) await this.#giveDamaged(asked)
@@ -185,7 +186,7 @@ export class NearbyJournal {
   }
 
   async #isDiskLost(): Promise<boolean> {
-    const { disks } = await this.#options.node().info(CALL)
+    const { disks } = await this.#ask((node) => node.info(CALL))
     return !disks.includes(this.#options.disk)
   }
 
@@ -213,13 +214,23 @@ export class NearbyJournal {
    * its chunk.
    */
   async #give({ id, root, file }: JournalChunk): Promise<void> {
-    const { node, volume } = this.#options
+    const { volume } = this.#options
     if (this.#journal.get(id) === undefined) return
     const { header, leaves, dataOffset } = decodePrefix(file)
     const single = { sync: true, forward: [], copies: 1, absent: [] }
     const request = { volume, id, root, leaves, origin: header.origin, ...single }
-    await node().put(request, [file.subarray(dataOffset)], CALL)
-    if (this.#journal.get(id) === undefined) await node().remove(volume, [id], CALL)
+    await this.#ask((node) => node.put(request, [file.subarray(dataOffset)], CALL))
+    if (this.#journal.get(id) === undefined) await this.#ask((node) => node.remove(volume, [id], CALL))
+  }
+
+  /** A node that is ending says CANCELLED, which here is the end of this process: the next one is to be asked. */
+  async #ask<T>(work: (node: ChunkNodeApi) => Promise<T>): Promise<T> {
+    try {
+      return await work(this.#options.node())
+    } catch (error) {
+      if (!hasCode(error, 'CANCELLED')) throw error
+      throw new RingfsError('NODE_UNREACHABLE', messageOf(error), { cause: error })
+    }
   }
 }
 

@@ -175,6 +175,29 @@ t.test('chunks get files by and by, and a log is used again when they have', asy
   t.equal(node.store.chunks, before + 50)
 })
 
+t.test('a node that ends while it makes the files is asked again when it is back', async (t) => {
+  const { cluster, node, journal: before } = await ground(t)
+  before.close()
+  let ends = 0
+  const ending: ChunkNodeApi = {
+    ...node.api,
+    sync: async (volume, ids, options) => {
+      if (ends-- > 0) throw new RingfsError('CANCELLED', 'the worker pool is closed')
+      return await node.api.sync(volume, ids, options)
+    },
+  }
+  const { journal, api } = await beside(t, cluster, { ...node, api: ending })
+  const written = chunks(1, 3)
+  for (const chunk of written) await put(api, chunk)
+  ends = 1
+  await journal.settle()
+  for (const { id } of written) {
+    t.equal(journal.get(id), undefined)
+    t.ok(existsSync(chunkFile(node.folder, id)))
+  }
+  t.strictSame(logsInUse(node.folder, 'near'), [])
+})
+
 t.test('more than fits goes through the node', async (t) => {
   const { node, api } = await ground(t)
   // Until then the node gives nothing in the logs a file.
