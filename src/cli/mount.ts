@@ -7,6 +7,7 @@ import { formatMetaUrl, parseMetaUrl, type MetaUrl } from '../cluster/url.js'
 import type { MountOptionSet } from '../fuse/mount-options.js'
 import { ReadyPipe, detach } from '../main/detach.js'
 import type { MountReady } from '../main/mount-process.js'
+import { serve } from '../main/standard-output.js'
 import { starterInput, stopSignal } from '../main/stop-signal.js'
 import { commonOf, mountOptionsOf, mountWords, withMountOptions } from './arguments.js'
 import { endAtOnce, keyOf, logOf, print, type CommonOptions, type Surroundings } from './surroundings.js'
@@ -49,6 +50,7 @@ export function mountCommand(surroundings: Surroundings): Command {
 }
 
 async function here(surroundings: Surroundings, source: string, mountpoint: string, options: Options): Promise<void> {
+  serve()
   const pipe = new ReadyPipe(options.readyPipe === true)
   let mounted: string | undefined
   const { stopped } = stopSignal((why) => endAtOnce(surroundings, why, mounted))

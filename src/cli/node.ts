@@ -2,6 +2,7 @@ import { Command, Option } from 'commander'
 import { RingfsError } from '../base/errors.js'
 import { NICE_HELP } from '../fuse/mount-options.js'
 import { failureLine, successLine } from '../main/outcome-line.js'
+import { serve } from '../main/standard-output.js'
 import { starterInput, stopSignal } from '../main/stop-signal.js'
 import { collect, niceValue, positive } from './arguments.js'
 import { drainCommand, removeCommand, settingsCommand } from './node-admin.js'
@@ -64,6 +65,7 @@ export function nodeCommand(surroundings: Surroundings): Command {
 
 /** Supervised: is told the URL on its standard input, tells in a line how the start went, and stops when its standard input ends. */
 async function node(surroundings: Surroundings, options: Options): Promise<void> {
+  serve()
   const supervised = options.supervised === true
   const { stopped } = stopSignal()
   const input = supervised ? starterInput() : undefined

@@ -2,6 +2,7 @@ import { Command, Option } from 'commander'
 import { z } from 'zod'
 import { ReadyPipe, detach } from '../main/detach.js'
 import { openDataFolders } from '../main/data-folder.js'
+import { serve } from '../main/standard-output.js'
 import { stopSignal } from '../main/stop-signal.js'
 import type { UpReady } from '../main/up.js'
 import { collect, commonOf, integer, mountOptionsOf, mountWords, withMountOptions } from './arguments.js'
@@ -70,6 +71,7 @@ export function upCommand(surroundings: Surroundings): Command {
 }
 
 async function here(surroundings: Surroundings, mountpoint: string, options: Options): Promise<void> {
+  serve()
   const pipe = new ReadyPipe(options.readyPipe === true)
   let mounted: string | undefined
   const { stopped } = stopSignal((why) => endAtOnce(surroundings, why, mounted))
