@@ -89,9 +89,9 @@ export async function checkChunks(parts: ChunksParts, uses: ReadonlyMap<number, 
     const problem = await lookAgain(parts, chunk, use, away)
     if (problem !== null) problems.push(problem)
   })
-  await withoutNamed(parts, orphans)
+  await withoutNamed(parts, orphans, away)
   await withoutSpoken(parts, orphans)
-  await withoutGone(parts, orphans)
+  await withoutGone(parts, orphans, away)
   return { problems, orphans, copies, away, short: new Map([...short, ...shortOfDisks(parts)]) }
 }
 
@@ -168,10 +168,10 @@ async function badCopy({ volume, node }: ChunksParts, chunk: number, id: string)
 type Orphans = Map<number, readonly string[]>
 
 /** What came to be named by the file that it was written for. */
-async function withoutNamed(parts: ChunksParts, orphans: Orphans): Promise<void> {
+async function withoutNamed(parts: ChunksParts, orphans: Orphans, away: Map<string, string>): Promise<void> {
   const byIno = new Map<number, number[]>()
   await inLanes([...orphans], async ([chunk, nodes]) => {
-    const ino = (await firstHead(parts, chunk, nodes))?.header?.origin.ino
+    const ino = (await firstHead(parts, chunk, nodes, away))?.header?.origin.ino
     if (ino === undefined) return
     const list = byIno.get(ino)
     if (list === undefined) byIno.set(ino, [chunk])
@@ -190,28 +190,28 @@ async function withoutSpoken({ store, keys }: ChunksParts, orphans: Orphans): Pr
 }
 
 /** What was deleted meanwhile. */
-async function withoutGone(parts: ChunksParts, orphans: Orphans): Promise<void> {
+async function withoutGone(parts: ChunksParts, orphans: Orphans, away: Map<string, string>): Promise<void> {
   await inLanes([...orphans], async ([chunk, nodes]) => {
-    if ((await firstHead(parts, chunk, nodes)) === null) orphans.delete(chunk)
+    if ((await firstHead(parts, chunk, nodes, away)) === null) orphans.delete(chunk)
   })
 }
 
-/** What the first node tells that has it now; null: none of them has it, undefined: one that may does not answer. */
+/** What the first node tells that has it now; null: none of them has it, undefined: one that may does not answer, and is not asked again. */
 async function firstHead(
   parts: ChunksParts,
   chunk: number,
   nodes: readonly string[],
+  away: Map<string, string>,
 ): Promise<ListedChunk | null | undefined> {
-  let silent = false
-  for (const id of nodes) {
+  for (const id of nodes.filter((one) => !away.has(one))) {
     try {
       const head = await headOf(parts, id, chunk, bucketOf(chunk))
       if (head !== null) return head
-    } catch {
-      silent = true
+    } catch (error) {
+      away.set(id, messageOf(error))
     }
   }
-  return silent ? undefined : null
+  return nodes.some((id) => away.has(id)) ? undefined : null
 }
 
 async function inLanes<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {

@@ -385,6 +385,12 @@ t.test('fsck', async (t) => {
     const extents = [{ fileOffset: 0, lengthBytes: 10, chunkOffset: 0, chunk }]
     const commit = () => meta.commit(written.ino, { extents, mode: 'at', allocatedDeltaBytes: 10, mtime: TIME })
     t.strictSame(await found(() => Promise.resolve()), ['orphans'], 'not committed yet')
+    const kill = async (killed: boolean): Promise<void> => {
+      for (const node of cluster.nodes) node.faults.killed = killed
+      await Promise.resolve()
+    }
+    t.strictSame(await found(() => kill(true)), ['node-away', 'node-away', 'node-away', 'orphans'], 'nobody tells')
+    await kill(false)
     t.strictSame(await found(commit), [], 'committed')
     await volume.close()
   })
