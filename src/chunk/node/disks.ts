@@ -341,13 +341,19 @@ export class NodeDisks implements ChunkDisk {
     return await this.#locks.run(id, () => this.#verdict(id, (store) => store.quarantine(id)))
   }
 
-  /** Of the first good copy, else of a bad one. */
+  /** Of the first good copy, else of a bad one. A bad copy that is read before a good one is set aside: nobody would come to the good one. */
   async #verdict(id: number, look: (store: ChunkStore) => Promise<Verdict>): Promise<Verdict> {
     let bad: Verdict | undefined
+    const before: NodeDisk[] = []
     for (const disk of rankDisks(id, this.#live)) {
       const verdict = await verdictOf(disk, look)
-      if (verdict.state === 'good') return verdict
-      if (verdict.state === 'bad') bad ??= verdict
+      if (verdict.state === 'good') {
+        for (const one of before) await verdictOf(one, (store) => store.quarantine(id))
+        return verdict
+      }
+      if (verdict.state !== 'bad') continue
+      bad ??= verdict
+      before.push(disk)
     }
     return bad ?? { state: 'missing' }
   }

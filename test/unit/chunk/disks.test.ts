@@ -1,6 +1,6 @@
 /** A node on several disks: a chunk is on one of them, whichever, and a disk that has failed has nothing. */
 import t from 'tap'
-import { copyFileSync, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import type { Test } from 'tap'
 import { CHUNK_BUCKETS, type ListReply } from '../../../src/chunk/contract.js'
@@ -151,6 +151,14 @@ t.test(
     writeFileSync(file, Buffer.alloc(6000))
     t.equal((await disks.verify(5)).state, 'good')
     t.same(await disks.lacks([5], true), [])
+    copyTo(file, chunkFile(folders.find((folder) => folder !== from) ?? '', 5))
+    const bytes = readFileSync(file)
+    // The header is good: only who compares the data finds out.
+    writeFileSync(file, bytes.fill(1 ^ (bytes.at(-1) ?? 0), bytes.length - 1))
+    t.notOk(await isThere(disks, chunk))
+    t.equal((await disks.verify(5)).state, 'good', 'who has read it tells')
+    t.ok(await isThere(disks, chunk))
+    t.strictSame([await disks.sync([5]), placesOf(folders, chunk).length], [[], 2])
     await disks.remove([5])
     t.strictSame([placesOf(folders, chunk), await listedIn(disks, 10, false)], [[], []])
   },
