@@ -15,6 +15,8 @@ import type { Attr, VfsContract } from '../../vfs/contract.js'
 /** How long after an answer the next request of such a walk comes at most, on a busy machine. */
 const STEP_MS = 3_000
 const WALKS_MAX = 1_000
+/** Who was led to more, with that little time between, has gone other ways since: he would pin all that he looks at. */
+const FOUND_MAX = 100
 
 export class SecondWalks {
   readonly #clock: Clock
@@ -48,6 +50,10 @@ export class SecondWalks {
   async found(thread: number, { ino, type }: Attr): Promise<boolean> {
     const walk = this.#of(thread)
     if (walk === undefined) return true
+    if (walk.found.size >= FOUND_MAX && !walk.found.has(ino)) {
+      this.end(thread)
+      return true
+    }
     if (type !== 'directory' && !walk.pinned.has(ino)) {
       try {
         await this.#vfs.pin(ino)

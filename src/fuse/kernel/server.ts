@@ -234,6 +234,8 @@ export class FuseServer {
 
   /** ESTALE only once: after the second walk there is no other. An open sees to that itself. */
   async #staleInstead(thrown: unknown, { name }: Opcode, header: RequestHeader): Promise<unknown> {
+    // Other errors end no walk: on its way the kernel asks for ACLs, and mostly there are none.
+    if (!isErrno(thrown, 'ENOENT') && !isErrno(thrown, 'ESTALE')) return thrown
     const { secondWalks } = this.cache
     if (name !== 'open' && secondWalks.ledTo(header.pid, header.node)) {
       secondWalks.end(header.pid)

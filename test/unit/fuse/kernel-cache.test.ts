@@ -15,6 +15,7 @@ const ESTALE = -116
 const ENOENT = -2
 const EIO = -5
 const EEXIST = -17
+const ENODATA = -61
 const O_TRUNC = 0o1000
 const O_APPEND = 0o2000
 /** A read that changes the access time has to come here each time. */
@@ -394,6 +395,33 @@ t.test('what a second walk is led to is there to be opened, though it is replace
   await peer.ask('release', second.ino, handleBody(opened.body.readBigUInt64LE(0)))
   await settle()
   t.equal(await codeOf(other.vfs.getattr(CALLER, second.ino)), 'ENOENT', 'nobody keeps it any more')
+})
+
+t.test('that there are no ACLs on its way does not end a second walk', async (t) => {
+  const { peer, other, file } = await two(t)
+  await peer.lookup(ROOT_INO, 'file')
+  await replace(other, 'file')
+  t.match(await peer.open(file, 0, 50), { error: ESTALE })
+  const second = await peer.lookup(ROOT_INO, 'file', 50)
+  const asked = Buffer.concat([Buffer.alloc(8), Buffer.from('system.posix_acl_access\0')])
+  t.match(await peer.ask('getxattr', second.ino, asked, 50), { error: ENODATA })
+  await replace(other, 'file')
+  t.match(await peer.open(second.ino, 0, 50), { error: 0 })
+})
+
+t.test('who goes on looking at names after a second walk, and opens nothing, is let go', async (t) => {
+  const { peer, vfs, other, file } = await two(t)
+  const names = Array.from({ length: 150 }, (_, i) => `n${i}`)
+  for (const name of names) await vfs.mknod(CALLER, ROOT_INO, Buffer.from(name), 0o100644, 0)
+  await peer.lookup(ROOT_INO, 'file')
+  await replace(other, 'file')
+  t.match(await peer.open(file, 0, 50), { error: ESTALE })
+  const pins = t.capture(vfs, 'pin', vfs.pin.bind(vfs))
+  const unpins = t.capture(vfs, 'unpin', vfs.unpin.bind(vfs))
+  for (const name of names) t.match(await peer.lookup(ROOT_INO, name, 50), { error: 0 })
+  const pinned = pins().length
+  t.ok(pinned > 0 && pinned < names.length, `${pinned}`)
+  t.equal(unpins().length, pinned)
 })
 
 t.test('a second walk is not led to what is gone by a name that is still believed', async (t) => {
