@@ -63,14 +63,13 @@ export class ChunkSync {
     return [...this.#confirmed].filter(([, nodes]) => nodes.size < this.#parts.writeQuorum).map(([id]) => id)
   }
 
-  /** First the owners, then whoever else may have a copy as a stand-in. */
+  /** First the owners, then whoever else may have a copy as a stand-in; who said that he has it, too: it may be freed meanwhile. */
   async #round(round: number): Promise<void> {
     const placement = this.#parts.placement.current()
     const asked = new Map<string, number[]>()
     for (const id of this.#open()) {
       for (const { id: node, owner, rank } of candidatesOf(id, placement, this.#parts)) {
-        const wanted = round > 0 || (owner && rank < 2)
-        if (wanted && this.#confirmed.get(id)?.has(node) !== true) addTo(asked, node, id)
+        if (round > 0 || (owner && rank < 2)) addTo(asked, node, id)
       }
     }
     await Promise.all([...asked].map(([node, ids]) => this.#askNode(node, ids, round)))
@@ -92,7 +91,11 @@ export class ChunkSync {
         this.#parts.clock,
       )
       const absent = new Set(missing)
-      for (const id of ids) (absent.has(id) ? this.#lacking : this.#confirmed).get(id)?.add(node)
+      for (const id of ids) {
+        const [is, was] = absent.has(id) ? [this.#lacking, this.#confirmed] : [this.#confirmed, this.#lacking]
+        was.get(id)?.delete(node)
+        is.get(id)?.add(node)
+      }
     } catch (error) {
       if (isNoAnswer(codeOf(error))) health.failed(node)
       log.debug({ node, err: messageOf(error) }, 'chunks not synced here')

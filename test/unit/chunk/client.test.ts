@@ -5,10 +5,19 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { PosixError } from '../../../src/base/errno.js'
 import { CHUNK_MAX_BYTES, LEAF_BYTES } from '../../../src/base/limits.js'
 import type { ChunkNodeApi, ChunkRef, ChunkWriteOptions } from '../../../src/chunk/contract.js'
+import { Gate } from '../../../src/chunk/deadline.js'
 import { SharedBuffers } from '../../../src/chunk/shared-buffer.js'
 import { chunkClientSuite } from '../../conformance/chunk-client.js'
 import { eventually } from '../../helpers/ringfs.js'
-import { chunkFile, failureOf, originOf, startCluster, type TestCluster, type TestNode } from '../../helpers/chunks.js'
+import {
+  VOLUME,
+  chunkFile,
+  failureOf,
+  originOf,
+  startCluster,
+  type TestCluster,
+  type TestNode,
+} from '../../helpers/chunks.js'
 
 t.setTimeout(300_000)
 
@@ -249,6 +258,24 @@ t.test('sync counts disks: with one owner dead it succeeds, with two it does not
   )
   cluster.node('node-1').faults.killed = false
   await t.rejects(cluster.client.sync([555, 0, 556]), { code: 'CHUNK_MISSING', ids: [555, 556] })
+})
+
+t.test('sync of what is freed on the nodes one after the other finds that it is gone', async (t) => {
+  const cluster = await startCluster(t, { nodes: 3 })
+  await write(cluster, 0, randomBytes(1000))
+  const [first, ...others] = cluster.owners(0)
+  const gate = new Gate()
+  for (const { faults } of others) faults.before = gate.opened
+  const sync = first?.api.sync.bind(first.api)
+  const freed = async (...call: Parameters<ChunkNodeApi['sync']>): ReturnType<ChunkNodeApi['sync']> => {
+    Object.assign(first?.api ?? {}, { sync })
+    const reply = await first?.service.sync(call[0], call[1])
+    for (const { service } of cluster.nodes) await service.remove(VOLUME, [0])
+    gate.open()
+    return reply ?? { missing: [] }
+  }
+  Object.assign(first?.api ?? {}, { sync: freed })
+  await t.rejects(cluster.clientWith({ deadlineMs: 20_000 }).sync([0]), { code: 'CHUNK_MISSING', ids: [0] })
 })
 
 t.test('sync of what was written async brings it to the quorum first', async (t) => {
