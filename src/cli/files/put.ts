@@ -207,7 +207,7 @@ class Upload {
     const { vfs, caller } = this.#session
     const { temporary, prefix } = await temporaryNames(job)
     await this.#removeOthers(job.parent, prefix, temporary)
-    const partial = await this.#lookup(job.parent, temporary)
+    const partial = await this.#partial(job.parent, temporary)
     const { attr, handle } =
       partial === null
         ? await vfs.create(caller, job.parent, temporary, Number(job.stat.mode) & 0o777, O_CREAT | O_EXCL | O_WRONLY)
@@ -229,6 +229,16 @@ class Upload {
     const mode = Number(job.stat.mode) & 0o777
     await vfs.setattr(caller, attr.ino, { mode, mtime: timeOf(job.stat.mtimeNs) })
     await vfs.rename(caller, job.parent, temporary, job.parent, job.name, {})
+  }
+
+  /** What an interrupted put of the same caller left. Whatever else has its name goes: somebody else has put it there. */
+  async #partial(parent: number, temporary: Buffer): Promise<Attr | null> {
+    const { vfs, caller } = this.#session
+    const known = await this.#lookup(parent, temporary)
+    if (known === null) return null
+    if (known.type === 'file' && known.uid === caller.uid && known.nlink === 1) return known
+    await vfs.unlink(caller, parent, temporary)
+    return null
   }
 
   /** How much of an interrupted copy can stay: what lies behind a hole goes. */

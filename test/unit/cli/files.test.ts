@@ -165,6 +165,26 @@ t.test('an interrupted put of a file that was changed since begins anew and leav
   t.equal(await sh.run('ls', '-a', '/'), 'big\n')
 })
 
+t.test('an interrupted put is not continued with what somebody else has put in its place', async (t) => {
+  const sh = await shell(t)
+  const local = join(sh.folder, 'big')
+  const bytes = Buffer.alloc(4 * MIB, 'abcdefg')
+  await writeFile(local, bytes)
+  const broken = failing(sh.vfs, 'write', 2)
+  sh.through = () => broken
+  await t.rejects(sh.run('put', local, '/big'), { code: 'EIO' })
+  sh.through = (vfs) => vfs
+  const temporary = Buffer.from((await sh.run('ls', '-a', '/')).trim())
+  await sh.vfs.unlink(CALLER, 1, temporary)
+  const other = { uid: 1000, gid: 1000, pid: 1 }
+  const { handle } = await sh.vfs.create(other, 1, temporary, 0o666, 2)
+  await sh.vfs.write(handle, 0, Buffer.alloc(2 * MIB, 'evil'))
+  await sh.vfs.release(handle)
+  await sh.run('put', local, '/big')
+  t.ok((await sh.run('cat', '/big')) === bytes.toString())
+  t.match(JSON.parse(await sh.run('stat', '--json', '/big')), [{ uid: 0 }])
+})
+
 for (const code of ['EIO', 'ENOSPC'] as const) {
   t.test(`a put that lost something in the middle (${code}) is continued from there, not behind it`, async (t) => {
     const sh = await shell(t)
