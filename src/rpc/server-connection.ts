@@ -30,6 +30,8 @@ export interface CallContext {
   readonly deadlineMs: number
   /** The caller waits no more. Made when it is first asked for. */
   readonly signal: AbortSignal
+  /** The caller has said that it waits no more, or is gone: the reply will not be sent. */
+  readonly cancelled: boolean
   /** Waits until the reply may hold so many bytes of payload; call it before making them, once. Errors: CANCELLED. */
   reserve(bytes: number): Promise<void>
 }

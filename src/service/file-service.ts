@@ -60,10 +60,10 @@ export class FileService {
 
   #registerHandles(server: RpcServer): void {
     const vfs = this.#vfs
-    server.handle(calls.FILE_OPEN, async ({ path, flags, mode, owner }, _payload, { connection }) => {
-      const { id, attr } = await this.#table(connection).add(() =>
-        openFile(vfs, this.#caller(owner), path, flags, mode),
-      )
+    server.handle(calls.FILE_OPEN, async ({ path, flags, mode, owner }, _payload, context) => {
+      const table = this.#table(context.connection)
+      const { id, attr } = await table.add(() => openFile(vfs, this.#caller(owner), path, flags, mode))
+      await closeIfUnheard(table, id, context)
       return { reply: { handle: id, attr } }
     })
     server.handle(calls.FILE_CLOSE, async ({ handle }, _payload, { connection }) => {
@@ -87,9 +87,12 @@ export class FileService {
       else await this.#table(connection).use(handle, 'file', (open) => vfs.fsync(open.handle, dataOnly))
       return DONE
     })
-    server.handle(calls.FILE_READDIR, async (request, _payload, { connection }) => ({
-      reply: await this.#readdir(this.#table(connection), request),
-    }))
+    server.handle(calls.FILE_READDIR, async (request, _payload, context) => {
+      const table = this.#table(context.connection)
+      const reply = await this.#readdir(table, request)
+      if (request.handle === 0 && reply.handle !== 0) await closeIfUnheard(table, reply.handle, context)
+      return { reply }
+    })
   }
 
   #registerNames(server: RpcServer): void {
@@ -248,6 +251,11 @@ export class FileService {
 }
 
 const DONE: HandlerReply<object> = { reply: {} }
+
+/** Of a call that was cancelled meanwhile nobody learns the handle. */
+async function closeIfUnheard(table: HandleTable, id: number, { cancelled }: CallContext): Promise<void> {
+  if (cancelled) await table.close(id).catch(() => undefined)
+}
 
 function checkXattrName(name: Buffer): Buffer {
   if (name.length === 0 || name.length > XATTR_NAME_MAX_BYTES) throw new PosixError('ERANGE', 'length of an xattr name')

@@ -343,6 +343,38 @@ t.test('a put that fails leaves the old file and nothing else', async (t) => {
   t.equal(vfs.openHandles, 0)
 })
 
+t.test('what is opened for a caller that waits no more is closed', async (t) => {
+  let waiting = 0
+  let opened = 0
+  let go = (): void => undefined
+  const gate = new Promise<void>((resolve) => (go = resolve))
+  const held = async <T>(call: () => Promise<T>): Promise<T> => {
+    waiting++
+    await gate
+    return call().finally(() => opened++)
+  }
+  const { client: fs, vfs } = await serveFiles(t, {
+    wrap: (inner) =>
+      replace(inner, {
+        open: (...args) => held(() => inner.open(...args)),
+        opendir: (...args) => held(() => inner.opendir(...args)),
+      }),
+  })
+  await fs.put(Buffer.from('x'), '/f')
+  await fs.put(Buffer.from('x'), '/g')
+  const stop = new AbortController()
+  const opening = fs.open('/f', 'r', { signal: stop.signal })
+  const listing = fs.readdir('/', { signal: stop.signal, pageEntries: 1 }).next()
+  await until('both are under way', () => waiting === 2)
+  stop.abort()
+  await t.rejects(opening, { code: 'CANCELLED' })
+  await t.rejects(listing, { code: 'CANCELLED' })
+  await fs.ping()
+  go()
+  await until('the handles are released', () => opened === 2 && vfs.openHandles === 0)
+  t.equal((await fs.read('/f')).toString(), 'x', 'on the same connection')
+})
+
 t.test('handles are bounded per connection, and belong to it', async (t) => {
   const { client: fs, connect } = await serveFiles(t, { maxHandles: 3 })
   await fs.put(Buffer.from('x'), '/f')
