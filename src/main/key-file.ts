@@ -5,7 +5,18 @@
  * is damaged, missing or open to others meanwhile changes nothing: what was read last stays in force, and the log tells.
  */
 import { randomBytes } from 'node:crypto'
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, statSync, writeSync } from 'node:fs'
+import {
+  chownSync,
+  closeSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs'
 import { readFile, stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { RingfsError, messageOf } from '../base/errors.js'
@@ -143,11 +154,15 @@ function idOf(secret: string): string {
   return clusterKey(Buffer.from(secret)).id
 }
 
-/** Renamed into place: whoever reads sees the old keys or the new ones. */
-function replaceFile(file: string, secrets: readonly string[]): void {
+/** Renamed into place: whoever reads sees the old keys or the new ones. It stays whose it was, and where a symlink leads. */
+function replaceFile(link: string, secrets: readonly string[]): void {
+  const file = realpathSync(link)
   const partial = `${file}.${randomBytes(4).toString('hex')}`
   writeNew(partial, secrets.map((secret) => `${secret}\n`).join(''))
   try {
+    const { uid, gid } = statSync(file)
+    const made = statSync(partial)
+    if (uid !== made.uid || gid !== made.gid) chownSync(partial, uid, gid)
     renameSync(partial, file)
   } catch (error) {
     rmSync(partial, { force: true })
