@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { systemClock, type Clock } from '../../src/base/clock.js'
 import { RingfsError } from '../../src/base/errors.js'
-import { silentLog } from '../../src/base/log.js'
+import { silentLog, type Log } from '../../src/base/log.js'
 import { ChunkClientImpl } from '../../src/chunk/client/client.js'
 import type { Placement, PlacementSource } from '../../src/chunk/client/placement.js'
 import type { CallOptions, ChunkNodeApi, ChunkOrigin, PutRequest, TogetherPut } from '../../src/chunk/contract.js'
@@ -56,6 +56,7 @@ interface StoreOptions {
   readonly reserveBytes?: number
   /** Default: LATER_NEVER. */
   readonly clock?: Clock
+  readonly log?: Log
 }
 
 export async function openStore(folder: string, pool: WorkerPool, options: StoreOptions = {}): Promise<ChunkStore> {

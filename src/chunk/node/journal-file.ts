@@ -19,6 +19,8 @@ import {
   openSync,
   readFileSync,
   readSync,
+  rmSync,
+  statSync,
   writeFileSync,
   writeSync,
   writevSync,
@@ -108,15 +110,28 @@ export function logFile(folder: string, log: number, place: JournalPlace = 'jour
 /** Makes the logs where they are missing, in full length: a flush need not write their size later. */
 export function createJournal({ folder, place }: JournalTask): void {
   const above = join(folder, place)
-  if (existsSync(logFile(folder, JOURNAL_LOGS - 1, place))) return
+  if (isWhole(logFile(folder, JOURNAL_LOGS - 1, place))) return
   mkdirSync(above, { recursive: true, mode: 0o700 })
   for (let log = 0; log < JOURNAL_LOGS; log++) createLog(logFile(folder, log, place))
   syncFolder(above)
   syncFolder(folder)
 }
 
-/** Settled and empty. A crash may leave it short: it holds nothing then, and is made again. */
+function isWhole(file: string): boolean {
+  return statSync(file, { throwIfNoEntry: false })?.size === JOURNAL_BYTES
+}
+
+/** Settled and empty. A crash may leave it short: it holds nothing then, and is made again. A full disk gets its bytes back. */
 function createLog(file: string): void {
+  try {
+    writeLog(file)
+  } catch (error) {
+    rmSync(file, { force: true })
+    throw error
+  }
+}
+
+function writeLog(file: string): void {
   const fd = openSync(file, 'w', 0o600)
   try {
     for (let at = 0; at < JOURNAL_BYTES; at += ZEROS.length) writeSync(fd, ZEROS, 0, ZEROS.length, at)
@@ -192,17 +207,22 @@ export function damageOf(bad: readonly (readonly BadPlace[])[], lost: number): J
 
 /** For whoever wants to know why; it is the only copy there may be of it. */
 function setAside({ folder }: JournalTask, bytes: Buffer, { generation }: LogUse, { from, to }: BadPlace): void {
+  keepAside(folder, `journal.${generation}.${from}`, bytes.subarray(from, to))
+}
+
+/** On disk when it returns: what it is of is written over next. */
+function keepAside(folder: string, name: string, bytes: Uint8Array): void {
   const { quarantine } = new ChunkPaths(folder)
   mkdirSync(quarantine, { recursive: true, mode: 0o700 })
-  writeFileSync(join(quarantine, `journal.${generation}.${from}`), bytes.subarray(from, to), { mode: 0o600 })
+  writeFileSync(join(quarantine, name), bytes, { mode: 0o600, flush: true })
+  syncFolder(quarantine)
+  syncFolder(folder)
 }
 
 /** Of a log without a head nothing can be told: it is kept as it is, and told once. */
 function putLogAside({ folder, place }: JournalTask, log: number): void {
   const file = logFile(folder, log, place)
-  const { quarantine } = new ChunkPaths(folder)
-  mkdirSync(quarantine, { recursive: true, mode: 0o700 })
-  writeFileSync(join(quarantine, `journal.headless.${log}`), readFileSync(file), { mode: 0o600 })
+  keepAside(folder, `journal.headless.${log}`, readFileSync(file))
   writeJournal({ file, position: 0, pieces: [{ bytes: encodeLogHead('settled', { generation: 0, salt: 0n }) }] })
 }
 

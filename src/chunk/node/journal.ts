@@ -62,6 +62,7 @@ const INLINE_MAX_BYTES = 128 * 1024
 /** Chunks of a log have files after at most about this time. */
 const FILES_AFTER_MS = 5_000
 const RETRY_MS = 2_000
+const MAKE_AGAIN_MS = 60_000
 const NOTHING = (): void => undefined
 /** Of a log, kept for removals. */
 const REMOVALS_BYTES = 256 * 1024
@@ -140,6 +141,8 @@ export class Journal {
   #generation = 0
   #active: JournalLog | null = null
   #ready: 'no' | 'making' | 'yes' = 'no'
+  /** Not made again before. */
+  #makeAtMs = -Infinity
   #queue: Waiting[] = []
   #running = false
   readonly #gate: InlineGate
@@ -313,16 +316,18 @@ export class Journal {
     await Promise.all(this.#logs.map(({ settled }) => settled))
   }
 
-  /** Makes the logs, if there are none. Where there is no room for them, small chunks are files from the start. */
+  /** Makes the logs, if there are none. Where there is no room for them, small chunks are files from the start; tried again after a minute. */
   async make(): Promise<void> {
-    if (this.#ready !== 'no' || this.#isClosed) return
+    const { pool, log, clock } = this.#options
+    if (this.#ready !== 'no' || this.#isClosed || clock.monotonicMs() < this.#makeAtMs) return
     this.#ready = 'making'
-    const { pool, log } = this.#options
     try {
       await pool.run(CREATE_JOB, this.#task)
       this.#ready = 'yes'
     } catch (error) {
       log.warn({ err: messageOf(error) }, 'no journal: small chunks are slower')
+      this.#makeAtMs = clock.monotonicMs() + MAKE_AGAIN_MS
+      this.#ready = 'no'
     }
   }
 

@@ -1,7 +1,7 @@
 /** Small chunks that must be on disk at once: whatever was acknowledged is there after a crash, and what was removed is not. */
 import t from 'tap'
 import { createHash, randomBytes } from 'node:crypto'
-import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { LEAF_BYTES, SMALL_CHUNK_BYTES } from '../../../src/base/limits.js'
 import { encodePrefix } from '../../../src/chunk/format.js'
@@ -27,6 +27,7 @@ import {
   temporaryFolder,
   type TestChunk,
 } from '../../helpers/chunks.js'
+import { ManualClock } from '../../helpers/manual-clock.js'
 import { newFolders, openDisks } from '../../helpers/disks.js'
 import { until } from '../../helpers/meta.js'
 
@@ -201,6 +202,44 @@ function fullest(folder: string): WrittenLog {
 function chunksIn({ bytes, use }: WrittenLog): number {
   return contentOf(bytes, use).chunks.size
 }
+
+t.test('a log that a crash has left short is made anew', async (t) => {
+  const folder = temporaryFolder(t)
+  mkdirSync(join(folder, 'journal'))
+  for (let log = 0; log < JOURNAL_LOGS; log++) writeFileSync(logFile(folder, log), Buffer.alloc(JOURNAL_START))
+  const pool = poolOf(t)
+  const store = await openStore(folder, pool)
+  const before = randomChunk(1, 3000)
+  await store.put(before, before.data, true)
+  await until('they are whole', () => logsOf(folder).every(({ bytes }) => bytes.length === JOURNAL_BYTES))
+  await store.verify(1)
+  const chunk = randomChunk(2, 3000)
+  await store.put(chunk, chunk.data, true)
+  t.equal(chunksIn(fullest(folder)), 1)
+  t.ok(await isRight(await openStore(crashed(t, folder), pool), chunk))
+})
+
+t.test('logs for which there was no room are made when there is some', async (t) => {
+  const folder = temporaryFolder(t)
+  const clock = new ManualClock()
+  const pool = poolOf(t)
+  const log = new CapturedLog()
+  const store = await openStore(folder, pool, { clock, log: log.log })
+  // In the place of their folder.
+  writeFileSync(join(folder, 'journal'), '')
+  for (let id = 1; id <= 3; id++) {
+    const chunk = randomChunk(id, 3000)
+    await store.put(chunk, chunk.data, true)
+    await until('it was tried', () => log.tells('msg', 'no journal'))
+    t.ok(await isRight(store, chunk), 'a file from the start')
+  }
+  t.equal(log.all('msg').length, 1, 'not tried for each chunk')
+  rmSync(join(folder, 'journal'))
+  await clock.pass(60_000)
+  const chunk = randomChunk(4, 3000)
+  await store.put(chunk, chunk.data, true)
+  await until('they are made', () => existsSync(logFile(folder, JOURNAL_LOGS - 1)))
+})
 
 t.test('something bad in a log hides nothing but the record that it is in, and is told', async (t) => {
   const folder = temporaryFolder(t)
