@@ -1,42 +1,13 @@
 /** Who makes files of chunks that no file names, or frees such chunks, does it alone: a lease, {v}:m:rebuilder. */
-import { randomUUID } from 'node:crypto'
-import { systemClock } from '../base/clock.js'
-import { RingfsError } from '../base/errors.js'
 import type { RedisStore } from '../cluster/contract.js'
 import type { VolumeKeys } from '../meta/keys.js'
+import { withLease } from '../meta/lease.js'
 
-const LEASE_MS = 30_000
-
-/** undefined: another one has it. `check` throws ALREADY_RUNNING when it was lost meanwhile: to be asked before anything is changed. */
+/** As withLease. */
 export async function withRebuildLease<T>(
   store: RedisStore,
   keys: VolumeKeys,
   work: (check: () => void) => Promise<T>,
 ): Promise<T | undefined> {
-  const key = keys.wide('rebuilder')
-  const token = randomUUID()
-  const holder = async (): Promise<string> => String(await store.call('GET', key))
-  let untilMs = systemClock.monotonicMs() + LEASE_MS
-  // Asked as well: the reply of the first may have been lost.
-  if ((await store.call('SET', key, token, 'NX', 'PX', LEASE_MS)) === null && (await holder()) !== token)
-    return undefined
-  const renew = async (): Promise<void> => {
-    const askedMs = systemClock.monotonicMs()
-    if ((await holder()) !== token) return
-    if ((await store.call('PEXPIRE', key, LEASE_MS)) === 1) untilMs = askedMs + LEASE_MS
-  }
-  const timer = setInterval(() => void renew().catch(() => undefined), LEASE_MS / 4)
-  timer.unref()
-  try {
-    return await work(() => {
-      if (systemClock.monotonicMs() < untilMs) return
-      throw new RingfsError(
-        'ALREADY_RUNNING',
-        'Redis did not answer for so long that another one may be at it: try again',
-      )
-    })
-  } finally {
-    clearInterval(timer)
-    if ((await holder()) === token) await store.call('DEL', key)
-  }
+  return await withLease(store, keys.wide('rebuilder'), work)
 }

@@ -11,7 +11,7 @@ interface Options extends CommonOptions {
 
 const EXAMPLES = `
 The Redis must have no volume of this name: nothing is ever restored over one. A restore that was interrupted is begun anew with
-the same file. Start the nodes afterwards, then run ringfs rebuild: it makes files of what was written after the backup, and until it
+the same file (until then nothing else makes a volume of this name). Start the nodes afterwards, then run ringfs rebuild: it makes files of what was written after the backup, and until it
 has looked at everything nobody frees chunks that no file names. ringfs fsck names files that lack chunks, which were freed since.
 
 Example:
@@ -31,9 +31,10 @@ export function restoreCommand(surroundings: Surroundings): Command {
       const redis = await connectRedis(url, { log: logOf(surroundings, options, 'error') })
       const steps = new Steps(surroundings, options.json)
       try {
-        const { head, records } = await restoreVolume(redis, url.volume, file, (done, all) => {
-          steps.show('records', done, all)
-        })
+        const show = (done: number, all: number): void => steps.show('records', done, all)
+        const onWait = (): void =>
+          steps.line('another restore runs, or was killed within the last half minute: waiting for it')
+        const { head, records } = await restoreVolume(redis, url.volume, file, show, { onWait })
         steps.end()
         const taken = new Date(head.takenMs).toISOString()
         print(

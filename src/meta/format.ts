@@ -97,15 +97,29 @@ export async function replicasThere(redis: Pick<RedisStore, 'waitReplicas'>, nam
   }
 }
 
-/** Errors: VOLUME_EXISTS. */
+/** Errors: VOLUME_EXISTS, also while a restore is not done. */
 export async function writeSettings(redis: RedisStore, settings: VolumeSettings, clock: Clock): Promise<void> {
   const { name } = settings
-  const reply = await redis.run(SCRIPTS.format, [wideKey(name, 'settings')], [JSON.stringify(settings)])
+  const keys = [wideKey(name, 'settings'), wideKey(name, 'restore')]
+  const reply = await redis.run(SCRIPTS.format, keys, [JSON.stringify(settings)])
+  if (reply === 0) throw notRestored(name)
   // The same text: our own write, whose reply was lost on the way.
   if (reply !== 1 && String(reply) !== JSON.stringify(settings)) {
     throw new RingfsError('VOLUME_EXISTS', `volume ${name} exists already: choose another name or mount it`)
   }
   await ensureRoot(redis, settings, clock)
+}
+
+/** Errors: VOLUME_EXISTS. */
+export async function refuseWhileRestored(redis: RedisStore, name: string): Promise<void> {
+  if ((await redis.call('EXISTS', wideKey(name, 'restore'))) !== 0) throw notRestored(name)
+}
+
+function notRestored(name: string): RingfsError {
+  return new RingfsError(
+    'VOLUME_EXISTS',
+    `a restore of volume ${name} is under way, or was interrupted: let it end, or give ringfs restore the same file again; a new volume needs another name`,
+  )
 }
 
 /** Errors: USAGE. */

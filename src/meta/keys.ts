@@ -12,7 +12,8 @@
  *   {v.p}:a:<ino>    hash    extended attributes: name -> value
  *   {v.p}:l          hash    POSIX ACLs as in their attributes: a<ino> access, if it says more than the mode; d<ino> default
  *   {v.p}:c          hash    counters: n (inode sequence), inodes, bytes, inline (bytes of bodies);
- *                            h (replication history of the server that gave the last number: scripts/lib/history.lua)
+ *                            h (replication history of the server that gave the last number: scripts/lib/history.lua);
+ *                            restore: "<number> <token>" of the restore that writes here, or "<number> closed" (backup/claim.ts)
  *   {v.p}:n          hash    numbers reserved for directories that are still to be made -> session (births.ts)
  *   {v.p}:o          hash    ino -> ids of the sessions that have it open, 4 bytes each
  *   {v.p}:z          hash    ino -> time of deletion, of inodes whose :e: :w: :a: keys and ACLs are still to be freed
@@ -39,7 +40,8 @@
  *   {v}:m:w          hash    who waits for whose file lock, for finding deadlocks (scripts/wait-edge.lua)
  *   {v}:m:j          string  lease of the janitor, which frees garbage
  *   {v}:m:orphans    hash    chunk id -> ms of Redis time and newest session when fsck first saw that nothing names it
- *   {v}:m:restore    string  checksum of the backup that is being restored (backup/restore.ts)
+ *   {v}:m:restore    string  "<checksum> <number> <token>": the backup that is being restored, and by whom (backup/claim.ts)
+ *   {v}:m:restorer   string  lease of the one process that restores
  *   {v}:m:blocks     hash    block of chunk ids -> session whose it is, and ms since when that is gone, or 'closed' (blocks.ts);
  *                            k<block>: a rebuild has named chunks of it
  *   {v}:m:rebuild    hash    while a rebuild is due or not complete: begun (ms); f<ino> -> the file that is being made of that one's chunks

@@ -157,5 +157,9 @@ export const SCRIPTS = {
   ownBlocks: load('own-blocks'),
   closeBlocks: load('close-blocks'),
   format: load('format'),
+  restoreClaim: load('restore-claim'),
+  restoreFence: load('restore-fence'),
+  restoreWrite: load('restore-write'),
+  restoreEnd: load('restore-end'),
   root: load('root'),
 } as const

@@ -296,9 +296,9 @@ t.test('refusals', async (t) => {
     let calls = 0
     const dying: RedisStore = {
       ...bound(store),
-      call: async (command, ...args) => {
-        if (command !== 'EXISTS' && ++calls > 12) throw new Error('died')
-        return await store.call(command, ...args)
+      run: async (script, ...args) => {
+        if (script.name === 'restore-write' && ++calls > 12) throw new Error('died')
+        return await store.run(script, ...args)
       },
     }
     await t.rejects(

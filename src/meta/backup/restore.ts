@@ -3,8 +3,9 @@
  *
  * Invariants:
  * - Nothing is written before the whole file was read and its checksum was right.
- * - The settings come last: until then there is no volume that anybody could use. A restore that was interrupted is begun anew
- *   with the same file (the mark `{v}:m:restore` has its checksum), and writes the same again.
+ * - The settings come last: until then there is no volume that anybody could use, nor make with `format`. A restore that was
+ *   interrupted is begun anew with the same file (the mark `{v}:m:restore` has its checksum), and writes the same again.
+ * - One at a time, and nothing is written late (claim.ts).
  * - Numbers that were given out after the backup are not given out again: counters of sessions, inodes, chunk blocks and tokens
  *   begin far above. A chunk's id is for ever, and nodes have chunks from after the backup.
  * - What was written after the backup has no metadata, and is somebody's data: nobody frees chunks that no file names until a rebuild has
@@ -22,7 +23,8 @@ import { UncountedError } from '../../cluster/redis-errors.js'
 import { parseSettings } from '../format.js'
 import { VolumeKeys, wideKey } from '../keys.js'
 import { jumpOf } from '../numbers.js'
-import { noteRebuildDue } from '../rebuild-due.js'
+import { redisMs } from '../rebuild-due.js'
+import { Claim, FENCE, refuseVolume, withRestoreLease, type Waiting } from './claim.js'
 import {
   PREAMBLE_BYTES,
   RecordReader,
@@ -60,34 +62,51 @@ export async function checkBackup(file: string): Promise<{ readonly head: Backup
   return { head, records }
 }
 
-/** Errors: those of checkBackup, of Redis; VOLUME_EXISTS, USAGE. */
+/** Errors: those of checkBackup, of Redis; VOLUME_EXISTS, USAGE, ALREADY_RUNNING. */
 export async function restoreVolume(
   store: RedisStore,
   volume: string,
   file: string,
   onProgress: (done: number, records: number) => void,
+  waiting: Waiting = {},
 ): Promise<RestoreResult> {
   const { head, records } = await checkBackup(file)
   if (head.volume !== volume) {
     throw new RingfsError('USAGE', `this is a backup of volume ${head.volume}, not of ${volume}: give that name`)
   }
-  const keys = new VolumeKeys(volume, head.partitions)
-  await claim(store, keys, volume, await checksumOf(file))
-  const writer = new Writer(store, volume)
+  await refuseVolume(store, volume)
+  const checksum = await checksumOf(file)
+  const work = async (): Promise<void> => {
+    const keys = new VolumeKeys(volume, head.partitions)
+    const claim = await Claim.take(store, keys, volume, checksum)
+    const settings = await writeAll(claim, volume, file, (done) => onProgress(done, records))
+    await claim.write(WIDE, keys.wide('rebuild'), 'HSETNX', ['begun', await redisMs(store, keys)])
+    await claim.close()
+    await replicated(store, keys, parseSettings(String(settings), volume))
+    await claim.end(settings)
+  }
+  await withRestoreLease(store, volume, work, waiting)
+  return { head, records }
+}
+
+/** Answers the settings, which are not written. */
+async function writeAll(
+  claim: Claim,
+  volume: string,
+  file: string,
+  onProgress: (done: number) => void,
+): Promise<Buffer> {
+  const writer = new Writer(claim, volume)
   let settings: Buffer | undefined
   let done = 0
   for await (const record of recordsOf(file)) {
     if (record.partition === WIDE && record.key === ':m:settings') settings = record.items[0]
     else if (record.kind !== 'head' && record.kind !== 'end') await writer.write(record)
-    onProgress(++done, records)
+    onProgress(++done)
   }
   await writer.settled()
   if (settings === undefined) throw new RingfsError('VOLUME_CORRUPT', 'the backup has no settings: use another one')
-  await noteRebuildDue(store, keys)
-  await replicated(store, keys, parseSettings(String(settings), volume))
-  await store.call('SET', keys.wide('settings'), settings)
-  await store.call('DEL', markKey(volume))
-  return { head, records }
+  return settings
 }
 
 /** Errors: NO_QUORUM. */
@@ -111,31 +130,6 @@ async function countOf(store: RedisStore, keys: readonly string[], wanted: numbe
     const message = 'a Redis master may have been replaced before its replicas had what was restored: give it again'
     throw new RingfsError('NO_QUORUM', message, { cause: error })
   }
-}
-
-/** Errors: VOLUME_EXISTS; USAGE when another backup was being restored. */
-async function claim(store: RedisStore, keys: VolumeKeys, volume: string, checksum: string): Promise<void> {
-  if ((await store.call('EXISTS', keys.wide('settings'))) !== 0) {
-    throw new RingfsError('VOLUME_EXISTS', `volume ${volume} is there: nothing is ever restored over a volume`)
-  }
-  const mark = await store.call('GET', markKey(volume))
-  if (mark === null) await refuseRemains(store, keys, volume)
-  else if (String(mark) !== checksum) {
-    throw new RingfsError('USAGE', `the restore of another backup of ${volume} was interrupted: give that file again`)
-  }
-  await store.call('SET', markKey(volume), checksum)
-}
-
-async function refuseRemains(store: RedisStore, keys: VolumeKeys, volume: string): Promise<void> {
-  const found = await Promise.all(
-    Array.from({ length: keys.partitions }, (_, p) => store.call('EXISTS', keys.partition(p).counters)),
-  )
-  if (found.every((count) => count === 0)) return
-  throw new RingfsError('VOLUME_EXISTS', `there are remains of a volume ${volume} on this Redis: use an empty one`)
-}
-
-function markKey(volume: string): string {
-  return wideKey(volume, 'restore')
 }
 
 async function checksumOf(file: string): Promise<string> {
@@ -177,14 +171,15 @@ async function checkStart(file: string): Promise<void> {
 
 /** Writes records, some at once; what is written twice is the same afterwards. */
 class Writer {
-  readonly #store: RedisStore
+  readonly #claim: Claim
   readonly #volume: string
-  readonly #begun = new Set<string>()
+  /** How long they are by now. */
+  readonly #lists = new Map<string, number>()
   readonly #running = new Set<Promise<unknown>>()
   #failure: Error | undefined
 
-  constructor(store: RedisStore, volume: string) {
-    this.#store = store
+  constructor(claim: Claim, volume: string) {
+    this.#claim = claim
     this.#volume = volume
   }
 
@@ -194,37 +189,34 @@ class Writer {
     if (end === ':m:s' || end === ':m:dead') return await this.#dead(items)
     // What their owners wrote after the backup is nobody's garbage: rebuild looks for it.
     if (end === ':m:blocks') return
-    if (kind === 'list') await this.#list(key, items)
-    else if (kind === 'string') await this.#send('SET', key, items)
-    else if (kind === 'zset') await this.#send('ZADD', key, swapped(items))
-    else await this.#send('HSET', key, end === ':c' || end === ':m:n' ? jumped(items) : items)
+    if (kind === 'list') await this.#list(partition, key, items)
+    else if (kind === 'string') await this.#send(partition, key, 'SET', items)
+    else if (kind === 'zset') await this.#send(partition, key, 'ZADD', swapped(items))
+    else await this.#send(partition, key, 'HSET', end === ':c' || end === ':m:n' ? jumped(items) : items)
   }
 
-  /** In order, and not behind what an interrupted restore has left. */
-  async #list(key: string, items: readonly Buffer[]): Promise<void> {
-    if (!this.#begun.has(key)) {
-      this.#begun.add(key)
-      await this.#store.call('DEL', key)
-    }
+  /** In order. */
+  async #list(partition: number, key: string, items: readonly Buffer[]): Promise<void> {
+    let length = this.#lists.get(key) ?? 0
     for (let at = 0; at < items.length; at += ARGS_MAX) {
-      await this.#store.call('RPUSH', key, ...items.slice(at, at + ARGS_MAX))
+      const some = items.slice(at, at + ARGS_MAX)
+      await this.#claim.write(partition, key, length, some)
+      length += some.length
     }
+    this.#lists.set(key, length)
   }
 
   async #dead(items: readonly Buffer[]): Promise<void> {
     const sessions = items.filter((_, at) => at % 2 === 0)
-    await this.#send(
-      'ZADD',
-      wideKey(this.#volume, 'dead'),
-      sessions.flatMap((session): RedisArg[] => [0, session]),
-    )
+    const args = sessions.flatMap((session): RedisArg[] => [0, session])
+    await this.#send(WIDE, wideKey(this.#volume, 'dead'), 'ZADD', args)
   }
 
-  async #send(command: string, key: string, args: readonly RedisArg[]): Promise<void> {
+  async #send(partition: number, key: string, command: string, args: readonly RedisArg[]): Promise<void> {
     for (let at = 0; at < args.length; at += ARGS_MAX) {
       while (this.#running.size >= IN_FLIGHT) await Promise.race(this.#running)
-      const call: Promise<unknown> = this.#store
-        .call(command, key, ...args.slice(at, at + ARGS_MAX))
+      const call: Promise<unknown> = this.#claim
+        .write(partition, key, command, args.slice(at, at + ARGS_MAX))
         .catch((error: unknown) => {
           this.#failure ??= error instanceof Error ? error : new Error(String(error))
         })
@@ -245,9 +237,13 @@ function swapped(items: readonly Buffer[]): Buffer[] {
   return items.flatMap((item, at) => (at % 2 === 0 ? [] : [item, items[at - 1] ?? item]))
 }
 
+/** A volume that was itself restored has a fence, which is not this restore's. */
 function jumped(items: readonly Buffer[]): RedisArg[] {
-  return items.map((item, at) => {
-    const jump = at % 2 === 1 ? jumpOf(String(items[at - 1])) : undefined
-    return jump === undefined ? item : String(Number(String(item)) + jump)
-  })
+  const counted: RedisArg[] = []
+  for (let at = 0; at + 1 < items.length; at += 2) {
+    const [field, value] = [String(items[at]), items[at + 1] ?? '']
+    const jump = jumpOf(field)
+    if (field !== FENCE) counted.push(field, jump === undefined ? value : String(Number(String(value)) + jump))
+  }
+  return counted
 }
