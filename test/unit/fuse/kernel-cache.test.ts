@@ -7,6 +7,7 @@ import { LIFETIME_MAX_MS } from '../../../src/fuse/kernel/handed.js'
 import { BesideKernel } from '../../../src/vfs/beside-kernel.js'
 import { CachePeer, readEntry } from '../../helpers/cache-peer.js'
 import { ManualClock } from '../../helpers/manual-clock.js'
+import { MemoryVfs } from '../../helpers/memory-vfs.js'
 import { CALLER, Gate, codeOf, fixture, make, settle, type Fixture, type Mounted } from '../../helpers/vfs-fixture.js'
 
 const DIRECT_IO = 1
@@ -422,6 +423,22 @@ t.test('who goes on looking at names after a second walk, and opens nothing, is 
   const pinned = pins().length
   t.ok(pinned > 0 && pinned < names.length, `${pinned}`)
   t.equal(unpins().length, pinned)
+})
+
+t.test('an open of what is gone has a second walk, also where the VFS calls it ENOENT', async (t) => {
+  const vfs = new MemoryVfs()
+  const peer = new CachePeer(vfs, new ManualClock())
+  const replaceIn = async (): Promise<number> => {
+    const { ino } = await vfs.mknod(CALLER, ROOT_INO, Buffer.from('new'), 0o100644, 0)
+    await vfs.rename(CALLER, ROOT_INO, Buffer.from('new'), ROOT_INO, named, {})
+    return ino
+  }
+  const first = await replaceIn()
+  const second = await replaceIn()
+  t.match(await peer.open(first, 0, 50), { error: ESTALE })
+  t.match(await peer.lookup(ROOT_INO, 'file', 50), { ino: second })
+  await replaceIn()
+  t.match(await peer.open(second, 0, 50), { error: 0 })
 })
 
 t.test('a second walk is not led to what is gone by a name that is still believed', async (t) => {

@@ -164,7 +164,8 @@ export class FileHandlers {
       await this.#vfs.release(opened.handle)
       throw staleName()
     } catch (error) {
-      if (!isSecond && isErrno(error, 'ESTALE')) secondWalks.begin(caller.pid)
+      // ENOENT is answered as ESTALE: stale.ts.
+      if (!isSecond && (isErrno(error, 'ESTALE') || isErrno(error, 'ENOENT'))) secondWalks.begin(caller.pid)
       throw error
     } finally {
       if (isSecond) secondWalks.end(caller.pid)
