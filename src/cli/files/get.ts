@@ -15,6 +15,7 @@ import { RingfsError } from '../../base/errors.js'
 import { MIB, NAME_MAX_BYTES } from '../../base/limits.js'
 import type { Attr } from '../../vfs/contract.js'
 import type { CliContext } from '../context.js'
+import { Names } from './names.js'
 import { each } from './parallel.js'
 import type { Progress, FileProgress } from './progress.js'
 import { splitPaths, transfer, transferOptions, type TransferOptions } from './put.js'
@@ -64,22 +65,26 @@ class Download {
     const isFolder = await isDirectory(to)
     if (!isFolder && (from.length > 1 || to.endsWith('/')))
       throw new RingfsError('USAGE', `${to} is not a directory here`)
+    const names = isFolder && from.length > 1 ? new Names(this.#progress) : null
     for (const path of from) {
       const attr = await this.#session.stat(path, 'always')
       const name = path.split('/').findLast((part) => part !== '') ?? ''
       if (isFolder && name === '..') throw new PosixError('EINVAL', `${path}: has no name: give the path without ..`)
+      // What is in the root, or in a path with /. at its end, comes into the folder itself.
+      const isSpread = name === '' || name === '.'
       const local = isFolder ? join(to, name) : to
+      if (!isSpread && names?.take(name, path) === false) continue
       if (attr.type !== 'directory') yield { attr, local }
       else if (this.#options.recursive !== true)
         throw new PosixError('EISDIR', `${path}: is a directory (copy it with -r)`)
       else {
         if (local !== to) await checkNoLink(local)
-        yield* this.#folder(attr, local)
+        yield* this.#folder(attr, local, isSpread ? names : null)
       }
     }
   }
 
-  async *#folder(folder: Attr, local: string): AsyncGenerator<Job> {
+  async *#folder(folder: Attr, local: string, names: Names | null = null): AsyncGenerator<Job> {
     await mkdir(local, { recursive: true, mode: folder.mode | 0o700 })
     for await (const entry of this.#session.entries(folder.ino, true)) {
       const name = textOf(entry.name)
@@ -88,6 +93,7 @@ class Download {
         this.#progress.totals.skipped.push(`${path}: its name is not UTF-8; copy it through a mount`)
         continue
       }
+      if (names?.take(name, path) === false) continue
       const attr = await this.#session.attrOf(folder.ino, entry)
       if (attr === null) continue
       if (attr.type === 'directory') {

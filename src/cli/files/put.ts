@@ -11,12 +11,14 @@ import { lstat, open, opendir, readlink, realpath, stat, type FileHandle } from 
 import { basename, join } from 'node:path'
 import type { BigIntStats } from 'node:fs'
 import type { Command } from 'commander'
+import { isDots } from '../../base/dots.js'
 import { PosixError, isErrno } from '../../base/errno.js'
 import { RingfsError, messageOf } from '../../base/errors.js'
 import { MIB } from '../../base/limits.js'
 import type { Attr, TimeSpec } from '../../vfs/contract.js'
 import type { CliContext, VolumeSelector } from '../context.js'
 import { mkdir } from './mkdir.js'
+import { Names } from './names.js'
 import { each } from './parallel.js'
 import { Progress, type FileProgress } from './progress.js'
 import { inVolume, named, withVolume, type Session } from './session.js'
@@ -121,9 +123,12 @@ class Upload {
     if (!isFolder && (from.length > 1 || to.endsWith('/'))) {
       throw new PosixError('ENOTDIR', `${to}: is not a directory in the volume (make it with ringfs mkdir)`)
     }
+    const names = new Names(this.#progress)
     for (const local of from) {
       const info = await localStat(local)
-      const path = isFolder ? `${to}/${basename(await realpath(local))}` : to
+      const name = isFolder ? await nameOf(local) : ''
+      const path = isFolder ? `${to}/${name}` : to
+      if (!names.take(name, local)) continue
       if (info.isDirectory()) yield* this.#tree(local, path)
       else yield { local, ...(await this.#session.place(path)), stat: info }
     }
@@ -270,6 +275,12 @@ class Upload {
       bar.add(bytesRead)
     }
   }
+}
+
+/** A symbolic link's own; `.` and `..` have that of their directory. */
+async function nameOf(local: string): Promise<string> {
+  const name = basename(local)
+  return isDots(Buffer.from(name)) ? basename(await realpath(local)) : name
 }
 
 async function localStat(path: string): Promise<BigIntStats> {

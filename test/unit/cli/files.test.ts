@@ -292,6 +292,51 @@ t.test('a get does not follow a link that an earlier one has brought', async (t)
   await t.rejects(run('get', '-r', '/d/..', to), { code: 'EINVAL' })
 })
 
+t.test('of two files of the same name one run copies the first, and leaves out the second', async (t) => {
+  const { run, folder } = await shell(t)
+  const [a, b, out] = [join(folder, 'a'), join(folder, 'b'), join(folder, 'out')]
+  for (const one of [a, b]) {
+    await mkdir(join(one, 'tree'), { recursive: true })
+    await writeFile(join(one, 'x'), one)
+    await writeFile(join(one, 'tree', 'y'), one)
+    await writeFile(join(one, `only-${one.at(-1)}`), '')
+    for (const name of ['x', 'tree/y']) await utimes(join(one, name), 1000, one === a ? 1000 : 2000)
+  }
+  await mkdir(out)
+  await run('mkdir', '/dir')
+  const twice = { code: 'USAGE', message: /^1 entries were left out/ }
+  await t.rejects(run('put', join(a, 'x'), join(b, 'x'), join(b, 'only-b'), '/dir'), twice)
+  t.equal(await run('cat', '/dir/x'), a)
+  t.equal(await run('ls', '/dir'), 'only-b\nx\n', 'the others are copied')
+  await t.rejects(run('put', '-r', join(a, 'tree'), join(b, 'tree'), '/dir'), twice)
+  t.equal(await run('cat', '/dir/tree/y'), a)
+
+  await run('put', '-r', a, b, '/')
+  await t.rejects(run('get', '/a/x', '/b/x', '/b/only-b', out), twice)
+  t.equal(await readFile(join(out, 'x'), 'utf8'), a)
+  await t.rejects(run('get', '-r', '/a/.', '/b/.', out), { code: 'USAGE', message: /^2 entries were left out/ })
+  t.equal(await readFile(join(out, 'x'), 'utf8'), a)
+  t.equal(await readFile(join(out, 'tree', 'y'), 'utf8'), a)
+  t.same((await readdir(out)).sort(), ['only-a', 'only-b', 'tree', 'x'])
+  await run('put', join(b, 'x'), '/dir')
+  t.equal(await run('cat', '/dir/x'), b, 'what an earlier run has made is replaced')
+})
+
+t.test(
+  'put calls what a symbolic link leads to by the name of the link, and . and .. by that of the directory',
+  async (t) => {
+    const { run, folder } = await shell(t)
+    await mkdir(join(folder, 'tree', 'sub'), { recursive: true })
+    await writeFile(join(folder, 'target'), 'hello')
+    await symlink('target', join(folder, 'link'))
+    await symlink('tree', join(folder, 'tree-link'))
+    await run('put', join(folder, 'link'), '/')
+    await run('put', '-r', `${join(folder, 'tree-link')}/`, `${folder}/tree/sub/..`, `${folder}/tree/sub/.`, '/')
+    t.equal(await run('ls', '/'), 'link\nsub\ntree\ntree-link\n')
+    t.equal(await run('cat', '/link'), 'hello')
+  },
+)
+
 if (process.platform === 'linux' && process.getuid?.() === 0) {
   t.test('a get onto a disk that gets full makes no file, and goes on when there is room', async (t) => {
     const sh = await shell(t)
