@@ -3,11 +3,15 @@
  *
  * A running process looks now and then whether the file has changed, so that keys are changed without a restart. A file that
  * is damaged, missing or open to others meanwhile changes nothing: what was read last stays in force, and the log tells.
+ *
+ * A change is made in FILE.new, which only one process can make: from then on it reads FILE, and ends by renaming FILE.new over it. So
+ * each change is of what the one before has left. It has succeeded when file and folder are on disk; when it fails, FILE.new goes.
  */
 import { randomBytes } from 'node:crypto'
 import {
-  chownSync,
   closeSync,
+  fchownSync,
+  fstatSync,
   fsyncSync,
   openSync,
   readFileSync,
@@ -15,10 +19,10 @@ import {
   renameSync,
   rmSync,
   statSync,
-  writeSync,
+  writeFileSync,
 } from 'node:fs'
 import { readFile, stat } from 'node:fs/promises'
-import { resolve } from 'node:path'
+import { dirname, resolve } from 'node:path'
 import { RingfsError, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { CLUSTER_KEYS_MAX, KeyRing, clusterKey, parseKeys, secretsIn } from '../rpc/key-ring.js'
@@ -26,6 +30,9 @@ import { CLUSTER_KEYS_MAX, KeyRing, clusterKey, parseKeys, secretsIn } from '../
 const POLL_MS = 2_000
 const SECRET_BYTES = 32
 const NOT_OWNER = 0o077
+/** How long another one's change is waited for. */
+const CHANGE_WAIT_MS = 5_000
+const RETRY_MS = 20
 
 /**
  * Reads the file and goes on watching it, until the process ends.
@@ -107,32 +114,40 @@ function parseIn(file: string, text: string): ReturnType<typeof parseKeys> {
 /** Makes a file with one new key; answers the id. Errors: RingfsError USAGE, also when it exists. */
 export function newKeyFile(file: string): string {
   const secret = newSecret()
-  writeNew(file, `${secret}\n`)
+  try {
+    const fd = openSync(file, 'wx', 0o600)
+    orRemoved(file, () => {
+      writeAndClose(fd, [secret])
+      syncFolder(dirname(file))
+    })
+  } catch (error) {
+    throw new RingfsError('USAGE', `the key file cannot be made: ${messageOf(error)}`, { cause: error })
+  }
   return idOf(secret)
 }
 
 /** Puts a new key before the others; answers its id. Errors: RingfsError USAGE, KEY_REQUIRED. */
 export function addKey(file: string): string {
-  const secrets = secretsOf(file)
-  if (secrets.length >= CLUSTER_KEYS_MAX) {
+  const secret = newSecret()
+  change(file, (secrets) => {
+    if (secrets.length < CLUSTER_KEYS_MAX) return [secret, ...secrets]
     throw new RingfsError(
       'USAGE',
       `${file} has ${secrets.length} keys: remove old ones first, ringfs key remove FILE ID`,
     )
-  }
-  const secret = newSecret()
-  replaceFile(file, [secret, ...secrets])
+  })
   return idOf(secret)
 }
 
 /** Errors: RingfsError USAGE when it is not there, or is the last one. */
 export function removeKey(file: string, id: string): void {
-  const secrets = secretsOf(file)
-  const left = secrets.filter((secret) => idOf(secret) !== id)
-  if (left.length === secrets.length)
-    throw new RingfsError('USAGE', `${file} has no key ${id}: see ringfs key list FILE`)
-  if (left.length === 0) throw new RingfsError('USAGE', `${id} is the only key in ${file}: add a new one first`)
-  replaceFile(file, left)
+  change(file, (secrets) => {
+    const left = secrets.filter((secret) => idOf(secret) !== id)
+    if (left.length === secrets.length)
+      throw new RingfsError('USAGE', `${file} has no key ${id}: see ringfs key list FILE`)
+    if (left.length === 0) throw new RingfsError('USAGE', `${id} is the only key in ${file}: add a new one first`)
+    return left
+  })
 }
 
 /** Ids, newest first. Errors: RingfsError USAGE, KEY_REQUIRED. */
@@ -155,31 +170,80 @@ function idOf(secret: string): string {
 }
 
 /** Renamed into place: whoever reads sees the old keys or the new ones. It stays whose it was, and where a symlink leads. */
-function replaceFile(link: string, secrets: readonly string[]): void {
-  const file = realpathSync(link)
-  const partial = `${file}.${randomBytes(4).toString('hex')}`
-  writeNew(partial, secrets.map((secret) => `${secret}\n`).join(''))
+function change(link: string, changed: (secrets: readonly string[]) => readonly string[]): void {
+  // Says it in words if it is missing, or others can get at it.
+  readText(link)
   try {
-    const { uid, gid } = statSync(file)
-    const made = statSync(partial)
-    if (uid !== made.uid || gid !== made.gid) chownSync(partial, uid, gid)
-    renameSync(partial, file)
+    const file = realpathSync(link)
+    const partial = `${file}.new`
+    const fd = openAlone(partial)
+    orRemoved(partial, () => {
+      try {
+        writeFileSync(fd, linesOf(changed(secretsOf(link))))
+        const { uid, gid } = statSync(file)
+        const made = fstatSync(fd)
+        if (uid !== made.uid || gid !== made.gid) fchownSync(fd, uid, gid)
+        fsyncSync(fd)
+      } finally {
+        closeSync(fd)
+      }
+      renameSync(partial, file)
+    })
+    syncFolder(dirname(file))
   } catch (error) {
-    rmSync(partial, { force: true })
+    if (error instanceof RingfsError) throw error
     throw new RingfsError('USAGE', `the keys cannot be written: ${messageOf(error)}`, { cause: error })
   }
 }
 
-function writeNew(file: string, text: string): void {
-  try {
-    const fd = openSync(file, 'wx', 0o600)
+/** Errors: RingfsError USAGE when somebody else has it. */
+function openAlone(partial: string): number {
+  const untilMs = performance.now() + CHANGE_WAIT_MS
+  for (;;) {
     try {
-      writeSync(fd, text)
-      fsyncSync(fd)
-    } finally {
-      closeSync(fd)
+      return openSync(partial, 'wx', 0o600)
+    } catch (error) {
+      if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error
+      if (performance.now() > untilMs) {
+        throw new RingfsError(
+          'USAGE',
+          `another ringfs key changes the keys, or was killed while it did: if none runs, remove ${partial}`,
+          { cause: error },
+        )
+      }
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, RETRY_MS)
     }
+  }
+}
+
+/** No secret is left behind in a file that was not completed. */
+function orRemoved(file: string, work: () => void): void {
+  try {
+    work()
   } catch (error) {
-    throw new RingfsError('USAGE', `the key file cannot be made: ${messageOf(error)}`, { cause: error })
+    rmSync(file, { force: true })
+    throw error
+  }
+}
+
+function writeAndClose(fd: number, secrets: readonly string[]): void {
+  try {
+    writeFileSync(fd, linesOf(secrets))
+    fsyncSync(fd)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+function linesOf(secrets: readonly string[]): string {
+  return secrets.map((secret) => `${secret}\n`).join('')
+}
+
+function syncFolder(folder: string): void {
+  const fd = openSync(folder, 'r')
+  try {
+    fsyncSync(fd)
+  } finally {
+    closeSync(fd)
   }
 }

@@ -1,4 +1,17 @@
-import { chownSync, lstatSync, mkdtempSync, readdirSync, rmSync, statSync, symlinkSync } from 'node:fs'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import {
+  chownSync,
+  lstatSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
@@ -21,4 +34,72 @@ t.test('a changed key file stays whose it was, and where a symlink leads', async
   t.equal(mode & 0o777, 0o600)
   if (isRoot) t.same([uid, gid], [1234, 5678])
   t.same(readdirSync(folder).sort(), ['key', 'link'])
+})
+
+const MODULE = new URL('../../../src/main/key-file.js', import.meta.url).href
+
+/** Source of a process that calls `name` with `file`. */
+function calling(name: string, file: string): string {
+  return `import { ${name} } from ${JSON.stringify(MODULE)}; console.log(${name}(${JSON.stringify(file)}))`
+}
+
+t.test('of keys that are added at once none is lost', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'ringfs-keys-'))
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+  const file = join(folder, 'key')
+  const first = newKeyFile(file)
+  // Somebody's change is under way, and ends when all of them have begun.
+  const other = newKeyFile(`${file}.new`)
+  writeFileSync(`${file}.new`, readFileSync(file), { flag: 'a' })
+  const args = ['--input-type=module', '-e', `console.log('ready'); ${calling('addKey', file)}`]
+  const children = Array.from({ length: 4 }, () =>
+    spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] }),
+  )
+  const texts = children.map(() => '')
+  children.forEach((child, at) =>
+    child.stdout.on('data', (data: Buffer) => (texts[at] = `${texts[at] ?? ''}${String(data)}`)),
+  )
+  const exits = children.map((child) => once(child, 'close'))
+  await Promise.all(children.map((child) => once(child.stdout, 'data')))
+  renameSync(`${file}.new`, file)
+  t.same(
+    (await Promise.all(exits)).map(([code]: unknown[]) => code),
+    [0, 0, 0, 0],
+  )
+  const added = texts.map((text) => text.trim().split('\n')[1])
+  t.same([...listKeys(file)].sort(), [first, other, ...added].sort())
+  t.same(readdirSync(folder), ['key'])
+})
+
+t.test('a change that does not fit on the disk leaves the file as it was, and no secret beside it', (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'ringfs-keys-'))
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+  const file = join(folder, 'key')
+  const first = newKeyFile(file)
+  for (const [name, path] of [
+    ['addKey', file],
+    ['newKeyFile', join(folder, 'other')],
+  ] as const) {
+    const script = 'ulimit -f 0; exec "$0" --input-type=module -e "$1"'
+    const { status, stderr } = spawnSync('sh', ['-c', script, process.execPath, calling(name, path)], {
+      encoding: 'utf8',
+    })
+    t.not(status, 0)
+    t.match(stderr, /EFBIG/)
+    t.same(readdirSync(folder), ['key'])
+  }
+  t.same(listKeys(file), [first])
+  t.end()
+})
+
+t.test('what a killed change has left is named, and not taken away', (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'ringfs-keys-'))
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+  const file = join(folder, 'key')
+  const first = newKeyFile(file)
+  writeFileSync(`${file}.new`, '')
+  t.throws(() => addKey(file), { code: 'USAGE', message: /remove .*key\.new$/ })
+  t.same(readdirSync(folder).sort(), ['key', 'key.new'])
+  t.same(listKeys(file), [first])
+  t.end()
 })
