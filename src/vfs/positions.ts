@@ -8,6 +8,7 @@
  * older places are good no more.
  */
 import { PosixError } from '../base/errno.js'
+import { ownBytes } from '../base/own-bytes.js'
 import type { DirCursor } from '../meta/contract.js'
 
 export const AFTER_DOT = 1n
@@ -15,7 +16,7 @@ export const AFTER_DOTDOT = 2n
 /** Scores start here, so that no entry has the offset of `.` or `..`. They are below 2^52. */
 const FIRST_SCORE = 3
 const FIRST_TIED = 2n ** 53n
-/** Names beside others of their score: about 4 MiB. */
+/** Names beside others of their score: some 12 MiB if all are as long as may be. */
 const TIED_MAX = 16_384
 
 export class Positions {
@@ -40,7 +41,7 @@ export class Positions {
     this.#lastName = name
     if (first.equals(name)) return BigInt(FIRST_SCORE + score)
     if (!this.#firsts.has(score)) {
-      this.#firsts.set(score, first)
+      this.#firsts.set(score, ownBytes([first], first.length))
       forgetOldest(this.#firsts, this.#tiedMax)
     }
     return FIRST_TIED + BigInt(this.#numberOf(score, name))
@@ -48,11 +49,18 @@ export class Positions {
 
   #numberOf(score: number, name: Buffer): number {
     // latin1 keeps every byte of the name apart.
-    const known = this.#numbers.get(name.toString('latin1'))
-    if (known !== undefined) return known
+    const key = name.toString('latin1')
+    const known = this.#numbers.get(key)
+    const cursor = known === undefined ? undefined : this.#tied.get(known)
+    if (known !== undefined && cursor !== undefined) {
+      // As good as new: what was just answered is forgotten last.
+      this.#tied.delete(known)
+      this.#tied.set(known, cursor)
+      return known
+    }
     const number = this.#met++
-    this.#tied.set(number, { score, name })
-    this.#numbers.set(name.toString('latin1'), number)
+    this.#tied.set(number, { score, name: ownBytes([name], name.length) })
+    this.#numbers.set(key, number)
     const forgotten = forgetOldest(this.#tied, this.#tiedMax)
     if (forgotten !== undefined) this.#numbers.delete(forgotten.name.toString('latin1'))
     return number

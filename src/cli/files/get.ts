@@ -73,7 +73,7 @@ class Download {
       // What is in the root, or in a path with /. at its end, comes into the folder itself.
       const isSpread = name === '' || name === '.'
       const local = isFolder ? join(to, name) : to
-      if (!isSpread && names?.take(name, path) === false) continue
+      if (!isSpread && names?.take(name, path, attr.type === 'directory') === false) continue
       if (attr.type !== 'directory') yield { attr, local }
       else if (this.#options.recursive !== true)
         throw new PosixError('EISDIR', `${path}: is a directory (copy it with -r)`)
@@ -93,9 +93,8 @@ class Download {
         this.#progress.totals.skipped.push(`${path}: its name is not UTF-8; copy it through a mount`)
         continue
       }
-      if (names?.take(name, path) === false) continue
       const attr = await this.#session.attrOf(folder.ino, entry)
-      if (attr === null) continue
+      if (attr === null || names?.take(name, path, attr.type === 'directory') === false) continue
       if (attr.type === 'directory') {
         await checkNoLink(path)
         yield* this.#folder(attr, path)

@@ -128,7 +128,7 @@ class Upload {
       const info = await localStat(local)
       const name = isFolder ? await nameOf(local) : ''
       const path = isFolder ? `${to}/${name}` : to
-      if (!names.take(name, local)) continue
+      if (!names.take(name, local, info.isDirectory())) continue
       if (info.isDirectory()) yield* this.#tree(local, path)
       else yield { local, ...(await this.#session.place(path)), stat: info }
     }

@@ -60,3 +60,19 @@ t.test('what is remembered of names with one score is bounded: older places are 
   for (const none of [0n, 1n, 2n ** 60n]) st.throws(() => positions.cursorAt(none), { code: 'EINVAL' })
   st.end()
 })
+
+t.test(
+  'what was answered last is forgotten last, also if it had its place before; and no more is kept of a name than itself',
+  (st) => {
+    const positions = new Positions(2)
+    positions.offsetOf(5, name('first'))
+    const a = positions.offsetOf(5, name('a'))
+    positions.offsetOf(5, name('b'))
+    st.equal(positions.offsetOf(5, name('a')), a)
+    positions.offsetOf(5, name('c'))
+    const cursor = positions.cursorAt(a)
+    st.same(cursor?.name?.toString(), 'a')
+    st.equal(cursor?.name?.buffer.byteLength, 1, 'not a slice of something larger')
+    st.end()
+  },
+)
