@@ -355,3 +355,15 @@ export async function startLocalNode(t: Teardown): Promise<ChunkClientImpl> {
   const cluster = await startCluster(t, { nodes: 1, replicas: 1, writeQuorum: 1 })
   return cluster.clientWith({ localNode: 'node-0' })
 }
+
+/** By the test cluster's ring, `turned` places further on. */
+export function placementOf(cluster: TestCluster, epoch: number, turned: number): Placement {
+  const { ring, view } = cluster.placement()
+  return {
+    view: { ...view, epoch },
+    ring: {
+      owners: (chunk, count) => ring.owners(chunk + turned, count),
+      preference: (chunk) => ring.preference(chunk + turned),
+    },
+  }
+}

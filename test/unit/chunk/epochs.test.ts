@@ -1,22 +1,10 @@
 /** Who goes by an old ring is told, by whoever meets a newer one, and looks. */
 import t from 'tap'
-import type { Placement, PlacementSource } from '../../../src/chunk/client/placement.js'
-import { CALL, originOf, putRequest, randomChunk, startCluster, type TestCluster } from '../../helpers/chunks.js'
+import type { PlacementSource } from '../../../src/chunk/client/placement.js'
+import { CALL, originOf, putRequest, randomChunk, placementOf, startCluster } from '../../helpers/chunks.js'
 
 const WRITE = { durability: 'quorum', sync: false } as const
 const BYTES = Buffer.alloc(1000, 7)
-
-/** The test cluster's ring, `turned` places further on. */
-function placementOf(cluster: TestCluster, epoch: number, turned: number): Placement {
-  const { ring, view } = cluster.placement()
-  return {
-    view: { ...view, epoch },
-    ring: {
-      owners: (chunk, count) => ring.owners(chunk + turned, count),
-      preference: (chunk) => ring.preference(chunk + turned),
-    },
-  }
-}
 
 t.test(
   'a client with an old epoch is told by the reply, looks, and sees to it that the owners of today get it',

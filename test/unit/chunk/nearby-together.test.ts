@@ -24,6 +24,7 @@ import {
   openStore,
   putRequest,
   randomChunk,
+  placementOf,
   startCluster,
   temporaryFolder,
   type TestChunk,
@@ -325,18 +326,6 @@ class KnownRing {
   change(epoch: number): void {
     this.epoch = epoch
     this.#told()
-  }
-}
-
-/** By the test cluster's ring, `turned` places further on. */
-function placementOf(cluster: TestCluster, epoch: number, turned: number): Placement {
-  const { ring, view } = cluster.placement()
-  return {
-    view: { ...view, epoch },
-    ring: {
-      owners: (chunk, count) => ring.owners(chunk + turned, count),
-      preference: (chunk) => ring.preference(chunk + turned),
-    },
   }
 }
 
