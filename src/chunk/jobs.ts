@@ -1,4 +1,6 @@
 /** Hashing, on the calling thread where that is quicker than a hop to a worker (HASH_INLINE_MAX_BYTES), else in a worker. */
+import { availableParallelism } from 'node:os'
+import { Budget } from '../base/budget.js'
 import { HASH_INLINE_MAX_BYTES } from '../base/limits.js'
 import { firstBadLeaf, leafHashes, sumBytes } from './hash.js'
 import type { Job, WorkerPool } from './pool.js'
@@ -27,6 +29,8 @@ export function compact(bytes: Uint8Array): Uint8Array {
 }
 
 export class Hasher {
+  /** One for each core: the pool has more threads, for those that wait for disks, and what is hashed beside others is done later. */
+  readonly #places = new Budget(availableParallelism())
   readonly #pool: WorkerPool
   readonly #buffers: SharedBuffers
 
@@ -41,7 +45,7 @@ export class Hasher {
     if (lengthBytes <= HASH_INLINE_MAX_BYTES) return leafHashes(pieces)
     const shared = sharePieces(this.#buffers, pieces, lengthBytes)
     try {
-      return asBuffer(await this.#pool.run(HASH_JOB, { pieces: shared.pieces }))
+      return asBuffer(await this.#places.with(() => this.#pool.run(HASH_JOB, { pieces: shared.pieces })))
     } finally {
       shared.release()
     }
@@ -53,7 +57,8 @@ export class Hasher {
     if (lengthBytes <= HASH_INLINE_MAX_BYTES) return firstBadLeaf(pieces, leaves, firstLeaf)
     const shared = sharePieces(this.#buffers, pieces, lengthBytes)
     try {
-      return await this.#pool.run(CHECK_JOB, { pieces: shared.pieces, leaves: compact(leaves), firstLeaf })
+      const task = { pieces: shared.pieces, leaves: compact(leaves), firstLeaf }
+      return await this.#places.with(() => this.#pool.run(CHECK_JOB, task))
     } finally {
       shared.release()
     }

@@ -14,7 +14,7 @@ import { allDone } from '../base/all-done.js'
 import { invariant } from '../base/invariant.js'
 import { ownBytes, ownIfSmall } from '../base/own-bytes.js'
 import type { ChunkClient, ChunkRef, LentBytes } from '../chunk/contract.js'
-import { Budget } from './budget.js'
+import { Budget } from '../base/budget.js'
 
 /** Longer chunks are not worth a copy at each write. */
 const WRITTEN_MAX_BYTES = 256 * KIB

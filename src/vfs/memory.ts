@@ -5,7 +5,7 @@
  * to the store (its upload ends or gives up at a deadline), or the oldest active batches are sealed until it is.
  */
 import type { Clock } from '../base/clock.js'
-import { Budget } from './budget.js'
+import { Budget } from '../base/budget.js'
 import { BlockPool } from './blocks.js'
 import type { Batch } from './dirty-map.js'
 

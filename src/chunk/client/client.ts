@@ -1,4 +1,5 @@
 /** The chunk client: what the VFS writes to and reads from. One a mount. */
+import { Budget } from '../../base/budget.js'
 import type { Clock } from '../../base/clock.js'
 import { PosixError } from '../../base/errno.js'
 import { CHUNK_MAX_BYTES, HASH_INLINE_MAX_BYTES, MIB } from '../../base/limits.js'
@@ -21,7 +22,6 @@ import { NodeHealth } from '../node-health.js'
 import type { WorkerPool } from '../pool.js'
 import type { Enqueue } from '../replication.js'
 import { sharePieces, type SharedBuffers } from '../shared-buffer.js'
-import { ByteBudget } from './byte-budget.js'
 import { HedgeTimer } from './latency.js'
 import { LeafCache } from './leaf-cache.js'
 import type { PlacementSource } from './placement.js'
@@ -62,12 +62,13 @@ export interface ChunkClientOptions {
 export class ChunkClientImpl implements ChunkClient {
   readonly #parts: ReadParts
   readonly #buffers: SharedBuffers
-  readonly #budget: ByteBudget
+  /** Back-pressure: bytes under way. */
+  readonly #budget: Budget
 
   constructor(options: ChunkClientOptions) {
     const { volume, replicas, writeQuorum, placement, node, localNode, pool, buffers, enqueue, clock, log } = options
     this.#buffers = buffers
-    this.#budget = new ByteBudget(options.maxInFlightBytes ?? IN_FLIGHT_DEFAULT_BYTES)
+    this.#budget = new Budget(options.maxInFlightBytes ?? IN_FLIGHT_DEFAULT_BYTES)
     this.#parts = {
       volume,
       replicas,
@@ -114,7 +115,7 @@ export class ChunkClientImpl implements ChunkClient {
       throw new PosixError('EINVAL', `chunk ${id}: ${lengthBytes} bytes are no chunk`)
     }
     if (origin.extents.length > ORIGIN_EXTENTS_MAX) throw new PosixError('EINVAL', `chunk ${id}: too many extents`)
-    return await this.#budget.run(lengthBytes, () => this.#write(id, data, lengthBytes, origin, options))
+    return await this.#budget.with(() => this.#write(id, data, lengthBytes, origin, options), lengthBytes)
   }
 
   async #write(

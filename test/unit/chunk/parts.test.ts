@@ -1,19 +1,22 @@
 /** The small parts of the chunk client and node, each by itself. */
+import { availableParallelism } from 'node:os'
 import t from 'tap'
+import { Budget } from '../../../src/base/budget.js'
 import { systemClock } from '../../../src/base/clock.js'
 import { RingfsError } from '../../../src/base/errors.js'
-import { CHUNK_MAX_BYTES, KIB } from '../../../src/base/limits.js'
-import { ByteBudget } from '../../../src/chunk/client/byte-budget.js'
+import { CHUNK_MAX_BYTES, HASH_INLINE_MAX_BYTES, KIB } from '../../../src/base/limits.js'
 import { HedgeTimer } from '../../../src/chunk/client/latency.js'
 import { LeafCache } from '../../../src/chunk/client/leaf-cache.js'
 import { candidatesOf, readOrder, writeOrder, type Placement } from '../../../src/chunk/client/placement.js'
 import type { CancelSignal } from '../../../src/base/cancel.js'
 import { settledWithin, withDeadline } from '../../../src/chunk/deadline.js'
 import { InlineGate, limitsOf } from '../../../src/base/inline-gate.js'
+import { leafHashes, sumBytes } from '../../../src/chunk/hash.js'
+import { type HashTask, Hasher } from '../../../src/chunk/jobs.js'
 import { KeyedLock } from '../../../src/chunk/node/keyed-lock.js'
 import { NodeHealth } from '../../../src/chunk/node-health.js'
 import { attempt, toChunkError, unwrap } from '../../../src/chunk/outcome.js'
-import { WorkerPool } from '../../../src/chunk/pool.js'
+import { type Job, WorkerPool } from '../../../src/chunk/pool.js'
 import { SharedBuffers, sharePieces } from '../../../src/chunk/shared-buffer.js'
 import type { NodeState } from '../../../src/cluster/contract.js'
 import { failureOf } from '../../helpers/chunks.js'
@@ -23,25 +26,49 @@ function clockAt(time: { ms: number }) {
 }
 
 t.test('a byte budget is never exceeded, is first come first served, and lets the oversized run alone', async (t) => {
-  const budget = new ByteBudget(100)
+  const budget = new Budget(100)
   const started: number[] = []
   let running = 0
   let most = 0
   const job = (name: number, bytes: number): Promise<void> =>
-    budget.run(bytes, async () => {
+    budget.with(async () => {
       started.push(name)
       running += bytes
       most = Math.max(most, running)
       await systemClock.sleep(1)
       running -= bytes
-    })
+    }, bytes)
   await Promise.all([job(0, 60), job(1, 50), job(2, 10), job(3, 40), job(4, 100)])
   t.strictSame(started, [0, 1, 2, 3, 4])
   t.ok(most <= 100)
   await Promise.all([job(5, 30), job(6, 500), job(7, 30)])
   t.strictSame(started.slice(5), [5, 6, 7])
-  await budget.run(100, () => Promise.reject(new Error('x'))).catch(() => undefined)
+  await budget.with(() => Promise.reject(new Error('x')), 100).catch(() => undefined)
   await job(8, 100)
+})
+
+t.test('no more is hashed at once than there are cores, first come first served', async (t) => {
+  const started: number[] = []
+  let running = 0
+  let most = 0
+  class CountedPool extends WorkerPool {
+    override async run<Input, Output>(job: Job<Input, Output>, input: Input): Promise<Output> {
+      running++
+      most = Math.max(most, running)
+      started.push(sumBytes((input as HashTask).pieces))
+      const output = await super.run(job, input)
+      running--
+      return output
+    }
+  }
+  const pool = new CountedPool({ threads: availableParallelism() + 2 })
+  t.teardown(() => pool.close())
+  const hasher = new Hasher(pool, new SharedBuffers())
+  const lengths = Array.from({ length: 3 * availableParallelism() }, (_, i) => HASH_INLINE_MAX_BYTES + 1 + i)
+  const tables = await Promise.all(lengths.map((length) => hasher.leaves([Buffer.alloc(length, 1)])))
+  t.equal(most, availableParallelism())
+  t.strictSame(started, lengths)
+  t.strictSame(tables[0], leafHashes([Buffer.alloc(HASH_INLINE_MAX_BYTES + 1, 1)]))
 })
 
 t.test('a keyed lock is held by one at a time, and sets of keys do not deadlock', async (t) => {

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { Budget } from '../../../src/vfs/budget.js'
+import { Budget } from '../../../src/base/budget.js'
 import { ReadAhead } from '../../../src/vfs/readahead.js'
 import { resolveLimits } from '../../../src/vfs/limits.js'
 import { KIB, MIB } from '../../../src/base/limits.js'

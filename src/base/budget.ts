@@ -1,5 +1,5 @@
 /** Room for bytes, and places for tasks. Both are first come, first served: a large request is not starved by small ones. */
-import { invariant } from '../base/invariant.js'
+import { invariant } from './invariant.js'
 
 interface Waiter {
   readonly amount: number
@@ -60,13 +60,14 @@ export class Budget {
     }
   }
 
-  /** Runs a task on one unit. */
-  async with<T>(task: () => Promise<T>): Promise<T> {
-    if (!this.tryTake(1)) await this.take(1)
+  /** Runs a task when there is room for it. What takes more than all there is waits until it is alone. */
+  async with<T>(task: () => Promise<T>, amount = 1): Promise<T> {
+    const share = Math.min(amount, this.limit)
+    if (!this.tryTake(share)) await this.take(share)
     try {
       return await task()
     } finally {
-      this.give(1)
+      this.give(share)
     }
   }
 }
