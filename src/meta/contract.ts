@@ -65,7 +65,7 @@ export interface AttrChange {
   readonly dropPrivileges?: boolean
   readonly atime?: TimeSpec | 'now'
   readonly mtime?: TimeSpec | 'now'
-  /** What its maker's rights were judged by: where the inode is not so, nothing is done (ChangedHandsError). Not with a size. */
+  /** What its maker's rights were judged by: where the inode is not so, nothing is done (ChangedHandsError). */
   readonly seen?: Seen
 }
 

@@ -52,13 +52,7 @@ export class Files {
     const { clock } = this.#core.options
     const { sizeBytes, dropPrivileges = false, ...rest } = change
     if (sizeBytes === undefined) return this.#change(ino, attributeArgs(change, clock))
-    invariant(
-      change.seen === undefined,
-      'a cut, which is not made twice, goes before what may be refused and tried again',
-    )
-    const truncated = await this.truncate(ino, sizeBytes, dropPrivileges)
-    const args = attributeArgs(rest, clock)
-    return args.length === 0 ? truncated : await this.#change(ino, args)
+    return this.truncate(ino, sizeBytes, dropPrivileges, attributeArgs(rest, clock))
   }
 
   /** Sets ctime alone. */
@@ -74,7 +68,13 @@ export class Files {
     return decodeInode(ino, reply.buffer(1)).attr
   }
 
-  async truncate(ino: number, sizeBytes: number, dropPrivileges: boolean): Promise<Attr> {
+  /** `changes`: what else of the inode changes with it, all or nothing. */
+  async truncate(
+    ino: number,
+    sizeBytes: number,
+    dropPrivileges: boolean,
+    changes: readonly RedisArg[] = [],
+  ): Promise<Attr> {
     if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0) throw new PosixError('EINVAL', 'a size is 0 or more')
     if (sizeBytes > FILE_MAX_BYTES) throw new PosixError('EFBIG', 'the file would be too large')
     const { keys } = this.#core
@@ -87,8 +87,8 @@ export class Files {
       const reply = await this.#core.change(
         SCRIPTS.truncate,
         keys.home(ino),
-        [partition.windows(ino), edge, partition.xattrs(ino), ...named],
-        [ino, sizeBytes, dropPrivileges ? 1 : 0, ...windows],
+        [partition.windows(ino), edge, partition.acls, partition.xattrs(ino), ...named],
+        [ino, sizeBytes, dropPrivileges ? 1 : 0, windows.length, ...windows, ...changes],
       )
       if (reply.status === STATUS_KEYS) {
         // Another client may add windows for as long as it likes; a file only shrinks in as many steps as it is long.

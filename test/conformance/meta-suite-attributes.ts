@@ -1,6 +1,7 @@
 /** MetaStore: times, owners, modes and link counts as POSIX has them. */
 import type { Test } from 'tap'
 import type { TimeSpec } from '../../src/base/clock.js'
+import { WINDOW_BYTES } from '../../src/base/limits.js'
 import type { Attr } from '../../src/meta/contract.js'
 import {
   ROOT,
@@ -76,6 +77,23 @@ export function attributeClaims(t: Test, open: OpenVolume): void {
     t.match(await meta.setattr(ino, { mode: 0o644, seen: owner }), { mode: 0o644 }, 'any mode will do')
     await other.setattr(ino, { uid: 0, gid: 0 })
     t.match(await meta.setattr(ino, { mode, seen: { uid: 0, gid: 0 } }), { mode }, 'judged anew it is another change')
+  })
+
+  claim(t, open, 'a cut is made with all that is changed beside it, or not at all', async (t, volume) => {
+    const [meta, other] = [await volume.client(), await volume.client()]
+    const { ino } = await touch(meta, ROOT, 'file', newFile({ mode: 0o6755 }))
+    for (let i = 0; i < 80; i++) await writeAt(meta, ino, i * WINDOW_BYTES, 100)
+    const seen = { uid: 1000, gid: 1000 }
+    const change = { sizeBytes: 50, mode: 0o4644, mtime: OLD, dropPrivileges: true } as const
+    const before = await other.setattr(ino, { gid: 5, mode: 0o6755 })
+    t.ok(await isRefusedUnseen(meta.setattr(ino, { ...change, seen })))
+    t.same(await meta.getattr(ino), before)
+    await other.setattr(ino, { gid: 1000, mode: 0o6755 })
+    const after = { sizeBytes: 50, allocatedBytes: 50, mode: 0o4644, mtime: OLD, uid: 1000 }
+    t.match(await meta.setattr(ino, { ...change, seen }), after)
+    t.match(await other.getattr(ino), after)
+    const given = { sizeBytes: 200, uid: 7, gid: 8 }
+    t.match(await meta.setattr(ino, given), { ...given, mode: 0o644 })
   })
 
   claim(

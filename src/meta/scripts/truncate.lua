@@ -1,17 +1,25 @@
--- include: inode locks mutate privileges extents stored body
+-- include: inode locks mutate acl privileges attributes extents stored body
 -- oom: allowed
--- KEYS: 9 windows, 10 extents of the window in which the new size lies, 11 xattrs, 12… extents of the windows named in ARGV
--- ARGV: 7 ino, 8 size, 9 1 to drop set-id bits, 10… windows to free, ascending
+-- KEYS: 9 windows, 10 extents of the window in which the new size lies, 11 ACLs, 12 xattrs, 13… extents of the windows named in ARGV
+-- ARGV: 7 ino, 8 size, 9 1 to drop set-id bits, 10 how many windows to free, 11… these, ascending; then what else is changed
+-- (lib/attributes.lua).
 -- 0, record (with the size reached) | 4, window, … (the last windows of the file: name them and call again)
--- A file with more windows, or extents in them, than one call may free shrinks in steps, each of them a truncation.
+-- | 18: it is another's than was seen, and is left alone
+-- A file with more windows, or extents in them, than one call may free shrinks in steps, each of them a truncation; what else is
+-- changed comes with the last.
 local STEP, STEP_BYTES = 64, 16384 * EXTENT
-local known = before()
+local FIRST = 11
+local rest = FIRST + tonumber(ARGV[10])
+local changes = rest <= #ARGV
+local known
+if changes then known = before('i' .. ARGV[7]) else known = before() end
 if known then return known end
 local ino, size = tonumber(ARGV[7]), tonumber(ARGV[8])
 local n = load(ino)
 if not n then return {ENOENT} end
 if n.type == DIR then return {EISDIR} end
 if n.type ~= FILE then return {EINVAL} end
+if isothers(n, rest) then return {18} end
 local edge = math.floor(size / WINDOW)
 local cut = size - edge * WINDOW
 local reached = size
@@ -54,7 +62,7 @@ if size < n.size and n.win == 1 then
   -- at cut 0 the window at the edge is freed whole, too
   local from = cut == 0 and edge or edge + 1
   beyond = redis.call('ZREVRANGEBYSCORE', KEYS[9], '+inf', from, 'LIMIT', 0, STEP + 1)
-  for at = 10, #ARGV do named[ARGV[at]] = KEYS[at + 2] end
+  for at = FIRST, rest - 1 do named[ARGV[at]] = KEYS[at + 2] end
   more = #beyond > STEP
   if more then beyond[#beyond] = nil end
   for _, w in ipairs(beyond) do
@@ -103,9 +111,10 @@ if size < n.size then
   account(n, math.min(-gone, windows * WINDOW - n.alloc))
 end
 if ARGV[9] == '1' then dropsetid(n) end
-dropcapabilities(n, KEYS[11])
+dropcapabilities(n, KEYS[12])
 n.size = reached
 n.dv = n.dv + 1
 n.ms, n.mn, n.cs, n.cn = sec, nsec, sec, nsec
+if changes and reached == size then setattributes(n, rest, KEYS[11], KEYS[12]) end
 emit(2, ino)
 return after({0, save(ino, n)})

@@ -12,7 +12,7 @@ import { CALLER, fixture } from '../../helpers/vfs-fixture.js'
 const EPERM = -1
 const EACCES = -13
 const HANDLE_KILLPRIV_V2 = 1 << 28
-const FATTR = { mode: 1, uid: 2, gid: 4, atime: 16, mtime: 32, atimeNow: 128, mtimeNow: 256 }
+const FATTR = { mode: 1, uid: 2, gid: 4, size: 8, atime: 16, mtime: 32, atimeNow: 128, mtimeNow: 256 }
 /** Nobody who runs tests is of these. */
 const USER = 4_242
 const OTHER = 4_343
@@ -26,9 +26,10 @@ async function unable(t: Pick<Test, 'teardown'>): Promise<number> {
   return child.pid ?? 0
 }
 
-function setattr({ mode = 0, uid = 0, gid = 0 }: AttrChange, valid: number): Buffer {
+function setattr({ sizeBytes = 0, mode = 0, uid = 0, gid = 0 }: AttrChange, valid: number): Buffer {
   const body = Buffer.alloc(88)
   body.writeUInt32LE(valid, 0)
+  body.writeBigUInt64LE(BigInt(sizeBytes), 16)
   body.writeUInt32LE(mode, 68)
   body.writeUInt32LE(uid, 76)
   body.writeUInt32LE(gid, 80)
@@ -101,6 +102,26 @@ t.test('a change on its way while the file is given away is EPERM, and not made'
     t.same([mode, uid, gid], [0o644, OTHER, OTHER], name)
     t.not(mtime.sec, 0, name)
     t.equal(await ask(peer, ino, caller), name === 'utimes of now' ? EACCES : EPERM, `${name}, known before`)
+  }
+})
+
+t.test('a cut is not made where what comes with it may not be', async (t) => {
+  const { peer, ino, caller, meanwhile, attr } = await scene(t)
+  const cuts = {
+    mode: changes({ sizeBytes: 5, mode: 0o600 }, FATTR.size | FATTR.mode),
+    group: changes({ sizeBytes: 5, gid: USER }, FATTR.size | FATTR.gid),
+    times: changes({ sizeBytes: 5 }, FATTR.size | FATTR.mtime),
+  }
+  for (const [name, cut] of Object.entries(cuts)) {
+    await peer.ask('setattr', ino, [setattr({ sizeBytes: 9, mode: 0o666 }, FATTR.size | FATTR.mode)])
+    await peer.ask('setattr', ino, [setattr({ uid: USER, gid: USER }, FATTR.uid | FATTR.gid)])
+    t.equal(await cut(peer, ino, { ...caller, uid: OTHER }), EPERM, name)
+    meanwhile({ uid: OTHER })
+    t.equal(await cut(peer, ino, caller), EPERM, `${name}, on its way`)
+    t.match(await attr(), { sizeBytes: 9, mode: 0o666, uid: OTHER, gid: USER }, name)
+    await peer.ask('setattr', ino, [setattr({ uid: USER, gid: OTHER }, FATTR.uid | FATTR.gid)])
+    t.equal(await cut(peer, ino, caller), 0, name)
+    t.match(await attr(), { sizeBytes: 5, mode: name === 'mode' ? 0o600 : 0o666 }, name)
   }
 })
 

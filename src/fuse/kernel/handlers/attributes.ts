@@ -80,19 +80,15 @@ export class AttributeHandlers {
 
   async #change(request: Request, caller: Caller, change: AttrChange, handle?: number): Promise<Attr> {
     const { node } = request
-    const { dropPrivileges = false, sizeBytes, ...rest } = change
-    const mustJudge = isJudged(caller, change)
-    if (sizeBytes !== undefined) {
-      // Before the cut, which is not made again where this is judged anew.
-      if (dropPrivileges) await dropOfStranger(this.#vfs, caller, node)
-      if (!mustJudge) return await this.#vfs.setattr(caller, node, change, handle)
-      await this.#vfs.setattr(caller, node, { sizeBytes, dropPrivileges }, handle)
-      return await this.#judged(request, caller, rest)
+    if (isJudged(caller, change)) return await this.#judged(request, caller, change, handle)
+    if (change.sizeBytes !== undefined && change.dropPrivileges === true) {
+      await dropOfStranger(this.#vfs, caller, node)
     }
-    return await (mustJudge ? this.#judged(request, caller, change) : this.#vfs.setattr(caller, node, change))
+    return await this.#vfs.setattr(caller, node, change, handle)
   }
 
-  #judged({ node, agreed }: Request, caller: Caller, change: AttrChange): Promise<Attr> {
+  /** A cut, too, is made with all of the rest, or not at all. */
+  #judged({ node, agreed }: Request, caller: Caller, change: AttrChange, handle?: number): Promise<Attr> {
     const isOlder = (agreed & HANDLE_KILLPRIV_V2) === 0
     const { mode, uid, gid, dropPrivileges = false } = change
     const givesAway = mode === undefined && ((uid ?? gid) !== undefined || dropPrivileges)
@@ -100,7 +96,7 @@ export class AttributeHandlers {
       const allowed = await rightful(this.#vfs, caller, attr, change, isOlder)
       const left = givesAway ? await modeForStranger(caller, attr) : undefined
       const whole = left === undefined ? allowed : { ...allowed, mode: left, seen: rightsOf(attr) }
-      return await this.#vfs.setattr(caller, node, whole)
+      return await this.#vfs.setattr(caller, node, whole, handle)
     })
   }
 
