@@ -3,7 +3,12 @@
  *
  * Invariants. A local file gets its name only when it is whole and on disk: it is written beside it under a temporary name
  * made of the volume, the inode and its data version, front to back, and renamed. So an interrupted get is continued, and never
- * with another version of the file, with a file of another volume, or with what somebody else has put there. A file that changes in the volume meanwhile is an error, not a mixture.
+ * with another version of the file, with a file of another volume, or with what somebody else has put there. A file that changes
+ * in the volume meanwhile is an error, not a mixture.
+ *
+ * The length of a temporary file does not tell what of it is on disk: after a power loss, or an error of the disk that nobody heard
+ * of, its end may be anything. So no byte behind a multiple of SYNC_BYTES is written before all up to the multiple before that
+ * one is on disk, and a get goes on from there: onDisk().
  */
 import { createHash } from 'node:crypto'
 import { constants } from 'node:fs'
@@ -15,6 +20,7 @@ import { RingfsError } from '../../base/errors.js'
 import { MIB, NAME_MAX_BYTES } from '../../base/limits.js'
 import type { Attr } from '../../vfs/contract.js'
 import type { CliContext } from '../context.js'
+import { Checkpoints } from './checkpoints.js'
 import { Names } from './names.js'
 import { each } from './parallel.js'
 import type { Progress, FileProgress } from './progress.js'
@@ -22,6 +28,8 @@ import { splitPaths, transfer, transferOptions, type TransferOptions } from './p
 import { inVolume, named, textOf, type Session } from './session.js'
 
 const PIECE_BYTES = MIB
+/** A multiple of PIECE_BYTES. An interrupted get reads at most twice as much again. */
+const SYNC_BYTES = 32 * MIB
 /** What the temporary file has until it is done: one that cannot be written could not be continued. */
 const OWNER_BITS = 0o600
 
@@ -154,27 +162,34 @@ class Download {
   }
 
   async #read(handle: number, file: FileHandle, sizeBytes: number, bar: FileProgress): Promise<void> {
-    let offset = (await file.stat()).size
-    if (offset > sizeBytes) {
-      await file.truncate(0)
-      offset = 0
-    }
+    const { size } = await file.stat()
+    if (size > sizeBytes) await file.truncate(0)
+    let offset = size > sizeBytes ? 0 : onDisk(size)
     bar.resumed(offset)
+    const checkpoints = new Checkpoints(SYNC_BYTES, offset, () => file.datasync())
     while (offset < sizeBytes) {
       const data = await this.#session.vfs.read(handle, offset, PIECE_BYTES)
       if (data.length === 0) throw new PosixError('EIO', 'the file became shorter while it was copied')
+      await checkpoints.before(offset + data.length)
       await writeAll(file, data, offset)
       offset += data.length
       bar.add(data.length)
     }
+    await checkpoints.end()
   }
+}
+
+/** How much of a temporary file of this length is on disk for certain. */
+function onDisk(lengthBytes: number): number {
+  return Math.max(0, Math.ceil(lengthBytes / SYNC_BYTES) - 2) * SYNC_BYTES
 }
 
 /** Beside the file: its own name, as much of it as fits, and whatever tells one contents from another. */
 function temporaryName(volume: string, attr: Attr, local: string): string {
   const name = basename(local)
   const { ino, dataVersion, sizeBytes, mtime, btime } = attr
-  const what = [volume, ino, dataVersion, sizeBytes, mtime.sec, mtime.nsec, btime.sec, btime.nsec, name].join(' ')
+  const version = [ino, dataVersion, sizeBytes, mtime.sec, mtime.nsec, btime.sec, btime.nsec]
+  const what = [volume, ...version, SYNC_BYTES, name].join(' ')
   const end = `.ringfs-get-${createHash('sha256').update(what).digest('hex').slice(0, 16)}`
   let shown = name
   while (Buffer.byteLength(shown) > NAME_MAX_BYTES - end.length) shown = shown.slice(0, -1)

@@ -1,7 +1,19 @@
 /** The file commands, on a VFS in memory: what they print, what they refuse, and that put and get go on after a break. */
 import { Command } from 'commander'
 import { execFileSync } from 'node:child_process'
-import { mkdtemp, mkdir, readFile, readdir, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises'
+import {
+  mkdtemp,
+  mkdir,
+  open,
+  readFile,
+  readdir,
+  rm,
+  stat,
+  symlink,
+  truncate,
+  utimes,
+  writeFile,
+} from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Writable } from 'node:stream'
@@ -205,18 +217,54 @@ for (const code of ['EIO', 'ENOSPC'] as const) {
   })
 }
 
-t.test('an interrupted get is continued', async (t) => {
+/** The next fdatasync(2) of this process. `file`: any. */
+async function failDatasync(file: string): Promise<void> {
+  const handle = await open(file)
+  const prototype = Reflect.getPrototypeOf(handle)
+  await handle.close()
+  const real = prototype === null ? undefined : Reflect.getOwnPropertyDescriptor(prototype, 'datasync')
+  if (prototype === null || real === undefined) throw new Error('no datasync to replace')
+  const value = (): Promise<void> => {
+    Object.defineProperty(prototype, 'datasync', real)
+    return Promise.reject(new PosixError('EIO', 'broken for a test'))
+  }
+  Object.defineProperty(prototype, 'datasync', { ...real, value })
+}
+
+/** Of a get that ends after 70 MiB the next one takes 32: what is certainly on disk. */
+const PIECES = 70
+const LONG_BYTES = 72 * MIB
+
+t.test('an interrupted get is continued, not behind what is certainly on disk', async (t) => {
   const sh = await shell(t)
-  await writeFile(join(sh.folder, 'big'), Buffer.alloc(4 * MIB, 'xyz'))
+  const bytes = Buffer.alloc(LONG_BYTES, 'xyz')
+  await writeFile(join(sh.folder, 'big'), bytes)
   await sh.run('put', join(sh.folder, 'big'), '/big')
-  const broken = failing(sh.vfs, 'read', 2)
+  const broken = failing(sh.vfs, 'read', PIECES)
   sh.through = () => broken
   const out = join(sh.folder, 'out')
   await t.rejects(sh.run('get', '/big', out), { code: 'EIO' })
   await t.rejects(stat(out), { code: 'ENOENT' })
+  // A power loss: the length is on disk, what was written last is not.
+  const [partial = ''] = (await readdir(sh.folder)).filter((name) => name.includes('.ringfs-get-'))
+  await truncate(join(sh.folder, partial), 33 * MIB)
+  await truncate(join(sh.folder, partial), PIECES * MIB)
   sh.through = (vfs) => vfs
-  t.match(await sh.run('get', '/big', out), /got 1 files, 2.0 MiB .*2.0 MiB were there/)
-  t.same(await readFile(out), Buffer.alloc(4 * MIB, 'xyz'))
+  t.match(await sh.run('get', '/big', out), /got 1 files, 40.0 MiB .*32.0 MiB were there/)
+  t.ok(bytes.equals(await readFile(out)))
+})
+
+t.test('a get whose disk fails says so, and does not take for written what that disk had lost', async (t) => {
+  const sh = await shell(t)
+  const bytes = Buffer.alloc(LONG_BYTES, 'xyz')
+  await writeFile(join(sh.folder, 'big'), bytes)
+  await sh.run('put', join(sh.folder, 'big'), '/big')
+  const out = join(sh.folder, 'out')
+  await failDatasync(join(sh.folder, 'big'))
+  await t.rejects(sh.run('get', '/big', out), { code: 'EIO' })
+  await t.rejects(stat(out), { code: 'ENOENT' })
+  t.match(await sh.run('get', '/big', out), /got 1 files, 72.0 MiB/)
+  t.ok(bytes.equals(await readFile(out)))
 })
 
 t.test('an interrupted get is not continued with another volume, nor with what is no plain file', async (t) => {
@@ -226,17 +274,17 @@ t.test('an interrupted get is not continued with another volume, nor with what i
     [sh, 'one'],
     [other, 'two'],
   ] as const) {
-    await writeFile(join(one.folder, 'big'), Buffer.alloc(4 * MIB, text))
+    await writeFile(join(one.folder, 'big'), Buffer.alloc(LONG_BYTES, text))
     await utimes(join(one.folder, 'big'), 1000, 1000)
     await one.run('put', join(one.folder, 'big'), '/big')
   }
   other.uuid = '7f1a2b3c-0d4e-4f5a-8b6c-7d8e9f0a1b2c'
-  const broken = failing(sh.vfs, 'read', 2)
+  const broken = failing(sh.vfs, 'read', PIECES)
   sh.through = () => broken
   const out = join(sh.folder, 'out')
   await t.rejects(sh.run('get', '/big', out), { code: 'EIO' })
   await other.run('get', '/big', out)
-  t.ok((await readFile(out)).equals(Buffer.alloc(4 * MIB, 'two')))
+  t.ok((await readFile(out)).equals(Buffer.alloc(LONG_BYTES, 'two')))
 
   const [partial = ''] = (await readdir(sh.folder)).filter((name) => name.includes('.ringfs-get-'))
   await rm(join(sh.folder, partial))
@@ -245,23 +293,23 @@ t.test('an interrupted get is not continued with another volume, nor with what i
   await rm(out)
   sh.through = (vfs) => vfs
   await sh.run('get', '/big', out)
-  t.ok((await readFile(out)).equals(Buffer.alloc(4 * MIB, 'one')))
+  t.ok((await readFile(out)).equals(Buffer.alloc(LONG_BYTES, 'one')))
   t.equal(await readFile(join(sh.folder, 'precious'), 'utf8'), 'mine')
 })
 
 t.test('a get of a file that nobody may write, or of the longest name, is continued', async (t) => {
   const sh = await shell(t)
   const name = 'ä'.repeat(127)
-  await writeFile(join(sh.folder, 'big'), Buffer.alloc(4 * MIB, 'xyz'), { mode: 0o440 })
+  await writeFile(join(sh.folder, 'big'), Buffer.alloc(LONG_BYTES, 'xyz'), { mode: 0o440 })
   await sh.run('put', join(sh.folder, 'big'), `/${name}`)
-  const broken = failing(sh.vfs, 'read', 2)
+  const broken = failing(sh.vfs, 'read', PIECES)
   sh.through = () => broken
   await mkdir(join(sh.folder, 'there'))
   await t.rejects(sh.run('get', `/${name}`, join(sh.folder, 'there')), { code: 'EIO' })
   const [partial = ''] = await readdir(join(sh.folder, 'there'))
   t.ok((await stat(join(sh.folder, 'there', partial))).mode & 0o200, 'its owner may write it until it is done')
   sh.through = (vfs) => vfs
-  t.match(await sh.run('get', `/${name}`, join(sh.folder, 'there')), /2.0 MiB were there/)
+  t.match(await sh.run('get', `/${name}`, join(sh.folder, 'there')), /32.0 MiB were there/)
   t.equal((await stat(join(sh.folder, 'there', name))).mode & 0o777, 0o440)
   t.same(await readdir(join(sh.folder, 'there')), [name])
 })
