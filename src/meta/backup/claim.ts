@@ -24,6 +24,7 @@ import { wideKey, type VolumeKeys } from '../keys.js'
 import { withLease } from '../lease.js'
 import { SCRIPTS } from '../scripts.js'
 import { WIDE } from './format.js'
+import type { Lasting } from './lasting.js'
 
 const AT_ONCE = 64
 const POLL_MS = 500
@@ -76,8 +77,14 @@ export class Claim {
     this.#closed = `${number} closed`
   }
 
-  /** Errors: VOLUME_EXISTS; USAGE when another backup was being restored. */
-  static async take(store: RedisStore, keys: VolumeKeys, volume: string, checksum: string): Promise<Claim> {
+  /** Errors: VOLUME_EXISTS; USAGE when another backup was being restored; NO_QUORUM. */
+  static async take(
+    store: RedisStore,
+    keys: VolumeKeys,
+    volume: string,
+    checksum: string,
+    lasting: Pick<Lasting, 'claimed'>,
+  ): Promise<Claim> {
     await refuseVolume(store, volume)
     if ((await store.call('EXISTS', markKey(volume))) === 0) await refuseRemains(store, keys, volume)
     const token = randomUUID()
@@ -90,6 +97,7 @@ export class Claim {
     if (number === -2) {
       throw new RingfsError('USAGE', `the restore of another backup of ${volume} was interrupted: give that file again`)
     }
+    await lasting.claimed()
     const claim = new Claim(store, keys, volume, `${checksum} ${number} ${token}`, number)
     await claim.#fences('', claim.#fence)
     return claim

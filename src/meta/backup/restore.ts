@@ -10,7 +10,8 @@
  *   begin far above. A chunk's id is for ever, and nodes have chunks from after the backup.
  * - What was written after the backup has no metadata, and is somebody's data: nobody frees chunks that no file names until a rebuild has
  *   looked at everything ({v}:m:rebuild). This mark comes before the settings.
- * - It is done when as many replicas as the volume's settings say have all of it: a failover right afterwards takes nothing away.
+ * - It is done when as many replicas as the volume's settings say have all of it, and no server was replaced meanwhile (lasting.ts): a failover
+ *   takes nothing away, right afterwards or on the way.
  * - Sessions of the backup are dead ones: the first client cleans up after them.
  */
 import { createHash } from 'node:crypto'
@@ -18,8 +19,7 @@ import { createReadStream } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { createGunzip } from 'node:zlib'
 import { RingfsError } from '../../base/errors.js'
-import { FORMAT_VERSION, type RedisArg, type RedisStore, type VolumeSettings } from '../../cluster/contract.js'
-import { UncountedError } from '../../cluster/redis-errors.js'
+import { FORMAT_VERSION, type RedisArg, type RedisStore } from '../../cluster/contract.js'
 import { parseSettings } from '../format.js'
 import { VolumeKeys, wideKey } from '../keys.js'
 import { jumpOf } from '../numbers.js'
@@ -34,22 +34,31 @@ import {
   type BackupHead,
   type BackupRecord,
 } from './format.js'
+import { Lasting } from './lasting.js'
 
 const ARGS_MAX = 1000
 const IN_FLIGHT = 64
-const REPLICAS_MS = 30_000
 
 export interface RestoreResult {
   readonly head: BackupHead
   readonly records: number
 }
 
+interface Backup {
+  readonly head: BackupHead
+  readonly records: number
+  /** As they are written. */
+  readonly settings: Buffer
+}
+
 /** What a backup is of, once all of it was read. Errors: RingfsError USAGE, VOLUME_NEWER, VOLUME_CORRUPT, ENOENT, …. */
-export async function checkBackup(file: string): Promise<{ readonly head: BackupHead; readonly records: number }> {
+async function checkBackup(file: string): Promise<Backup> {
   let head: BackupHead | undefined
+  let settings: Buffer | undefined
   let records = 0
   for await (const record of recordsOf(file)) {
     head ??= decodeHead(record)
+    if (isSettings(record)) settings = record.items[0]
     records++
   }
   if (head === undefined) throw new RingfsError('VOLUME_CORRUPT', 'the backup is empty: use another one')
@@ -59,10 +68,15 @@ export async function checkBackup(file: string): Promise<{ readonly head: Backup
       `a backup of a volume of format ${head.formatVersion}; this ringfs knows ${FORMAT_VERSION}`,
     )
   }
-  return { head, records }
+  if (settings === undefined) throw new RingfsError('VOLUME_CORRUPT', 'the backup has no settings: use another one')
+  return { head, records, settings }
 }
 
-/** Errors: those of checkBackup, of Redis; VOLUME_EXISTS, USAGE, ALREADY_RUNNING. */
+function isSettings({ partition, key }: BackupRecord): boolean {
+  return partition === WIDE && key === ':m:settings'
+}
+
+/** Errors: those of checkBackup, of Redis; VOLUME_EXISTS, USAGE, ALREADY_RUNNING, NO_QUORUM. */
 export async function restoreVolume(
   store: RedisStore,
   volume: string,
@@ -70,7 +84,7 @@ export async function restoreVolume(
   onProgress: (done: number, records: number) => void,
   waiting: Waiting = {},
 ): Promise<RestoreResult> {
-  const { head, records } = await checkBackup(file)
+  const { head, records, settings } = await checkBackup(file)
   if (head.volume !== volume) {
     throw new RingfsError('USAGE', `this is a backup of volume ${head.volume}, not of ${volume}: give that name`)
   }
@@ -78,58 +92,28 @@ export async function restoreVolume(
   const checksum = await checksumOf(file)
   const work = async (): Promise<void> => {
     const keys = new VolumeKeys(volume, head.partitions)
-    const claim = await Claim.take(store, keys, volume, checksum)
-    const settings = await writeAll(claim, volume, file, (done) => onProgress(done, records))
+    const lasting = await Lasting.begin(store, keys, parseSettings(String(settings), volume))
+    const claim = await Claim.take(store, keys, volume, checksum, lasting)
+    await writeAll(claim, volume, file, (done) => onProgress(done, records))
     await claim.write(WIDE, keys.wide('rebuild'), 'HSETNX', ['begun', await redisMs(store, keys)])
     await claim.close()
-    await replicated(store, keys, parseSettings(String(settings), volume))
+    await lasting.written()
     await claim.end(settings)
   }
   await withRestoreLease(store, volume, work, waiting)
   return { head, records }
 }
 
-/** Answers the settings, which are not written. */
-async function writeAll(
-  claim: Claim,
-  volume: string,
-  file: string,
-  onProgress: (done: number) => void,
-): Promise<Buffer> {
+/** All but the settings. */
+async function writeAll(claim: Claim, volume: string, file: string, onProgress: (done: number) => void): Promise<void> {
   const writer = new Writer(claim, volume)
-  let settings: Buffer | undefined
   let done = 0
   for await (const record of recordsOf(file)) {
-    if (record.partition === WIDE && record.key === ':m:settings') settings = record.items[0]
-    else if (record.kind !== 'head' && record.kind !== 'end') await writer.write(record)
+    const isMore = record.kind !== 'head' && record.kind !== 'end' && !isSettings(record)
+    if (isMore) await writer.write(record)
     onProgress(++done)
   }
   await writer.settled()
-  if (settings === undefined) throw new RingfsError('VOLUME_CORRUPT', 'the backup has no settings: use another one')
-  return settings
-}
-
-/** Errors: NO_QUORUM. */
-async function replicated(store: RedisStore, keys: VolumeKeys, { metaReplicas }: VolumeSettings): Promise<void> {
-  if (metaReplicas === 0) return
-  const count = await countOf(store, [...keys.everywhere, keys.wide('settings')], metaReplicas)
-  if (count >= metaReplicas) return
-  throw new RingfsError(
-    'NO_QUORUM',
-    `only ${count} of ${metaReplicas} replicas of a Redis master have what was restored: give it again when they are there`,
-  )
-}
-
-/** Errors: NO_QUORUM. */
-async function countOf(store: RedisStore, keys: readonly string[], wanted: number): Promise<number> {
-  try {
-    return await store.waitReplicas(keys, wanted, REPLICAS_MS)
-  } catch (error) {
-    // A server, or we, stood still: another may be in its place, with less. What that has must not be counted.
-    if (!(error instanceof UncountedError)) throw error
-    const message = 'a Redis master may have been replaced before its replicas had what was restored: give it again'
-    throw new RingfsError('NO_QUORUM', message, { cause: error })
-  }
 }
 
 async function checksumOf(file: string): Promise<string> {

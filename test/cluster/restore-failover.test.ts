@@ -1,0 +1,104 @@
+/**
+ * Redis masters that are replaced, or started again, while a restore runs.
+ *
+ * Fault model: the connection between a master and its replica breaks, records are written that the master alone knows of, and it dies.
+ */
+import t, { type Test } from 'tap'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { systemClock } from '../../src/base/clock.js'
+import { silentLog } from '../../src/base/log.js'
+import type { RedisStore } from '../../src/cluster/contract.js'
+import { backupVolume } from '../../src/meta/backup/backup.js'
+import { restoreVolume } from '../../src/meta/backup/restore.js'
+import { openMeta } from '../../src/meta/engine.js'
+import { loadVolume } from '../../src/meta/format.js'
+import { VolumeKeys } from '../../src/meta/keys.js'
+import { bound } from '../helpers/bound-redis.js'
+import { failureOf } from '../helpers/chunks.js'
+import { describe, walk } from '../helpers/meta-check.js'
+import { ROOT, makeDir, until, volumesOn } from '../helpers/meta.js'
+import { connectPatiently, startRedis } from '../helpers/redis.js'
+
+t.setTimeout(300_000)
+
+const OPTIONS = { version: '0.0.0', clock: systemClock, maxPauseMs: 60_000, onProgress: () => undefined }
+const PARTITIONS = 8
+
+const redis = await startRedis(t, { masters: 1, replicas: 1 })
+const store = await connectPatiently(redis.url('any'))
+t.teardown(() => store.close())
+const open = volumesOn(t, redis)
+const volume = await open(PARTITIONS, 1)
+const { name } = volume.settings
+const keys = new VolumeKeys(name, PARTITIONS)
+const file = join(folderOf(t), 'backup')
+
+const meta = await volume.client({ reaps: false })
+for (let i = 0; i < 20; i++) await makeDir(meta, ROOT, `dir${i}`)
+const before = describe(await walk(meta))
+await volume.close()
+await backupVolume(store, volume.settings, file, OPTIONS)
+
+function folderOf(t: Test): string {
+  const folder = mkdtempSync(join(tmpdir(), 'ringfs-restore-'))
+  t.teardown(() => rmSync(folder, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 }))
+  return folder
+}
+
+const restore = (by: RedisStore): Promise<unknown> => restoreVolume(by, name, file, () => undefined)
+
+/** From now on the replica gets nothing. */
+async function cutReplication(master: number, replica: number): Promise<void> {
+  await store.waitReplicas([...keys.everywhere, keys.wide('settings')], 1, 60_000)
+  await redis.command(replica, 'CONFIG', 'SET', 'masterauth', 'wrong')
+  await until('replication is cut', async () => {
+    await redis.command(master, 'CLIENT', 'KILL', 'TYPE', 'replica')
+    return String(await redis.command(master, 'INFO', 'replication')).includes('connected_slaves:0')
+  })
+}
+
+/** The old master comes back as a replica. */
+async function failOver(master: number, replica: number): Promise<void> {
+  await redis.kill(master)
+  await redis.command(replica, 'CLUSTER', 'FAILOVER', 'TAKEOVER')
+  await until('the replica is the master', () => redis.isMaster(replica))
+  await redis.restart(master)
+  await until('the old master follows', async () => {
+    return String(await redis.command(master, 'INFO', 'replication')).includes('master_link_status:up')
+  })
+  await redis.command(replica, 'CONFIG', 'SET', 'masterauth', redis.password)
+}
+
+/** Does something before a script is run for the nth time. */
+function disturbed(
+  moments: readonly (readonly [script: string, nth: number, what: () => Promise<void>])[],
+): RedisStore {
+  const seen = new Map<string, number>()
+  const run: RedisStore['run'] = async (script, ...rest) => {
+    const count = (seen.get(script.name) ?? 0) + 1
+    seen.set(script.name, count)
+    for (const [name, nth, what] of moments) if (name === script.name && nth === count) await what()
+    return await store.run(script, ...rest)
+  }
+  return { ...bound(store), run }
+}
+
+async function isWhole(t: Test): Promise<void> {
+  const again = await openMeta(store, await loadVolume(store, name), { log: silentLog, reaps: false })
+  t.teardown(() => again.shutdown())
+  t.strictSame(describe(await walk(again)), before)
+}
+
+t.test('a restore whose master was replaced is not done, and done when it is given again', async (t) => {
+  await redis.command(0, 'FLUSHALL')
+  const losing = disturbed([
+    ['restore-write', 12, () => cutReplication(0, 1)],
+    ['restore-fence', PARTITIONS + 1, () => failOver(0, 1)],
+  ])
+  t.equal(await failureOf(restore(losing)), 'NO_QUORUM')
+  t.equal(await failureOf(loadVolume(store, name)), 'VOLUME_MISSING')
+  await restore(store)
+  await isWhole(t)
+})
