@@ -17,6 +17,7 @@ import { RingfsError, messageOf } from '../../base/errors.js'
 import { MIB } from '../../base/limits.js'
 import type { Attr, TimeSpec } from '../../vfs/contract.js'
 import type { CliContext, VolumeSelector } from '../context.js'
+import { Checkpoints } from './checkpoints.js'
 import { mkdir } from './mkdir.js'
 import { Names } from './names.js'
 import { each } from './parallel.js'
@@ -25,6 +26,8 @@ import { inVolume, named, withVolume, type Session } from './session.js'
 
 const PARALLEL_DEFAULT = 4
 const PIECE_BYTES = MIB
+/** A failed upload is heard of at the next flush. */
+const FLUSH_BYTES = 256 * MIB
 const PREFIX = '.ringfs-put-'
 const O_WRONLY = 1
 const O_CREAT = 0o100
@@ -266,9 +269,11 @@ class Upload {
   async #write(local: FileHandle, handle: number, from: number, bar: FileProgress): Promise<void> {
     const { vfs } = this.#session
     const buffer = Buffer.allocUnsafe(PIECE_BYTES)
+    const checkpoints = new Checkpoints(FLUSH_BYTES, from, () => vfs.flush(handle))
     for (let offset = from; ;) {
       const { bytesRead } = await local.read(buffer, 0, PIECE_BYTES, offset)
-      if (bytesRead === 0) return
+      if (bytesRead === 0) return await checkpoints.end()
+      await checkpoints.before(offset + bytesRead)
       // The VFS has copied the bytes when it answers.
       await vfs.write(handle, offset, buffer.subarray(0, bytesRead))
       offset += bytesRead

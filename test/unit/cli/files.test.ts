@@ -62,6 +62,22 @@ function failing(vfs: VfsContract, method: 'read' | 'write', times: number): Vfs
   })
 }
 
+/** The same VFS; `look` sees what is written. */
+function watchingWrites(vfs: VfsContract, look: (data: Uint8Array) => void): VfsContract {
+  return new Proxy(vfs, {
+    get(target, key) {
+      const value: unknown = Reflect.get(target, key)
+      if (key === 'write') {
+        return (handle: number, offset: number, data: Uint8Array) => {
+          look(data)
+          return vfs.write(handle, offset, data)
+        }
+      }
+      return typeof value === 'function' ? (value.bind(target) as unknown) : value
+    },
+  })
+}
+
 async function shell(t: Test): Promise<Shell> {
   const folder = await mkdtemp(join(tmpdir(), 'ringfs-cli-'))
   t.teardown(() => rm(folder, { recursive: true, force: true }))
@@ -216,6 +232,21 @@ for (const code of ['EIO', 'ENOSPC'] as const) {
     t.equal(await sh.run('ls', '-a', '/'), 'big\n')
   })
 }
+
+t.test('a put whose uploads fail ends soon, not when it has read all of the file', async (t) => {
+  const sh = await shell(t)
+  const { vfs, chunks } = fixture(t)
+  const local = join(sh.folder, 'big')
+  await writeFile(local, '')
+  await truncate(local, 1024 * MIB)
+  let bytes = 0
+  sh.through = () => watchingWrites(vfs, (data) => (bytes += data.length))
+  chunks.before = (call) => {
+    if (call === 'write') throw new PosixError('EIO')
+  }
+  await t.rejects(sh.run('put', local, '/big'), { code: 'EIO' })
+  t.ok(bytes <= 512 * MIB, `${bytes / MIB} MiB were read`)
+})
 
 /** The next fdatasync(2) of this process. `file`: any. */
 async function failDatasync(file: string): Promise<void> {
