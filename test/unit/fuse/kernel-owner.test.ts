@@ -49,6 +49,9 @@ function changes(change: AttrChange, valid: number): Ask {
 const chmod = (mode: number): Ask => changes({ mode }, FATTR.mode)
 const chgrp = (gid: number): Ask => changes({ gid }, FATTR.gid)
 const TOUCH = changes({}, FATTR.atime | FATTR.mtime | FATTR.atimeNow | FATTR.mtimeNow)
+/** UTIME_NOW and UTIME_OMIT. */
+const TOUCH_ATIME = changes({}, FATTR.atime | FATTR.atimeNow)
+const TOUCH_MTIME = changes({}, FATTR.mtime | FATTR.mtimeNow)
 const BY_OWNER: Readonly<Record<string, Ask>> = {
   chmod: chmod(0o4755),
   chgrp: chgrp(USER),
@@ -206,6 +209,26 @@ t.test('only kernels that have no other way to it take set-id bits away by a mod
     meanwhile({ mode: 0o700 })
     t.equal(await chmod(0o755)(peer, ino, stranger), EPERM, 'that is more than taking them away')
     t.equal((await attr()).mode, 0o700)
+  }
+})
+
+t.test('one time alone is set by the owner, be it to now; with a cut it is that of who may write', async (t) => {
+  for (const flags of [0xffffffff, 0xffffffff & ~HANDLE_KILLPRIV_V2]) {
+    const { peer, ino, caller } = await scene(t, flags)
+    const stranger = { ...caller, uid: OTHER, gid: OTHER }
+    const cut = changes({ sizeBytes: 1 }, FATTR.size | FATTR.mtime | FATTR.mtimeNow)
+    for (const [mode, expected] of [
+      [0o666, 0],
+      [0o644, EACCES],
+    ] as const) {
+      await peer.ask('setattr', ino, [setattr({ mode }, FATTR.mode)])
+      for (const ask of [TOUCH_ATIME, TOUCH_MTIME]) {
+        t.equal(await ask(peer, ino, stranger), EPERM)
+        t.equal(await ask(peer, ino, caller), 0)
+      }
+      t.equal(await TOUCH(peer, ino, stranger), expected)
+      t.equal(await cut(peer, ino, stranger), 0, 'the kernel has asked whether he may')
+    }
   }
 })
 

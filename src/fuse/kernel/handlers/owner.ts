@@ -46,10 +46,10 @@ export function rightsOf({ uid, gid, mode }: Attr): Seen {
 }
 
 /** Whether it is for us to judge. Root has all rights; to cut a file takes the right to write, which the kernel asks for. */
-export function isJudged({ uid: caller }: Caller, { mode, uid, gid, sizeBytes, atime, mtime }: AttrChange): boolean {
+export function isJudged({ uid: caller }: Caller, change: AttrChange): boolean {
   if (caller === 0) return false
-  if ((mode ?? uid ?? gid) !== undefined || isGiven(atime) || isGiven(mtime)) return true
-  return sizeBytes === undefined
+  const { mode, uid, gid, sizeBytes } = change
+  return (mode ?? uid ?? gid) !== undefined || setsTimes(change) || sizeBytes === undefined
 }
 
 /** Such a change as the caller may make it, but for a size. `older`: the kernel is without HANDLE_KILLPRIV_V2. Errors: EPERM, EACCES. */
@@ -64,7 +64,7 @@ export async function rightful(
   if ((uid ?? gid) !== undefined) await checkChown(caller, attr, gid)
   // Older kernels take set-id bits away in this way, for whoever writes.
   if (older && takesSetidOnly(attr.mode, change)) return { ...change, seen: rightsOf(attr) }
-  if (mode !== undefined || isGiven(atime) || isGiven(mtime)) await checkOwner(caller, attr)
+  if (mode !== undefined || setsTimes(change)) await checkOwner(caller, attr)
   else if ((atime ?? mtime) !== undefined) await checkTouch(vfs, caller, attr)
   const isForeign = mode !== undefined && (await isForeignSgid(caller, { ...attr, mode, gid: gid ?? attr.gid }))
   return { ...change, ...(isForeign ? { mode: mode & ~SGID } : {}), seen: ownerOf(attr) }
@@ -93,16 +93,23 @@ async function checkChown(caller: Caller, attr: Attr, gid = attr.gid): Promise<v
   throw new PosixError('EPERM', 'it belongs to somebody else')
 }
 
-/** The time of now takes no more than the right to write. The kernel has asked for that, unless it took him for the owner. */
+/** Both times of now take no more than the right to write. The kernel has asked for that, unless it took him for the owner. */
 async function checkTouch(vfs: VfsContract, caller: Caller, attr: Attr): Promise<void> {
   if (caller.uid === attr.uid || (await mayWrite(vfs, caller, attr)) || (await isOwner(caller, attr))) return
   throw new PosixError('EACCES', 'it belongs to somebody else')
+}
+
+/** What only the owner may: one of both alone is not a touch, be it now (utimensat(2), ATTR_TIMES_SET). With a size it is the cut's. */
+function setsTimes({ atime, mtime, sizeBytes }: AttrChange): boolean {
+  const isAlone = (atime === undefined) !== (mtime === undefined)
+  return isGiven(atime) || isGiven(mtime) || (isAlone && sizeBytes === undefined)
 }
 
 function isGiven(time: TimeSpec | 'now' | undefined): boolean {
   return time !== undefined && time !== 'now'
 }
 
-function takesSetidOnly(before: number, { mode = before, atime, mtime }: AttrChange): boolean {
-  return (mode | SET_ID) === (before | SET_ID) && (mode & ~before) === 0 && !isGiven(atime) && !isGiven(mtime)
+function takesSetidOnly(before: number, { mode, atime, mtime }: AttrChange): boolean {
+  if (mode === undefined || (atime ?? mtime) !== undefined) return false
+  return (mode | SET_ID) === (before | SET_ID) && (mode & ~before) === 0
 }
