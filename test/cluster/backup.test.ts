@@ -289,6 +289,7 @@ t.test('refusals', async (t) => {
     t.equal(await failureOf(loadVolume(store, other)), 'VOLUME_MISSING')
     await restoreVolume(withReplicas(1), other, `${file}.more`, () => undefined)
     t.equal((await loadVolume(store, other)).metaReplicas, 1)
+    t.strictSame(waited.slice(4), [1, 1, 9, 1, 1, 1], 'and for the settings')
     await redis.command(0, 'FLUSHALL')
   })
 

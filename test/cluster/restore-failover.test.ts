@@ -71,18 +71,29 @@ async function failOver(master: number, replica: number): Promise<void> {
   await redis.command(replica, 'CONFIG', 'SET', 'masterauth', redis.password)
 }
 
-/** Does something before a script is run for the nth time. */
-function disturbed(
-  moments: readonly (readonly [script: string, nth: number, what: () => Promise<void>])[],
-): RedisStore {
+/** Does something before a script is run, or replicas are waited for, for the nth time. */
+function disturbed(moments: readonly (readonly [step: string, nth: number, what: () => unknown])[]): RedisStore {
   const seen = new Map<string, number>()
-  const run: RedisStore['run'] = async (script, ...rest) => {
-    const count = (seen.get(script.name) ?? 0) + 1
-    seen.set(script.name, count)
-    for (const [name, nth, what] of moments) if (name === script.name && nth === count) await what()
-    return await store.run(script, ...rest)
+  const step = async (name: string): Promise<void> => {
+    const count = (seen.get(name) ?? 0) + 1
+    seen.set(name, count)
+    for (const [one, nth, what] of moments) if (one === name && nth === count) await what()
   }
-  return { ...bound(store), run }
+  return {
+    ...bound(store),
+    run: async (script, ...rest) => {
+      await step(script.name)
+      return await store.run(script, ...rest)
+    },
+    waitReplicas: async (...args) => {
+      await step('wait')
+      return await store.waitReplicas(...args)
+    },
+    syncLocal: async () => {
+      await step('sync')
+      return await store.syncLocal()
+    },
+  }
 }
 
 async function isWhole(t: Test): Promise<void> {
@@ -102,3 +113,22 @@ t.test('a restore whose master was replaced is not done, and done when it is giv
   await restore(store)
   await isWhole(t)
 })
+
+t.test(
+  'the settings are there when a restore is done, also if their master was replaced before a replica had them',
+  async (t) => {
+    await redis.command(1, 'FLUSHALL')
+    const steps: string[] = []
+    const losing = disturbed([
+      ['sync', 1, () => steps.push('sync')],
+      ['restore-end', 1, () => cutReplication(1, 0).then(() => steps.push('cut'))],
+      ['wait', 3, () => failOver(1, 0).then(() => steps.push('replaced'))],
+      ['restore-end', 2, () => steps.push('again')],
+      ['wait', 4, () => steps.push('wait')],
+      ['sync', 2, () => steps.push('sync')],
+    ])
+    await restore(losing)
+    t.strictSame(steps, ['sync', 'cut', 'replaced', 'again', 'wait', 'sync'])
+    await isWhole(t)
+  },
+)

@@ -41,8 +41,9 @@ export class Lasting {
     await this.#replicated([this.#wide], 'know of the restore: give the same file again when they are there')
   }
 
-  /** All records. Errors: NO_QUORUM. */
+  /** All records. Errors: NO_QUORUM, METADATA_NOT_SYNCED. */
   async written(): Promise<void> {
+    await this.#store.syncLocal()
     await this.#replicated(this.#all, 'have what was restored: give the same file again when they are there')
     const histories = await historiesOf(this.#store, this.#all)
     if (histories.every((history, at) => history === this.#histories[at])) return
@@ -50,6 +51,20 @@ export class Lasting {
       'NO_QUORUM',
       `a Redis master was replaced, or started again, while ${this.#settings.name} was restored, and may lack some of it: give the same file again`,
     )
+  }
+
+  /** The settings, which `end` writes, also where their server is replaced by one without them. Errors: NO_QUORUM, METADATA_NOT_SYNCED. */
+  async ended(end: () => Promise<void>): Promise<void> {
+    for (let isSame = false; !isSame;) {
+      const before = await historiesOf(this.#store, [this.#wide])
+      await end()
+      await this.#replicated(
+        [this.#wide],
+        'know the settings: if the volume is not there soon, give the same file again',
+      )
+      isSame = String(await historiesOf(this.#store, [this.#wide])) === String(before)
+    }
+    await this.#store.syncLocal()
   }
 
   async #replicated(keys: readonly string[], what: string): Promise<void> {

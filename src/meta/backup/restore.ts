@@ -76,7 +76,7 @@ function isSettings({ partition, key }: BackupRecord): boolean {
   return partition === WIDE && key === ':m:settings'
 }
 
-/** Errors: those of checkBackup, of Redis; VOLUME_EXISTS, USAGE, ALREADY_RUNNING, NO_QUORUM. */
+/** Errors: those of checkBackup, of Redis; VOLUME_EXISTS, USAGE, ALREADY_RUNNING, NO_QUORUM, METADATA_NOT_SYNCED. */
 export async function restoreVolume(
   store: RedisStore,
   volume: string,
@@ -98,7 +98,7 @@ export async function restoreVolume(
     await claim.write(WIDE, keys.wide('rebuild'), 'HSETNX', ['begun', await redisMs(store, keys)])
     await claim.close()
     await lasting.written()
-    await claim.end(settings)
+    await lasting.ended(() => claim.end(settings))
   }
   await withRestoreLease(store, volume, work, waiting)
   return { head, records }
