@@ -10,9 +10,9 @@
  * of, its end may be anything. So no byte behind a multiple of SYNC_BYTES is written before all up to the multiple before that
  * one is on disk, and a get goes on from there: onDisk().
  */
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
-import { lstat, mkdir, open, rename, rm, stat, symlink, unlink, utimes, type FileHandle } from 'node:fs/promises'
+import { lstat, mkdir, open, readlink, rename, rm, stat, symlink, utimes, type FileHandle } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { Command } from 'commander'
 import { PosixError } from '../../base/errno.js'
@@ -115,8 +115,11 @@ class Download {
     const target = await this.#session.vfs.readlink(this.#session.caller, attr.ino)
     const known = await lstat(local).catch(() => null)
     if (known?.isDirectory() === true) throw new PosixError('EISDIR', `${local}: a directory is in the way`)
-    if (known !== null) await unlink(local)
-    await symlink(target, local)
+    if (known === null) await symlink(target, local)
+    else if (known.isSymbolicLink() && target.equals(await readlink(local, 'buffer'))) {
+      this.#progress.totals.unchanged++
+      return
+    } else await replaceBySymlink(local, target)
     this.#progress.totals.files++
   }
 
@@ -190,10 +193,26 @@ function temporaryName(volume: string, attr: Attr, local: string): string {
   const { ino, dataVersion, sizeBytes, mtime, btime } = attr
   const version = [ino, dataVersion, sizeBytes, mtime.sec, mtime.nsec, btime.sec, btime.nsec]
   const what = [volume, ...version, SYNC_BYTES, name].join(' ')
-  const end = `.ringfs-get-${createHash('sha256').update(what).digest('hex').slice(0, 16)}`
-  let shown = name
+  return beside(local, createHash('sha256').update(what).digest('hex').slice(0, 16))
+}
+
+function beside(local: string, id: string): string {
+  const end = `.ringfs-get-${id}`
+  let shown = basename(local)
   while (Buffer.byteLength(shown) > NAME_MAX_BYTES - end.length) shown = shown.slice(0, -1)
   return join(dirname(local), shown + end)
+}
+
+/** What has the name keeps it until the link is there. */
+async function replaceBySymlink(local: string, target: Buffer): Promise<void> {
+  const temporary = beside(local, randomBytes(8).toString('hex'))
+  await symlink(target, temporary)
+  try {
+    await rename(temporary, local)
+  } catch (error) {
+    await rm(temporary, { force: true })
+    throw error
+  }
 }
 
 /** A new one, or that of an interrupted get. */

@@ -6,7 +6,7 @@
  * next, and never continued with other contents. It is written front to back, and what could not be stored is a hole: so all
  * before its first hole is good, whatever lies behind. A local file that changes meanwhile is an error, not a mixture.
  */
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { lstat, open, opendir, readlink, realpath, stat, type FileHandle } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import type { BigIntStats } from 'node:fs'
@@ -178,9 +178,24 @@ class Upload {
       this.#progress.totals.unchanged++
       return
     }
-    if (known !== null) await vfs.unlink(caller, parent, name)
-    await vfs.symlink(caller, parent, name, target)
+    if (known?.type === 'directory')
+      throw new PosixError('EISDIR', `${path}: a directory of this name is in the volume`)
+    if (known === null) await vfs.symlink(caller, parent, name, target)
+    else await this.#replaceBySymlink(parent, name, target)
     this.#progress.totals.files++
+  }
+
+  /** What has the name keeps it until the link is there. */
+  async #replaceBySymlink(parent: number, name: Buffer, target: Buffer): Promise<void> {
+    const { vfs, caller } = this.#session
+    const temporary = Buffer.from(`${PREFIX}${randomBytes(16).toString('hex')}`)
+    await vfs.symlink(caller, parent, temporary, target)
+    try {
+      await vfs.rename(caller, parent, temporary, parent, name, {})
+    } catch (error) {
+      await vfs.unlink(caller, parent, temporary).catch(() => undefined)
+      throw error
+    }
   }
 
   async #lookup(parent: number, name: Buffer): Promise<Attr | null> {

@@ -7,6 +7,7 @@ import {
   open,
   readFile,
   readdir,
+  readlink,
   rm,
   stat,
   symlink,
@@ -62,18 +63,22 @@ function failing(vfs: VfsContract, method: 'read' | 'write', times: number): Vfs
   })
 }
 
-/** The same VFS; `look` sees what is written. */
-function watchingWrites(vfs: VfsContract, look: (data: Uint8Array) => void): VfsContract {
+/** The same VFS with other methods. */
+function changed(vfs: VfsContract, methods: Partial<VfsContract>): VfsContract {
   return new Proxy(vfs, {
     get(target, key) {
-      const value: unknown = Reflect.get(target, key)
-      if (key === 'write') {
-        return (handle: number, offset: number, data: Uint8Array) => {
-          look(data)
-          return vfs.write(handle, offset, data)
-        }
-      }
+      const value: unknown = Reflect.get(key in methods ? methods : target, key)
       return typeof value === 'function' ? (value.bind(target) as unknown) : value
+    },
+  })
+}
+
+/** The same VFS; `look` sees what is written. */
+function watchingWrites(vfs: VfsContract, look: (data: Uint8Array) => void): VfsContract {
+  return changed(vfs, {
+    write: (handle, offset, data) => {
+      look(data)
+      return vfs.write(handle, offset, data)
     },
   })
 }
@@ -343,6 +348,37 @@ t.test('a get of a file that nobody may write, or of the longest name, is contin
   t.match(await sh.run('get', `/${name}`, join(sh.folder, 'there')), /32.0 MiB were there/)
   t.equal((await stat(join(sh.folder, 'there', name))).mode & 0o777, 0o440)
   t.same(await readdir(join(sh.folder, 'there')), [name])
+})
+
+t.test('what a symbolic link replaces keeps its name until the link has it', async (t) => {
+  const sh = await shell(t)
+  const [from, out] = [join(sh.folder, 'd'), join(sh.folder, 'out')]
+  for (const dir of [from, out]) await mkdir(dir)
+  await writeFile(join(sh.folder, 'old'), 'old')
+  await sh.run('mkdir', '/d')
+  await sh.run('put', join(sh.folder, 'old'), '/d/x')
+  await symlink('there', join(from, 'x'))
+  const broken = new PosixError('EIO', 'broken for a test')
+  sh.through = (vfs) => changed(vfs, { symlink: () => Promise.reject(broken) })
+  await t.rejects(sh.run('put', '-r', from, '/'), { code: 'EIO' })
+  t.equal(await sh.run('cat', '/d/x'), 'old')
+  sh.through = (vfs) => changed(vfs, { rename: () => Promise.reject(broken) })
+  await t.rejects(sh.run('put', '-r', from, '/'), { code: 'EIO' })
+  t.equal(await sh.run('cat', '/d/x'), 'old')
+  t.equal(await sh.run('ls', '-a', '/d'), 'x\n', 'nothing is left beside it')
+  sh.through = (vfs) => vfs
+  await sh.run('put', '-r', from, '/')
+
+  await writeFile(join(out, 'x'), 'old')
+  // Longer than a link of the local disk can be.
+  sh.through = (vfs) => changed(vfs, { readlink: () => Promise.resolve(Buffer.alloc(5000, 'n')) })
+  await t.rejects(sh.run('get', '-r', '/d/.', out), { code: 'ENAMETOOLONG' })
+  t.equal(await readFile(join(out, 'x'), 'utf8'), 'old')
+  sh.through = (vfs) => vfs
+  t.match(await sh.run('get', '-r', '/d/.', out), /got 1 files/)
+  t.equal(await readlink(join(out, 'x')), 'there')
+  t.match(await sh.run('get', '-r', '/d/.', out), /got 0 files.* 1 files were there already/)
+  t.same(await readdir(out), ['x'])
 })
 
 t.test('a get does not follow a link that an earlier one has brought', async (t) => {
