@@ -16,7 +16,8 @@ export class Attributes {
     this.#context = context
   }
 
-  async get(ino: number): Promise<Attr> {
+  async get(ino: number, anew = false): Promise<Attr> {
+    if (anew) this.#context.attrs.drop(ino)
     try {
       return await this.#get(ino)
     } catch (error) {

@@ -126,8 +126,8 @@ export class BesideKernel implements VfsContract {
   lookup(caller: Caller, parent: number, name: Buffer): Promise<Attr> {
     return this.#vfs.lookup(caller, parent, name)
   }
-  getattr(caller: Caller, ino: number): Promise<Attr> {
-    return this.#vfs.getattr(caller, ino)
+  getattr(caller: Caller, ino: number, anew?: boolean): Promise<Attr> {
+    return this.#vfs.getattr(caller, ino, anew)
   }
   pin(ino: number): Promise<void> {
     return this.#vfs.pin(ino)

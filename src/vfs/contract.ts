@@ -137,7 +137,8 @@ export interface VfsContract {
 
   lookup(caller: Caller, parent: number, name: Buffer): Promise<Attr>
   /** With what is buffered here and not committed yet. */
-  getattr(caller: Caller, ino: number): Promise<Attr>
+  /** `anew`: as the store has it, whatever is known here. */
+  getattr(caller: Caller, ino: number, anew?: boolean): Promise<Attr>
   setattr(caller: Caller, ino: number, change: AttrChange, handle?: number): Promise<Attr>
   readlink(caller: Caller, ino: number): Promise<Buffer>
 

@@ -82,8 +82,8 @@ class Vfs implements VfsContract {
   lookup(_caller: Caller, parent: number, name: Buffer): Promise<Attr> {
     return this.#do(() => this.#names.lookup(parent, name))
   }
-  getattr(_caller: Caller, ino: number): Promise<Attr> {
-    return this.#do(() => this.#attributes.get(ino))
+  getattr(_caller: Caller, ino: number, anew = false): Promise<Attr> {
+    return this.#do(() => this.#attributes.get(ino, anew))
   }
   setattr(caller: Caller, ino: number, change: AttrChange, handle?: number): Promise<Attr> {
     return this.#change('all', async () => {

@@ -72,7 +72,8 @@ interface Scene {
   readonly meta: MemoryMeta
   /** Does so on another mount while the next change is on its way. */
   readonly meanwhile: (change: AttrChange) => void
-  readonly attr: () => Promise<Attr>
+  /** As another mount has it, which makes this change before. */
+  readonly attr: (change?: AttrChange) => Promise<Attr>
 }
 
 async function scene(t: Test, flags?: number): Promise<Scene> {
@@ -92,7 +93,9 @@ async function scene(t: Test, flags?: number): Promise<Scene> {
     }
   }
   const caller = { uid: USER, gid: USER, pid: await unable(t) }
-  return { peer, ino, caller, meta, meanwhile, attr: () => other.vfs.getattr(CALLER, ino) }
+  const attr = async (change?: AttrChange): Promise<Attr> =>
+    change ? await other.vfs.setattr(CALLER, ino, change) : await other.vfs.getattr(CALLER, ino)
+  return { peer, ino, caller, meta, meanwhile, attr }
 }
 
 t.test('a change on its way while the file is given away is EPERM, and not made', async (t) => {
@@ -125,6 +128,26 @@ t.test('a cut is not made where what comes with it may not be', async (t) => {
     await peer.ask('setattr', ino, [setattr({ uid: USER, gid: OTHER }, FATTR.uid | FATTR.gid)])
     t.equal(await cut(peer, ino, caller), 0, name)
     t.match(await attr(), { sizeBytes: 5, mode: name === 'mode' ? 0o600 : 0o666 }, name)
+  }
+})
+
+t.test('whoever was given it back is not refused by what is known of before', async (t) => {
+  const { peer, ino, caller, meta, attr } = await scene(t)
+  const receive = meta.receive.bind(meta)
+  for (const [name, ask] of Object.entries(BY_OWNER)) {
+    const back = { uid: USER, gid: name === 'chgrp' ? OTHER : USER }
+    meta.receive = receive
+    await peer.ask('setattr', ino, [setattr({ uid: OTHER, gid: OTHER }, FATTR.uid | FATTR.gid)])
+    meta.receive = () => undefined
+    await attr(back)
+    t.equal(await ask(peer, ino, caller), 0, name)
+    t.equal((await attr()).gid, USER, name)
+  }
+  await peer.ask('setattr', ino, [setattr({ uid: OTHER, mode: 0o644 }, FATTR.uid | FATTR.mode)])
+  for (const [name, ask] of Object.entries(BY_OWNER)) {
+    meta.calls.clear()
+    t.equal(await ask(peer, ino, caller), name === 'utimes of now' ? EACCES : EPERM, name)
+    t.equal(meta.calls.get('getattr'), 1, name)
   }
 })
 

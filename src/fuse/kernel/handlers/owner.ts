@@ -5,7 +5,7 @@
  *
  * Invariant: the store makes the change of an inode that is as it was looked at, or not at all; then it is judged anew.
  */
-import { ChangedHandsError, PosixError } from '../../../base/errno.js'
+import { ChangedHandsError, PosixError, isErrno } from '../../../base/errno.js'
 import type { Attr, AttrChange, Caller, Seen, TimeSpec, VfsContract } from '../../../vfs/contract.js'
 import { CAP_CHOWN, CAP_FOWNER, CAP_FSETID, hasCapability } from '../capabilities.js'
 import { isInGroup } from '../groups.js'
@@ -16,7 +16,10 @@ const SGID = 0o2000
 /** In each of these it was given away anew. */
 const TRIES_MAX = 16
 
-/** Has `change` made, which throws what the caller may not do to an inode with these attributes, and takes them along as `seen`. */
+/**
+ * Has `change` made, which throws what the caller may not do to an inode with these attributes, and takes them along as `seen`. What is known
+ * here may be of before, as long as nobody has told: nobody is refused by that alone.
+ */
 export async function judged<T>(
   vfs: VfsContract,
   caller: Caller,
@@ -25,14 +28,23 @@ export async function judged<T>(
   known?: Attr,
 ): Promise<T> {
   let attr = known
+  let isAsked = false
   for (let tries = 1; ; tries++) {
     try {
       return await change(attr ?? vfs.atHand.getattr(node) ?? (await vfs.getattr(caller, node)))
     } catch (error) {
-      if (!(error instanceof ChangedHandsError) || tries === TRIES_MAX) throw error
-      attr = undefined
+      if (tries === TRIES_MAX) throw error
+      if (error instanceof ChangedHandsError) attr = undefined
+      else if (isRefusal(error) && !isAsked) {
+        isAsked = true
+        attr = await vfs.getattr(caller, node, true)
+      } else throw error
     }
   }
+}
+
+function isRefusal(error: unknown): boolean {
+  return isErrno(error, 'EPERM') || isErrno(error, 'EACCES')
 }
 
 /** What a change rests on in whose making the mode counts for nothing. */
