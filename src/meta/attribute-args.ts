@@ -3,11 +3,11 @@ import type { Clock } from '../base/clock.js'
 import type { RedisArg } from '../cluster/contract.js'
 import type { AttrChange, Seen } from './contract.js'
 
-const ANY_MODE = -1
+const ANY = -1
 
 /** What a change rests on, which comes before all that is changed. */
 export function seenArgs(seen: Seen | undefined): RedisArg[] {
-  return seen === undefined ? [] : ['seen', seen.uid, seen.gid, seen.mode ?? ANY_MODE]
+  return seen === undefined ? [] : ['seen', seen.uid, seen.gid ?? ANY, seen.mode ?? ANY]
 }
 
 /** All but the size, which is a script of its own. */

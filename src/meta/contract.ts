@@ -69,10 +69,10 @@ export interface AttrChange {
   readonly seen?: Seen
 }
 
-/** Of an inode; without a mode it may have any. */
+/** Of an inode; without a group or a mode it may have any. */
 export interface Seen {
   readonly uid: number
-  readonly gid: number
+  readonly gid?: number
   readonly mode?: number
 }
 

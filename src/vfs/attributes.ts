@@ -149,7 +149,8 @@ function changesNothing(
   attr: Attr,
   { mode = attr.mode, uid = attr.uid, gid = attr.gid, seen = attr, ...times }: AttrChange,
 ): boolean {
-  if (seen.uid !== attr.uid || seen.gid !== attr.gid || (seen.mode ?? attr.mode) !== attr.mode) return false
+  if (seen.uid !== attr.uid || (seen.gid ?? attr.gid) !== attr.gid || (seen.mode ?? attr.mode) !== attr.mode)
+    return false
   if (times.atime !== undefined || times.mtime !== undefined || times.sizeBytes !== undefined) return false
   return mode === attr.mode && uid === attr.uid && gid === attr.gid && (attr.mode & (S_ISUID | S_ISGID)) === 0
 }

@@ -75,6 +75,9 @@ export function attributeClaims(t: Test, open: OpenVolume): void {
     }
     const { mode, ...owner } = seen
     t.match(await meta.setattr(ino, { mode: 0o644, seen: owner }), { mode: 0o644 }, 'any mode will do')
+    await other.setattr(ino, { gid: 7 })
+    t.match(await meta.setattr(ino, { mode: 0o604, seen: { uid: 1000 } }), { mode: 0o604, gid: 7 }, 'nor which group')
+    t.ok(await isRefusedUnseen(meta.setattr(ino, { mode, seen: { uid: 7 } })))
     await other.setattr(ino, { uid: 0, gid: 0 })
     t.match(await meta.setattr(ino, { mode, seen: { uid: 0, gid: 0 } }), { mode }, 'judged anew it is another change')
   })

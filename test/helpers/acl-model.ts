@@ -18,7 +18,8 @@ export interface AclInode {
 
 /** Of a change whose maker's rights were judged by `seen`. */
 export function checkSeen({ uid, gid, mode }: Required<Seen>, seen: Seen | undefined): void {
-  if (seen === undefined || (seen.uid === uid && seen.gid === gid && (seen.mode ?? mode) === mode)) return
+  if (seen === undefined) return
+  if (seen.uid === uid && (seen.gid ?? gid) === gid && (seen.mode ?? mode) === mode) return
   throw new ChangedHandsError()
 }
 

@@ -47,12 +47,17 @@ function isRefusal(error: unknown): boolean {
   return isErrno(error, 'EPERM') || isErrno(error, 'EACCES')
 }
 
-/** What a change rests on in whose making the mode counts for nothing. */
-export function ownerOf({ uid, gid }: Attr): Seen {
+/** What a change rests on for whose making it counts who the owner is, and nothing else. */
+export function ownerOf({ uid }: Attr): Seen {
+  return { uid }
+}
+
+/** The same where the group counts, too. */
+export function ownersOf({ uid, gid }: Attr): Seen {
   return { uid, gid }
 }
 
-/** The same where the mode counts. */
+/** The same where the mode does. */
 export function rightsOf({ uid, gid, mode }: Attr): Seen {
   return { uid, gid, mode }
 }
@@ -79,7 +84,15 @@ export async function rightful(
   if (mode !== undefined || setsTimes(change)) await checkOwner(caller, attr)
   else if ((atime ?? mtime) !== undefined) await checkTouch(vfs, caller, attr)
   const isForeign = mode !== undefined && (await isForeignSgid(caller, { ...attr, mode, gid: gid ?? attr.gid }))
-  return { ...change, ...(isForeign ? { mode: mode & ~SGID } : {}), seen: ownerOf(attr) }
+  const seen = restsOnGroup(caller, attr, change) ? ownersOf(attr) : ownerOf(attr)
+  return { ...change, ...(isForeign ? { mode: mode & ~SGID } : {}), seen }
+}
+
+/** Whose group it is counts for a new owner, for set-gid, and for a touch by who does not own it. */
+function restsOnGroup(caller: Caller, attr: Attr, change: AttrChange): boolean {
+  const { mode, uid, gid } = change
+  if ((uid ?? gid) !== undefined) return true
+  return mode === undefined ? !setsTimes(change) && caller.uid !== attr.uid : (mode & SGID) !== 0
 }
 
 /** Errors: EPERM. */

@@ -4,7 +4,7 @@ import { ERRNO, PosixError, isErrno } from '../../../base/errno.js'
 import { XATTR_NAME_MAX_BYTES } from '../../../base/limits.js'
 import type { Attr, Caller, Seen, VfsContract } from '../../../vfs/contract.js'
 import { SETXATTR_EXT } from '../init.js'
-import { checkOwner, isForeignSgid, judged, ownerOf } from './owner.js'
+import { checkOwner, isForeignSgid, judged, ownerOf, ownersOf } from './owner.js'
 import { nameAt, type Answer, type AtOnceTable, type HandlerTable, type Request } from './request.js'
 
 const ACL_KILL_SGID = 1
@@ -72,7 +72,7 @@ export class XattrHandlers {
       this.#vfs.setxattr(node, name, Buffer.from(value), flags, clearsSgid, seen)
     if (aclKind(name) === null) await set(false)
     else {
-      await this.#asOwner(caller, node, async (attr) => set(await clearsSgid(request, attr), attr && ownerOf(attr)))
+      await this.#asOwner(caller, node, async (attr) => set(await clearsSgid(request, attr), attr && ownersOf(attr)))
     }
     return undefined
   }

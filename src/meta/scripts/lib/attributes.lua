@@ -1,12 +1,13 @@
--- What the rights to a change were judged by, as the first of its arguments, if it rests on any: seen uid gid mode (-1: any).
+-- What the rights to a change were judged by, as the first of its arguments, if it rests on any: seen uid gid mode (-1 for one of the
+-- last two: any).
 -- Invariant: it is made of an inode that is so, or not at all.
 local SEEN = 4
 
 -- Whether the inode is another's by now: who asks for the change judges anew.
 local function isothers(n, at)
   if ARGV[at] ~= 'seen' then return false end
-  local mode = tonumber(ARGV[at + 3])
-  return n.uid ~= tonumber(ARGV[at + 1]) or n.gid ~= tonumber(ARGV[at + 2]) or (mode >= 0 and n.mode ~= mode)
+  local gid, mode = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
+  return n.uid ~= tonumber(ARGV[at + 1]) or (gid >= 0 and n.gid ~= gid) or (mode >= 0 and n.mode ~= mode)
 end
 
 -- Attributes of inode ARGV[7] but for its size, as setattr changes them: arguments from `at` on, seen first, then
