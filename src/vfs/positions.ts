@@ -6,6 +6,9 @@
  *
  * Names of one score are rare, unless somebody makes them so: then as many are remembered as a reader needs who goes on, and
  * older places are good no more.
+ *
+ * Invariant: a place is where it was, or EINVAL. Behind the first of several names of a score whose name is forgotten, the others would
+ * be left out.
  */
 import { PosixError } from '../base/errno.js'
 import { ownBytes } from '../base/own-bytes.js'
@@ -18,11 +21,17 @@ const FIRST_SCORE = 3
 const FIRST_TIED = 2n ** 53n
 /** Names beside others of their score: some 12 MiB if all are as long as may be. */
 const TIED_MAX = 16_384
+/** Scores of forgotten names, for each that is remembered: numbers alone. */
+const FORGOTTEN_SHARE = 16
 
 export class Positions {
   readonly #tiedMax: number
   /** Of several names of a score the first. */
   readonly #firsts = new Map<number, Buffer>()
+  /** Scores that have several names, of which the first is forgotten. */
+  readonly #forgotten = new Set<number>()
+  /** Some such are forgotten themselves. */
+  #isVague = false
   /** The others, in the order in which they were met. */
   readonly #tied = new Map<number, DirCursor & { readonly name: Buffer }>()
   readonly #numbers = new Map<string, number>()
@@ -42,9 +51,19 @@ export class Positions {
     if (first.equals(name)) return BigInt(FIRST_SCORE + score)
     if (!this.#firsts.has(score)) {
       this.#firsts.set(score, ownBytes([first], first.length))
-      forgetOldest(this.#firsts, this.#tiedMax)
+      this.#forgotten.delete(score)
+      this.#forgetFirst()
     }
     return FIRST_TIED + BigInt(this.#numberOf(score, name))
+  }
+
+  #forgetFirst(): void {
+    const [oldest] = this.#firsts.keys()
+    if (oldest === undefined || forgetOldest(this.#firsts, this.#tiedMax) === undefined) return
+    this.#forgotten.add(oldest)
+    if (this.#forgotten.size <= this.#tiedMax * FORGOTTEN_SHARE) return
+    this.#forgotten.clear()
+    this.#isVague = true
   }
 
   #numberOf(score: number, name: Buffer): number {
@@ -77,8 +96,9 @@ export class Positions {
     }
     const score = Number(offset) - FIRST_SCORE
     // The last one met may be the first of several: those behind it are still to come.
-    const only = score === this.#lastScore ? this.#lastName : null
-    return { score, name: this.#firsts.get(score) ?? only }
+    const name = this.#firsts.get(score) ?? (score === this.#lastScore ? this.#lastName : null)
+    if (name === null && (this.#isVague || this.#forgotten.has(score))) throw noPosition()
+    return { score, name }
   }
 }
 

@@ -61,6 +61,30 @@ t.test('what is remembered of names with one score is bounded: older places are 
   st.end()
 })
 
+t.test('behind a name that is forgotten no other of its score is left out: that is no place any more', (st) => {
+  const positions = new Positions(2)
+  const pair = (score: number): bigint => {
+    const first = positions.offsetOf(score, name(`a${score}`))
+    positions.offsetOf(score, name(`b${score}`))
+    return first
+  }
+  const single = positions.offsetOf(1, name('single'))
+  const [gone, again, ...kept] = [pair(2), pair(3), pair(4), pair(5)]
+  for (const place of [gone, again]) st.throws(() => positions.cursorAt(place), { code: 'EINVAL' })
+  st.same(
+    kept.map((place) => positions.cursorAt(place)?.name?.toString()),
+    ['a4', 'a5'],
+  )
+  st.same(positions.cursorAt(single), { score: 1, name: null }, 'one alone')
+  st.equal(pair(3), again)
+  st.same(positions.cursorAt(again), { score: 3, name: name('a3') }, 'met again')
+  for (let score = 6; score < 60; score++) pair(score)
+  const last = positions.offsetOf(60, name('last'))
+  st.same(positions.cursorAt(last), { score: 60, name: name('last') })
+  for (const place of [gone, again]) st.throws(() => positions.cursorAt(place), { code: 'EINVAL' })
+  st.end()
+})
+
 t.test(
   'what was answered last is forgotten last, also if it had its place before; and no more is kept of a name than itself',
   (st) => {
