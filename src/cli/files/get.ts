@@ -22,7 +22,7 @@ import type { Attr } from '../../vfs/contract.js'
 import type { CliContext } from '../context.js'
 import { Checkpoints } from './checkpoints.js'
 import { Names } from './names.js'
-import { each } from './parallel.js'
+import { ALL_BEFORE, each } from './parallel.js'
 import type { Progress, FileProgress } from './progress.js'
 import { splitPaths, transfer, transferOptions, type TransferOptions } from './put.js'
 import { inVolume, named, textOf, type Session } from './session.js'
@@ -52,6 +52,8 @@ export function register(program: Command, context: CliContext): void {
 interface Job {
   readonly attr: Attr
   readonly local: string
+  /** What this run has copied before. */
+  readonly replaces: boolean
 }
 
 class Download {
@@ -69,11 +71,11 @@ class Download {
     await each(this.#jobs(from, to), this.#options.parallel, (job) => named(job.local, this.#get(job)))
   }
 
-  async *#jobs(from: readonly string[], to: string): AsyncGenerator<Job> {
+  async *#jobs(from: readonly string[], to: string): AsyncGenerator<Job | typeof ALL_BEFORE> {
     const isFolder = await isDirectory(to)
     if (!isFolder && (from.length > 1 || to.endsWith('/')))
       throw new RingfsError('USAGE', `${to} is not a directory here`)
-    const names = isFolder && from.length > 1 ? new Names(this.#progress) : null
+    const names = isFolder && from.length > 1 ? new Names<number>(this.#progress) : null
     for (const path of from) {
       const attr = await this.#session.stat(path, 'always')
       const name = path.split('/').findLast((part) => part !== '') ?? ''
@@ -81,18 +83,26 @@ class Download {
       // What is in the root, or in a path with /. at its end, comes into the folder itself.
       const isSpread = name === '' || name === '.'
       const local = isFolder ? join(to, name) : to
-      if (!isSpread && names?.take(name, path, attr.type === 'directory') === false) continue
-      if (attr.type !== 'directory') yield { attr, local }
+      const before = isSpread ? [] : take(names, name, path, attr)
+      if (before === null) continue
+      if (before.length > 0) yield ALL_BEFORE
+      if (attr.type !== 'directory') yield { attr, local, replaces: false }
       else if (this.#options.recursive !== true)
         throw new PosixError('EISDIR', `${path}: is a directory (copy it with -r)`)
       else {
         if (local !== to) await checkNoLink(local)
-        yield* this.#folder(attr, local, isSpread ? names : null)
+        yield* this.#folder(attr, local, before, isSpread ? names : null)
       }
     }
   }
 
-  async *#folder(folder: Attr, local: string, names: Names | null = null): AsyncGenerator<Job> {
+  /** `before`: folders that have become the same one. */
+  async *#folder(
+    folder: Attr,
+    local: string,
+    before: readonly number[],
+    names: Names<number> | null = null,
+  ): AsyncGenerator<Job | typeof ALL_BEFORE> {
     await mkdir(local, { recursive: true, mode: folder.mode | 0o700 })
     for await (const entry of this.#session.entries(folder.ino, true)) {
       const name = textOf(entry.name)
@@ -102,16 +112,32 @@ class Download {
         continue
       }
       const attr = await this.#session.attrOf(folder.ino, entry)
-      if (attr === null || names?.take(name, path, attr.type === 'directory') === false) continue
+      if (attr === null) continue
+      const taken = take(names, name, path, attr)
+      if (taken === null) continue
+      if (taken.length > 0) yield ALL_BEFORE
+      const others = await this.#named(before, entry.name)
+      const replaces = others.some(({ type }) => type === 'file' || type === 'symlink')
       if (attr.type === 'directory') {
         await checkNoLink(path)
-        yield* this.#folder(attr, path)
-      } else if (attr.type === 'symlink') await this.#symlink(attr, path)
-      else yield { attr, local: path }
+        const folders = others.filter(({ type }) => type === 'directory').map(({ ino }) => ino)
+        yield* this.#folder(attr, path, [...taken, ...folders])
+      } else if (attr.type === 'symlink') await this.#symlink(attr, path, replaces)
+      else yield { attr, local: path, replaces }
     }
   }
 
-  async #symlink(attr: Attr, local: string): Promise<void> {
+  /** What has the name in these. */
+  async #named(folders: readonly number[], name: Buffer): Promise<readonly Attr[]> {
+    const found: Attr[] = []
+    for (const folder of folders) {
+      const attr = await this.#session.lookupOrNull(folder, name)
+      if (attr !== null) found.push(attr)
+    }
+    return found
+  }
+
+  async #symlink(attr: Attr, local: string, replaces: boolean): Promise<void> {
     const target = await this.#session.vfs.readlink(this.#session.caller, attr.ino)
     const known = await lstat(local).catch(() => null)
     if (known?.isDirectory() === true) throw new PosixError('EISDIR', `${local}: a directory is in the way`)
@@ -120,10 +146,10 @@ class Download {
       this.#progress.totals.unchanged++
       return
     } else await replaceBySymlink(local, target)
-    this.#progress.totals.files++
+    this.#progress.copied(replaces)
   }
 
-  async #get({ attr, local }: Job): Promise<void> {
+  async #get({ attr, local, replaces }: Job): Promise<void> {
     if (attr.type !== 'file') {
       this.#progress.totals.skipped.push(`${local}: neither a file nor a directory nor a symbolic link`)
       return
@@ -135,7 +161,7 @@ class Download {
     const bar = this.#progress.file(local, attr.sizeBytes)
     try {
       await this.#receive(attr, local, bar)
-      this.#progress.totals.files++
+      this.#progress.copied(replaces)
     } finally {
       bar.done()
     }
@@ -180,6 +206,10 @@ class Download {
     }
     await checkpoints.end()
   }
+}
+
+function take(names: Names<number> | null, name: string, from: string, attr: Attr): readonly number[] | null {
+  return names === null ? [] : names.take(name, from, attr.type === 'directory' ? attr.ino : null)
 }
 
 /** How much of a temporary file of this length is on disk for certain. */

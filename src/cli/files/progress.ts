@@ -11,13 +11,15 @@ export interface Totals {
   unchanged: number
   /** Bytes that an earlier, interrupted run had sent. */
   resumedBytes: number
+  /** Files in the place of others that this run had copied before: they were in several folders of one name. */
+  replaced: number
   skipped: string[]
 }
 
 const NAME_WIDTH = 32
 
 export class Progress {
-  readonly totals: Totals = { files: 0, bytes: 0, unchanged: 0, resumedBytes: 0, skipped: [] }
+  readonly totals: Totals = { files: 0, bytes: 0, unchanged: 0, resumedBytes: 0, replaced: 0, skipped: [] }
   readonly #bars: MultiBar | null
   readonly #startMs = performance.now()
 
@@ -31,6 +33,12 @@ export class Progress {
     return new FileProgress(this.totals, bar, () => {
       if (bar !== null) this.#bars?.remove(bar)
     })
+  }
+
+  /** One more file is there. `replaces`: in the place of one that this run had copied before. */
+  copied(replaces: boolean): void {
+    this.totals.files++
+    if (replaces) this.totals.replaced++
   }
 
   stop(): void {

@@ -12,7 +12,7 @@ import { basename, join } from 'node:path'
 import type { BigIntStats } from 'node:fs'
 import type { Command } from 'commander'
 import { isDots } from '../../base/dots.js'
-import { PosixError, isErrno } from '../../base/errno.js'
+import { PosixError } from '../../base/errno.js'
 import { RingfsError, messageOf } from '../../base/errors.js'
 import { MIB } from '../../base/limits.js'
 import type { Attr, TimeSpec } from '../../vfs/contract.js'
@@ -20,7 +20,7 @@ import type { CliContext, VolumeSelector } from '../context.js'
 import { Checkpoints } from './checkpoints.js'
 import { mkdir } from './mkdir.js'
 import { Names } from './names.js'
-import { each } from './parallel.js'
+import { ALL_BEFORE, each } from './parallel.js'
 import { Progress, type FileProgress } from './progress.js'
 import { inVolume, named, withVolume, type Session } from './session.js'
 
@@ -91,9 +91,11 @@ export async function transfer(
   } finally {
     progress.stop()
   }
-  const { skipped } = progress.totals
+  const { skipped, replaced } = progress.totals
   if (options.json === true) context.stdout.write(`${JSON.stringify(progress.totals)}\n`)
   else if (options.quiet !== true) context.stderr.write(`${progress.summary(verb)}\n`)
+  if (replaced > 0)
+    context.stderr.write(`${replaced} files replaced what this run had copied before from folders of the same name\n`)
   for (const reason of skipped) context.stderr.write(`left out: ${reason}\n`)
   if (skipped.length > 0) throw new RingfsError('USAGE', `${skipped.length} entries were left out`)
 }
@@ -103,6 +105,8 @@ interface Job {
   readonly parent: number
   readonly name: Buffer
   readonly stat: BigIntStats
+  /** What this run has copied before. */
+  readonly replaces: boolean
 }
 
 class Upload {
@@ -120,24 +124,27 @@ class Upload {
     await each(this.#jobs(from, to), this.#options.parallel, (job) => named(job.local, this.#put(job)))
   }
 
-  async *#jobs(from: readonly string[], to: string): AsyncGenerator<Job> {
+  async *#jobs(from: readonly string[], to: string): AsyncGenerator<Job | typeof ALL_BEFORE> {
     const target = await this.#session.statOrNull(to, 'always')
     const isFolder = target?.type === 'directory'
     if (!isFolder && (from.length > 1 || to.endsWith('/'))) {
       throw new PosixError('ENOTDIR', `${to}: is not a directory in the volume (make it with ringfs mkdir)`)
     }
-    const names = new Names(this.#progress)
+    const names = new Names<string>(this.#progress)
     for (const local of from) {
       const info = await localStat(local)
       const name = isFolder ? await nameOf(local) : ''
       const path = isFolder ? `${to}/${name}` : to
-      if (!names.take(name, local, info.isDirectory())) continue
-      if (info.isDirectory()) yield* this.#tree(local, path)
-      else yield { local, ...(await this.#session.place(path)), stat: info }
+      const before = names.take(name, local, info.isDirectory() ? local : null)
+      if (before === null) continue
+      if (before.length > 0) yield ALL_BEFORE
+      if (info.isDirectory()) yield* this.#tree(local, path, before)
+      else yield { local, ...(await this.#session.place(path)), stat: info, replaces: false }
     }
   }
 
-  async *#tree(local: string, path: string): AsyncGenerator<Job> {
+  /** `before`: folders that have become the same one. */
+  async *#tree(local: string, path: string, before: readonly string[]): AsyncGenerator<Job> {
     if (this.#options.recursive !== true) {
       throw new PosixError('EISDIR', `${local}: is a directory (copy it with -r)`)
     }
@@ -145,35 +152,37 @@ class Upload {
     if (known === null) await mkdir(this.#session, path, Number((await localStat(local)).mode) & 0o7777)
     else if (known.type !== 'directory') throw new PosixError('ENOTDIR', `${path}: exists and is not a directory`)
     const { ino } = await this.#session.stat(path, 'always')
-    yield* this.#folder(local, ino)
+    yield* this.#folder(local, ino, before)
   }
 
   /** Names of local files are taken as bytes. */
-  async *#folder(local: string, ino: number): AsyncGenerator<Job> {
+  async *#folder(local: string, ino: number, before: readonly string[]): AsyncGenerator<Job> {
     for await (const { name } of await opendir(local)) {
       const path = join(local, name)
       const info = await lstat(path, { bigint: true })
       const bytes = Buffer.from(name)
+      const others = before.map((folder) => join(folder, name))
       if (bytes.includes('\ufffd'))
         this.#progress.totals.skipped.push(`${path}: its name is not UTF-8; copy it through a mount`)
-      else if (info.isDirectory()) yield* this.#folder(path, await this.#subfolder(ino, bytes, info))
-      else if (info.isSymbolicLink()) await this.#symlink(path, ino, bytes)
-      else if (info.isFile()) yield { local: path, parent: ino, name: bytes, stat: info }
+      else if (info.isDirectory()) yield* this.#folder(path, await this.#subfolder(ino, bytes, info), others)
+      else if (info.isSymbolicLink()) await this.#symlink(path, ino, bytes, await isOneThere(others))
+      else if (info.isFile())
+        yield { local: path, parent: ino, name: bytes, stat: info, replaces: await isOneThere(others) }
       else this.#progress.totals.skipped.push(`${path}: neither a file nor a directory nor a symbolic link`)
     }
   }
 
   async #subfolder(parent: number, name: Buffer, info: BigIntStats): Promise<number> {
-    const known = await this.#lookup(parent, name)
+    const known = await this.#session.lookupOrNull(parent, name)
     if (known?.type === 'directory') return known.ino
     const { vfs, caller } = this.#session
     return (await vfs.mkdir(caller, parent, name, Number(info.mode) & 0o7777)).ino
   }
 
-  async #symlink(path: string, parent: number, name: Buffer): Promise<void> {
+  async #symlink(path: string, parent: number, name: Buffer, replaces: boolean): Promise<void> {
     const { vfs, caller } = this.#session
     const target = await readlink(path, 'buffer')
-    const known = await this.#lookup(parent, name)
+    const known = await this.#session.lookupOrNull(parent, name)
     if (known?.type === 'symlink' && (await vfs.readlink(caller, known.ino)).equals(target)) {
       this.#progress.totals.unchanged++
       return
@@ -182,7 +191,7 @@ class Upload {
       throw new PosixError('EISDIR', `${path}: a directory of this name is in the volume`)
     if (known === null) await vfs.symlink(caller, parent, name, target)
     else await this.#replaceBySymlink(parent, name, target)
-    this.#progress.totals.files++
+    this.#progress.copied(replaces)
   }
 
   /** What has the name keeps it until the link is there. */
@@ -198,18 +207,8 @@ class Upload {
     }
   }
 
-  async #lookup(parent: number, name: Buffer): Promise<Attr | null> {
-    const { vfs, caller } = this.#session
-    try {
-      return await vfs.lookup(caller, parent, name)
-    } catch (error) {
-      if (isErrno(error, 'ENOENT')) return null
-      throw error
-    }
-  }
-
   async #put(job: Job): Promise<void> {
-    const known = await this.#lookup(job.parent, job.name)
+    const known = await this.#session.lookupOrNull(job.parent, job.name)
     if (known?.type === 'directory') throw new PosixError('EISDIR', 'a directory of this name is in the volume')
     if (known !== null && isSame(known, job.stat)) {
       this.#progress.totals.unchanged++
@@ -219,7 +218,7 @@ class Upload {
     const local = await open(job.local, 'r')
     try {
       await this.#send(job, local, bar)
-      this.#progress.totals.files++
+      this.#progress.copied(job.replaces)
     } finally {
       bar.done()
       await local.close()
@@ -257,7 +256,7 @@ class Upload {
   /** What an interrupted put of the same caller left. Whatever else has its name goes: somebody else has put it there. */
   async #partial(parent: number, temporary: Buffer): Promise<Attr | null> {
     const { vfs, caller } = this.#session
-    const known = await this.#lookup(parent, temporary)
+    const known = await this.#session.lookupOrNull(parent, temporary)
     if (known === null) return null
     if (known.type === 'file' && known.uid === caller.uid && known.nlink === 1) return known
     await vfs.unlink(caller, parent, temporary)
@@ -295,6 +294,14 @@ class Upload {
       bar.add(bytesRead)
     }
   }
+}
+
+async function isOneThere(paths: readonly string[]): Promise<boolean> {
+  for (const path of paths) {
+    const info = await lstat(path).catch(() => null)
+    if (info?.isFile() === true || info?.isSymbolicLink() === true) return true
+  }
+  return false
 }
 
 /** A symbolic link's own; `.` and `..` have that of their directory. */

@@ -67,9 +67,13 @@ export class Session {
 
   /** The entry's attributes; null when it was removed meanwhile. */
   async attrOf(parent: number, entry: VfsDirEntry): Promise<Attr | null> {
-    if (entry.attr !== undefined) return entry.attr
+    return entry.attr ?? (await this.lookupOrNull(parent, entry.name))
+  }
+
+  /** null: there is no such name. ENOTDIR: `parent` is no directory. */
+  async lookupOrNull(parent: number, name: Buffer): Promise<Attr | null> {
     try {
-      return await this.vfs.lookup(this.caller, parent, entry.name)
+      return await this.vfs.lookup(this.caller, parent, name)
     } catch (error) {
       if (isErrno(error, 'ENOENT')) return null
       throw error

@@ -18,6 +18,7 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Writable } from 'node:stream'
+import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { PosixError } from '../../../src/base/errno.js'
 import { MIB } from '../../../src/base/limits.js'
@@ -439,6 +440,53 @@ t.test('of two files of the same name one run copies the first, and leaves out t
   t.same((await readdir(out)).sort(), ['only-a', 'only-b', 'tree', 'x'])
   await run('put', join(b, 'x'), '/dir')
   t.equal(await run('cat', '/dir/x'), b, 'what an earlier run has made is replaced')
+})
+
+t.test('what is in several folders of one name is the last one’s, and a run tells how much that is', async (t) => {
+  const sh = await shell(t)
+  const { run, folder, vfs } = sh
+  // Long files take their time.
+  sh.through = () =>
+    changed(vfs, {
+      write: async (handle, offset, data) => {
+        if (data.length === MIB) await delay(20)
+        return vfs.write(handle, offset, data)
+      },
+      read: async (handle, offset, length) => {
+        const data = await vfs.read(handle, offset, length)
+        if (data.length === MIB) await delay(20)
+        return data
+      },
+    })
+  const [a, b, out] = [join(folder, 'a'), join(folder, 'b'), join(folder, 'out')]
+  for (const one of [a, b]) {
+    await mkdir(join(one, 'tree', 'sub'), { recursive: true })
+    await writeFile(join(one, 'tree', `only-${one.at(-1)}`), one)
+    for (const name of ['y', 'sub/z'])
+      await writeFile(join(one, 'tree', name), Buffer.alloc(one === a ? 9 * MIB : 5, one))
+    await symlink(one, join(one, 'tree', 'link'))
+    await writeFile(join(one, 'tree', 'same'), 'same')
+    await utimes(join(one, 'tree', 'same'), 1000, 1000)
+  }
+  const told = /put 9 files.*1 files were there already.*\n3 files replaced what this run had copied before/
+  await run('mkdir', '/dir')
+  t.match(await run('put', '-r', join(a, 'tree'), join(b, 'tree'), '/dir'), told)
+  for (const name of ['y', 'sub/z']) t.equal((await run('cat', `/dir/tree/${name}`)).length, 5, name)
+
+  await run('put', '-r', a, b, '/')
+  for (const [at, from] of [
+    ['/a/tree', '/b/tree'],
+    ['/a/.', '/b/.'],
+  ].entries()) {
+    const to = join(out, String(at))
+    await mkdir(to, { recursive: true })
+    t.match(JSON.parse((await run('get', '--json', '-r', ...from, to)).split('\n')[0] ?? ''), { replaced: 3 })
+    for (const name of ['y', 'sub/z']) t.equal((await stat(join(to, 'tree', name))).size, 5, name)
+    t.equal(await readlink(join(to, 'tree', 'link')), b)
+    t.match(await run('get', '-r', '/a/tree', to), /got 3 files/)
+    t.notMatch(await run('get', '-r', '/a/tree', to), /replaced/)
+  }
+  t.equal(vfs.openHandles, 0)
 })
 
 t.test(
