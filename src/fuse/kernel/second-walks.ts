@@ -30,13 +30,13 @@ export class SecondWalks {
     this.#vfs = vfs
   }
 
-  /** The thread is answered ESTALE. */
-  begin(thread: number): void {
+  /** The thread is answered ESTALE, of this inode. */
+  begin(thread: number, ino: number): void {
     if (thread === 0 || this.#isClosed) return
     this.end(thread)
     const oldest = this.#walks.size >= WALKS_MAX ? this.#walks.keys().next().value : undefined
     if (oldest !== undefined) this.end(oldest)
-    this.#walks.set(thread, new SecondWalk(this.#clock.monotonicMs() + STEP_MS))
+    this.#walks.set(thread, new SecondWalk(ino, this.#clock.monotonicMs() + STEP_MS))
     this.#wait()
   }
 
@@ -71,12 +71,18 @@ export class SecondWalks {
   }
 
   /**
-   * Whether the thread came to the inode by its second walk: by a LOOKUP in it, or by none at all (/proc/self/fd). Otherwise it
-   * was on another way since, whose names were not asked for.
+   * Whether the thread came to the inode by its second walk: by a LOOKUP in it, or where it begins. Otherwise it was on another way since,
+   * whose names were not asked for.
    */
   ledTo(thread: number, ino: number): boolean {
     const walk = this.#of(thread)
     return walk !== undefined && (walk.found.size === 0 || walk.found.has(ino))
+  }
+
+  /** The same of what it opens. Without a LOOKUP it can only have come to where it was before (/proc/self/fd). */
+  opens(thread: number, ino: number): boolean {
+    const walk = this.#of(thread)
+    return walk !== undefined && (walk.found.has(ino) || (walk.found.size === 0 && walk.stale === ino))
   }
 
   /** The walk has come to its end, or to nothing. */
@@ -114,9 +120,12 @@ export class SecondWalks {
 class SecondWalk {
   readonly found = new Set<number>()
   readonly pinned = new Set<number>()
+  /** The inode that was answered ESTALE. */
+  readonly stale: number
   untilMs: number
 
-  constructor(untilMs: number) {
+  constructor(stale: number, untilMs: number) {
+    this.stale = stale
     this.untilMs = untilMs
   }
 }

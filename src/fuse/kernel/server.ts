@@ -242,7 +242,7 @@ export class FuseServer {
       return await goneInstead(thrown, this.#options.vfs, name, header, header.node)
     }
     const error = await staleInstead(thrown, this.#options.vfs, name, header, header.node)
-    if (name !== 'open' && isErrno(error, 'ESTALE')) secondWalks.begin(header.pid)
+    if (name !== 'open' && isErrno(error, 'ESTALE')) secondWalks.begin(header.pid, header.node)
     return error
   }
 

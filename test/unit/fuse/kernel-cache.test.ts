@@ -374,6 +374,19 @@ t.test('an open by a name that means another file now is sent back once, and the
   t.match(await peer.open(file, 0, 0), { error: 0 }, 'who cannot be told apart is not sent back')
 })
 
+t.test('who was sent back and did not come again opens something else as anybody does', async (t) => {
+  const { peer, other, vfs, file } = await two(t)
+  const { ino } = await make(vfs, 'another')
+  for (const name of ['file', 'another']) {
+    await peer.lookup(ROOT_INO, name)
+    await other.vfs.rename(CALLER, ROOT_INO, Buffer.from(name), ROOT_INO, Buffer.from('aside'), {})
+    await make(other.vfs, name)
+  }
+  t.match(await peer.open(file, 0, 50), { error: ESTALE })
+  t.match(await peer.open(ino, 0, 50), { error: ESTALE }, 'it has asked for no name since')
+  t.match(await peer.open(ino, 0, 50), { error: 0 })
+})
+
 /** As an editor saves: the name means another file, and the one that had it is gone unless somebody keeps it. */
 async function replace({ vfs }: Mounted, name: string): Promise<void> {
   const { handle } = await make(vfs, 'new')

@@ -153,7 +153,7 @@ export class FileHandlers {
   /** Throws ESTALE when the kernel may have come here by a name of yesterday: it walks the path again, once (doubts.ts). */
   async #openTrue(caller: Caller, node: number, flags: number): ReturnType<VfsContract['open']> {
     const { secondWalks } = this.#cache
-    const isSecond = secondWalks.ledTo(caller.pid, node)
+    const isSecond = secondWalks.opens(caller.pid, node)
     const cuts = (flags & O_TRUNC) !== 0
     const isTrue = isSecond || this.#cache.isPathTrue(node)
     try {
@@ -165,7 +165,7 @@ export class FileHandlers {
       throw staleName()
     } catch (error) {
       // ENOENT is answered as ESTALE: stale.ts.
-      if (!isSecond && (isErrno(error, 'ESTALE') || isErrno(error, 'ENOENT'))) secondWalks.begin(caller.pid)
+      if (!isSecond && (isErrno(error, 'ESTALE') || isErrno(error, 'ENOENT'))) secondWalks.begin(caller.pid, node)
       throw error
     } finally {
       if (isSecond) secondWalks.end(caller.pid)
