@@ -189,7 +189,13 @@ export class Committer {
       const piece = slicePieces(data, from, to)
       return { data: piece, lengthBytes: to - from, chunk: await this.#uploadPart(ino, batch, piece, appendsAt + from) }
     }
-    return [await part(start, middle), await part(middle, end)]
+    const first = await part(start, middle)
+    try {
+      return [first, await part(middle, end)]
+    } catch (error) {
+      this.#deps.uploader.discard([first.chunk.id])
+      throw error
+    }
   }
 
   async #uploadPart(ino: number, batch: Batch, data: readonly Buffer[], appendsAt: number): Promise<ChunkRef> {

@@ -343,6 +343,25 @@ t.test('appends of two clients at a window border all stay, and what does not cr
   await vfs.release(reader)
 })
 
+t.test(
+  'an append that is cut at a window border and cannot be uploaded leaves no part of it on the nodes',
+  async (st) => {
+    const { vfs, chunks, volume } = fixture(st, SMALL)
+    const { ino, handle } = await make(vfs, 'f', O_RDWR | O_APPEND)
+    await vfs.setattr(CALLER, ino, { sizeBytes: WINDOW_BYTES - 500 })
+    let writes = 0
+    chunks.before = (call) => {
+      if (call === 'write' && ++writes === 3) throw new PosixError('ENOSPC', 'the nodes are full')
+    }
+    await vfs.write(handle, 0, Buffer.alloc(1_000, 'a'))
+    st.equal(await codeOf(vfs.flush(handle)), 'ENOSPC')
+    st.equal(writes, 3, 'the whole, and both parts')
+    await settle()
+    st.same([...chunks.stored.keys()], [...volume.liveChunks()])
+    await vfs.release(handle)
+  },
+)
+
 t.test('an append across a window border stays whole among the appends of another client', async (st) => {
   const { vfs, another } = fixture(st, SMALL)
   const other = another()
