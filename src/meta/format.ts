@@ -118,7 +118,7 @@ export async function refuseWhileRestored(redis: RedisStore, name: string): Prom
 function notRestored(name: string): RingfsError {
   return new RingfsError(
     'VOLUME_EXISTS',
-    `a restore of volume ${name} is under way, or was interrupted: let it end, or give ringfs restore the same file again; a new volume needs another name`,
+    `a restore of volume ${name} is under way, or was interrupted: let it end, or give ringfs restore the same file again, or --abandon; a new volume needs another name until then`,
   )
 }
 

@@ -161,5 +161,7 @@ export const SCRIPTS = {
   restoreFence: load('restore-fence'),
   restoreWrite: load('restore-write'),
   restoreEnd: load('restore-end'),
+  restoreClear: load('restore-clear'),
+  restoreDrop: load('restore-drop'),
   root: load('root'),
 } as const

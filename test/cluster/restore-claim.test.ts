@@ -1,4 +1,4 @@
-/** Restores that run at once, stand still and go on late, and formats beside them. */
+/** Restores that run at once, stand still and go on late, or are given up, and formats beside them. */
 import t, { type Test } from 'tap'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { systemClock } from '../../src/base/clock.js'
 import { silentLog } from '../../src/base/log.js'
 import type { RedisStore } from '../../src/cluster/contract.js'
+import { abandonRestore } from '../../src/meta/backup/abandon.js'
 import { backupVolume } from '../../src/meta/backup/backup.js'
 import { restoreVolume } from '../../src/meta/backup/restore.js'
 import { openMeta } from '../../src/meta/engine.js'
@@ -190,3 +191,121 @@ t.test(
     t.equal(await late, 'ALREADY_RUNNING')
   },
 )
+
+const abandon = (by: RedisStore = store): Promise<void> => abandonRestore(by, name, () => undefined)
+
+/** Dies before it runs `script` for the `nth` time. */
+async function interrupted(t: Test, script: string, nth: number, what = restore): Promise<void> {
+  let seen = 0
+  const dying: RedisStore = {
+    ...bound(store),
+    run: async (one, ...rest) => {
+      if (one.name === script && ++seen >= nth) throw new Error('died')
+      return await store.run(one, ...rest)
+    },
+  }
+  await t.rejects(what(dying), { message: 'died' })
+}
+
+/** But fences, and what waiting for replicas leaves. */
+async function left(): Promise<string[]> {
+  const all = (await redis.command(0, 'KEYS', '*')) as string[]
+  const isCounters = (key: string): boolean => key.startsWith(`{${name}.`) && key.endsWith(':c')
+  for (const key of all.filter(isCounters)) {
+    t.strictSame(await redis.command(0, 'HKEYS', key), ['restore'], 'only the fence is left')
+  }
+  return all.filter((key) => !isCounters(key) && !key.endsWith(':wait')).sort()
+}
+
+for (const [script, nth] of [
+  ['restore-fence', 1],
+  ['restore-fence', 3],
+  ['restore-write', 12],
+  ['restore-fence', partitions + 2],
+  ['restore-end', 1],
+] as const) {
+  t.test(`a restore that died before ${script} ${nth} is given up, and its name is free`, async (t) => {
+    // The volume that is called as the first one's partition 1.
+    const others = [`{${name}.1}:m:settings`, `{${name}.1}:c:options`]
+    for (const key of others) await store.call('SET', key, 'x')
+    await interrupted(t, script, nth)
+    t.equal(await failureOf(formatVolume(store, name, { partitions })), 'VOLUME_EXISTS')
+    await abandon()
+    t.strictSame(await left(), others.toSorted())
+    t.equal(await failureOf(abandon()), 'VOLUME_MISSING', 'there is nothing to give up')
+    const settings = await formatVolume(store, name, { partitions })
+    for (let p = 0; p < partitions; p++) {
+      t.ok(await store.call('HGET', keys.partition(p).counters, 'h'), 'its numbers begin in the history of now')
+    }
+    const meta = await openMeta(store, settings, { log: silentLog, reaps: false })
+    t.teardown(() => meta.shutdown())
+    t.strictSame([...(await walk(meta)).paths.keys()], [''])
+    t.equal(await failureOf(abandon()), 'VOLUME_EXISTS', 'a volume is never given up')
+  })
+}
+
+t.test(
+  'another backup is restored where one was given up; what was interrupted in giving up is gone on with',
+  async (t) => {
+    await interrupted(t, 'restore-end', 1)
+    await interrupted(t, 'restore-clear', 3, abandon)
+    await restore()
+    await backupVolume(store, volume.settings, `${file}.3`, OPTIONS)
+    await redis.command(0, 'FLUSHALL')
+    await interrupted(t, 'restore-end', 1)
+    t.equal(await failureOf(restoreVolume(store, name, `${file}.3`, () => undefined)), 'USAGE', 'another file')
+    await interrupted(t, 'restore-clear', 3, abandon)
+    await abandon()
+    await restoreVolume(store, name, `${file}.3`, () => undefined)
+    const meta = await openMeta(store, await loadVolume(store, name), { log: silentLog, reaps: false })
+    t.teardown(() => meta.shutdown())
+    t.equal((await walk(meta)).paths.size, 6)
+  },
+)
+
+for (const [script, nth] of [
+  ['restore-fence', 1],
+  ['restore-fence', 2],
+  ['restore-write', 12],
+  ['restore-fence', partitions + 2],
+  ['restore-end', 1],
+] as const) {
+  t.test(`a restore that stood still before ${script} ${nth} changes nothing once it was given up`, async (t) => {
+    const slow = standing(script, nth)
+    const late = failureOf(restore(slow.store))
+    await slow.stands
+    await store.call('DEL', lease)
+    await abandon()
+    await formatVolume(store, name, { partitions })
+    const meta = await openMeta(store, await loadVolume(store, name), { log: silentLog, reaps: false })
+    t.teardown(() => meta.shutdown())
+    for (let i = 0; i < 9; i++) await makeDir(meta, ROOT, `new${i}`)
+    const before = describe(await walk(meta))
+    slow.goOn()
+    t.equal(await late, 'ALREADY_RUNNING')
+    t.strictSame(describe(await walk(meta)), before)
+  })
+}
+
+t.test('giving up that stood still clears nothing of the volume that another has made since', async (t) => {
+  await interrupted(t, 'restore-end', 1)
+  const slow = standing('restore-clear', 3)
+  const late = failureOf(abandon(slow.store))
+  await slow.stands
+  await store.call('DEL', lease)
+  await restore()
+  const meta = await openMeta(store, await loadVolume(store, name), { log: silentLog, reaps: false })
+  t.teardown(() => meta.shutdown())
+  const before = describe(await walk(meta))
+  slow.goOn()
+  t.equal(await late, 'ALREADY_RUNNING')
+  t.strictSame(describe(await walk(meta)), before)
+})
+
+t.test('keys of others in the same slot are left alone, however many there are', async (t) => {
+  await interrupted(t, 'restore-end', 1)
+  const others = Array.from({ length: 2500 }, (_, i) => `{${name}.2}:m:${i}`)
+  for (const key of others) await store.call('SET', key, 'x')
+  await abandon()
+  t.strictSame(await left(), others.toSorted())
+})

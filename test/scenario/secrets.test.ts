@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import { mkdir, readFile, readdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
+import { PARTITIONS_DEFAULT } from '../../src/base/limits.js'
 import { formatMetaUrl } from '../../src/cluster/url.js'
 import { makeAuthority } from '../helpers/certificates.js'
 import { startRedis } from '../helpers/redis.js'
@@ -98,6 +99,13 @@ t.test('a node and a mount over TLS, as an ACL user, with passwords in files', a
     () => node.exitCode,
     (code) => code === 0,
   )
+  // As an interrupted restore leaves it.
+  await redis.command(0, 'DEL', '{home}:m:settings')
+  await redis.command(0, 'SET', '{home}:m:restore', `abc 1 token ${PARTITIONS_DEFAULT} 0`)
+  t.match(await ringfs.run('restore', '--abandon', meta, meta), { code: 2 }, 'it takes no file')
+  t.match(await ringfs.run('restore', '--abandon', meta), { code: 0, stdout: /is given up: the name is free/ })
+  for (const key of ['{home}:m:restore', '{home.1}:i']) t.equal(await redis.command(0, 'EXISTS', key), 0)
+  await ringfs.ok('format', meta)
   t.notMatch(printed, /NOPERM|"level":(50|60)/)
 })
 

@@ -1,7 +1,8 @@
 /**
  * One restore at a time, also where one stood still and goes on when another has done its work, and the volume is in use.
  *
- *   {v}:m:restore, the mark: "<checksum of the backup> <number> <token>", from the beginning to the settings
+ *   {v}:m:restore, the mark: "<checksum of the backup> <number> <token>", from the beginning to the settings; the token is a uuid and
+ *                            the numbers of partitions and of the replicas that are waited for
  *   {v.p}:c restore, the fence: "<number> <token>" while the records of partition p are written, then "<number> closed"
  *
  *   claim: no settings, mark := number + 1 --fences raised in all partitions--> records --fences closed--> settings := , mark gone
@@ -19,7 +20,8 @@ import { randomUUID } from 'node:crypto'
 import { systemClock } from '../../base/clock.js'
 import { RingfsError } from '../../base/errors.js'
 import type { RedisArg, RedisStore, RedisValue } from '../../cluster/contract.js'
-import { numberOf } from '../../cluster/reply.js'
+import { arrayOf, numberOf } from '../../cluster/reply.js'
+import { keySlot } from '../../cluster/slot.js'
 import { wideKey, type VolumeKeys } from '../keys.js'
 import { withLease } from '../lease.js'
 import { SCRIPTS } from '../scripts.js'
@@ -27,6 +29,8 @@ import { WIDE } from './format.js'
 import type { Lasting } from './lasting.js'
 
 const AT_ONCE = 64
+/** Of those that are cleared by one script. */
+const KEYS_AT_ONCE = 1000
 const POLL_MS = 500
 /** Longer than a lease: that of a process that was killed runs out. */
 export const LEASE_WAIT_MS = 40_000
@@ -83,19 +87,23 @@ export class Claim {
     keys: VolumeKeys,
     volume: string,
     checksum: string,
-    lasting: Pick<Lasting, 'claimed'>,
+    lasting: Pick<Lasting, 'claimed' | 'metaReplicas'>,
   ): Promise<Claim> {
     await refuseVolume(store, volume)
-    if ((await store.call('EXISTS', markKey(volume))) === 0) await refuseRemains(store, keys, volume)
-    const token = randomUUID()
-    const args = [checksum, token]
+    const remains = await remainsOf(store, keys)
+    if (remains.isMore && (await readMark(store, volume)) === null) throw remain(volume)
+    const token = `${randomUUID()} ${keys.partitions} ${lasting.metaReplicas}`
+    const args = [checksum, token, remains.highest]
     const number = numberOf(
       await store.run(SCRIPTS.restoreClaim, [keys.wide('settings'), markKey(volume)], args),
       'claim',
     )
     if (number === -1) throw isThere(volume)
     if (number === -2) {
-      throw new RingfsError('USAGE', `the restore of another backup of ${volume} was interrupted: give that file again`)
+      throw new RingfsError(
+        'USAGE',
+        `the restore of another backup of ${volume} was interrupted: give that file again, or give it up with ringfs restore --abandon`,
+      )
     }
     await lasting.claimed()
     const claim = new Claim(store, keys, volume, `${checksum} ${number} ${token}`, number)
@@ -120,6 +128,28 @@ export class Claim {
   async end(settings: Buffer): Promise<void> {
     const keys = [this.#keys.wide('settings'), markKey(this.#volume)]
     this.#check(await this.#store.run(SCRIPTS.restoreEnd, keys, [settings, this.#mark]))
+  }
+
+  /** What was written into a partition goes. */
+  async clear(partition: number): Promise<void> {
+    const { counters } = this.#keys.partition(partition)
+    for (let some = KEYS_AT_ONCE; some !== 0;) {
+      some = numberOf(
+        await this.#store.run(SCRIPTS.restoreClear, [counters], [this.#fence, keySlot(counters), some]),
+        'clear',
+      )
+      this.#check(some === -1 ? 0 : 1)
+    }
+  }
+
+  async clearWide(name: Parameters<VolumeKeys['wide']>[0]): Promise<void> {
+    await this.write(WIDE, this.#keys.wide(name), 'DEL', [])
+  }
+
+  /** Nobody's any more. */
+  async drop(): Promise<void> {
+    const keys = [this.#keys.wide('settings'), markKey(this.#volume)]
+    this.#check(await this.#store.run(SCRIPTS.restoreDrop, keys, [this.#mark]))
   }
 
   async #fences(from: string, to: string): Promise<void> {
@@ -151,12 +181,44 @@ function isThere(volume: string): RingfsError {
   return new RingfsError('VOLUME_EXISTS', `volume ${volume} is there: nothing is ever restored over a volume`)
 }
 
-async function refuseRemains(store: RedisStore, keys: VolumeKeys, volume: string): Promise<void> {
-  const found = await Promise.all(
-    Array.from({ length: keys.partitions }, (_, p) => store.call('EXISTS', keys.partition(p).counters)),
-  )
-  if (found.every((count) => count === 0)) return
-  throw new RingfsError('VOLUME_EXISTS', `there are remains of a volume ${volume} on this Redis: use an empty one`)
+function remain(volume: string): RingfsError {
+  return new RingfsError('VOLUME_EXISTS', `there are remains of a volume ${volume} on this Redis: use an empty one`)
+}
+
+/** `highest` number of a fence; `isMore`: there is more than fences. */
+async function remainsOf(
+  store: RedisStore,
+  keys: VolumeKeys,
+): Promise<{ readonly isMore: boolean; readonly highest: number }> {
+  const found = { isMore: false, highest: 0 }
+  const look = async (counters: string): Promise<void> => {
+    const flat = arrayOf(await store.call('HGETALL', counters), 'HGETALL')
+    for (let at = 0; at + 1 < flat.length; at += 2) {
+      if (String(flat[at]) === FENCE) found.highest = Math.max(found.highest, Number.parseInt(String(flat[at + 1])))
+      else found.isMore = true
+    }
+  }
+  for (let at = 0; at < keys.partitions; at += AT_ONCE) {
+    const some = Array.from({ length: Math.min(AT_ONCE, keys.partitions - at) }, (_, i) => at + i)
+    await Promise.all(some.map((p) => look(keys.partition(p).counters)))
+  }
+  return found
+}
+
+export interface Mark {
+  readonly checksum: string
+  /** undefined: a version before. */
+  readonly partitions: number | undefined
+  readonly metaReplicas: number | undefined
+}
+
+/** null: no restore is under way, or was interrupted. */
+export async function readMark(store: RedisStore, volume: string): Promise<Mark | null> {
+  const text = await store.call('GET', markKey(volume))
+  if (text === null) return null
+  const [checksum = '', , , partitions, metaReplicas] = String(text).split(' ')
+  const number = (word: string | undefined): number | undefined => (word === undefined ? undefined : Number(word))
+  return { checksum, partitions: number(partitions), metaReplicas: number(metaReplicas) }
 }
 
 function markKey(volume: string): string {

@@ -16,59 +16,60 @@ import { SCRIPTS } from '../scripts.js'
 const REPLICAS_MS = 30_000
 const AT_ONCE = 64
 
+type Settings = Pick<VolumeSettings, 'name' | 'metaReplicas'>
+
 export class Lasting {
   readonly #store: RedisStore
   readonly #all: readonly string[]
   readonly #wide: string
-  readonly #settings: VolumeSettings
+  readonly #name: string
+  readonly metaReplicas: number
   readonly #histories: readonly string[]
 
-  private constructor(store: RedisStore, keys: VolumeKeys, settings: VolumeSettings, histories: readonly string[]) {
+  private constructor(store: RedisStore, keys: VolumeKeys, settings: Settings, histories: readonly string[]) {
     this.#store = store
     this.#all = allOf(keys)
     this.#wide = keys.wide('settings')
-    this.#settings = settings
+    this.#name = settings.name
+    this.metaReplicas = settings.metaReplicas
     this.#histories = histories
   }
 
   /** Before anything is written. */
-  static async begin(store: RedisStore, keys: VolumeKeys, settings: VolumeSettings): Promise<Lasting> {
+  static async begin(store: RedisStore, keys: VolumeKeys, settings: Settings): Promise<Lasting> {
     return new Lasting(store, keys, settings, await historiesOf(store, allOf(keys)))
   }
 
   /** Whose claim it is: a server that forgot it would take the same file for another's remains. Errors: NO_QUORUM. */
   async claimed(): Promise<void> {
-    await this.#replicated([this.#wide], 'know of the restore: give the same file again when they are there')
+    await this.#replicated([this.#wide], 'know of it: do the same again when they are there')
   }
 
   /** All records. Errors: NO_QUORUM, METADATA_NOT_SYNCED. */
   async written(): Promise<void> {
     await this.#store.syncLocal()
-    await this.#replicated(this.#all, 'have what was restored: give the same file again when they are there')
+    await this.#replicated(this.#all, 'have what was done: do the same again when they are there')
     const histories = await historiesOf(this.#store, this.#all)
     if (histories.every((history, at) => history === this.#histories[at])) return
     throw new RingfsError(
       'NO_QUORUM',
-      `a Redis master was replaced, or started again, while ${this.#settings.name} was restored, and may lack some of it: give the same file again`,
+      `a Redis master was replaced, or started again, meanwhile, and may lack some of what was done to ${this.#name}: do the same again`,
     )
   }
 
-  /** The settings, which `end` writes, also where their server is replaced by one without them. Errors: NO_QUORUM, METADATA_NOT_SYNCED. */
+  /** `end`, which writes the settings, or takes the mark away; also where their server is replaced by one that does not know it. Errors: NO_QUORUM, METADATA_NOT_SYNCED. */
   async ended(end: () => Promise<void>): Promise<void> {
     for (let isSame = false; !isSame;) {
       const before = await historiesOf(this.#store, [this.#wide])
       await end()
-      await this.#replicated(
-        [this.#wide],
-        'know the settings: if the volume is not there soon, give the same file again',
-      )
+      await this.#replicated([this.#wide], 'know that it is done: if it is not soon, do the same again')
       isSame = String(await historiesOf(this.#store, [this.#wide])) === String(before)
     }
     await this.#store.syncLocal()
   }
 
   async #replicated(keys: readonly string[], what: string): Promise<void> {
-    const wanted = this.#settings.metaReplicas
+    const wanted = this.metaReplicas
     if (wanted === 0) return
     const count = await this.#count(keys, wanted)
     if (count >= wanted) return
@@ -81,7 +82,7 @@ export class Lasting {
     } catch (error) {
       // A server, or we, stood still: another may be in its place, with less. What that has must not be counted.
       if (!(error instanceof UncountedError)) throw error
-      const message = 'a Redis master may have been replaced before its replicas had what was restored: give it again'
+      const message = 'a Redis master may have been replaced before its replicas had everything: do the same again'
       throw new RingfsError('NO_QUORUM', message, { cause: error })
     }
   }

@@ -1,0 +1,63 @@
+/**
+ * `ringfs restore --abandon`: the name of a volume whose restore was interrupted is free again.
+ *
+ *   claim, as that restore's next one --fences raised--> keys of all partitions gone --fences closed--> wide keys gone --> mark gone
+ *
+ * Invariants:
+ * - Only what has a mark and no settings is cleared: nobody has used it. What is interrupted is given up, or restored, by the next one.
+ * - Fences stay: who claimed before writes nothing any more, not into what is made of that name afterwards either. They are no number
+ *   that was given out (scripts/begin-history.lua).
+ * - The mark goes when replicas lack everything, too (lasting.ts): a name that is free has nothing that a failover could bring back.
+ */
+import { RingfsError } from '../../base/errors.js'
+import { PARTITIONS_MAX } from '../../base/limits.js'
+import type { RedisStore } from '../../cluster/contract.js'
+import { replicasThere } from '../format.js'
+import { VolumeKeys } from '../keys.js'
+import { Claim, readMark, refuseVolume, withRestoreLease, type Waiting } from './claim.js'
+import { Lasting } from './lasting.js'
+
+const AT_ONCE = 16
+/** All that a restore, or a version to come, has written. */
+const WIDE_NAMES = ['n', 's', 'h', 'dead', 'lease', 'j', 'w', 'orphans', 'blocks', 'rebuild'] as const
+
+/** Errors: VOLUME_EXISTS, VOLUME_MISSING when there is nothing to give up, ALREADY_RUNNING, NO_QUORUM, METADATA_NOT_SYNCED. */
+export async function abandonRestore(
+  store: RedisStore,
+  volume: string,
+  onProgress: (done: number, partitions: number) => void,
+  waiting: Waiting = {},
+): Promise<void> {
+  await withRestoreLease(store, volume, () => abandon(store, volume, onProgress), waiting)
+}
+
+async function abandon(
+  store: RedisStore,
+  volume: string,
+  onProgress: (done: number, partitions: number) => void,
+): Promise<void> {
+  await refuseVolume(store, volume)
+  const mark = await readMark(store, volume)
+  if (mark === null) {
+    throw new RingfsError('VOLUME_MISSING', `no restore of ${volume} was interrupted on this Redis: its name is free`)
+  }
+  // Versions before did not say how many there are.
+  const { checksum, partitions = PARTITIONS_MAX } = mark
+  const metaReplicas = Math.max(mark.metaReplicas ?? 0, await replicasThere(store, volume))
+  const keys = new VolumeKeys(volume, partitions)
+  const lasting = await Lasting.begin(store, keys, { name: volume, metaReplicas })
+  const claim = await Claim.take(store, keys, volume, checksum, lasting)
+  let next = 0
+  let done = 0
+  const lane = async (): Promise<void> => {
+    while (next < partitions) {
+      await claim.clear(next++)
+      onProgress(++done, partitions)
+    }
+  }
+  await Promise.all(Array.from({ length: AT_ONCE }, lane))
+  await claim.close()
+  for (const name of WIDE_NAMES) await claim.clearWide(name)
+  await lasting.written()
+  await lasting.ended(() => claim.drop())
+}
