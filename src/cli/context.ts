@@ -24,4 +24,6 @@ export interface CliContext {
   readonly isTerminal: boolean
   /** Who runs the command. */
   readonly caller: Caller
+  /** Tells this machine from others, and is the same after a restart of it. */
+  readonly machine: string
 }

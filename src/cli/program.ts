@@ -63,6 +63,7 @@ export async function buildProgram(surroundings: Surroundings, words: readonly s
     stderr: surroundings.stderr,
     isTerminal: surroundings.stderr.isTTY,
     caller: { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0, pid: process.pid },
+    machine: surroundings.environment.machine,
   })
   for (const command of [program, ...program.commands.flatMap((one) => [one, ...one.commands])]) quiet(command)
   return program

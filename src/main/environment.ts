@@ -1,5 +1,6 @@
 /** What a process is told by its surroundings: read here, once, and handed on. */
-import { homedir, tmpdir } from 'node:os'
+import { readFileSync } from 'node:fs'
+import { homedir, hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 
 export interface Environment {
@@ -15,6 +16,8 @@ export interface Environment {
   readonly keyFile: string | undefined
   /** RINGFS_LOG: level of the log on stderr. */
   readonly logLevel: string | undefined
+  /** Tells this machine from others, and is the same after a restart of it. */
+  readonly machine: string
   /** What a process of ours is started with, beside its arguments. */
   readonly inherited: NodeJS.ProcessEnv
 }
@@ -27,6 +30,7 @@ export function readEnvironment(env: NodeJS.ProcessEnv = process.env): Environme
     metaPassword: given(env['RINGFS_META_PASSWORD']),
     keyFile: given(env['RINGFS_KEY_FILE']),
     logLevel: given(env['RINGFS_LOG']),
+    machine: `${hostname()} ${machineId()}`,
     inherited: env,
   }
 }
@@ -39,6 +43,15 @@ export function withoutSecrets(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
 /** A variable that is set to nothing counts as not set. */
 function given(value: string | undefined): string | undefined {
   return value === '' ? undefined : value
+}
+
+/** machine-id(5); empty where there is none. Copies of a machine, and containers, may share one. */
+function machineId(): string {
+  try {
+    return readFileSync('/etc/machine-id', 'utf8').trim()
+  } catch {
+    return ''
+  }
 }
 
 /** $XDG_RUNTIME_DIR/ringfs, for root /run/ringfs, and for others without one a folder of their own below the temporary one. */

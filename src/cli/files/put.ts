@@ -2,8 +2,8 @@
  * `ringfs put`: local files into the volume.
  *
  * Invariants. A file gets its name in the volume only when it is whole: it is written under a temporary name beside it and
- * renamed. The temporary name is made of the local path, size and time, so an interrupted put is found and continued by the
- * next, and never continued with other contents. It is written front to back, and what could not be stored is a hole: so all
+ * renamed. The temporary name is made of the machine and of the local path, inode, size and times, so an interrupted put is found
+ * and continued by the next, never with other contents, and never disturbed by another machine. It is written front to back, and what could not be stored is a hole: so all
  * before its first hole is good, whatever lies behind. A local file that changes meanwhile is an error, not a mixture.
  */
 import { createHash, randomBytes } from 'node:crypto'
@@ -73,7 +73,9 @@ export function register(program: Command, context: CliContext): void {
     .action((paths: string[], options: TransferOptions) => {
       const { from, to } = splitPaths(paths)
       return inVolume(context, options, (session) =>
-        transfer(context, options, 'put', (progress) => new Upload(session, options, progress).run(from, to)),
+        transfer(context, options, 'put', (progress) =>
+          new Upload(session, context.machine, options, progress).run(from, to),
+        ),
       )
     })
 }
@@ -111,11 +113,13 @@ interface Job {
 
 class Upload {
   readonly #session: Session
+  readonly #machine: string
   readonly #options: TransferOptions
   readonly #progress: Progress
 
-  constructor(session: Session, options: TransferOptions, progress: Progress) {
+  constructor(session: Session, machine: string, options: TransferOptions, progress: Progress) {
     this.#session = session
+    this.#machine = machine
     this.#options = options
     this.#progress = progress
   }
@@ -227,7 +231,7 @@ class Upload {
 
   async #send(job: Job, local: FileHandle, bar: FileProgress): Promise<void> {
     const { vfs, caller } = this.#session
-    const { temporary, prefix } = await temporaryNames(job)
+    const { temporary, prefix } = await temporaryNames(this.#machine, job)
     await this.#removeOthers(job.parent, prefix, temporary)
     const partial = await this.#partial(job.parent, temporary)
     const { attr, handle } =
@@ -244,13 +248,29 @@ class Upload {
     } finally {
       await vfs.release(handle)
     }
-    if (!isUntouched(job.stat, await local.stat({ bigint: true }))) {
+    if (!(await this.#isUntouched(job.stat, local, attr.ino))) {
       await vfs.unlink(caller, job.parent, temporary)
       throw new RingfsError('USAGE', `${job.local} was changed while it was copied: run it again`)
     }
     const mode = Number(job.stat.mode) & 0o777
     await vfs.setattr(caller, attr.ino, { mode, mtime: timeOf(job.stat.mtimeNs) })
     await vfs.rename(caller, job.parent, temporary, job.parent, job.name, {})
+  }
+
+  /** A time of change that was set back shows in ctime, which other names and other rights change too: then what was sent is compared. */
+  async #isUntouched(before: BigIntStats, local: FileHandle, ino: number): Promise<boolean> {
+    const { vfs, caller } = this.#session
+    const after = await local.stat({ bigint: true })
+    if (before.size !== after.size || before.mtimeNs !== after.mtimeNs) return false
+    if (before.ctimeNs === after.ctimeNs) return true
+    const { handle } = await vfs.open(caller, ino, 0)
+    try {
+      if (!(await isEqual(local, (offset) => vfs.read(handle, offset, PIECE_BYTES)))) return false
+    } finally {
+      await vfs.release(handle)
+    }
+    const { size, mtimeNs, ctimeNs } = await local.stat({ bigint: true })
+    return size === after.size && mtimeNs === after.mtimeNs && ctimeNs === after.ctimeNs
   }
 
   /** What an interrupted put of the same caller left. Whatever else has its name goes: somebody else has put it there. */
@@ -318,11 +338,15 @@ async function localStat(path: string): Promise<BigIntStats> {
   }
 }
 
-async function temporaryNames(job: Job): Promise<{ readonly temporary: Buffer; readonly prefix: string }> {
+async function temporaryNames(
+  machine: string,
+  job: Job,
+): Promise<{ readonly temporary: Buffer; readonly prefix: string }> {
   const short = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, 16)
-  const { size, mtimeNs, ino, dev } = job.stat
-  const prefix = `${PREFIX}${short(`${await realpath(job.local)}\0${job.name.toString('latin1')}`)}-`
-  return { temporary: Buffer.from(prefix + short(`${size} ${mtimeNs} ${ino} ${dev}`)), prefix }
+  const { size, mtimeNs, ctimeNs, ino, dev } = job.stat
+  const where = [machine, await realpath(job.local), job.name.toString('latin1')].join('\0')
+  const prefix = `${PREFIX}${short(where)}-`
+  return { temporary: Buffer.from(prefix + short(`${size} ${mtimeNs} ${ctimeNs} ${ino} ${dev}`)), prefix }
 }
 
 function isSame(attr: Attr, local: BigIntStats): boolean {
@@ -331,8 +355,15 @@ function isSame(attr: Attr, local: BigIntStats): boolean {
   return attr.mtime.sec === time.sec && attr.mtime.nsec === time.nsec
 }
 
-function isUntouched(before: BigIntStats, after: BigIntStats): boolean {
-  return before.size === after.size && before.mtimeNs === after.mtimeNs
+/** Both to their ends. */
+async function isEqual(local: FileHandle, readOther: (offset: number) => Promise<Buffer>): Promise<boolean> {
+  const buffer = Buffer.allocUnsafe(PIECE_BYTES)
+  for (let offset = 0; ;) {
+    const [{ bytesRead }, other] = await Promise.all([local.read(buffer, 0, PIECE_BYTES, offset), readOther(offset)])
+    if (!buffer.subarray(0, bytesRead).equals(other)) return false
+    if (bytesRead === 0) return true
+    offset += bytesRead
+  }
 }
 
 function timeOf(ns: bigint): TimeSpec {

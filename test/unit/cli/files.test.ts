@@ -2,12 +2,15 @@
 import { Command } from 'commander'
 import { execFileSync } from 'node:child_process'
 import {
+  chmod,
+  link,
   mkdtemp,
   mkdir,
   open,
   readFile,
   readdir,
   readlink,
+  rename,
   rm,
   stat,
   symlink,
@@ -50,6 +53,8 @@ interface Shell {
   through: (vfs: VfsContract) => VfsContract
   /** Of the volume. */
   uuid: string
+  /** On which the commands run. */
+  machine: string
 }
 
 /** The same VFS, whose `method` fails after `times` calls. */
@@ -108,6 +113,7 @@ async function shell(t: Test): Promise<Shell> {
     folder,
     through: (same) => same,
     uuid: '6f1a2b3c-0d4e-4f5a-8b6c-7d8e9f0a1b2c',
+    machine: 'one',
     run: async (...words) => {
       const context: CliContext = {
         openVfs: () => {
@@ -118,6 +124,7 @@ async function shell(t: Test): Promise<Shell> {
         stderr,
         isTerminal: false,
         caller: CALLER,
+        machine: self.machine,
       }
       const program = new Command('ringfs').exitOverride()
       registerFileCommands(program, context)
@@ -197,6 +204,65 @@ t.test('an interrupted put of a file that was changed since begins anew and leav
   await sh.run('put', local, '/big')
   t.equal(await sh.run('cat', '/big'), Buffer.alloc(2 * MIB, 'new').toString())
   t.equal(await sh.run('ls', '-a', '/'), 'big\n')
+})
+
+t.test('puts of the same path on two machines do not disturb each other', async (t) => {
+  const [one, two] = [await shell(t), await shell(t)]
+  two.machine = 'two'
+  const [local, kept] = [join(one.folder, 'big'), join(one.folder, 'kept')]
+  const bytes = Buffer.alloc(2 * MIB, 'one')
+  await writeFile(local, bytes)
+  // While the one sends its file, the other sends what is there on that machine.
+  const sendOther = async (): Promise<void> => {
+    await rename(local, kept)
+    await writeFile(local, 'two')
+    await two.run('put', local, '/big')
+    await rename(kept, local)
+  }
+  let sending: Promise<void> | null = null
+  one.through = (vfs) =>
+    changed(vfs, { write: async (...args) => (await (sending ??= sendOther()), vfs.write(...args)) })
+  two.through = () => one.vfs
+  await one.run('put', local, '/big')
+  t.equal(await one.run('ls', '-a', '/'), 'big\n')
+  t.ok((await one.run('cat', '/big')) === bytes.toString())
+})
+
+t.test('a file that was changed under its old time and size is no more the same', async (t) => {
+  const sh = await shell(t)
+  const local = join(sh.folder, 'big')
+  const write = async (text: string): Promise<void> => {
+    await writeFile(local, Buffer.alloc(4 * MIB, text), { flag: 'r+' })
+    await utimes(local, 1000, 1000)
+  }
+  await writeFile(local, '')
+  await write('old')
+  const broken = failing(sh.vfs, 'write', 2)
+  sh.through = () => broken
+  await t.rejects(sh.run('put', local, '/big'), { code: 'EIO' })
+  await write('new')
+  sh.through = (vfs) => vfs
+  await sh.run('put', local, '/big')
+  t.ok((await sh.run('cat', '/big')) === Buffer.alloc(4 * MIB, 'new').toString(), 'an interrupted put is not continued')
+
+  const during = async (work: () => Promise<void>): Promise<string> => {
+    await utimes(local, 2000, Date.now() / 1000)
+    let working: Promise<void> | null = null
+    sh.through = (vfs) => changed(vfs, { write: async (...args) => (await (working ??= work()), vfs.write(...args)) })
+    return await sh.run('put', local, '/big')
+  }
+  await t.rejects(
+    during(async () => {
+      const { mtime } = await stat(local)
+      await writeFile(local, Buffer.alloc(4 * MIB, 'mix'), { flag: 'r+' })
+      await utimes(local, 2000, mtime)
+    }),
+    { message: /was changed while it was copied/ },
+  )
+  t.match(await during(() => link(local, join(sh.folder, 'link'))), /put 1 files/, 'a further name changes nothing')
+  t.match(await during(() => chmod(local, 0o600)), /put 1 files/, 'nor do other rights')
+  t.match(await during(() => rename(local, `${local}-2`).then(() => rename(`${local}-2`, local))), /put 1 files/)
+  t.match(await during(() => rm(local)), /put 1 files/, 'nor that it is removed')
 })
 
 t.test('an interrupted put is not continued with what somebody else has put in its place', async (t) => {
