@@ -169,6 +169,50 @@ t.test('what is sent twice is there once', async (t) => {
   t.equal((await loadVolume(store, name)).uuid, volume.settings.uuid)
 })
 
+t.test('a copy of a call that comes behind later ones changes nothing', async (t) => {
+  const claims = Array.from({ length: 2500 }, (_, i) => `claim ${i}`)
+  await restore()
+  await store.call('DEL', garbage)
+  await store.call('RPUSH', garbage, ...claims)
+  await backupVolume(store, volume.settings, `${file}.long`, OPTIONS)
+  await redis.command(0, 'FLUSHALL')
+  const earlier: Parameters<RedisStore['run']>[] = []
+  const late: RedisStore = {
+    ...bound(store),
+    run: async (...args) => {
+      const reply = await store.run(...args)
+      if (args[0].name === 'restore-write' && args[1][0] === garbage) {
+        for (const one of earlier) await store.run(...one)
+        earlier.push(args)
+      }
+      return reply
+    },
+  }
+  await restoreVolume(late, name, `${file}.long`, () => undefined)
+  t.ok(earlier.length > 2, 'it was written in pieces')
+  t.strictSame(String(await store.call('LRANGE', garbage, 0, -1)), String(claims))
+})
+
+t.test('a copy of a claim that comes late takes nothing from who claimed behind it', async (t) => {
+  const claims: Parameters<RedisStore['run']>[] = []
+  const dying: RedisStore = {
+    ...bound(store),
+    run: async (...args) => {
+      if (args[0].name === 'restore-claim') claims.push(args)
+      if (args[0].name === 'restore-write') throw new Error('died')
+      return await store.run(...args)
+    },
+  }
+  await t.rejects(restore(dying), { message: 'died' })
+  const second = standing('restore-write', 3)
+  const going = restore(second.store)
+  await second.stands
+  for (const claim of claims) t.equal(await store.run(...claim), -3)
+  second.goOn()
+  await going
+  t.equal((await loadVolume(store, name)).uuid, volume.settings.uuid)
+})
+
 t.test(
   'a restored volume can be backed up and restored, and what a version before began is gone on with',
   async (t) => {

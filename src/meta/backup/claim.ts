@@ -91,14 +91,16 @@ export class Claim {
   ): Promise<Claim> {
     await refuseVolume(store, volume)
     const remains = await remainsOf(store, keys)
-    if (remains.isMore && (await readMark(store, volume)) === null) throw remain(volume)
+    const seen = await store.call('GET', markKey(volume))
+    if (remains.isMore && seen === null) throw remain(volume)
     const token = `${randomUUID()} ${keys.partitions} ${lasting.metaReplicas}`
-    const args = [checksum, token, remains.highest]
+    const args = [checksum, token, remains.highest, seen === null ? '' : String(seen)]
     const number = numberOf(
       await store.run(SCRIPTS.restoreClaim, [keys.wide('settings'), markKey(volume)], args),
       'claim',
     )
     if (number === -1) throw isThere(volume)
+    if (number === -3) throw isAnothers(volume)
     if (number === -2) {
       throw new RingfsError(
         'USAGE',
@@ -111,7 +113,7 @@ export class Claim {
     return claim
   }
 
-  /** `how`: a command that may be given twice; or the length that the list `key` has before `args` come behind it. */
+  /** `how`: a command that may be given twice; or the length that the list `key` has before `args` come behind it, if they are not there yet. */
   async write(partition: number, key: string, how: string | number, args: readonly RedisArg[]): Promise<void> {
     const isWide = partition === WIDE
     const guard = isWide ? markKey(this.#volume) : this.#keys.partition(partition).counters
@@ -164,12 +166,15 @@ export class Claim {
   }
 
   #check(reply: RedisValue): void {
-    if (reply === 1) return
-    throw new RingfsError(
-      'ALREADY_RUNNING',
-      `another process restores volume ${this.#volume} since, or its Redis forgot who does: if it is not there soon, give the same file again`,
-    )
+    if (reply !== 1) throw isAnothers(this.#volume)
   }
+}
+
+function isAnothers(volume: string): RingfsError {
+  return new RingfsError(
+    'ALREADY_RUNNING',
+    `another process restores volume ${volume} since, or its Redis forgot who does: if it is not there soon, give the same file again`,
+  )
 }
 
 /** Errors: VOLUME_EXISTS. */
