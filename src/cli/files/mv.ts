@@ -16,11 +16,12 @@ export function register(program: Command, context: CliContext): void {
     .addHelpText('after', '\nExample:\n  ringfs mv /drafts/report.odt /done/')
     .action((from: string, to: string, options: MvOptions) =>
       inVolume(context, options, async (session) => {
-        const source = await session.place(from)
-        if (source.attr === null) throw new PosixError('ENOENT', `${from}: there is no such file or directory`)
+        const source = await session.existing(from)
         const folder = await session.statOrNull(to, 'always')
         const into = folder?.type === 'directory' && folder.ino !== source.attr.ino
-        const target = into ? { parent: folder.ino, name: source.name } : await session.place(to)
+        const target = into ? { parent: folder.ino, name: source.name, trailingSlash: false } : await session.place(to)
+        if (target.trailingSlash && source.attr.type !== 'directory')
+          throw new PosixError('ENOTDIR', `${to}: is not a directory`)
         const flags = { noReplace: !options.clobber }
         const shown = into ? `${to.replace(/\/+$/, '')}/${textOf(source.name)}` : to
         const { vfs, caller } = session

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { PosixError } from '../../base/errno.js'
+import { PosixError, isErrno } from '../../base/errno.js'
 import type { Attr } from '../../vfs/contract.js'
 import type { CliContext, VolumeSelector } from '../context.js'
 import { inVolume, named, textOf, withVolume, type Session } from './session.js'
@@ -27,11 +27,12 @@ export function register(program: Command, context: CliContext): void {
 }
 
 async function rm(session: Session, path: string, options: RmOptions): Promise<void> {
-  const { parent, name, attr } = await session.place(path)
-  if (attr === null) {
-    if (options.force === true) return
-    throw new PosixError('ENOENT', `${path}: there is no such file or directory`)
-  }
+  const place = await session.existing(path).catch((error: unknown) => {
+    if (options.force === true && (isErrno(error, 'ENOENT') || isErrno(error, 'ENOTDIR'))) return null
+    throw error
+  })
+  if (place === null) return
+  const { parent, name, attr } = place
   if (attr.type === 'directory' && options.recursive !== true) {
     throw new PosixError('EISDIR', `${path}: is a directory (remove it with -r)`)
   }

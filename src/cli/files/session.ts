@@ -3,9 +3,11 @@ import { Option, type Command } from 'commander'
 import { isDots } from '../../base/dots.js'
 import { PosixError, isErrno } from '../../base/errno.js'
 import { messageOf } from '../../base/errors.js'
-import { resolve, resolveExisting, type FollowLast } from '../../service/resolve.js'
+import { resolve, resolveExisting, type FollowLast, type Place } from '../../service/resolve.js'
 import type { Attr, Caller, VfsContract, VfsDirEntry } from '../../vfs/contract.js'
 import type { CliContext, VolumeSelector } from '../context.js'
+
+type NamedPlace = Extract<Place, { readonly kind: 'name' }>
 
 const PAGE_ENTRIES = 1000
 
@@ -44,10 +46,18 @@ export class Session {
   }
 
   /** The directory and the name that a path ends with. EINVAL for the root, `.` and `..`. */
-  async place(path: string): Promise<{ readonly parent: number; readonly name: Buffer; readonly attr: Attr | null }> {
+  async place(path: string): Promise<NamedPlace> {
     const place = await named(path, resolve(this.vfs, this.caller, bytesOf(path), 'never'))
     if (place.kind !== 'name') throw new PosixError('EINVAL', `${path}: has no name that could be changed`)
     return place
+  }
+
+  /** As `place`, of what is there and is moved or removed. ENOENT; ENOTDIR for what is no directory, with a slash behind it. */
+  async existing(path: string): Promise<NamedPlace & { readonly attr: Attr }> {
+    const { attr, ...place } = await this.place(path)
+    if (attr === null) throw new PosixError('ENOENT', `${path}: there is no such file or directory`)
+    if (place.trailingSlash && attr.type !== 'directory') throw new PosixError('ENOTDIR', `${path}: is not a directory`)
+    return { ...place, attr }
   }
 
   /** Every entry but `.` and `..`, in the volume's order. */

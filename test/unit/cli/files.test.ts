@@ -606,6 +606,28 @@ t.test('bad input is refused in one line that names the path', async (t) => {
   await run('rm', '-f', '/nothing')
 })
 
+t.test('a slash at the end says that it is a directory', async (t) => {
+  const { run, folder, vfs } = await shell(t)
+  await writeFile(join(folder, 'file'), '')
+  await run('put', join(folder, 'file'), '/')
+  await run('mkdir', '/dir')
+  await vfs.symlink(CALLER, 1, Buffer.from('link'), Buffer.from('dir'))
+  for (const path of ['/file/', '/link/']) {
+    await t.rejects(run('rm', path), { code: 'ENOTDIR', message: `${path}: is not a directory` })
+    await t.rejects(run('rm', '-r', path), { code: 'ENOTDIR' })
+    await t.rejects(run('mv', path, '/new'), { code: 'ENOTDIR' })
+    await t.rejects(run('mkdir', path), { code: 'EEXIST' })
+    await run('rm', '-f', path)
+  }
+  await t.rejects(run('mv', '/file', '/new/'), { code: 'ENOTDIR' })
+  t.equal(await run('ls', '/'), 'dir\nfile\nlink\n')
+  await run('mv', '/dir/', '/new/')
+  await run('mkdir', '/more/')
+  await run('rm', '-r', '/new/')
+  await run('rm', '/file', '/link')
+  t.equal(await run('ls', '/'), 'more\n')
+})
+
 t.test('names that would steer a terminal are shown as escapes', async (t) => {
   const { run, vfs } = await shell(t)
   await vfs.mkdir(CALLER, 1, Buffer.from('\u001b[2Jx'), 0o755)
