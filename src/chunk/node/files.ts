@@ -41,12 +41,13 @@ export function existingFiles({ files }: FilesTask): readonly boolean[] {
  * First the data of all files, then the folders that name them: after it, what is 'synced' survives a loss of power.
  * Invariant: a file that the disk could not write has its name no more. Linux tells that once, and keeps the pages as if they were
  * written: whoever flushed the file again would be told that it is on disk.
- * Throws if a folder cannot be synced, or such a file not be moved, or the file system not write all that was waiting: then nothing is certain.
+ * Throws if a folder cannot be synced, or such a file not be moved, or the file system not write all that was waiting: then nothing is certain,
+ * but all other such files have been moved.
  */
 export function syncFiles(task: SyncTask, together = flushTogether): readonly SyncResult[] {
   const results = syncTogether(task, together)
   if (results !== null && results !== 'failed') return results
-  const each = task.files.map((file, index) => syncFile(file, task.aside?.[index]))
+  const each = ofEach(task.files, (file, index) => syncFile(file, task.aside?.[index]))
   for (const folder of task.folders) syncFolderIfThere(folder)
   // What has its name still may not be on disk: who flushed it was not told again.
   if (results === 'failed') throw new PosixError('EIO', 'the file system could not write all that was waiting')
@@ -65,7 +66,7 @@ function syncTogether(task: SyncTask, together: FlushTogether): readonly SyncRes
     const flushed = together(fds, place)
     if (flushed === null || flushed === 'failed') return flushed
     const isOnDisk = new Map(fds.map((fd, index) => [fd, flushed[index] === true]))
-    return opened.map((fd, index): SyncResult => {
+    return ofEach(opened, (fd, index): SyncResult => {
       if (fd === null) return 'missing'
       return isOnDisk.get(fd) === true ? 'synced' : putAside(files[index] ?? '', aside?.[index])
     })
@@ -76,6 +77,21 @@ function syncTogether(task: SyncTask, together: FlushTogether): readonly SyncRes
   } finally {
     for (const fd of opened) if (fd !== null) closeSync(fd)
   }
+}
+
+/** Throws what went wrong first, when it has come to the last. */
+function ofEach<T, R>(items: readonly T[], result: (item: T, index: number) => R): R[] {
+  const errors: unknown[] = []
+  const results = items.flatMap((item, index) => {
+    try {
+      return [result(item, index)]
+    } catch (error) {
+      errors.push(error)
+      return []
+    }
+  })
+  if (errors.length > 0) throw errors[0]
+  return results
 }
 
 function openIfThere(file: string): number | null {

@@ -2,10 +2,11 @@ import fc from 'fast-check'
 import t from 'tap'
 import { randomBytes } from 'node:crypto'
 import { existsSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { CHUNK_MAX_BYTES, LEAF_BYTES } from '../../../src/base/limits.js'
 import { firstBadLeaf, rootOf } from '../../../src/chunk/hash.js'
 import { syncFiles } from '../../../src/chunk/node/files.js'
+import type { FlushTogether } from '../../../src/chunk/node/flush-together.js'
 import type { ChunkStore } from '../../../src/chunk/node/store.js'
 import {
   chunkFile,
@@ -166,6 +167,32 @@ t.test('many files are flushed at once; what the disk could not write of them ha
     ...synced.slice(2),
     'missing',
   ])
+  t.end()
+})
+
+t.test('one that cannot be moved aside leaves no other under its name that the disk could not write', (t) => {
+  const folder = temporaryFolder(t)
+  const stuck = join(folder, 'a file')
+  writeFileSync(stuck, '')
+  const made = (): { files: string[]; aside: string[]; folders: string[] } => {
+    const files = Array.from({ length: 5 }, (_, index) => join(folder, `file${index}`))
+    for (const file of files) symlinkSync('/dev/null', file)
+    return {
+      files,
+      aside: files.map((file, index) => (index === 1 ? join(stuck, 'in it') : `${file}.aside`)),
+      folders: [folder],
+    }
+  }
+  const ways: readonly FlushTogether[] = [(fds) => fds.map(() => false), () => null, () => 'failed']
+  for (const together of ways) {
+    const task = made()
+    t.throws(() => syncFiles(task, together), { code: 'ENOTDIR' })
+    t.strictSame(
+      task.files.map((file) => readdirSync(folder).includes(basename(file))),
+      [false, true, false, false, false],
+    )
+    for (const name of readdirSync(folder)) if (name !== 'a file') rmSync(join(folder, name))
+  }
   t.end()
 })
 
