@@ -3,8 +3,11 @@ import { randomUUID } from 'node:crypto'
 import { systemClock } from '../base/clock.js'
 import { RingfsError } from '../base/errors.js'
 import type { RedisStore } from '../cluster/contract.js'
+import { SCRIPTS } from './scripts.js'
 
 const LEASE_MS = 30_000
+/** Then it runs out by itself. */
+const DROP_MS = 5_000
 
 /** undefined: another one has it. `check` throws ALREADY_RUNNING when it was lost meanwhile: to be asked before anything is changed. */
 export async function withLease<T>(
@@ -13,15 +16,13 @@ export async function withLease<T>(
   work: (check: () => void) => Promise<T>,
 ): Promise<T | undefined> {
   const token = randomUUID()
-  const holder = async (): Promise<string> => String(await store.call('GET', key))
   let untilMs = systemClock.monotonicMs() + LEASE_MS
   // Asked as well: the reply of the first may have been lost.
-  if ((await store.call('SET', key, token, 'NX', 'PX', LEASE_MS)) === null && (await holder()) !== token)
-    return undefined
+  const isSet = (await store.call('SET', key, token, 'NX', 'PX', LEASE_MS)) !== null
+  if (!isSet && String(await store.call('GET', key)) !== token) return undefined
   const renew = async (): Promise<void> => {
     const askedMs = systemClock.monotonicMs()
-    if ((await holder()) !== token) return
-    if ((await store.call('PEXPIRE', key, LEASE_MS)) === 1) untilMs = askedMs + LEASE_MS
+    if ((await store.run(SCRIPTS.leaseRenew, [key], [token, LEASE_MS])) === 1) untilMs = askedMs + LEASE_MS
   }
   const timer = setInterval(() => void renew().catch(() => undefined), LEASE_MS / 4)
   timer.unref()
@@ -35,6 +36,7 @@ export async function withLease<T>(
     })
   } finally {
     clearInterval(timer)
-    if ((await holder()) === token) await store.call('DEL', key)
+    // What was done is done, and what failed says why, also if Redis does not answer any more.
+    await store.run(SCRIPTS.leaseDrop, [key], [token], { deadlineMs: DROP_MS }).catch(() => undefined)
   }
 }

@@ -136,6 +136,8 @@ export const SCRIPTS = {
   sessionEnd: load('session-end'),
   leaseTake: load('lease-take'),
   leaseGive: load('lease-give'),
+  leaseRenew: load('lease-renew'),
+  leaseDrop: load('lease-drop'),
   garbagePeek: load('garbage-peek'),
   garbageDone: load('garbage-done'),
   named: load('named'),
