@@ -1,6 +1,16 @@
 /** Synchronous work on many files: deleting, fdatasync, counting. Runs in a worker. */
-import { closeSync, existsSync, fdatasyncSync, fsyncSync, openSync, readdirSync, renameSync, unlinkSync } from 'node:fs'
-import { join } from 'node:path'
+import {
+  closeSync,
+  existsSync,
+  fdatasyncSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  unlinkSync,
+} from 'node:fs'
+import { dirname, join } from 'node:path'
 import { PosixError } from '../../base/errno.js'
 import { codeOf } from '../outcome.js'
 import { flushTogether, isNumberForOneFlush, type FlushTogether } from './flush-together.js'
@@ -144,6 +154,18 @@ export function syncFolder(folder: string): void {
     fsyncSync(fd)
   } finally {
     closeSync(fd)
+  }
+}
+
+/** With those above it that are not there. Their names are on disk afterwards, as far as who makes them may read where these are. */
+export function makeFolderOnDisk(folder: string): void {
+  const first = mkdirSync(folder, { recursive: true, mode: 0o700 })
+  for (let at = folder; first !== undefined && at.startsWith(first); at = dirname(at)) {
+    try {
+      syncFolder(dirname(at))
+    } catch (error) {
+      if (codeOf(error) !== 'EACCES') throw error
+    }
   }
 }
 

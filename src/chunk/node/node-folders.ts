@@ -13,11 +13,12 @@
  * would go to the disk of the system.
  */
 import { randomUUID } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, realpathSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { RingfsError, messageOf } from '../../base/errors.js'
 import { lockFolder, type FolderLock } from '../../cluster/folder-lock.js'
 import { codeOf } from '../outcome.js'
+import { makeFolderOnDisk } from './files.js'
 import { IDENTITY_FILE, IDENTITY_TEMPORARY, readIdentity, writeIdentity } from './identity.js'
 import type { Identity, KnownDisk } from './identity.js'
 import { isForgotten, joinedSet, type DiskSet } from './known-disks.js'
@@ -273,7 +274,7 @@ function isFolder(path: string): boolean {
 
 function makeFolder(folder: string): void {
   try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 })
+    makeFolderOnDisk(folder)
   } catch (error) {
     throw unusable(folder, error)
   }

@@ -28,7 +28,7 @@ import { canBeDirect } from './direct-file.js'
 import type { ChunkDisk, StoredChunk } from './disk.js'
 import { storeChunkFile } from './chunk-file.js'
 import { ChunkFiles, type PlainRange, type StoredRange } from './chunk-files.js'
-import { removeFiles } from './files.js'
+import { removeFiles, syncFolder } from './files.js'
 import { InlineGate } from '../../base/inline-gate.js'
 import type { JournalDamage } from './journal-file.js'
 import { rangeOf, storedRangeOf } from './kept.js'
@@ -119,6 +119,8 @@ export class ChunkStore implements ChunkDisk {
     const store = new ChunkStore(options)
     const { chunks, temporary, quarantine } = store.#paths
     for (const folder of [chunks, temporary, quarantine]) mkdirSync(folder, { recursive: true, mode: 0o700 })
+    // What is said to be on disk lies in them.
+    syncFolder(options.folder)
     // A process beside this one may delete its own at the same time.
     removeFiles(readdirSync(temporary).map((name) => join(temporary, name)))
     await store.#gauge.open()

@@ -1,9 +1,11 @@
 /** The data folders of a node: one a disk, and none of them mixed up with another's, or taken for new when it is missing. */
-import t from 'tap'
+import t, { type Test } from 'tap'
+import fs from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
 import { cpSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { openNodeFolders, type NodeFolders } from '../../../src/chunk/node/node-folders.js'
-import { VOLUME, failureOf, temporaryFolder } from '../../helpers/chunks.js'
+import { VOLUME, failureOf, openStore, poolOf, temporaryFolder } from '../../helpers/chunks.js'
 import { isRoot, newFolders, tmpfs, unmount } from '../../helpers/disks.js'
 
 const OTHER = '11111111-2222-4333-8444-555555555555'
@@ -15,6 +17,32 @@ async function look(folders: readonly string[], forget: readonly string[] = []):
 }
 
 const idsOf = ({ disks }: NodeFolders): string[] => disks.map(({ disk }) => disk)
+
+/** The paths of what is synced from now on, by this thread. */
+function syncedIn(t: Test): Set<string> {
+  const { fsyncSync } = fs
+  const paths = new Set<string>()
+  t.capture(fs, 'fsyncSync', (fd: number) => {
+    paths.add(fs.readlinkSync(`/proc/self/fd/${fd}`))
+    fsyncSync(fd)
+  })
+  syncBuiltinESMExports()
+  return paths
+}
+
+t.test('folders that are made are on disk, with those above them', async (t) => {
+  const above = temporaryFolder(t)
+  const folder = join(above, 'a', 'b', 'c')
+  const pool = poolOf(t)
+  const synced = syncedIn(t)
+  await look([folder])
+  for (const at of [dirname(dirname(folder)), dirname(folder), folder, above]) t.ok(synced.has(at), at)
+  await openStore(folder, pool)
+  rmSync(join(folder, 'chunks'), { recursive: true })
+  synced.clear()
+  await openStore(folder, pool)
+  t.ok(synced.has(folder), 'and what is in them')
+})
 
 t.test('several folders are one node, each with a disk id of its own, kept over restarts', async (t) => {
   const folders = newFolders(t, 3)
