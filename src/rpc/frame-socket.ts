@@ -4,7 +4,8 @@
  * Output goes to the socket in batches, a tick's frames in one writev, and only as far as the socket keeps up: what is
  * not handed over yet can still be withdrawn, and never more than OUTPUT_BATCH_BYTES plus a frame is.
  *
- * A peer that takes nothing of what is written for `stallMs` is given up.
+ * A peer that takes nothing of what is written for `stallMs` is given up, and one that sends nothing for so long in the middle of a frame:
+ * there is memory for the rest of it.
  */
 import type { Socket } from 'node:net'
 import { RingfsError } from '../base/errors.js'
@@ -48,7 +49,10 @@ export class FrameSocket {
   #flushScheduled = false
   #flushedFrames = 0
   #stallTimer: NodeJS.Timeout | null = null
+  #arrivalTimer: NodeJS.Timeout | null = null
   #paused = false
+  /** How often nothing was read for a while. */
+  #pauses = 0
   #ending: 'no' | 'drain' | 'leave' = 'no'
   #error: RingfsError | null = null
   closed = false
@@ -139,6 +143,7 @@ export class FrameSocket {
     if (this.#error !== null) return
     try {
       parse()
+      if (!this.#parser.idle) this.#watchArrival()
     } catch (error) {
       const failure =
         error instanceof RingfsError ? error : new RingfsError('INTERNAL', String(error), { cause: error })
@@ -150,6 +155,7 @@ export class FrameSocket {
   #closed(): void {
     this.closed = true
     if (this.#stallTimer !== null) clearTimeout(this.#stallTimer)
+    if (this.#arrivalTimer !== null) clearTimeout(this.#arrivalTimer)
     this.#parser.abandon()
     const cut = this.#parser.idle
       ? null
@@ -206,8 +212,26 @@ export class FrameSocket {
     const above = this.pendingBytes > this.#options.pauseAboveBytes
     if (above === this.#paused) return
     this.#paused = above
+    if (above) this.#pauses++
     if (above) this.#socket.pause()
     else this.#socket.resume()
+  }
+
+  #watchArrival(): void {
+    if (this.#arrivalTimer !== null || this.closed) return
+    const [received, pauses] = [this.receivedBytes, this.#pauses]
+    this.#arrivalTimer = setTimeout(() => {
+      // What came while this process stood still is read first.
+      setImmediate(() => {
+        this.#arrivalTimer = null
+        if (this.closed || this.#parser.idle) return
+        if (this.receivedBytes !== received || this.#pauses !== pauses || this.#paused) this.#watchArrival()
+        else {
+          const why = `nothing came for ${this.#options.stallMs} ms in the middle of a frame`
+          this.destroy(new RingfsError('CONNECTION_LOST', why))
+        }
+      })
+    }, this.#options.stallMs).unref()
   }
 
   #watchStall(): void {

@@ -12,7 +12,7 @@ export interface ClientLimits {
   readonly connectTimeoutMs: number
   /** With calls outstanding and nothing received for this long the peer is pinged; after twice as long it is dead. */
   readonly keepAliveMs: number
-  /** A peer that takes nothing for this long is given up. */
+  /** A peer that takes nothing for this long is given up, and one that leaves a frame half sent. */
   readonly stallMs: number
   /** After a failed dial none is tried for this long, doubling up to the maximum, with jitter. */
   readonly backoffMinMs: number

@@ -14,7 +14,7 @@ import { PING } from '../../../src/rpc/method.js'
 import { RpcServer, type Handler, type ServerOptions } from '../../../src/rpc/server.js'
 import { decodeError } from '../../../src/rpc/wire-errors.js'
 import { CHUNK_INFO, CHUNK_REPORT_BAD } from '../../../src/rpc/messages-chunk.js'
-import { until } from '../../helpers/deadline.js'
+import { PATIENCE_MS, until, within } from '../../helpers/deadline.js'
 
 t.setTimeout(300_000)
 
@@ -433,6 +433,23 @@ t.test('a peer that takes no data is given up, and a call that gives up before l
     big.map((piece, id) => impatient(id, [piece], { deadlineMs: 100 })),
     'DEADLINE',
   )
+})
+
+t.test('a peer that stops in the middle of a frame is given up, and one between two frames is not', async (t) => {
+  const { address } = await serve(t, async () => ({ reply: {} }), { limits: { stallMs: 100 } })
+  const { channel, call } = channelTo(t, address)
+  await call(1)
+  const head = encodeHead(KIND.request, 1, Buffer.alloc(0), MIB, CHUNK_REPORT_BAD.number, 60_000)
+  for (const start of [head.subarray(0, 10), head, Buffer.concat([head, Buffer.alloc(MIB - 1)])]) {
+    const socket = connect(Number(address.split(':')[1]), '127.0.0.1')
+    t.teardown(() => socket.destroy())
+    const closed = new Promise((resolve) => socket.resume().on('close', resolve))
+    socket.on('error', () => undefined)
+    socket.write(start)
+    await within(PATIENCE_MS, closed, 'giving it up')
+  }
+  await call(2)
+  t.equal(channel.generation, 1)
 })
 
 t.test('nobody there: NODE_UNREACHABLE, at once while backing off, and again tried after it', async (t) => {
