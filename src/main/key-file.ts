@@ -4,8 +4,9 @@
  * A running process looks now and then whether the file has changed, so that keys are changed without a restart. A file that
  * is damaged, missing or open to others meanwhile changes nothing: what was read last stays in force, and the log tells.
  *
- * A change is made in FILE.new, which only one process can make: from then on it reads FILE, and ends by renaming FILE.new over it. So
- * each change is of what the one before has left. It has succeeded when file and folder are on disk; when it fails, FILE.new goes.
+ * Who changes it has FILE.lock, and only then reads FILE; so each change is of what the one before has left. It is made in FILE.new,
+ * which is renamed over FILE, and has succeeded when file and folder are on disk. When it fails, FILE.new goes; what one that was killed has
+ * left of it the next one removes.
  */
 import { randomBytes } from 'node:crypto'
 import {
@@ -25,14 +26,12 @@ import { readFile, stat } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { RingfsError, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
+import { whileLocked } from './key-lock.js'
 import { CLUSTER_KEYS_MAX, KeyRing, clusterKey, parseKeys, secretsIn } from '../rpc/key-ring.js'
 
 const POLL_MS = 2_000
 const SECRET_BYTES = 32
 const NOT_OWNER = 0o077
-/** How long another one's change is waited for. */
-const CHANGE_WAIT_MS = 5_000
-const RETRY_MS = 20
 
 /**
  * Reads the file and goes on watching it, until the process ends.
@@ -175,19 +174,17 @@ function change(link: string, changed: (secrets: readonly string[]) => readonly 
   readText(link)
   try {
     const file = realpathSync(link)
-    const partial = `${file}.new`
-    const fd = openAlone(partial)
-    orRemoved(partial, () => {
+    whileLocked(file, (isOurs) => {
+      const partial = `${file}.new`
+      rmSync(partial, { force: true })
       try {
-        writeFileSync(fd, linesOf(changed(secretsOf(link))))
-        const { uid, gid } = statSync(file)
-        const made = fstatSync(fd)
-        if (uid !== made.uid || gid !== made.gid) fchownSync(fd, uid, gid)
-        fsyncSync(fd)
-      } finally {
-        closeSync(fd)
+        writeLike(file, partial, () => linesOf(changed(secretsOf(link))))
+        if (!isOurs()) throw new RingfsError('USAGE', `${file}.lock was removed: nothing is changed, run it again`)
+        renameSync(partial, file)
+      } catch (error) {
+        if (isOurs()) rmSync(partial, { force: true })
+        throw error
       }
-      renameSync(partial, file)
     })
     syncFolder(dirname(file))
   } catch (error) {
@@ -196,23 +193,17 @@ function change(link: string, changed: (secrets: readonly string[]) => readonly 
   }
 }
 
-/** Errors: RingfsError USAGE when somebody else has it. */
-function openAlone(partial: string): number {
-  const untilMs = performance.now() + CHANGE_WAIT_MS
-  for (;;) {
-    try {
-      return openSync(partial, 'wx', 0o600)
-    } catch (error) {
-      if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error
-      if (performance.now() > untilMs) {
-        throw new RingfsError(
-          'USAGE',
-          `another ringfs key changes the keys, or was killed while it did: if none runs, remove ${partial}`,
-          { cause: error },
-        )
-      }
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, RETRY_MS)
-    }
+/** A new file of the owner of `file`, on disk. */
+function writeLike(file: string, partial: string, text: () => string): void {
+  const fd = openSync(partial, 'wx', 0o600)
+  try {
+    writeFileSync(fd, text())
+    const { uid, gid } = statSync(file)
+    const made = fstatSync(fd)
+    if (uid !== made.uid || gid !== made.gid) fchownSync(fd, uid, gid)
+    fsyncSync(fd)
+  } finally {
+    closeSync(fd)
   }
 }
 

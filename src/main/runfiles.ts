@@ -13,6 +13,15 @@ import { RingfsError, messageOf } from '../base/errors.js'
 import { PID_MAX, isThere, startOf, systemProcesses } from '../base/processes.js'
 import { readSmallFile } from '../base/small-file.js'
 
+/** A ProcessId in a file. */
+export const processSchema = z.object({
+  boot: z.string(),
+  pidns: z.string(),
+  timens: z.string(),
+  pid: z.int().positive().max(PID_MAX),
+  start: z.string(),
+})
+
 const schema = z.object({
   volume: z.string(),
   /** With its password. */
@@ -29,16 +38,7 @@ const schema = z.object({
   /** When the process began, in the kernel's own unit; null where that is not known. */
   startedAt: z.string().nullable(),
   /** Whose numbers these are; null where that is not known. */
-  process: z
-    .object({
-      boot: z.string(),
-      pidns: z.string(),
-      timens: z.string(),
-      pid: z.int().positive().max(PID_MAX),
-      start: z.string(),
-    })
-    .nullable()
-    .default(null),
+  process: processSchema.nullable().default(null),
 })
 
 export type RunFile = z.infer<typeof schema>

@@ -1,4 +1,4 @@
-import { spawn, spawnSync } from 'node:child_process'
+import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import {
   chownSync,
@@ -14,7 +14,9 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import t from 'tap'
+import { setTimeout as delay } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import { systemProcesses } from '../../../src/base/processes.js'
 import { addKey, listKeys, newKeyFile, removeKey } from '../../../src/main/key-file.js'
 
 t.test('a changed key file stays whose it was, and where a symlink leads', async (t) => {
@@ -49,6 +51,7 @@ t.test('of keys that are added at once none is lost', async (t) => {
   const file = join(folder, 'key')
   const first = newKeyFile(file)
   // Somebody's change is under way, and ends when all of them have begun.
+  writeFileSync(`${file}.lock`, '')
   const other = newKeyFile(`${file}.new`)
   writeFileSync(`${file}.new`, readFileSync(file), { flag: 'a' })
   const args = ['--input-type=module', '-e', `console.log('ready'); ${calling('addKey', file)}`]
@@ -62,6 +65,7 @@ t.test('of keys that are added at once none is lost', async (t) => {
   const exits = children.map((child) => once(child, 'close'))
   await Promise.all(children.map((child) => once(child.stdout, 'data')))
   renameSync(`${file}.new`, file)
+  rmSync(`${file}.lock`)
   t.same(
     (await Promise.all(exits)).map(([code]: unknown[]) => code),
     [0, 0, 0, 0],
@@ -92,14 +96,72 @@ t.test('a change that does not fit on the disk leaves the file as it was, and no
   t.end()
 })
 
-t.test('what a killed change has left is named, and not taken away', (t) => {
+t.test('a lock of which nothing is certain is named, and not taken away', (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'ringfs-keys-'))
   t.teardown(() => rmSync(folder, { recursive: true, force: true }))
   const file = join(folder, 'key')
   const first = newKeyFile(file)
-  writeFileSync(`${file}.new`, '')
-  t.throws(() => addKey(file), { code: 'USAGE', message: /remove .*key\.new$/ })
-  t.same(readdirSync(folder).sort(), ['key', 'key.new'])
+  for (const left of ['', JSON.stringify(systemProcesses.self())]) {
+    writeFileSync(`${file}.lock`, left)
+    t.throws(() => addKey(file), { code: 'USAGE', message: /remove .*key\.lock$/ })
+    t.same(readdirSync(folder).sort(), ['key', 'key.lock'])
+  }
   t.same(listKeys(file), [first])
   t.end()
 })
+
+/** A change that has begun, and waits in its midst for `goOn`. */
+async function begunChange(
+  t: Test,
+  folder: string,
+): Promise<{ file: string; child: ChildProcess; goOn: () => void; ended: Promise<string> }> {
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+  const [file, secret] = [join(folder, 'key'), 'x'.repeat(43)]
+  execFileSync('mkfifo', ['-m', '600', file])
+  const feed = (): void => {
+    const feeder = spawn('sh', ['-c', 'echo "$0" > "$1"', secret, file], { stdio: 'ignore' })
+    t.teardown(() => feeder.kill('SIGKILL'))
+  }
+  const args = ['--input-type=module', '-e', calling('addKey', file)]
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] })
+  t.teardown(() => child.kill('SIGKILL'))
+  let text = ''
+  child.stderr.on('data', (data: Buffer) => (text += String(data)))
+  const ended = once(child, 'close').then(() => text)
+  // It looks at the file once before it has the lock.
+  feed()
+  const untilMs = performance.now() + 60_000
+  while (!readdirSync(folder).includes('key.new')) {
+    if (performance.now() > untilMs) throw new Error(`no change has begun: ${text}`)
+    await delay(10)
+  }
+  return { file, child, goOn: feed, ended }
+}
+
+if (process.platform === 'linux') {
+  t.test('what a killed change has left the next one removes', async (t) => {
+    const folder = mkdtempSync(join(tmpdir(), 'ringfs-keys-'))
+    const { file, child, ended } = await begunChange(t, folder)
+    child.kill('SIGKILL')
+    await ended
+    t.same(readdirSync(folder).sort(), ['key', 'key.lock', 'key.new'])
+    rmSync(file)
+    const first = newKeyFile(file)
+    const second = addKey(file)
+    t.same(listKeys(file), [second, first])
+    t.same(readdirSync(folder), ['key'])
+  })
+
+  t.test('a change whose lock was taken away changes nothing, and leaves those of the next one', async (t) => {
+    const folder = mkdtempSync(join(tmpdir(), 'ringfs-keys-'))
+    const { file, goOn, ended } = await begunChange(t, folder)
+    for (const name of ['lock', 'new']) {
+      rmSync(`${file}.${name}`)
+      writeFileSync(`${file}.${name}`, 'of another one')
+    }
+    goOn()
+    t.match(await ended, /key\.lock was removed: nothing is changed/)
+    t.ok(lstatSync(file).isFIFO())
+    for (const name of ['lock', 'new']) t.equal(readFileSync(`${file}.${name}`, 'utf8'), 'of another one')
+  })
+}
