@@ -63,6 +63,7 @@ async function backup(
     const result = await backupVolume(redis, settings, file, {
       version: VERSION,
       clock: systemClock,
+      replaces: options.force === true,
       maxPauseMs: options.maxPause * 1000,
       signal: stopping.signal,
       onProgress: (done, partitions) => steps.show('partitions', done, partitions),

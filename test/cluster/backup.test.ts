@@ -214,6 +214,32 @@ t.test('refusals', async (t) => {
     await makeDir(meta, ROOT, 'after a stop')
   })
 
+  await t.test('a file that came meanwhile is not replaced', async (t) => {
+    const came = join(folder, 'came')
+    const onProgress = (): void => {
+      if (!existsSync(came)) writeFileSync(came, 'another')
+    }
+    t.equal(await failureOf(backupVolume(store, volume.settings, came, { ...OPTIONS, onProgress })), 'USAGE')
+    t.equal(readFileSync(came, 'utf8'), 'another')
+    t.strictSame(readdirSync(folder).sort(), ['came'])
+    await backupVolume(store, volume.settings, came, { ...OPTIONS, replaces: true })
+    t.ok(readFileSync(came).length > 20)
+    rmSync(came)
+  })
+
+  await t.test(
+    'two backups at once, as in containers where both have the same process id, do not disturb each other',
+    async (t) => {
+      let other: Promise<unknown> | undefined
+      // The first one's file is there by then.
+      const onProgress = (): void => void (other ??= failureOf(backupVolume(store, volume.settings, file, OPTIONS)))
+      await backupVolume(store, volume.settings, file, { ...OPTIONS, onProgress })
+      await other
+      t.strictSame(readdirSync(folder), ['backup'])
+      rmSync(file)
+    },
+  )
+
   await t.test('a freeze whose owner died ends by itself, and only one has it', async (t) => {
     const dying = new Error('died')
     const all = [0, 1, 2, 3, 4, 5, 6, 7]

@@ -1,7 +1,8 @@
 /** `ringfs backup`: a volume's metadata of one moment in one file. */
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { createWriteStream } from 'node:fs'
-import { open, rename, rm } from 'node:fs/promises'
+import { open, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { createGzip, constants } from 'node:zlib'
@@ -12,11 +13,14 @@ import { whileFrozen } from '../freeze.js'
 import { VolumeKeys } from '../keys.js'
 import { dumpVolume, type Sink } from './dump.js'
 import { RecordWriter, encodeHead, encodePreamble } from './format.js'
+import { place } from './place.js'
 
 export interface BackupOptions {
   /** Of the program. */
   readonly version: string
   readonly clock: Clock
+  /** A file that has the name is replaced. Default: no. */
+  readonly replaces?: boolean
   /** Changes wait at most so long. */
   readonly maxPauseMs: number
   readonly onProgress: (partitionsDone: number, partitions: number) => void
@@ -34,7 +38,7 @@ export interface BackupResult {
 
 /**
  * The file comes into being whole: under a temporary name first, on disk before it gets its own.
- * Errors: those of whileFrozen, of Redis and of the disk, CANCELLED; then there is no file.
+ * Errors: those of whileFrozen, of Redis and of the disk, CANCELLED, USAGE (a file of that name came meanwhile); then there is no file.
  */
 export async function backupVolume(
   store: RedisStore,
@@ -42,10 +46,11 @@ export async function backupVolume(
   file: string,
   options: BackupOptions,
 ): Promise<BackupResult> {
-  const temporary = `${file}.${process.pid}.new`
+  // Not the process id: several containers, or machines, may have the same.
+  const temporary = `${file}.${randomBytes(4).toString('hex')}.new`
   try {
     const result = await writeBackup(store, settings, temporary, options)
-    await rename(temporary, file)
+    await place(temporary, file, options.replaces === true)
     await syncPath(dirname(file))
     return result
   } catch (error) {
