@@ -12,7 +12,19 @@
  */
 import { createHash, randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
-import { lstat, mkdir, open, readlink, rename, rm, stat, symlink, utimes, type FileHandle } from 'node:fs/promises'
+import {
+  lstat,
+  mkdir,
+  open,
+  opendir,
+  readlink,
+  rename,
+  rm,
+  stat,
+  symlink,
+  utimes,
+  type FileHandle,
+} from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { Command } from 'commander'
 import { PosixError } from '../../base/errno.js'
@@ -30,6 +42,9 @@ import { inVolume, named, textOf, type Session } from './session.js'
 const PIECE_BYTES = MIB
 /** A multiple of PIECE_BYTES. An interrupted get reads at most twice as much again. */
 const SYNC_BYTES = 32 * MIB
+const MARK = '.ringfs-get-'
+/** A temporary file that was not written to for so long is nobody's. */
+const UNUSED_MS = 3_600_000
 /** What the temporary file has until it is done: one that cannot be written could not be continued. */
 const OWNER_BITS = 0o600
 
@@ -51,6 +66,8 @@ export function register(program: Command, context: CliContext): void {
 
 interface Job {
   readonly attr: Attr
+  /** In the volume. */
+  readonly from: string
   readonly local: string
   /** What this run has copied before. */
   readonly replaces: boolean
@@ -60,6 +77,8 @@ class Download {
   readonly #session: Session
   readonly #options: TransferOptions
   readonly #progress: Progress
+  /** Temporary names that were in local folders. */
+  readonly #left = new Map<string, Promise<readonly string[]>>()
 
   constructor(session: Session, options: TransferOptions, progress: Progress) {
     this.#session = session
@@ -86,12 +105,12 @@ class Download {
       const before = isSpread ? [] : take(names, name, path, attr)
       if (before === null) continue
       if (before.length > 0) yield ALL_BEFORE
-      if (attr.type !== 'directory') yield { attr, local, replaces: false }
+      if (attr.type !== 'directory') yield { attr, from: path, local, replaces: false }
       else if (this.#options.recursive !== true)
         throw new PosixError('EISDIR', `${path}: is a directory (copy it with -r)`)
       else {
         if (local !== to) await checkNoLink(local)
-        yield* this.#folder(attr, local, before, isSpread ? names : null)
+        yield* this.#folder(attr, path, local, before, isSpread ? names : null)
       }
     }
   }
@@ -99,6 +118,7 @@ class Download {
   /** `before`: folders that have become the same one. */
   async *#folder(
     folder: Attr,
+    from: string,
     local: string,
     before: readonly number[],
     names: Names<number> | null = null,
@@ -121,9 +141,9 @@ class Download {
       if (attr.type === 'directory') {
         await checkNoLink(path)
         const folders = others.filter(({ type }) => type === 'directory').map(({ ino }) => ino)
-        yield* this.#folder(attr, path, [...taken, ...folders])
+        yield* this.#folder(attr, `${from}/${name}`, path, [...taken, ...folders])
       } else if (attr.type === 'symlink') await this.#symlink(attr, path, replaces)
-      else yield { attr, local: path, replaces }
+      else yield { attr, from: `${from}/${name}`, local: path, replaces }
     }
   }
 
@@ -149,7 +169,7 @@ class Download {
     this.#progress.copied(replaces)
   }
 
-  async #get({ attr, local, replaces }: Job): Promise<void> {
+  async #get({ attr, from, local, replaces }: Job): Promise<void> {
     if (attr.type !== 'file') {
       this.#progress.totals.skipped.push(`${local}: neither a file nor a directory nor a symbolic link`)
       return
@@ -160,17 +180,18 @@ class Download {
     }
     const bar = this.#progress.file(local, attr.sizeBytes)
     try {
-      await this.#receive(attr, local, bar)
+      await this.#receive(attr, from, local, bar)
       this.#progress.copied(replaces)
     } finally {
       bar.done()
     }
   }
 
-  async #receive(found: Attr, local: string, bar: FileProgress): Promise<void> {
+  async #receive(found: Attr, from: string, local: string, bar: FileProgress): Promise<void> {
     const { vfs, caller } = this.#session
     const { attr, handle } = await vfs.open(caller, found.ino, 0)
-    const partial = temporaryName(this.#session.volume, attr, local)
+    const { partial, prefix } = temporaryNames(this.#session.volume, from, attr, local)
+    if (this.#options.recursive !== true) await this.#removeOld(prefix, partial)
     const file = await openPartial(partial, (attr.mode & 0o777) | OWNER_BITS)
     try {
       await this.#read(handle, file, attr.sizeBytes, bar)
@@ -188,6 +209,20 @@ class Download {
       await vfs.release(handle)
     }
     await rename(partial, local)
+  }
+
+  /** What interrupted ones have left of the file as it was then. Others may run: what was written lately stays. */
+  async #removeOld(prefix: string, partial: string): Promise<void> {
+    const folder = dirname(prefix)
+    const listing = this.#left.get(folder) ?? listTemporary(folder)
+    this.#left.set(folder, listing)
+    for (const name of await listing) {
+      const path = join(folder, name)
+      if (!name.startsWith(basename(prefix)) || name === basename(partial)) continue
+      const info = await lstat(path).catch(() => null)
+      // One that may not be removed is another user's.
+      if (info?.isFile() === true && Date.now() - info.mtimeMs > UNUSED_MS) await rm(path).catch(() => undefined)
+    }
   }
 
   async #read(handle: number, file: FileHandle, sizeBytes: number, bar: FileProgress): Promise<void> {
@@ -217,17 +252,38 @@ function onDisk(lengthBytes: number): number {
   return Math.max(0, Math.ceil(lengthBytes / SYNC_BYTES) - 2) * SYNC_BYTES
 }
 
-/** Beside the file: its own name, as much of it as fits, and whatever tells one contents from another. */
-function temporaryName(volume: string, attr: Attr, local: string): string {
-  const name = basename(local)
+/** Beside the file: its own name, as much of it as fits, where it comes from, and whatever tells one contents from another. */
+function temporaryNames(
+  volume: string,
+  from: string,
+  attr: Attr,
+  local: string,
+): { readonly partial: string; readonly prefix: string } {
   const { ino, dataVersion, sizeBytes, mtime, btime } = attr
   const version = [ino, dataVersion, sizeBytes, mtime.sec, mtime.nsec, btime.sec, btime.nsec]
-  const what = [volume, ...version, SYNC_BYTES, name].join(' ')
-  return beside(local, createHash('sha256').update(what).digest('hex').slice(0, 16))
+  const path = from.split('/').filter((part) => part !== '' && part !== '.')
+  const place = `${digest([volume, ...path, basename(local)].join('/')).slice(0, 8)}-`
+  const partial = beside(local, place + digest([...version, SYNC_BYTES].join(' ')))
+  return { partial, prefix: partial.slice(0, partial.lastIndexOf('-') + 1) }
+}
+
+function digest(text: string): string {
+  return createHash('sha256').update(text).digest('hex').slice(0, 16)
+}
+
+/** Temporary names in a folder; none in one that may not be read. */
+async function listTemporary(folder: string): Promise<readonly string[]> {
+  const found: string[] = []
+  try {
+    for await (const { name } of await opendir(folder)) if (name.includes(MARK)) found.push(name)
+  } catch {
+    // Only room is lost.
+  }
+  return found
 }
 
 function beside(local: string, id: string): string {
-  const end = `.ringfs-get-${id}`
+  const end = `${MARK}${id}`
   let shown = basename(local)
   while (Buffer.byteLength(shown) > NAME_MAX_BYTES - end.length) shown = shown.slice(0, -1)
   return join(dirname(local), shown + end)

@@ -370,6 +370,40 @@ t.test('a get whose disk fails says so, and does not take for written what that 
   t.ok(bytes.equals(await readFile(out)))
 })
 
+t.test(
+  'a get removes what interrupted ones have left of the file as it was, and nobody has written to for an hour',
+  async (t) => {
+    const sh = await shell(t)
+    const out = join(sh.folder, 'out')
+    await mkdir(out)
+    await sh.run('mkdir', '/other')
+    const interrupted = async (text: string, path: string): Promise<string> => {
+      const before = await readdir(out)
+      await writeFile(join(sh.folder, 'big'), Buffer.alloc(4 * MIB, text))
+      await sh.run('put', join(sh.folder, 'big'), path)
+      const broken = failing(sh.vfs, 'read', 2)
+      sh.through = () => broken
+      await t.rejects(sh.run('get', path, out), { code: 'EIO' })
+      sh.through = (vfs) => vfs
+      return (await readdir(out)).find((name) => !before.includes(name)) ?? ''
+    }
+    const old = await interrupted('one', '/big')
+    const other = await interrupted('two', '/other/big')
+    const hoursAgo = Date.now() / 1000 - 7200
+    for (const name of [old, other]) await utimes(join(out, name), hoursAgo, hoursAgo)
+    const young = await interrupted('three', '/big')
+    t.not(young, '')
+    t.same((await readdir(out)).sort(), [other, young].sort())
+    await interrupted('four', '/big')
+    await sh.run('get', './big', out)
+    t.same(
+      (await readdir(out)).sort(),
+      ['big', other, young].sort(),
+      'it goes on with its own, whatever the path is written like',
+    )
+  },
+)
+
 t.test('an interrupted get is not continued with another volume, nor with what is no plain file', async (t) => {
   const sh = await shell(t)
   const other = await shell(t)
