@@ -19,7 +19,7 @@ import { recordOf, readCounters, scanPartition, type Counters } from '../meta/sc
 import { checkChunks, type ChunkProblem, type ChunksResult } from './chunks.js'
 import type { Finding } from './finding.js'
 import { withRebuildLease } from './lease.js'
-import { lostAndFound } from './lost-and-found.js'
+import { lostAndFound, putUnder } from './lost-and-found.js'
 import { headOf, holdersOf, type NodesParts } from './nodes.js'
 import { isHeldBack, isMetadataOlder, ripeOrphans } from './orphans.js'
 import { checkTree, type Pass, type Suspect } from './tree.js'
@@ -209,10 +209,16 @@ class Fsck {
     if (record === null) return false
     if (kind === 'link-count' && nlink !== undefined) return await this.#setLinks(ino, record, nlink)
     if (kind !== 'nameless' || (await repair.meta.getattr(ino)).type === 'directory') return false
-    await repair.meta.link(ino, await lostAndFound(repair.meta), Buffer.from(`inode-${ino}`))
+    await this.#giveName(repair.meta, ino)
     // It counted names that are lost. Interrupted before this, the next fsck counts.
     const again = await recordOf(store, this.#keys, ino)
     return again !== null && (await this.#setLinks(ino, again, 1))
+  }
+
+  async #giveName(meta: MetaStore, ino: number): Promise<void> {
+    const folder = await lostAndFound(meta)
+    const link = async (name: Buffer): Promise<number> => (await meta.link(ino, folder, name)).ino
+    await putUnder(meta, folder, `inode-${ino}`, link, (attr) => (attr.ino === ino ? ino : null))
   }
 
   /** false: it has changed since. */

@@ -142,6 +142,23 @@ t.test('fsck', async (t) => {
     await volume.close()
   })
 
+  t.test('an inode without a name gets one beside those that are taken in lost+found', async (t) => {
+    const { meta, check, file, volume, keys } = await bed(t, open)
+    const { ino } = await file(ROOT, 'nameless')
+    const folder = await makeDir(meta, ROOT, 'lost+found')
+    await makeDir(meta, folder.ino, `inode-${ino}`)
+    const other = await touch(meta, folder.ino, `inode-${ino}.1`)
+    const names = keys.of(ROOT).names(ROOT)
+    const members = arrayOf(await volume.redis.call('ZRANGE', names, 0, -1), 'ZRANGE')
+    const member = members.find((one) => String(one).startsWith('nameless'))
+    await volume.redis.call('ZREM', names, Buffer.isBuffer(member) ? member : '')
+    t.strictSame(kinds(await check({ repair: true })), ['nameless mended'])
+    t.match(await meta.lookup(folder.ino, bytes(`inode-${ino}.2`)), { ino, nlink: 1 })
+    t.match(await meta.lookup(folder.ino, bytes(`inode-${ino}.1`)), { ino: other.ino, nlink: 1 })
+    t.strictSame(kinds(await check()), [])
+    await volume.close()
+  })
+
   t.test('missing, too few, bad and surplus chunks are told; copies are made again', async (t) => {
     const { check, file, volume, cluster, meta } = await bed(t, open)
     const few = await file(ROOT, 'few')

@@ -11,18 +11,17 @@
  *   right whatever order it comes in.
  * - A chunk is named only if a node says once more, after all metadata were read, that it has it: it is not being deleted.
  */
-import { isErrno } from '../../base/errno.js'
 import type { RedisStore } from '../../cluster/contract.js'
 import { numberOf } from '../../cluster/reply.js'
 import type { Extent, MetaStore } from '../../meta/contract.js'
 import type { VolumeKeys } from '../../meta/keys.js'
 import { chunksOf } from '../../meta/scan.js'
+import { putUnder } from '../lost-and-found.js'
 import { layoutOf, type FileLayout, type FoundChunk } from './layout.js'
 import type { Span } from './spans.js'
 import type { LostChunk, LostFile } from './survey.js'
 
 const COMMIT_EXTENTS = 512
-const NAMES_MAX = 1000
 
 export interface RestoreParts {
   readonly store: RedisStore
@@ -152,19 +151,13 @@ function describe(
 /** A file of that name, or of one like it; one that an interrupted run has made and not yet noted is as good. */
 async function makeFile(meta: MetaStore, folder: number, base: string): Promise<{ ino: number; name: string }> {
   const inode = { type: 'file', mode: 0o600, uid: 0, gid: 0 } as const
-  for (let number = 0; number < NAMES_MAX; number++) {
-    const name = number === 0 ? base : `${base}.${number}`
-    try {
-      const { attr } = await meta.create(folder, Buffer.from(name), inode, { exclusive: true, open: false })
-      return { ino: attr.ino, name }
-    } catch (error) {
-      if (!isErrno(error, 'EEXIST')) throw error
-      const attr = await meta.lookup(folder, Buffer.from(name))
-      const isEmpty = attr.sizeBytes === 0 && !attr.hasExtents && !attr.hasBody
-      if (attr.type === 'file' && isEmpty && attr.nlink === 1) return { ino: attr.ino, name }
-    }
-  }
-  throw new Error(`there are ${NAMES_MAX} files called ${base} in lost+found`)
+  const create = async (name: Buffer): Promise<number> =>
+    (await meta.create(folder, name, inode, { exclusive: true, open: false })).attr.ino
+  const { name, made } = await putUnder(meta, folder, base, create, (attr) => {
+    const isEmpty = attr.sizeBytes === 0 && !attr.hasExtents && !attr.hasBody
+    return attr.type === 'file' && isEmpty && attr.nlink === 1 ? attr.ino : null
+  })
+  return { ino: made, name }
 }
 
 async function commitAll(meta: MetaStore, ino: number, layout: FileLayout, isFirst: boolean): Promise<void> {
