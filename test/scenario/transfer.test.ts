@@ -4,11 +4,14 @@ import { chmod, mkdir, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { z } from 'zod'
+import { MIB } from '../../src/base/limits.js'
 import { Ringfs, sh } from '../helpers/ringfs.js'
 
 const figures = z.object({ files: z.number(), bytes: z.number(), resumedBytes: z.number(), unchanged: z.number() })
-const SIZE = 120_000_000
+const SIZE = 180_000_000
 const SOME_BYTES = 20_000_000
+/** Of a local file so long 32 MiB are on disk for certain. */
+const GET_BYTES = 70_000_000
 
 t.test('a put that is killed goes on where it was, and shows no half-made file meanwhile', async (t) => {
   const ringfs = await Ringfs.in(t)
@@ -16,7 +19,7 @@ t.test('a put that is killed goes on where it was, and shows no half-made file m
   const original = join(ringfs.folder, 'original')
   await sh('sh', '-c', `head -c ${SIZE} /dev/urandom > ${original}`)
   const putting = ringfs.start('put', original, '/copy')
-  await killedAt(putting, `find ${ringfs.mountpoint} -name '.ringfs-put-*' -printf '%s\\n'`)
+  await killedAt(putting, `find ${ringfs.mountpoint} -name '.ringfs-put-*' -printf '%s\\n'`, SOME_BYTES)
   t.notMatch(await ringfs.ok('ls', '/'), /copy/, 'the name is not there')
   const told = figures.parse(JSON.parse(await ringfs.ok('put', '--json', original, '/copy')))
   t.ok(told.resumedBytes > 0, `went on after ${told.resumedBytes} bytes`)
@@ -26,19 +29,19 @@ t.test('a put that is killed goes on where it was, and shows no half-made file m
 
   const back = join(ringfs.folder, 'back')
   const getting = ringfs.start('get', '/copy', back)
-  await killedAt(getting, `find ${ringfs.folder} -maxdepth 1 -path '${back}.*' -printf '%s\\n'`)
+  await killedAt(getting, `find ${ringfs.folder} -maxdepth 1 -path '${back}.*' -printf '%s\\n'`, GET_BYTES)
   t.notOk((await readdir(ringfs.folder)).includes('back'))
   const got = figures.parse(JSON.parse(await ringfs.ok('get', '--json', '/copy', back)))
-  t.ok(got.resumedBytes > 0, `went on after ${got.resumedBytes} bytes`)
+  t.ok(got.resumedBytes >= 32 * MIB, `went on after ${got.resumedBytes} bytes`)
   await sh('cmp', original, back)
   await ringfs.ok('down')
 })
 
 /** Kills it when what `look` finds is so long. A loop of a shell: on a quick machine the rest is there a tenth of a second later. */
-async function killedAt(child: ChildProcess, look: string): Promise<void> {
+async function killedAt(child: ChildProcess, look: string, bytes: number): Promise<void> {
   const loop = `while kill -0 "$0" 2>/dev/null; do
       size=$(${look} 2>/dev/null | head -n 1)
-      if [ "\${size:-0}" -gt ${SOME_BYTES} ]; then kill -9 "$0"; exit; fi
+      if [ "\${size:-0}" -gt ${bytes} ]; then kill -9 "$0"; exit; fi
       sleep 0.003
     done; echo 'it was over before' >&2; exit 1`
   await sh('sh', '-c', loop, String(child.pid ?? 0))
