@@ -12,12 +12,15 @@ import {
 } from '../src/chunk/node/chunk-file.js'
 import { countChunks, existingFiles, moveFile, removeFiles, syncFiles } from '../src/chunk/node/files.js'
 import { probeDisk, type ProbeTask } from '../src/chunk/node/disk-probe.js'
+import { readLeafOfEach } from '../src/chunk/node/leaf-reads.js'
 import { listChunks } from '../src/chunk/node/list.js'
 import { lookNear as look, type NearFound, type NearTask } from '../src/chunk/node/near-look.js'
 import { roomOf, type Room } from '../src/chunk/node/space.js'
 import type {
   CountTask,
   FilesTask,
+  LeavesResult,
+  LeavesTask,
   ListResult,
   ListTask,
   MoveTask,
@@ -70,6 +73,10 @@ export function take(task: TakeTask): Outcome<TakeResult> {
 
 export function read(task: ReadTask): Outcome<ReadResult> {
   return attempt(() => readChecked(task))
+}
+
+export function readLeaves(task: LeavesTask): Outcome<LeavesResult> {
+  return attempt(() => readLeafOfEach(task))
 }
 
 export function verify(task: VerifyTask): Outcome<Verdict> {

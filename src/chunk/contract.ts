@@ -59,6 +59,22 @@ export interface LentBytes {
   readonly release: () => void
 }
 
+export interface LeafRef {
+  readonly ref: ChunkRef
+  /** Its number in the chunk. */
+  readonly leaf: number
+}
+
+/** Memory on loan, as LentBytes. */
+export interface LentLeaves {
+  /** In the order asked for. null: `lend` brings it, or tells what is wrong. */
+  readonly leaves: readonly (Buffer | null)[]
+  readonly release: () => void
+}
+
+/** So many leaves are asked for at once. */
+export const LEAVES_TOGETHER_MAX = 64
+
 /** CHUNK_MISSING of several. */
 export class ChunksMissing extends RingfsError {
   readonly ids: readonly number[]
@@ -85,6 +101,11 @@ export interface ChunkClient {
   read(ref: ChunkRef, offset: number, lengthBytes: number, options?: ChunkReadOptions): Promise<Buffer>
   /** As `read`, without a copy: the bytes are lent. */
   lend(ref: ChunkRef, offset: number, lengthBytes: number, options?: ChunkReadOptions): Promise<LentBytes>
+  /**
+   * At most LEAVES_TOGETHER_MAX, verified as by `read`: quicker than one by one where they lie in files of this machine. Never rejects.
+   * Absent where it never is.
+   */
+  lendLeaves?(wants: readonly LeafRef[]): Promise<LentLeaves>
   /** Whether such a chunk may as well be written with sync: that takes no longer. */
   syncsAtOnce?(id: number, lengthBytes: number): boolean
   /**
@@ -160,6 +181,27 @@ export interface GetReply {
   readonly release: () => void
   /** Only if asked for. */
   readonly origin?: ChunkOrigin
+}
+
+/** A leaf of a chunk. */
+export interface LeafPlace {
+  readonly id: number
+  readonly leaf: number
+}
+
+export interface FoundLeaf {
+  readonly chunkLengthBytes: number
+  /** All leaf hashes of the chunk: as in GetReply. */
+  readonly leaves: Buffer
+  /** Was compared with `leaves`, in this process, and matches. */
+  readonly data: Buffer
+}
+
+export interface LeavesReply {
+  /** In the order asked for. null: `get` brings it, or tells what is wrong. */
+  readonly found: readonly (FoundLeaf | null)[]
+  /** As that of GetReply. */
+  readonly release: () => void
 }
 
 /** The chunks of a node are in this many buckets, by the highest bits of their position on the ring: a folder on its disk each. */
@@ -279,6 +321,8 @@ export interface ChunkNodeApi {
    * get tells. Absent where it never can.
    */
   getNow?(request: GetRequest): GetReply | null
+  /** Leaves of several chunks, at most LEAVES_TOGETHER_MAX, where this process reads the files. Absent where it does not. */
+  getLeaves?(volume: string, places: readonly LeafPlace[]): Promise<LeavesReply>
   /** fdatasync chunks already stored; answers the ids that it does not have, or not as they were written. */
   sync(volume: string, ids: readonly number[], options: CallOptions): Promise<{ readonly missing: readonly number[] }>
   remove(volume: string, ids: readonly number[], options: CallOptions): Promise<void>

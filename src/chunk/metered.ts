@@ -1,6 +1,6 @@
 /** A chunk node whose calls are counted and timed, by what was asked and of whom. */
 import type { Metrics, Timer } from '../base/metrics.js'
-import type { CallOptions, ChunkNodeApi, GetReply, GetRequest } from './contract.js'
+import type { CallOptions, ChunkNodeApi, GetReply, GetRequest, LeafPlace, LeavesReply } from './contract.js'
 
 export function meteredChunkNode(node: ChunkNodeApi, id: string, metrics: Metrics): ChunkNodeApi {
   const puts = metrics.timer('chunk.put', id)
@@ -19,6 +19,13 @@ export function meteredChunkNode(node: ChunkNodeApi, id: string, metrics: Metric
     receivedBytes += reply.data.length
     return reply
   }
+  const leaves = async (volume: string, places: readonly LeafPlace[]): Promise<LeavesReply> => {
+    const startMs = performance.now()
+    const reply = (await node.getLeaves?.(volume, places)) ?? { found: [], release: () => undefined }
+    gets.record(performance.now() - startMs)
+    for (const leaf of reply.found) receivedBytes += leaf?.data.length ?? 0
+    return reply
+  }
   return {
     ...(node.isBeside === undefined ? {} : { isBeside: true }),
     put: (request, data, options) => {
@@ -31,6 +38,7 @@ export function meteredChunkNode(node: ChunkNodeApi, id: string, metrics: Metric
       return reply
     },
     ...(node.getNow === undefined ? {} : { getNow: now }),
+    ...(node.getLeaves === undefined ? {} : { getLeaves: leaves }),
     sync: (volume, ids, options) => timed(syncs, options, () => node.sync(volume, ids, options)),
     remove: (volume, ids, options) => node.remove(volume, ids, options),
     reportBad: (volume, chunk, options) => node.reportBad(volume, chunk, options),

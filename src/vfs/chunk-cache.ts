@@ -9,12 +9,12 @@
  *   the last leaf in it was evicted; until then it stays whole, so that up to one read more is allocated than is counted.
  *   What fills at most half of it is copied and given back at once: small files would keep a multiple of themselves.
  */
+import { Budget } from '../base/budget.js'
 import { KIB, LEAF_BYTES, MIB } from '../base/limits.js'
 import { allDone } from '../base/all-done.js'
 import { invariant } from '../base/invariant.js'
 import { ownBytes, ownIfSmall } from '../base/own-bytes.js'
-import type { ChunkClient, ChunkRef, LentBytes } from '../chunk/contract.js'
-import { Budget } from '../base/budget.js'
+import { LEAVES_TOGETHER_MAX, type ChunkClient, type ChunkRef, type LentBytes } from '../chunk/contract.js'
 
 /** Longer chunks are not worth a copy at each write. */
 const WRITTEN_MAX_BYTES = 256 * KIB
@@ -30,6 +30,8 @@ interface Loan {
   /** Its part for each of the leaves that it began with. */
   readonly bytesOfLeaf: number
   readonly release: () => void
+  /** Leaves of other chunks that lie in it, which go with the first of them: one that is used on and on would keep all of the memory. */
+  readonly others?: readonly MissingLeaf[]
 }
 
 interface KeptLeaf {
@@ -46,10 +48,28 @@ interface Fetch {
   readonly takers: Taker[]
 }
 
+interface GatheredLoan {
+  readonly leaves: readonly (Buffer | null)[]
+  readonly loan: Loan
+}
+
 interface CachedChunk {
   readonly id: number
   readonly leaves: Map<number, KeptLeaf>
   readonly pending: Map<number, Fetch>
+}
+
+/** A part of a chunk. */
+export interface ChunkPart {
+  readonly ref: ChunkRef
+  readonly from: number
+  readonly to: number
+}
+
+interface MissingLeaf {
+  readonly ref: ChunkRef
+  readonly chunk: CachedChunk
+  readonly leaf: number
 }
 
 const nothing = (): void => undefined
@@ -95,13 +115,75 @@ export class ChunkCache {
     )
   }
 
-  /** Fetches what is missing of [from, to) without handing it out; failures are left to the reader that needs it. */
-  async prefetch(ref: ChunkRef, from: number, to: number): Promise<void> {
-    const chunk = this.#use(ref.id)
-    const { first, last } = leavesOf(from, to)
-    const missing: number[] = []
-    for (let leaf = first; leaf <= last; leaf++) if (!chunk.leaves.has(leaf)) missing.push(leaf)
-    await Promise.allSettled(this.#fetch(ref, chunk, missing, nothing))
+  /**
+   * Fetches what is missing of the parts without handing it out; failures are left to the reader that needs it. Leaves that stand alone in
+   * their chunks are fetched together. Who copies a part from now on finds its fetch under way.
+   */
+  async prefetch(parts: readonly ChunkPart[]): Promise<void> {
+    const fetches: Promise<void>[] = []
+    const gathered: MissingLeaf[] = []
+    for (const { ref, from, to } of parts) {
+      const chunk = this.#use(ref.id)
+      const { first, last } = leavesOf(from, to)
+      const missing: number[] = []
+      for (let leaf = first; leaf <= last; leaf++) if (!chunk.leaves.has(leaf)) missing.push(leaf)
+      const [leaf] = missing
+      const isAlone = missing.length === 1 && this.#chunks.lendLeaves !== undefined
+      if (isAlone && leaf !== undefined) gathered.push({ ref, chunk, leaf })
+      else fetches.push(...this.#fetch(ref, chunk, missing, nothing))
+    }
+    for (let at = 0; at < gathered.length; at += LEAVES_TOGETHER_MAX) {
+      fetches.push(...this.#gather(gathered.slice(at, at + LEAVES_TOGETHER_MAX)))
+    }
+    await Promise.allSettled(fetches)
+  }
+
+  /** Fetches those that nobody fetches yet, in one go. */
+  #gather(leaves: readonly MissingLeaf[]): Promise<void>[] {
+    const asked: MissingLeaf[] = []
+    // Begins when all of them are noted.
+    const lent = Promise.resolve().then(() => this.#lendLeaves(asked))
+    const fetches: Promise<void>[] = []
+    for (const missing of leaves) {
+      const { chunk, leaf } = missing
+      if (chunk.pending.has(leaf)) continue
+      const at = asked.push(missing) - 1
+      const takers: Taker[] = []
+      const done = lent.then((gathered) => this.#gathered(missing, gathered?.leaves[at] ?? null, gathered, takers))
+      chunk.pending.set(leaf, { done, takers })
+      fetches.push(done)
+    }
+    return fetches
+  }
+
+  /** null: they are to be lent one by one. */
+  async #lendLeaves(asked: readonly MissingLeaf[]): Promise<GatheredLoan | null> {
+    if (asked.length === 0) return null
+    const reply = await this.#slots.with(async () => await this.#chunks.lendLeaves?.(asked))
+    if (reply === undefined) return null
+    const { leaves, release } = reply
+    // Counted for each that is still to be looked at, too: it goes back when it is neither kept nor to be looked at.
+    return { leaves, loan: { leaves: asked.length, bytesOfLeaf: LEAF_BYTES + ENTRY_BYTES, release, others: asked } }
+  }
+
+  async #gathered(
+    { ref, chunk, leaf }: MissingLeaf,
+    data: Buffer | null,
+    gathered: GatheredLoan | null,
+    takers: readonly Taker[],
+  ): Promise<void> {
+    chunk.pending.delete(leaf)
+    if (gathered === null || data === null) {
+      if (gathered !== null) endOfLeaf(gathered.loan)
+      const fetch = this.#fetchRun(ref, chunk, leaf, 1)
+      fetch.takers.push(...takers)
+      await fetch.done
+      return
+    }
+    for (const taker of takers) taker(leaf, data)
+    this.#keep(chunk, leaf, data, gathered.loan)
+    endOfLeaf(gathered.loan)
+    this.#evict()
   }
 
   /** Keeps a small chunk that this process wrote: what was just written is often read next. `data` is copied. */
@@ -194,12 +276,19 @@ export class ChunkCache {
     for (const [id, chunk] of this.#cached) {
       for (const [leaf, { loan }] of chunk.leaves) {
         if (this.#bytes <= this.#maxBytes) return
-        chunk.leaves.delete(leaf)
-        this.#bytes -= loan.bytesOfLeaf
-        endOfLeaf(loan)
+        this.#drop(chunk, leaf, loan)
+        for (const other of loan.others ?? []) {
+          if (other.chunk.leaves.get(other.leaf)?.loan === loan) this.#drop(other.chunk, other.leaf, loan)
+        }
       }
       if (chunk.pending.size === 0) this.#cached.delete(id)
     }
+  }
+
+  #drop(chunk: CachedChunk, leaf: number, loan: Loan): void {
+    chunk.leaves.delete(leaf)
+    this.#bytes -= loan.bytesOfLeaf
+    endOfLeaf(loan)
   }
 }
 
@@ -217,6 +306,12 @@ function endOfLeaf(loan: Loan): void {
 
 function leavesOf(from: number, to: number): { first: number; last: number } {
   return { first: Math.floor(from / LEAF_BYTES), last: Math.ceil(to / LEAF_BYTES) - 1 }
+}
+
+/** What the cache takes for [from, to) of a chunk. */
+export function leafBytes(from: number, to: number): number {
+  const { first, last } = leavesOf(from, to)
+  return (last - first + 1) * LEAF_BYTES
 }
 
 function copyLeaf(data: Buffer, leaf: number, from: number, to: number, target: Buffer, at: number): void {

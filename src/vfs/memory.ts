@@ -4,8 +4,8 @@
  * Invariant: a writer that waits for room always gets it. Whenever anyone waits, either enough sealed data is on its way
  * to the store (its upload ends or gives up at a deadline), or the oldest active batches are sealed until it is.
  */
-import type { Clock } from '../base/clock.js'
 import { Budget } from '../base/budget.js'
+import type { Clock } from '../base/clock.js'
 import { BlockPool } from './blocks.js'
 import type { Batch } from './dirty-map.js'
 

@@ -11,14 +11,16 @@ import { hasCode, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import type { Attr } from '../meta/contract.js'
 import type { AttrCache } from './cache.js'
-import type { ChunkCache } from './chunk-cache.js'
+import { leafBytes, type ChunkCache, type ChunkPart } from './chunk-cache.js'
 import type { ExtentCache } from './extent-cache.js'
 import type { ExtentMap, FilePiece } from './extent-map.js'
 import type { Freshness } from './freshness.js'
 import type { FileHandle } from './handles.js'
-import type { InodeState } from './inode-state.js'
 import { IntervalMap } from './interval-map.js'
 import { TargetPool } from './target-pool.js'
+
+/** So many are fetched together. */
+const MANY_PIECES = 4
 
 export interface ReaderDeps {
   readonly attrs: AttrCache
@@ -103,7 +105,10 @@ export class Reader {
   }
 
   async #copy(map: ExtentMap, part: WindowPart, target: Buffer, at: number): Promise<void> {
-    const copies = map.slice(part.start, part.end).map(({ start, end, chunk, bytes, chunkOffset }) => {
+    const pieces = map.slice(part.start, part.end)
+    // What is copied then finds the fetches of many pieces under way.
+    if (pieces.length >= MANY_PIECES) void this.#deps.data.prefetch(pieces.flatMap(partOf))
+    const copies = pieces.map(({ start, end, chunk, bytes, chunkOffset }) => {
       const to = at + start - part.start
       if (chunk !== null) return this.#deps.data.copy(chunk, chunkOffset, chunkOffset + end - start, target, to)
       if (bytes === null) target.fill(0, to, to + end - start)
@@ -116,21 +121,23 @@ export class Reader {
   #readAhead(file: FileHandle, start: number, end: number, size: number): void {
     const range = file.readAhead.next(start, end, size, this.#deps.readAheadBytes)
     if (range === null) return
-    this.#prefetch(file.state, range.start, range.end).catch((error: unknown) => {
+    this.#prefetch(file, range.start, range.end).catch((error: unknown) => {
       this.#deps.log.debug({ ino: file.state.ino, error: messageOf(error) }, 'read-ahead failed')
     })
   }
 
-  async #prefetch(state: InodeState, start: number, end: number): Promise<void> {
+  async #prefetch({ state, readAhead }: FileHandle, start: number, end: number): Promise<void> {
     for (const part of windowsOf(start, end)) {
       const map = await this.#deps.extents.get(state.ino, part.window)
-      await Promise.all(map.slice(part.start, part.end).map((piece) => this.#prefetchPiece(piece)))
+      const parts = map.slice(part.start, part.end).flatMap(partOf)
+      readAhead.takes(parts.reduce((sum, { from, to }) => sum + leafBytes(from, to), 0) / (part.end - part.start))
+      await this.#deps.data.prefetch(parts)
     }
   }
+}
 
-  async #prefetchPiece({ start, end, chunk, chunkOffset }: FilePiece): Promise<void> {
-    if (chunk !== null) await this.#deps.data.prefetch(chunk, chunkOffset, chunkOffset + end - start)
-  }
+function partOf({ start, end, chunk, chunkOffset }: FilePiece): ChunkPart[] {
+  return chunk === null ? [] : [{ ref: chunk, from: chunkOffset, to: chunkOffset + end - start }]
 }
 
 interface WindowPart {

@@ -6,12 +6,12 @@
  * by no extent, so it may be removed. An id that turns out to be taken (the metadata lost their tail, and with it that the
  * id was given out) belongs to somebody else's data: it is left alone, and another one is tried.
  */
+import { Budget } from '../base/budget.js'
 import type { Clock } from '../base/clock.js'
 import type { Log } from '../base/log.js'
 import { hasCode, messageOf } from '../base/errors.js'
 import type { ChunkClient, ChunkOrigin, ChunkOriginExtent, ChunkRef, Durability } from '../chunk/contract.js'
 import type { MetaStore } from '../meta/contract.js'
-import { Budget } from '../base/budget.js'
 import { UnsyncedChunks } from './unsynced.js'
 import { isTransient } from './failures.js'
 import type { VfsLimits } from './limits.js'

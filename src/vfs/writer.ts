@@ -14,6 +14,7 @@
  *   without an earlier one.
  * - A batch is shown to readers from the first write on until, in one tick, its commit is in the caches.
  */
+import { Budget } from '../base/budget.js'
 import { compareTime, type Clock, type TimeSpec } from '../base/clock.js'
 import { WINDOW_BYTES } from '../base/limits.js'
 import type { PosixError } from '../base/errno.js'
@@ -21,7 +22,6 @@ import { messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { ORIGIN_EXTENTS_MAX, type ChunkRef } from '../chunk/contract.js'
 import type { Attr, AttrChange } from '../meta/contract.js'
-import { Budget } from '../base/budget.js'
 import type { Committer } from './committer.js'
 import { Batch, sizeAfter, type DirtyView, type WriteInfo } from './dirty-map.js'
 import { toLoss } from './failures.js'

@@ -1,9 +1,10 @@
 /** A disk that knows ids only: every chunk on it is the same byte. For counting what nodes with many chunks say to each other. */
 import { RingfsError } from '../../src/base/errors.js'
-import type { ListReply, ListRequest } from '../../src/chunk/contract.js'
+import type { LeafPlace, LeavesReply, ListReply, ListRequest } from '../../src/chunk/contract.js'
 import { leafHashes, rootOf } from '../../src/chunk/hash.js'
 import type { ChunkDisk, StoredChunk } from '../../src/chunk/node/disk.js'
 import type { StoredRange } from '../../src/chunk/node/chunk-files.js'
+import { noLeaves } from '../../src/chunk/node/leaf-reads.js'
 import { bucketOf } from '../../src/chunk/node/paths.js'
 import type { Space } from '../../src/chunk/node/space.js'
 import type { Verdict } from '../../src/chunk/node/tasks.js'
@@ -47,6 +48,10 @@ export class ListDisk implements ChunkDisk {
 
   readNow(): null {
     return null
+  }
+
+  async readLeaves(places: readonly LeafPlace[]): Promise<LeavesReply> {
+    return await Promise.resolve(noLeaves(places))
   }
 
   async verify(id: number): Promise<Verdict> {

@@ -7,9 +7,10 @@ import type { Clock } from '../../src/base/clock.js'
 import { PosixError } from '../../src/base/errno.js'
 import { RingfsError } from '../../src/base/errors.js'
 import { LEAF_BYTES } from '../../src/base/limits.js'
-import type { ChunkOrigin, ListReply, ListRequest } from '../../src/chunk/contract.js'
+import type { ChunkOrigin, LeafPlace, LeavesReply, ListReply, ListRequest } from '../../src/chunk/contract.js'
 import { firstBadLeaf, rootOf, sumBytes } from '../../src/chunk/hash.js'
 import { KeyedLock } from '../../src/chunk/node/keyed-lock.js'
+import { noLeaves } from '../../src/chunk/node/leaf-reads.js'
 import type { Space } from '../../src/chunk/node/space.js'
 import type { StoredRange } from '../../src/chunk/node/chunk-files.js'
 import type { ChunkDisk, StoredChunk } from '../../src/chunk/node/disk.js'
@@ -171,6 +172,10 @@ export class SimulatedDisk implements ChunkDisk {
 
   readNow(): null {
     return null
+  }
+
+  async readLeaves(places: readonly LeafPlace[]): Promise<LeavesReply> {
+    return await Promise.resolve(noLeaves(places))
   }
 
   async verify(id: number): Promise<Verdict> {

@@ -13,7 +13,9 @@ import {
   type ChunkReadOptions,
   type ChunkRef,
   type ChunkWriteOptions,
+  type LeafRef,
   type LentBytes,
+  type LentLeaves,
   type TogetherPut,
 } from '../contract.js'
 import { leafHashes, rootOf, sumBytes } from '../hash.js'
@@ -22,6 +24,7 @@ import { NodeHealth } from '../node-health.js'
 import type { WorkerPool } from '../pool.js'
 import type { Enqueue } from '../replication.js'
 import { sharePieces, type SharedBuffers } from '../shared-buffer.js'
+import { gatherLeaves } from './gather.js'
 import { HedgeTimer } from './latency.js'
 import { LeafCache } from './leaf-cache.js'
 import type { PlacementSource } from './placement.js'
@@ -170,6 +173,10 @@ export class ChunkClientImpl implements ChunkClient {
     if (lengthBytes === 0) return { bytes: Buffer.alloc(0), release: () => undefined }
     const now = readNow(this.#parts, ref, offset, lengthBytes)
     return now ?? (await new ChunkRead(this.#parts, ref, offset, lengthBytes, options).run())
+  }
+
+  async lendLeaves(wants: readonly LeafRef[]): Promise<LentLeaves> {
+    return await gatherLeaves(this.#parts, wants)
   }
 
   async sync(ids: readonly number[]): Promise<void> {

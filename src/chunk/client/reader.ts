@@ -82,7 +82,7 @@ function leavesOver(
 }
 
 /** The chunk's leaf table, once it has matched its root; null if `offered` does not. */
-function leafTable(leafCache: LeafCache, { id, root, lengthBytes }: ChunkRef, offered: Buffer): Buffer | null {
+export function leafTable(leafCache: LeafCache, { id, root, lengthBytes }: ChunkRef, offered: Buffer): Buffer | null {
   const known = leafCache.get(id, root)
   if (known !== undefined) return known
   if (offered.length !== leafCount(lengthBytes) * HASH_BYTES || !rootOf(offered).equals(root)) return null

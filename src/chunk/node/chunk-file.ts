@@ -327,7 +327,7 @@ function readUpTo(fd: number, position: number, lengthBytes: number): Buffer {
 }
 
 /** Answers how many bytes there were: fewer than fit only at the end of the file. */
-function readInto(fd: number, position: number, out: Uint8Array): number {
+export function readInto(fd: number, position: number, out: Uint8Array): number {
   let got = 0
   while (got < out.length) {
     const count = readSync(fd, out, got, out.length - got, position + got)

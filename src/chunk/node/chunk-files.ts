@@ -3,22 +3,24 @@
  * and needs no lock: a file is immutable under its name, and an open file outlives its name.
  */
 import type { Clock } from '../../base/clock.js'
-import { CHUNK_MAX_BYTES, HASH_INLINE_MAX_BYTES } from '../../base/limits.js'
-import type { ChunkOrigin } from '../contract.js'
+import { CHUNK_MAX_BYTES, HASH_INLINE_MAX_BYTES, LEAF_BYTES } from '../../base/limits.js'
+import type { ChunkOrigin, FoundLeaf, LeafPlace, LeavesReply } from '../contract.js'
 import { asBuffer, compact } from '../jobs.js'
 import { toChunkError } from '../outcome.js'
 import type { Job, WorkerPool } from '../pool.js'
 import type { SharedBuffers } from '../shared-buffer.js'
 import { leafSpan, readLeaves } from './chunk-file.js'
 import { DirectChoice } from './direct-choice.js'
+import { leavesTask, noLeaves } from './leaf-reads.js'
 import { DIRECT_MIN_BYTES } from './direct-file.js'
 import { InlineGate } from '../../base/inline-gate.js'
 import { LayoutCache } from './layout-cache.js'
 import { OpenFiles } from './open-files.js'
 import { ChunkPaths } from './paths.js'
-import type { ChunkLayout, ReadResult, ReadTask } from './tasks.js'
+import type { ChunkLayout, LeavesResult, LeavesTask, ReadResult, ReadTask } from './tasks.js'
 
 const READ_JOB: Job<ReadTask, ReadResult> = { file: 'disk', name: 'read' }
+const LEAVES_JOB: Job<LeavesTask, LeavesResult> = { file: 'disk', name: 'readLeaves' }
 
 export interface PlainRange {
   readonly chunkLengthBytes: number
@@ -127,6 +129,42 @@ export class ChunkFiles {
         origin: result.origin,
         ...(check ? { matches: true } : {}),
       }
+    } catch (error) {
+      release()
+      throw error
+    }
+  }
+
+  /**
+   * In one worker. null: it is none that `hasFile`, or cannot be read so; read() finds out why. Errors: none of them can be.
+   */
+  async readLeaves(places: readonly LeafPlace[], hasFile: (id: number) => boolean): Promise<LeavesReply> {
+    const inFiles = places.filter(({ id }) => hasFile(id))
+    if (inFiles.length === 0) return noLeaves(places)
+    const { found, release } = await this.#readLeaves(inFiles)
+    const foundAt = new Map(inFiles.map((place, at) => [place, found[at]]))
+    return { found: places.map((place) => foundAt.get(place) ?? null), release }
+  }
+
+  async #readLeaves(places: readonly LeafPlace[]): Promise<LeavesReply> {
+    const { volume, buffers, pool } = this.#options
+    const { bytes, release } = buffers.take(places.length * LEAF_BYTES)
+    const layouts = places.map(({ id }) => this.#layouts.get(id))
+    const files = places.map(({ id }) => this.#paths.fileOf(id))
+    try {
+      const result = await pool.run(LEAVES_JOB, leavesTask(volume, places, files, layouts, bytes))
+      const found = places.map(({ id }, at): FoundLeaf | null => {
+        const layout = layouts[at] ?? result.layouts.get(at)
+        const lengthBytes = result.lengths[at] ?? 0
+        if (layout === undefined || lengthBytes === 0) {
+          this.forget(id)
+          return null
+        }
+        if (layouts[at] === null) this.#layouts.set(id, layout)
+        const data = bytes.subarray(at * LEAF_BYTES, at * LEAF_BYTES + lengthBytes)
+        return { chunkLengthBytes: layout.lengthBytes, leaves: asBuffer(layout.leaves), data }
+      })
+      return { found, release }
     } catch (error) {
       release()
       throw error

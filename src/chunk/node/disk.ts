@@ -1,5 +1,5 @@
 /** What ChunkService, healing and scrubbing need of the disks of a node: one store (store.ts), or several (disks.ts). */
-import type { ChunkOrigin, ListReply, ListRequest } from '../contract.js'
+import type { ChunkOrigin, LeafPlace, LeavesReply, ListReply, ListRequest } from '../contract.js'
 import type { PlainRange, StoredRange } from './chunk-files.js'
 import type { Space } from './space.js'
 import type { Verdict } from './tasks.js'
@@ -27,6 +27,8 @@ export interface ChunkDisk {
   read(id: number, offset: number, lengthBytes: number, withOrigin?: boolean, check?: boolean): Promise<StoredRange>
   /** As read, in this tick; null where that would make anybody wait, or does not succeed. */
   readNow(id: number, offset: number, lengthBytes: number): PlainRange | null
+  /** Leaves of several chunks; null for those that are to be read one by one. */
+  readLeaves(places: readonly LeafPlace[]): Promise<LeavesReply>
   verify(id: number): Promise<Verdict>
   /** Sets a bad copy aside; nothing if it is gone or good by now. */
   quarantine(id: number): Promise<Verdict>

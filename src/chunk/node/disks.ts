@@ -15,7 +15,7 @@
 import { messageOf, RingfsError } from '../../base/errors.js'
 import { PosixError } from '../../base/errno.js'
 import type { DiskReport } from '../../cluster/contract.js'
-import type { ListReply, ListRequest } from '../contract.js'
+import type { LeafPlace, LeavesReply, ListReply, ListRequest } from '../contract.js'
 import { settledWithin } from '../deadline.js'
 import { codeOf } from '../outcome.js'
 import { WorkerPool } from '../pool.js'
@@ -25,6 +25,7 @@ import type { ChunkDisk, StoredChunk } from './disk.js'
 import { lackedBy, verdictOf } from './disk-answers.js'
 import { rankDisks } from './disk-choice.js'
 import { KeyedLock } from './keyed-lock.js'
+import { noLeaves } from './leaf-reads.js'
 import { mergePages } from './list.js'
 import { NodeDisk } from './node-disk.js'
 import type { DiskFolder, MissingFolder } from './node-folders.js'
@@ -316,6 +317,16 @@ export class NodeDisks implements ChunkDisk {
       if (range !== null) return range
     }
     return null
+  }
+
+  /** On several disks one by one: a slow one is to hold up nobody else's. */
+  async readLeaves(places: readonly LeafPlace[]): Promise<LeavesReply> {
+    const [disk, other] = this.#live
+    if (disk === undefined || other !== undefined) return noLeaves(places)
+    return await disk.run(
+      (store) => store.readLeaves(places),
+      ({ release }) => release(),
+    )
   }
 
   async read(id: number, offset: number, lengthBytes: number, withOrigin = false, check = false): Promise<StoredRange> {

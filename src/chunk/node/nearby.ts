@@ -14,6 +14,7 @@ import type { ChunkFiles, PlainRange, StoredRange } from './chunk-files.js'
 import { rankDisks, type Candidate } from './disk-choice.js'
 import type { JournalChunk } from './journal.js'
 import { rangeOf, storedRangeOf } from './kept.js'
+import { noLeaves } from './leaf-reads.js'
 import type { NearbyJournal } from './nearby-journal.js'
 import type { NearbyWriter } from './nearby-writer.js'
 
@@ -50,6 +51,11 @@ export function nearbyChunkNode({ id: nodeId, volume, disks }: Nearby, node: Chu
     getNow(request) {
       if (request.volume !== volume || request.withOrigin === true || !isRange(request)) return null
       return rangeNowIn(disks, request)
+    },
+    async getLeaves(of, places) {
+      const [disk, other] = disks
+      if (of !== volume || disk === undefined || other !== undefined) return noLeaves(places)
+      return await disk.files.readLeaves(places, (id) => disk.journal?.get(id) === undefined)
     },
     async reportBad(of, id, options) {
       // The copy that replaces it may begin elsewhere in its file.

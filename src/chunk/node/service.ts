@@ -20,6 +20,8 @@ import {
   type RangeDigest,
   type GetReply,
   type GetRequest,
+  type LeafPlace,
+  type LeavesReply,
   type ListReply,
   type ListRequest,
   type NodeInfo,
@@ -39,6 +41,7 @@ import { Repairer } from './repair.js'
 import { Scrubber } from './scrub.js'
 import { digestsOfDisk } from './digest.js'
 import type { ChunkDisk } from './disk.js'
+import { noLeaves } from './leaf-reads.js'
 
 const GRACE_MS = 250
 const SUSPECT_GRACE_MS = 20
@@ -256,6 +259,10 @@ export class ChunkService implements ChunkNodeApi {
     const { volume, id, offset, lengthBytes, withOrigin = false } = request
     if (volume !== this.#options.volume || withOrigin || !isRange(request)) return null
     return this.#options.disk.readNow(id, offset, Math.min(lengthBytes, CHUNK_MAX_BYTES))
+  }
+
+  async getLeaves(volume: string, places: readonly LeafPlace[]): Promise<LeavesReply> {
+    return volume === this.#options.volume ? await this.#options.disk.readLeaves(places) : noLeaves(places)
   }
 
   async get(request: GetRequest): Promise<GetReply> {

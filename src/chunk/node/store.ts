@@ -16,7 +16,7 @@ import { PosixError } from '../../base/errno.js'
 import { RingfsError } from '../../base/errors.js'
 import { HASH_INLINE_MAX_BYTES } from '../../base/limits.js'
 import type { Log } from '../../base/log.js'
-import type { ListReply, ListRequest } from '../contract.js'
+import type { LeafPlace, LeavesReply, ListReply, ListRequest } from '../contract.js'
 import { encodePrefix, type ChunkHeader } from '../format.js'
 import { sumBytes } from '../hash.js'
 import { compact } from '../jobs.js'
@@ -305,6 +305,11 @@ export class ChunkStore implements ChunkDisk {
   readNow(id: number, offset: number, lengthBytes: number): PlainRange | null {
     const kept = this.#small.get(id)
     return kept === undefined ? this.#files.readNow(id, offset, lengthBytes) : rangeOf(kept, offset, lengthBytes)
+  }
+
+  /** Those without a file are in memory: one by one they are read as quickly. */
+  async readLeaves(places: readonly LeafPlace[]): Promise<LeavesReply> {
+    return await this.#files.readLeaves(places, (id) => this.#small.get(id) === undefined)
   }
 
   async read(id: number, offset: number, lengthBytes: number, withOrigin = false, check = false): Promise<StoredRange> {

@@ -78,6 +78,28 @@ export interface ReadResult {
   readonly origin: ChunkOrigin | null
 }
 
+/** A leaf of each of several chunks. In columns: an object for each leaf would take longer to hand over than the leaf to read. */
+export interface LeavesTask {
+  readonly volume: string
+  readonly files: readonly string[]
+  readonly ids: readonly number[]
+  readonly leaves: readonly number[]
+  /** Where in the file, and how many bytes; 0 bytes: the layout is not known. */
+  readonly positions: readonly number[]
+  readonly lengths: readonly number[]
+  /** 32 bytes each, zeros where the layout is not known. */
+  readonly hashes: Uint8Array
+  /** LEAF_BYTES for each. Seen by both threads. */
+  readonly into: Uint8Array
+}
+
+export interface LeavesResult {
+  /** Bytes of each; 0: the read failed. */
+  readonly lengths: readonly number[]
+  /** Those that were not known, by their places. */
+  readonly layouts: ReadonlyMap<number, ChunkLayout>
+}
+
 export interface VerifyTask {
   readonly file: string
   readonly volume: string

@@ -82,7 +82,7 @@ function nodeWith(theirs: ReadonlySet<number>): OtherNode & { readonly counts: C
 const refused = (): Promise<never> => Promise.reject(new Error('not asked for'))
 const nothing: ChunkDisk = {
   ...{ put: refused, sync: refused, read: refused, readNow: () => null, verify: refused, quarantine: refused },
-  ...{ list: refused, lacks: refused, isRetiring: () => false, retire: refused, remove: refused },
+  ...{ list: refused, lacks: refused, isRetiring: () => false, retire: refused, remove: refused, readLeaves: refused },
   ...{ space: () => ({ totalBytes: 0, freeBytes: 0 }), chunks: 0 },
 }
 

@@ -155,3 +155,77 @@ t.test(
     t.match(await failureOf(node.store.read(3, 0, MIB, false, true)), /^CHUNK_(CORRUPT|MISSING)$/)
   },
 )
+
+t.test('leaves of several chunks are read in one go, each of them right or left to be read alone', async (t) => {
+  const { cluster, node, api } = await ground(t)
+  const chunks = Array.from({ length: 20 }, (_, i) => randomChunk(100 + i, 70 * KIB + i * 3001))
+  for (const chunk of chunks) await api.put(putRequest(chunk), chunk.data, CALL)
+  const wants = chunks.flatMap(({ id, root, bytes }) => {
+    const ref = { id, lengthBytes: bytes.length, root }
+    return [0, Math.floor((bytes.length - 1) / LEAF_BYTES)].map((leaf) => ({ ref, leaf }))
+  })
+  const bytesOf = (id: number, leaf: number): Buffer => {
+    const bytes = chunks[id - 100]?.bytes ?? Buffer.alloc(0)
+    return bytes.subarray(leaf * LEAF_BYTES, (leaf + 1) * LEAF_BYTES)
+  }
+  const buffers = new SharedBuffers()
+  const files = new ChunkFiles({ folder: node.folder, volume: VOLUME, pool: cluster.pool, buffers, clock: systemClock })
+  const beside = { id: 'node-0', volume: VOLUME, disks: [{ seed: seedOf('d'), weight: 1, files }] }
+  const client = cluster.clientWith({ node: () => nearbyChunkNode(beside, node.api) })
+  node.calls.length = 0
+  // The second time the layouts of the files are known.
+  for (let round = 0; round < 2; round++) {
+    const { leaves, release } = await client.lendLeaves(wants)
+    t.strictSame(
+      leaves.map((leaf, at) => leaf?.equals(bytesOf(wants[at]?.ref.id ?? 0, wants[at]?.leaf ?? 0))),
+      wants.map(() => true),
+    )
+    release()
+  }
+  t.strictSame(node.calls, [])
+  t.equal(buffers.lentBytes, 0)
+
+  for (const fresh of [false, true]) {
+    for (const [id, at] of [
+      [100, -1],
+      [101, -70 * KIB],
+    ] as const) {
+      const file = chunkFile(node.folder, id)
+      const bytes = readFileSync(file)
+      bytes[bytes.length + at] = 1 + (bytes.at(at) ?? 0)
+      writeFileSync(file, bytes)
+      if (fresh) files.forget(id)
+    }
+    const other = { ref: { id: 102, lengthBytes: chunks[2]?.bytes.length ?? 0, root: randomChunk(1, 9).root }, leaf: 0 }
+    const missing = { ref: { id: 999, lengthBytes: 5, root: randomChunk(1, 9).root }, leaf: 0 }
+    const [rotten, whole] = [wants[1], wants[0]]
+    const outside = { ref: wants[6]?.ref ?? other.ref, leaf: 99 }
+    const asked = [rotten, whole, wants[2], other, missing, outside].filter((want) => want !== undefined)
+    const { leaves, release } = await client.lendLeaves(asked)
+    t.strictSame(
+      leaves.map((leaf) => leaf !== null),
+      [false, true, false, false, false, false],
+    )
+    release()
+  }
+  t.equal(buffers.lentBytes, 0)
+  const elsewhere = await nearbyChunkNode(beside, node.api).getLeaves?.('other', [{ id: 100, leaf: 0 }])
+  t.strictSame(elsewhere?.found, [null])
+})
+
+t.test('leaves that do not come in time are left to be read alone, and what they lie in comes back', async (t) => {
+  const { cluster, node } = await ground(t)
+  let late: (reply: { found: null[]; release: () => void }) => void = () => undefined
+  let released = 0
+  const hanging: ChunkNodeApi = { ...node.api, getLeaves: () => new Promise((resolve) => (late = resolve)) }
+  const client = cluster.clientWith({ node: () => hanging })
+  const want = { ref: { id: 1, lengthBytes: 5, root: randomChunk(1, 5).root }, leaf: 0 }
+  const { leaves, release } = await client.lendLeaves([want])
+  t.strictSame(leaves, [null])
+  release()
+  late({ found: [null], release: () => released++ })
+  await systemClock.sleep(1)
+  t.equal(released, 1)
+  const none = cluster.clientWith({ node: () => ({ ...node.api, getLeaves: () => Promise.reject(new Error('x')) }) })
+  t.strictSame((await none.lendLeaves([want])).leaves, [null])
+})

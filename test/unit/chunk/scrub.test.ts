@@ -162,6 +162,7 @@ function watched(store: TestNode['store'], walked: number[]): ChunkDisk {
     sync: (ids) => store.sync(ids),
     read: (id, offset, lengthBytes) => store.read(id, offset, lengthBytes),
     readNow: () => null,
+    readLeaves: (places) => store.readLeaves(places),
     verify: (id) => store.verify(id),
     list: async (request) => {
       walked.push(request.fromBucket)

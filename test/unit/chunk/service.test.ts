@@ -78,6 +78,7 @@ function fullDisk(store: ChunkStore, full: Error): ChunkDisk {
     sync: (ids) => store.sync(ids),
     read: (id, offset, lengthBytes) => store.read(id, offset, lengthBytes),
     readNow: () => null,
+    readLeaves: (places) => store.readLeaves(places),
     verify: (id) => store.verify(id),
     list: async () => ({ chunks: [], next: null }),
     isRetiring: (id) => store.isRetiring(id),

@@ -46,6 +46,25 @@ t.test('read-ahead grows while reads follow each other, and ends with the first 
   st.same(ahead.next(110, 120, 130, 16 * MIB), { start: 120, end: 130 }, 'not beyond the end of the file')
 })
 
+t.test('of what takes many times its bytes less is fetched ahead', async (st) => {
+  const ahead = new ReadAhead()
+  const farthest = (from: number): number => {
+    let most = 0
+    for (let at = from; at < from + 40 * MIB; at += MIB) {
+      const range = ahead.next(at, at + MIB, 1000 * MIB, 16 * MIB)
+      most = Math.max(most, (range?.end ?? 0) - at - MIB)
+    }
+    return most
+  }
+  st.equal(farthest(0), 16 * MIB)
+  ahead.takes(2)
+  st.equal(farthest(40 * MIB), 16 * MIB, 'twice as much is allowed for')
+  ahead.takes(6)
+  st.equal(farthest(80 * MIB), Math.floor((16 * MIB) / 3))
+  ahead.takes(1)
+  st.equal(farthest(120 * MIB), 16 * MIB)
+})
+
 t.test('limits are checked against each other', async (st) => {
   st.equal(resolveLimits({}, 4 * MIB).dirtyBytes, 128 * MIB)
   st.throws(() => resolveLimits({ dirtyBytes: 0 }, 4 * MIB), { code: 'USAGE' })

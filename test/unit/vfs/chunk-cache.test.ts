@@ -3,7 +3,7 @@ import t from 'tap'
 import { randomBytes } from 'node:crypto'
 import { KIB, LEAF_BYTES, MIB } from '../../../src/base/limits.js'
 import { giveBack } from '../../../src/base/lent.js'
-import type { ChunkRef, LentBytes } from '../../../src/chunk/contract.js'
+import type { ChunkRef, LeafRef, LentBytes, LentLeaves } from '../../../src/chunk/contract.js'
 import { SharedBuffers } from '../../../src/chunk/shared-buffer.js'
 import { ChunkCache } from '../../../src/vfs/chunk-cache.js'
 import { TargetPool } from '../../../src/vfs/target-pool.js'
@@ -37,7 +37,7 @@ t.test('many readers of a cache that is too small for them all read what was wri
     if (one === undefined) continue
     const from = (i * 7_919) % one.bytes.length
     const to = Math.min(one.bytes.length, from + 1 + ((i * 104_729) % (300 * KIB)))
-    if (i % 5 === 0) void cache.prefetch(one.ref, from, to)
+    if (i % 5 === 0) void cache.prefetch([{ ref: one.ref, from, to }])
     reads.push(isRight(cache, one, from, to))
     if (i % 20 === 0) await reads.at(-1)
   }
@@ -88,6 +88,62 @@ t.test('what is kept takes no more memory than the limit, however small the chun
   const before = chunks.reads.length
   t.ok(await isRight(cache, one, 0, 1500))
   t.equal(chunks.reads.length, before, 'and kept')
+})
+
+/** Leaves of several chunks in one go, but for those of odd chunks. */
+class Gatherer extends Lender {
+  readonly together: number[] = []
+
+  async lendLeaves(wants: readonly LeafRef[]): Promise<LentLeaves> {
+    this.together.push(wants.length)
+    const lease = this.buffers.take(wants.length * LEAF_BYTES)
+    const leaves = wants.map(async ({ ref, leaf }, at) => {
+      if (ref.id % 2 === 1) return null
+      const from = leaf * LEAF_BYTES
+      const bytes = await this.read(ref, from, Math.min(LEAF_BYTES, ref.lengthBytes - from))
+      bytes.copy(lease.bytes, at * LEAF_BYTES)
+      return lease.bytes.subarray(at * LEAF_BYTES, at * LEAF_BYTES + bytes.length)
+    })
+    return { leaves: await Promise.all(leaves), release: lease.release }
+  }
+}
+
+t.test('leaves that stand alone are fetched together, and whoever waits for one gets it', async (t) => {
+  const chunks = new Gatherer()
+  const most = 200 * (LEAF_BYTES + KIB)
+  const cache = new ChunkCache(chunks, most, 4)
+  const written = await Promise.all(Array.from({ length: 150 }, (_, id) => write(chunks, id, LEAF_BYTES + 1 + id)))
+  const long = await write(chunks, 1000, MIB)
+  const parts = written.map(({ ref, bytes }, i) => ({
+    ref,
+    from: i % 3 === 0 ? LEAF_BYTES : 5,
+    to: i % 3 === 0 ? bytes.length : 900,
+  }))
+  // The same leaf twice, and one that is fetched already.
+  const first = isRight(cache, written[0] ?? long, LEAF_BYTES, LEAF_BYTES + 1)
+  void cache.prefetch([...parts, ...parts.slice(0, 3), { ref: long.ref, from: 0, to: MIB }])
+  const rights = parts.map(({ from, to }, i) => isRight(cache, written[i] ?? long, from, to))
+  t.ok((await Promise.all([first, ...rights, isRight(cache, long, 0, MIB)])).every(Boolean))
+  t.strictSame(chunks.together, [63, 64, 22])
+  t.equal(chunks.reads.length, 150 + 1, 'each leaf once, the long one in one piece')
+  t.ok(cache.usedBytes <= most && chunks.buffers.lentBytes <= most + 2 * MIB)
+  for (let id = 2000; id < 2300; id++) t.ok(await isRight(cache, await write(chunks, id, LEAF_BYTES), 0, LEAF_BYTES))
+  t.ok(chunks.buffers.lentBytes <= most, 'what lay together comes back when all of it was evicted')
+})
+
+t.test('one leaf that is used on and on does not keep the memory of all that were fetched with it', async (t) => {
+  const chunks = new Gatherer()
+  const most = 100 * (LEAF_BYTES + KIB)
+  const cache = new ChunkCache(chunks, most, 4)
+  const used: Written[] = []
+  for (let group = 0; group < 10; group++) {
+    const ids = Array.from({ length: 64 }, (_, i) => 2 * (group * 64 + i))
+    const written = await Promise.all(ids.map((id) => write(chunks, id, LEAF_BYTES)))
+    await cache.prefetch(written.map(({ ref }) => ({ ref, from: 0, to: LEAF_BYTES })))
+    used.push(...written.slice(0, 1))
+    for (const one of used) t.ok(await isRight(cache, one, 0, LEAF_BYTES))
+    t.ok(chunks.buffers.lentBytes <= most + MIB)
+  }
 })
 
 t.test('a long range is fetched in parts, a leaf that is fetched already is not asked for again', async (t) => {
