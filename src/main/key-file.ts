@@ -4,9 +4,10 @@
  * A running process looks now and then whether the file has changed, so that keys are changed without a restart. A file that
  * is damaged, missing or open to others meanwhile changes nothing: what was read last stays in force, and the log tells.
  *
- * Who changes it has FILE.lock, and only then reads FILE; so each change is of what the one before has left. It is made in FILE.new,
- * which is renamed over FILE, and has succeeded when file and folder are on disk. When it fails, FILE.new goes; what one that was killed has
- * left of it the next one removes.
+ * Who changes it has FILE.lock, and only then reads FILE; so each change is of what the one before has left. It is made in a file beside
+ * it that nobody chooses as a name (partialOf), which is renamed over FILE, and has succeeded when file and folder are on disk. When it fails,
+ * that file goes; what one that was killed has left of it the next one removes. No other file is touched, FILE.new neither: a new key may be
+ * prepared in it.
  */
 import { randomBytes } from 'node:crypto'
 import {
@@ -23,7 +24,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { readFile, stat } from 'node:fs/promises'
-import { dirname, resolve } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
 import { RingfsError, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { whileLocked } from './key-lock.js'
@@ -175,7 +176,7 @@ function change(link: string, changed: (secrets: readonly string[]) => readonly 
   try {
     const file = realpathSync(link)
     whileLocked(file, (isOurs) => {
-      const partial = `${file}.new`
+      const partial = partialOf(file)
       rmSync(partial, { force: true })
       try {
         writeLike(file, partial, () => linesOf(changed(secretsOf(link))))
@@ -191,6 +192,10 @@ function change(link: string, changed: (secrets: readonly string[]) => readonly 
     if (error instanceof RingfsError) throw error
     throw new RingfsError('USAGE', `the keys cannot be written: ${messageOf(error)}`, { cause: error })
   }
+}
+
+function partialOf(file: string): string {
+  return join(dirname(file), `.${basename(file)}.ringfs-key`)
 }
 
 /** A new file of the owner of `file`, on disk. */

@@ -38,6 +38,20 @@ t.test('a changed key file stays whose it was, and where a symlink leads', async
   t.same(readdirSync(folder).sort(), ['key', 'link'])
 })
 
+t.test('a key that was prepared beside the file stays', (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'ringfs-keys-'))
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+  const file = join(folder, 'key')
+  const first = newKeyFile(file)
+  const prepared = newKeyFile(`${file}.new`)
+  addKey(file)
+  removeKey(file, first)
+  t.throws(() => removeKey(file, first), { code: 'USAGE' })
+  t.same(listKeys(`${file}.new`), [prepared])
+  t.same(readdirSync(folder), ['key', 'key.new'])
+  t.end()
+})
+
 const MODULE = new URL('../../../src/main/key-file.js', import.meta.url).href
 
 /** Source of a process that calls `name` with `file`. */
@@ -131,7 +145,7 @@ async function begunChange(
   // It looks at the file once before it has the lock.
   feed()
   const untilMs = performance.now() + 60_000
-  while (!readdirSync(folder).includes('key.new')) {
+  while (!readdirSync(folder).includes('.key.ringfs-key')) {
     if (performance.now() > untilMs) throw new Error(`no change has begun: ${text}`)
     await delay(10)
   }
@@ -144,7 +158,7 @@ if (process.platform === 'linux') {
     const { file, child, ended } = await begunChange(t, folder)
     child.kill('SIGKILL')
     await ended
-    t.same(readdirSync(folder).sort(), ['key', 'key.lock', 'key.new'])
+    t.same(readdirSync(folder).sort(), ['.key.ringfs-key', 'key', 'key.lock'])
     rmSync(file)
     const first = newKeyFile(file)
     const second = addKey(file)
@@ -155,13 +169,14 @@ if (process.platform === 'linux') {
   t.test('a change whose lock was taken away changes nothing, and leaves those of the next one', async (t) => {
     const folder = mkdtempSync(join(tmpdir(), 'ringfs-keys-'))
     const { file, goOn, ended } = await begunChange(t, folder)
-    for (const name of ['lock', 'new']) {
-      rmSync(`${file}.${name}`)
-      writeFileSync(`${file}.${name}`, 'of another one')
+    const others = ['key.lock', '.key.ringfs-key'].map((name) => join(folder, name))
+    for (const other of others) {
+      rmSync(other)
+      writeFileSync(other, 'of another one')
     }
     goOn()
     t.match(await ended, /key\.lock was removed: nothing is changed/)
     t.ok(lstatSync(file).isFIFO())
-    for (const name of ['lock', 'new']) t.equal(readFileSync(`${file}.${name}`, 'utf8'), 'of another one')
+    for (const other of others) t.equal(readFileSync(other, 'utf8'), 'of another one')
   })
 }
