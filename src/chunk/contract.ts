@@ -101,11 +101,13 @@ export interface ChunkClient {
   read(ref: ChunkRef, offset: number, lengthBytes: number, options?: ChunkReadOptions): Promise<Buffer>
   /** As `read`, without a copy: the bytes are lent. */
   lend(ref: ChunkRef, offset: number, lengthBytes: number, options?: ChunkReadOptions): Promise<LentBytes>
+  /** The node that `lendLeaves` may be asked for a leaf of the chunk, in this tick; undefined: there is none, it is lent by itself. */
+  nearNode?(id: number): string | undefined
   /**
-   * At most LEAVES_TOGETHER_MAX, verified as by `read`: quicker than one by one where they lie in files of this machine. Never rejects.
-   * Absent where it never is.
+   * Leaves of chunks of which this is the near node, at most LEAVES_TOGETHER_MAX, verified as by `read`: quicker than one by one where they
+   * lie in files of this machine. Rejects never.
    */
-  lendLeaves?(wants: readonly LeafRef[]): Promise<LentLeaves>
+  lendLeaves?(node: string, wants: readonly LeafRef[]): Promise<LentLeaves>
   /** Whether such a chunk may as well be written with sync: that takes no longer. */
   syncsAtOnce?(id: number, lengthBytes: number): boolean
   /**

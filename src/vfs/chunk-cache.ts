@@ -21,6 +21,11 @@ const WRITTEN_MAX_BYTES = 256 * KIB
 /** Longer runs are fetched in parts at once: they are verified by several workers, and the first bytes come sooner. */
 const FETCH_LEAVES_MAX = MIB / LEAF_BYTES
 
+/** Fewer leaves of different chunks are not fetched together. */
+const GATHERED_MIN = 4
+/** At once: each is a job for a worker. */
+const GATHERS_MAX = 4
+
 /** What is kept of a chunk takes so much beside its bytes: objects, maps, what malloc needs (measured: 0.9 KB). */
 const ENTRY_BYTES = KIB
 
@@ -48,11 +53,6 @@ interface Fetch {
   readonly takers: Taker[]
 }
 
-interface GatheredLoan {
-  readonly leaves: readonly (Buffer | null)[]
-  readonly loan: Loan
-}
-
 interface CachedChunk {
   readonly id: number
   readonly leaves: Map<number, KeptLeaf>
@@ -78,6 +78,7 @@ export class ChunkCache {
   readonly #chunks: ChunkClient
   readonly #maxBytes: number
   readonly #slots: Budget
+  readonly #gathers = new Budget(GATHERS_MAX)
   readonly #cached = new Map<number, CachedChunk>()
   #bytes = 0
   /** Leaves. */
@@ -121,68 +122,89 @@ export class ChunkCache {
    */
   async prefetch(parts: readonly ChunkPart[]): Promise<void> {
     const fetches: Promise<void>[] = []
-    const gathered: MissingLeaf[] = []
+    const alone = new Map<string, MissingLeaf[]>()
     for (const { ref, from, to } of parts) {
       const chunk = this.#use(ref.id)
       const { first, last } = leavesOf(from, to)
       const missing: number[] = []
       for (let leaf = first; leaf <= last; leaf++) if (!chunk.leaves.has(leaf)) missing.push(leaf)
       const [leaf] = missing
-      const isAlone = missing.length === 1 && this.#chunks.lendLeaves !== undefined
-      if (isAlone && leaf !== undefined) gathered.push({ ref, chunk, leaf })
-      else fetches.push(...this.#fetch(ref, chunk, missing, nothing))
+      const near = missing.length === 1 ? this.#chunks.nearNode?.(ref.id) : undefined
+      if (near === undefined || leaf === undefined) {
+        fetches.push(...this.#fetch(ref, chunk, missing, nothing))
+        continue
+      }
+      const leaves = alone.get(near)
+      if (leaves === undefined) alone.set(near, [{ ref, chunk, leaf }])
+      else leaves.push({ ref, chunk, leaf })
     }
-    for (let at = 0; at < gathered.length; at += LEAVES_TOGETHER_MAX) {
-      fetches.push(...this.#gather(gathered.slice(at, at + LEAVES_TOGETHER_MAX)))
+    for (const [near, leaves] of alone) {
+      for (let at = 0; at < leaves.length; at += LEAVES_TOGETHER_MAX) {
+        fetches.push(...this.#fetchAlone(near, leaves.slice(at, at + LEAVES_TOGETHER_MAX)))
+      }
     }
     await Promise.allSettled(fetches)
   }
 
+  /** Few are as quick by themselves, and take no more memory than they are long. */
+  #fetchAlone(near: string, leaves: readonly MissingLeaf[]): Promise<void>[] {
+    if (leaves.length >= GATHERED_MIN) return this.#gather(near, leaves)
+    return leaves.flatMap(({ ref, chunk, leaf }) => this.#fetch(ref, chunk, [leaf], nothing))
+  }
+
   /** Fetches those that nobody fetches yet, in one go. */
-  #gather(leaves: readonly MissingLeaf[]): Promise<void>[] {
+  #gather(near: string, leaves: readonly MissingLeaf[]): Promise<void>[] {
     const asked: MissingLeaf[] = []
     // Begins when all of them are noted.
-    const lent = Promise.resolve().then(() => this.#lendLeaves(asked))
+    const lent = Promise.resolve()
+      .then(() => this.#lendLeaves(near, asked))
+      .catch(() => [])
     const fetches: Promise<void>[] = []
     for (const missing of leaves) {
       const { chunk, leaf } = missing
       if (chunk.pending.has(leaf)) continue
       const at = asked.push(missing) - 1
       const takers: Taker[] = []
-      const done = lent.then((gathered) => this.#gathered(missing, gathered?.leaves[at] ?? null, gathered, takers))
+      const done = lent.then((found) => this.#gathered(missing, found[at] ?? null, takers))
       chunk.pending.set(leaf, { done, takers })
       fetches.push(done)
     }
     return fetches
   }
 
-  /** null: they are to be lent one by one. */
-  async #lendLeaves(asked: readonly MissingLeaf[]): Promise<GatheredLoan | null> {
-    if (asked.length === 0) return null
-    const reply = await this.#slots.with(async () => await this.#chunks.lendLeaves?.(asked))
-    if (reply === undefined) return null
+  /** In the order asked for; what is null, or not there, is to be lent by itself. Each counts as a leaf of its loan that ends. */
+  async #lendLeaves(near: string, asked: readonly MissingLeaf[]): Promise<readonly (KeptLeaf | null)[]> {
+    if (asked.length === 0) return []
+    const reply = await this.#gathers.with(async () => await this.#chunks.lendLeaves?.(near, asked))
+    if (reply === undefined) return []
     const { leaves, release } = reply
-    // Counted for each that is still to be looked at, too: it goes back when it is neither kept nor to be looked at.
-    return { leaves, loan: { leaves: asked.length, bytesOfLeaf: LEAF_BYTES + ENTRY_BYTES, release, others: asked } }
+    const found = leaves.filter((leaf) => leaf !== null)
+    const memoryBytes = [...new Set(found.map(({ buffer }) => buffer))].reduce((sum, each) => sum + each.byteLength, 0)
+    if (2 * sumOf(found) <= memoryBytes) {
+      const own = leaves.map((leaf) => leaf && ownLeaf(leaf))
+      release()
+      return own
+    }
+    const bytesOfLeaf = Math.ceil(memoryBytes / found.length) + ENTRY_BYTES
+    const loan: Loan = { leaves: found.length, bytesOfLeaf, release, others: asked }
+    return leaves.map((data) => data && { data, loan })
   }
 
-  async #gathered(
-    { ref, chunk, leaf }: MissingLeaf,
-    data: Buffer | null,
-    gathered: GatheredLoan | null,
-    takers: readonly Taker[],
-  ): Promise<void> {
+  async #gathered({ ref, chunk, leaf }: MissingLeaf, found: KeptLeaf | null, takers: readonly Taker[]): Promise<void> {
     chunk.pending.delete(leaf)
-    if (gathered === null || data === null) {
-      if (gathered !== null) endOfLeaf(gathered.loan)
+    if (found === null) {
       const fetch = this.#fetchRun(ref, chunk, leaf, 1)
       fetch.takers.push(...takers)
       await fetch.done
       return
     }
-    for (const taker of takers) taker(leaf, data)
-    this.#keep(chunk, leaf, data, gathered.loan)
-    endOfLeaf(gathered.loan)
+    const { data, loan } = found
+    try {
+      for (const taker of takers) taker(leaf, data)
+      this.#keep(chunk, leaf, data, loan)
+    } finally {
+      endOfLeaf(loan)
+    }
     this.#evict()
   }
 
@@ -297,6 +319,16 @@ function heldOf({ bytes, release }: LentBytes): LentBytes {
   if (own === bytes) return { bytes, release }
   release()
   return { bytes: own, release: nothing }
+}
+
+function sumOf(parts: readonly Buffer[]): number {
+  return parts.reduce((sum, { length }) => sum + length, 0)
+}
+
+/** What lies in memory that would mostly be kept in vain. */
+function ownLeaf(leaf: Buffer): KeptLeaf {
+  const data = ownBytes([leaf], leaf.length)
+  return { data, loan: { leaves: 1, bytesOfLeaf: leaf.length + ENTRY_BYTES, release: nothing } }
 }
 
 function endOfLeaf(loan: Loan): void {

@@ -24,7 +24,7 @@ import { NodeHealth } from '../node-health.js'
 import type { WorkerPool } from '../pool.js'
 import type { Enqueue } from '../replication.js'
 import { sharePieces, type SharedBuffers } from '../shared-buffer.js'
-import { gatherLeaves } from './gather.js'
+import { Gathering } from './gather.js'
 import { HedgeTimer } from './latency.js'
 import { LeafCache } from './leaf-cache.js'
 import type { PlacementSource } from './placement.js'
@@ -64,6 +64,7 @@ export interface ChunkClientOptions {
 
 export class ChunkClientImpl implements ChunkClient {
   readonly #parts: ReadParts
+  readonly #gathering: Gathering
   readonly #buffers: SharedBuffers
   /** Back-pressure: bytes under way. */
   readonly #budget: Budget
@@ -91,6 +92,7 @@ export class ChunkClientImpl implements ChunkClient {
       hedge: new HedgeTimer(),
       counts: new ChunkCounts(),
     }
+    this.#gathering = new Gathering(this.#parts)
     this.#tell(options.metrics ?? new Metrics())
   }
 
@@ -175,8 +177,12 @@ export class ChunkClientImpl implements ChunkClient {
     return now ?? (await new ChunkRead(this.#parts, ref, offset, lengthBytes, options).run())
   }
 
-  async lendLeaves(wants: readonly LeafRef[]): Promise<LentLeaves> {
-    return await gatherLeaves(this.#parts, wants)
+  nearNode(id: number): string | undefined {
+    return this.#gathering.nearNode(id)
+  }
+
+  async lendLeaves(node: string, wants: readonly LeafRef[]): Promise<LentLeaves> {
+    return await this.#gathering.lend(node, wants)
   }
 
   async sync(ids: readonly number[]): Promise<void> {

@@ -2,83 +2,77 @@
  * Leaves of many chunks in one go, where the chunks lie in files of this machine: a file that was written over block by block has another
  * chunk every few KiB, and a promise, a timer and a wait for the disk for each of them cost a hundred times what its bytes do.
  *
- * Invariant: as in reader.ts. What is not found so, or is not right, is left to the caller, who reads it one by one: there other owners are
- * asked, and bad copies reported.
+ * Invariants:
+ * - As in reader.ts: what is answered matches a hash in a table that matched the chunk's root. What is not found so, or is not right, is
+ *   left to the caller, who reads it one by one: there other owners are asked, and bad copies reported.
+ * - Of a node that does not answer in time there are at most JOBS_MAX jobs, and their memory, under way; nobody waits for it again while
+ *   it counts as troubled.
  */
+import { hasCode } from '../../base/errors.js'
 import type { ChunkNodeApi, FoundLeaf, LeafRef, LeavesReply, LentLeaves } from '../contract.js'
 import { lentWithDeadline } from '../deadline.js'
 import { leafCount } from '../format.js'
 import { leafTable, type ReadParts } from './reader.js'
 
-/** A disk that takes longer is not waited for: one by one others are asked beside. */
-const DEADLINE_MS = 1_000
+/** Of one node. Who asks for leaves has fewer under way, but for those that are late. */
+const JOBS_MAX = 8
 
-interface Group {
-  readonly node: ChunkNodeApi
-  /** Places among the wants. */
-  readonly places: number[]
-}
+export class Gathering {
+  readonly #parts: ReadParts
+  readonly #jobs = new Map<string, number>()
 
-export async function gatherLeaves(parts: ReadParts, wants: readonly LeafRef[]): Promise<LentLeaves> {
-  const leaves: (Buffer | null)[] = wants.map(() => null)
-  const replies = await Promise.all(
-    groupsOf(parts, wants).map(async ({ node, places }) => {
-      const asked = places.map((place) => wants[place]).filter((want) => want !== undefined)
-      const reply = await answerOf(parts, node, asked)
-      for (const [at, want] of asked.entries()) {
-        leaves[places[at] ?? 0] = verified(parts, want, reply?.found[at] ?? null)
-      }
-      return reply
-    }),
-  )
-  return {
-    leaves,
-    release: () => {
-      for (const reply of replies) reply?.release()
-    },
+  constructor(parts: ReadParts) {
+    this.#parts = parts
   }
-}
 
-/** By the first owner that can: always the same, so that its copy alone takes room in the page cache. */
-function groupsOf({ placement, replicas, node }: ReadParts, wants: readonly LeafRef[]): readonly Group[] {
-  const groups = new Map<string, Group>()
-  const { ring } = placement.current()
-  for (const [place, { ref }] of wants.entries()) {
-    for (const owner of ring.owners(ref.id, replicas)) {
-      const group = groups.get(owner) ?? groupOf(node, owner)
-      if (group === null) continue
-      groups.set(owner, group)
-      group.places.push(place)
-      break
+  /** The first owner that can be asked: mostly the same one, so that its copy alone takes room in the page cache. */
+  nearNode(id: number): string | undefined {
+    const { placement, replicas, health } = this.#parts
+    for (const owner of placement.current().ring.owners(id, replicas)) {
+      const isFree = (this.#jobs.get(owner) ?? 0) < JOBS_MAX && !health.isTroubled(owner)
+      if (isFree && this.#api(owner)?.getLeaves !== undefined) return owner
+    }
+    return undefined
+  }
+
+  async lend(owner: string, wants: readonly LeafRef[]): Promise<LentLeaves> {
+    const reply = await this.#answer(owner, wants)
+    if (reply === null) return { leaves: wants.map(() => null), release: () => undefined }
+    const leaves = wants.map((want, at) => verified(this.#parts, want, reply.found[at] ?? null))
+    return { leaves, release: reply.release }
+  }
+
+  async #answer(owner: string, wants: readonly LeafRef[]): Promise<LeavesReply | null> {
+    const { attemptMs, clock, health, log } = this.#parts
+    const node = this.#api(owner)
+    if (node?.getLeaves === undefined || (this.#jobs.get(owner) ?? 0) >= JOBS_MAX) return null
+    try {
+      return await lentWithDeadline(attemptMs, () => this.#job(owner, node, wants), 'leaves together', undefined, clock)
+    } catch (error) {
+      if (hasCode(error, 'DEADLINE')) health.failed(owner)
+      log.debug({ node: owner, err: error }, 'leaves are read one by one')
+      return null
     }
   }
-  return [...groups.values()]
-}
 
-function groupOf(nodeOf: ReadParts['node'], owner: string): Group | null {
-  try {
-    const node = nodeOf(owner)
-    return node.getLeaves === undefined ? null : { node, places: [] }
-  } catch {
-    // Its address is not known.
-    return null
+  /** Counted until it ends, however late. */
+  async #job(owner: string, node: ChunkNodeApi, wants: readonly LeafRef[]): Promise<LeavesReply> {
+    this.#jobs.set(owner, (this.#jobs.get(owner) ?? 0) + 1)
+    try {
+      const places = wants.map(({ ref, leaf }) => ({ id: ref.id, leaf }))
+      return (await node.getLeaves?.(this.#parts.volume, places)) ?? { found: [], release: () => undefined }
+    } finally {
+      this.#jobs.set(owner, (this.#jobs.get(owner) ?? 1) - 1)
+    }
   }
-}
 
-async function answerOf(
-  { volume, clock, log }: ReadParts,
-  node: ChunkNodeApi,
-  asked: readonly LeafRef[],
-): Promise<LeavesReply | null> {
-  const places = asked.map(({ ref, leaf }) => ({ id: ref.id, leaf }))
-  const work = async (): Promise<LeavesReply> => {
-    return (await node.getLeaves?.(volume, places)) ?? { found: [], release: () => undefined }
-  }
-  try {
-    return await lentWithDeadline(DEADLINE_MS, work, 'leaves of several chunks', undefined, clock)
-  } catch (error) {
-    log.debug({ err: error }, 'leaves are read one by one')
-    return null
+  #api(owner: string): ChunkNodeApi | null {
+    try {
+      return this.#parts.node(owner)
+    } catch {
+      // Its address is not known.
+      return null
+    }
   }
 }
 

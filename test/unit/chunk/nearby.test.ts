@@ -3,7 +3,7 @@ import t from 'tap'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { systemClock } from '../../../src/base/clock.js'
 import { KIB, LEAF_BYTES, MIB } from '../../../src/base/limits.js'
-import type { ChunkNodeApi } from '../../../src/chunk/contract.js'
+import type { ChunkNodeApi, LeavesReply } from '../../../src/chunk/contract.js'
 import { Metrics } from '../../../src/base/metrics.js'
 import { meteredChunkNode } from '../../../src/chunk/metered.js'
 import { ChunkFiles } from '../../../src/chunk/node/chunk-files.js'
@@ -175,7 +175,7 @@ t.test('leaves of several chunks are read in one go, each of them right or left 
   node.calls.length = 0
   // The second time the layouts of the files are known.
   for (let round = 0; round < 2; round++) {
-    const { leaves, release } = await client.lendLeaves(wants)
+    const { leaves, release } = await client.lendLeaves('node-0', wants)
     t.strictSame(
       leaves.map((leaf, at) => leaf?.equals(bytesOf(wants[at]?.ref.id ?? 0, wants[at]?.leaf ?? 0))),
       wants.map(() => true),
@@ -201,7 +201,7 @@ t.test('leaves of several chunks are read in one go, each of them right or left 
     const [rotten, whole] = [wants[1], wants[0]]
     const outside = { ref: wants[6]?.ref ?? other.ref, leaf: 99 }
     const asked = [rotten, whole, wants[2], other, missing, outside].filter((want) => want !== undefined)
-    const { leaves, release } = await client.lendLeaves(asked)
+    const { leaves, release } = await client.lendLeaves('node-0', asked)
     t.strictSame(
       leaves.map((leaf) => leaf !== null),
       [false, true, false, false, false, false],
@@ -213,19 +213,23 @@ t.test('leaves of several chunks are read in one go, each of them right or left 
   t.strictSame(elsewhere?.found, [null])
 })
 
-t.test('leaves that do not come in time are left to be read alone, and what they lie in comes back', async (t) => {
+t.test('who does not answer in time is left alone, and what was lent too late comes back', async (t) => {
   const { cluster, node } = await ground(t)
-  let late: (reply: { found: null[]; release: () => void }) => void = () => undefined
+  const late: ((reply: LeavesReply) => void)[] = []
   let released = 0
-  const hanging: ChunkNodeApi = { ...node.api, getLeaves: () => new Promise((resolve) => (late = resolve)) }
-  const client = cluster.clientWith({ node: () => hanging })
+  const hanging: ChunkNodeApi = { ...node.api, getLeaves: () => new Promise((resolve) => late.push(resolve)) }
+  const client = cluster.clientWith({ node: () => hanging, attemptMs: 20 })
   const want = { ref: { id: 1, lengthBytes: 5, root: randomChunk(1, 5).root }, leaf: 0 }
-  const { leaves, release } = await client.lendLeaves([want])
-  t.strictSame(leaves, [null])
-  release()
-  late({ found: [null], release: () => released++ })
+  t.equal(client.nearNode(1), 'node-0')
+  const lent = await Promise.all(Array.from({ length: 20 }, () => client.lendLeaves('node-0', [want])))
+  t.ok(lent.every(({ leaves }) => leaves.length === 1 && leaves[0] === null))
+  t.equal(late.length, 8, 'no more than so many wait for it')
+  t.equal(client.nearNode(1), undefined)
+  for (const resolve of late) resolve({ found: [null], release: () => released++ })
   await systemClock.sleep(1)
-  t.equal(released, 1)
+  t.equal(released, 8)
+  t.equal(client.nearNode(1), undefined, 'for a while')
   const none = cluster.clientWith({ node: () => ({ ...node.api, getLeaves: () => Promise.reject(new Error('x')) }) })
-  t.strictSame((await none.lendLeaves([want])).leaves, [null])
+  t.strictSame((await none.lendLeaves('node-0', [want])).leaves, [null])
+  t.equal(none.nearNode(1), 'node-0', 'a failure is an answer')
 })

@@ -90,15 +90,20 @@ t.test('what is kept takes no more memory than the limit, however small the chun
   t.equal(chunks.reads.length, before, 'and kept')
 })
 
-/** Leaves of several chunks in one go, but for those of odd chunks. */
+/** Leaves of several chunks in one go, but for those that are not there. */
 class Gatherer extends Lender {
   readonly together: number[] = []
+  isThere = (id: number): boolean => id % 8 !== 1
 
-  async lendLeaves(wants: readonly LeafRef[]): Promise<LentLeaves> {
+  nearNode(): string {
+    return 'near'
+  }
+
+  async lendLeaves(_near: string, wants: readonly LeafRef[]): Promise<LentLeaves> {
     this.together.push(wants.length)
     const lease = this.buffers.take(wants.length * LEAF_BYTES)
     const leaves = wants.map(async ({ ref, leaf }, at) => {
-      if (ref.id % 2 === 1) return null
+      if (!this.isThere(ref.id)) return null
       const from = leaf * LEAF_BYTES
       const bytes = await this.read(ref, from, Math.min(LEAF_BYTES, ref.lengthBytes - from))
       bytes.copy(lease.bytes, at * LEAF_BYTES)
@@ -137,13 +142,40 @@ t.test('one leaf that is used on and on does not keep the memory of all that wer
   const cache = new ChunkCache(chunks, most, 4)
   const used: Written[] = []
   for (let group = 0; group < 10; group++) {
-    const ids = Array.from({ length: 64 }, (_, i) => 2 * (group * 64 + i))
+    const ids = Array.from({ length: 64 }, (_, i) => 8 * (group * 64 + i))
     const written = await Promise.all(ids.map((id) => write(chunks, id, LEAF_BYTES)))
     await cache.prefetch(written.map(({ ref }) => ({ ref, from: 0, to: LEAF_BYTES })))
     used.push(...written.slice(0, 1))
     for (const one of used) t.ok(await isRight(cache, one, 0, LEAF_BYTES))
     t.ok(chunks.buffers.lentBytes <= most + MIB)
   }
+})
+
+t.test('leaves that are few, or short, or mostly not there keep no memory that is not counted', async (t) => {
+  const chunks = new Gatherer()
+  const most = 100 * (LEAF_BYTES + KIB)
+  const cache = new ChunkCache(chunks, most, 4)
+  const ahead = async (from: number, count: number, lengthBytes: number): Promise<Written[]> => {
+    const written = await Promise.all(Array.from({ length: count }, (_, i) => write(chunks, from + i, lengthBytes)))
+    await cache.prefetch(written.map(({ ref }) => ({ ref, from: 0, to: lengthBytes })))
+    for (const one of written) t.ok(await isRight(cache, one, 0, lengthBytes))
+    return written
+  }
+  await ahead(0, 3, LEAF_BYTES)
+  t.strictSame(chunks.together, [])
+  chunks.isThere = (id) => id % 16 === 0
+  for (let group = 1; group <= 10; group++) await ahead(1000 * group, 64, LEAF_BYTES)
+  t.equal(chunks.together.length, 10)
+  t.ok(chunks.buffers.lentBytes <= most)
+  chunks.isThere = () => true
+  const short: Written[] = []
+  for (let group = 1; group <= 10; group++) short.push(...(await ahead(100_000 * group, 64, 600)))
+  t.ok(chunks.buffers.lentBytes <= most)
+  const reads = chunks.reads.length
+  for (const one of short) t.ok(await isRight(cache, one, 0, 600))
+  t.equal(chunks.reads.length, reads, 'short ones are copied, and many are kept')
+  for (let group = 1; group <= 10; group++) await ahead(10_000_000 * group, 33, LEAF_BYTES)
+  t.ok(chunks.buffers.lentBytes <= most + MIB, 'as much as they lie in')
 })
 
 t.test('a long range is fetched in parts, a leaf that is fetched already is not asked for again', async (t) => {
