@@ -52,7 +52,10 @@ export class Files {
     const { clock } = this.#core.options
     const { sizeBytes, dropPrivileges = false, ...rest } = change
     if (sizeBytes === undefined) return this.#change(ino, attributeArgs(change, clock))
-    return this.truncate(ino, sizeBytes, dropPrivileges, attributeArgs(rest, clock))
+    const { atime, mtime } = rest
+    const times = { ...(atime === undefined ? {} : { atime }), ...(mtime === undefined ? {} : { mtime }) }
+    const changes = { first: attributeArgs(rest, clock), behind: attributeArgs(times, clock) }
+    return this.truncate(ino, sizeBytes, dropPrivileges, changes)
   }
 
   /** Sets ctime alone. */
@@ -68,12 +71,15 @@ export class Files {
     return decodeInode(ino, reply.buffer(1)).attr
   }
 
-  /** `changes`: what else of the inode changes with it, all or nothing. */
+  /**
+   * `changes`: what else of the inode changes with it, all or nothing: with the first step of the cut. Those behind it, of a file that
+   * shrinks in several, set only the times anew, and rest on nothing: the first may have changed that, or another client since.
+   */
   async truncate(
     ino: number,
     sizeBytes: number,
     dropPrivileges: boolean,
-    changes: readonly RedisArg[] = [],
+    changes: { readonly first: readonly RedisArg[]; readonly behind: readonly RedisArg[] } = { first: [], behind: [] },
   ): Promise<Attr> {
     if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0) throw new PosixError('EINVAL', 'a size is 0 or more')
     if (sizeBytes > FILE_MAX_BYTES) throw new PosixError('EFBIG', 'the file would be too large')
@@ -81,6 +87,7 @@ export class Files {
     const partition = keys.of(ino)
     const edge = partition.extents(ino, Math.floor(sizeBytes / WINDOW_BYTES))
     let windows: number[] = []
+    let [drop, beside] = [dropPrivileges ? 1 : 0, changes.first]
     const patience = this.#core.patience()
     for (;;) {
       const named = windows.map((window) => partition.extents(ino, window))
@@ -88,7 +95,7 @@ export class Files {
         SCRIPTS.truncate,
         keys.home(ino),
         [partition.windows(ino), edge, partition.acls, partition.xattrs(ino), ...named],
-        [ino, sizeBytes, dropPrivileges ? 1 : 0, windows.length, ...windows, ...changes],
+        [ino, sizeBytes, drop, windows.length, ...windows, ...beside],
       )
       if (reply.status === STATUS_KEYS) {
         // Another client may add windows for as long as it likes; a file only shrinks in as many steps as it is long.
@@ -99,6 +106,7 @@ export class Files {
       const { attr } = decodeInode(ino, reply.buffer(1))
       if (attr.sizeBytes === sizeBytes) return attr
       windows = []
+      ;[drop, beside] = [0, changes.behind]
     }
   }
 

@@ -95,6 +95,13 @@ export function attributeClaims(t: Test, open: OpenVolume): void {
     const after = { sizeBytes: 50, allocatedBytes: 50, mode: 0o4644, mtime: OLD, uid: 1000 }
     t.match(await meta.setattr(ino, { ...change, seen }), after)
     t.match(await other.getattr(ino), after)
+    // Also where it rests on what its first step changes.
+    for (let i = 0; i < 80; i++) await writeAt(meta, ino, i * WINDOW_BYTES, 100)
+    const { mode } = await other.setattr(ino, { mode: 0o6755 })
+    const rest = { uid: 1000, gid: 1000, mode }
+    const cut = { ...change, mode: 0o755, mtime: FAR, seen: rest }
+    t.match(await meta.setattr(ino, cut), { ...after, mode: 0o755, mtime: FAR })
+    await other.setattr(ino, { mode: 0o4644 })
     const given = { sizeBytes: 200, uid: 7, gid: 8 }
     t.match(await meta.setattr(ino, given), { ...given, mode: 0o644 })
   })

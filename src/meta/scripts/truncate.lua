@@ -5,8 +5,8 @@
 -- (lib/attributes.lua).
 -- 0, record (with the size reached) | 4, window, … (the last windows of the file: name them and call again)
 -- | 18: it is another's than was seen, and is left alone
--- A file with more windows, or extents in them, than one call may free shrinks in steps, each of them a truncation; what else is
--- changed comes with the last.
+-- A file with more windows, or extents in them, than one call may free shrinks in steps, each of them a truncation. What else is
+-- changed, and what that rests on, comes with the first: behind it none is refused for whose the file is by then.
 local STEP, STEP_BYTES = 64, 16384 * EXTENT
 local FIRST = 11
 local rest = FIRST + tonumber(ARGV[10])
@@ -115,6 +115,6 @@ dropcapabilities(n, KEYS[12])
 n.size = reached
 n.dv = n.dv + 1
 n.ms, n.mn, n.cs, n.cn = sec, nsec, sec, nsec
-if changes and reached == size then setattributes(n, rest, KEYS[11], KEYS[12]) end
+if changes then setattributes(n, rest, KEYS[11], KEYS[12]) end
 emit(2, ino)
 return after({0, save(ino, n)})
