@@ -81,15 +81,19 @@ export async function formatVolume(redis: RedisStore, name: string, options: For
 }
 
 /**
- * What to ask for where nothing is said: 1 where each master that a volume of this name lies on has a replica that answers, else 0.
- * Errors: REDIS_UNREACHABLE.
+ * How many replicas, up to `most`, answer of each master that a volume of this name lies on. So `format` asks for one where nothing is said.
+ * Errors: REDIS_UNREACHABLE; also as UncountedError, when nothing is known.
  */
-export async function replicasThere(redis: Pick<RedisStore, 'waitReplicas'>, name: string): Promise<number> {
-  const keys = new VolumeKeys(name, PARTITIONS_DEFAULT)
+export async function replicasThere(
+  redis: Pick<RedisStore, 'waitReplicas'>,
+  name: string,
+  { most = 1, partitions = PARTITIONS_DEFAULT } = {},
+): Promise<number> {
+  const keys = new VolumeKeys(name, partitions)
   const all = [...keys.everywhere, keys.wide('settings')]
   for (let left = REPLICAS_TRIES; ; left--) {
     try {
-      return Math.min(1, await redis.waitReplicas(all, 1, REPLICAS_MS))
+      return Math.min(most, await redis.waitReplicas(all, most, REPLICAS_MS))
     } catch (error) {
       // A server, or we, stood still: nothing is known.
       if (!(error instanceof UncountedError) || left === 1) throw error

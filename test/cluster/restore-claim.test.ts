@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { systemClock } from '../../src/base/clock.js'
 import { silentLog } from '../../src/base/log.js'
 import type { RedisStore } from '../../src/cluster/contract.js'
+import { UncountedError } from '../../src/cluster/redis-errors.js'
 import { abandonRestore } from '../../src/meta/backup/abandon.js'
 import { backupVolume } from '../../src/meta/backup/backup.js'
 import { restoreVolume } from '../../src/meta/backup/restore.js'
@@ -239,13 +240,13 @@ t.test(
 const abandon = (by: RedisStore = store): Promise<void> => abandonRestore(by, name, () => undefined)
 
 /** Dies before it runs `script` for the `nth` time. */
-async function interrupted(t: Test, script: string, nth: number, what = restore): Promise<void> {
+async function interrupted(t: Test, script: string, nth: number, what = restore, by = store): Promise<void> {
   let seen = 0
   const dying: RedisStore = {
-    ...bound(store),
+    ...bound(by),
     run: async (one, ...rest) => {
       if (one.name === script && ++seen >= nth) throw new Error('died')
-      return await store.run(one, ...rest)
+      return await by.run(one, ...rest)
     },
   }
   await t.rejects(what(dying), { message: 'died' })
@@ -352,4 +353,32 @@ t.test('keys of others in the same slot are left alone, however many there are',
   for (const key of others) await store.call('SET', key, 'x')
   await abandon()
   t.strictSame(await left(), others.toSorted())
+})
+
+t.test('a restore that lacked replicas is given up with those that are there', async (t) => {
+  await restore()
+  const settings = { ...volume.settings, metaReplicas: 2 }
+  await store.call('SET', keys.wide('settings'), JSON.stringify(settings))
+  await backupVolume(store, { ...settings, metaReplicas: 0 }, `${file}.replicas`, OPTIONS)
+  await redis.command(0, 'FLUSHALL')
+  let there = 1
+  const asked = new Set<number>()
+  const waiting: RedisStore = {
+    ...bound(store),
+    waitReplicas: (_, wanted) => {
+      asked.add(wanted)
+      return there < 0 ? Promise.reject(new UncountedError('stood still')) : Promise.resolve(there)
+    },
+  }
+  t.equal(await failureOf(restoreVolume(waiting, name, `${file}.replicas`, () => undefined)), 'NO_QUORUM')
+  there = -1
+  t.equal(await failureOf(abandon(waiting)), 'NO_QUORUM', 'nobody knows which are there')
+  there = 1
+  asked.clear()
+  await interrupted(t, 'restore-clear', 3, abandon, waiting)
+  t.strictSame([...asked].sort(), [1, 2], 'one of two is there, and waited for')
+  there = 0
+  await abandon(waiting)
+  t.strictSame(await left(), [])
+  await formatVolume(store, name, { partitions })
 })

@@ -7,11 +7,13 @@
  * - Only what has a mark and no settings is cleared: nobody has used it. What is interrupted is given up, or restored, by the next one.
  * - Fences stay: who claimed before writes nothing any more, not into what is made of that name afterwards either. They are no number
  *   that was given out (scripts/begin-history.lua).
- * - The mark goes when replicas lack everything, too (lasting.ts): a name that is free has nothing that a failover could bring back.
+ * - The mark goes when replicas lack everything, too (lasting.ts): a name that is free has nothing that a failover could bring back. Only those
+ *   that are there are waited for: that some are away is why a restore is given up.
  */
 import { RingfsError } from '../../base/errors.js'
 import { PARTITIONS_MAX } from '../../base/limits.js'
 import type { RedisStore } from '../../cluster/contract.js'
+import { UncountedError } from '../../cluster/redis-errors.js'
 import { replicasThere } from '../format.js'
 import { VolumeKeys } from '../keys.js'
 import { Claim, readMark, refuseVolume, withRestoreLease, type Waiting } from './claim.js'
@@ -43,10 +45,15 @@ async function abandon(
   }
   // Versions before did not say how many there are.
   const { checksum, partitions = PARTITIONS_MAX } = mark
-  const metaReplicas = Math.max(mark.metaReplicas ?? 0, await replicasThere(store, volume))
+  const wanted = Math.max(1, mark.metaReplicas ?? 0)
   const keys = new VolumeKeys(volume, partitions)
-  const lasting = await Lasting.begin(store, keys, { name: volume, metaReplicas })
-  const claim = await Claim.take(store, keys, volume, checksum, lasting)
+  const lasting = await Lasting.begin(store, keys, {
+    name: volume,
+    metaReplicas: await counted(store, volume, partitions, wanted),
+  })
+  // The next one, if this is interrupted, may find more of them.
+  const told = { claimed: () => lasting.claimed(), metaReplicas: mark.metaReplicas ?? 0 }
+  const claim = await Claim.take(store, keys, volume, checksum, told)
   let next = 0
   let done = 0
   const lane = async (): Promise<void> => {
@@ -60,4 +67,15 @@ async function abandon(
   for (const name of WIDE_NAMES) await claim.clearWide(name)
   await lasting.written()
   await lasting.ended(() => claim.drop())
+}
+
+/** Errors: NO_QUORUM. */
+async function counted(store: RedisStore, volume: string, partitions: number, most: number): Promise<number> {
+  try {
+    return await replicasThere(store, volume, { most, partitions })
+  } catch (error) {
+    if (!(error instanceof UncountedError)) throw error
+    const message = 'a Redis master stood still, and nobody knows how many replicas it has: do the same again'
+    throw new RingfsError('NO_QUORUM', message, { cause: error })
+  }
 }
