@@ -17,9 +17,7 @@ export async function withLease<T>(
 ): Promise<T | undefined> {
   const token = randomUUID()
   let untilMs = systemClock.monotonicMs() + LEASE_MS
-  // Asked as well: the reply of the first may have been lost.
-  const isSet = (await store.call('SET', key, token, 'NX', 'PX', LEASE_MS)) !== null
-  if (!isSet && String(await store.call('GET', key)) !== token) return undefined
+  if ((await store.run(SCRIPTS.leaseBegin, [key], [token, LEASE_MS])) !== 1) return undefined
   const renew = async (): Promise<void> => {
     const askedMs = systemClock.monotonicMs()
     if ((await store.run(SCRIPTS.leaseRenew, [key], [token, LEASE_MS])) === 1) untilMs = askedMs + LEASE_MS

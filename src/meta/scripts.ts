@@ -136,6 +136,7 @@ export const SCRIPTS = {
   sessionEnd: load('session-end'),
   leaseTake: load('lease-take'),
   leaseGive: load('lease-give'),
+  leaseBegin: load('lease-begin'),
   leaseRenew: load('lease-renew'),
   leaseDrop: load('lease-drop'),
   garbagePeek: load('garbage-peek'),
@@ -164,6 +165,7 @@ export const SCRIPTS = {
   restoreWrite: load('restore-write'),
   restoreEnd: load('restore-end'),
   restoreClear: load('restore-clear'),
+  restoreClearWide: load('restore-clear-wide'),
   restoreDrop: load('restore-drop'),
   root: load('root'),
 } as const

@@ -382,3 +382,22 @@ t.test('a restore that lacked replicas is given up with those that are there', a
   t.strictSame(await left(), [])
   await formatVolume(store, name, { partitions })
 })
+
+t.test('a restore that filled Redis is given up', async (t) => {
+  const maxmemory = (bytes: number): Promise<unknown> => redis.command(0, 'CONFIG', 'SET', 'maxmemory', bytes)
+  const filled: RedisStore = {
+    ...bound(store),
+    run: async (one, ...rest) => {
+      if (one.name === 'restore-write') await maxmemory(1)
+      return await store.run(one, ...rest)
+    },
+  }
+  try {
+    t.equal(await failureOf(restore(filled)), 'ENOSPC')
+    await abandon()
+  } finally {
+    await maxmemory(0)
+  }
+  t.strictSame(await left(), [])
+  await formatVolume(store, name, { partitions })
+})

@@ -9,6 +9,7 @@
  *   that was given out (scripts/begin-history.lua).
  * - The mark goes when replicas lack everything, too (lasting.ts): a name that is free has nothing that a failover could bring back. Only those
  *   that are there are waited for: that some are away is why a restore is given up.
+ * - It needs no memory that Redis does not have: for want of that a restore may have been interrupted.
  */
 import { RingfsError } from '../../base/errors.js'
 import { PARTITIONS_MAX } from '../../base/limits.js'

@@ -145,7 +145,8 @@ export class Claim {
   }
 
   async clearWide(name: Parameters<VolumeKeys['wide']>[0]): Promise<void> {
-    await this.write(WIDE, this.#keys.wide(name), 'DEL', [])
+    const keys = [this.#keys.wide(name), markKey(this.#volume)]
+    this.#check(await this.#store.run(SCRIPTS.restoreClearWide, keys, [this.#mark]))
   }
 
   /** Nobody's any more. */

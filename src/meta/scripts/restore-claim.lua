@@ -1,3 +1,4 @@
+-- oom: allowed
 -- A restore begins, or goes on with what an interrupted one has begun. KEYS: 1 settings, 2 mark. ARGV: 1 checksum of the backup,
 -- 2 token, 3 the highest number of a fence, 4 the mark as it was seen, or ''. Its number: higher than that of each one before; -1: there is a
 -- volume, -2: another backup is being restored, -3: somebody has claimed since

@@ -1,3 +1,4 @@
+-- oom: allowed
 -- Whose restore may write into a partition. KEYS: 1 counters. ARGV: 1 the fence of now, '' for any of a lower number, 2 the new one.
 -- 1, or 0: it is another's
 local fence = redis.call('HGET', KEYS[1], 'restore')
