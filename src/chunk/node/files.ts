@@ -4,10 +4,11 @@ import {
   existsSync,
   fdatasyncSync,
   fsyncSync,
-  mkdirSync,
   openSync,
   readdirSync,
+  realpathSync,
   renameSync,
+  statSync,
   unlinkSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -157,15 +158,20 @@ export function syncFolder(folder: string): void {
   }
 }
 
-/** With those above it that are not there. Their names are on disk afterwards, as far as who makes them may read where these are. */
-export function makeFolderOnDisk(folder: string): void {
-  const first = mkdirSync(folder, { recursive: true, mode: 0o700 })
-  for (let at = folder; first !== undefined && at.startsWith(first); at = dirname(at)) {
+/**
+ * The names of a folder, and of those above it, are on disk afterwards, as far as who asks may read where these are. Only in its file
+ * system: nobody makes a folder there through one of another.
+ */
+export function syncNames(folder: string): void {
+  let at = realpathSync(folder)
+  const { dev } = statSync(at)
+  for (let above = dirname(at); above !== at && statSync(above).dev === dev; above = dirname(at)) {
     try {
-      syncFolder(dirname(at))
+      syncFolder(above)
     } catch (error) {
       if (codeOf(error) !== 'EACCES') throw error
     }
+    at = above
   }
 }
 

@@ -10,15 +10,15 @@
  *   not given, or another one is in its place: known ------------------------------> missing, until it is given up (known-disks.ts)
  *
  * Invariants: each folder has at most one process that has it open. A folder is never made below a mount point that is bare: chunks
- * would go to the disk of the system.
+ * would go to the disk of the system. One that has an identity has its name on disk, as have those above it.
  */
 import { randomUUID } from 'node:crypto'
-import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, realpathSync, statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { RingfsError, messageOf } from '../../base/errors.js'
 import { lockFolder, type FolderLock } from '../../cluster/folder-lock.js'
 import { codeOf } from '../outcome.js'
-import { makeFolderOnDisk } from './files.js'
+import { syncNames } from './files.js'
 import { IDENTITY_FILE, IDENTITY_TEMPORARY, readIdentity, writeIdentity } from './identity.js'
 import type { Identity, KnownDisk } from './identity.js'
 import { isForgotten, joinedSet, type DiskSet } from './known-disks.js'
@@ -147,13 +147,15 @@ class Opening {
     const { folder } = found
     if (found.state === 'bad') throw unusable(folder, found.error)
     if (found.state === 'there') {
-      if (found.identity === undefined) refuseForeign(folder)
-      return
+      if (found.identity !== undefined) return
+    } else {
+      makeFolder(folder)
+      this.#locks.push(await lockFolder(folder, LOCK_PURPOSE))
     }
-    makeFolder(folder)
-    this.#locks.push(await lockFolder(folder, LOCK_PURPOSE))
     // Another process may have been quicker.
     refuseForeign(folder)
+    // Also of what is there: who made it may have died before.
+    syncNames(folder)
   }
 
   /**
@@ -274,7 +276,7 @@ function isFolder(path: string): boolean {
 
 function makeFolder(folder: string): void {
   try {
-    makeFolderOnDisk(folder)
+    mkdirSync(folder, { recursive: true, mode: 0o700 })
   } catch (error) {
     throw unusable(folder, error)
   }

@@ -44,6 +44,21 @@ t.test('folders that are made are on disk, with those above them', async (t) => 
   t.ok(synced.has(folder), 'and what is in them')
 })
 
+t.test('so are those that a start has made which died before they were', async (t) => {
+  const above = temporaryFolder(t)
+  const folder = join(above, 'a', 'b', 'c')
+  for (const made of [dirname(folder), folder]) {
+    mkdirSync(made, { recursive: true })
+    const synced = syncedIn(t)
+    await look([folder])
+    for (const at of [dirname(folder), dirname(dirname(folder)), above]) t.ok(synced.has(at), at)
+    synced.clear()
+    await look([folder])
+    t.strictSame([...synced], [], 'once')
+    rmSync(folder, { recursive: true })
+  }
+})
+
 t.test('several folders are one node, each with a disk id of its own, kept over restarts', async (t) => {
   const folders = newFolders(t, 3)
   const first = await look(folders)
