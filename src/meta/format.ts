@@ -19,6 +19,7 @@ import {
 import { FORMAT_VERSION, META_SYNCS, type MetaSync, type RedisStore, type VolumeSettings } from '../cluster/contract.js'
 import { UncountedError } from '../cluster/redis-errors.js'
 import { VolumeKeys, wideKey } from './keys.js'
+import { remainsOf } from './remains.js'
 import { SCRIPTS } from './scripts.js'
 
 const AT_ONCE = 64
@@ -59,7 +60,7 @@ export interface FormatOptions {
   readonly clock?: Clock
 }
 
-/** Errors: USAGE (a setting out of range), VOLUME_EXISTS. A format cut short is completed by the next one or by the first mount. */
+/** Errors: USAGE (a setting out of range), VOLUME_EXISTS, also over remains of one. A format cut short is completed by the next one or by the first mount. */
 export async function formatVolume(redis: RedisStore, name: string, options: FormatOptions): Promise<VolumeSettings> {
   const replicas = options.replicas ?? 1
   const settings = checkSettings({
@@ -76,8 +77,24 @@ export async function formatVolume(redis: RedisStore, name: string, options: For
     inlineBytes: options.inlineBytes ?? INLINE_DEFAULT_BYTES,
     inlineBudgetBytes: options.inlineBudgetBytes ?? INLINE_BUDGET_DEFAULT_BYTES,
   })
+  await refuseRemains(redis, settings)
   await writeSettings(redis, settings, options.clock ?? systemClock)
   return settings
+}
+
+/** A format writes nothing before the settings: what is there without them is not its own. Errors: VOLUME_EXISTS. */
+async function refuseRemains(redis: RedisStore, { name, partitions }: VolumeSettings): Promise<void> {
+  const { isMore, isOpen } = await remainsOf(redis, new VolumeKeys(name, partitions))
+  if (!isMore && !isOpen) return
+  // A volume, or a restore: writeSettings says so.
+  for (const key of ['settings', 'restore']) if ((await redis.call('EXISTS', wideKey(name, key))) !== 0) return
+  const advice = isOpen
+    ? 'take away what the interrupted restore has left with ringfs restore --abandon'
+    : 'use an empty one, or restore a backup there, or rebuild'
+  throw new RingfsError(
+    'VOLUME_EXISTS',
+    `there are remains of a volume ${name} on this Redis: ${advice}, or choose another name`,
+  )
 }
 
 /**

@@ -401,3 +401,53 @@ t.test('a restore that filled Redis is given up', async (t) => {
   t.strictSame(await left(), [])
   await formatVolume(store, name, { partitions })
 })
+
+const formatting = (by: RedisStore = store): Promise<unknown> => formatVolume(by, name, { partitions })
+
+for (const [script, nth] of [
+  ['restore-fence', 3],
+  ['restore-write', 1],
+  ['restore-write', 12],
+  ['restore-fence', partitions + 2],
+] as const) {
+  t.test(`a restore that died before ${script} ${nth}, and whose mark was lost, is given up too`, async (t) => {
+    await interrupted(t, script, nth)
+    await store.call('DEL', wideKey(name, 'restore'))
+    await t.rejects(formatting(), { code: 'VOLUME_EXISTS', message: /restore --abandon/ })
+    await interrupted(t, 'restore-clear', 1, abandon)
+    t.equal(await failureOf(restore()), 'USAGE', 'which backup it was is not known any more')
+    await abandon()
+    t.strictSame(await left(), [])
+    t.equal(await failureOf(abandon()), 'VOLUME_MISSING')
+    await formatting()
+    const meta = await openMeta(store, await loadVolume(store, name), { log: silentLog, reaps: false })
+    t.teardown(() => meta.shutdown())
+    t.strictSame([...(await walk(meta)).paths.keys()], [''])
+  })
+}
+
+t.test('what is left of a volume that was in use nobody takes, or takes away', async (t) => {
+  await restore()
+  await store.call('DEL', wideKey(name, 'settings'))
+  const before = (await redis.command(0, 'KEYS', '*')) as string[]
+  t.equal(await failureOf(formatting()), 'VOLUME_EXISTS')
+  t.equal(await failureOf(abandon()), 'VOLUME_EXISTS')
+  t.equal(await failureOf(restore()), 'VOLUME_EXISTS')
+  t.strictSame(((await redis.command(0, 'KEYS', '*')) as string[]).sort(), before.sort())
+})
+
+t.test('a format that was interrupted is repeated, or goes on', async (t) => {
+  await interrupted(t, 'format', 1, formatting)
+  for (const [script, nth] of [
+    ['begin-history', 1],
+    ['begin-history', 3],
+    ['root', 1],
+  ] as const) {
+    await interrupted(t, script, nth, formatting)
+    await t.rejects(formatting(), { code: 'VOLUME_EXISTS', message: /exists already/ })
+    const meta = await openMeta(store, await loadVolume(store, name), { log: silentLog, reaps: false })
+    t.strictSame([...(await walk(meta)).paths.keys()], [''])
+    await meta.shutdown()
+    await redis.command(0, 'FLUSHALL')
+  }
+})

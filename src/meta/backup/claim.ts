@@ -20,10 +20,11 @@ import { randomUUID } from 'node:crypto'
 import { systemClock } from '../../base/clock.js'
 import { RingfsError } from '../../base/errors.js'
 import type { RedisArg, RedisStore, RedisValue } from '../../cluster/contract.js'
-import { arrayOf, numberOf } from '../../cluster/reply.js'
+import { numberOf } from '../../cluster/reply.js'
 import { keySlot } from '../../cluster/slot.js'
 import { wideKey, type VolumeKeys } from '../keys.js'
 import { withLease } from '../lease.js'
+import { remainsOf } from '../remains.js'
 import { SCRIPTS } from '../scripts.js'
 import { WIDE } from './format.js'
 import type { Lasting } from './lasting.js'
@@ -34,9 +35,6 @@ const KEYS_AT_ONCE = 1000
 const POLL_MS = 500
 /** Longer than a lease: that of a process that was killed runs out. */
 export const LEASE_WAIT_MS = 40_000
-
-/** The field of a partition's counters that has its fence. */
-export const FENCE = 'restore'
 
 export interface Waiting {
   /** How long to wait for a restore that may have been killed. */
@@ -81,18 +79,19 @@ export class Claim {
     this.#closed = `${number} closed`
   }
 
-  /** Errors: VOLUME_EXISTS; USAGE when another backup was being restored; NO_QUORUM. */
+  /** `isForRemains`: also where nothing but what was written says that there was one. Errors: VOLUME_EXISTS; USAGE when another backup was being restored; NO_QUORUM. */
   static async take(
     store: RedisStore,
     keys: VolumeKeys,
     volume: string,
     checksum: string,
     lasting: Pick<Lasting, 'claimed' | 'metaReplicas'>,
+    isForRemains = false,
   ): Promise<Claim> {
     await refuseVolume(store, volume)
     const remains = await remainsOf(store, keys)
     const seen = await store.call('GET', markKey(volume))
-    if (remains.isMore && seen === null) throw remain(volume)
+    if (remains.isMore && seen === null && !isForRemains) throw remain(volume)
     const token = `${randomUUID()} ${keys.partitions} ${lasting.metaReplicas}`
     const args = [checksum, token, remains.highest, seen === null ? '' : String(seen)]
     const number = numberOf(
@@ -188,27 +187,10 @@ function isThere(volume: string): RingfsError {
 }
 
 function remain(volume: string): RingfsError {
-  return new RingfsError('VOLUME_EXISTS', `there are remains of a volume ${volume} on this Redis: use an empty one`)
-}
-
-/** `highest` number of a fence; `isMore`: there is more than fences. */
-async function remainsOf(
-  store: RedisStore,
-  keys: VolumeKeys,
-): Promise<{ readonly isMore: boolean; readonly highest: number }> {
-  const found = { isMore: false, highest: 0 }
-  const look = async (counters: string): Promise<void> => {
-    const flat = arrayOf(await store.call('HGETALL', counters), 'HGETALL')
-    for (let at = 0; at + 1 < flat.length; at += 2) {
-      if (String(flat[at]) === FENCE) found.highest = Math.max(found.highest, Number.parseInt(String(flat[at + 1])))
-      else found.isMore = true
-    }
-  }
-  for (let at = 0; at < keys.partitions; at += AT_ONCE) {
-    const some = Array.from({ length: Math.min(AT_ONCE, keys.partitions - at) }, (_, i) => at + i)
-    await Promise.all(some.map((p) => look(keys.partition(p).counters)))
-  }
-  return found
+  return new RingfsError(
+    'VOLUME_EXISTS',
+    `there are remains of a volume ${volume} on this Redis: use an empty one; what an interrupted restore has left ringfs restore --abandon takes away`,
+  )
 }
 
 export interface Mark {

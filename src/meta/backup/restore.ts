@@ -24,7 +24,8 @@ import { parseSettings } from '../format.js'
 import { VolumeKeys, wideKey } from '../keys.js'
 import { jumpOf } from '../numbers.js'
 import { redisMs } from '../rebuild-due.js'
-import { Claim, FENCE, refuseVolume, withRestoreLease, type Waiting } from './claim.js'
+import { FENCE } from '../remains.js'
+import { Claim, refuseVolume, withRestoreLease, type Waiting } from './claim.js'
 import {
   PREAMBLE_BYTES,
   RecordReader,
