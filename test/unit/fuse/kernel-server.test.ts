@@ -148,6 +148,11 @@ t.test('create, write, read and lookup go through, and 64-bit offsets are exact'
   read.writeBigUInt64LE(offset - 1n, 8)
   read.writeUInt32LE(100, 16)
   t.same((await peer.ask('read', node, read)).body, Buffer.from('\0hello'))
+  for (const far of [2n ** 53n - 1n, 2n ** 53n, 2n ** 63n - 1n]) {
+    read.writeBigUInt64LE(far, 8)
+    const nothing = await peer.ask('read', node, read)
+    t.same([nothing.error, nothing.body.length], [0, 0], `nothing at ${far}`)
+  }
   const { body } = await peer.ask('lookup', 1, Buffer.from('name\0'))
   t.equal(Number(body.readBigUInt64LE(0)), node)
   t.equal(Number(body.readBigUInt64LE(40 + 8)), Number(offset) + 5)

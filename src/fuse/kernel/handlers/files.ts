@@ -1,10 +1,11 @@
 /** Open files. */
 import { PosixError, isErrno } from '../../../base/errno.js'
 import { messageOf } from '../../../base/errors.js'
+import { FILE_MAX_BYTES } from '../../../base/limits.js'
 import type { Log } from '../../../base/log.js'
 import type { Attr, Caller, CreatedFile, VfsContract } from '../../../vfs/contract.js'
 import type { KernelCache, OpenedAs } from '../kernel-cache.js'
-import { encodeCount, encodeEntry, encodeOpen } from '../wire.js'
+import { encodeCount, encodeEntry, encodeOpen, readU64 } from '../wire.js'
 import { createFile } from './create.js'
 import { ownerAt } from './locks.js'
 import {
@@ -60,7 +61,9 @@ export class FileHandlers {
         ...(await this.#vfs.tmpfile(caller, request.node, mode, flags)),
         created: true,
       })),
-    read: ({ body }) => this.#vfs.read(handleOf(body), offsetAt(body, 8), body.readUInt32LE(16)),
+    // Past the kernel's pages it comes with any offset. Behind the largest file there is nothing, as behind any other.
+    read: ({ body }) =>
+      this.#vfs.read(handleOf(body), Math.min(readU64(body, 8), FILE_MAX_BYTES), body.readUInt32LE(16)),
     write: (request) => this.#write(request),
     flush: async ({ body }) => {
       await this.#vfs.flush(handleOf(body), ownerAt(body, 16))
