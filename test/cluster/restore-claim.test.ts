@@ -1,6 +1,6 @@
 /** Restores that run at once, stand still and go on late, or are given up, and formats beside them. */
 import t, { type Test } from 'tap'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, renameSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { systemClock } from '../../src/base/clock.js'
@@ -450,4 +450,25 @@ t.test('a format that was interrupted is repeated, or goes on', async (t) => {
     await meta.shutdown()
     await redis.command(0, 'FLUSHALL')
   }
+})
+
+t.test('a restore writes the backup that it has checked, also when another one gets its name', async (t) => {
+  const [first, second] = [`${file}.first`, `${file}.second`]
+  await restore()
+  await backupVolume(store, volume.settings, first, OPTIONS)
+  const meta = await openMeta(store, volume.settings, { log: silentLog, reaps: false })
+  const before = [...(await walk(meta)).paths.keys()].sort()
+  await makeDir(meta, ROOT, 'later')
+  await meta.shutdown()
+  await backupVolume(store, volume.settings, second, OPTIONS)
+  await redis.command(0, 'FLUSHALL')
+  const slow = standing('restore-claim')
+  const going = restoreVolume(slow.store, name, first, () => undefined)
+  await slow.stands
+  renameSync(second, first)
+  slow.goOn()
+  await going
+  const again = await openMeta(store, await loadVolume(store, name), { log: silentLog, reaps: false })
+  t.teardown(() => again.shutdown())
+  t.strictSame([...(await walk(again)).paths.keys()].sort(), before)
 })

@@ -2,7 +2,7 @@
  * `ringfs restore`: a backup becomes a volume again, on a Redis that has none of this name.
  *
  * Invariants:
- * - Nothing is written before the whole file was read and its checksum was right.
+ * - Nothing is written before the whole file was read and its checksum was right. It is opened once: what gets its name meanwhile is another.
  * - The settings come last: until then there is no volume that anybody could use, nor make with `format`. A restore that was
  *   interrupted is begun anew with the same file (the mark `{v}:m:restore` has its checksum), and writes the same again.
  * - One at a time, and nothing is written late (claim.ts).
@@ -15,8 +15,8 @@
  * - Sessions of the backup are dead ones: the first client cleans up after them.
  */
 import { createHash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
-import { open } from 'node:fs/promises'
+import { open, type FileHandle } from 'node:fs/promises'
+import { Readable } from 'node:stream'
 import { createGunzip } from 'node:zlib'
 import { RingfsError } from '../../base/errors.js'
 import { FORMAT_VERSION, type RedisArg, type RedisStore } from '../../cluster/contract.js'
@@ -39,6 +39,7 @@ import { Lasting } from './lasting.js'
 
 const ARGS_MAX = 1000
 const IN_FLIGHT = 64
+const PIECE_BYTES = 1 << 18
 
 export interface RestoreResult {
   readonly head: BackupHead
@@ -53,7 +54,7 @@ interface Backup {
 }
 
 /** What a backup is of, once all of it was read. Errors: RingfsError USAGE, VOLUME_NEWER, VOLUME_CORRUPT, ENOENT, …. */
-async function checkBackup(file: string): Promise<Backup> {
+async function checkBackup(file: FileHandle): Promise<Backup> {
   let head: BackupHead | undefined
   let settings: Buffer | undefined
   let records = 0
@@ -85,6 +86,21 @@ export async function restoreVolume(
   onProgress: (done: number, records: number) => void,
   waiting: Waiting = {},
 ): Promise<RestoreResult> {
+  const handle = await open(file, 'r')
+  try {
+    return await restoreFrom(store, volume, handle, onProgress, waiting)
+  } finally {
+    await handle.close()
+  }
+}
+
+async function restoreFrom(
+  store: RedisStore,
+  volume: string,
+  file: FileHandle,
+  onProgress: (done: number, records: number) => void,
+  waiting: Waiting,
+): Promise<RestoreResult> {
   const { head, records, settings } = await checkBackup(file)
   if (head.volume !== volume) {
     throw new RingfsError('USAGE', `this is a backup of volume ${head.volume}, not of ${volume}: give that name`)
@@ -106,7 +122,12 @@ export async function restoreVolume(
 }
 
 /** All but the settings. */
-async function writeAll(claim: Claim, volume: string, file: string, onProgress: (done: number) => void): Promise<void> {
+async function writeAll(
+  claim: Claim,
+  volume: string,
+  file: FileHandle,
+  onProgress: (done: number) => void,
+): Promise<void> {
   const writer = new Writer(claim, volume)
   let done = 0
   for await (const record of recordsOf(file)) {
@@ -117,16 +138,16 @@ async function writeAll(claim: Claim, volume: string, file: string, onProgress: 
   await writer.settled()
 }
 
-async function checksumOf(file: string): Promise<string> {
+async function checksumOf(file: FileHandle): Promise<string> {
   const hash = createHash('sha256')
-  for await (const bytes of createReadStream(file)) if (Buffer.isBuffer(bytes)) hash.update(bytes)
+  for await (const bytes of bytesOf(file, 0)) hash.update(bytes)
   return hash.digest('hex')
 }
 
-async function* recordsOf(file: string): AsyncGenerator<BackupRecord> {
+async function* recordsOf(file: FileHandle): AsyncGenerator<BackupRecord> {
   await checkStart(file)
   const gunzip = createGunzip()
-  const input = createReadStream(file, { start: PREAMBLE_BYTES })
+  const input = Readable.from(bytesOf(file, PREAMBLE_BYTES))
   input.on('error', (error) => gunzip.destroy(error))
   const reader = new RecordReader()
   try {
@@ -137,21 +158,32 @@ async function* recordsOf(file: string): AsyncGenerator<BackupRecord> {
       cause: error,
     })
   } finally {
-    input.destroy()
     gunzip.destroy()
+    await closed(input)
   }
   reader.finish()
 }
 
-async function checkStart(file: string): Promise<void> {
-  const handle = await open(file, 'r')
-  try {
-    const start = Buffer.alloc(PREAMBLE_BYTES)
-    const { bytesRead } = await handle.read(start, 0, PREAMBLE_BYTES, 0)
-    checkPreamble(start.subarray(0, bytesRead))
-  } finally {
-    await handle.close()
+/** Not by a stream of the file's own, which would close it. */
+async function* bytesOf(file: FileHandle, from: number): AsyncGenerator<Buffer> {
+  for (let at = from; ;) {
+    const { buffer, bytesRead } = await file.read(Buffer.allocUnsafe(PIECE_BYTES), 0, PIECE_BYTES, at)
+    if (bytesRead === 0) return
+    yield buffer.subarray(0, bytesRead)
+    at += bytesRead
   }
+}
+
+/** It reads no more. */
+async function closed(input: Readable): Promise<void> {
+  input.destroy()
+  if (!input.closed) await new Promise<void>((resolve) => input.once('close', resolve))
+}
+
+async function checkStart(file: FileHandle): Promise<void> {
+  const start = Buffer.alloc(PREAMBLE_BYTES)
+  const { bytesRead } = await file.read(start, 0, PREAMBLE_BYTES, 0)
+  checkPreamble(start.subarray(0, bytesRead))
 }
 
 /** Writes records, some at once; what is written twice is the same afterwards. */
