@@ -52,8 +52,8 @@ export function existingFiles({ files }: FilesTask): readonly boolean[] {
  * First the data of all files, then the folders that name them: after it, what is 'synced' survives a loss of power.
  * Invariant: a file that the disk could not write has its name no more. Linux tells that once, and keeps the pages as if they were
  * written: whoever flushed the file again would be told that it is on disk.
- * Throws if a folder cannot be synced, or such a file not be moved, or the file system not write all that was waiting: then nothing is certain,
- * but all other such files have been moved.
+ * Throws if a folder cannot be synced, or such a file neither be moved nor deleted, or the file system not write all that was waiting: then
+ * nothing is certain, but all other such files have been moved.
  */
 export function syncFiles(task: SyncTask, together = flushTogether): readonly SyncResult[] {
   const results = syncTogether(task, together)
@@ -79,7 +79,7 @@ function syncTogether(task: SyncTask, together: FlushTogether): readonly SyncRes
     const isOnDisk = new Map(fds.map((fd, index) => [fd, flushed[index] === true]))
     return ofEach(opened, (fd, index): SyncResult => {
       if (fd === null) return 'missing'
-      return isOnDisk.get(fd) === true ? 'synced' : putAside(files[index] ?? '', aside?.[index])
+      return isOnDisk.get(fd) === true ? 'synced' : putAway(files[index] ?? '', aside?.[index])
     })
   } catch (error) {
     if (opened.length === files.length) throw error
@@ -127,10 +127,23 @@ function syncFile(file: string, aside: string | undefined): SyncResult {
     fdatasyncSync(fd)
     return 'synced'
   } catch {
-    return putAside(file, aside)
+    return putAway(file, aside)
   } finally {
     closeSync(fd)
   }
+}
+
+/**
+ * After a flush that failed. What cannot be moved, where the disk is full, say, is deleted: what it has in memory must not be taken for
+ * written by the next.
+ */
+function putAway(file: string, aside: string | undefined): SyncResult {
+  try {
+    if (putAside(file, aside) === 'failed') return 'failed'
+  } catch {
+    // Deleting it tells what is wrong.
+  }
+  return putAside(file, undefined)
 }
 
 function putAside(file: string, aside: string | undefined): SyncResult {

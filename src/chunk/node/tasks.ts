@@ -120,7 +120,7 @@ export interface SyncTask {
   readonly files: readonly string[]
   /** Folders whose entries must be on disk too, innermost first. */
   readonly folders: readonly string[]
-  /** Where each file goes that cannot be written. Absent: it is deleted. */
+  /** Where each file goes that cannot be written. Absent, or where it cannot be moved: it is deleted. */
   readonly aside?: readonly string[]
 }
 

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import t from 'tap'
 import { randomBytes } from 'node:crypto'
 import { existsSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
-import { basename, join } from 'node:path'
+import { join } from 'node:path'
 import { CHUNK_MAX_BYTES, LEAF_BYTES } from '../../../src/base/limits.js'
 import { firstBadLeaf, rootOf } from '../../../src/chunk/hash.js'
 import { syncFiles } from '../../../src/chunk/node/files.js'
@@ -170,31 +170,38 @@ t.test('many files are flushed at once; what the disk could not write of them ha
   t.end()
 })
 
-t.test('one that cannot be moved aside leaves no other under its name that the disk could not write', (t) => {
-  const folder = temporaryFolder(t)
-  const stuck = join(folder, 'a file')
-  writeFileSync(stuck, '')
-  const made = (): { files: string[]; aside: string[]; folders: string[] } => {
-    const files = Array.from({ length: 5 }, (_, index) => join(folder, `file${index}`))
-    for (const file of files) symlinkSync('/dev/null', file)
-    return {
-      files,
-      aside: files.map((file, index) => (index === 1 ? join(stuck, 'in it') : `${file}.aside`)),
-      folders: [folder],
+t.test(
+  'what the disk could not write and cannot be moved aside is deleted; if not even that, no other keeps its name',
+  (t) => {
+    const folder = temporaryFolder(t)
+    const stuck = join(folder, 'a file')
+    writeFileSync(stuck, '')
+    const made = (): { files: string[]; aside: string[]; folders: string[] } => {
+      const files = Array.from({ length: 6 }, (_, index) => join(folder, `file${index}`))
+      for (const file of files) symlinkSync('/dev/null', file)
+      const aside = files.map((file) => `${file}.aside`)
+      aside[1] = join(stuck, 'in it')
+      aside[2] = join(folder, 'no folder', 'in it')
+      return { files, aside, folders: [folder] }
     }
-  }
-  const ways: readonly FlushTogether[] = [(fds) => fds.map(() => false), () => null, () => 'failed']
-  for (const together of ways) {
-    const task = made()
-    t.throws(() => syncFiles(task, together), { code: 'ENOTDIR' })
-    t.strictSame(
-      task.files.map((file) => readdirSync(folder).includes(basename(file))),
-      [false, true, false, false, false],
-    )
-    for (const name of readdirSync(folder)) if (name !== 'a file') rmSync(join(folder, name))
-  }
-  t.end()
-})
+    const ways: readonly FlushTogether[] = [(fds) => fds.map(() => false), () => null, () => 'failed']
+    for (const together of ways) {
+      for (const isHopeless of [false, true]) {
+        const task = made()
+        // Nobody can delete or move that.
+        if (isHopeless) task.files[3] = '/proc/self/status'
+        if (isHopeless) t.throws(() => syncFiles(task, together), { code: 'EPERM' })
+        else if (together([], folder) === 'failed') t.throws(() => syncFiles(task, together), { code: 'EIO' })
+        else t.strictSame(syncFiles(task, together), Array(6).fill('failed'))
+        const left = readdirSync(folder).filter((name) => name !== 'a file')
+        const kept = isHopeless ? ['file3'] : ['file3.aside']
+        t.strictSame(left.sort(), ['file0.aside', ...kept, 'file4.aside', 'file5.aside'])
+        for (const name of left) rmSync(join(folder, name))
+      }
+    }
+    t.end()
+  },
+)
 
 t.test('a file system that could not write all: who tells so goes aside, and nothing counts as written', (t) => {
   const folder = temporaryFolder(t)
