@@ -40,11 +40,21 @@ function acquire(lock: string): number {
     if (performance.now() > untilMs) {
       throw new RingfsError(
         'USAGE',
-        `another ringfs key changes the keys, or was killed while it did: if none runs, remove ${lock}`,
+        `another ringfs key changes the keys, or was killed while it did: if none runs, remove ${there(lock)}`,
       )
     }
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, RETRY_MS)
   }
+}
+
+/** What is in the way. */
+function there(lock: string): string {
+  const left = leftOf(lock)
+  return statSync(left, { throwIfNoEntry: false }) === undefined ? lock : `${left} and ${lock}`
+}
+
+function leftOf(lock: string): string {
+  return `${lock}.left`
 }
 
 /** null: somebody has it. */
@@ -73,7 +83,7 @@ function openNew(path: string): number | null {
 
 function removeLeft(lock: string): void {
   if (!isLeft(lock)) return
-  const right = `${lock}.left`
+  const right = leftOf(lock)
   const fd = openNew(right)
   if (fd === null) return
   try {

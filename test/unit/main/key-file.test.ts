@@ -124,6 +124,22 @@ t.test('a lock of which nothing is certain is named, and not taken away', (t) =>
   t.end()
 })
 
+t.test('where the right to remove a lock was left, it is named too', (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'ringfs-keys-'))
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+  const file = join(folder, 'key')
+  const first = newKeyFile(file)
+  // This pid, before this process had it.
+  writeFileSync(`${file}.lock`, JSON.stringify({ ...systemProcesses.self(), start: '1' }))
+  writeFileSync(`${file}.lock.left`, '')
+  t.throws(() => addKey(file), { code: 'USAGE', message: /remove .*key\.lock\.left and .*key\.lock$/ })
+  rmSync(`${file}.lock.left`)
+  t.same(listKeys(file), [first])
+  const second = addKey(file)
+  t.same(listKeys(file), [second, first])
+  t.end()
+})
+
 /** A change that has begun, and waits in its midst for `goOn`. */
 async function begunChange(
   t: Test,
