@@ -38,7 +38,8 @@ export interface BackupResult {
 
 /**
  * The file comes into being whole: under a temporary name first, on disk before it gets its own.
- * Errors: those of whileFrozen, of Redis and of the disk, CANCELLED, USAGE (a file of that name came meanwhile); then there is no file.
+ * Errors: those of whileFrozen, of Redis and of the disk, CANCELLED, USAGE (a file of that name came meanwhile); then there is no file, unless
+ * it is the folder that cannot be synced: then it is whole, and may not be there after a power loss.
  */
 export async function backupVolume(
   store: RedisStore,
