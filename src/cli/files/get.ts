@@ -12,19 +12,7 @@
  */
 import { createHash, randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
-import {
-  lstat,
-  mkdir,
-  open,
-  opendir,
-  readlink,
-  rename,
-  rm,
-  stat,
-  symlink,
-  utimes,
-  type FileHandle,
-} from 'node:fs/promises'
+import { lstat, mkdir, open, opendir, readlink, rename, rm, stat, symlink, type FileHandle } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { Command } from 'commander'
 import { PosixError } from '../../base/errno.js'
@@ -203,12 +191,13 @@ class Download {
       const more = OWNER_BITS & ~attr.mode
       if (more !== 0) await file.chmod((await file.stat()).mode & 0o777 & ~more)
       await file.sync()
-      await utimes(partial, attr.atime.sec, attr.mtime.sec + attr.mtime.nsec / 1e9)
+      await rename(partial, local)
+      // Not before: by an old time another get would take it for one that nobody goes on with.
+      await file.utimes(attr.atime.sec, attr.mtime.sec + attr.mtime.nsec / 1e9)
     } finally {
       await file.close()
       await vfs.release(handle)
     }
-    await rename(partial, local)
   }
 
   /** What interrupted ones have left of the file as it was then. Others may run: what was written lately stays. */

@@ -404,6 +404,33 @@ t.test(
   },
 )
 
+t.test('what a get has received is not old before it has its name, however old the file is', async (t) => {
+  const sh = await shell(t)
+  const out = join(sh.folder, 'out')
+  await mkdir(out)
+  const from = join(sh.folder, 'big')
+  await writeFile(from, Buffer.alloc(4 * MIB, 'x'))
+  await utimes(from, 1000, 1000)
+  await sh.run('put', from, '/big')
+  // In the way of its name, when it is to have it.
+  const hindered = changed(sh.vfs, {
+    getattr: async (caller, ino) => {
+      await mkdir(join(out, 'big', 'in the way'), { recursive: true })
+      return await sh.vfs.getattr(caller, ino)
+    },
+  })
+  sh.through = () => hindered
+  await t.rejects(sh.run('get', '/big', out))
+  sh.through = (vfs) => vfs
+  const [piece = ''] = (await readdir(out)).filter((name) => name !== 'big')
+  t.equal((await stat(join(out, piece))).size, 4 * MIB)
+  t.ok((await stat(join(out, piece))).mtimeMs > 1_000_000)
+  await rm(join(out, 'big'), { recursive: true })
+  await sh.run('get', '/big', out)
+  t.equal((await stat(join(out, 'big'))).mtimeMs, 1_000_000)
+  t.same(await readdir(out), ['big'])
+})
+
 t.test('an interrupted get is not continued with another volume, nor with what is no plain file', async (t) => {
   const sh = await shell(t)
   const other = await shell(t)
