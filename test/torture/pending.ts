@@ -18,6 +18,11 @@ function isPromised(words: Words, slot: Slot): boolean {
   return words[0] === 'mwrite' ? words[5] === 'sync' : slot.sync
 }
 
+/** No byte of it was written, and Linux syncs nothing then: behind the end of a file there is nothing to copy. */
+function hasDoneNothing([name = '']: Words, { text }: Reply): boolean {
+  return (name === 'copy' || PATTERN_WRITES.includes(name)) && text === 'OK 0'
+}
+
 export class Pending {
   /** By the oracle's inode numbers. */
   readonly files = new Map<string, Unsynced>()
@@ -60,7 +65,8 @@ export class Pending {
     if (name === 'open') this.#opened(first, words[3] ?? '', reply.own)
     const slot = this.#target(words)
     if (name === 'sync' && slot !== undefined) this.#promised(slot.ino)
-    if (slot !== undefined && this.changes(words)) await this.#changed(words, reply, slot, underWay)
+    if (slot !== undefined && this.changes(words) && !hasDoneNothing(words, reply))
+      await this.#changed(words, reply, slot, underWay)
     if (name === 'truncate') this.#cut(reply.own[0] ?? '', Number(words[2]))
   }
 
