@@ -63,6 +63,11 @@ export function hasCode(error: unknown, code: ErrorCode): boolean {
   return error instanceof RingfsError && error.code === code
 }
 
+/** The `code` of a Node or ringfs error; '' if it has none. */
+export function codeOf(error: unknown): string {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : ''
+}
+
 /** The text of any thrown value, for a log line or a message. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error)

@@ -6,6 +6,7 @@
  * pid, and when it began. The time at which a process began is shown shifted in another time namespace (time_namespaces(7)),
  * so that one belongs to it, too. Whoever reads any of these differently is a stranger, of whom nothing is certain.
  */
+import { codeOf } from './errors.js'
 import { readFileSync, readlinkSync } from 'node:fs'
 
 export interface ProcessId {
@@ -86,7 +87,7 @@ export function isThere(pid: number): boolean {
     return true
   } catch (error) {
     // EPERM: it is there and belongs to someone else. Anything but "no such process" says nothing.
-    return !(error instanceof Error && 'code' in error && error.code === 'ESRCH')
+    return codeOf(error) !== 'ESRCH'
   }
 }
 

@@ -3,7 +3,7 @@
  * nameless failure: hence workers answer values, and the calling side throws again.
  */
 import { ERRNO, PosixError, type ErrnoName } from '../base/errno.js'
-import { ERROR_CODES, RingfsError, messageOf, type ErrorCode } from '../base/errors.js'
+import { ERROR_CODES, type ErrorCode, RingfsError, codeOf, messageOf } from '../base/errors.js'
 
 export type Outcome<T> =
   { readonly ok: true; readonly value: T } | { readonly ok: false; readonly code: string; readonly message: string }
@@ -14,11 +14,6 @@ function isErrno(code: string): code is ErrnoName {
 
 function isErrorCode(code: string): code is ErrorCode {
   return Object.hasOwn(ERROR_CODES, code)
-}
-
-/** The `code` of a Node or ringfs error; '' if it has none. */
-export function codeOf(error: unknown): string {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : ''
 }
 
 /** The two languages of failure: whatever was thrown becomes a RingfsError or a PosixError. A full quota is a full disk. */

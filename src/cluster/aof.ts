@@ -14,7 +14,7 @@ import { fdatasyncSync, fstatSync, statSync } from 'node:fs'
 import { open, readdir, type FileHandle } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { systemClock } from '../base/clock.js'
-import { RingfsError, messageOf } from '../base/errors.js'
+import { RingfsError, codeOf, messageOf } from '../base/errors.js'
 import { InlineGate } from '../base/inline-gate.js'
 import { MIB } from '../base/limits.js'
 import { readFiles } from './private-redis-files.js'
@@ -217,7 +217,7 @@ function ignored(): void {
 }
 
 function ignoreGone(error: unknown): undefined {
-  if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
+  if (codeOf(error) === 'ENOENT') return undefined
   throw error
 }
 

@@ -12,7 +12,7 @@ import { chmod, mkdir, open, readFile, realpath, rename } from 'node:fs/promises
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { RingfsError, messageOf } from '../base/errors.js'
+import { RingfsError, codeOf, messageOf } from '../base/errors.js'
 import type { ServerCertificate } from './server-certificate.js'
 
 export interface RedisFiles {
@@ -73,7 +73,7 @@ export async function readFiles(path: string): Promise<RedisFiles | undefined> {
   try {
     text = await readFile(join(path, STATE_FILE), 'utf8')
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
+    if (codeOf(error) === 'ENOENT') return undefined
     throw error
   }
   return { folder: await realpath(path), ...parseState(text, join(path, STATE_FILE)) }

@@ -8,7 +8,7 @@ import { execFile } from 'node:child_process'
 import { chmod, mkdir, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { RingfsError, messageOf } from '../base/errors.js'
+import { RingfsError, codeOf, messageOf } from '../base/errors.js'
 
 export interface ServerCertificate {
   readonly certFile: string
@@ -37,7 +37,7 @@ export async function makeCertificate(folder: string): Promise<void> {
     const files = ['-keyout', keyFile, '-out', certFile, '-days', String(DAYS)]
     await run('openssl', ['req', '-x509', ...KEY, ...SUBJECT, ...files], { timeout: TIMEOUT_MS })
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') throw missing()
+    if (codeOf(error) === 'ENOENT') throw missing()
     throw new RingfsError('INTERNAL', `openssl made no certificate: ${messageOf(error)}`, { cause: error })
   }
   await chmod(keyFile, 0o600)

@@ -1,7 +1,7 @@
 /** What is checked of a mount point before anything is mounted on it, the same for every driver. */
 import { lstat, opendir, readlink, realpath } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
-import { RingfsError, messageOf } from '../base/errors.js'
+import { RingfsError, codeOf, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { runCommand } from './command.js'
 import { FS_TYPE, type MountEntry, mountOn } from './mounts.js'
@@ -106,5 +106,5 @@ async function probe(mountpoint: string): Promise<'alive' | 'dead' | 'silent'> {
 }
 
 function isMissing(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'ENOENT'
+  return codeOf(error) === 'ENOENT'
 }

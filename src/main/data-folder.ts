@@ -15,7 +15,7 @@
 import { chmodSync, mkdirSync, readdirSync, realpathSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { RingfsError, messageOf } from '../base/errors.js'
+import { RingfsError, codeOf, messageOf } from '../base/errors.js'
 import { readSmallFile } from '../base/small-file.js'
 
 const FILE = 'up.json'
@@ -96,7 +96,7 @@ export function readUpRecord(root: string): UpRecord | undefined {
   try {
     text = readSmallFile(file)
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
+    if (codeOf(error) === 'ENOENT') return undefined
     throw new RingfsError('VOLUME_CORRUPT', `${file} cannot be read: ${messageOf(error)}`)
   }
   return parse(file, text)

@@ -6,7 +6,7 @@
  * what that one finds to be left by a process that has ended nobody else changes or removes meanwhile.
  */
 import { closeSync, fstatSync, openSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { RingfsError } from '../base/errors.js'
+import { RingfsError, codeOf } from '../base/errors.js'
 import { systemProcesses } from '../base/processes.js'
 import { readSmallFile } from '../base/small-file.js'
 import { processSchema } from './runfiles.js'
@@ -76,7 +76,7 @@ function openNew(path: string): number | null {
   try {
     return openSync(path, 'wx', 0o600)
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'EEXIST') return null
+    if (codeOf(error) === 'EEXIST') return null
     throw error
   }
 }

@@ -1,7 +1,7 @@
 /** What `ringfs redis-cluster up` writes down of itself in its folder: redis-cluster.ts. */
 import { join } from 'node:path'
 import { z } from 'zod'
-import { RingfsError, messageOf } from '../base/errors.js'
+import { RingfsError, codeOf, messageOf } from '../base/errors.js'
 import { PID_MAX } from '../base/processes.js'
 import { readSmallFile } from '../base/small-file.js'
 import { writePrivate } from '../cluster/private-redis-files.js'
@@ -77,7 +77,7 @@ function textIn(file: string): string | undefined {
   try {
     return readSmallFile(file)
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
+    if (codeOf(error) === 'ENOENT') return undefined
     throw new RingfsError('USAGE', `${file} cannot be read: ${messageOf(error)}`)
   }
 }

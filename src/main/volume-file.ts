@@ -4,7 +4,7 @@
  */
 import { readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { RingfsError, messageOf } from '../base/errors.js'
+import { RingfsError, codeOf, messageOf } from '../base/errors.js'
 import type { VolumeSettings } from '../cluster/contract.js'
 import { checkSettings } from '../meta/format.js'
 
@@ -33,7 +33,7 @@ async function textIn(folder: string): Promise<string | null> {
   try {
     return await readFile(join(folder, FILE), 'utf8')
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null
+    if (codeOf(error) === 'ENOENT') return null
     throw error
   }
 }

@@ -1,7 +1,7 @@
 /** Finding the `ringfs up` that runs on this machine: it leaves a JSON file in the run folder (src/main/runfiles.ts). */
 import { readdir } from 'node:fs/promises'
 import path from 'node:path'
-import { RingfsError } from '../base/errors.js'
+import { RingfsError, codeOf } from '../base/errors.js'
 import { readSmallFile } from '../base/small-file.js'
 
 export interface Running {
@@ -55,6 +55,6 @@ function isAlive(pid: number): boolean {
     return true
   } catch (error) {
     // EPERM: it is there and belongs to someone else.
-    return error instanceof Error && 'code' in error && error.code === 'EPERM'
+    return codeOf(error) === 'EPERM'
   }
 }

@@ -1,10 +1,9 @@
 /** sync and remove: many chunks, few requests. */
-import { RingfsError, messageOf } from '../../base/errors.js'
+import { RingfsError, codeOf, messageOf } from '../../base/errors.js'
 import { addTo } from '../../base/groups.js'
 import { withDeadline } from '../deadline.js'
 import { ChunksMissing } from '../contract.js'
 import { isNoAnswer } from '../node-health.js'
-import { codeOf } from '../outcome.js'
 import { retryMs, type ClientParts } from './options.js'
 import { candidatesOf } from './placement.js'
 

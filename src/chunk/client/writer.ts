@@ -9,13 +9,12 @@
  */
 import { Cancellation, type CancelSignal } from '../../base/cancel.js'
 import { PosixError } from '../../base/errno.js'
-import { RingfsError, messageOf } from '../../base/errors.js'
+import { RingfsError, codeOf, messageOf } from '../../base/errors.js'
 import { SMALL_CHUNK_BYTES } from '../../base/limits.js'
 import type { ChunkOrigin, ChunkWriteOptions, PutReply, PutRequest, StoredTogether } from '../contract.js'
 import { Gate, settledWithin, withDeadline } from '../deadline.js'
 import { sumBytes } from '../hash.js'
 import { isNoAnswer } from '../node-health.js'
-import { codeOf } from '../outcome.js'
 import { retryMs, type ClientParts } from './options.js'
 import { candidatesOf, writeOrder, type Candidate } from './placement.js'
 

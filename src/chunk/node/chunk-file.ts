@@ -24,12 +24,11 @@ import {
 } from 'node:fs'
 import { PosixError } from '../../base/errno.js'
 import { LEAF_BYTES } from '../../base/limits.js'
-import { RingfsError, hasCode, messageOf } from '../../base/errors.js'
+import { RingfsError, codeOf, hasCode, messageOf } from '../../base/errors.js'
 import { invariant } from '../../base/invariant.js'
 import { PREFIX_PROBE_BYTES, decodePrefix, prefixBytesOf, type ChunkHeader, type ChunkPrefix } from '../format.js'
 import { firstBadLeaf, rootOf } from '../hash.js'
 import { compact } from '../jobs.js'
-import { codeOf } from '../outcome.js'
 import { readDirect, writeDirect } from './direct-file.js'
 import type {
   ChunkLayout,

@@ -5,10 +5,10 @@
  * It needs memory, offsets and lengths in whole blocks. Whatever refuses it (a filesystem without it, memory that does not
  * begin on a page) says EINVAL, and the caller goes through the page cache as ever.
  */
+import { codeOf } from '../../base/errors.js'
 import { closeSync, constants, openSync, readSync, writeSync, writevSync } from 'node:fs'
 import { pageAlignedMemory } from '../../base/shared-memory.js'
 import { KIB } from '../../base/limits.js'
-import { codeOf } from '../outcome.js'
 
 /** A multiple of every block size in use. */
 const BLOCK_BYTES = 4 * KIB

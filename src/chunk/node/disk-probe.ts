@@ -1,8 +1,8 @@
 /** Whether a data folder is still the one that it was, and can be written. Synchronous: it runs in a worker. */
+import { codeOf } from '../../base/errors.js'
 import { closeSync, fdatasyncSync, openSync, unlinkSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { PosixError } from '../../base/errno.js'
-import { codeOf } from '../outcome.js'
 import { readIdentity } from './identity.js'
 import { ChunkPaths } from './paths.js'
 

@@ -12,12 +12,11 @@
  *   not given at a start: away is what the node knows (known-disks.ts), until it is given up by name.
  * - A disk that hangs is waited for until it counts as failed; what others have then goes on. It keeps no thread that another one needs.
  */
-import { messageOf, RingfsError } from '../../base/errors.js'
+import { RingfsError, codeOf, messageOf } from '../../base/errors.js'
 import { PosixError } from '../../base/errno.js'
 import type { DiskReport } from '../../cluster/contract.js'
 import type { LeafPlace, LeavesReply, ListReply, ListRequest } from '../contract.js'
 import { settledWithin } from '../deadline.js'
-import { codeOf } from '../outcome.js'
 import { WorkerPool } from '../pool.js'
 import { AwayRemovals } from './away-removals.js'
 import type { PlainRange, StoredRange } from './chunk-files.js'

@@ -1,4 +1,5 @@
 /** Synchronous work on many files: deleting, fdatasync, counting. Runs in a worker. */
+import { codeOf } from '../../base/errors.js'
 import {
   closeSync,
   existsSync,
@@ -13,7 +14,6 @@ import {
 } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { PosixError } from '../../base/errno.js'
-import { codeOf } from '../outcome.js'
 import { flushTogether, isNumberForOneFlush, type FlushTogether } from './flush-together.js'
 import type { FilesTask, MoveTask, SyncResult, SyncTask } from './tasks.js'
 

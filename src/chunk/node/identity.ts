@@ -11,10 +11,9 @@
 import { closeSync, fsyncSync, openSync, renameSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { RingfsError, messageOf } from '../../base/errors.js'
+import { RingfsError, codeOf, messageOf } from '../../base/errors.js'
 import { FORMAT_VERSION } from '../../cluster/contract.js'
 import { readSmallFile } from '../../base/small-file.js'
-import { codeOf } from '../outcome.js'
 import { syncFolder } from './files.js'
 
 export const IDENTITY_FILE = 'ringfs-node.json'

@@ -3,12 +3,12 @@
  *
  * A page ends after so many chunks, bytes of headers or folders, so that no call takes long, however many chunks there are.
  */
+import { codeOf } from '../../base/errors.js'
 import { readdirSync } from 'node:fs'
 import { KIB } from '../../base/limits.js'
 import type { ListedChunk, ListReply, ListRequest } from '../contract.js'
 import { decodePrefix, type ChunkHeader } from '../format.js'
 import { asBuffer } from '../jobs.js'
-import { codeOf } from '../outcome.js'
 import { readHeader } from './chunk-file.js'
 import type { JournalChunk } from './journal.js'
 import { ChunkPaths, bucketOf, idOfFile } from './paths.js'

@@ -1,6 +1,6 @@
 /** Looks into the logs that a process beside the node writes (near-logs.ts). Synchronous: runs in a worker, or where the disk is quick. */
+import { codeOf } from '../../base/errors.js'
 import { closeSync, openSync, readSync } from 'node:fs'
-import { codeOf } from '../outcome.js'
 import { openUse } from './journal-file.js'
 import {
   JOURNAL_BYTES,

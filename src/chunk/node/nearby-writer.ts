@@ -11,14 +11,13 @@
  * - A disk that hangs keeps one thread, which is this node's, and no further chunk.
  */
 import { basename } from 'node:path'
-import { RingfsError, messageOf } from '../../base/errors.js'
+import { RingfsError, codeOf, messageOf } from '../../base/errors.js'
 import type { CancelSignal } from '../../base/cancel.js'
 import type { Log } from '../../base/log.js'
 import type { CallOptions, ChunkNodeApi, PutReply, PutRequest } from '../contract.js'
 import { encodePrefix } from '../format.js'
 import { sumBytes } from '../hash.js'
 import { isNoAnswer } from '../node-health.js'
-import { codeOf } from '../outcome.js'
 import type { Job, WorkerPool } from '../pool.js'
 import { sharePieces, type SharedBuffers } from '../shared-buffer.js'
 import { DirectChoice } from './direct-choice.js'

@@ -7,9 +7,9 @@
  * Everything else, and what cannot be read so (a chunk that is still in the node's journal, a folder that is gone), is asked of
  * the node.
  */
+import { codeOf } from '../../base/errors.js'
 import { CHUNK_MAX_BYTES } from '../../base/limits.js'
 import type { ChunkNodeApi, GetRequest, PutReply, PutRequest } from '../contract.js'
-import { codeOf } from '../outcome.js'
 import type { ChunkFiles, PlainRange, StoredRange } from './chunk-files.js'
 import { rankDisks, type Candidate } from './disk-choice.js'
 import type { JournalChunk } from './journal.js'

@@ -10,6 +10,7 @@
  *
  * Synchronous: it runs in a worker.
  */
+import { codeOf } from '../../base/errors.js'
 import {
   closeSync,
   constants,
@@ -23,7 +24,6 @@ import {
 } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { crc32 } from 'node:zlib'
-import { codeOf } from '../outcome.js'
 import { syncFolder, syncFolderIfThere } from './files.js'
 
 const ID_BYTES = 8

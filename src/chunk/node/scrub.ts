@@ -9,12 +9,11 @@
 import { renameSync, writeFileSync } from 'node:fs'
 import { z } from 'zod'
 import type { Clock } from '../../base/clock.js'
-import { hasCode, messageOf } from '../../base/errors.js'
+import { codeOf, hasCode, messageOf } from '../../base/errors.js'
 import { MIB } from '../../base/limits.js'
 import type { Log } from '../../base/log.js'
 import { readSmallFile } from '../../base/small-file.js'
 import { CHUNK_BUCKETS, type ScrubRequest, type ScrubState } from '../contract.js'
-import { codeOf } from '../outcome.js'
 import type { Repairer } from './repair.js'
 import type { ChunkDisk } from './disk.js'
 

@@ -9,7 +9,7 @@
 import { Cancellation, type CancelSignal } from '../../base/cancel.js'
 import type { Clock } from '../../base/clock.js'
 import { PosixError } from '../../base/errno.js'
-import { RingfsError, messageOf } from '../../base/errors.js'
+import { RingfsError, codeOf, messageOf } from '../../base/errors.js'
 import { CHUNK_MAX_BYTES } from '../../base/limits.js'
 import type { Log } from '../../base/log.js'
 import {
@@ -34,7 +34,7 @@ import {
 import { Gate, settledWithin, withDeadline } from '../deadline.js'
 import { sumBytes } from '../hash.js'
 import { NodeHealth, isNoAnswer } from '../node-health.js'
-import { codeOf, toChunkError } from '../outcome.js'
+import { toChunkError } from '../outcome.js'
 import type { Enqueue } from '../replication.js'
 import type { Pace } from './pace.js'
 import { Repairer } from './repair.js'

@@ -1,14 +1,9 @@
 /** A file that is whole, and on disk, under a name of its own gets the one that it is for. */
 import { link, lstat, rename, rm } from 'node:fs/promises'
-import { RingfsError } from '../../base/errors.js'
+import { RingfsError, codeOf } from '../../base/errors.js'
 
 /** Of filesystems that know no second name for a file. */
-const NO_LINKS: readonly unknown[] = ['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK']
-
-/** Of the system. */
-function codeOf(error: unknown): unknown {
-  return error instanceof Error && 'code' in error ? error.code : undefined
-}
+const NO_LINKS: readonly string[] = ['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK']
 
 /** Which file is there. */
 async function idOf(path: string): Promise<string | undefined> {
