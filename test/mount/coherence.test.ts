@@ -67,7 +67,8 @@ const PING_PONG = `
     change(paths[here])
     for (const path of [paths[1 - here], paths[here]]) {
       const fd = fs.openSync(path, 'r')
-      const seen = Buffer.alloc(20000)
+      // Appended to again and again, it may have become long; what is too much is to be seen.
+      const seen = Buffer.alloc(wanted.length + 1000)
       const length = fs.readSync(fd, seen, 0, seen.length, 0)
       fs.closeSync(fd)
       if (seen.subarray(0, length).equals(wanted)) continue
