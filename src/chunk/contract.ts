@@ -24,6 +24,9 @@ export interface ChunkRef {
 /** Most extents in the header of one chunk; a writer that packs scattered writes stops here and begins another chunk. */
 export const ORIGIN_EXTENTS_MAX = 4096
 
+/** Most extents in the header of a packed chunk: each has its own order. */
+export const ORIGIN_ORDERS_MAX = 2048
+
 /** Where a piece of a chunk belongs, kept in the chunk's header so that lost metadata can be rebuilt. */
 export interface ChunkOriginExtent {
   readonly fileOffset: number
@@ -35,10 +38,17 @@ export interface ChunkOrigin {
   readonly ino: number
   /** Orders the chunks of one file as they were written: microseconds of the writer's clock, strictly rising in a session. */
   readonly order: number
-  /** At most ORIGIN_EXTENTS_MAX. */
+  /** At most ORIGIN_EXTENTS_MAX; of a packed chunk at most ORIGIN_ORDERS_MAX. */
   readonly extents: readonly ChunkOriginExtent[]
   /** The bytes went to the end of the file, wherever that was at their commit: the file offsets are where the writer took it to be. */
   readonly appended?: true
+  /**
+   * Of a packed chunk, whose bytes were in other chunks before: for each of `extents` where it stands in the order of writing, which is that of the
+   * chunk that its bytes were written with. `order` tells when this chunk was made. Absent: all of them stand at `order`. Not with `appended`.
+   */
+  readonly orders?: readonly number[]
+  /** With `orders`: which of `extents` were appended data, as ascending indices. Their file offsets are where they went to. */
+  readonly appends?: readonly number[]
 }
 
 export interface ChunkWriteOptions {
@@ -101,6 +111,8 @@ export interface ChunkClient {
   read(ref: ChunkRef, offset: number, lengthBytes: number, options?: ChunkReadOptions): Promise<Buffer>
   /** As `read`, without a copy: the bytes are lent. */
   lend(ref: ChunkRef, offset: number, lengthBytes: number, options?: ChunkReadOptions): Promise<LentBytes>
+  /** What the header of a copy says. Errors: RingfsError CHUNK_MISSING, CHUNK_CORRUPT, DEADLINE. */
+  origin(ref: ChunkRef, options?: ChunkReadOptions): Promise<ChunkOrigin>
   /** The node that `lendLeaves` may be asked for a leaf of the chunk, in this tick; undefined: there is none, it is lent by itself. */
   nearNode?(id: number): string | undefined
   /**

@@ -32,7 +32,7 @@ import { PosixError } from '../base/errno.js'
 import { RingfsError } from '../base/errors.js'
 import { invariant } from '../base/invariant.js'
 import { CHUNK_MAX_BYTES, HASH_BYTES, LEAF_BYTES } from '../base/limits.js'
-import { ORIGIN_EXTENTS_MAX, type ChunkOrigin, type ChunkOriginExtent } from './contract.js'
+import { ORIGIN_EXTENTS_MAX, ORIGIN_ORDERS_MAX, type ChunkOrigin, type ChunkOriginExtent } from './contract.js'
 import { rootOf } from './hash.js'
 
 const MAGIC = Buffer.from('RINGCHNK', 'latin1')
@@ -109,12 +109,31 @@ export function headerProblem(header: ChunkHeader): string | undefined {
   if (!isCount(id, Number.MAX_SAFE_INTEGER)) return 'chunk id out of bounds'
   if (!isCount(lengthBytes, CHUNK_MAX_BYTES) || lengthBytes === 0) return 'data length out of bounds'
   if (root.length !== HASH_BYTES) return 'root hash is not 32 bytes'
+  return originProblem(origin, lengthBytes)
+}
+
+/** As headerProblem. */
+export function originProblem(origin: ChunkOrigin, lengthBytes: number): string | undefined {
   if (!isCount(origin.ino, Number.MAX_SAFE_INTEGER)) return 'ino out of bounds'
   if (!isCount(origin.order, Number.MAX_SAFE_INTEGER)) return 'order out of bounds'
   if (origin.extents.length > ORIGIN_EXTENTS_MAX) return `more than ${ORIGIN_EXTENTS_MAX} origin extents`
   for (const extent of origin.extents) {
     const problem = extentProblem(extent, lengthBytes)
     if (problem !== undefined) return problem
+  }
+  return ordersProblem(origin)
+}
+
+function ordersProblem({ extents, orders, appends, appended }: ChunkOrigin): string | undefined {
+  if (orders === undefined) return appends === undefined ? undefined : 'appended pieces without orders'
+  if (appended === true) return 'orders of appended data'
+  if (orders.length !== extents.length) return 'not an order for each extent'
+  if (orders.length > ORIGIN_ORDERS_MAX) return `more than ${ORIGIN_ORDERS_MAX} orders`
+  if (!orders.every((order) => isCount(order, Number.MAX_SAFE_INTEGER))) return 'order of a piece out of bounds'
+  let least = 0
+  for (const index of appends ?? []) {
+    if (!isCount(index, extents.length - 1) || index < least) return 'appended piece out of bounds'
+    least = index + 1
   }
   return undefined
 }

@@ -49,6 +49,20 @@ export function chunkClientSuite(t: Test, start: (t: Test) => Promise<ChunkClien
     )
   })
 
+  t.test('a chunk tells where it came from, as long as it is there', async (t) => {
+    const client = await start(t)
+    const options = { durability: 'all', sync: false } as const
+    for (const [index, size] of SIZES.entries()) {
+      const extents = [{ fileOffset: 2 ** 40, chunkOffset: size - 1, lengthBytes: 1 }]
+      const origin = { ino: 7, order: 1_700_000_000_000_001 + index, extents }
+      const told = index % 2 === 0 ? origin : ({ ...origin, appended: true } as const)
+      const ref = await client.write(index, [randomBytes(size)], told, options)
+      t.strictSame(await client.origin(ref), told)
+      await client.remove([index])
+      t.equal(await failureOf(client.origin(ref)), 'CHUNK_MISSING')
+    }
+  })
+
   t.test('sync and remove take lists, empty ones too; a removed chunk is missing', async (t) => {
     const client = await start(t)
     const options = { durability: 'all', sync: false } as const
@@ -75,6 +89,8 @@ export function chunkClientSuite(t: Test, start: (t: Test) => Promise<ChunkClien
       lengthBytes: 1,
     }))
     t.equal(await failureOf(client.write(0, [Buffer.alloc(1)], { ...originOf(1), extents }, options)), 'EINVAL')
+    const two = { ...originOf(1), orders: [1, 2] }
+    t.equal(await failureOf(client.write(0, [Buffer.alloc(1)], two, options)), 'EINVAL')
     t.equal(await failureOf(client.sync([0.5])), 'EINVAL')
     t.equal(await failureOf(client.remove([2 ** 53])), 'EINVAL')
     const ref = await client.write(0, [Buffer.alloc(10)], originOf(10), options)

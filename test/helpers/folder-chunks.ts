@@ -22,19 +22,32 @@ export class FolderChunks extends MemoryChunks {
     const ref = await super.write(id, data, origin, options)
     const path = join(this.#folder, String(id))
     await writeFile(`${path}.${process.pid}`, Buffer.concat(data))
+    await writeFile(`${path}.origin`, JSON.stringify(origin))
     await rename(`${path}.${process.pid}`, path)
     return ref
   }
 
   override async read(ref: ChunkRef, offset: number, lengthBytes: number): Promise<Buffer> {
-    if (!this.stored.has(ref.id)) {
-      const data = await readFile(join(this.#folder, String(ref.id))).catch(() => {
-        throw new RingfsError('CHUNK_MISSING', `no chunk ${ref.id}`)
-      })
-      const options = { durability: 'quorum', sync: false } as const
-      this.stored.set(ref.id, { data, origin: { ino: 0, order: 0, extents: [] }, options, synced: false })
-    }
+    await this.#find(ref.id)
     return super.read(ref, offset, lengthBytes)
+  }
+
+  override async origin(ref: ChunkRef): Promise<ChunkOrigin> {
+    await this.#find(ref.id)
+    return super.origin(ref)
+  }
+
+  /** Another process may have written it. */
+  async #find(id: number): Promise<void> {
+    if (this.stored.has(id)) return
+    const path = join(this.#folder, String(id))
+    try {
+      const data = await readFile(path)
+      const origin = originOf(await readFile(`${path}.origin`, 'utf8'))
+      this.stored.set(id, { data, origin, options: { durability: 'quorum', sync: false }, synced: false })
+    } catch {
+      throw new RingfsError('CHUNK_MISSING', `no chunk ${id}`)
+    }
   }
 
   override async sync(ids: readonly number[]): Promise<void> {
@@ -43,6 +56,14 @@ export class FolderChunks extends MemoryChunks {
 
   override async remove(ids: readonly number[]): Promise<void> {
     await super.remove(ids)
-    await Promise.all(ids.map((id) => rm(join(this.#folder, String(id)), { force: true })))
+    for (const id of ids) {
+      await rm(join(this.#folder, String(id)), { force: true })
+      await rm(join(this.#folder, `${id}.origin`), { force: true })
+    }
   }
+}
+
+/** It was written by `write` of a process like this one. */
+function originOf(json: string): ChunkOrigin {
+  return JSON.parse(json) as ChunkOrigin
 }

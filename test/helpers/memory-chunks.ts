@@ -7,13 +7,13 @@ import { CHUNK_MAX_BYTES, GIB } from '../../src/base/limits.js'
 import { RingfsError } from '../../src/base/errors.js'
 import {
   ChunksMissing,
-  ORIGIN_EXTENTS_MAX,
   type ChunkClient,
   type ChunkOrigin,
   type ChunkRef,
   type ChunkWriteOptions,
   type LentBytes,
 } from '../../src/chunk/contract.js'
+import { originProblem } from '../../src/chunk/format.js'
 
 export interface StoredChunk {
   readonly data: Buffer
@@ -38,7 +38,7 @@ export class MemoryChunks implements ChunkClient {
   mostWriting = 0
   /** Chunks up to this length may as well be synced when they are written. */
   syncedBytes = 0
-  before: (call: 'write' | 'read' | 'sync' | 'remove', id: number) => Promise<void> | void = () => undefined
+  before: (call: 'write' | 'read' | 'origin' | 'sync' | 'remove', id: number) => Promise<void> | void = () => undefined
 
   syncsAtOnce(_id: number, lengthBytes: number): boolean {
     return lengthBytes <= this.syncedBytes
@@ -52,7 +52,8 @@ export class MemoryChunks implements ChunkClient {
   ): Promise<ChunkRef> {
     const lengthBytes = data.reduce((sum, piece) => sum + piece.length, 0)
     if (lengthBytes < 1 || lengthBytes > CHUNK_MAX_BYTES) throw new Error(`a chunk of ${lengthBytes} bytes`)
-    if (origin.extents.length > ORIGIN_EXTENTS_MAX) throw new Error(`${origin.extents.length} origin extents`)
+    const problem = originProblem(origin, lengthBytes)
+    if (problem !== undefined) throw new Error(problem)
     this.writing++
     this.mostWriting = Math.max(this.mostWriting, this.writing)
     try {
@@ -92,6 +93,13 @@ export class MemoryChunks implements ChunkClient {
       bytes.fill(0xee)
     }
     return { bytes, release }
+  }
+
+  async origin(ref: ChunkRef): Promise<ChunkOrigin> {
+    await this.before('origin', ref.id)
+    const chunk = this.stored.get(ref.id)
+    if (chunk === undefined) throw new RingfsError('CHUNK_MISSING', `no chunk ${ref.id}`)
+    return chunk.origin
   }
 
   async sync(ids: readonly number[]): Promise<void> {

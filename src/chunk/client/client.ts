@@ -3,10 +3,10 @@ import { Budget } from '../../base/budget.js'
 import type { Clock } from '../../base/clock.js'
 import { PosixError } from '../../base/errno.js'
 import { CHUNK_MAX_BYTES, HASH_INLINE_MAX_BYTES, MIB } from '../../base/limits.js'
+import { invariant } from '../../base/invariant.js'
 import type { Log } from '../../base/log.js'
 import { Metrics } from '../../base/metrics.js'
 import {
-  ORIGIN_EXTENTS_MAX,
   type ChunkClient,
   type ChunkNodeApi,
   type ChunkOrigin,
@@ -18,6 +18,7 @@ import {
   type LentLeaves,
   type TogetherPut,
 } from '../contract.js'
+import { originProblem } from '../format.js'
 import { leafHashes, rootOf, sumBytes } from '../hash.js'
 import { Hasher } from '../jobs.js'
 import { NodeHealth } from '../node-health.js'
@@ -119,7 +120,8 @@ export class ChunkClientImpl implements ChunkClient {
     if (lengthBytes === 0 || lengthBytes > CHUNK_MAX_BYTES) {
       throw new PosixError('EINVAL', `chunk ${id}: ${lengthBytes} bytes are no chunk`)
     }
-    if (origin.extents.length > ORIGIN_EXTENTS_MAX) throw new PosixError('EINVAL', `chunk ${id}: too many extents`)
+    const problem = originProblem(origin, lengthBytes)
+    if (problem !== undefined) throw new PosixError('EINVAL', `chunk ${id}: ${problem}`)
     return await this.#budget.with(() => this.#write(id, data, lengthBytes, origin, options), lengthBytes)
   }
 
@@ -175,6 +177,15 @@ export class ChunkClientImpl implements ChunkClient {
     if (lengthBytes === 0) return { bytes: Buffer.alloc(0), release: () => undefined }
     const now = readNow(this.#parts, ref, offset, lengthBytes)
     return now ?? (await new ChunkRead(this.#parts, ref, offset, lengthBytes, options).run())
+  }
+
+  async origin(ref: ChunkRef, options: ChunkReadOptions = {}): Promise<ChunkOrigin> {
+    checkId(ref.id)
+    // With the first leaf, which tells that it is this chunk.
+    const { origin, release } = await new ChunkRead(this.#parts, ref, 0, 1, { ...options, withOrigin: true }).run()
+    release()
+    invariant(origin !== undefined, 'what was asked for is there')
+    return origin
   }
 
   nearNode(id: number): string | undefined {

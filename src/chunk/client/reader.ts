@@ -8,7 +8,7 @@ import { Cancellation, type CancelSignal } from '../../base/cancel.js'
 import type { Timer } from '../../base/clock.js'
 import { RingfsError, codeOf, hasCode, messageOf } from '../../base/errors.js'
 import { HASH_BYTES, HASH_INLINE_MAX_BYTES, LEAF_BYTES } from '../../base/limits.js'
-import type { ChunkReadOptions, ChunkRef, GetReply, GetRequest, LentBytes } from '../contract.js'
+import type { ChunkOrigin, ChunkReadOptions, ChunkRef, GetReply, GetRequest, LentBytes } from '../contract.js'
 import { lentWithDeadline, withDeadline } from '../deadline.js'
 import { leafCount } from '../format.js'
 import { firstBadLeaf, rootOf } from '../hash.js'
@@ -89,25 +89,36 @@ export function leafTable(leafCache: LeafCache, { id, root, lengthBytes }: Chunk
   return offered
 }
 
+export interface FoundBytes extends LentBytes {
+  /** Only if asked for. */
+  readonly origin?: ChunkOrigin
+}
+
+export interface ChunkReadChoice extends ChunkReadOptions {
+  readonly withOrigin?: boolean
+}
+
 export class ChunkRead {
   readonly #parts: ReadParts
   readonly #ref: ChunkRef
   readonly #offset: number
   readonly #lengthBytes: number
   readonly #endMs: number
+  readonly #withOrigin: boolean
   readonly #failures = new Map<string, unknown>()
 
   /** The range is inside the chunk, and not empty. */
-  constructor(parts: ReadParts, ref: ChunkRef, offset: number, lengthBytes: number, options: ChunkReadOptions) {
+  constructor(parts: ReadParts, ref: ChunkRef, offset: number, lengthBytes: number, options: ChunkReadChoice) {
     this.#parts = parts
     this.#ref = ref
     this.#offset = offset
     this.#lengthBytes = lengthBytes
     this.#endMs = parts.clock.monotonicMs() + (options.deadlineMs ?? parts.deadlineMs)
+    this.#withOrigin = options.withOrigin === true
   }
 
   /** Errors: RingfsError CHUNK_MISSING, CHUNK_CORRUPT when every node has answered, DEADLINE when not. */
-  async run(): Promise<LentBytes> {
+  async run(): Promise<FoundBytes> {
     try {
       return await this.#fromOne()
     } catch (error) {
@@ -132,7 +143,7 @@ export class ChunkRead {
     return { bytes, release: () => undefined }
   }
 
-  async #fromOne(): Promise<LentBytes> {
+  async #fromOne(): Promise<FoundBytes> {
     for (let round = 0; ; round++) {
       const placement = this.#parts.placement.current()
       const order = this.#order(placement)
@@ -164,14 +175,14 @@ export class ChunkRead {
    * Asks one node after the other: the next one as soon as one has failed, and also when none has answered for a while (the
    * hedge; the wait doubles, so that a node that hangs cannot hold up the rest). The first good copy wins.
    */
-  #round(order: readonly Candidate[], attemptMs: number): Promise<LentBytes | null> {
+  #round(order: readonly Candidate[], attemptMs: number): Promise<FoundBytes | null> {
     return new Promise((resolve) => {
       const stop = new Cancellation()
       let next = 0
       let running = 0
       let hedgeMs = this.#parts.hedge.hedgeMs(this.#lengthBytes)
       let timer: Timer | undefined
-      const finish = (data: LentBytes | null): void => {
+      const finish = (data: FoundBytes | null): void => {
         timer?.close()
         stop.cancel()
         resolve(data)
@@ -214,9 +225,12 @@ export class ChunkRead {
   }
 
   /** null: this node did not give a good copy; why is in #failures. */
-  async #ask(candidate: Candidate, attemptMs: number, stop: CancelSignal): Promise<LentBytes | null> {
+  async #ask(candidate: Candidate, attemptMs: number, stop: CancelSignal): Promise<FoundBytes | null> {
     const { volume, node, health, clock, hedge } = this.#parts
-    const request = { volume, id: this.#ref.id, offset: this.#offset, lengthBytes: this.#lengthBytes, check: true }
+    const request = {
+      ...{ volume, id: this.#ref.id, offset: this.#offset, lengthBytes: this.#lengthBytes, check: true },
+      ...(this.#withOrigin ? { withOrigin: true } : {}),
+    }
     const startMs = clock.monotonicMs()
     const deadlineMs = Math.max(1, Math.min(attemptMs, this.#leftMs()))
     const ended = health.began(candidate.id)
@@ -256,12 +270,16 @@ export class ChunkRead {
     this.#report(nodeId)
   }
 
-  /** Errors: RingfsError CHUNK_CORRUPT. */
-  async #verified(reply: GetReply): Promise<LentBytes> {
+  /** Errors: RingfsError CHUNK_CORRUPT, FRAME_BAD. */
+  async #verified(reply: GetReply): Promise<FoundBytes> {
+    const { origin, release } = reply
     try {
-      return { bytes: await this.#checked(reply), release: reply.release }
+      const bytes = await this.#checked(reply)
+      if (!this.#withOrigin) return { bytes, release }
+      if (origin === undefined) throw new RingfsError('FRAME_BAD', `chunk ${this.#ref.id} came without its origin`)
+      return { bytes, release, origin }
     } catch (error) {
-      reply.release()
+      release()
       throw error
     }
   }
