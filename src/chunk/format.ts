@@ -4,17 +4,18 @@
  *
  *     offset  bytes
  *          0      8  magic "RINGCHNK"
- *          8      4  format version, 2 (1 had leaves of 64 KiB); 3 if the data were appended
- *         12      4  header length H = 96 + 16 * extents + 32
+ *          8      4  format version, 2 (1 had leaves of 64 KiB); 3 if the data were appended; 4 if the chunk is packed: it has orders
+ *         12      4  header length H = 96 + 16 * E + 32; version 4: 96 + 24 * E + 32
  *         16     16  volume uuid
  *         32      8  chunk id
  *         40      4  data length D, 1 to CHUNK_MAX_BYTES
- *         44      4  number of origin extents E, 0 to ORIGIN_EXTENTS_MAX
+ *         44      4  number of origin extents E, 0 to ORIGIN_EXTENTS_MAX; version 4: 1 to ORIGIN_ORDERS_MAX
  *         48     32  root hash: SHA-256 over the leaf table
  *         80      8  origin: ino
  *         88      8  origin: order (microseconds of the writer's clock, rising); version 3: bit 63 set if the data were
  *                    appended, so that the file offsets are where the writer took the end of the file to be
  *         96   16*E  origin: extents, each file offset (8), offset in the chunk (4), length (4)
+ *    96+16*E    8*E  only version 4: the order of each extent; bit 63 set if its data were appended
  *       H-32     32  SHA-256 over everything above
  *          H   32*L  leaf table: SHA-256 of each leaf of LEAF_BYTES; L = ceil(D / LEAF_BYTES)
  *                    zeros up to the next multiple of 4096, only if D > LEAF_BYTES
@@ -39,11 +40,15 @@ const MAGIC = Buffer.from('RINGCHNK', 'latin1')
 export const CHUNK_FORMAT_VERSION = 2
 /** Older programs would take the place of appended data for certain, and are to say that they are too old. */
 export const CHUNK_FORMAT_APPENDED = 3
+/** Older programs would lay all of a packed chunk over what was written before it was packed. */
+export const CHUNK_FORMAT_PACKED = 4
 const FIXED_BYTES = 96
 const EXTENT_BYTES = 16
+const ORDER_BYTES = 8
 const PAGE_BYTES = 4096
-/** Of the order, little-endian. */
-const ORDER_TOP_BYTE = 95
+const ORDER_AT = 88
+/** The last of an order, little-endian. */
+const ORDER_TOP_BYTE = 7
 const APPENDED_BIT = 0x80
 /** 2^32 does not fit into the high word's share of 2^53. */
 const HIGH_WORD_MAX = 2 ** 21 - 1
@@ -52,7 +57,7 @@ const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 /** Header, leaf table and padding of any chunk fit into this. */
 export const PREFIX_MAX_BYTES =
   FIXED_BYTES +
-  EXTENT_BYTES * ORIGIN_EXTENTS_MAX +
+  Math.max(EXTENT_BYTES * ORIGIN_EXTENTS_MAX, (EXTENT_BYTES + ORDER_BYTES) * ORIGIN_ORDERS_MAX) +
   HASH_BYTES +
   (CHUNK_MAX_BYTES / LEAF_BYTES) * HASH_BYTES +
   PAGE_BYTES
@@ -80,13 +85,14 @@ export function leafCount(lengthBytes: number): number {
   return Math.ceil(lengthBytes / LEAF_BYTES)
 }
 
-function headerBytes(extents: number): number {
-  return FIXED_BYTES + EXTENT_BYTES * extents + HASH_BYTES
+/** H in the drawing. */
+function headerBytes(extents: number, isPacked: boolean): number {
+  return FIXED_BYTES + (isPacked ? EXTENT_BYTES + ORDER_BYTES : EXTENT_BYTES) * extents + HASH_BYTES
 }
 
 /** P in the drawing: where the data begins. */
-export function dataOffsetOf(extents: number, lengthBytes: number): number {
-  const end = headerBytes(extents) + leafCount(lengthBytes) * HASH_BYTES
+export function dataOffsetOf(extents: number, lengthBytes: number, isPacked = false): number {
+  const end = headerBytes(extents, isPacked) + leafCount(lengthBytes) * HASH_BYTES
   return lengthBytes > LEAF_BYTES ? Math.ceil(end / PAGE_BYTES) * PAGE_BYTES : end
 }
 
@@ -127,6 +133,7 @@ export function originProblem(origin: ChunkOrigin, lengthBytes: number): string 
 function ordersProblem({ extents, orders, appends, appended }: ChunkOrigin): string | undefined {
   if (orders === undefined) return appends === undefined ? undefined : 'appended pieces without orders'
   if (appended === true) return 'orders of appended data'
+  if (orders.length === 0) return 'no orders'
   if (orders.length !== extents.length) return 'not an order for each extent'
   if (orders.length > ORIGIN_ORDERS_MAX) return `more than ${ORIGIN_ORDERS_MAX} orders`
   if (!orders.every((order) => isCount(order, Number.MAX_SAFE_INTEGER))) return 'order of a piece out of bounds'
@@ -167,21 +174,25 @@ export function encodePrefix(header: ChunkHeader, leaves: Uint8Array): Buffer {
   if (leaves.length !== leafCount(header.lengthBytes) * HASH_BYTES) {
     throw new PosixError('EINVAL', `chunk ${header.id}: leaf table of the wrong length`)
   }
-  const { extents } = header.origin
-  const out = Buffer.from(new ArrayBuffer(dataOffsetOf(extents.length, header.lengthBytes)))
-  const checked = headerBytes(extents.length) - HASH_BYTES
+  const { extents, orders, appends } = header.origin
+  const isPacked = orders !== undefined
+  const out = Buffer.from(new ArrayBuffer(dataOffsetOf(extents.length, header.lengthBytes, isPacked)))
+  const checked = headerBytes(extents.length, isPacked) - HASH_BYTES
   writeFixed(out, header)
   for (const [index, extent] of extents.entries()) writeExtent(out, extent, FIXED_BYTES + index * EXTENT_BYTES)
+  const ordersAt = ordersStart(extents.length)
+  for (const [index, order] of (orders ?? []).entries()) writeU64(out, order, ordersAt + index * ORDER_BYTES)
+  for (const index of appends ?? []) markAppended(out, ordersAt + index * ORDER_BYTES)
   sha256(out.subarray(0, checked)).copy(out, checked)
   out.set(leaves, checked + HASH_BYTES)
   return out
 }
 
 function writeFixed(out: Buffer, header: ChunkHeader): void {
-  const { extents, ino, order, appended } = header.origin
+  const { extents, ino, order, appended, orders } = header.origin
   MAGIC.copy(out, 0)
-  out.writeUInt32LE(header.origin.appended === true ? CHUNK_FORMAT_APPENDED : CHUNK_FORMAT_VERSION, 8)
-  out.writeUInt32LE(headerBytes(extents.length), 12)
+  out.writeUInt32LE(versionOf(header.origin), 8)
+  out.writeUInt32LE(headerBytes(extents.length, orders !== undefined), 12)
   const uuid = Buffer.from(header.volume.replaceAll('-', ''), 'hex')
   invariant(uuid.length === 16, 'a uuid is 16 bytes')
   uuid.copy(out, 16)
@@ -190,8 +201,26 @@ function writeFixed(out: Buffer, header: ChunkHeader): void {
   out.writeUInt32LE(extents.length, 44)
   header.root.copy(out, 48)
   writeU64(out, ino, 80)
-  writeU64(out, order, 88)
-  if (appended === true) out.writeUInt8(out.readUInt8(ORDER_TOP_BYTE) | APPENDED_BIT, ORDER_TOP_BYTE)
+  writeU64(out, order, ORDER_AT)
+  if (appended === true) markAppended(out, ORDER_AT)
+}
+
+function versionOf({ appended, orders }: ChunkOrigin): number {
+  if (orders !== undefined) return CHUNK_FORMAT_PACKED
+  return appended === true ? CHUNK_FORMAT_APPENDED : CHUNK_FORMAT_VERSION
+}
+
+/** `at`: of an order. */
+function markAppended(out: Buffer, at: number): void {
+  out.writeUInt8(out.readUInt8(at + ORDER_TOP_BYTE) | APPENDED_BIT, at + ORDER_TOP_BYTE)
+}
+
+function isMarked(start: Buffer, at: number): boolean {
+  return (start.readUInt8(at + ORDER_TOP_BYTE) & APPENDED_BIT) !== 0
+}
+
+function ordersStart(extents: number): number {
+  return FIXED_BYTES + extents * EXTENT_BYTES
 }
 
 function writeExtent(out: Buffer, extent: ChunkOriginExtent, at: number): void {
@@ -208,13 +237,14 @@ export function prefixBytesOf(start: Buffer): number {
   if (start.length < FIXED_BYTES) throw corrupt('it is shorter than a header')
   if (!start.subarray(0, 8).equals(MAGIC)) throw corrupt('no chunk magic')
   const version = start.readUInt32LE(8)
-  if (version !== CHUNK_FORMAT_VERSION && version !== CHUNK_FORMAT_APPENDED) return foreignPrefixBytes(start, version)
+  if (version < CHUNK_FORMAT_VERSION || version > CHUNK_FORMAT_PACKED) return foreignPrefixBytes(start, version)
+  const isPacked = version === CHUNK_FORMAT_PACKED
   const lengthBytes = start.readUInt32LE(40)
   const extents = start.readUInt32LE(44)
   if (lengthBytes === 0 || lengthBytes > CHUNK_MAX_BYTES) throw corrupt('data length out of bounds')
-  if (extents > ORIGIN_EXTENTS_MAX) throw corrupt('too many origin extents')
-  if (start.readUInt32LE(12) !== headerBytes(extents)) throw corrupt('header length does not fit')
-  return dataOffsetOf(extents, lengthBytes)
+  if (extents > (isPacked ? ORIGIN_ORDERS_MAX : ORIGIN_EXTENTS_MAX)) throw corrupt('too many origin extents')
+  if (start.readUInt32LE(12) !== headerBytes(extents, isPacked)) throw corrupt('header length does not fit')
+  return dataOffsetOf(extents, lengthBytes, isPacked)
 }
 
 /** Another format, older or newer, is no bad copy; a bit that flipped in the version is one. Answers how much tells which it is. */
@@ -223,7 +253,7 @@ function foreignPrefixBytes(start: Buffer, version: number): number {
   if (length < FIXED_BYTES + HASH_BYTES || length > PREFIX_MAX_BYTES) throw corrupt('header length does not fit')
   if (start.length < length) return length
   if (!isChecksumRight(start, length)) throw corrupt('header checksum is wrong')
-  throw new RingfsError('VOLUME_NEWER', `chunk file of format ${version}; this ringfs knows ${CHUNK_FORMAT_APPENDED}`)
+  throw new RingfsError('VOLUME_NEWER', `chunk file of format ${version}; this ringfs knows ${CHUNK_FORMAT_PACKED}`)
 }
 
 /** `length`: of the header, with the checksum. */
@@ -240,7 +270,7 @@ export function decodePrefix(start: Buffer): ChunkPrefix {
   const dataOffset = prefixBytesOf(start)
   if (start.length < dataOffset) throw corrupt('it ends inside its header')
   const extents = start.readUInt32LE(44)
-  const leavesAt = headerBytes(extents)
+  const leavesAt = start.readUInt32LE(12)
   if (!isChecksumRight(start, leavesAt)) throw corrupt('header checksum is wrong')
   const header = readHeader(start, extents)
   const problem = headerProblem(header)
@@ -258,21 +288,30 @@ function readHeader(start: Buffer, extents: number): ChunkHeader {
     root: Buffer.from(start.subarray(48, 48 + HASH_BYTES)),
     origin: {
       ino: readU64(start, 80),
-      order: readOrder(start),
+      order: isAppended(start) ? readOrder(start, ORDER_AT) : readU64(start, ORDER_AT),
       extents: Array.from({ length: extents }, (_, index) => readExtent(start, FIXED_BYTES + index * EXTENT_BYTES)),
       ...(isAppended(start) ? { appended: true } : {}),
+      ...(start.readUInt32LE(8) === CHUNK_FORMAT_PACKED ? readOrders(start, extents) : {}),
     },
   }
 }
 
 function isAppended(start: Buffer): boolean {
-  return start.readUInt32LE(8) === CHUNK_FORMAT_APPENDED && (start.readUInt8(ORDER_TOP_BYTE) & APPENDED_BIT) !== 0
+  return start.readUInt32LE(8) === CHUNK_FORMAT_APPENDED && isMarked(start, ORDER_AT)
 }
 
-function readOrder(start: Buffer): number {
-  if (!isAppended(start)) return readU64(start, 88)
-  const order = Buffer.from(start.subarray(88, 96))
-  order.writeUInt8(order.readUInt8(7) & ~APPENDED_BIT, 7)
+function readOrders(start: Buffer, extents: number): Pick<ChunkOrigin, 'orders' | 'appends'> {
+  const at = ordersStart(extents)
+  const places = Array.from({ length: extents }, (_, index) => at + index * ORDER_BYTES)
+  const orders = places.map((place) => readOrder(start, place))
+  const appends = places.flatMap((place, index) => (isMarked(start, place) ? [index] : []))
+  return appends.length > 0 ? { orders, appends } : { orders }
+}
+
+/** Without its mark. */
+function readOrder(start: Buffer, at: number): number {
+  const order = Buffer.from(start.subarray(at, at + ORDER_BYTES))
+  order.writeUInt8(order.readUInt8(ORDER_TOP_BYTE) & ~APPENDED_BIT, ORDER_TOP_BYTE)
   return readU64(order, 0)
 }
 

@@ -19,6 +19,8 @@ interface Origin {
     readonly lengthBytes: number
   }[]
   readonly appended?: true
+  readonly orders?: readonly number[]
+  readonly appends?: readonly number[]
 }
 
 interface PutRequest {
@@ -57,6 +59,13 @@ interface GetReply {
   readonly origin?: Origin
 }
 
+/** An empty list says nothing. */
+const ordersOf = (fields: Fields): Pick<Origin, 'orders' | 'appends'> => {
+  const orders = fields.uints('orders')
+  const appends = fields.uints('appends')
+  return { ...(orders.length > 0 ? { orders } : {}), ...(appends.length > 0 ? { appends } : {}) }
+}
+
 const readOrigin = (fields: Fields): Origin => ({
   ino: fields.uint('ino'),
   order: fields.uint('order'),
@@ -66,6 +75,7 @@ const readOrigin = (fields: Fields): Origin => ({
     lengthBytes: extent.uint('lengthBytes', CHUNK_MAX_BYTES),
   })),
   ...(fields.bool('appended') ? { appended: true } : {}),
+  ...ordersOf(fields),
 })
 
 /** proto3 does not tell 0 from nothing, and no ring has the epoch 0. */

@@ -55,11 +55,15 @@ export function chunkClientSuite(t: Test, start: (t: Test) => Promise<ChunkClien
     for (const [index, size] of SIZES.entries()) {
       const extents = [{ fileOffset: 2 ** 40, chunkOffset: size - 1, lengthBytes: 1 }]
       const origin = { ino: 7, order: 1_700_000_000_000_001 + index, extents }
-      const told = index % 2 === 0 ? origin : ({ ...origin, appended: true } as const)
-      const ref = await client.write(index, [randomBytes(size)], told, options)
-      t.strictSame(await client.origin(ref), told)
-      await client.remove([index])
-      t.equal(await failureOf(client.origin(ref)), 'CHUNK_MISSING')
+      const kinds = [{}, { appended: true }, { orders: [3] }, { orders: [2 ** 53 - 1], appends: [0] }] as const
+      for (const [which, kind] of kinds.entries()) {
+        const id = index * kinds.length + which
+        const told = { ...origin, ...kind }
+        const ref = await client.write(id, [randomBytes(size)], told, { ...options, sync: index % 2 === 0 })
+        t.strictSame(await client.origin(ref), told)
+        await client.remove([id])
+        t.equal(await failureOf(client.origin(ref)), 'CHUNK_MISSING')
+      }
     }
   })
 

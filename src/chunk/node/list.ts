@@ -6,7 +6,7 @@
 import { codeOf } from '../../base/errors.js'
 import { readdirSync } from 'node:fs'
 import { KIB } from '../../base/limits.js'
-import type { ListedChunk, ListReply, ListRequest } from '../contract.js'
+import type { ChunkOrigin, ListedChunk, ListReply, ListRequest } from '../contract.js'
 import { decodePrefix, type ChunkHeader } from '../format.js'
 import { asBuffer } from '../jobs.js'
 import { readHeader } from './chunk-file.js'
@@ -19,6 +19,7 @@ const IDS_MAX = 16_384
 const HEADERS_MAX = 256
 const HEADERS_MAX_BYTES = 384 * KIB
 const EXTENT_BYTES = 32
+const ORDER_BYTES = 12
 const HEADER_BYTES = 96
 const FOLDERS_MAX = 512
 const INNER_FOLDERS = 16
@@ -63,7 +64,7 @@ class Page {
     if (header === undefined || header === 'bad') this.chunks.push({ id })
     else {
       this.chunks.push(listed(id, header))
-      this.#bytes += bytesOf(header.origin.extents.length)
+      this.#bytes += bytesOf(header.origin)
     }
   }
 }
@@ -135,13 +136,13 @@ function cutOf(chunks: readonly ListedChunk[]): number {
   let bytes = 0
   return chunks.findIndex(({ header }) => {
     const isFull = bytes >= HEADERS_MAX_BYTES
-    if (header !== undefined) bytes += bytesOf(header.origin.extents.length)
+    if (header !== undefined) bytes += bytesOf(header.origin)
     return isFull
   })
 }
 
-function bytesOf(extents: number): number {
-  return HEADER_BYTES + EXTENT_BYTES * extents
+function bytesOf({ extents, orders = [] }: ChunkOrigin): number {
+  return HEADER_BYTES + EXTENT_BYTES * extents.length + ORDER_BYTES * orders.length
 }
 
 interface Place {

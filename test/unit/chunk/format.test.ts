@@ -4,14 +4,14 @@ import { hash, randomBytes } from 'node:crypto'
 import { PosixError } from '../../../src/base/errno.js'
 import { RingfsError } from '../../../src/base/errors.js'
 import { CHUNK_MAX_BYTES, HASH_BYTES, LEAF_BYTES } from '../../../src/base/limits.js'
-import { ORIGIN_EXTENTS_MAX } from '../../../src/chunk/contract.js'
+import { ORIGIN_EXTENTS_MAX, ORIGIN_ORDERS_MAX, type ChunkOrigin } from '../../../src/chunk/contract.js'
 import {
   PREFIX_MAX_BYTES,
   dataOffsetOf,
   decodePrefix,
   encodePrefix,
   leafCount,
-  CHUNK_FORMAT_APPENDED,
+  CHUNK_FORMAT_PACKED,
   CHUNK_FORMAT_VERSION,
   prefixBytesOf,
   type ChunkHeader,
@@ -28,10 +28,12 @@ const headers = fc
     lengthBytes: fc.oneof(fc.integer({ min: 1, max: CHUNK_MAX_BYTES }), fc.constantFrom(1, LEAF_BYTES, LEAF_BYTES + 1)),
     ino: u53,
     order: u53,
-    appended: fc.boolean(),
+    kind: fc.constantFrom('plain', 'appended', 'packed'),
+    orders: fc.array(u53, { minLength: 50, maxLength: 50 }),
+    appends: fc.subarray(Array.from({ length: 50 }, (_, index) => index)),
     extents: fc.array(fc.tuple(fc.double({ min: 0, max: 1, noNaN: true }), fc.nat(2 ** 40)), { maxLength: 50 }),
   })
-  .map(({ id, lengthBytes, ino, order, appended, extents }) => {
+  .map(({ id, lengthBytes, ino, order, kind, orders, appends, extents }) => {
     const leaves = Buffer.alloc(leafCount(lengthBytes) * HASH_BYTES, id % 251)
     const header: ChunkHeader = {
       volume: VOLUME,
@@ -45,11 +47,18 @@ const headers = fc
           const chunkOffset = Math.min(lengthBytes - 1, Math.floor(share * lengthBytes))
           return { fileOffset, chunkOffset, lengthBytes: lengthBytes - chunkOffset }
         }),
-        ...(appended ? { appended: true } : {}),
+        ...(kind === 'appended' ? { appended: true } : {}),
+        ...(kind === 'packed' ? ordersOf(extents.length, orders, appends) : {}),
       },
     }
     return { header, leaves }
   })
+
+function ordersOf(count: number, orders: readonly number[], appends: readonly number[]): Partial<ChunkOrigin> {
+  if (count === 0) return {}
+  const some = appends.filter((index) => index < count)
+  return { orders: orders.slice(0, count), ...(some.length > 0 ? { appends: some } : {}) }
+}
 
 function codeOf(work: () => unknown): string {
   try {
@@ -81,20 +90,23 @@ t.test('a chunk of one leaf is packed, a longer one has its data on a page bound
     t.equal(dataOffsetOf(extents, LEAF_BYTES + 1) % 4096, 0)
     t.ok(dataOffsetOf(extents, CHUNK_MAX_BYTES) <= PREFIX_MAX_BYTES)
   }
+  t.ok(dataOffsetOf(ORIGIN_ORDERS_MAX, CHUNK_MAX_BYTES, true) <= PREFIX_MAX_BYTES)
 })
 
 t.test('a flipped bit anywhere before the padding is refused', async (t) => {
   const leaves = leafHashes([randomBytes(LEAF_BYTES * 2)])
-  const origin = { ino: 7, order: 9, extents: [{ fileOffset: 5, chunkOffset: 0, lengthBytes: 10 }] }
-  const header = { volume: VOLUME, id: 1, lengthBytes: LEAF_BYTES * 2, root: rootOf(leaves), origin }
-  const good = encodePrefix(header, leaves)
-  const meaningful = 96 + 16 + 32 + leaves.length
-  for (let bit = 0; bit < meaningful * 8; bit += 3) {
-    const bad = Buffer.from(good)
-    bad.writeUInt8(bad.readUInt8(bit >> 3) ^ (1 << (bit & 7)), bit >> 3)
-    const code = codeOf(() => decodePrefix(bad))
-    // A version above ours is said to be newer, not broken.
-    if (code !== 'CHUNK_CORRUPT' && code !== 'VOLUME_NEWER') t.fail(`bit ${bit}: ${code}`)
+  const plain = { ino: 7, order: 9, extents: [{ fileOffset: 5, chunkOffset: 0, lengthBytes: 10 }] }
+  for (const origin of [plain, { ...plain, orders: [8], appends: [0] }]) {
+    const header = { volume: VOLUME, id: 1, lengthBytes: LEAF_BYTES * 2, root: rootOf(leaves), origin }
+    const good = encodePrefix(header, leaves)
+    const meaningful = good.readUInt32LE(12) + leaves.length
+    for (let bit = 0; bit < meaningful * 8; bit += 3) {
+      const bad = Buffer.from(good)
+      bad.writeUInt8(bad.readUInt8(bit >> 3) ^ (1 << (bit & 7)), bit >> 3)
+      const code = codeOf(() => decodePrefix(bad))
+      // A version above ours is said to be newer, not broken.
+      if (code !== 'CHUNK_CORRUPT' && code !== 'VOLUME_NEWER') t.fail(`bit ${bit}: ${code}`)
+    }
   }
 })
 
@@ -120,8 +132,8 @@ t.test('headers with fields out of bounds and a right checksum are refused', asy
   fc.assert(
     fc.property(headers, fc.nat(95), fc.nat(255), ({ header, leaves }, at, value) => {
       const bytes = encodePrefix(header, leaves)
+      const checked = bytes.readUInt32LE(12) - HASH_BYTES
       bytes.writeUInt8(value, at)
-      const checked = 96 + 16 * header.origin.extents.length
       createHash('sha256').update(bytes.subarray(0, checked)).digest().copy(bytes, checked)
       const code = codeOf(() => decodePrefix(bytes))
       return ['no error', 'CHUNK_CORRUPT', 'VOLUME_NEWER'].includes(code)
@@ -142,7 +154,7 @@ t.test('another format than ours is named so, and is no bad copy; any bit that f
   }
   const good = encodePrefix(header, leaves)
   const headerBytes = good.readUInt32LE(12)
-  for (const version of [CHUNK_FORMAT_VERSION - 1, CHUNK_FORMAT_APPENDED + 1]) {
+  for (const version of [CHUNK_FORMAT_VERSION - 1, CHUNK_FORMAT_PACKED + 1]) {
     const bytes = Buffer.from(good)
     bytes.writeUInt32LE(version, 8)
     hash('sha256', bytes.subarray(0, headerBytes - 32), 'buffer').copy(bytes, headerBytes - 32)
@@ -173,6 +185,15 @@ t.test('a header that does not hold together is not written', async (t) => {
     ...good,
     origin: { ...good.origin, extents: [{ fileOffset: 0, chunkOffset: 0, lengthBytes: 4, ...change }] },
   })
+  const byte = { fileOffset: 0, chunkOffset: 0, lengthBytes: 1 }
+  const packed = (change: Partial<ChunkOrigin>) => ({
+    ...good,
+    origin: { ...good.origin, extents: [byte, byte], ...change },
+  })
+  const many = (count: number) => ({
+    extents: Array.from({ length: count }, () => byte),
+    orders: Array.from({ length: count }, (_, index) => index),
+  })
   const bad: ChunkHeader[] = [
     { ...good, volume: 'no uuid' },
     { ...good, id: -1 },
@@ -200,7 +221,21 @@ t.test('a header that does not hold together is not written', async (t) => {
     extent({ chunkOffset: -1 }),
     extent({ fileOffset: -1 }),
     extent({ fileOffset: Number.MAX_SAFE_INTEGER }),
+    packed({ orders: [] }),
+    packed({ orders: [1] }),
+    packed({ orders: [1, 2, 3] }),
+    packed({ orders: [1, 2 ** 53] }),
+    packed({ orders: [1, 2], appended: true }),
+    packed({ appends: [0] }),
+    packed({ orders: [1, 2], appends: [2] }),
+    packed({ orders: [1, 2], appends: [1, 0] }),
+    packed({ orders: [1, 2], appends: [1, 1] }),
+    packed({ orders: [1, 2], appends: [-1] }),
+    packed(many(ORIGIN_ORDERS_MAX + 1)),
+    { ...good, origin: { ...good.origin, extents: [], orders: [] } },
   ]
+  t.ok(encodePrefix(packed({ orders: [2, 1], appends: [0, 1] }), leaves))
+  t.ok(encodePrefix(packed(many(ORIGIN_ORDERS_MAX)), leaves))
   for (const header of bad)
     t.equal(
       codeOf(() => encodePrefix(header, leaves)),

@@ -3,7 +3,7 @@ import { PosixError } from '../../../src/base/errno.js'
 import { RingfsError } from '../../../src/base/errors.js'
 import { CHUNK_MAX_BYTES, KIB } from '../../../src/base/limits.js'
 import type { CallOptions, ChunkNodeApi, GetRequest, PutRequest } from '../../../src/chunk/contract.js'
-import { ORIGIN_EXTENTS_MAX } from '../../../src/chunk/contract.js'
+import { ORIGIN_EXTENTS_MAX, ORIGIN_ORDERS_MAX } from '../../../src/chunk/contract.js'
 import { serveChunkNode } from '../../../src/chunk/node/server.js'
 import { remoteChunkNode } from '../../../src/chunk/remote.js'
 import { SharedBuffers } from '../../../src/chunk/shared-buffer.js'
@@ -161,6 +161,13 @@ t.test('a node answers over RPC as it does in the same process', async (t) => {
   }
   t.strictSame(await node.digest(digest, CALL), [{ count: ID, high: 2 ** 32 - 1, low: 0 }])
   t.same(asked.pop(), digest)
+  const indices = Array.from({ length: ORIGIN_ORDERS_MAX }, (_, i) => i)
+  const packed = {
+    ...{ ino: 5, order: ID, extents: REQUEST.origin.extents.slice(0, ORIGIN_ORDERS_MAX) },
+    ...{ orders: indices.map((i) => ID - i), appends: indices },
+  }
+  await node.put({ ...REQUEST, origin: packed }, data, CALL)
+  t.match(asked.pop(), { origin: packed })
   t.same((await node.put({ ...REQUEST, epoch: 7 }, data, CALL)).epoch, undefined)
   t.match(asked.pop(), { epoch: 7 })
   const scrub = { volume: 'v', action: 'start', bytesPerSecond: ID } as const
