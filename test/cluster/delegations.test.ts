@@ -2,6 +2,7 @@
 import t from 'tap'
 import type { RedisStore } from '../../src/cluster/contract.js'
 import type { MetaStore } from '../../src/meta/contract.js'
+import { SCRIPTS } from '../../src/meta/scripts.js'
 import { CountingRedis } from '../helpers/counting-redis.js'
 import {
   type ClientOptions,
@@ -132,6 +133,18 @@ t.test('delegations', { timeout: 300_000 }, async (t) => {
     for (const go of halted) go()
     await renaming
     await held(a, ROOT)
+  })
+
+  check('one is granted where the partition was frozen by somebody who died', async (t, volume) => {
+    const { name, partitions } = volume.settings
+    const { ino } = await touch(await volume.client(), ROOT, 'file')
+    for (const ms of [1, 60_000]) {
+      await volume.redis.run(SCRIPTS.freeze, [`{${name}.${ROOT % partitions}}:x`], ['nobody', ms])
+      await pause(5)
+      await held(await volume.client(EAGER), ino)
+      t.ok((await fieldsOf(volume, ROOT)).includes('F'), 'nobody has thawed it')
+    }
+    await volume.redis.run(SCRIPTS.thaw, [`{${name}.${ROOT % partitions}}:x`], ['nobody'])
   })
 
   check(
