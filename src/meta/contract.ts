@@ -184,6 +184,13 @@ export interface WindowList {
   readonly windows: readonly number[]
 }
 
+export interface PackingGround {
+  /** A chunk whose order is above it no backup names. */
+  readonly keptOrder: number
+  /** Chunks that other windows may name, too. */
+  readonly shared: ReadonlySet<number>
+}
+
 /** A range that is to read as zeros. */
 export interface PunchRequest {
   readonly offset: number
@@ -411,8 +418,8 @@ export interface MetaStore {
   spill(ino: number, version: number, extents: readonly Extent[]): Promise<Attr | null>
   /**
    * Replaces the extents of a window by fewer that read the same. `dropped`: extents whose chunks no extent uses any
-   * more. The data version that this makes, as any change does; null: the window was truncated or compacted meanwhile,
-   * nothing changed.
+   * more. `oldestOrder`: of a packing, the least order of chunks that were seen until now and are dropped (packingGround). The data version that this makes,
+   * as any change does; null: nothing changed, since the window was truncated or compacted meanwhile, or a backup may name such a chunk.
    */
   compact(
     ino: number,
@@ -420,7 +427,10 @@ export interface MetaStore {
     extents: readonly Extent[],
     dropped: readonly Extent[],
     allocatedDeltaBytes: number,
+    oldestOrder?: number,
   ): Promise<number | null>
+  /** Which of these chunks, of a file's window, others may take the place of: neither a backup nor another window names them. */
+  packingGround(ino: number, chunkIds: readonly number[]): Promise<PackingGround>
   /** Windows that have extents, from `from` on, at most `limit`. */
   windows(ino: number, from: number, limit: number): Promise<WindowList>
   /** Frees what lies in the range and makes a hole of it. null: nothing was done; the file has a body, spill it first. */

@@ -29,6 +29,7 @@ import type {
   NewInode,
   OpenOptions,
   OpenReply,
+  PackingGround,
   PunchRequest,
   ReaddirReply,
   RenameFlags,
@@ -40,7 +41,7 @@ import type {
 import { Core } from './core.js'
 import { readdir } from './directory.js'
 import { decodeEvents } from './events.js'
-import { Files } from './files.js'
+import { Files, newExtents } from './files.js'
 import { ensureRoot } from './format.js'
 import { collectGarbage, type RemoveChunks } from './garbage.js'
 import { Holdings } from './holdings.js'
@@ -388,14 +389,13 @@ class RedisMeta implements MetaStore {
     return await this.#bodies.spill(ino, version, extents)
   }
 
-  compact(
-    ino: number,
-    old: ExtentWindow,
-    extents: readonly Extent[],
-    dropped: readonly Extent[],
-    allocatedDeltaBytes: number,
-  ): Promise<number | null> {
-    return this.#files.compact(ino, old, extents, dropped, allocatedDeltaBytes)
+  async compact(...args: Parameters<MetaStore['compact']>): Promise<number | null> {
+    await this.#blocks.check(newExtents(args[1].extents, args[2]))
+    return await this.#files.compact(...args)
+  }
+
+  packingGround(ino: number, chunkIds: readonly number[]): Promise<PackingGround> {
+    return this.#files.packingGround(ino, chunkIds)
   }
 
   windows(ino: number, from: number, limit: number): Promise<WindowList> {

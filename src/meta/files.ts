@@ -13,14 +13,18 @@ import type {
   ExtentWindow,
   OpenOptions,
   OpenReply,
+  PackingGround,
 } from './contract.js'
+import { arrayOf } from '../cluster/reply.js'
 import { attributeArgs } from './attribute-args.js'
 import type { Core } from './core.js'
+import { BACKUP_MARGIN_US, lastBackupUs } from './last-backup.js'
 import type { Openers } from './openers.js'
 import { EXTENT_BYTES, decodeBody, decodeExtents, decodeInode, encodeExtents } from './records.js'
 import { STATUS_CUT, STATUS_KEYS, type Reply } from './reply.js'
 import { SCRIPTS } from './scripts.js'
 
+const HOLDERS_ASKED = 512
 const APPEND_HINTS_MAX = 1024
 /** No file has it. */
 const NO_VERSION = -1
@@ -221,6 +225,7 @@ export class Files {
     extents: readonly Extent[],
     dropped: readonly Extent[],
     allocatedDeltaBytes: number,
+    oldestOrder?: number,
   ): Promise<number | null> {
     if (old.generation === 0) return null
     const { keys } = this.#core
@@ -239,10 +244,42 @@ export class Files {
         ),
         allocatedDeltaBytes,
         old.window,
+        oldestOrder === undefined ? '' : oldestOrder - BACKUP_MARGIN_US,
       ],
     )
     return reply.number(1) === 1 ? reply.number(2) : null
   }
+
+  async packingGround(ino: number, chunkIds: readonly number[]): Promise<PackingGround> {
+    const { keys, options } = this.#core
+    const backupUs = await lastBackupUs(options.store, keys, keys.home(ino))
+    return { keptOrder: backupUs + BACKUP_MARGIN_US, shared: await cloned(this.#core, chunkIds) }
+  }
+}
+
+/** Those of chunks that the old ones do not name. */
+export function newExtents(old: readonly Extent[], extents: readonly Extent[]): Extent[] {
+  const known = new Set(old.map(({ chunk }) => chunk?.id))
+  return extents.filter(({ chunk }) => !known.has(chunk?.id))
+}
+
+/** Chunks that were ever cloned. */
+async function cloned({ keys, options }: Core, chunkIds: readonly number[]): Promise<ReadonlySet<number>> {
+  const found = new Set<number>()
+  const byPartition = new Map<number, number[]>()
+  for (const id of chunkIds) {
+    const ids = byPartition.get(keys.holdersOf(id))
+    if (ids === undefined) byPartition.set(keys.holdersOf(id), [id])
+    else ids.push(id)
+  }
+  for (const [p, ids] of byPartition) {
+    for (let at = 0; at < ids.length; at += HOLDERS_ASKED) {
+      const some = ids.slice(at, at + HOLDERS_ASKED)
+      const records = await options.store.call('HMGET', keys.partition(p).holders, ...some)
+      for (const [i, record] of arrayOf(records, 'HMGET').entries()) if (record !== null) found.add(some[i] ?? 0)
+    }
+  }
+  return found
 }
 
 function windowOf(request: CommitRequest): number {

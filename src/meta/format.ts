@@ -19,6 +19,7 @@ import {
 import { FORMAT_VERSION, META_SYNCS, type MetaSync, type RedisStore, type VolumeSettings } from '../cluster/contract.js'
 import { UncountedError } from '../cluster/redis-errors.js'
 import { VolumeKeys, wideKey } from './keys.js'
+import { noteNoBackup } from './last-backup.js'
 import { remainsOf } from './remains.js'
 import { SCRIPTS } from './scripts.js'
 
@@ -79,6 +80,7 @@ export async function formatVolume(redis: RedisStore, name: string, options: For
   })
   await refuseRemains(redis, settings)
   await writeSettings(redis, settings, options.clock ?? systemClock)
+  await noteNoBackup(redis, new VolumeKeys(name, settings.partitions))
   return settings
 }
 

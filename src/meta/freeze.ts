@@ -9,13 +9,14 @@
  *   whatever masters, show one and the same moment: a partition that was frozen first has not changed until the last was.
  * - A freeze ends by itself, by the clock of its Redis, if whoever asked for it dies. thaw() says whether all of it lasted: what
  *   was seen counts only then. A master that failed over and lost it shows as one that did not last.
+ * - A backup's freeze notes its moment in each partition (last-backup.ts).
  * - Not frozen are sessions, decisions to abort, and the janitor, who takes away only what nobody names any more.
  */
 import { randomUUID } from 'node:crypto'
 import type { Clock } from '../base/clock.js'
 import { PosixError } from '../base/errno.js'
 import { RingfsError } from '../base/errors.js'
-import type { RedisStore, RedisValue } from '../cluster/contract.js'
+import type { RedisArg, RedisStore, RedisValue } from '../cluster/contract.js'
 import type { VolumeKeys } from './keys.js'
 import { STATUS_FROZEN } from './reply.js'
 import { SCRIPTS } from './scripts.js'
@@ -43,7 +44,7 @@ export async function pastFreeze(
 }
 
 /**
- * Runs `work` while the partitions are frozen, for at most `maxMs`, which is an hour at most. Errors: RingfsError DEADLINE when that was not long
+ * Runs `work` while the partitions are frozen, for at most `maxMs`, which is an hour at most; `isForBackup`: what it sees is kept. Errors: RingfsError DEADLINE when that was not long
  * enough or a freeze was lost, USAGE when somebody else has frozen one: what `work` saw is of no use then.
  */
 export async function whileFrozen<T>(
@@ -52,11 +53,12 @@ export async function whileFrozen<T>(
   partitions: readonly number[],
   maxMs: number,
   work: () => Promise<T>,
+  isForBackup = false,
 ): Promise<T> {
   const who = randomUUID()
   let result: T
   try {
-    await freeze(store, keys, partitions, who, maxMs)
+    await freeze(store, keys, partitions, [who, Math.min(maxMs, LONGEST_MS), isForBackup ? 1 : 0])
     result = await work()
   } catch (error) {
     await thaw(store, keys, partitions, who)
@@ -73,12 +75,9 @@ async function freeze(
   store: RedisStore,
   keys: VolumeKeys,
   partitions: readonly number[],
-  who: string,
-  maxMs: number,
+  args: readonly RedisArg[],
 ): Promise<void> {
-  const replies = await Promise.all(
-    partitions.map((p) => store.run(SCRIPTS.freeze, [keys.partition(p).locks], [who, Math.min(maxMs, LONGEST_MS)])),
-  )
+  const replies = await Promise.all(partitions.map((p) => store.run(SCRIPTS.freeze, [keys.partition(p).locks], args)))
   if (replies.every((reply) => reply === 1)) return
   throw new RingfsError('USAGE', 'a backup or a check has the metadata frozen already: try again when it is done')
 }

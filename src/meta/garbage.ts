@@ -53,7 +53,11 @@ async function collectPartition(core: Core, p: number, remove: RemoveChunks, gra
   let removed = 0
   for (;;) {
     const reply = new Reply(
-      await core.run(SCRIPTS.garbagePeek, [partition.garbage, partition.zombies], [graceMs, ENTRIES_MAX, BATCH_BYTES]),
+      await core.run(
+        SCRIPTS.garbagePeek,
+        [partition.garbage, partition.zombies, partition.locks],
+        [graceMs, ENTRIES_MAX, BATCH_BYTES],
+      ),
     )
     const zombies = reply.list(1)
     for (const ino of zombies) await freeZombie(core, p, Number(ino))

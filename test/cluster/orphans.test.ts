@@ -171,6 +171,14 @@ t.test('orphans of dead writers', async (t) => {
       volume.mend(sleeper)
       await until('it has another session', () => sleeper.sessionId !== again && sleeper.leased)
       t.equal(await outcome(commit(sleeper, ino, second)), 'EIO', 'never a name of a chunk that is gone')
+      const old = await other.extents(ino, 0)
+      const packed = old.extents.map((extent) => ({ ...extent, chunk: second }))
+      t.equal(
+        await outcome(sleeper.compact(ino, old, packed, old.extents, 0, Date.now() * 1000)),
+        'EIO',
+        'nor by a packing',
+      )
+      t.equal(await outcome(sleeper.compact(ino, old, old.extents, [], 0)), 'ok', 'what is named may be compacted')
       const third = await upload(sleeper, ino)
       await commit(sleeper, ino, third)
       t.ok(isThere(third) && isThere(first), 'it goes on with a new block')

@@ -31,6 +31,7 @@ import type {
   NewInode,
   OpenOptions,
   OpenReply,
+  PackingGround,
   PunchRequest,
   ReaddirReply,
   RenameFlags,
@@ -93,6 +94,10 @@ export class MemoryVolume {
   readonly score: (name: string) => number
   /** Chunks that compaction left over. */
   readonly garbage = new Set<number>()
+  /** A chunk of this order or a lower one a backup may name. */
+  keptOrder = 0
+  /** Chunks that were cloned. */
+  readonly shared = new Set<number>()
   nextIno = 2
   nextChunk = 1
   nextSession = 1
@@ -658,9 +663,11 @@ export class MemoryMeta implements MetaStore {
     extents: readonly Extent[],
     dropped: readonly Extent[],
     allocatedDeltaBytes: number,
+    oldestOrder?: number,
   ): Promise<number | null> {
     return this.#call('compact', () => {
       const inode = this.#inode(ino)
+      if (oldestOrder !== undefined && oldestOrder <= this.#volume.keptOrder) return null
       const now = inode.windows.get(old.window) ?? []
       if (inode.generation !== old.generation || now.length < old.extents.length) return null
       inode.windows.set(old.window, [...extents, ...now.slice(old.extents.length)])
@@ -670,6 +677,14 @@ export class MemoryMeta implements MetaStore {
       this.#emit({ kind: 'data', ino })
       return inode.attr.dataVersion
     })
+  }
+
+  packingGround(_: number, chunkIds: readonly number[]): Promise<PackingGround> {
+    const { keptOrder, shared } = this.#volume
+    return this.#call('packingGround', () => ({
+      keptOrder,
+      shared: new Set(chunkIds.filter((id) => shared.has(id))),
+    }))
   }
 
   windows(ino: number, from: number, limit: number): Promise<WindowList> {
@@ -706,7 +721,11 @@ export class MemoryMeta implements MetaStore {
       const source = this.#inode(request.source)
       if (inode.attr.dataVersion !== request.version || source.attr.dataVersion !== request.sourceVersion) return null
       if (inode.attr.hasBody && request.extents.some(({ extent }) => extent.fileOffset < WINDOW_BYTES)) return null
-      for (const { extent } of request.extents) this.#addExtent(inode, extent)
+      for (const { extent, sourceWindow } of request.extents) {
+        this.#addExtent(inode, extent)
+        const isElsewhere = request.source !== ino || Math.floor(extent.fileOffset / WINDOW_BYTES) !== sourceWindow
+        if (isElsewhere && extent.chunk !== null) this.#volume.shared.add(extent.chunk.id)
+      }
       return this.#wrote(inode, request)
     })
   }

@@ -132,7 +132,7 @@ async function checkKeys(volume: MetaVolume, tree: Tree): Promise<string[]> {
     problems.push(...(await checkBodies(volume, partition, tree, fields)))
     for (const lock of texts(await volume.redis.call('HKEYS', partition.locks)))
       // Delegations run out.
-      if (lock !== 'D') problems.push(`the lock ${lock} is left`)
+      if (lock !== 'D' && lock !== 'B') problems.push(`the lock ${lock} is left`)
     for (const [ino, session] of pairs(await volume.redis.call('HGETALL', partition.reserved))) {
       if (!sessions.has(Number(session))) problems.push(`the number ${ino} is reserved still`)
     }

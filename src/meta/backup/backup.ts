@@ -11,7 +11,8 @@ import { RingfsError } from '../../base/errors.js'
 import type { RedisStore, VolumeSettings } from '../../cluster/contract.js'
 import { whileFrozen } from '../freeze.js'
 import { VolumeKeys } from '../keys.js'
-import { dumpVolume, type Sink } from './dump.js'
+import { keepMoments } from '../last-backup.js'
+import { dumpVolume, type DumpFigures, type Sink } from './dump.js'
 import { RecordWriter, encodeHead, encodePreamble } from './format.js'
 import { place } from './place.js'
 
@@ -89,13 +90,17 @@ async function writeBackup(
     }
   }
   try {
-    const { name: volume, uuid, formatVersion, partitions } = settings
+    const { name: volume, uuid, formatVersion, partitions, metaReplicas } = settings
     await sink(encodeHead({ volume, uuid, formatVersion, partitions, takenMs: Date.now(), version }))
     const startMs = clock.monotonicMs()
     const all = Array.from({ length: partitions }, (_, p) => p)
-    const figures = await whileFrozen(store, keys, all, maxPauseMs, () =>
-      dumpVolume(store, keys, sink, (done) => onProgress(done, partitions)),
-    )
+    const dump = async (): Promise<DumpFigures> => {
+      const kept = keepMoments(store, keys, metaReplicas)
+      const figures = await dumpVolume(store, keys, sink, (done) => onProgress(done, partitions))
+      await kept
+      return figures
+    }
+    const figures = await whileFrozen(store, keys, all, maxPauseMs, dump, true)
     const pausedMs = clock.monotonicMs() - startMs
     gzip.end(writer.end())
     await written

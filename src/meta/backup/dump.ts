@@ -20,8 +20,11 @@ const LIST_PAGE = 500
 const PARTITIONS_AT_ONCE = 8
 /** Of one partition. */
 const KEYS_AT_ONCE = 64
-/** The freeze itself, and delegations: both are over before anybody restores them. */
-const SKIPPED_LOCKS: ReadonlySet<string> = new Set(['F', 'D'])
+/**
+ * The freeze itself, and delegations: both are over before anybody restores them. The moment of the last backup: what is restored is
+ * named by one, so that none is noted says that it may have been made just now.
+ */
+const SKIPPED_LOCKS: ReadonlySet<string> = new Set(['F', 'D', 'B'])
 
 export interface DumpFigures {
   inodes: number

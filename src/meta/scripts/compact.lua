@@ -1,7 +1,8 @@
 -- include: inode locks mutate extents
 -- A window's extents are replaced by fewer that read the same; what was appended meanwhile stays behind them.
 -- KEYS: 9 extents of the window. ARGV: 7 ino, 8 generation, 9 bytes that were read, 10 new extents, 11 extents dropped,
--- 12 allocated delta, 13 window. 0, 1 (done), data version | 0, 0 (the window is another by now)
+-- 12 allocated delta, 13 window, 14 '' or the microseconds before which the last backup must have been made: one after that may name
+-- what is dropped. 0, 1 (done), data version | 0, 0 (the window is another by now, or a backup may need it)
 -- A dropped chunk that was cloned into the window meanwhile is named still: the janitor looks before it believes.
 local known = before()
 if known then return known end
@@ -11,6 +12,11 @@ local blob = n and redis.call('GET', KEYS[9])
 if not blob then return {0, 0} end
 local generation = struct.unpack('<I4', blob)
 if generation ~= tonumber(ARGV[8]) or #blob - 4 < len then return {0, 0} end
+if ARGV[14] ~= '' then
+  -- None noted: an older program may have made one until now.
+  local backup = redis.call('HGET', KEYS[2], 'B')
+  if not backup or tonumber(backup) >= tonumber(ARGV[14]) then return {0, 0} end
+end
 local others = recall()
 if others then return others end
 n.dv = n.dv + 1
