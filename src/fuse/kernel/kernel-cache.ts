@@ -163,10 +163,14 @@ export class KernelCache {
     this.#setPages(ino, dataVersion)
   }
 
-  /** Resolves when the kernel has been told all that is known of the inode, whoever is asking about it just now. */
+  /**
+   * Resolves when the kernel has been told all that is known of the inode, whoever is asking about it, or uses its pages, just now:
+   * who reads through a mapping does not look at the attributes first.
+   */
   async caughtUp(ino: number): Promise<void> {
     this.#told?.dropWaiting(ino)
-    await this.#settled(ino)
+    await this.#toldAttr(ino)
+    await this.#notifier?.written('data', ino)
   }
 
   /**

@@ -11,6 +11,7 @@
  *   post --node not in use--> ready -> with a thread --> done     posted again meanwhile: once more from the start
  *        --in use--> parked --quiet--> ready
  *                           --patience over--> `overdue` has another way; else ready, if enough threads are left
+ *                           --`written` waits for it--> the same
  *
  * When all threads wait in the kernel, what is ready goes by `overdue`, too: so directories that hang hold up no others. Where
  * there is no such way, some threads are kept for directories that are not in use.
@@ -101,6 +102,11 @@ export class Notifier {
     return this.#lanes[lane].settled(key)
   }
 
+  /** Resolves when what was posted under the key is written, also where its inode is in use: then a thread waits for that. */
+  written(lane: LaneName, key: number | string): Promise<void> {
+    return this.#lanes[lane].written(key)
+  }
+
   /** No request holds the node just now. */
   free(node: number): void {
     this.#lanes.entry.free(node)
@@ -130,8 +136,16 @@ interface Notice {
   /** Posted again while a thread had it. */
   isStale: boolean
   readonly waiting: (() => void)[]
+  /** Of those who wait whatever it takes. */
+  readonly pressing: Pressing[]
   /** Of everybody who posted it. */
   readonly onDone: ((errno: number) => void)[]
+}
+
+interface Pressing {
+  /** How many times it is to be written until then. */
+  writes: number
+  readonly resolve: () => void
 }
 
 class Lane {
@@ -174,7 +188,7 @@ class Lane {
     const known = this.#notices.get(key)
     if (known === undefined) {
       const sinceMs = this.#options.clock.monotonicMs()
-      const notice: Notice = { key, node, bytes, sinceMs, ...NEW, waiting: [], onDone: told }
+      const notice: Notice = { key, node, bytes, sinceMs, ...NEW, waiting: [], pressing: [], onDone: told }
       this.#notices.set(key, notice)
       this.#route(notice)
       return
@@ -190,6 +204,16 @@ class Lane {
     return true
   }
 
+  async written(key: number | string): Promise<void> {
+    const notice = this.#notices.get(key)
+    if (notice === undefined) return
+    const writes = notice.state === 'sent' && notice.isStale ? 2 : 1
+    const done = new Promise<void>((resolve) => notice.pressing.push({ writes, resolve }))
+    const sinceMs = this.#parked.get(notice)
+    if (sinceMs !== undefined) this.#look(notice, sinceMs)
+    await done
+  }
+
   free(node: number): void {
     for (const [notice, sinceMs] of this.#parked) if (notice.node === node) this.#look(notice, sinceMs)
   }
@@ -197,7 +221,10 @@ class Lane {
   close(): void {
     this.#isClosed = true
     this.#threads.close()
-    for (const notice of this.#notices.values()) for (const resolve of notice.waiting) resolve()
+    for (const { waiting, pressing } of this.#notices.values()) {
+      for (const resolve of waiting) resolve()
+      for (const { resolve } of pressing) resolve()
+    }
     this.#notices.clear()
     this.#parked.clear()
     this.#ready.clear()
@@ -224,7 +251,7 @@ class Lane {
   }
 
   #look(notice: Notice, sinceMs: number): void {
-    const isOverdue = this.#options.clock.monotonicMs() - sinceMs >= this.#patienceMs
+    const isOverdue = notice.pressing.length > 0 || this.#options.clock.monotonicMs() - sinceMs >= this.#patienceMs
     if (!isOverdue && this.#options.isInUse(notice.node)) return
     if (isOverdue && this.overdue()) {
       this.#parked.delete(notice)
@@ -302,6 +329,10 @@ class Lane {
       this.#end(notice, errno)
       return
     }
+    for (const one of notice.pressing.splice(0)) {
+      if (--one.writes > 0) notice.pressing.push(one)
+      else one.resolve()
+    }
     if (notice.isPatient) this.#patient--
     notice.isPatient = false
     this.#route(notice)
@@ -313,5 +344,6 @@ class Lane {
     this.#timer.record(this.#options.clock.monotonicMs() - notice.sinceMs)
     for (const tell of notice.onDone) tell(errno)
     for (const resolve of notice.waiting) resolve()
+    for (const { resolve } of notice.pressing) resolve()
   }
 }

@@ -532,6 +532,15 @@ t.test(
   },
 )
 
+/** struct fuse_lk_in: all of the file, to write. */
+function lockBody(opened: Buffer): Buffer {
+  const lock = Buffer.alloc(48)
+  opened.copy(lock, 0, 0, 8)
+  lock.writeBigUInt64LE(2n ** 63n - 1n, 24)
+  lock.writeUInt32LE(1, 32)
+  return lock
+}
+
 t.test('a lock is answered when the kernel has been told what others did before', async (t) => {
   const { clock, peer, other, file } = await two(t)
   const { body: opened } = await peer.ask('open', file, Buffer.alloc(8))
@@ -540,16 +549,38 @@ t.test('a lock is answered when the kernel has been told what others did before'
   peer.threads.isQuick = false
   peer.threads.take()
   await other.vfs.setattr(CALLER, file, { sizeBytes: 3 })
-  const lock = Buffer.alloc(48)
-  opened.copy(lock, 0, 0, 8)
-  lock.writeBigUInt64LE(2n ** 63n - 1n, 24)
-  lock.writeUInt32LE(1, 32)
   let isLocked = false
-  const locked = peer.ask('setlk', file, lock).then(() => (isLocked = true))
+  const locked = peer.ask('setlk', file, lockBody(opened)).then(() => (isLocked = true))
   await settle()
   t.same(peer.threads.take(), [`attr ${file}`, `data ${file}`])
   t.equal(isLocked, false)
   peer.threads.end(`attr ${file}`)
+  peer.threads.end(`data ${file}`)
+  await locked
+})
+
+t.test('nor is it answered before pages that somebody uses are dropped: a mapping shows them unasked', async (t) => {
+  const { clock, peer, vfs, other, file } = await two(t)
+  const { body: opened } = await peer.ask('open', file, openBody(O_NOATIME))
+  await clock.pass(QUIET_MS)
+  peer.threads.isQuick = false
+  const gate = new Gate()
+  const read = vfs.read.bind(vfs)
+  t.capture(vfs, 'read', async (...values: Parameters<typeof read>) => {
+    await gate.passed
+    return read(...values)
+  })
+  const reading = peer.ask('read', file, handleBody(opened.readBigUInt64LE(0), 0, 4096))
+  await rewrite(other, file, 'after')
+  await clock.pass(QUIET_MS)
+  t.same(peer.threads.take(), [], 'they are left alone')
+  let isLocked = false
+  const locked = peer.ask('setlk', file, lockBody(opened)).then(() => (isLocked = true))
+  await settle()
+  t.same(peer.threads.take(), [`data ${file}`])
+  t.equal(isLocked, false)
+  gate.open()
+  await reading
   peer.threads.end(`data ${file}`)
   await locked
 })

@@ -214,6 +214,38 @@ t.test('pages in use are left alone for as long as they are, and who waits for t
   t.same(threads.take(), ['data 9'])
 })
 
+t.test('who must have pages in use dropped waits until they are; a thread is kept for others', async (t) => {
+  const { threads, notifier, clock, inUse } = setUp()
+  const written: number[] = []
+  const press = (ino: number): void => void notifier.written('data', ino).then(() => written.push(ino))
+  for (const ino of [8, 9]) {
+    inUse.add(ino)
+    postData(notifier, ino)
+    press(ino)
+  }
+  await clock.pass(10)
+  t.same(threads.take(), ['data 8'])
+  postData(notifier, 1)
+  t.same(threads.take(), ['data 1'])
+  postData(notifier, 8)
+  press(8)
+  threads.end('data 8')
+  await clock.pass(2)
+  t.same(written, [8], 'who came later waits for what was posted later')
+  t.same(threads.take(), ['data 9'])
+  threads.end('data 9')
+  await clock.pass(2)
+  t.same(threads.take(), ['data 8'])
+  threads.end('data 8')
+  await turn()
+  t.same(written, [8, 9, 8])
+  await notifier.written('data', 9)
+  postData(notifier, 9)
+  const waits = notifier.written('data', 9)
+  notifier.close()
+  await waits
+})
+
 t.test('one thread that waits in the kernel holds up no other notice', async (t) => {
   const { threads, notifier } = setUp()
   postData(notifier, 1)
