@@ -10,7 +10,8 @@
  *   5. its decisions and its name are forgotten
  *
  * One that ends itself still sends in 2 to 4: its mark comes last. It needs one, too, since a copy of a request may be
- * on its way after the answer of another copy, and with the replies gone it would be carried out again.
+ * on its way after the answer of another copy, and with the replies gone it would be carried out again. What a request that was never
+ * answered did until then, the marks list once more: a directory that it named is made before the numbers go.
  */
 import { invariant } from '../base/invariant.js'
 import { messageOf } from '../base/errors.js'
@@ -64,28 +65,47 @@ export async function releaseSession(
 ): Promise<void> {
   const { keys } = core
   if (!isDead) await letGo(core, id, partitions)
-  const left: { p: number; tx: string; cp: number; inos: number[] }[] = []
-  const births: Birth[] = []
-  await each(partitions, async (p) => {
-    const reply = await core.change(SCRIPTS.reap, p, [keys.partition(p).replies(id)], [id, isDead ? DEAD_MARK_S : 0])
-    births.push(...birthsIn(reply.list(1), p))
-    for (let at = 2; at < reply.length; at++) {
-      const [tx, cp, ...inos] = reply.list(at)
-      left.push({ p, tx: String(tx), cp: Number(cp), inos: inos.map(Number) })
-    }
-  })
+  const left: Prepared[] = []
+  const births = await reap(core, id, partitions, isDead ? DEAD_MARK_S : 0, (one) => left.push(one))
   await each(left, async ({ p, tx, cp, inos }) => {
     const outcome = await core.decide(tx, cp, true)
     await core.finish(p, tx, outcome === 'C' ? 'C' : 'A', inos)
   })
+  if (!isDead) births.push(...(await reap(core, id, partitions, ENDED_MARK_S)))
   await each(births, (birth) => core.births.complete(birth))
   await each(partitions, (p) => core.run(SCRIPTS.unreserve, [keys.partition(p).reserved], [id]))
   if (isDead) await letGo(core, id, partitions)
-  else await each(partitions, (p) => core.change(SCRIPTS.reap, p, [keys.partition(p).replies(id)], [id, ENDED_MARK_S]))
   await each(partitions, (p) => core.forget(String(id), p))
   await core.run(SCRIPTS.sessionEnd, [keys.wide('s'), keys.wide('h'), keys.wide('dead')], [id])
   // What a late copy wrote meanwhile: from here none can.
   await dropWaits(core, id)
+}
+
+interface Prepared {
+  readonly p: number
+  readonly tx: string
+  readonly cp: number
+  readonly inos: number[]
+}
+
+/** Answers its directories that are still to be made. `markS`: how long nothing of it is done any more; 0: it goes on. */
+async function reap(
+  core: Core,
+  id: number,
+  partitions: readonly number[],
+  markS: number,
+  onPrepared: (one: Prepared) => void = () => undefined,
+): Promise<Birth[]> {
+  const births: Birth[] = []
+  await each(partitions, async (p) => {
+    const reply = await core.change(SCRIPTS.reap, p, [core.keys.partition(p).replies(id)], [id, markS])
+    births.push(...birthsIn(reply.list(1), p))
+    for (let at = 2; at < reply.length; at++) {
+      const [tx, cp, ...inos] = reply.list(at)
+      onPrepared({ p, tx: String(tx), cp: Number(cp), inos: inos.map(Number) })
+    }
+  })
+  return births
 }
 
 async function letGo(core: Core, id: number, partitions: readonly number[]): Promise<void> {

@@ -6,6 +6,7 @@ import t, { type Test } from 'tap'
 import { RingfsError } from '../../src/base/errors.js'
 import type { RedisStore } from '../../src/cluster/contract.js'
 import type { Attr, MetaStore } from '../../src/meta/contract.js'
+import { bound } from '../helpers/bound-redis.js'
 import { CountingRedis } from '../helpers/counting-redis.js'
 import { checkVolume } from '../helpers/meta-check.js'
 import {
@@ -207,6 +208,43 @@ claim(t, open, 'what a client has not made yet it makes before it ends', async (
   t.same(await other.getattr(x.ino), x)
   t.equal((await other.lookup(ROOT, bytes('parent'))).ino, parent.ino)
 })
+
+t.test(
+  'a directory that a late copy of a request names while its client ends is made, too',
+  { timeout: 300_000 },
+  async (t) => {
+    let copy: (() => Promise<unknown>) | undefined
+    const lossy = volumesOn(t, redis, (store) => {
+      const run: RedisStore['run'] = async (script, keys, args, options) => {
+        if (script.name === 'mkdir') {
+          copy ??= () => store.run(script, keys, args, options)
+          throw new RingfsError('REDIS_UNREACHABLE', 'lost by the test')
+        }
+        // What the session left has been listed by then, and its numbers are about to go.
+        if (script.name === 'unreserve' || (script.name === 'reap' && args.at(-1) !== 0)) {
+          const late = copy
+          copy = undefined
+          await late?.()
+        }
+        return await store.run(script, keys, args, options)
+      }
+      return { ...bound(store), run }
+    })
+    const volume = await lossy()
+    const meta = await volume.client({ random: () => (ROOT + 1.5) / PARTITIONS })
+    await t.rejects(nameDir(meta, ROOT, 'late'), { code: 'REDIS_UNREACHABLE' })
+    t.ok(copy !== undefined)
+    await meta.shutdown()
+    t.equal(copy, undefined, 'it came')
+    const other = await volume.client()
+    const { ino } = await other.lookup(ROOT, bytes('late'))
+    t.not(ino % PARTITIONS, ROOT % PARTITIONS)
+    t.strictSame(await names(other, ino), [])
+    await other.rmdir(ROOT, bytes('late'))
+    await volume.close()
+    t.strictSame(await checkVolume(volume), [], 'the volume is whole afterwards')
+  },
+)
 
 claim(t, open, 'of two who make one directory at once one does, and the other loses nothing', async (t, volume) => {
   const [one, two] = [await volume.client({ numbersAhead: 16 }), await volume.client({ numbersAhead: 16 })]
