@@ -1,13 +1,19 @@
 -- oom: allowed
 -- Frees keys of a deleted inode. KEYS: 1 garbage, 2 zombies, 3 windows, 4 xattrs, 5 ACLs, 6… extents of the windows in ARGV
--- ARGV: 1 ino, 2… windows. {window, …}: the next ones to name; empty when all is freed.
+-- ARGV: 1 ino, 2… windows. {window, …}: the next ones to name; empty when all is freed. Work: as a step of truncate.lua; of the windows that
+-- are named those stay for the next call whose extents are too many.
+local STEP_BYTES = 16384 * 53
 if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0 then return {} end
 local t = redis.call('TIME')
 local now = math.floor(t[1] * 1000 + t[2] / 1000)
+local bytes = 0
 for at = 2, #ARGV do
+  if bytes > STEP_BYTES then break end
   local blob = redis.call('GET', KEYS[at + 4])
-  if blob then redis.call('RPUSH', KEYS[1], struct.pack('<I6BI7I4', now, 0, tonumber(ARGV[1]), tonumber(ARGV[at])) ..
-    string.sub(blob, 5)) end
+  if blob then
+    bytes = bytes + #blob
+    redis.call('RPUSH', KEYS[1], struct.pack('<I6BI7I4', now, 0, tonumber(ARGV[1]), tonumber(ARGV[at])) .. string.sub(blob, 5))
+  end
   redis.call('DEL', KEYS[at + 4])
   redis.call('ZREM', KEYS[3], ARGV[at])
 end
