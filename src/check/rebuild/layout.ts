@@ -5,10 +5,16 @@
  * were lost. The place of appended data is where their writer took the end of the file to be; where that was wrong, because others
  * appended, too, they are put behind each other in the order of their writing: appended data never lay over other appended data.
  *
- * Invariant: a chunk is laid into one window only. Its name in two would need a record of its holders (meta/clone.ts).
+ * A packed chunk tells where the bytes of other chunks were seen when it was made: each piece is laid where it stood in the order of writing,
+ * as if its own chunk were there still, which it may be. It also tells where appended data went to.
+ *
+ * Invariants:
+ * - A chunk is laid into one window only. Its name in two would need a record of its holders (meta/clone.ts).
+ * - Of the same order are only the same bytes, in several chunks; where a file names one of these, nothing is missing.
  */
 import { WINDOW_BYTES } from '../../base/limits.js'
-import type { ChunkOriginExtent, ChunkRef, ListedHeader } from '../../chunk/contract.js'
+import type { ChunkOriginExtent, ListedHeader } from '../../chunk/contract.js'
+import { piecesIn } from '../../chunk/pieces.js'
 import type { Extent } from '../../meta/contract.js'
 import { Spans, type Span } from './spans.js'
 
@@ -38,20 +44,27 @@ export interface FileLayout {
   readonly moved: number
   /** Chunks whose header says nothing that a file could be made of. */
   readonly senseless: readonly number[]
-  /** Of the newest chunk that no file names: microseconds since 1970 of its writer's clock. */
+  /** Of the newest write in chunks that no file names: microseconds since 1970 of its writer's clock. */
   readonly newestUs: number
+}
+
+/** What was written at once: all of a chunk, or a piece of a packed one. */
+interface Part {
+  readonly chunk: FoundChunk
+  readonly order: number
+  readonly isAppended: boolean
+  readonly extents: readonly ChunkOriginExtent[]
 }
 
 interface Placed {
   readonly chunk: FoundChunk
-  readonly ref: ChunkRef
   readonly window: number
   readonly extents: readonly Extent[]
 }
 
 export function layoutOf(chunks: readonly FoundChunk[]): FileLayout {
-  const ordered = [...chunks].sort((a, b) => a.header.origin.order - b.header.origin.order || a.id - b.id)
-  const { placed, moved, senseless } = placeAll(ordered)
+  const ordered = chunks.flatMap(partsOf).sort(compareParts)
+  const { placed, moved, senseless } = placeAll(ordered, appendedPlaces(chunks))
   const covered = new Spans()
   const seen = new Map<number, Extent[]>()
   let seenBytes = 0
@@ -78,8 +91,57 @@ export function layoutOf(chunks: readonly FoundChunk[]): FileLayout {
     gaps: covered.gaps(),
     moved,
     senseless,
-    newestUs: ordered.reduce((us, { named, header }) => (named !== null ? us : Math.max(us, header.origin.order)), 0),
+    newestUs: ordered.reduce((us, { chunk, order }) => (chunk.named !== null ? us : Math.max(us, order)), 0),
   }
+}
+
+function partsOf(chunk: FoundChunk): readonly Part[] {
+  const { named, header } = chunk
+  const { order, orders, extents, appends = [] } = header.origin
+  if (orders === undefined) {
+    return [{ chunk, order, isAppended: header.origin.appended === true, extents: named ?? extents }]
+  }
+  if (named !== null) return named.flatMap((shown) => shownParts(chunk, shown))
+  // It is laid nowhere.
+  if (windowOf(extents) === null) return [{ chunk, order, isAppended: false, extents: [] }]
+  const appended = new Set(appends)
+  return extents.map((extent, index) => ({
+    ...{ chunk, order: orders[index] ?? order, isAppended: appended.has(index), extents: [extent] },
+  }))
+}
+
+/** Of a packed chunk. */
+function shownParts(chunk: FoundChunk, shown: ChunkOriginExtent): readonly Part[] {
+  const { fileOffset, chunkOffset, lengthBytes } = shown
+  return piecesIn(chunk.header.origin, chunkOffset, lengthBytes).map(({ order, appended, ...piece }) => ({
+    ...{ chunk, order, isAppended: appended },
+    extents: [{ ...piece, fileOffset: fileOffset + piece.chunkOffset - chunkOffset }],
+  }))
+}
+
+function compareParts(a: Part, b: Part): number {
+  return a.order - b.order || namedLast(a) - namedLast(b) || a.chunk.id - b.chunk.id
+}
+
+function namedLast({ chunk }: Part): number {
+  return chunk.named === null ? 0 : 1
+}
+
+/** By their order, from where to where appended data were seen that were packed. */
+function appendedPlaces(chunks: readonly FoundChunk[]): ReadonlyMap<number, Span> {
+  const places = new Map<number, Span>()
+  for (const { header } of chunks) {
+    const { orders = [], appends = [], extents } = header.origin
+    for (const index of appends) {
+      const order = orders[index]
+      const extent = extents[index]
+      if (order === undefined || extent === undefined) continue
+      const { start, end } = places.get(order) ?? { start: Infinity, end: 0 }
+      const { fileOffset, lengthBytes } = extent
+      places.set(order, { start: Math.min(start, fileOffset), end: Math.max(end, fileOffset + lengthBytes) })
+    }
+  }
+  return places
 }
 
 function listIn(map: Map<number, Extent[]>, window: number): Extent[] {
@@ -92,54 +154,75 @@ function ascending(extents: readonly Extent[]): Extent[] {
   return [...extents].sort((a, b) => a.fileOffset - b.fileOffset)
 }
 
-function placeAll(ordered: readonly FoundChunk[]): { placed: Placed[]; moved: number; senseless: number[] } {
+function placeAll(
+  ordered: readonly Part[],
+  known: ReadonlyMap<number, Span>,
+): { placed: Placed[]; moved: number; senseless: number[] } {
   const placed: Placed[] = []
   const senseless: number[] = []
   let moved = 0
   let appendedEnd = 0
-  for (const chunk of ordered) {
-    const appended = chunk.header.origin.appended === true
-    const shift = appended && chunk.named === null ? shiftOf(chunk, appendedEnd) : 0
-    const one = place(chunk, shift)
+  for (const part of ordered) {
+    const { chunk, order, isAppended } = part
+    const isGuess = isAppended && chunk.named === null && chunk.header.origin.orders === undefined
+    const shift = isGuess ? shiftOf(part.extents, appendedEnd, known.get(order)) : 0
+    const one = place(part, shift)
     if (one === null) {
-      senseless.push(chunk.id)
+      if (chunk.named === null) senseless.push(chunk.id)
       continue
     }
     placed.push(one)
-    if (!appended) continue
-    if (shift !== 0) moved++
+    if (!isAppended) continue
+    if (shift !== 0 && !known.has(order)) moved++
     for (const { fileOffset, lengthBytes } of one.extents) appendedEnd = Math.max(appendedEnd, fileOffset + lengthBytes)
   }
   return { placed, moved, senseless }
 }
 
-/** How far behind its writer's guess appended data go: behind other appended data, and not across the border of two windows. */
-function shiftOf({ header }: FoundChunk, appendedEnd: number): number {
-  const { extents } = header.origin
+/**
+ * How far behind its writer's guess appended data go: behind other appended data, and not across the border of two windows. `seen`: where a
+ * packed chunk has something of them.
+ */
+function shiftOf(extents: readonly ChunkOriginExtent[], appendedEnd: number, seen: Span | undefined): number {
+  if (extents.length === 0) return 0
   const guess = extents.reduce((least, { fileOffset }) => Math.min(least, fileOffset), Infinity)
   const end = extents.reduce((most, { fileOffset, lengthBytes }) => Math.max(most, fileOffset + lengthBytes), 0)
-  if (extents.length === 0) return 0
+  const length = end - guess
   const at = Math.max(guess, appendedEnd)
-  const border = (Math.floor(at / WINDOW_BYTES) + 1) * WINDOW_BYTES
-  return (at + end - guess > border ? border : at) - guess
+  const border = nextBorder(at)
+  const behind = at + length > border ? border : at
+  if (seen === undefined) return behind - guess
+  const last = Math.min(seen.start, nextBorder(seen.start) - length)
+  const first = Math.max(seen.end - length, nextBorder(seen.start) - WINDOW_BYTES)
+  // Two of the same microsecond: neither is known.
+  if (first > last) return behind - guess
+  return Math.min(Math.max(behind, first), last) - guess
 }
 
-/** null: it cannot have been written like this. */
-function place(chunk: FoundChunk, shift: number): Placed | null {
-  const { header, id } = chunk
-  const { lengthBytes, root, origin } = header
-  const ref = { id, lengthBytes, root }
-  const extents = (chunk.named ?? origin.extents).map((extent) => ({
-    ...extent,
-    fileOffset: extent.fileOffset + shift,
-    chunk: ref,
-  }))
-  const [first] = extents
-  if (first === undefined) return null
-  const window = Math.floor(first.fileOffset / WINDOW_BYTES)
+function nextBorder(offset: number): number {
+  return (Math.floor(offset / WINDOW_BYTES) + 1) * WINDOW_BYTES
+}
+
+/** null: it cannot have been written like this, or is seen nowhere. */
+function place({ chunk, extents }: Part, shift: number): Placed | null {
+  const { header, id, named } = chunk
+  const ref = { id, lengthBytes: header.lengthBytes, root: header.root }
+  const moved = extents.map((extent) => ({ ...extent, fileOffset: extent.fileOffset + shift, chunk: ref }))
+  const window = named === null ? windowOf(moved) : firstWindow(moved)
+  return window === null ? null : { chunk, window, extents: moved }
+}
+
+/** null: there is none, or more than one. */
+function windowOf(extents: readonly ChunkOriginExtent[]): number | null {
+  const window = firstWindow(extents)
+  if (window === null) return null
   const isInside = extents.every(
-    ({ fileOffset, lengthBytes: length }) =>
-      fileOffset >= window * WINDOW_BYTES && fileOffset + length <= (window + 1) * WINDOW_BYTES,
+    ({ fileOffset, lengthBytes }) =>
+      fileOffset >= window * WINDOW_BYTES && fileOffset + lengthBytes <= (window + 1) * WINDOW_BYTES,
   )
-  return isInside || chunk.named !== null ? { chunk, ref, window, extents } : null
+  return isInside ? window : null
+}
+
+function firstWindow([first]: readonly ChunkOriginExtent[]): number | null {
+  return first === undefined ? null : Math.floor(first.fileOffset / WINDOW_BYTES)
 }
