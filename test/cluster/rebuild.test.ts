@@ -9,11 +9,13 @@ import { fsck, type FsckParts } from '../../src/check/fsck.js'
 import { makeAnew } from '../../src/check/rebuild/anew.js'
 import { rebuild, type RebuildParts, type RebuildResult } from '../../src/check/rebuild/rebuild.js'
 import { unknownOf } from '../../src/check/rebuild/words.js'
+import type { ChunkOriginExtent } from '../../src/chunk/contract.js'
 import type { RedisStore } from '../../src/cluster/contract.js'
 import type { MetaStore } from '../../src/meta/contract.js'
 import { openMeta } from '../../src/meta/engine.js'
 import { VolumeKeys } from '../../src/meta/keys.js'
 import type { VfsContract } from '../../src/vfs/contract.js'
+import { ExtentMap } from '../../src/vfs/extent-map.js'
 import { createVfs } from '../../src/vfs/vfs.js'
 import { VOLUME, chunkFile, originOf, startCluster, type TestCluster } from '../helpers/chunks.js'
 import { ROOT, bytes, names, touch, until, volumesOn, type MetaVolume, type OpenVolume } from '../helpers/meta.js'
@@ -141,6 +143,29 @@ async function contents(vfs: VfsContract, ino: number): Promise<Buffer> {
   for (let at = 0; at < sizeBytes; at += MIB) parts.push(await vfs.read(handle, at, MIB))
   await vfs.release(handle)
   return Buffer.concat(parts)
+}
+
+/** Writes what the file shows of its chunks into one, which nobody names; answers which chunks these are. */
+async function pack(meta: MetaStore, { client }: TestCluster, ino: number): Promise<number[]> {
+  const map = new ExtentMap((await meta.extents(ino, 0)).extents)
+  const data: Buffer[] = []
+  const extents: ChunkOriginExtent[] = []
+  const orders: number[] = []
+  const sources = new Set<number>()
+  let chunkOffset = 0
+  for (const { start, end, chunk, chunkOffset: from } of map.slice(0, map.end)) {
+    if (chunk === null) continue
+    const lengthBytes = end - start
+    data.push(await client.read(chunk, from, lengthBytes))
+    extents.push({ fileOffset: start, chunkOffset, lengthBytes })
+    orders.push((await client.origin(chunk)).order)
+    sources.add(chunk.id)
+    chunkOffset += lengthBytes
+  }
+  // Of a client whose clock is ahead.
+  const order = (Date.now() + 60_000) * 1000
+  await client.write(await meta.chunkId(), data, { ino, order, extents, orders }, { durability: 'all', sync: true })
+  return [...sources]
 }
 
 const sha256 = (data: Buffer): string => createHash('sha256').update(data).digest('hex')
@@ -321,6 +346,38 @@ t.test('rebuild', async (t) => {
       await end()
     },
   )
+
+  t.test('a packed chunk brings back what the chunks had that it replaced, below what was written since', async (t) => {
+    const { client, end, rebuild, parts, fsck, cluster } = await bed(t, open)
+    const { vfs, meta } = await client()
+    const { ino, handle } = await create(vfs, 'packed')
+    const expected = randomBytes(600_000)
+    await vfs.write(handle, 0, expected)
+    await vfs.fsync(handle, false)
+    for (let at = 0; at < 40; at++) {
+      const block = randomBytes(4096)
+      const offset = ((at * 37) % 70) * 8192
+      await vfs.write(handle, offset, block)
+      await vfs.fsync(handle, false)
+      block.copy(expected, offset)
+    }
+    const sources = await pack(meta, cluster, ino)
+    t.ok(sources.length > 30)
+    await cluster.client.remove(sources.slice(0, -2))
+    const since = randomBytes(10_000)
+    await vfs.write(handle, 300_000, since)
+    await vfs.release(handle)
+    since.copy(expected, 300_000)
+    await end()
+    await loseAll(redis)
+    await makeAnew({ ...parts, settings: { ...parts.settings, createdMs: Date.now() } }, systemClock)
+    const result = await rebuild()
+    t.match(result.files, [{ ino, what: 'file', bytes: 600_000, senseless: [], gaps: [] }])
+    t.ok((await inLostAndFound(await client(), `inode-${ino}`)).equals(expected))
+    t.strictSame(await fsck(), [])
+    t.strictSame((await rebuild()).files, [])
+    await end()
+  })
 
   t.test('damaged chunks: one good copy is enough; without any it is said, and the rest can be read', async (t) => {
     const { client, end, rebuild, parts, cluster } = await bed(t, open)

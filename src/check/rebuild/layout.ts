@@ -27,9 +27,9 @@ export interface FoundChunk {
 
 export interface WindowLayout {
   readonly window: number
-  /** In commit order, the later wins; of chunks that no file names. */
-  readonly extents: readonly Extent[]
-  /** Of these, what is seen, ascending: reads the same with all named chunks in their places. */
+  /** Of each chunk that no file names and of which nothing is seen a piece, which what is seen covers. */
+  readonly hidden: readonly Extent[]
+  /** What is seen of chunks that no file names, ascending. */
   readonly seen: readonly Extent[]
 }
 
@@ -80,12 +80,12 @@ export function layoutOf(chunks: readonly FoundChunk[]): FileLayout {
       }
     }
   }
-  const all = new Map<number, Extent[]>()
-  for (const { chunk, window, extents } of placed) if (chunk.named === null) listIn(all, window).push(...extents)
+  const hidden = hiddenOf(placed, seen)
+  const windows = new Set([...seen.keys(), ...hidden.keys()])
   return {
-    windows: [...all.keys()]
+    windows: [...windows]
       .sort((a, b) => a - b)
-      .map((window) => ({ window, extents: listIn(all, window), seen: ascending(seen.get(window) ?? []) })),
+      .map((window) => ({ window, hidden: hidden.get(window) ?? [], seen: joined(seen.get(window) ?? []) })),
     sizeBytes: covered.all.at(-1)?.end ?? 0,
     seenBytes,
     gaps: covered.gaps(),
@@ -150,8 +150,36 @@ function listIn(map: Map<number, Extent[]>, window: number): Extent[] {
   return list
 }
 
-function ascending(extents: readonly Extent[]): Extent[] {
-  return [...extents].sort((a, b) => a.fileOffset - b.fileOffset)
+function hiddenOf(placed: readonly Placed[], seen: ReadonlyMap<number, readonly Extent[]>): Map<number, Extent[]> {
+  const known = new Set([...seen.values()].flatMap((extents) => extents.map(({ chunk }) => chunk?.id)))
+  const hidden = new Map<number, Extent[]>()
+  for (const { chunk, window, extents } of placed) {
+    const [first] = extents
+    if (chunk.named !== null || known.has(chunk.id) || first === undefined) continue
+    known.add(chunk.id)
+    listIn(hidden, window).push(first)
+  }
+  return hidden
+}
+
+/** Ascending; pieces of a chunk that are next to each other there as in the file are one. */
+function joined(extents: readonly Extent[]): Extent[] {
+  const all: Extent[] = []
+  for (const extent of [...extents].sort((a, b) => a.fileOffset - b.fileOffset)) {
+    const last = all.at(-1)
+    if (last !== undefined && isNext(last, extent))
+      all[all.length - 1] = { ...last, lengthBytes: last.lengthBytes + extent.lengthBytes }
+    else all.push(extent)
+  }
+  return all
+}
+
+function isNext(last: Extent, { chunk, fileOffset, chunkOffset }: Extent): boolean {
+  return (
+    last.chunk?.id === chunk?.id &&
+    last.chunkOffset + last.lengthBytes === chunkOffset &&
+    last.fileOffset + last.lengthBytes === fileOffset
+  )
 }
 
 function placeAll(

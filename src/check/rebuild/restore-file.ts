@@ -7,21 +7,20 @@
  * - A chunk that is named is named for good: a file that is half made when this process dies is gone on with by the next run, never
  *   made anew or deleted, which would free its chunks.
  * - A new file gets all chunks, the hidden ones, too, below what hides them: a second run finds nothing that nobody names, and what is
- *   hidden is freed as after any other overwriting. A file that has some already gets only what is to be seen over it: that is
+ *   hidden is freed as after any other overwriting. What is seen of a chunk is named at once (commits.ts). A file that has some already gets only what is to be seen over it: that is
  *   right whatever order it comes in.
  * - A chunk is named only if a node says once more, after all metadata were read, that it has it: it is not being deleted.
  */
 import type { RedisStore } from '../../cluster/contract.js'
 import { numberOf } from '../../cluster/reply.js'
-import type { Extent, MetaStore } from '../../meta/contract.js'
+import type { MetaStore } from '../../meta/contract.js'
 import type { VolumeKeys } from '../../meta/keys.js'
 import { chunksOf } from '../../meta/scan.js'
 import { putUnder } from '../lost-and-found.js'
+import { commitsOf } from './commits.js'
 import { layoutOf, type FileLayout, type FoundChunk } from './layout.js'
 import type { Span } from './spans.js'
 import type { LostChunk, LostFile } from './survey.js'
-
-const COMMIT_EXTENTS = 512
 
 export interface RestoreParts {
   readonly store: RedisStore
@@ -136,7 +135,9 @@ function describe(
   target: Target | null,
 ): Omit<RestoredFile, 'name' | 'chunks'> {
   const isPieces = target !== null && !target.isUnfinished
-  const used = new Set(layout.windows.flatMap(({ extents }) => extents.map(({ chunk }) => chunk?.id ?? 0)))
+  const used = new Set(
+    layout.windows.flatMap(({ seen, hidden }) => [...seen, ...hidden].map(({ chunk }) => chunk?.id ?? 0)),
+  )
   return {
     ino,
     what: isFormer ? 'former' : isPieces ? 'pieces' : 'file',
@@ -162,13 +163,5 @@ async function makeFile(meta: MetaStore, folder: number, base: string): Promise<
 
 async function commitAll(meta: MetaStore, ino: number, layout: FileLayout, isFirst: boolean): Promise<void> {
   const mtime = { sec: Math.floor(layout.newestUs / 1e6), nsec: (layout.newestUs % 1e6) * 1000 }
-  for (const { extents, seen } of layout.windows) {
-    const list = isFirst ? extents : seen
-    let allocatedDeltaBytes = seen.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0)
-    for (let at = 0; at < list.length; at += COMMIT_EXTENTS) {
-      const some: readonly Extent[] = list.slice(at, at + COMMIT_EXTENTS)
-      await meta.commit(ino, { extents: some, mode: 'at', allocatedDeltaBytes, mtime })
-      allocatedDeltaBytes = 0
-    }
-  }
+  for (const commit of commitsOf(layout, isFirst)) await meta.commit(ino, { ...commit, mode: 'at', mtime })
 }

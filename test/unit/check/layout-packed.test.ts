@@ -2,6 +2,7 @@
 import t from 'tap'
 import fc from 'fast-check'
 import { WINDOW_BYTES } from '../../../src/base/limits.js'
+import { commitsOf } from '../../../src/check/rebuild/commits.js'
 import { layoutOf, type FileLayout, type FoundChunk } from '../../../src/check/rebuild/layout.js'
 import type { ChunkOrigin, ChunkOriginExtent } from '../../../src/chunk/contract.js'
 import { piecesIn } from '../../../src/chunk/pieces.js'
@@ -175,7 +176,29 @@ class ModelFile {
   }
 }
 
-const all = ({ windows }: FileLayout): Extent[] => windows.flatMap(({ extents }) => extents)
+/** What a file shows by these commits. */
+class ModelReader {
+  readonly ids: ReadonlySet<number>
+  readonly #bytes: (Seen | null)[] = []
+
+  constructor(extents: readonly Extent[]) {
+    this.ids = new Set(extents.map(({ chunk }) => chunk?.id ?? 0))
+    for (const { fileOffset, chunkOffset, lengthBytes, chunk } of extents) {
+      for (let at = 0; at < lengthBytes; at++) {
+        while (this.#bytes.length <= fileOffset + at) this.#bytes.push(null)
+        this.#bytes[fileOffset + at] = { id: chunk?.id ?? 0, chunkOffset: chunkOffset + at }
+      }
+    }
+  }
+
+  shown(id: number): ChunkOriginExtent[] {
+    return this.#bytes.flatMap((seen, at) =>
+      seen?.id === id ? [{ fileOffset: at, chunkOffset: seen.chunkOffset, lengthBytes: 1 }] : [],
+    )
+  }
+}
+
+const all = ({ windows }: FileLayout): Extent[] => windows.flatMap(({ hidden, seen }) => [...hidden, ...seen])
 const seen = ({ windows }: FileLayout): Extent[] => windows.flatMap((window) => window.seen)
 const text = (bytes: readonly (Written | null)[]): string =>
   bytes.map((one) => (one === null ? '.' : `${one.order}:${one.at}`)).join()
@@ -284,6 +307,51 @@ t.test('of a file that is there nothing is missing, whatever chunks of the same 
   t.pass('every run')
 })
 
+t.test('interrupted behind any commit the next run makes the rest of the file', async (t) => {
+  fc.assert(
+    fc.property(actions(someLate, right), fc.nat(), (list, salt) => {
+      const file = played(list)
+      fc.pre(isAppendedRight(file))
+      const chunks = [...file.chunks.values()]
+      const commits = commitsOf(layoutOf(chunks), true)
+      const whole = text(file.painted(commits.flatMap(({ extents }) => extents)))
+      const before = commits.slice(0, salt % (commits.length + 1)).flatMap(({ extents }) => extents)
+      const half = new ModelReader(before)
+      const rest = layoutOf(
+        chunks.map((chunk) => (half.ids.has(chunk.id) ? { ...chunk, named: half.shown(chunk.id) } : chunk)),
+      )
+      const after = commitsOf(rest, false).flatMap(({ extents }) => extents)
+      return (
+        text(file.painted([...before, ...after])) === whole &&
+        commits.reduce((sum, { allocatedDeltaBytes }) => sum + allocatedDeltaBytes, 0) === layoutOf(chunks).seenBytes
+      )
+    }),
+    propertyRun(t, 1000),
+  )
+  t.pass('every run')
+})
+
+t.test('a chunk is named in one commit, however often it is seen; many short ones share one', async (t) => {
+  const pieces = Array.from({ length: 2000 }, (_, index) => ({
+    ...{ fileOffset: 20 * (1999 - index), chunkOffset: 10 * index, lengthBytes: 10 },
+  }))
+  const packed = (id: number, shift: number, count: number): FoundChunk => {
+    const extents = pieces.slice(0, count).map((piece) => ({ ...piece, fileOffset: piece.fileOffset + shift }))
+    return header(id, { ino: 9, order: 9_999_999, extents, orders: extents.map((_, index) => 10 * index + id) })
+  }
+  const short = (id: number): FoundChunk =>
+    header(id, { ino: 9, order: 10_000_000 + id, extents: [{ fileOffset: 60_000, chunkOffset: 0, lengthBytes: 10 }] })
+  const shorts = Array.from({ length: 1000 }, (_, index) => short(100 + index))
+  const commits = commitsOf(layoutOf([packed(1, 0, 2000), packed(2, 10, 600), ...shorts]), true)
+  t.strictSame(
+    commits.map(({ extents }) => extents.length),
+    [512, 487, 2000, 600, 1],
+  )
+  for (const id of [1, 2]) {
+    t.equal(commits.filter(({ extents }) => extents.some(({ chunk }) => chunk?.id === id)).length, 1)
+  }
+})
+
 const header = (id: number, origin: ChunkOrigin): FoundChunk => {
   const lengthBytes = origin.extents.reduce((sum, extent) => sum + extent.lengthBytes, 0)
   return { id, header: { lengthBytes, root: Buffer.alloc(32, id), origin }, named: null }
@@ -330,7 +398,10 @@ t.test('of appended data of which something is seen, the rest is within reach of
         ...{ fileOffset: fileOffset + 1000 * index, chunkOffset: 10 * index, lengthBytes: 10 },
       })),
     })
-  const at = (chunk: FoundChunk): unknown => placesOf(layoutOf([chunk, appended(1, 1)])).find(([id]) => id === 1)?.[1]
+  const at = (chunk: FoundChunk): number => {
+    const one = all(layoutOf([chunk, appended(1, 1)])).find((extent) => extent.chunk?.id === 1)
+    return one === undefined ? NaN : one.fileOffset - one.chunkOffset
+  }
   t.equal(at(packed(120)), 100, 'as its writer took it to be')
   t.equal(at(packed(300)), 260)
   t.equal(at(packed(40)), 40)

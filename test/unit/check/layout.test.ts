@@ -36,7 +36,7 @@ function painted(extents: readonly Extent[], length: number): string[] {
   return bytes
 }
 
-const all = ({ windows }: FileLayout): Extent[] => windows.flatMap(({ extents }) => extents)
+const all = ({ windows }: FileLayout): Extent[] => windows.flatMap(({ hidden, seen }) => [...hidden, ...seen])
 const seen = ({ windows }: FileLayout): Extent[] => windows.flatMap((window) => window.seen)
 
 t.test('spans answer what is new, whatever came before', async (t) => {
