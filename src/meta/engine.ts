@@ -173,6 +173,7 @@ class RedisMeta implements MetaStore {
     this.#session.onJudged = (p, low) => {
       this.#uncertain.judged(p, low)
       this.#core.voids.judged(p, low)
+      this.#openers.judged(p)
     }
     this.#session.onUncertain = (p, sequence, beside) => {
       this.#uncertain.failed(p, sequence, beside)

@@ -8,6 +8,9 @@
  * What was opened by a delegation (holdings.ts) is owed: the session stands in the list before anybody may take the last
  * name away, that is before the delegation is given back, and before an own change that may do so; else after OWED_MS.
  * What is closed before that is never told.
+ *
+ * A closing that could not be told is told again when the partition takes changes again: else the file would stay, when its last name goes,
+ * for as long as the session lives.
  */
 import type { Core } from './core.js'
 import { messageOf } from '../base/errors.js'
@@ -28,6 +31,8 @@ export class Openers {
   /** By partition: inodes that are open and not registered, and since when. */
   readonly #owed = new Map<number, Map<number, number>>()
   readonly #paying = new Map<number, Promise<void>>()
+  /** By partition: inodes in whose lists the session may stand since their closing failed. */
+  readonly #untold = new Map<number, Set<number>>()
   #owedTimer: NodeJS.Timeout | undefined
 
   constructor(core: Core) {
@@ -75,7 +80,10 @@ export class Openers {
       return
     }
     this.#counts.delete(ino)
-    if (this.#forgive(ino)) return
+    if (!this.#forgive(ino)) this.#tell(ino)
+  }
+
+  #tell(ino: number): void {
     this.#closing.add(ino)
     if (this.#closing.size >= BATCH_MAX) void this.flush()
     else this.#timer ??= setTimeout(() => void this.flush(), FLUSH_DELAY_MS)
@@ -85,7 +93,26 @@ export class Openers {
   ended(): void {
     this.#registered.clear()
     this.#closing.clear()
+    this.#untold.clear()
     for (const ino of this.#counts.keys()) this.#owe(ino)
+  }
+
+  /** A change of the partition was judged. */
+  judged(p: number): void {
+    const untold = this.#untold.get(p)
+    if (untold === undefined) return
+    this.#untold.delete(p)
+    for (const ino of untold) {
+      if (!this.#counts.has(ino)) this.#tell(ino)
+      // What is owed may never be told.
+      else if (!this.#registered.has(ino)) this.#keepUntold(p, ino)
+    }
+  }
+
+  #keepUntold(p: number, ino: number): void {
+    const untold = this.#untold.get(p)
+    if (untold === undefined) this.#untold.set(p, new Set([ino]))
+    else untold.add(ino)
   }
 
   /** The session has been made its opener beside the above. */
@@ -197,16 +224,24 @@ export class Openers {
       else list.push(ino)
     }
     const { session, options } = this.#core
-    const sends = [...byPartition].map(([p, list]) => this.#core.change(SCRIPTS.close, p, [], [session.id, ...list]))
-    for (const result of await Promise.allSettled(sends)) {
-      // What was not told now is released when the session ends.
-      if (result.status === 'rejected') options.log.warn({ error: messageOf(result.reason) }, 'a close was not told')
-    }
+    const { id } = session
+    const sends = [...byPartition].map(async ([p, list]) => {
+      try {
+        await this.#core.change(SCRIPTS.close, p, [], [id, ...list])
+      } catch (error) {
+        options.log.warn({ error: messageOf(error) }, 'a close was not told')
+        // One that is over has nothing open.
+        if (session.id === id) for (const ino of list) this.#keepUntold(p, ino)
+      }
+    })
+    await Promise.all(sends)
   }
 
   /** Nothing is told any more. */
   stop(): void {
     clearTimeout(this.#owedTimer)
+    clearTimeout(this.#timer)
     this.#owed.clear()
+    this.#untold.clear()
   }
 }
