@@ -13,10 +13,10 @@
  * - Of the same order are only the same bytes, in several chunks; where a file names one of these, nothing is missing.
  */
 import { WINDOW_BYTES } from '../../base/limits.js'
-import type { ChunkOriginExtent, ListedHeader } from '../../chunk/contract.js'
+import type { ChunkOriginExtent, ChunkRef, ListedHeader } from '../../chunk/contract.js'
 import { piecesIn } from '../../chunk/pieces.js'
 import type { Extent } from '../../meta/contract.js'
-import { Spans, type Span } from './spans.js'
+import { BandedSpans, type Span } from './spans.js'
 
 export interface FoundChunk {
   readonly id: number
@@ -51,35 +51,37 @@ export interface FileLayout {
 /** What was written at once: all of a chunk, or a piece of a packed one. */
 interface Part {
   readonly chunk: FoundChunk
+  readonly ref: ChunkRef
   readonly order: number
   readonly isAppended: boolean
   readonly extents: readonly ChunkOriginExtent[]
 }
 
-interface Placed {
-  readonly chunk: FoundChunk
+interface Placed extends Part {
   readonly window: number
-  readonly extents: readonly Extent[]
+  /** Its extents lie so far behind what they say. */
+  readonly shift: number
 }
 
 export function layoutOf(chunks: readonly FoundChunk[]): FileLayout {
   const ordered = chunks.flatMap(partsOf).sort(compareParts)
   const { placed, moved, senseless } = placeAll(ordered, appendedPlaces(chunks))
-  const covered = new Spans()
+  const bands = new BandedSpans(WINDOW_BYTES)
   const seen = new Map<number, Extent[]>()
   let seenBytes = 0
   // From the newest to the oldest: what is not covered yet is seen.
-  for (const { chunk, window, extents } of [...placed].reverse()) {
-    for (const extent of [...extents].reverse()) {
-      const { fileOffset, lengthBytes, chunkOffset } = extent
-      for (const { start, end } of covered.add(fileOffset, fileOffset + lengthBytes)) {
+  for (const { chunk, ref, window, shift, extents } of [...placed].reverse()) {
+    for (const { fileOffset, lengthBytes, chunkOffset } of [...extents].reverse()) {
+      const at = fileOffset + shift
+      for (const { start, end } of bands.add(at, at + lengthBytes)) {
         if (chunk.named !== null) continue
         seenBytes += end - start
-        const piece = { fileOffset: start, lengthBytes: end - start, chunkOffset: chunkOffset + start - fileOffset }
-        listIn(seen, window).push({ ...piece, chunk: extent.chunk })
+        const piece = { fileOffset: start, lengthBytes: end - start, chunkOffset: chunkOffset + start - at }
+        listIn(seen, window).push({ ...piece, chunk: ref })
       }
     }
   }
+  const covered = bands.joined()
   const hidden = hiddenOf(placed, seen)
   const windows = new Set([...seen.keys(), ...hidden.keys()])
   return {
@@ -96,25 +98,26 @@ export function layoutOf(chunks: readonly FoundChunk[]): FileLayout {
 }
 
 function partsOf(chunk: FoundChunk): readonly Part[] {
-  const { named, header } = chunk
+  const { named, header, id } = chunk
   const { order, orders, extents, appends = [] } = header.origin
+  const ref = { id, lengthBytes: header.lengthBytes, root: header.root }
   if (orders === undefined) {
-    return [{ chunk, order, isAppended: header.origin.appended === true, extents: named ?? extents }]
+    return [{ chunk, ref, order, isAppended: header.origin.appended === true, extents: named ?? extents }]
   }
-  if (named !== null) return named.flatMap((shown) => shownParts(chunk, shown))
+  if (named !== null) return named.flatMap((shown) => shownParts(chunk, ref, shown))
   // It is laid nowhere.
-  if (windowOf(extents) === null) return [{ chunk, order, isAppended: false, extents: [] }]
+  if (windowOf(extents) === null) return [{ chunk, ref, order, isAppended: false, extents: [] }]
   const appended = new Set(appends)
   return extents.map((extent, index) => ({
-    ...{ chunk, order: orders[index] ?? order, isAppended: appended.has(index), extents: [extent] },
+    ...{ chunk, ref, order: orders[index] ?? order, isAppended: appended.has(index), extents: [extent] },
   }))
 }
 
 /** Of a packed chunk. */
-function shownParts(chunk: FoundChunk, shown: ChunkOriginExtent): readonly Part[] {
+function shownParts(chunk: FoundChunk, ref: ChunkRef, shown: ChunkOriginExtent): readonly Part[] {
   const { fileOffset, chunkOffset, lengthBytes } = shown
   return piecesIn(chunk.header.origin, chunkOffset, lengthBytes).map(({ order, appended, ...piece }) => ({
-    ...{ chunk, order, isAppended: appended },
+    ...{ chunk, ref, order, isAppended: appended },
     extents: [{ ...piece, fileOffset: fileOffset + piece.chunkOffset - chunkOffset }],
   }))
 }
@@ -153,11 +156,11 @@ function listIn(map: Map<number, Extent[]>, window: number): Extent[] {
 function hiddenOf(placed: readonly Placed[], seen: ReadonlyMap<number, readonly Extent[]>): Map<number, Extent[]> {
   const known = new Set([...seen.values()].flatMap((extents) => extents.map(({ chunk }) => chunk?.id)))
   const hidden = new Map<number, Extent[]>()
-  for (const { chunk, window, extents } of placed) {
+  for (const { chunk, ref, window, shift, extents } of placed) {
     const [first] = extents
     if (chunk.named !== null || known.has(chunk.id) || first === undefined) continue
     known.add(chunk.id)
-    listIn(hidden, window).push(first)
+    listIn(hidden, window).push({ ...first, fileOffset: first.fileOffset + shift, chunk: ref })
   }
   return hidden
 }
@@ -202,7 +205,9 @@ function placeAll(
     placed.push(one)
     if (!isAppended) continue
     if (shift !== 0 && !known.has(order)) moved++
-    for (const { fileOffset, lengthBytes } of one.extents) appendedEnd = Math.max(appendedEnd, fileOffset + lengthBytes)
+    for (const { fileOffset, lengthBytes } of one.extents) {
+      appendedEnd = Math.max(appendedEnd, fileOffset + shift + lengthBytes)
+    }
   }
   return { placed, moved, senseless }
 }
@@ -232,25 +237,23 @@ function nextBorder(offset: number): number {
 }
 
 /** null: it cannot have been written like this, or is seen nowhere. */
-function place({ chunk, extents }: Part, shift: number): Placed | null {
-  const { header, id, named } = chunk
-  const ref = { id, lengthBytes: header.lengthBytes, root: header.root }
-  const moved = extents.map((extent) => ({ ...extent, fileOffset: extent.fileOffset + shift, chunk: ref }))
-  const window = named === null ? windowOf(moved) : firstWindow(moved)
-  return window === null ? null : { chunk, window, extents: moved }
+function place(part: Part, shift: number): Placed | null {
+  const { chunk, extents } = part
+  const window = chunk.named === null ? windowOf(extents, shift) : firstWindow(extents, shift)
+  return window === null ? null : { ...part, window, shift }
 }
 
 /** null: there is none, or more than one. */
-function windowOf(extents: readonly ChunkOriginExtent[]): number | null {
-  const window = firstWindow(extents)
+function windowOf(extents: readonly ChunkOriginExtent[], shift = 0): number | null {
+  const window = firstWindow(extents, shift)
   if (window === null) return null
   const isInside = extents.every(
     ({ fileOffset, lengthBytes }) =>
-      fileOffset >= window * WINDOW_BYTES && fileOffset + lengthBytes <= (window + 1) * WINDOW_BYTES,
+      fileOffset + shift >= window * WINDOW_BYTES && fileOffset + shift + lengthBytes <= (window + 1) * WINDOW_BYTES,
   )
   return isInside ? window : null
 }
 
-function firstWindow([first]: readonly ChunkOriginExtent[]): number | null {
-  return first === undefined ? null : Math.floor(first.fileOffset / WINDOW_BYTES)
+function firstWindow([first]: readonly ChunkOriginExtent[], shift: number): number | null {
+  return first === undefined ? null : Math.floor((first.fileOffset + shift) / WINDOW_BYTES)
 }

@@ -58,3 +58,35 @@ export class Spans {
     return low
   }
 }
+
+/** As Spans, in bands of so many bytes, each by itself: what it takes to add a range does not grow with the file. */
+export class BandedSpans {
+  readonly #bandBytes: number
+  readonly #bands = new Map<number, Spans>()
+
+  constructor(bandBytes: number) {
+    this.#bandBytes = bandBytes
+  }
+
+  /** As that of Spans; what is new may be in two parts where a band ends. */
+  add(start: number, end: number): Span[] {
+    const fresh: Span[] = []
+    for (let from = start; from < end;) {
+      const band = Math.floor(from / this.#bandBytes)
+      const to = Math.min(end, (band + 1) * this.#bandBytes)
+      const spans = this.#bands.get(band) ?? new Spans()
+      this.#bands.set(band, spans)
+      fresh.push(...spans.add(from, to))
+      from = to
+    }
+    return fresh
+  }
+
+  joined(): Spans {
+    const joined = new Spans()
+    for (const [, spans] of [...this.#bands].sort(([a], [b]) => a - b)) {
+      for (const { start, end } of spans.all) joined.add(start, end)
+    }
+    return joined
+  }
+}

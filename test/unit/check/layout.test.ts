@@ -3,7 +3,7 @@ import t from 'tap'
 import fc from 'fast-check'
 import { MIB, WINDOW_BYTES } from '../../../src/base/limits.js'
 import { layoutOf, type FileLayout, type FoundChunk } from '../../../src/check/rebuild/layout.js'
-import { Spans } from '../../../src/check/rebuild/spans.js'
+import { BandedSpans, Spans, type Span } from '../../../src/check/rebuild/spans.js'
 import type { Extent } from '../../../src/meta/contract.js'
 
 interface Piece {
@@ -56,6 +56,23 @@ t.test('spans answer what is new, whatever came before', async (t) => {
       const gaps = spans.gaps().flatMap(({ start, end }) => Array.from({ length: end - start }, (_, at) => start + at))
       const end = Math.max(0, ...[...model].map((at) => at + 1))
       return gaps.join() === [...Array(end).keys()].filter((at) => !model.has(at)).join()
+    }),
+  )
+  t.pass('every run')
+})
+
+t.test('spans in bands are the same as without', async (t) => {
+  const range = fc.tuple(fc.nat(60), fc.integer({ min: 1, max: 30 }))
+  const bytesOf = (spans: readonly Span[]): string =>
+    spans.flatMap(({ start, end }) => Array.from({ length: end - start }, (_, at) => start + at)).join()
+  fc.assert(
+    fc.property(fc.array(range, { maxLength: 30 }), fc.integer({ min: 1, max: 40 }), (ranges, bandBytes) => {
+      const bands = new BandedSpans(bandBytes)
+      const spans = new Spans()
+      const isSame = ranges.every(
+        ([start, length]) => bytesOf(bands.add(start, start + length)) === bytesOf(spans.add(start, start + length)),
+      )
+      return isSame && JSON.stringify(bands.joined().all) === JSON.stringify(spans.all)
     }),
   )
   t.pass('every run')
