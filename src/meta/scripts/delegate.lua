@@ -29,14 +29,13 @@ for at = FIRST, held and #held or 0, ENTRY do
 end
 if renewed > 0 and not mine then return {2} end
 if now < quiet then return {0, quiet - now} end
--- What is prepared becomes true without a script here. Marks of directories that are still to be born are in nobody's way: their
--- names are here already. Nor is a freeze: what is frozen does not change, and who died in one leaves its field (freeze.lua). Of many
--- fields none is looked at.
+-- What is prepared becomes true without a script here. The other fields are in nobody's way: marks of directories that are still to be
+-- born (their names are here already), a freeze (what is frozen does not change, and who died in one leaves it), notes. Of many fields none
+-- is looked at.
 local rest = redis.call('HLEN', KEYS[1]) - (held and 1 or 0)
 if rest > FIELDS_MAX then return {0, 50} end
 for _, field in ipairs(rest > 0 and redis.call('HKEYS', KEYS[1]) or {}) do
-  local kind = string.sub(field, 1, 1)
-  if kind ~= 'b' and kind ~= 'D' and kind ~= 'F' then return {0, 50} end
+  if string.sub(field, 1, 1) == 't' then return {0, 50} end
 end
 if #others >= tonumber(ARGV[5]) then
   if wasback then redis.call('HSET', KEYS[1], 'D', struct.pack('<I6BI2I6', quiet, level, base, 0) .. table.concat(others)) end
