@@ -6,7 +6,7 @@
  * tells of new sessions, and only those are asked for.
  *
  * Invariant: only who certainly runs no more is marked dead (base/processes.ts). What it sent before it ended may still come:
- * the mark refuses it, as after a lease. Several may find the same one: each cleans up wholly, so that none goes on before
+ * the mark refuses it, as after a lease, but for an hour only. Several may find the same one: each cleans up wholly, so that none goes on before
  * it is done.
  */
 import { z } from 'zod'
@@ -14,7 +14,7 @@ import { messageOf } from '../base/errors.js'
 import { PID_MAX, areNeighbours, type ProcessId, type Processes } from '../base/processes.js'
 import type { RedisValue } from '../cluster/contract.js'
 import type { Core } from './core.js'
-import { releaseDead } from './recovery.js'
+import { GONE_MARK_S, releaseDead } from './recovery.js'
 import { SCRIPTS } from './scripts.js'
 
 const LOOK_MS = 1_000
@@ -109,7 +109,7 @@ export class Neighbours {
     const { keys } = this.#core
     const args = ended.flatMap(([id, { who }]) => [id, who])
     const dead = await this.#core.run(SCRIPTS.sessionGone, [keys.wide('s'), keys.wide('h'), keys.wide('dead')], args)
-    await releaseDead(this.#core, dead, 'cleaning up after a session whose process has ended')
+    await releaseDead(this.#core, dead, 'cleaning up after a session whose process has ended', GONE_MARK_S)
   }
 }
 

@@ -171,6 +171,26 @@ claim(t, open, 'what the dead one sent and comes late is refused', async (t, vol
   t.equal(await outcome(touch(dead, ROOT, 'late')), 'EIO')
 })
 
+claim(t, open, 'what refuses it goes within hours, however many die', async (t, volume) => {
+  const machine = new Machine()
+  const { name, partitions } = volume.settings
+  const dead: number[] = []
+  for (let i = 0; i < 3; i++) {
+    const process = machine.next()
+    const client = await volume.client({ processes: process })
+    dead.push(client.sessionId)
+    volume.cut(client)
+    process.end()
+  }
+  await volume.client({ processes: machine.next() })
+  for (const session of dead) {
+    for (let p = 0; p < partitions; p++) {
+      const left = Number(await volume.redis.call('TTL', `{${name}.${p}}:r:${session}`))
+      t.ok(left > 600 && left <= 4 * 3_600, `${left} s`)
+    }
+  }
+})
+
 /** As claim(), but the volume is not whole afterwards: the dead one's lease has not run out. */
 function stillHeld(name: string, body: (volume: MetaVolume) => Promise<{ ino: number; next: MetaStore }>): void {
   void t.test(name, { timeout: 300_000 }, async (t) => {
