@@ -9,6 +9,7 @@
  *
  * Each step may be repeated, also by another janitor at the same time.
  */
+import { invariant } from '../base/invariant.js'
 import { writeU56, encodeHolder, holderVersion, readU56, type Claim } from './records.js'
 import type { Core } from './core.js'
 import type { RedisArg } from '../cluster/contract.js'
@@ -17,6 +18,7 @@ import { SCRIPTS } from './scripts.js'
 
 /** Looks at a chunk that others are at, too. */
 const LOOKS_MAX = 4
+/** At most: as many as one script may take time for. */
 const WINDOWS_AT_ONCE = 16
 const CHUNKS_AT_ONCE = 512
 const ID_BYTES = 7
@@ -119,7 +121,7 @@ export class Claims {
   async #look(items: readonly Item[]): Promise<ReadonlyMap<Claim, Look>> {
     const claims = [...groupedBy(items, ({ claim }) => claim)]
     const looks = new Map<Claim, Look>()
-    for (let at = 0; at < claims.length; at += WINDOWS_AT_ONCE) {
+    for (let at = 0; at < claims.length;) {
       const some = claims.slice(at, at + WINDOWS_AT_ONCE)
       const partition = this.#core.keys.partition(this.#p)
       const reply = new Reply(
@@ -129,7 +131,10 @@ export class Claims {
           some.flatMap(([{ ino, window }, list]): RedisArg[] => [ino, window, packIds(list)]),
         ),
       )
-      for (const [i, [claim]] of some.entries()) {
+      const seen = some.slice(0, reply.length / 2)
+      invariant(seen.length > 0, 'one window at least is looked at')
+      at += seen.length
+      for (const [i, [claim]] of seen.entries()) {
         looks.set(claim, { version: reply.number(2 * i), named: unpackIds(reply.buffer(2 * i + 1)) })
       }
     }
