@@ -1,6 +1,8 @@
 /** Two mounts of one volume, caches on: nothing stale, whatever happens to one of them. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
@@ -13,10 +15,14 @@ t.setTimeout(600_000)
 
 const ROUNDS = 800
 const PING_PONGS = 1_000
+const GROWTHS = 300
 const EAGER_ROUNDS = 400
 const PLAY_DEADLINE_MS = 400_000
 const SESSION_TTL_MS = 4_000
 const COMMAND_DEADLINE_MS = 90_000
+
+// Seen from dist/test/mount.
+const GROW = fileURLToPath(new URL('../../../test/helpers/c/grow.c', import.meta.url))
 
 /** Reads the same bytes of an open file again when another file has come. */
 const READER = `
@@ -142,6 +148,15 @@ t.test(
     t.equal(output, `all of ${PING_PONGS}\n`, `seed ${seed}`)
   },
 )
+t.test('nor do sendfile and mappings end where such a file ended before', async (t) => {
+  const { a, b } = await twoMounts(t)
+  const folder = await mkdtemp(join(tmpdir(), 'ringfs-grow-'))
+  t.teardown(() => rm(folder, { recursive: true, force: true }))
+  const program = join(folder, 'grow')
+  await sh('cc', '-O1', '-Wall', '-o', program, GROW)
+  const words = [join(a.mountpoint, 'file'), join(b.mountpoint, 'file'), String(GROWTHS)]
+  t.equal(await new Program(t, program, ...words).end(PLAY_DEADLINE_MS), `all of ${GROWTHS}\n`)
+})
 t.test('nor when files are opened by delegations that are recalled again and again', async (t) => {
   const { a, b } = await twoMounts(t, { eager: true })
   const player = fileURLToPath(new URL('../coherence/player.js', import.meta.url))

@@ -54,6 +54,8 @@ interface GivenAttr extends Given {
   resizedAtMs: number
   /** The kernel has got no answer since that it may go by. */
   isSizeOld: boolean
+  /** When a notice about the inode, or its pages, was last written; on the monotonic clock. */
+  noticedAtMs: number
 }
 
 interface GivenEntry extends Given {
@@ -125,7 +127,8 @@ export class Invalidations {
       holds: holds || held !== undefined,
       to: isAlone ? thread : SEVERAL,
       sizeVersion: holds || held === undefined ? attr.dataVersion : held.sizeVersion,
-      resizedAtMs: last?.resizedAtMs ?? -Infinity,
+      resizedAtMs: lastOf(last?.resizedAtMs),
+      noticedAtMs: lastOf(last?.noticedAtMs),
       isSizeOld: !holds && last?.isSizeOld === true,
       way: last?.way ?? new Way(),
     }
@@ -207,6 +210,36 @@ export class Invalidations {
     return this.#attrs.last(ino, this.#nowMs())?.isSizeOld === true
   }
 
+  /**
+   * Whether the kernel may take the file for shorter than it is in this version: it was not told of the change of somebody else, a notice
+   * may have had it ignore that, or another thread than this was told and may not have come to take it. `sinceMs`: when it was asked for
+   * at the earliest.
+   */
+  mayEndEarly(ino: number, version: number, thread: number, sinceMs?: number): boolean {
+    const given = this.#attrs.last(ino, this.#nowMs())
+    if (given === undefined) return false
+    if (given.isSizeOld || given.sizeVersion < version) return true
+    if (this.#nowMs() - given.resizedAtMs >= RECENT_MS) return false
+    const isOfThread = given.to === thread && thread !== SEVERAL
+    if (!isOfThread && this.#nowMs() - given.atMs < RECENT_MS) return true
+    const { notifier } = this.#options
+    const isNoticed = given.noticedAtMs > (sinceMs ?? given.atMs - GRACE_MAX_MS)
+    return isNoticed || !notifier.isSettled('attr', ino) || !notifier.isSettled('data', ino)
+  }
+
+  /** Whether the kernel was told the size of these contents, or has made them of those whose size it was told. */
+  wasToldSizeOf(ino: number, version: number): boolean {
+    return this.#attrs.last(ino, this.#nowMs())?.sizeVersion === version
+  }
+
+  /** The kernel has cut the file itself. */
+  cut(ino: number, version: number): void {
+    const given = this.#attrs.last(ino, this.#nowMs())
+    if (given === undefined) return
+    given.sizeVersion = version
+    given.isSizeOld = false
+  }
+
   add(what: Invalidation): void {
     switch (what.kind) {
       case 'attr':
@@ -240,9 +273,9 @@ export class Invalidations {
     const given = this.#attrs.last(ino, this.#nowMs())
     const wasRecent = given !== undefined && given.holds && this.#nowMs() - given.atMs < RECENT_MS
     this.#overtake(ino, given, isSizeKnown)
-    const onDone = wasRecent ? this.#again(() => this.#dropAgain(ino)) : undefined
-    this.#options.notifier.post('attr', ino, ino, encodeInvalAttr(ino), onDone)
-    if (withData) this.#postData(ino)
+    const onDone = wasRecent ? this.#again(() => this.#postAttr(ino)) : undefined
+    this.#postAttr(ino, onDone)
+    if (withData) this.#postData(ino, !isSizeKnown)
   }
 
   /** Nobody waits for it: for attributes that the kernel does not hold it asks anyway, and a notice would only overtake the answer. */
@@ -252,7 +285,7 @@ export class Invalidations {
       return
     }
     this.#overtake(ino, this.#attrs.last(ino, this.#nowMs()), false)
-    this.#postData(ino)
+    this.#postData(ino, true)
   }
 
   /** A notice is about to be posted. */
@@ -265,8 +298,23 @@ export class Invalidations {
     given.isSizeOld ||= this.#nowMs() - given.resizedAtMs < RECENT_MS
   }
 
-  #postData(ino: number): void {
-    this.#options.notifier.post('data', ino, ino, encodeInvalData(ino))
+  #postData(ino: number, isOfOthers: boolean): void {
+    this.#options.notifier.post('data', ino, ino, encodeInvalData(ino), () => this.#noticed(ino, isOfOthers))
+  }
+
+  #postAttr(ino: number, onDone: (errno: number) => void = () => undefined): void {
+    this.#options.notifier.post('attr', ino, ino, encodeInvalAttr(ino), (errno) => {
+      this.#noticed(ino, false)
+      onDone(errno)
+    })
+  }
+
+  /** A notice is written. One about pages that others changed may have been held back for long. */
+  #noticed(ino: number, isOfOthers: boolean): void {
+    const given = this.#attrs.last(ino, this.#nowMs())
+    if (given === undefined) return
+    given.noticedAtMs = this.#nowMs()
+    if (isOfOthers) given.resizedAtMs = this.#nowMs()
   }
 
   /** For a change that the kernel makes known to itself without a new version: an answer from before may still be on its way. */
@@ -365,10 +413,6 @@ export class Invalidations {
     return given === undefined ? 0 : given.atMs + GRACE_MS - this.#nowMs()
   }
 
-  #dropAgain(ino: number): void {
-    this.#options.notifier.post('attr', ino, ino, encodeInvalAttr(ino))
-  }
-
   #dropEntry(parent: number, name: Buffer): void {
     const key = entryKey(parent, name)
     const given = this.#entries.last(key, this.#nowMs())
@@ -424,6 +468,10 @@ export class Invalidations {
       }
     }
   }
+}
+
+function lastOf(atMs: number | undefined): number {
+  return atMs ?? -Infinity
 }
 
 /** Of who is not known to have them: nothing was answered for long, or something else, or what was answered was overtaken. */

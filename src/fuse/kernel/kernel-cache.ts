@@ -17,7 +17,9 @@
  *   now are dropped before the open is answered: a second opener must not find them because the first has not yet come to
  *   drop them.
  * - Dropping attributes does not change the size by which the kernel ends reads of cached pages: the next answer does, unless
- *   another notification comes before that is taken. So who opens a file that others changed reads past the cache.
+ *   another notification comes before that is taken. So who opens a file that others changed reads past the cache. That does not help
+ *   sendfile, copy_file_range and mappings, which go by that size however the file was opened: so who opens it to read, and may not have
+ *   taken the size, is sent back once, to walk the path again with an answer for each name.
  * - Of a name that changes here the kernel changes the links and times of the inode that it took the name for. Where the store had
  *   another by then, that one's are dropped before the change is answered.
  * - What is written through this kernel is in its pages, and in its size: a commit that follows at once on the version of
@@ -55,6 +57,8 @@ export interface OpenedAs {
   readonly keepsPages: boolean
   /** Past the page cache, whatever it believes the size to be. */
   readonly isPast: boolean
+  /** Until it takes an answer about the file, it may take it for as long as it was before others changed it. */
+  readonly isSizeOld: boolean
 }
 
 export class KernelCache {
@@ -126,23 +130,27 @@ export class KernelCache {
 
   /**
    * For an open that is to be answered: the kernel forgets what is not as the store said just now, although the event may not
-   * have come yet. Resolves when that is done.
+   * have come yet. Resolves when that is done. `thread`: who opens; `isSecond`: at the end of a second walk.
    */
-  async opened(attr: Attr): Promise<OpenedAs> {
+  async opened(attr: Attr, thread = 0, isSecond = false): Promise<OpenedAs> {
     const { ino, dataVersion } = attr
     const known = this.#pages.get(ino)
     const hasOtherPages = known === undefined ? this.#forgotPages : known !== dataVersion
-    let isPast = false
+    let [isPast, isSizeOld] = [false, false]
     if (this.#told !== null) {
       const isOther = hasOtherPages || this.#holdsOther(attr)
       const isOurs = !hasOtherPages && this.#told.isSizeOf(ino, dataVersion)
-      if (isOther) this.#told.drop(ino, hasOtherPages, isOurs)
-      isPast = this.canReadPast && (!isOurs || this.#told.hasOldSize(ino))
+      // What has no lifetime is asked for before each open.
+      const sinceMs = isSecond ? this.secondWalks.beganMs(thread) : undefined
+      isSizeOld = this.#lifetimeMs() > 0 && this.#told.mayEndEarly(ino, dataVersion, thread, sinceMs)
+      // Pages may be others because bytes of ours went past them.
+      if (isOther) this.#told.drop(ino, hasOtherPages, this.#told.wasToldSizeOf(ino, dataVersion))
+      isPast = this.canReadPast && (!isOurs || isSizeOld || this.#told.hasOldSize(ino))
       // Pages that somebody is reading just now are left to the kernel to drop, for each opener until they are gone.
-      if (!(await this.#settled(ino))) return { keepsPages: false, isPast: this.canReadPast }
+      if (!(await this.#settled(ino))) return { keepsPages: false, isPast: this.canReadPast, isSizeOld }
     }
     this.#setPages(ino, dataVersion)
-    return { keepsPages: this.#told !== null || !hasOtherPages, isPast }
+    return { keepsPages: this.#told !== null || !hasOtherPages, isPast, isSizeOld }
   }
 
   /**
@@ -158,8 +166,9 @@ export class KernelCache {
     if (this.#pages.get(ino) === dataVersion - 1) this.#setPages(ino, dataVersion)
   }
 
-  /** For an open that cut the file: the kernel drops all pages itself. */
+  /** For an open that cut the file: the kernel drops all pages itself, and knows its size. */
   cut({ ino, dataVersion }: Attr): void {
+    this.#told?.cut(ino, dataVersion)
     this.#setPages(ino, dataVersion)
   }
 

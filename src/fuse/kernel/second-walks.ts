@@ -36,12 +36,17 @@ export class SecondWalks {
     this.end(thread)
     const oldest = this.#walks.size >= WALKS_MAX ? this.#walks.keys().next().value : undefined
     if (oldest !== undefined) this.end(oldest)
-    this.#walks.set(thread, new SecondWalk(ino, this.#clock.monotonicMs() + STEP_MS))
+    this.#walks.set(thread, new SecondWalk(ino, this.#clock.monotonicMs()))
     this.#wait()
   }
 
   has(thread: number): boolean {
     return this.#of(thread) !== undefined
+  }
+
+  /** On the monotonic clock. */
+  beganMs(thread: number): number | undefined {
+    return this.#of(thread)?.beganMs
   }
 
   /**
@@ -122,10 +127,12 @@ class SecondWalk {
   readonly pinned = new Set<number>()
   /** The inode that was answered ESTALE. */
   readonly stale: number
+  readonly beganMs: number
   untilMs: number
 
-  constructor(stale: number, untilMs: number) {
+  constructor(stale: number, beganMs: number) {
     this.stale = stale
-    this.untilMs = untilMs
+    this.beganMs = beganMs
+    this.untilMs = beganMs + STEP_MS
   }
 }

@@ -22,6 +22,8 @@ const O_APPEND = 0o2000
 /** A read that changes the access time has to come here each time. */
 const O_NOATIME = 0o1000000
 const ATTR_CHANGE = { mode: 0o600 }
+/** A thread that is not seen: it cannot be sent back. */
+const UNSEEN = 0
 
 interface Two extends Fixture {
   readonly peer: CachePeer
@@ -226,7 +228,7 @@ t.test('pages stay over an open of the version that they have; others are droppe
   await clock.pass(QUIET_MS)
   peer.threads.isQuick = false
   await rewrite(other, file, 'after')
-  const open = peer.open(file, O_NOATIME)
+  const open = peer.open(file, O_NOATIME, UNSEEN)
   let isOpen = false
   void open.then(() => (isOpen = true))
   await settle()
@@ -316,7 +318,7 @@ t.test('a change by others between two of this kernel is not taken for one of it
   await write(one, file, 0, 'mine')
   await write(other, file, 6, ' and more of others')
   await write(one, file, 0, 'mine')
-  t.match(await peer.open(file, O_NOATIME), { flags: KEEP_CACHE | DIRECT_IO })
+  t.match(await peer.open(file, O_NOATIME, UNSEEN), { flags: KEEP_CACHE | DIRECT_IO })
   t.ok(peer.threads.take().includes(`data ${file}`))
 })
 
@@ -327,7 +329,7 @@ t.test('a size that was told, and not opened yet, is that of the contents before
   t.capture(meta, 'receive', () => undefined)
   await write(other, file, 6, ' and more of others')
   await write(one, file, 0, 'mine')
-  t.match(await peer.open(file, O_NOATIME), { flags: KEEP_CACHE | DIRECT_IO })
+  t.match(await peer.open(file, O_NOATIME, UNSEEN), { flags: KEEP_CACHE | DIRECT_IO })
 })
 
 t.test('a notice that overtakes the answer about a size leaves the size in doubt', async (t) => {
@@ -338,14 +340,19 @@ t.test('a notice that overtakes the answer about a size leaves the size in doubt
   await write(other, file, 6, ' and more of others')
   await settle()
   t.match(
-    await peer.open(file, O_NOATIME),
+    await peer.open(file, O_NOATIME, UNSEEN),
     { flags: KEEP_CACHE | DIRECT_IO },
     'dropped, and nothing was answered since',
   )
+  await clock.pass(QUIET_MS)
   await peer.getattr(file)
   t.match(await peer.open(file, O_NOATIME), { flags: KEEP_CACHE })
   await write(one, file, 0, 'mine')
-  t.match(await peer.open(file, O_NOATIME), { flags: KEEP_CACHE | DIRECT_IO }, 'the kernel may not have taken it yet')
+  t.match(
+    await peer.open(file, O_NOATIME, UNSEEN),
+    { flags: KEEP_CACHE | DIRECT_IO },
+    'the kernel may not have taken it yet',
+  )
   await clock.pass(1_000)
   await peer.getattr(file)
   await write(one, file, 0, 'mine')
@@ -358,9 +365,61 @@ t.test('an open whose event has not come yet has the kernel forget what it holds
   // Events are late, and the fence does not wait for them.
   const late = t.capture(meta, 'receive', () => undefined)
   await rewrite(other, file, 'after')
-  t.match(await peer.open(file), { error: 0 })
+  t.match(await peer.open(file, 0, UNSEEN), { error: 0 })
   t.same(peer.threads.take(), [`attr ${file}`])
   t.ok(late().length > 0)
+})
+
+t.test('who opens a file to read that others changed is sent back once, for an answer about its size', async (t) => {
+  const { peer, vfs, meta, other, file } = await two(t)
+  await peer.lookup(ROOT_INO, 'file')
+  t.capture(meta, 'receive', () => undefined)
+  const released = t.capture(vfs, 'release', vfs.release.bind(vfs))
+  await write(other, file, 6, ' and more')
+  t.match(await peer.open(file, 1), { error: 0 }, 'to write')
+  await peer.getattr(file)
+  await write(other, file, 15, ' and more')
+  t.match(await peer.open(file, O_NOATIME), { error: ESTALE })
+  t.equal(released().length, 1, 'nothing is left open')
+  t.match(await peer.lookup(ROOT_INO, 'file'), { ino: file, sizeBytes: 24 })
+  t.match(await peer.open(file, O_NOATIME), { error: 0, flags: KEEP_CACHE })
+  await write(other, file, 24, ' and more')
+  t.match(await peer.open(file, O_NOATIME), { error: ESTALE })
+  await peer.lookup(ROOT_INO, 'file')
+  await write(other, file, 33, ' and more')
+  t.match(await peer.open(file, O_NOATIME), { error: 0, flags: KEEP_CACHE | DIRECT_IO }, 'not twice')
+  t.match(await peer.open(file, O_NOATIME), { error: ESTALE })
+  t.match(await peer.open(file, O_NOATIME), { flags: KEEP_CACHE | DIRECT_IO }, 'there is no way to it (/proc/self/fd)')
+})
+
+t.test('nobody is sent back who was told what others changed, and has taken it for certain', async (t) => {
+  const one = await two(t)
+  const { clock, peer, other, file } = one
+  const openedBy = async (thread: number): Promise<number> => (await peer.open(file, O_NOATIME, thread)).error
+  const grow = async (): Promise<void> => {
+    await clock.pass(2_000)
+    await write(other, file, 0, 'more than it was'.repeat(++length))
+    await clock.pass(5)
+  }
+  let length = 0
+  await peer.getattr(file)
+  await grow()
+  t.equal(await openedBy(6), ESTALE, 'not told')
+  await grow()
+  await peer.getattr(file)
+  t.equal(await openedBy(7), ESTALE, 'a notice was written a moment before: it may have been asked for before that')
+  await grow()
+  await clock.pass(QUIET_MS)
+  await peer.getattr(file)
+  t.equal(await openedBy(8), ESTALE, 'another thread was told just now')
+  await grow()
+  await clock.pass(QUIET_MS)
+  await peer.getattr(file, 9)
+  t.equal(await openedBy(9), 0)
+  await clock.pass(2_000)
+  t.match(await peer.ask('open', file, openBody(1 | O_TRUNC)), { error: 0 })
+  await write(one, file, 0, 'mine')
+  t.equal(await openedBy(8), 0, 'cut here')
 })
 
 t.test('an open by a name that means another file now is sent back once, and then served', async (t) => {

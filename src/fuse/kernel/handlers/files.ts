@@ -3,7 +3,7 @@ import { PosixError, isErrno } from '../../../base/errno.js'
 import { messageOf } from '../../../base/errors.js'
 import { FILE_MAX_BYTES } from '../../../base/limits.js'
 import type { Log } from '../../../base/log.js'
-import type { Attr, Caller, CreatedFile, VfsContract } from '../../../vfs/contract.js'
+import type { Attr, Caller, CreatedFile, OpenedFile, VfsContract } from '../../../vfs/contract.js'
 import type { KernelCache, OpenedAs } from '../kernel-cache.js'
 import { encodeCount, encodeEntry, encodeOpen, readU64 } from '../wire.js'
 import { createFile } from './create.js'
@@ -32,6 +32,8 @@ const DIRECT_IO = 1
 const KEEP_CACHE = 2
 /** From 7.35 on; older kernels ignore it. */
 const NO_FLUSH = 32
+const O_ACCMODE = 3
+const O_WRONLY = 1
 const O_TRUNC = 0o1000
 const O_APPEND = 0o2000
 /** asm-generic/fcntl.h; arm64 and others have another, where O_DIRECT is taken for what it is not: one drop too many. */
@@ -114,17 +116,17 @@ export class FileHandlers {
     const { node, body } = request
     const flags = body.readUInt32LE(0)
     const kills = (body.readUInt32LE(4) & OPEN_KILL) !== 0
-    const { attr, handle, atimeDue, needsNoFlush } = await this.#openTrue(callerKeeping(request, !kills), node, flags)
+    const [file, as] = await this.#openTrue(callerKeeping(request, !kills), node, flags)
+    const { attr, handle, atimeDue, needsNoFlush } = file
     this.#open.add(handle)
-    if ((flags & O_TRUNC) !== 0) {
+    if (as === null) {
       if (kills) await this.#killed(request, attr, handle)
       this.#cache.cut(attr)
       return encodeOpen(handle, this.#flagsOf(handle, flags, { keepsPages: false, isPast: false }))
     }
-    const opened = await this.#cache.opened(attr)
     // A read that is to change the access time must come here.
-    const keepsPages = opened.keepsPages && atimeDue !== true
-    const flagsNow = this.#flagsOf(handle, flags, { keepsPages, isPast: opened.isPast })
+    const keepsPages = as.keepsPages && atimeDue !== true
+    const flagsNow = this.#flagsOf(handle, flags, { keepsPages, isPast: as.isPast })
     return encodeOpen(handle, flagsNow | (needsNoFlush === true ? NO_FLUSH : 0))
   }
 
@@ -139,7 +141,7 @@ export class FileHandlers {
     }
   }
 
-  #flagsOf(handle: number, flags: number, { keepsPages, isPast }: OpenedAs): number {
+  #flagsOf(handle: number, flags: number, { keepsPages, isPast }: Omit<OpenedAs, 'isSizeOld'>): number {
     const isDirect = isPast || this.#appends(flags)
     if (isDirect || (flags & O_DIRECT) !== 0) this.#past.add(handle)
     return (keepsPages ? KEEP_CACHE : 0) | (isDirect ? DIRECT_IO : 0)
@@ -153,8 +155,12 @@ export class FileHandlers {
     return this.#cache.canReadPast && (flags & O_APPEND) !== 0
   }
 
-  /** Throws ESTALE when the kernel may have come here by a name of yesterday: it walks the path again, once (doubts.ts). */
-  async #openTrue(caller: Caller, node: number, flags: number): ReturnType<VfsContract['open']> {
+  /**
+   * The file, and how the kernel is to read it, null if it was cut. Throws ESTALE when the kernel may have come here by a name of
+   * yesterday (doubts.ts), or may end reads where the file ended yesterday: it walks the path again, once, and takes an answer about each
+   * name.
+   */
+  async #openTrue(caller: Caller, node: number, flags: number): Promise<readonly [OpenedFile, OpenedAs | null]> {
     const { secondWalks } = this.#cache
     const isSecond = secondWalks.opens(caller.pid, node)
     const cuts = (flags & O_TRUNC) !== 0
@@ -163,7 +169,11 @@ export class FileHandlers {
       // Before a file is cut it must be certain that it is the one that was meant.
       if (cuts && !(await isTrue) && caller.pid !== 0) throw staleName()
       const opened = await this.#vfs.open(caller, node, flags, isSecond)
-      if ((await isTrue) || caller.pid === 0) return opened
+      if ((await isTrue) || caller.pid === 0) {
+        const as = cuts ? null : await this.#cache.opened(opened.attr, caller.pid, isSecond)
+        const mayEndEarly = as?.isSizeOld === true && (flags & O_ACCMODE) !== O_WRONLY
+        if (!mayEndEarly || isSecond || caller.pid === 0) return [opened, as]
+      }
       await this.#vfs.release(opened.handle)
       throw staleName()
     } catch (error) {
@@ -223,5 +233,5 @@ export class FileHandlers {
 }
 
 function staleName(): PosixError {
-  return new PosixError('ESTALE', 'the name may mean another file by now')
+  return new PosixError('ESTALE', 'the name may mean another file by now, or the file be longer')
 }
