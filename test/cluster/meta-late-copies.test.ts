@@ -5,11 +5,14 @@
 import t from 'tap'
 import { RingfsError } from '../../src/base/errors.js'
 import type { RedisStore } from '../../src/cluster/contract.js'
+import { listSessions } from '../../src/meta/format.js'
 import { bound } from '../helpers/bound-redis.js'
 import { checkVolume, walk } from '../helpers/meta-check.js'
 import { decisions } from '../helpers/meta-scenarios.js'
-import { ROOT, bytes, makeDirIn, outcome, touch, until, volumesOn } from '../helpers/meta.js'
+import { ROOT, bytes, makeDirIn, outcome, pause, touch, until, volumesOn } from '../helpers/meta.js'
 import { startRedis } from '../helpers/redis.js'
+
+const RENEWAL_MS = 100
 
 /** Sends a copy of the marked request when told to; holds back requests until told. */
 class Post {
@@ -165,3 +168,24 @@ for (const [partitions, script] of [
       t.strictSame(await checkVolume(volume), [], 'the volume is whole afterwards')
     },
   )
+
+t.test('a session that ends is not renewed behind its end', { timeout: 300_000 }, async (t) => {
+  let renewals = 0
+  const volume = await volumesOn(t, await startRedis(t), (store) => {
+    const run: RedisStore['run'] = async (script, keys, args, options) => {
+      if (script.name === 'session-renew') renewals++
+      const reply = await store.run(script, keys, args, options)
+      // Its answer takes longer than until the next renewal.
+      if (script.name === 'session-end') await pause(10 * RENEWAL_MS)
+      return reply
+    }
+    return { ...bound(store), run }
+  })()
+  const meta = await volume.client({ sessionTtlMs: 4 * RENEWAL_MS, reaps: false })
+  await until('it is renewed', () => renewals > 1)
+  await meta.shutdown()
+  t.strictSame(await listSessions(volume.redis, volume.settings.name), [])
+  t.equal(await volume.redis.call('ZCARD', `{${volume.settings.name}}:m:dead`), 0)
+  await volume.close()
+  t.strictSame(await checkVolume(volume), [], 'the volume is whole afterwards')
+})
