@@ -33,6 +33,7 @@ export interface MountOptionSet {
   readonly readCacheBytes?: number
   readonly writeBufferBytes?: number
   readonly readAheadBytes?: number
+  readonly packAfterMs?: number
   /** Nice value of the process; undefined: as serveReadily has it. */
   readonly nice?: number
   readonly passwordFile?: string
@@ -70,6 +71,8 @@ const SESSION_TTL_MIN_S = 5
 /** As LEASE_MAX_MS in meta/recovery.ts. */
 const SESSION_TTL_MAX_S = 3_600
 const RETRY_MAX_MIN = 24 * 60
+/** A hundred years: never. */
+const PACK_AFTER_MAX_S = 100 * 366 * 86_400
 
 /** setpriority(2). */
 export const NICE_MIN = -20
@@ -111,6 +114,14 @@ export const OWN_OPTIONS: readonly OwnOption[] = [
   own('read-ahead', 'size', 'how far ahead of a sequential reader is fetched', (draft, value) => {
     draft.readAheadBytes = bytes('read-ahead', value)
   }),
+  own(
+    'pack-after',
+    'seconds',
+    'files of many short chunks are packed when they are read and nobody has changed them for so long (default: 300)',
+    (draft, value) => {
+      draft.packAfterMs = Math.round(number('pack-after', value, 1, PACK_AFTER_MAX_S) * 1_000)
+    },
+  ),
   own('nice', 'n', NICE_HELP, (draft, value) => {
     draft.nice = nice(value)
   }),

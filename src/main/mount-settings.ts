@@ -25,7 +25,7 @@ const BUFFER_MIN_CHUNKS = 4
 
 /** Errors: RingfsError USAGE. */
 function limitsOf(options: MountOptionSet, chunkBytes: number): Partial<VfsLimits> {
-  const { readCacheBytes, writeBufferBytes, readAheadBytes } = options
+  const { readCacheBytes, writeBufferBytes, readAheadBytes, packAfterMs } = options
   const least = BUFFER_MIN_CHUNKS * chunkBytes
   if (writeBufferBytes !== undefined && writeBufferBytes < least) {
     throw new RingfsError('USAGE', `write-buffer=${writeBufferBytes}: this volume needs ${least} bytes or more`)
@@ -33,6 +33,7 @@ function limitsOf(options: MountOptionSet, chunkBytes: number): Partial<VfsLimit
   return {
     ...(readCacheBytes === undefined ? {} : { dataCacheBytes: readCacheBytes }),
     ...(readAheadBytes === undefined ? {} : { readAheadBytes }),
+    ...(packAfterMs === undefined ? {} : { packRestMs: packAfterMs }),
     ...(writeBufferBytes === undefined ? {} : bufferLimits(writeBufferBytes)),
   }
 }

@@ -1,68 +1,101 @@
 /**
- * Replaces the extents of a window by fewer that read the same, when most of them are hidden by later ones. No data is
- * moved: what is left names the same chunks; chunks that nothing names any more are garbage of the store.
+ * Housekeeping of the extents of a window. Most of them hidden by later ones: fewer that read the same take their place, which
+ * moves no data; what is left names the same chunks, and chunks that nothing names any more are garbage of the store.
+ * Many short ones: their bytes go into long chunks (packer.ts).
  *
  * Invariant: what is written meanwhile stays. The store appends later commits behind the extents that were read here, and
  * refuses the replacement if the window was truncated or compacted since.
  */
+import type { Clock } from '../base/clock.js'
+import { isErrno } from '../base/errno.js'
 import { messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
-import { WINDOW_BYTES } from '../base/limits.js'
-import type { Extent, MetaStore } from '../meta/contract.js'
-import { CROWDED_CLOSED, ExtentMap, isCrowded } from './extent-map.js'
+import type { MetaStore } from '../meta/contract.js'
+import { CROWDED_CLOSED, ExtentMap, isCrowded, seenExtents, unusedChunks } from './extent-map.js'
+import { Lru } from './lru.js'
+import type { Packer } from './packer.js'
+
+/** A window that is read again and again is looked at again so much later; where nothing in it was worth packing, and where that was not to be told. */
+const PACK_LATER_MS = 600_000
+const PACK_AGAIN_MS = 60_000
+const PACK_KNOWN_MAX = 1_000
+
+export interface CompactorDeps {
+  readonly meta: MetaStore
+  readonly packer: Packer
+  readonly clock: Clock
+  readonly log: Log
+  /** Of each, with the version that it made of contents that read the same. */
+  readonly onDone: (ino: number, dataVersion: number) => void
+}
 
 export class Compactor {
-  readonly #meta: MetaStore
-  readonly #log: Log
+  readonly #deps: CompactorDeps
   /** One at a time: it is housekeeping. */
   #running: Promise<void> | undefined
+  /** Until when a window is not looked at again. */
+  readonly #restsUntilMs = new Lru<string, number>(PACK_KNOWN_MAX)
+  #isStopped = false
 
-  readonly #onDone: (ino: number, dataVersion: number) => void
-
-  /** `onDone`: of each, with the version that it made of contents that read the same. */
-  constructor(meta: MetaStore, log: Log, onDone: (ino: number, dataVersion: number) => void) {
-    this.#onDone = onDone
-    this.#meta = meta
-    this.#log = log
+  constructor(deps: CompactorDeps) {
+    this.#deps = deps
   }
 
-  /** Does it in the background; a window that is not its turn now is met again. */
+  /** Most extents of the window are hidden. In the background; a window that is not its turn now is met again. */
   offer(ino: number, window: number): void {
-    this.#running ??= this.#compact(ino, window)
-      .catch((error: unknown) => this.#log.warn({ ino, window, error: messageOf(error) }, 'compaction failed'))
-      .finally(() => (this.#running = undefined))
+    this.#begin(ino, window, () => this.#compact(ino, window))
   }
 
-  /** Waits for the one under way. */
-  async settled(): Promise<void> {
+  /** A read met pieces of many chunks. As `offer`. */
+  offerScattered(ino: number, window: number): void {
+    if (this.#running !== undefined) return
+    const key = `${ino}/${window}`
+    const nowMs = this.#deps.clock.monotonicMs()
+    if ((this.#restsUntilMs.get(key) ?? 0) > nowMs) return
+    this.#restsUntilMs.set(key, nowMs + PACK_AGAIN_MS)
+    this.#begin(ino, window, async () => {
+      if (await this.#pack(ino, window)) this.#restsUntilMs.set(key, this.#deps.clock.monotonicMs() + PACK_LATER_MS)
+    })
+  }
+
+  /** Begins nothing more, and waits for what is under way. */
+  async stop(): Promise<void> {
+    this.#isStopped = true
     await this.#running
   }
 
+  #begin(ino: number, window: number, work: () => Promise<void>): void {
+    if (this.#isStopped) return
+    this.#running ??= work()
+      .catch((error: unknown) => {
+        const level = isErrno(error, 'ENOENT') ? 'debug' : 'warn'
+        this.#deps.log[level]({ ino, window, error: messageOf(error) }, 'compaction failed')
+      })
+      .finally(() => (this.#running = undefined))
+  }
+
   async #compact(ino: number, window: number): Promise<void> {
-    const old = await this.#meta.extents(ino, window)
+    const { meta, log, onDone } = this.#deps
+    const old = await meta.extents(ino, window)
     const map = new ExtentMap(old.extents)
     if (!isCrowded(old.extents.length, map.pieces, CROWDED_CLOSED)) return
     const extents = seenExtents(map, window)
-    const version = await this.#meta.compact(ino, old, extents, unusedChunks(old.extents, extents), 0)
-    if (version !== null) this.#onDone(ino, version)
+    const version = await meta.compact(ino, old, extents, unusedChunks(old.extents, extents), 0)
+    if (version !== null) onDone(ino, version)
     const done = version !== null
-    this.#log.debug({ ino, window, before: old.extents.length, after: extents.length, done }, 'extents compacted')
+    log.debug({ ino, window, before: old.extents.length, after: extents.length, done }, 'extents compacted')
   }
-}
 
-function seenExtents(map: ExtentMap, window: number): Extent[] {
-  return map
-    .slice(window * WINDOW_BYTES, (window + 1) * WINDOW_BYTES)
-    .filter(({ chunk }) => chunk !== null)
-    .map(({ start, end, chunk, chunkOffset }) => ({ fileOffset: start, lengthBytes: end - start, chunk, chunkOffset }))
-}
-
-/** One extent of each chunk that only the old extents name. */
-function unusedChunks(old: readonly Extent[], extents: readonly Extent[]): Extent[] {
-  const used = new Set(extents.map(({ chunk }) => chunk?.id))
-  const unused = new Map<number, Extent>()
-  for (const extent of old) {
-    if (extent.chunk !== null && !used.has(extent.chunk.id)) unused.set(extent.chunk.id, extent)
+  #pack(ino: number, window: number): Promise<boolean> {
+    const { packer, log, onDone } = this.#deps
+    return packer.pack(
+      ino,
+      window,
+      () => this.#isStopped,
+      (version) => {
+        onDone(ino, version)
+        log.debug({ ino, window }, 'short chunks packed')
+      },
+    )
   }
-  return [...unused.values()]
 }

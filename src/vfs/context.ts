@@ -26,6 +26,7 @@ import { Lru } from './lru.js'
 import { resolveLimits, type VfsLimits } from './limits.js'
 import { EarlyCommits } from './early-commits.js'
 import { DirtyMemory } from './memory.js'
+import { Packer } from './packer.js'
 import { Reader } from './reader.js'
 import { Spiller } from './spiller.js'
 import { Tail } from './tail.js'
@@ -101,18 +102,24 @@ export class VfsContext {
     const attrs = new AttrCache(meta, fresh, limits.attrs, (attr) => this.directories.saw(attr))
     // The part that tells the kernel comes into being last.
     const onCommitted = (ino: number, version: number): void => this.coherence.committed(ino, version)
-    const compactor = new Compactor(meta, log, (ino, version) => {
+    const data = new ChunkCache(chunks, limits.dataCacheBytes, limits.chunkReads)
+    const uploader = new Uploader({ meta, chunks, clock, log, limits })
+    const memory = new DirtyMemory(limits.dirtyBytes, limits.flushAfterMs, clock)
+    const { budget } = memory
+    const packer = new Packer({ meta, chunks, uploader, data, budget, clock, durability, restMs: limits.packRestMs })
+    const onDone = (ino: number, version: number): void => {
       // Nothing else tells that these attributes name a version before.
       attrs.drop(ino)
       onCommitted(ino, version)
-    })
+    }
+    const compactor = new Compactor({ meta, packer, clock, log, onDone })
     const extents = new ExtentCache(meta, fresh, EXTENT_FILES_MAX, limits.extentPieces, (ino, window) => {
       if (!this.readOnly) compactor.offer(ino, window)
     })
-    const data = new ChunkCache(chunks, limits.dataCacheBytes, limits.chunkReads)
-    const uploader = new Uploader({ meta, chunks, clock, log, limits })
+    const onScattered = (ino: number, window: number): void => {
+      if (!this.readOnly) compactor.offerScattered(ino, window)
+    }
     const committer = new Committer({ meta, fresh, attrs, extents, uploader, data, onCommitted })
-    const memory = new DirtyMemory(limits.dirtyBytes, limits.flushAfterMs, clock)
     const readAheadBytes = Math.min(limits.readAheadBytes, Math.floor(limits.dataCacheBytes / 2))
     this.meta = meta
     this.chunks = chunks
@@ -139,22 +146,24 @@ export class VfsContext {
     this.early = new EarlyCommits(meta)
     this.handles = new Handles(limits.handles)
     this.losses = new DirectoryLosses(this.handles, this.tail)
-    this.reader = new Reader({ attrs, extents, data, fresh, log, readAheadBytes })
+    this.reader = new Reader({ attrs, extents, data, fresh, log, readAheadBytes, onScattered })
     this.locks = new FileLocks(this)
     const policy = this.readOnly ? 'noatime' : (options.atime ?? 'relatime')
     const skipsDirectories = options.nodiratime ?? false
     this.atimes = new AccessTimes({ meta, attrs, fresh, clock, log, policy, skipsDirectories })
     this.coherence = new Coherence(this)
     meta.onEvent((event) => this.#onEvent(event))
-    this.#tell(options.metrics ?? new Metrics(), data, memory)
+    this.#tell(options.metrics ?? new Metrics(), data, memory, packer)
   }
 
-  #tell(metrics: Metrics, data: ChunkCache, memory: DirtyMemory): void {
+  #tell(metrics: Metrics, data: ChunkCache, memory: DirtyMemory, packer: Packer): void {
     const caches = { attributes: this.attrs, names: this.dentries, data }
     for (const [name, cache] of Object.entries(caches)) {
       metrics.counter(`cache.${name}.hits`, () => cache.hits)
       metrics.counter(`cache.${name}.misses`, () => cache.misses)
     }
+    metrics.counter('packing.chunks', () => packer.made)
+    metrics.counter('packing.bytes', () => packer.madeBytes)
     metrics.counter('events.received', () => this.#events)
     metrics.gauge('buffers.dirtyBytes', () => memory.budget.used)
     metrics.gauge('buffers.dirtyMaxBytes', () => memory.budget.limit)

@@ -4,7 +4,7 @@
  */
 import type { ChunkRef } from '../chunk/contract.js'
 import type { BodyPiece, Extent } from '../meta/contract.js'
-import { KIB } from '../base/limits.js'
+import { KIB, WINDOW_BYTES } from '../base/limits.js'
 import { ownIfSmall } from '../base/own-bytes.js'
 import { IntervalMap } from './interval-map.js'
 
@@ -108,6 +108,24 @@ export class ExtentMap {
 
 function holeOf(start: number, end: number): FilePiece {
   return { start, end, chunk: null, bytes: null, chunkOffset: 0 }
+}
+
+/** What is seen of a window, in the order of the file. */
+export function seenExtents(map: ExtentMap, window: number): Extent[] {
+  return map
+    .slice(window * WINDOW_BYTES, (window + 1) * WINDOW_BYTES)
+    .filter(({ chunk }) => chunk !== null)
+    .map(({ start, end, chunk, chunkOffset }) => ({ fileOffset: start, lengthBytes: end - start, chunk, chunkOffset }))
+}
+
+/** One extent of each chunk that only the old extents name. */
+export function unusedChunks(old: readonly Extent[], extents: readonly Extent[]): Extent[] {
+  const used = new Set(extents.map(({ chunk }) => chunk?.id))
+  const unused = new Map<number, Extent>()
+  for (const extent of old) {
+    if (extent.chunk !== null && !used.has(extent.chunk.id)) unused.set(extent.chunk.id, extent)
+  }
+  return [...unused.values()]
 }
 
 /** When a window is worth a compaction: so many extents at least, and so many for each piece that is seen. */

@@ -30,6 +30,8 @@ export interface VfsLimits {
   readonly extentPieces: number
   /** Chunks uploaded without fdatasync that a later fsync must still sync. */
   readonly unsyncedChunks: number
+  /** Files that nobody has changed for so long are packed (packer.ts). */
+  readonly packRestMs: number
   readonly handles: number
   /** Directory entries fetched at once. */
   readonly readdirBatch: number
@@ -52,6 +54,7 @@ export const DEFAULT_LIMITS: VfsLimits = {
   dentries: 50_000,
   extentPieces: 250_000,
   unsyncedChunks: 65_536,
+  packRestMs: 300_000,
   handles: 1_000_000,
   readdirBatch: 1_000,
   statfsCacheMs: 1_000,

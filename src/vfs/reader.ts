@@ -17,6 +17,7 @@ import type { ExtentMap, FilePiece } from './extent-map.js'
 import type { Freshness } from './freshness.js'
 import type { FileHandle } from './handles.js'
 import { IntervalMap } from './interval-map.js'
+import { isScattered } from './pack-plan.js'
 import { TargetPool } from './target-pool.js'
 
 /** So many are fetched together. */
@@ -29,6 +30,8 @@ export interface ReaderDeps {
   readonly fresh: Freshness
   readonly log: Log
   readonly readAheadBytes: number
+  /** A read met pieces of many chunks in a window. */
+  readonly onScattered: (ino: number, window: number) => void
 }
 
 export class Reader {
@@ -87,11 +90,11 @@ export class Reader {
    */
   async #fillWindow(ino: number, part: WindowPart, target: Buffer, at: number): Promise<void> {
     try {
-      await this.#copy(await this.#deps.extents.get(ino, part.window), part, target, at)
+      await this.#copy(ino, await this.#deps.extents.get(ino, part.window), part, target, at)
     } catch (error) {
       if (!hasCode(error, 'CHUNK_MISSING')) throw this.#failed(ino, error)
       try {
-        await this.#copy(await this.#deps.extents.refetch(ino, part.window), part, target, at)
+        await this.#copy(ino, await this.#deps.extents.refetch(ino, part.window), part, target, at)
       } catch (again) {
         throw this.#failed(ino, again)
       }
@@ -104,8 +107,9 @@ export class Reader {
     return new PosixError('EIO', messageOf(error), { cause: error })
   }
 
-  async #copy(map: ExtentMap, part: WindowPart, target: Buffer, at: number): Promise<void> {
+  async #copy(ino: number, map: ExtentMap, part: WindowPart, target: Buffer, at: number): Promise<void> {
     const pieces = map.slice(part.start, part.end)
+    if (isScattered(pieces, part.end - part.start)) this.#deps.onScattered(ino, part.window)
     // What is copied then finds the fetches of many pieces under way.
     if (pieces.length >= MANY_PIECES) void this.#deps.data.prefetch(pieces.flatMap(partOf))
     const copies = pieces.map(({ start, end, chunk, bytes, chunkOffset }) => {
@@ -129,7 +133,9 @@ export class Reader {
   async #prefetch({ state, readAhead }: FileHandle, start: number, end: number): Promise<void> {
     for (const part of windowsOf(start, end)) {
       const map = await this.#deps.extents.get(state.ino, part.window)
-      const parts = map.slice(part.start, part.end).flatMap(partOf)
+      const pieces = map.slice(part.start, part.end)
+      if (isScattered(pieces, part.end - part.start)) this.#deps.onScattered(state.ino, part.window)
+      const parts = pieces.flatMap(partOf)
       readAhead.takes(parts.reduce((sum, { from, to }) => sum + leafBytes(from, to), 0) / (part.end - part.start))
       await this.#deps.data.prefetch(parts)
     }

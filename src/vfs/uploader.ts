@@ -22,6 +22,8 @@ export interface UploadJob {
   readonly extents: readonly ChunkOriginExtent[]
   /** Appended data: where the end of the file is taken to be. The extents count from there, the header's from the start. */
   readonly appendsAt?: number
+  /** Bytes that were in other chunks before: of each extent where it stands in the order of writing, and which were appended (ChunkOrigin). */
+  readonly packed?: Required<Pick<ChunkOrigin, 'orders' | 'appends'>>
   readonly durability: Durability
   /** Asked when the transfer starts: an fsync may have come meanwhile. */
   readonly wantSync: () => boolean
@@ -111,7 +113,8 @@ export class Uploader {
 }
 
 /** What tells of the chunk when the metadata are lost (ringfs rebuild). */
-function originOf({ ino, extents, appendsAt }: UploadJob, order: number): ChunkOrigin {
+function originOf({ ino, extents, appendsAt, packed }: UploadJob, order: number): ChunkOrigin {
+  if (packed !== undefined) return { ino, order, extents, ...packed }
   if (appendsAt === undefined) return { ino, order, extents }
   const shifted = extents.map((extent) => ({ ...extent, fileOffset: extent.fileOffset + appendsAt }))
   return { ino, order, extents: shifted, appended: true }

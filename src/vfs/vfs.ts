@@ -289,7 +289,7 @@ class Vfs implements VfsContract {
           log.error({ handle, error: messageOf(error) }, 'a file was not closed cleanly')
         })
       }
-      await compactor.settled()
+      await compactor.stop()
     }
   }
 

@@ -195,6 +195,32 @@ function lives(t: Test, open: OpenVolume): void {
     t.same((await meta.extents(ino, 0)).extents, [...kept, extent])
   })
 
+  claim(
+    t,
+    open,
+    'a packing takes the place of what was read, once, and what came meanwhile lies over it',
+    async (t, volume) => {
+      const [meta, janitor] = [await volume.client(), await volume.client()]
+      const { ino } = await touch(meta, ROOT, 'f')
+      for (let i = 0; i < 5; i++) await writeAt(meta, ino, i * 10, 10)
+      const old = await meta.extents(ino, 0)
+      const before = await meta.getattr(ino)
+      const later = await writeAt(meta, ino, 20, 10)
+      const written = await meta.getattr(ino)
+      const packed = extentOf(await meta.chunkId(), 0, 50)
+      const pack = (): Promise<number | null> => meta.compact(ino, old, [packed], old.extents, 0, Date.now() * 1000)
+      t.equal(await pack(), before.dataVersion + 2)
+      t.equal(await pack(), null)
+      t.same((await meta.extents(ino, 0)).extents, [packed, later])
+      t.same(
+        await collected(janitor),
+        old.extents.map(({ chunk }) => chunk?.id),
+      )
+      const changed = await meta.getattr(ino)
+      t.same({ ...changed, dataVersion: 0 }, { ...written, dataVersion: 0 }, 'nothing else of the file')
+    },
+  )
+
   claim(t, open, 'a client that dies between the steps of a clone leaves nothing behind', async (t, volume) => {
     const meta = await volume.client()
     const janitor = await volume.client()

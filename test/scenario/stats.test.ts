@@ -32,6 +32,7 @@ const line = z.strictObject({
     z.strictObject({ put: rate, get: rate, sync: rate, sentBytes: bytes, receivedBytes: bytes }),
   ),
   chunks: z.strictObject({ hedges: bytes, retries: bytes, failures: bytes, bad: bytes }),
+  packed: z.strictObject({ chunks: bytes, bytes }),
   buffers: z.strictObject({
     ...{ lentBytes: bytes, dirtyBytes: bytes, dirtyMaxBytes: bytes, readCacheBytes: bytes, readCacheMaxBytes: bytes },
   }),

@@ -13,8 +13,7 @@
  * - Of the same order are only the same bytes, in several chunks; where a file names one of these, nothing is missing.
  */
 import { WINDOW_BYTES } from '../../base/limits.js'
-import type { ChunkOriginExtent, ChunkRef, ListedHeader } from '../../chunk/contract.js'
-import { piecesIn } from '../../chunk/pieces.js'
+import { piecesIn, type ChunkOriginExtent, type ChunkRef, type ListedHeader } from '../../chunk/contract.js'
 import type { Extent } from '../../meta/contract.js'
 import { BandedSpans, type Span } from './spans.js'
 

@@ -15,6 +15,7 @@ import { constants } from 'node:fs'
 import { lstat, mkdir, open, opendir, readlink, rename, rm, stat, symlink, type FileHandle } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { Command } from 'commander'
+import { compareTime } from '../../base/clock.js'
 import { PosixError } from '../../base/errno.js'
 import { RingfsError } from '../../base/errors.js'
 import { MIB, NAME_MAX_BYTES } from '../../base/limits.js'
@@ -184,7 +185,7 @@ class Download {
     try {
       await this.#read(handle, file, attr.sizeBytes, bar)
       const after = await vfs.getattr(caller, attr.ino)
-      if (after.dataVersion !== attr.dataVersion) {
+      if (isChanged(attr, after)) {
         await rm(partial, { force: true })
         throw new RingfsError('USAGE', `${local}: the file was changed while it was copied: run it again`)
       }
@@ -327,6 +328,13 @@ async function isDirectory(path: string): Promise<boolean> {
     (info) => info.isDirectory(),
     () => false,
   )
+}
+
+/** Housekeeping makes a version, too, of contents that read the same; who writes changes times. */
+function isChanged(before: Attr, after: Attr): boolean {
+  if (after.dataVersion === before.dataVersion) return false
+  const isOfThen = compareTime(after.mtime, before.mtime) === 0 && compareTime(after.ctime, before.ctime) === 0
+  return !isOfThen || after.sizeBytes !== before.sizeBytes
 }
 
 /** utimes(2) from a double keeps microseconds at best: times that differ by less are the same. */

@@ -50,6 +50,8 @@ export interface Figures {
     readonly failures: number
     readonly bad: number
   }
+  /** Long chunks made of short ones, and their bytes. */
+  readonly packed: { readonly chunks: number; readonly bytes: number }
   /** Levels, in bytes. */
   readonly buffers: Readonly<Record<string, number>>
   readonly openHandles: number
@@ -101,6 +103,7 @@ class Difference {
         failures: this.#count('chunk.failures'),
         bad: this.#count('chunk.bad'),
       },
+      packed: { chunks: this.#count('packing.chunks'), bytes: this.#count('packing.bytes') },
       buffers: withPrefix(levels, 'buffers.'),
       openHandles: levels.get('handles.open') ?? 0,
       process: this.#process(),

@@ -78,13 +78,13 @@ function nodeTable(nodes: Readonly<Record<string, NodeFigures>>, intervalMs: num
   return table(['NODE', ...columns], rows)
 }
 
-function lastLines({ chunks, redisRetries, eventsReceived, buffers, openHandles, process }: Figures): string {
+function lastLines({ chunks, packed, redisRetries, eventsReceived, buffers, openHandles, process }: Figures): string {
   const level = (name: string): string => humanBytes(buffers[name] ?? 0)
   const { rssBytes, heapBytes, externalBytes, cpuShare, loopBusyShare, loopLag } = process
   const lag = loopLag.p99Ms === null ? '' : `, late by ${timeText(loopLag.p50Ms)} (p99 ${timeText(loopLag.p99Ms)})`
   const { hedges, retries, failures, bad } = chunks
   return [
-    `chunks   ${hedges} hedges, ${retries} retries, ${failures} failed, ${bad} bad copies`,
+    `chunks   ${hedges} hedges, ${retries} retries, ${failures} failed, ${bad} bad copies${packed.chunks === 0 ? '' : packedText(packed)}`,
     `events   ${eventsReceived} changes by others, ${redisRetries} Redis calls repeated`,
     `buffers  written ${level('dirtyBytes')} of ${level('dirtyMaxBytes')}, read cache ${level('readCacheBytes')} of ` +
       `${level('readCacheMaxBytes')}, lent ${level('lentBytes')}, ${openHandles} open handles`,
@@ -92,6 +92,10 @@ function lastLines({ chunks, redisRetries, eventsReceived, buffers, openHandles,
       `CPU ${percent(cpuShare)}, event loop busy ${percent(loopBusyShare)}${lag}`,
     '',
   ].join('\n')
+}
+
+function packedText({ chunks, bytes }: Figures['packed']): string {
+  return `, ${chunks} packed (${humanBytes(bytes)})`
 }
 
 function percent(share: number): string {

@@ -1,7 +1,6 @@
 import fc from 'fast-check'
 import t from 'tap'
-import type { ChunkOrigin } from '../../../src/chunk/contract.js'
-import { piecesIn } from '../../../src/chunk/pieces.js'
+import { piecesIn, type ChunkOrigin } from '../../../src/chunk/contract.js'
 import { propertyRun } from '../../helpers/property.js'
 
 const ORDER = 1000

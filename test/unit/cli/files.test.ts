@@ -28,7 +28,7 @@ import { MIB } from '../../../src/base/limits.js'
 import type { CliContext } from '../../../src/cli/context.js'
 import { registerFileCommands } from '../../../src/cli/files/index.js'
 import { FORMAT_VERSION } from '../../../src/cluster/contract.js'
-import type { VfsContract } from '../../../src/vfs/contract.js'
+import type { Attr, VfsContract } from '../../../src/vfs/contract.js'
 import { fixture } from '../../helpers/vfs-fixture.js'
 import { MemoryVfs } from '../../helpers/memory-vfs.js'
 
@@ -263,6 +263,32 @@ t.test('a file that was changed under its old time and size is no more the same'
   t.match(await during(() => chmod(local, 0o600)), /put 1 files/, 'nor do other rights')
   t.match(await during(() => rename(local, `${local}-2`).then(() => rename(`${local}-2`, local))), /put 1 files/)
   t.match(await during(() => rm(local)), /put 1 files/, 'nor that it is removed')
+})
+
+t.test('get of a file that is changed meanwhile fails; housekeeping of the store changes nothing', async (t) => {
+  const sh = await shell(t)
+  const [local, copy] = [join(sh.folder, 'big'), join(sh.folder, 'copy')]
+  await writeFile(local, Buffer.alloc(4 * MIB, 'data'))
+  await sh.run('put', local, '/big')
+  const get = async (change: (attr: Attr) => Partial<Attr>): Promise<string> => {
+    sh.through = (vfs) =>
+      changed(vfs, {
+        getattr: async (...args) => {
+          const attr = await vfs.getattr(...args)
+          return attr.type === 'file' ? { ...attr, dataVersion: attr.dataVersion + 1, ...change(attr) } : attr
+        },
+      })
+    return await sh.run('get', '/big', copy)
+  }
+  const later = ({ sec, nsec }: Attr['mtime']): Attr['mtime'] => ({ sec, nsec: (nsec + 1) % 1e9 })
+  for (const change of [
+    ({ mtime }: Attr) => ({ mtime: later(mtime) }),
+    ({ ctime }: Attr) => ({ ctime: later(ctime) }),
+    ({ sizeBytes }: Attr) => ({ sizeBytes: sizeBytes + 1 }),
+  ]) {
+    await t.rejects(get(change), { message: /was changed while it was copied/ })
+  }
+  t.match(await get(() => ({})), /got? 1 files/)
 })
 
 t.test('an interrupted put is not continued with what somebody else has put in its place', async (t) => {

@@ -1,0 +1,238 @@
+/**
+ * Makes one long chunk of many short ones, as small synced writes leave them: a read of a mebibyte would be a read of 256 chunks. What is
+ * read is not changed by it.
+ *
+ * Invariants:
+ * - The new chunk is on disk at its write quorum before anything names it: what an fsync promised of the old ones holds on.
+ * - It takes the place of the extents that were read, or of none; what is committed meanwhile lies over it. Nobody removes it once
+ *   the store may have been told of it, unless that answered that it does not name it.
+ * - Its header has, of each piece, the order of the write that its bytes are of. So it does not matter when it was made or named: where lost
+ *   metadata are rebuilt each piece lies where it would without it.
+ * - It takes the place only of chunks that neither a backup nor another window names: nobody has changed the file, and who restores the backup,
+ *   or has the clone, is to find them. The store looks again when it judges the change.
+ */
+import { allDone } from '../base/all-done.js'
+import type { Budget } from '../base/budget.js'
+import type { Clock, TimeSpec } from '../base/clock.js'
+import { invariant } from '../base/invariant.js'
+import {
+  piecesIn,
+  type ChunkClient,
+  type ChunkOrigin,
+  type ChunkPiece,
+  type ChunkRef,
+  type Durability,
+} from '../chunk/contract.js'
+import type { ExtentWindow, MetaStore } from '../meta/contract.js'
+import type { ChunkCache } from './chunk-cache.js'
+import { ExtentMap, seenExtents, unusedChunks } from './extent-map.js'
+import { areInPlace, extentsOf, firstLoad, isWorthIt, packedOf, type Packed, type Piece } from './pack-plan.js'
+import type { Uploader } from './uploader.js'
+
+/** Headers that are asked for, and pieces that are fetched, at once: others read and write meanwhile. */
+const ORIGINS_AT_ONCE = 16
+const PIECES_AT_ONCE = 64
+/** More than a window has: of 2,048 pieces each where they are shortest. */
+const LOADS_MAX = 256
+/** Of headers that are kept until the window is done. */
+const KEPT_EXTENTS = 100_000
+const KEPT_EXTENTS_EACH = 64
+/** What is written is uploaded and committed by then. */
+const COMMITTED_MS = 600_000
+
+export interface PackerDeps {
+  readonly meta: MetaStore
+  readonly chunks: ChunkClient
+  readonly uploader: Uploader
+  readonly data: ChunkCache
+  /** Of bytes in memory. */
+  readonly budget: Budget
+  readonly clock: Clock
+  readonly durability: Durability
+  /** Nobody has changed the file for so long. */
+  readonly restMs: number
+}
+
+/** Of one window. */
+interface Run {
+  /** Chunks that are left as they are. */
+  readonly stays: Set<number>
+  readonly known: KnownOrigins
+  /** The mount ends. */
+  readonly isOver: () => boolean
+}
+
+interface Load {
+  readonly packed: Packed
+  /** The least of those of its chunks. */
+  readonly oldestOrder: number
+}
+
+export class Packer {
+  readonly #deps: PackerDeps
+  /** Chunks made, and their bytes. */
+  made = 0
+  madeBytes = 0
+
+  constructor(deps: PackerDeps) {
+    this.#deps = deps
+  }
+
+  /**
+   * One load after the other, each by itself. `isOver` is asked before each; `onDone` is told of the version that each makes. true: there is
+   * nothing more that is worth it, until somebody changes the file.
+   */
+  async pack(ino: number, window: number, isOver: () => boolean, onDone: (version: number) => void): Promise<boolean> {
+    const { meta, clock, restMs } = this.#deps
+    const stays = new Set<number>()
+    const known = new KnownOrigins(this.#deps.chunks)
+    for (let loads = 0; loads < LOADS_MAX; loads++) {
+      const { ctime, nlink } = await meta.getattr(ino)
+      if (isOver() || nlink === 0 || msOf(clock.now()) - msOf(ctime) < restMs) return false
+      if (msOf(ctime) + COMMITTED_MS <= (await meta.packingGround(ino, [])).keptOrder / 1000) return true
+      const old = await meta.extents(ino, window)
+      const load = await this.#nextLoad(ino, old, { stays, known, isOver })
+      if (load === undefined) return true
+      const version = isOver() ? null : await this.#pack(ino, old, load, isOver)
+      if (version === null) return false
+      this.made++
+      this.madeBytes += load.packed.lengthBytes
+      onDone(version)
+    }
+    return true
+  }
+
+  /** undefined: nothing is worth it, or it is over. */
+  async #nextLoad(ino: number, old: ExtentWindow, run: Run): Promise<Load | undefined> {
+    const { meta } = this.#deps
+    const { stays, isOver } = run
+    const seen = seenExtents(new ExtentMap(old.extents), old.window)
+    while (!isOver()) {
+      const pieces = firstLoad(seen, meta.settings.chunkBytes, stays)
+      if (pieces.length === 0) return undefined
+      const byChunk = groupedByChunk(pieces)
+      const { keptOrder, shared } = await meta.packingGround(ino, [...byChunk.keys()])
+      const before = stays.size
+      for (const id of shared) stays.add(id)
+      if (stays.size > before) continue
+      const looked = await this.#look(byChunk, keptOrder, run)
+      if (stays.size > before || looked === undefined) continue
+      const packed = packedOf(pieces, looked.writes)
+      if (isWorthIt(packed.pieces, packed.lengthBytes)) return { packed, oldestOrder: looked.oldestOrder }
+      for (const id of byChunk.keys()) stays.add(id)
+    }
+    return undefined
+  }
+
+  /** What the headers of chunks say of their pieces. undefined: it is over. */
+  async #look(
+    byChunk: ReadonlyMap<number, readonly Piece[]>,
+    keptOrder: number,
+    { stays, known, isOver }: Run,
+  ): Promise<{ writes: ReadonlyMap<Piece, readonly ChunkPiece[]>; oldestOrder: number } | undefined> {
+    const writes = new Map<Piece, readonly ChunkPiece[]>()
+    let oldestOrder = Infinity
+    const look = async (id: number, pieces: readonly Piece[]): Promise<void> => {
+      const origin = await known.get(id, pieces)
+      oldestOrder = Math.min(oldestOrder, origin.order)
+      if (origin.order <= keptOrder || !areInPlace(pieces, origin)) stays.add(id)
+      else for (const piece of pieces) writes.set(piece, piecesIn(origin, piece.chunkOffset, piece.lengthBytes))
+    }
+    const all = [...byChunk]
+    for (let at = 0; at < all.length; at += ORIGINS_AT_ONCE) {
+      if (isOver()) return undefined
+      await Promise.all(all.slice(at, at + ORIGINS_AT_ONCE).map(([id, pieces]) => look(id, pieces)))
+    }
+    return { writes, oldestOrder }
+  }
+
+  /** The data version that it made; null: nothing was changed. */
+  #pack(ino: number, old: ExtentWindow, { packed, oldestOrder }: Load, isOver: () => boolean): Promise<number | null> {
+    const { budget, meta, uploader } = this.#deps
+    return budget.with(async () => {
+      const chunk = await this.#store(ino, packed, isOver)
+      if (chunk === null) return null
+      const map = new ExtentMap(old.extents)
+      map.add(extentsOf(packed.pieces, chunk))
+      const seen = seenExtents(map, old.window)
+      const version = await meta.compact(ino, old, seen, unusedChunks(old.extents, seen), 0, oldestOrder)
+      if (version === null) uploader.discard([chunk.id])
+      return version
+    }, packed.lengthBytes)
+  }
+
+  /** null: it is over. */
+  async #store(
+    ino: number,
+    { pieces, lengthBytes, extents, orders, appends }: Packed,
+    isOver: () => boolean,
+  ): Promise<ChunkRef | null> {
+    const { uploader, durability } = this.#deps
+    const bytes = Buffer.allocUnsafe(lengthBytes)
+    await this.#gather(pieces, bytes)
+    return await uploader.upload({
+      ...{ ino, data: [bytes], extents, packed: { orders, appends }, isCancelled: isOver },
+      // An fsync that promised more than this mount's own setting holds on.
+      durability: durability === 'async' ? 'quorum' : durability,
+      wantSync: () => true,
+    })
+  }
+
+  /** The verified bytes, one piece behind the other. */
+  async #gather(pieces: readonly Piece[], target: Buffer): Promise<void> {
+    const { data } = this.#deps
+    let to = 0
+    for (let at = 0; at < pieces.length; at += PIECES_AT_ONCE) {
+      const parts = pieces.slice(at, at + PIECES_AT_ONCE).map(({ chunk, chunkOffset, lengthBytes }) => ({
+        ref: chunk,
+        from: chunkOffset,
+        to: chunkOffset + lengthBytes,
+      }))
+      // What is copied then finds the fetches under way.
+      void data.prefetch(parts)
+      const copies: Promise<void>[] = []
+      for (const { ref, from, to: end } of parts) {
+        copies.push(data.copy(ref, from, end, target, to))
+        to += end - from
+      }
+      await allDone(copies)
+    }
+  }
+}
+
+/** Of one window: a chunk of scattered writes has pieces in many of its loads. Long headers are not kept. */
+class KnownOrigins {
+  readonly #chunks: ChunkClient
+  readonly #known = new Map<number, ChunkOrigin>()
+  #extents = 0
+
+  constructor(chunks: ChunkClient) {
+    this.#chunks = chunks
+  }
+
+  async get(id: number, [first]: readonly Piece[]): Promise<ChunkOrigin> {
+    invariant(first !== undefined, 'a chunk is asked about for a piece')
+    const known = this.#known.get(id)
+    if (known !== undefined) return known
+    const origin = await this.#chunks.origin(first.chunk)
+    const extents = origin.extents.length
+    if (extents > KEPT_EXTENTS_EACH || this.#extents + extents > KEPT_EXTENTS) return origin
+    this.#extents += extents
+    this.#known.set(id, origin)
+    return origin
+  }
+}
+
+function groupedByChunk(pieces: readonly Piece[]): ReadonlyMap<number, Piece[]> {
+  const groups = new Map<number, Piece[]>()
+  for (const piece of pieces) {
+    const group = groups.get(piece.chunk.id)
+    if (group === undefined) groups.set(piece.chunk.id, [piece])
+    else group.push(piece)
+  }
+  return groups
+}
+
+function msOf({ sec, nsec }: TimeSpec): number {
+  return sec * 1000 + nsec / 1e6
+}
