@@ -60,6 +60,8 @@ interface Run {
   readonly known: KnownOrigins
   /** The mount ends. */
   readonly isOver: () => boolean
+  /** For the bytes of one load after the other: an upload that has ended reads it no more. */
+  target: Buffer
 }
 
 interface Load {
@@ -84,16 +86,16 @@ export class Packer {
    */
   async pack(ino: number, window: number, isOver: () => boolean, onDone: (version: number) => void): Promise<boolean> {
     const { meta, clock, restMs } = this.#deps
-    const stays = new Set<number>()
     const known = new KnownOrigins(this.#deps.chunks)
+    const run: Run = { stays: new Set(), known, isOver, target: Buffer.alloc(0) }
     for (let loads = 0; loads < LOADS_MAX; loads++) {
       const { ctime, nlink } = await meta.getattr(ino)
       if (isOver() || nlink === 0 || msOf(clock.now()) - msOf(ctime) < restMs) return false
       if (msOf(ctime) + COMMITTED_MS <= (await meta.packingGround(ino, [])).keptOrder / 1000) return true
       const old = await meta.extents(ino, window)
-      const load = await this.#nextLoad(ino, old, { stays, known, isOver })
+      const load = await this.#nextLoad(ino, old, run)
       if (load === undefined) return true
-      const version = isOver() ? null : await this.#pack(ino, old, load, isOver)
+      const version = isOver() ? null : await this.#pack(ino, old, load, run)
       if (version === null) return false
       this.made++
       this.madeBytes += load.packed.lengthBytes
@@ -147,10 +149,10 @@ export class Packer {
   }
 
   /** The data version that it made; null: nothing was changed. */
-  #pack(ino: number, old: ExtentWindow, { packed, oldestOrder }: Load, isOver: () => boolean): Promise<number | null> {
+  #pack(ino: number, old: ExtentWindow, { packed, oldestOrder }: Load, run: Run): Promise<number | null> {
     const { budget, meta, uploader } = this.#deps
     return budget.with(async () => {
-      const chunk = await this.#store(ino, packed, isOver)
+      const chunk = await this.#store(ino, packed, run)
       if (chunk === null) return null
       const map = new ExtentMap(old.extents)
       map.add(extentsOf(packed.pieces, chunk))
@@ -165,13 +167,14 @@ export class Packer {
   async #store(
     ino: number,
     { pieces, lengthBytes, extents, orders, appends }: Packed,
-    isOver: () => boolean,
+    run: Run,
   ): Promise<ChunkRef | null> {
     const { uploader, durability } = this.#deps
-    const bytes = Buffer.allocUnsafe(lengthBytes)
+    if (run.target.length < lengthBytes) run.target = Buffer.allocUnsafe(lengthBytes)
+    const bytes = run.target.subarray(0, lengthBytes)
     await this.#gather(pieces, bytes)
     return await uploader.upload({
-      ...{ ino, data: [bytes], extents, packed: { orders, appends }, isCancelled: isOver },
+      ...{ ino, data: [bytes], extents, packed: { orders, appends }, isCancelled: run.isOver },
       // An fsync that promised more than this mount's own setting holds on.
       durability: durability === 'async' ? 'quorum' : durability,
       wantSync: () => true,

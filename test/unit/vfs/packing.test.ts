@@ -34,10 +34,10 @@ interface Scattered extends Fixture {
 /** A file of chunks of a block each; `step`: blocks from one to the next. */
 async function scattered(
   st: Parameters<typeof fixture>[0],
-  { blocks = BLOCKS, step = 1, order = (n: number) => (n * 37) % blocks } = {},
+  { blocks = BLOCKS, step = 1, chunkBytes = 4 * MIB, order = (n: number) => (n * 37) % blocks } = {},
 ): Promise<Scattered> {
   const clock = new FastClock()
-  const volume = fixture(st, { clock, vfsClock: clock })
+  const volume = fixture(st, { clock, vfsClock: clock, settings: { chunkBytes } })
   const { vfs, chunks } = volume
   const { ino, handle } = await make(vfs, 'f')
   const model = Buffer.alloc(((blocks - 1) * step + 1) * BLOCK)
@@ -76,6 +76,27 @@ t.test('a file that has rested is packed when it is read: one chunk, on disk, th
   await chunks.remove([...volume.garbage])
   st.ok((await readAll()).equals(model), 'by who packed it')
   st.ok((await readAll(another().vfs)).equals(model), 'and by others')
+})
+
+t.test('a long window is packed a load after the other, in memory for one', async (st) => {
+  const all = await scattered(st, { blocks: 150, chunkBytes: 128 * KIB })
+  const { readAll, rest, model, chunkIds, chunks, another } = all
+  const buffers = new Set<ArrayBufferLike>()
+  const write = chunks.write.bind(chunks)
+  chunks.write = (id, data, origin, options) => {
+    for (const { buffer } of data) if (origin.orders !== undefined) buffers.add(buffer)
+    return write(id, data, origin, options)
+  }
+  await rest()
+  st.ok((await readAll()).equals(model))
+  const ids = chunkIds()
+  st.same(
+    ids.slice(0, 4).map((id) => chunks.stored.get(id)?.data.length),
+    [1, 2, 3, 4].map(() => 128 * KIB),
+  )
+  st.equal(ids.length, 4 + 150 - 4 * 32, 'the rest is less than is worth it')
+  st.equal(buffers.size, 1)
+  st.ok((await readAll(another().vfs)).equals(model))
 })
 
 t.test('its header has the order of each write, also when what was packed is packed again', async (st) => {
