@@ -18,7 +18,8 @@ import type { Clock } from '../../base/clock.js'
 import type { Attr, Invalidation } from '../../vfs/contract.js'
 import { ROOT_INO } from '../../base/limits.js'
 import { Doubts } from './doubts.js'
-import { Handed, LIFETIME_MAX_MS, type Given } from './handed.js'
+import type { GivenAttr, GivenEntry, Name } from './given.js'
+import { Handed, LIFETIME_MAX_MS } from './handed.js'
 import type { Notifier } from './notifier.js'
 import { SymlinkWays, Way } from './way.js'
 import { encodeIncEpoch, encodeInvalAttr, encodeInvalData, encodeInvalEntry } from './notify.js'
@@ -33,47 +34,6 @@ const ENOENT = 2
 const DEPTH_MAX = 256
 const EPOCH = 'epoch'
 const SEVERAL = 0
-
-interface GivenAttr extends Given {
-  readonly attr: Attr
-  /** The last answer, whether the kernel goes by it without asking or not. */
-  readonly told: Attr
-  /** The kernel may still judge access by others than these. */
-  readonly hasNewRights: boolean
-  /** A notice came before it was surely taken. */
-  isOvertaken: boolean
-  /** The only thread that was given it a moment ago; SEVERAL. */
-  readonly to: number
-  /** By which names the kernel may have come there. */
-  readonly way: Way
-  /** The kernel goes by it without asking. */
-  holds: boolean
-  /** Of the contents whose size it tells. Writes through the kernel make new ones, and the size is known all the same. */
-  sizeVersion: number
-  /** When another client, as far as is known, may last have changed the size; on the monotonic clock. */
-  resizedAtMs: number
-  /** The kernel has got no answer since that it may go by. */
-  isSizeOld: boolean
-  /** When a notice about the inode, or its pages, was last written; on the monotonic clock. */
-  noticedAtMs: number
-}
-
-interface GivenEntry extends Given {
-  /** 0: there is none. */
-  readonly ino: number
-  /** A directory or a symlink: paths go on behind it. */
-  readonly leadsOn: boolean
-  holds: boolean
-  /** What the name meant before this kernel moved `ino` there; 0: nothing, or that is not known. */
-  readonly replaced: number
-  /** Moved there by this kernel. */
-  movedTo?: Name | undefined
-}
-
-export interface Name {
-  readonly parent: number
-  readonly name: Buffer
-}
 
 interface Waiting {
   readonly sinceMs: number
@@ -97,6 +57,8 @@ export class Invalidations {
   readonly #attrs = new Handed<number, GivenAttr>(LIFETIME_MAX_MS)
   readonly #entries = new Handed<string, GivenEntry>(LIFETIME_MAX_MS)
   readonly #waiting = new Map<number, Waiting>()
+  /** Notices about pages that are not written yet; true: one of them is about a change by others. */
+  readonly #dataDue = new Map<number, boolean>()
   readonly #doubts = new Doubts()
   readonly #symlinks = new SymlinkWays()
   /** The kernel knows INC_EPOCH. */
@@ -298,8 +260,18 @@ export class Invalidations {
     given.isSizeOld ||= this.#nowMs() - given.resizedAtMs < RECENT_MS
   }
 
+  /** It may be held back for as long as the file is read, and be posted again with each change: its end is noted once. */
   #postData(ino: number, isOfOthers: boolean): void {
-    this.#options.notifier.post('data', ino, ino, encodeInvalData(ino), () => this.#noticed(ino, isOfOthers))
+    const due = this.#dataDue.get(ino)
+    this.#dataDue.set(ino, isOfOthers || due === true)
+    const onDone = due === undefined ? (): void => this.#dataDone(ino) : undefined
+    this.#options.notifier.post('data', ino, ino, encodeInvalData(ino), onDone)
+  }
+
+  #dataDone(ino: number): void {
+    const isOfOthers = this.#dataDue.get(ino) === true
+    this.#dataDue.delete(ino)
+    this.#noticed(ino, isOfOthers)
   }
 
   #postAttr(ino: number, onDone: (errno: number) => void = () => undefined): void {

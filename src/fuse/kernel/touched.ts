@@ -4,7 +4,7 @@
  */
 import { O_TRUNC } from '../../vfs/flags.js'
 import type { Request } from './handlers/request.js'
-import type { Name } from './invalidations.js'
+import type { Name } from './given.js'
 import { readU64 } from './wire.js'
 
 export interface Touched {

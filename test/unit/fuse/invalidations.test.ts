@@ -1,0 +1,47 @@
+/** What the kernel is told, and what is noted of that. */
+import t from 'tap'
+import { silentLog } from '../../../src/base/log.js'
+import { Invalidations } from '../../../src/fuse/kernel/invalidations.js'
+import { Notifier } from '../../../src/fuse/kernel/notifier.js'
+import { FakeThreads } from '../../helpers/cache-peer.js'
+import { ManualClock } from '../../helpers/manual-clock.js'
+import { CALLER, fixture, make } from '../../helpers/vfs-fixture.js'
+
+const THREAD = 7
+
+t.test('however often a file is changed while it is read, the end of its notice is noted once, for all', async (t) => {
+  const { vfs } = fixture(t)
+  const { ino } = await make(vfs, 'file')
+  const attr = await vfs.getattr(CALLER, ino)
+  const clock = new ManualClock()
+  const threads = new FakeThreads()
+  let isRead = true
+  const notifier = new Notifier({ start: threads.start, clock, log: silentLog, isInUse: () => isRead })
+  const posted = t.capture(notifier, 'post', notifier.post.bind(notifier))
+  const told = new Invalidations({
+    clock,
+    notifier,
+    hasPages: () => true,
+    withPages: () => [ino],
+    isAsked: () => false,
+    hasNested: () => false,
+  })
+  told.answered(attr, true, THREAD)
+  await clock.pass(100)
+  told.drop(ino, true, true)
+  for (let i = 0; i < 100; i++) told.add({ kind: 'data', ino })
+  const data = posted().filter(({ args }) => args[0] === 'data')
+  t.equal(data.length, 101)
+  t.equal(data.filter(({ args }) => args[4] !== undefined).length, 1, 'nothing gathers')
+  await clock.pass(5_000)
+  isRead = false
+  await clock.pass(10)
+  t.ok(threads.take().includes(`data ${ino}`))
+  told.answered(attr, true, THREAD)
+  t.ok(told.mayEndEarly(ino, attr.dataVersion, THREAD), 'one of them was about a change by others')
+  await clock.pass(100)
+  told.add({ kind: 'data', ino })
+  t.type(posted().at(-1)?.args[4], 'function', 'and the next is noted again')
+  told.close()
+  notifier.close()
+})
