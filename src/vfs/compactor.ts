@@ -13,12 +13,28 @@ import type { Log } from '../base/log.js'
 import type { MetaStore } from '../meta/contract.js'
 import { CROWDED_CLOSED, ExtentMap, isCrowded, seenExtents, unusedChunks } from './extent-map.js'
 import { Lru } from './lru.js'
-import type { Packer } from './packer.js'
+import type { Packer, WindowMark } from './packer.js'
 
-/** A window that is read again and again is looked at again so much later; where nothing in it was worth packing, and where that was not to be told. */
+/**
+ * A window that is read again and again is looked at again so much later; where nothing in it was worth packing, and where that was not to be told.
+ * Each look that leads to nothing, and reads up to all headers of the window for it, doubles that.
+ */
 const PACK_LATER_MS = 600_000
 const PACK_AGAIN_MS = 60_000
-const PACK_KNOWN_MAX = 1_000
+const PACK_LATER_MAX_MS = 86_400_000
+const PACK_KNOWN_MAX = 10_000
+
+/** Of a window whose packing was thought of. */
+interface PackRest {
+  /** Until when it is not looked at again. */
+  readonly untilMs: number
+  /** How long that was, after the last look that led to nothing; 0: there was none. */
+  readonly restMs: number
+  /** What it was when nothing of it was worth it. */
+  readonly barren?: WindowMark | undefined
+  /** Somebody was told that it fails. */
+  readonly isTold: boolean
+}
 
 export interface CompactorDeps {
   readonly meta: MetaStore
@@ -33,8 +49,7 @@ export class Compactor {
   readonly #deps: CompactorDeps
   /** One at a time: it is housekeeping. */
   #running: Promise<void> | undefined
-  /** Until when a window is not looked at again. */
-  readonly #restsUntilMs = new Lru<string, number>(PACK_KNOWN_MAX)
+  readonly #rests = new Lru<string, PackRest>(PACK_KNOWN_MAX)
   #isStopped = false
 
   constructor(deps: CompactorDeps) {
@@ -51,10 +66,12 @@ export class Compactor {
     if (this.#running !== undefined) return
     const key = `${ino}/${window}`
     const nowMs = this.#deps.clock.monotonicMs()
-    if ((this.#restsUntilMs.get(key) ?? 0) > nowMs) return
-    this.#restsUntilMs.set(key, nowMs + PACK_AGAIN_MS)
+    const rest = this.#rests.get(key) ?? { untilMs: 0, restMs: 0, isTold: false }
+    if (rest.untilMs > nowMs) return
+    this.#rests.set(key, { ...rest, untilMs: nowMs + PACK_AGAIN_MS })
     this.#begin(ino, window, async () => {
-      if (await this.#pack(ino, window)) this.#restsUntilMs.set(key, this.#deps.clock.monotonicMs() + PACK_LATER_MS)
+      const next = await this.#pack(ino, window, rest)
+      this.#rests.set(key, { ...next, untilMs: this.#deps.clock.monotonicMs() + next.untilMs })
     })
   }
 
@@ -67,10 +84,7 @@ export class Compactor {
   #begin(ino: number, window: number, work: () => Promise<void>): void {
     if (this.#isStopped) return
     this.#running ??= work()
-      .catch((error: unknown) => {
-        const level = isErrno(error, 'ENOENT') ? 'debug' : 'warn'
-        this.#deps.log[level]({ ino, window, error: messageOf(error) }, 'compaction failed')
-      })
+      .catch((error: unknown) => this.#failed(ino, window, error))
       .finally(() => (this.#running = undefined))
   }
 
@@ -86,16 +100,40 @@ export class Compactor {
     log.debug({ ino, window, before: old.extents.length, after: extents.length, done }, 'extents compacted')
   }
 
-  #pack(ino: number, window: number): Promise<boolean> {
+  /** Its `untilMs` is from now on. */
+  async #pack(ino: number, window: number, { restMs, barren, isTold }: PackRest): Promise<PackRest> {
     const { packer, log, onDone } = this.#deps
-    return packer.pack(
-      ino,
-      window,
-      () => this.#isStopped,
-      (version) => {
-        onDone(ino, version)
-        log.debug({ ino, window }, 'short chunks packed')
-      },
-    )
+    let made = 0
+    try {
+      const { why, mark = barren } = await packer.pack(
+        ino,
+        window,
+        barren,
+        () => this.#isStopped,
+        (version) => {
+          made++
+          onDone(ino, version)
+          log.debug({ ino, window }, 'short chunks packed')
+        },
+      )
+      if (why === 'early') return { untilMs: PACK_AGAIN_MS, restMs, barren, isTold }
+      if (made > 0) return { untilMs: PACK_LATER_MS, restMs: 0, barren: mark, isTold: false }
+      const nextMs = why === 'barren' ? longer(restMs, PACK_LATER_MS) : Math.max(restMs, PACK_LATER_MS)
+      return { untilMs: nextMs, restMs: why === 'barren' ? nextMs : restMs, barren: mark, isTold }
+    } catch (error) {
+      this.#failed(ino, window, error, isTold)
+      const nextMs = longer(restMs, PACK_AGAIN_MS)
+      return { untilMs: nextMs, restMs: nextMs, barren, isTold: true }
+    }
   }
+
+  /** `isTold`: it was said of this window before. */
+  #failed(ino: number, window: number, error: unknown, isTold = false): void {
+    const level = isTold || isErrno(error, 'ENOENT') ? 'debug' : 'warn'
+    this.#deps.log[level]({ ino, window, error: messageOf(error) }, 'compaction failed')
+  }
+}
+
+function longer(restMs: number, leastMs: number): number {
+  return Math.min(PACK_LATER_MAX_MS, Math.max(leastMs, 2 * restMs))
 }

@@ -60,6 +60,10 @@ interface Run {
   readonly known: KnownOrigins
   /** The mount ends. */
   readonly isOver: () => boolean
+  /** All chunks of the last load may be named by a backup. */
+  isKept: boolean
+  /** Some chunks stay for as long as another window names them, which that one's contents decide. */
+  isShared: boolean
   /** For the bytes of one load after the other: an upload that has ended reads it no more. */
   target: Buffer
 }
@@ -68,6 +72,22 @@ interface Load {
   readonly packed: Packed
   /** The least of those of its chunks. */
   readonly oldestOrder: number
+}
+
+/** What the contents of a window are told by: changes add extents, or make a generation. */
+export interface WindowMark {
+  readonly generation: number
+  readonly extents: number
+}
+
+/**
+ * How a run ended. `barren`: its last look found nothing that is worth it. `idle`: nothing had to be looked at to tell so. `early`: the file has
+ * not rested, the mount ends, or somebody else has changed the window.
+ */
+export interface PackEnd {
+  readonly why: 'barren' | 'idle' | 'early'
+  /** While the window is this, nothing of it will be worth it. Absent: that is not known. */
+  readonly mark?: WindowMark
 }
 
 export class Packer {
@@ -81,27 +101,37 @@ export class Packer {
   }
 
   /**
-   * One load after the other, each by itself. `isOver` is asked before each; `onDone` is told of the version that each makes. true: there is
-   * nothing more that is worth it, until somebody changes the file.
+   * One load after the other, each by itself. `isOver` is asked before each; `onDone` is told of the version that each makes. `barren`: as a
+   * run before this one told it.
    */
-  async pack(ino: number, window: number, isOver: () => boolean, onDone: (version: number) => void): Promise<boolean> {
+  async pack(
+    ino: number,
+    window: number,
+    barren: WindowMark | undefined,
+    isOver: () => boolean,
+    onDone: (version: number) => void,
+  ): Promise<PackEnd> {
     const { meta, clock, restMs } = this.#deps
     const known = new KnownOrigins(this.#deps.chunks)
-    const run: Run = { stays: new Set(), known, isOver, target: Buffer.alloc(0) }
+    const run: Run = { stays: new Set(), known, isOver, isKept: false, isShared: false, target: Buffer.alloc(0) }
     for (let loads = 0; loads < LOADS_MAX; loads++) {
       const { ctime, nlink } = await meta.getattr(ino)
-      if (isOver() || nlink === 0 || msOf(clock.now()) - msOf(ctime) < restMs) return false
-      if (msOf(ctime) + COMMITTED_MS <= (await meta.packingGround(ino, [])).keptOrder / 1000) return true
+      if (isOver() || nlink === 0 || msOf(clock.now()) - msOf(ctime) < restMs) return { why: 'early' }
+      const { keptOrder } = await meta.packingGround(ino, [])
+      if (msOf(ctime) + COMMITTED_MS <= keptOrder / 1000) return { why: 'idle' }
       const old = await meta.extents(ino, window)
+      const mark = markOf(old)
+      if (isSame(mark, barren)) return { why: 'idle', mark }
       const load = await this.#nextLoad(ino, old, run)
-      if (load === undefined) return true
-      const version = isOver() ? null : await this.#pack(ino, old, load, run)
-      if (version === null) return false
+      if (isOver()) return { why: 'early' }
+      if (load === undefined) return { why: 'barren', ...(run.isShared ? {} : { mark }) }
+      const version = await this.#pack(ino, old, load, run)
+      if (version === null) return { why: 'early' }
       this.made++
       this.madeBytes += load.packed.lengthBytes
       onDone(version)
     }
-    return true
+    return { why: 'idle' }
   }
 
   /** undefined: nothing is worth it, or it is over. */
@@ -116,6 +146,7 @@ export class Packer {
       const { keptOrder, shared } = await meta.packingGround(ino, [...byChunk.keys()])
       const before = stays.size
       for (const id of shared) stays.add(id)
+      run.isShared ||= shared.size > 0
       if (stays.size > before) continue
       const looked = await this.#look(byChunk, keptOrder, run)
       if (stays.size > before || looked === undefined) continue
@@ -126,25 +157,35 @@ export class Packer {
     return undefined
   }
 
-  /** What the headers of chunks say of their pieces. undefined: it is over. */
+  /**
+   * What the headers of chunks say of their pieces. undefined: it is over. Behind a load that a backup may name as a whole a sample tells whether
+   * the next one is so, too: each header is a question.
+   */
   async #look(
     byChunk: ReadonlyMap<number, readonly Piece[]>,
     keptOrder: number,
-    { stays, known, isOver }: Run,
+    run: Run,
   ): Promise<{ writes: ReadonlyMap<Piece, readonly ChunkPiece[]>; oldestOrder: number } | undefined> {
+    const { stays, known, isOver } = run
     const writes = new Map<Piece, readonly ChunkPiece[]>()
+    let kept = 0
     let oldestOrder = Infinity
     const look = async (id: number, pieces: readonly Piece[]): Promise<void> => {
       const origin = await known.get(id, pieces)
       oldestOrder = Math.min(oldestOrder, origin.order)
+      if (origin.order <= keptOrder) kept++
       if (origin.order <= keptOrder || !areInPlace(pieces, origin)) stays.add(id)
       else for (const piece of pieces) writes.set(piece, piecesIn(origin, piece.chunkOffset, piece.lengthBytes))
     }
-    const all = [...byChunk]
+    const all = run.isKept ? sampleFirst([...byChunk], ORIGINS_AT_ONCE) : [...byChunk]
     for (let at = 0; at < all.length; at += ORIGINS_AT_ONCE) {
       if (isOver()) return undefined
       await Promise.all(all.slice(at, at + ORIGINS_AT_ONCE).map(([id, pieces]) => look(id, pieces)))
+      if (!run.isKept || at > 0 || kept < ORIGINS_AT_ONCE) continue
+      for (const id of byChunk.keys()) stays.add(id)
+      return { writes, oldestOrder }
     }
+    run.isKept = kept === all.length
     return { writes, oldestOrder }
   }
 
@@ -234,6 +275,21 @@ function groupedByChunk(pieces: readonly Piece[]): ReadonlyMap<number, Piece[]> 
     else group.push(piece)
   }
   return groups
+}
+
+/** `count`, spread over all, come first. */
+function sampleFirst<T>(all: readonly T[], count: number): readonly T[] {
+  const step = Math.max(1, Math.floor(all.length / count))
+  const isSample = (index: number): boolean => index % step === 0 && index < count * step
+  return [...all.filter((_, index) => isSample(index)), ...all.filter((_, index) => !isSample(index))]
+}
+
+function markOf({ generation, extents }: ExtentWindow): WindowMark {
+  return { generation, extents: extents.length }
+}
+
+function isSame({ generation, extents }: WindowMark, other: WindowMark | undefined): boolean {
+  return generation === other?.generation && extents === other.extents
 }
 
 function msOf({ sec, nsec }: TimeSpec): number {
