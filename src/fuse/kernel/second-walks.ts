@@ -15,8 +15,10 @@ import type { Attr, VfsContract } from '../../vfs/contract.js'
 /** How long after an answer the next request of such a walk comes at most, on a busy machine. */
 const STEP_MS = 3_000
 const WALKS_MAX = 1_000
-/** Who was led to more, with that little time between, has gone other ways since: he would pin all that he looks at. */
-const FOUND_MAX = 100
+/** A path has at most 2,048 names. Those of symlinks come to that: a walk through several of such length is not known at its end. */
+const FOUND_MAX = 4_096
+/** No path leads through more than 40 symlinks: who was led to more has gone other ways since. He would pin all that he looks at. */
+const PINNED_MAX = 100
 
 export class SecondWalks {
   readonly #clock: Clock
@@ -55,7 +57,8 @@ export class SecondWalks {
   async found(thread: number, { ino, type }: Attr): Promise<boolean> {
     const walk = this.#of(thread)
     if (walk === undefined) return true
-    if (walk.found.size >= FOUND_MAX && !walk.found.has(ino)) {
+    const isMore = walk.found.size >= FOUND_MAX || (type !== 'directory' && walk.pinned.size >= PINNED_MAX)
+    if (isMore && !walk.found.has(ino)) {
       this.end(thread)
       return true
     }

@@ -482,6 +482,29 @@ t.test('that there are no ACLs on its way does not end a second walk', async (t)
   t.match(await peer.open(second.ino, 0, 50), { error: 0 })
 })
 
+t.test('a second walk is known at the end of a path of any length', async (t) => {
+  const { peer, vfs, other } = await two(t)
+  const way: number[] = [ROOT_INO]
+  for (let depth = 0; depth < 120; depth++) {
+    way.push((await vfs.mkdir(CALLER, way.at(-1)!, Buffer.from('d'), 0o755)).ino)
+  }
+  const last = way.at(-1)!
+  const first = await vfs.mknod(CALLER, last, named, 0o100644, 0)
+  const move = async (to: string): Promise<number> => {
+    const { ino } = await other.vfs.mknod(CALLER, last, Buffer.from('new'), 0o100644, 0)
+    await other.vfs.rename(CALLER, last, Buffer.from('new'), last, Buffer.from(to), {})
+    return ino
+  }
+  await settle()
+  await peer.lookup(last, 'file')
+  const second = await move('file')
+  t.match(await peer.open(first.ino, 0, 50), { error: ESTALE })
+  for (const directory of way.slice(0, -1)) await peer.lookup(directory, 'd', 50)
+  t.match(await peer.lookup(last, 'file', 50), { ino: second })
+  await move('file')
+  t.match(await peer.open(second, 0, 50), { error: 0 }, 'a second ESTALE would go to the program')
+})
+
 t.test('who goes on looking at names after a second walk, and opens nothing, is let go', async (t) => {
   const { peer, vfs, other, file } = await two(t)
   const names = Array.from({ length: 150 }, (_, i) => `n${i}`)
