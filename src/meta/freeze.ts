@@ -9,6 +9,9 @@
  *   whatever masters, show one and the same moment: a partition that was frozen first has not changed until the last was.
  * - A freeze ends by itself, by the clock of its Redis, if whoever asked for it dies. thaw() says whether all of it lasted: what
  *   was seen counts only then. A master that failed over and lost it shows as one that did not last.
+ * - Not kept waiting is what a session owes for files that it opened by a delegation (register.lua): it becomes their opener, and its
+ *   delegation ends. A list of openers may grow meanwhile, by sessions that live; one that is not in a backup's list of sessions is cleaned up
+ *   after when what was restored is looked through (strays.ts).
  * - A backup's freeze notes its moment in each partition (last-backup.ts).
  * - Not frozen are sessions, decisions to abort, and the janitor, who takes away only what nobody names any more.
  */

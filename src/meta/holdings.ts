@@ -75,8 +75,7 @@ export class Holdings implements ChangeGuard {
 
   /** Makes this session an opener of the inode without asking anybody. false: it has to be asked. */
   open(ino: number): boolean {
-    if (!this.holds(ino)) return false
-    this.#openers.openHeld(ino)
+    if (!this.holds(ino) || !this.#openers.openHeld(ino)) return false
     this.opens++
     return true
   }

@@ -7,7 +7,8 @@
  *
  * What was opened by a delegation (holdings.ts) is owed: the session stands in the list before anybody may take the last
  * name away, that is before the delegation is given back, and before an own change that may do so; else after OWED_MS.
- * What is closed before that is never told.
+ * What is closed before that is never told. What is owed never waits for closings of other inodes: a freeze holds those up, for longer than
+ * a delegation lasts.
  *
  * A closing that could not be told is told again when the partition takes changes again: else the file would stay, when its last name goes,
  * for as long as the session lives.
@@ -49,7 +50,7 @@ export class Openers {
     const { session } = this.#core
     const { id } = session
     try {
-      while (this.#sending?.inos.has(ino) === true) await this.#sending.done
+      while (this.#isSending(ino)) await this.#sending?.done
       const reply = await register()
       // The session in which it was opened may be over by now.
       if (session.id === id) this.#isRegistered(ino)
@@ -67,10 +68,12 @@ export class Openers {
     this.#isRegistered(ino)
   }
 
-  /** Opened by a delegation of its partition. */
-  openHeld(ino: number): void {
+  /** Opened by a delegation of its partition. false: not, its closing is being told. */
+  openHeld(ino: number): boolean {
+    if (this.#isSending(ino)) return false
     this.#count(ino, 1)
     if (!this.#registered.has(ino)) this.#owe(ino)
+    return true
   }
 
   close(ino: number): void {
@@ -126,6 +129,10 @@ export class Openers {
     this.#closing.delete(ino)
   }
 
+  #isSending(ino: number): boolean {
+    return this.#sending?.inos.has(ino) === true
+  }
+
   #isRegistered(ino: number): void {
     this.#registered.add(ino)
     this.#forgive(ino)
@@ -179,9 +186,12 @@ export class Openers {
 
   async #pay(p: number, token: number): Promise<void> {
     for (let isLast = false; !isLast;) {
+      const inos = this.#owedIn(p)
       // A closing that is being sent would come behind its registration.
-      while (this.#sending !== undefined) await this.#sending.done
-      const inos = [...(this.#owed.get(p)?.keys() ?? [])].slice(0, BATCH_MAX)
+      if (inos.some((ino) => this.#isSending(ino))) {
+        await this.#sending?.done
+        continue
+      }
       for (const ino of inos) this.#isRegistered(ino)
       isLast = !this.#owed.has(p)
       if (inos.length === 0 && token === 0) return
@@ -195,6 +205,10 @@ export class Openers {
         throw error
       }
     }
+  }
+
+  #owedIn(p: number): number[] {
+    return [...(this.#owed.get(p)?.keys() ?? [])].slice(0, BATCH_MAX)
   }
 
   /** Sends all closings that wait. */

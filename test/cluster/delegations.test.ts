@@ -326,6 +326,35 @@ t.test('delegations', { timeout: 300_000 }, async (t) => {
     })
   }
 
+  check(
+    'a file that is opened by a delegation in a freeze outlives an unlink that waits for the thaw',
+    async (t, volume) => {
+      const [a, b] = [await volume.client(EAGER), await volume.client({ delegations: { enabled: false } })]
+      const locks = `{${volume.settings.name}.${ROOT}}:x`
+      const { ino } = await touch(b, ROOT, 'file')
+      const other = await touch(b, ROOT, 'other')
+      await a.open(other.ino, { truncate: false })
+      await volume.redis.run(SCRIPTS.freeze, [locks], ['somebody', 600_000])
+      // That it is closed cannot be told before the thaw.
+      a.close(other.ino)
+      await pause(50)
+      await held(a, ino)
+      t.ok(a.openHeld(ino))
+      const openers = `{${volume.settings.name}.${ROOT}}:o`
+      await until('it is registered', async () => (await volume.redis.call('HEXISTS', openers, ino)) === 1)
+      await until('the delegation is over', async () => {
+        const field = await volume.redis.call('HGET', locks, 'D')
+        return !Buffer.isBuffer(field) || field.length === 15 || field.readUIntLE(25, 6) < Date.now()
+      })
+      const removing = b.unlink(ROOT, bytes('file'))
+      await volume.redis.run(SCRIPTS.thaw, [locks], ['somebody'])
+      await removing
+      t.equal((await a.getattr(ino)).nlink, 0)
+      a.close(ino)
+      await until('it is gone', async () => (await outcome(a.getattr(ino))) === 'ENOENT')
+    },
+  )
+
   check('what stays open is registered soon, what is closed at once never', async (_t, volume) => {
     const a = await volume.client(EAGER)
     const { ino } = await touch(a, ROOT, 'file')

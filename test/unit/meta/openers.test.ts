@@ -8,6 +8,8 @@ import { Reply } from '../../../src/meta/reply.js'
 
 interface Sent {
   readonly openers: Openers
+  /** Set: what every change waits for that is not a registration. */
+  readonly held: { by?: Promise<void> }
   readonly sent: unknown[][]
   /** Another session from now on; what was begun goes on. */
   readonly replace: () => void
@@ -16,9 +18,11 @@ interface Sent {
 function openers(t: Test): Sent {
   const sent: unknown[][] = []
   const session = { id: 1 }
-  const change: Core['change'] = (script, _p, _keys, args) => {
+  const held: Sent['held'] = {}
+  const change: Core['change'] = async (script, _p, _keys, args) => {
     sent.push([script.name, session.id, ...args])
-    return Promise.resolve(new Reply([0]))
+    if (script.name !== 'register') await held.by
+    return new Reply([0])
   }
   const parts: Partial<Core> = { change }
   const core = Object.assign(parts, {
@@ -28,7 +32,7 @@ function openers(t: Test): Sent {
   }) as unknown as Core
   const made = new Openers(core)
   t.teardown(() => made.stop())
-  return { openers: made, sent, replace: () => (session.id += 1) }
+  return { openers: made, sent, held, replace: () => (session.id += 1) }
 }
 
 const registers = (): Promise<void> => Promise.resolve()
@@ -68,4 +72,23 @@ t.test('an opening that was answered in a session that is over counts for nothin
   await opening
   await all.pay(0, 99)
   t.same(sent, [['register', 2, 99, 7]])
+})
+
+t.test('what is owed does not wait for closings of others, and is not owed while its own is being told', async (t) => {
+  const { openers: all, sent, held } = openers(t)
+  await all.open(7, registers)
+  let thaw: () => void = () => undefined
+  held.by = new Promise((resolve) => (thaw = resolve))
+  all.close(7)
+  const closing = all.flush()
+  t.notOk(all.openHeld(7), 'it has to be asked')
+  t.ok(all.openHeld(8))
+  await all.pay(0, 99)
+  t.same(sent, [
+    ['close', 1, 1, 7],
+    ['register', 1, 99, 8],
+  ])
+  thaw()
+  await closing
+  t.ok(all.openHeld(7))
 })
