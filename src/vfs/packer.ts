@@ -15,6 +15,7 @@ import { allDone } from '../base/all-done.js'
 import type { Budget } from '../base/budget.js'
 import type { Clock, TimeSpec } from '../base/clock.js'
 import { invariant } from '../base/invariant.js'
+import { GIB } from '../base/limits.js'
 import {
   piecesIn,
   type ChunkClient,
@@ -37,6 +38,9 @@ const LOADS_MAX = 256
 /** Of headers that are kept until the window is done. */
 const KEPT_EXTENTS = 100_000
 const KEPT_EXTENTS_EACH = 64
+/** So much of the volume stays free, but no more than this: what is packed takes its room twice until the janitor has freed what it replaces. */
+const FREE_PART = 0.05
+const FREE_MAX_BYTES = 16 * GIB
 /** What is written is uploaded and committed by then. */
 const COMMITTED_MS = 600_000
 
@@ -81,7 +85,7 @@ export interface WindowMark {
 }
 
 /**
- * How a run ended. `barren`: its last look found nothing that is worth it. `idle`: nothing had to be looked at to tell so. `early`: the file has
+ * How a run ended. `barren`: its last look found nothing that is worth it. `idle`: nothing had to be looked at to tell so, or the volume is full. `early`: the file has
  * not rested, the mount ends, or somebody else has changed the window.
  */
 export interface PackEnd {
@@ -117,6 +121,7 @@ export class Packer {
     for (let loads = 0; loads < LOADS_MAX; loads++) {
       const { ctime, nlink } = await meta.getattr(ino)
       if (isOver() || nlink === 0 || msOf(clock.now()) - msOf(ctime) < restMs) return { why: 'early' }
+      if (!(await this.#hasRoom())) return { why: 'idle' }
       const { keptOrder } = await meta.packingGround(ino, [])
       if (msOf(ctime) + COMMITTED_MS <= keptOrder / 1000) return { why: 'idle' }
       const old = await meta.extents(ino, window)
@@ -132,6 +137,13 @@ export class Packer {
       onDone(version)
     }
     return { why: 'idle' }
+  }
+
+  /** For one load more. */
+  async #hasRoom(): Promise<boolean> {
+    const { chunks, meta } = this.#deps
+    const { totalBytes, freeBytes } = await chunks.space()
+    return freeBytes - meta.settings.chunkBytes >= Math.min(totalBytes * FREE_PART, FREE_MAX_BYTES)
   }
 
   /** undefined: nothing is worth it, or it is over. */

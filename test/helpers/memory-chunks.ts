@@ -38,6 +38,7 @@ export class MemoryChunks implements ChunkClient {
   mostWriting = 0
   /** Chunks up to this length may as well be synced when they are written. */
   syncedBytes = 0
+  room = { totalBytes: 100 * GIB, freeBytes: 60 * GIB }
   before: (call: 'write' | 'read' | 'origin' | 'sync' | 'remove', id: number) => Promise<void> | void = () => undefined
 
   syncsAtOnce(_id: number, lengthBytes: number): boolean {
@@ -121,6 +122,6 @@ export class MemoryChunks implements ChunkClient {
   }
 
   space(): Promise<{ totalBytes: number; freeBytes: number }> {
-    return Promise.resolve({ totalBytes: 100 * GIB, freeBytes: 60 * GIB })
+    return Promise.resolve(this.room)
   }
 }

@@ -4,66 +4,13 @@ import fc from 'fast-check'
 import { randomBytes } from 'node:crypto'
 import { PosixError } from '../../../src/base/errno.js'
 import { KIB, MIB } from '../../../src/base/limits.js'
-import type { VfsContract } from '../../../src/vfs/contract.js'
-import { DEFAULT_LIMITS } from '../../../src/vfs/limits.js'
-import { CapturedLog } from '../../helpers/captured-log.js'
 import { propertyRun } from '../../helpers/property.js'
+import { BLOCK, BLOCKS, REST_MS, scattered } from '../../helpers/scattered.js'
 import { FastClock } from '../../helpers/vfs-clock.js'
-import { CALLER, Gate, O_APPEND, O_RDWR, fixture, make, settle, type Fixture } from '../../helpers/vfs-fixture.js'
+import { CALLER, Gate, O_APPEND, O_RDWR, fixture, make, settle } from '../../helpers/vfs-fixture.js'
 
-const BLOCK = 4 * KIB
-const BLOCKS = 64
 /** FALLOC_FL_PUNCH_HOLE and FALLOC_FL_KEEP_SIZE. */
 const PUNCH_HOLE = 3
-const REST_MS = DEFAULT_LIMITS.packRestMs
-
-interface Scattered extends Fixture {
-  readonly clock: FastClock
-  readonly ino: number
-  readonly handle: number
-  /** What the file is to read as. */
-  readonly model: Buffer
-  /** Of one block, committed alone. */
-  readonly overwrite: (block: number) => Promise<void>
-  readonly rest: () => Promise<void>
-  /** All of it at once, as the kernel reads ahead, and what that led to is over. */
-  readonly readAll: (vfs?: VfsContract) => Promise<Buffer>
-  /** In the order of the file. */
-  readonly chunkIds: () => number[]
-  readonly orderOf: (id: number | undefined) => number
-}
-
-/** A file of chunks of a block each; `step`: blocks from one to the next. */
-async function scattered(
-  st: Parameters<typeof fixture>[0],
-  { blocks = BLOCKS, step = 1, chunkBytes = 4 * MIB, order = (n: number) => (n * 37) % blocks } = {},
-): Promise<Scattered> {
-  const clock = new FastClock()
-  const volume = fixture(st, { clock, vfsClock: clock, settings: { chunkBytes } })
-  const { vfs, chunks } = volume
-  const { ino, handle } = await make(vfs, 'f')
-  const model = Buffer.alloc(((blocks - 1) * step + 1) * BLOCK)
-  const overwrite = async (block: number): Promise<void> => {
-    randomBytes(BLOCK).copy(model, block * step * BLOCK)
-    await vfs.write(handle, block * step * BLOCK, model.subarray(block * step * BLOCK, (block * step + 1) * BLOCK))
-    await vfs.flush(handle)
-  }
-  for (let n = 0; n < blocks; n++) await overwrite(order(n))
-  const readAll = async (reader = vfs): Promise<Buffer> => {
-    const { handle } = await reader.open(CALLER, ino, 0)
-    const copy = Buffer.from(await reader.read(handle, 0, model.length + 1))
-    await reader.release(handle)
-    for (let i = 0; i < 5; i++) await settle()
-    return copy
-  }
-  const rest = (): Promise<void> => clock.sleep(2 * REST_MS)
-  const chunkIds = (): number[] => {
-    const extents = volume.volume.inodes.get(ino)?.windows.get(0) ?? []
-    return [...extents].sort((a, b) => a.fileOffset - b.fileOffset).flatMap(({ chunk }) => chunk?.id ?? [])
-  }
-  const orderOf = (id: number | undefined): number => chunks.stored.get(id ?? 0)?.origin.order ?? NaN
-  return { ...volume, clock, ino, handle, model, overwrite, rest, readAll, chunkIds, orderOf }
-}
 
 t.test('a file that has rested is packed when it is read: one chunk, on disk, the old ones garbage', async (st) => {
   const { readAll, rest, model, chunkIds, chunks, volume, another } = await scattered(st)
@@ -305,74 +252,6 @@ t.test('what a backup may name stays, and what is younger is packed around it', 
   await rest()
   await readAll()
   st.equal(chunks.stored.size, stored, 'not again')
-})
-
-t.test('what stays is asked about once, and after a change later each time', async (st) => {
-  const { readAll, rest, overwrite, chunkIds, orderOf, chunks, volume } = await scattered(st)
-  volume.keptOrder = Math.max(...chunkIds().map(orderOf))
-  await overwrite(0)
-  let asked = 0
-  chunks.before = (call) => {
-    if (call === 'origin') asked++
-  }
-  const isAsked = async (): Promise<boolean> => {
-    const before = asked
-    await rest()
-    await readAll()
-    return asked > before
-  }
-  st.ok(await isAsked())
-  st.equal(asked, BLOCKS)
-  st.notOk(await isAsked(), 'nothing has changed')
-  const looks: number[] = []
-  for (let n = 0; n < 16; n++) {
-    await overwrite(0)
-    if (await isAsked()) looks.push(n)
-  }
-  st.same(looks, [0, 2, 6, 14])
-})
-
-t.test('where all of a load stays a sample tells of the next ones', async (st) => {
-  const { readAll, rest, overwrite, chunkIds, orderOf, chunks, volume, model } = await scattered(st, {
-    blocks: 160,
-    chunkBytes: 128 * KIB,
-  })
-  volume.keptOrder = Math.max(...chunkIds().map(orderOf))
-  for (let block = 128; block < 160; block++) await overwrite(block)
-  let asked = 0
-  chunks.before = (call) => {
-    if (call === 'origin') asked++
-  }
-  await rest()
-  st.ok((await readAll()).equals(model))
-  st.equal(asked, 32 + 3 * 16 + 32)
-  st.equal(new Set(chunkIds()).size, 128 + 1, 'what is younger is packed')
-})
-
-t.test('a packing that fails is tried later each time, and told once', async (st) => {
-  const { readAll, overwrite, rest, chunks, another, clock } = await scattered(st)
-  const captured = new CapturedLog()
-  const { vfs } = another({ log: captured.log })
-  await overwrite(0)
-  await rest()
-  let tries = 0
-  chunks.before = (call) => {
-    if (call === 'write') tries++
-    if (call === 'write') throw new PosixError('ENOSPC', 'full')
-  }
-  const tried: number[] = []
-  for (let minute = 0; minute < 16; minute++) {
-    const before = tries
-    await readAll(vfs)
-    if (tries > before) tried.push(minute)
-    await clock.sleep(60_000)
-  }
-  st.same(tried, [0, 1, 3, 7, 15])
-  const told = captured.lines.filter(({ msg }) => msg === 'compaction failed')
-  st.same(
-    told.map(({ level }) => level),
-    [40, 20, 20, 20, 20],
-  )
 })
 
 t.test('a backup that is made while it is packed is not robbed', async (st) => {

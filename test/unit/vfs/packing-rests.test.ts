@@ -1,0 +1,109 @@
+/** When a window is not packed, though it lies in many short chunks. */
+import t from 'tap'
+import { PosixError } from '../../../src/base/errno.js'
+import { GIB, KIB, MIB } from '../../../src/base/limits.js'
+import { CapturedLog } from '../../helpers/captured-log.js'
+import { BLOCKS, scattered } from '../../helpers/scattered.js'
+
+t.test('what stays is asked about once, and after a change later each time', async (st) => {
+  const { readAll, rest, overwrite, chunkIds, orderOf, chunks, volume } = await scattered(st)
+  volume.keptOrder = Math.max(...chunkIds().map(orderOf))
+  await overwrite(0)
+  let asked = 0
+  chunks.before = (call) => {
+    if (call === 'origin') asked++
+  }
+  const isAsked = async (): Promise<boolean> => {
+    const before = asked
+    await rest()
+    await readAll()
+    return asked > before
+  }
+  st.ok(await isAsked())
+  st.equal(asked, BLOCKS)
+  st.notOk(await isAsked(), 'nothing has changed')
+  const looks: number[] = []
+  for (let n = 0; n < 16; n++) {
+    await overwrite(0)
+    if (await isAsked()) looks.push(n)
+  }
+  st.same(looks, [0, 2, 6, 14])
+})
+
+t.test('where all of a load stays a sample tells of the next ones', async (st) => {
+  const { readAll, rest, overwrite, chunkIds, orderOf, chunks, volume, model } = await scattered(st, {
+    blocks: 160,
+    chunkBytes: 128 * KIB,
+  })
+  volume.keptOrder = Math.max(...chunkIds().map(orderOf))
+  for (let block = 128; block < 160; block++) await overwrite(block)
+  let asked = 0
+  chunks.before = (call) => {
+    if (call === 'origin') asked++
+  }
+  await rest()
+  st.ok((await readAll()).equals(model))
+  st.equal(asked, 32 + 3 * 16 + 32)
+  st.equal(new Set(chunkIds()).size, 128 + 1, 'what is younger is packed')
+})
+
+t.test('a packing that fails is tried later each time, and told once', async (st) => {
+  const { readAll, overwrite, rest, chunks, another, clock } = await scattered(st)
+  const captured = new CapturedLog()
+  const { vfs } = another({ log: captured.log })
+  await overwrite(0)
+  await rest()
+  let tries = 0
+  chunks.before = (call) => {
+    if (call === 'write') tries++
+    if (call === 'write') throw new PosixError('ENOSPC', 'full')
+  }
+  const tried: number[] = []
+  for (let minute = 0; minute < 16; minute++) {
+    const before = tries
+    await readAll(vfs)
+    if (tries > before) tried.push(minute)
+    await clock.sleep(60_000)
+  }
+  st.same(tried, [0, 1, 3, 7, 15])
+  const told = captured.lines.filter(({ msg }) => msg === 'compaction failed')
+  st.same(
+    told.map(({ level }) => level),
+    [40, 20, 20, 20, 20],
+  )
+})
+
+t.test('the last room of a volume is left to those who write', async (st) => {
+  for (const [totalBytes, leastBytes] of [
+    [GIB, 0.05 * GIB + 4 * MIB],
+    [10_000 * GIB, 16 * GIB + 4 * MIB],
+  ] as const) {
+    const { readAll, rest, chunks, chunkIds, meta } = await scattered(st)
+    const before = chunkIds()
+    chunks.room = { totalBytes, freeBytes: Math.ceil(leastBytes) - 1 }
+    let asked = 0
+    chunks.before = (call) => {
+      if (call === 'origin') asked++
+    }
+    await rest()
+    const looked = meta.calls.get('getattr') ?? 0
+    await readAll()
+    st.ok((meta.calls.get('getattr') ?? 0) > looked, 'it was thought of')
+    st.same(chunkIds(), before)
+    st.equal(asked, 0)
+    chunks.room = { totalBytes, freeBytes: Math.ceil(leastBytes) }
+    await rest()
+    await readAll()
+    st.equal(chunkIds().length, 1)
+  }
+})
+
+t.test('it is asked before each load whether there is room', async (st) => {
+  const { readAll, rest, chunks, chunkIds, model } = await scattered(st, { blocks: 150, chunkBytes: 128 * KIB })
+  chunks.before = (call) => {
+    if (call === 'write') chunks.room = { ...chunks.room, freeBytes: 0 }
+  }
+  await rest()
+  st.ok((await readAll()).equals(model))
+  st.equal(chunkIds().length, 1 + 150 - 32)
+})
