@@ -122,11 +122,16 @@ function shownParts(chunk: FoundChunk, ref: ChunkRef, shown: ChunkOriginExtent):
 }
 
 function compareParts(a: Part, b: Part): number {
-  return a.order - b.order || namedLast(a) - namedLast(b) || a.chunk.id - b.chunk.id
+  return a.order - b.order || namedLast(a) - namedLast(b) || packedLast(a) - packedLast(b) || a.chunk.id - b.chunk.id
 }
 
 function namedLast({ chunk }: Part): number {
   return chunk.named === null ? 0 : 1
+}
+
+/** The pieces of a packed chunk do not push away what is left of the chunk that they come from. */
+function packedLast({ chunk }: Part): number {
+  return chunk.header.origin.orders === undefined ? 0 : 1
 }
 
 /** By their order, from where to where appended data were seen that were packed. */

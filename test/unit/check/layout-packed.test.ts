@@ -389,6 +389,31 @@ t.test('appended data that were packed lie where they were seen, and others behi
   t.equal(behind.moved, 1)
 })
 
+t.test(
+  'appended data stay where they are when a piece of them was packed, whichever chunk has the lower id',
+  async (t) => {
+    for (const id of [5, 15]) {
+      const plain = header(9, {
+        ...{ ino: 9, order: 1, appended: true },
+        extents: [{ fileOffset: 0, chunkOffset: 0, lengthBytes: 300 }],
+      })
+      const packed = header(id, {
+        ...{ ino: 9, order: 99, orders: [1], appends: [0] },
+        extents: [{ fileOffset: 210, chunkOffset: 0, lengthBytes: 20 }],
+      })
+      const layout = layoutOf([packed, plain])
+      t.strictSame(
+        placesOf(layout)
+          .filter(([one]) => one === 9)
+          .at(0),
+        [9, 0, 210],
+      )
+      t.equal(layout.sizeBytes, 300)
+      t.strictSame(layout.gaps, [])
+    }
+  },
+)
+
 t.test('of appended data of which something is seen, the rest is within reach of it, in the same window', async (t) => {
   const packed = (fileOffset: number, orders: readonly number[] = [1]): FoundChunk =>
     header(3, {
