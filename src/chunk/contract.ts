@@ -150,13 +150,15 @@ export function piecesIn(origin: ChunkOrigin, chunkOffset: number, lengthBytes: 
   const pieces: ChunkPiece[] = []
   const end = chunkOffset + lengthBytes
   let at = chunkOffset
-  for (const { from, to, order, appended } of ranges(origin)) {
-    if (to <= at) continue
-    if (from >= end) break
-    if (from > at) add(pieces, at, from, origin.order, false)
-    at = Math.max(at, from)
-    add(pieces, at, Math.min(to, end), order, appended)
-    at = Math.min(to, end)
+  const ranges = rangesOf(origin)
+  for (let index = firstBehind(ranges, at); index < ranges.length; index++) {
+    const range = ranges[index]
+    if (range === undefined || range.from >= end) break
+    if (range.from > at) add(pieces, at, range.from, origin.order, false)
+    at = Math.max(at, range.from)
+    const to = Math.min(range.to, end)
+    add(pieces, at, to, range.order, range.appended)
+    at = to
   }
   // The header does not speak of these.
   if (at < end) add(pieces, at, end, origin.order, origin.appended === true)
@@ -170,16 +172,47 @@ interface Range {
   readonly appended: boolean
 }
 
-/** Of a packed chunk, ascending. */
-function ranges({ orders, appends = [], extents, order }: ChunkOrigin): readonly Range[] {
-  if (orders === undefined) return []
+/** An origin is asked about each piece of its chunk. */
+const knownRanges = new WeakMap<ChunkOrigin, readonly Range[]>()
+
+/** Of a packed chunk: ascending, none over another. */
+function rangesOf(origin: ChunkOrigin): readonly Range[] {
+  if (origin.orders === undefined) return []
+  const known = knownRanges.get(origin)
+  if (known !== undefined) return known
+  const ranges = sortedRanges(origin, origin.orders)
+  knownRanges.set(origin, ranges)
+  return ranges
+}
+
+function sortedRanges({ appends, extents, order }: ChunkOrigin, orders: readonly number[]): readonly Range[] {
   const appended = new Set(appends)
-  return extents
+  const sorted = extents
     .map(({ chunkOffset, lengthBytes }, index) => ({
       ...{ from: chunkOffset, to: chunkOffset + lengthBytes },
       ...{ order: orders[index] ?? order, appended: appended.has(index) },
     }))
     .sort((a, b) => a.from - b.from)
+  const ranges: Range[] = []
+  let end = 0
+  for (const range of sorted) {
+    if (range.to <= Math.max(range.from, end)) continue
+    ranges.push(range.from < end ? { ...range, from: end } : range)
+    end = range.to
+  }
+  return ranges
+}
+
+/** Index of the first range that ends behind `at`. */
+function firstBehind(ranges: readonly Range[], at: number): number {
+  let low = 0
+  let high = ranges.length
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    if ((ranges[middle]?.to ?? Infinity) > at) high = middle
+    else low = middle + 1
+  }
+  return low
 }
 
 function add(pieces: ChunkPiece[], from: number, to: number, order: number, appended: boolean): void {

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import t from 'tap'
-import { piecesIn, type ChunkOrigin } from '../../../src/chunk/contract.js'
+import { piecesIn, type ChunkOrigin, type ChunkOriginExtent } from '../../../src/chunk/contract.js'
 import { propertyRun } from '../../helpers/property.js'
 
 const ORDER = 1000
@@ -66,4 +66,47 @@ t.test('the pieces are the range, each byte with the order of its extent', async
     ),
     propertyRun(t, 200),
   )
+})
+
+t.test('a header is read once, however many pieces are asked for', async (t) => {
+  const count = 2048
+  const origin = packed(
+    Array.from({ length: count }, () => 10),
+    Array.from({ length: count }, (_, index) => index),
+  )
+  let reads = 0
+  const extents = new Proxy<readonly ChunkOriginExtent[]>(origin.extents, {
+    get: (target, name, receiver) => {
+      reads++
+      return Reflect.get(target, name, receiver) as unknown
+    },
+  })
+  const counted = { ...origin, extents }
+  piecesIn(counted, 0, 10)
+  const first = reads
+  t.ok(first > 0)
+  for (let index = 0; index < count; index++) {
+    const piece = { chunkOffset: 10 * index, lengthBytes: 10, order: index, appended: false }
+    if (JSON.stringify(piecesIn(counted, 10 * index, 10)) !== JSON.stringify([piece])) t.fail(`piece ${index}`)
+  }
+  t.equal(reads, first)
+})
+
+t.test('extents in any order, with holes between them and one over another', async (t) => {
+  const extent = (chunkOffset: number, lengthBytes: number): ChunkOriginExtent => ({
+    ...{ fileOffset: 0, chunkOffset, lengthBytes },
+  })
+  const origin: ChunkOrigin = {
+    ...{ ino: 5, order: ORDER, orders: [1, 2, 3, 4] },
+    extents: [extent(30, 10), extent(0, 20), extent(5, 5), extent(15, 10)],
+  }
+  const piece = (chunkOffset: number, lengthBytes: number, order: number): object => ({
+    ...{ chunkOffset, lengthBytes, order, appended: false },
+  })
+  const all = [piece(0, 20, 2), piece(20, 5, 4), piece(25, 5, ORDER), piece(30, 10, 1), piece(40, 10, ORDER)]
+  t.strictSame(piecesIn(origin, 0, 50), all)
+  t.strictSame(piecesIn(origin, 7, 1), [piece(7, 1, 2)])
+  t.strictSame(piecesIn(origin, 18, 4), [piece(18, 2, 2), piece(20, 2, 4)])
+  t.strictSame(piecesIn(origin, 26, 2), [piece(26, 2, ORDER)])
+  t.strictSame(piecesIn(origin, 45, 5), [piece(45, 5, ORDER)])
 })
