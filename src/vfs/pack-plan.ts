@@ -51,8 +51,12 @@ export function firstLoad(seen: readonly Extent[], chunkBytes: number, stays: Re
   return isWorthIt(load, lengthBytes) ? load : []
 }
 
+export function isPiece(extent: Extent): extent is Piece {
+  return extent.chunk !== null
+}
+
 function isShort(extent: Extent): extent is Piece {
-  return extent.chunk !== null && extent.lengthBytes < SHORT_BYTES
+  return isPiece(extent) && extent.lengthBytes < SHORT_BYTES
 }
 
 export function isWorthIt(load: readonly Piece[], lengthBytes: number): boolean {
@@ -62,20 +66,21 @@ export function isWorthIt(load: readonly Piece[], lengthBytes: number): boolean 
 
 /**
  * Whether pieces of a chunk lie in the file where its header says: one that was cloned to another place of its window does not, and in the
- * order of writing two pieces of other bytes would stand at the same place. Appended data lie where their commit put them.
+ * order of writing two pieces of other bytes would stand at the same place. Appended data lie where their commit put them, all of them as far
+ * behind what the header says: of these, `pieces` are to be all of the window.
  */
 export function areInPlace(pieces: readonly Piece[], origin: ChunkOrigin): boolean {
-  if (origin.appended === true) return true
-  const appends = new Set(origin.appends)
-  const placed = origin.extents.filter((_, index) => !appends.has(index))
-  return pieces.every(({ fileOffset, chunkOffset, lengthBytes }) =>
-    placed.every(
-      (extent) =>
-        extent.chunkOffset >= chunkOffset + lengthBytes ||
-        extent.chunkOffset + extent.lengthBytes <= chunkOffset ||
-        extent.fileOffset - extent.chunkOffset === fileOffset - chunkOffset,
-    ),
-  )
+  let shift = origin.appended === true ? undefined : 0
+  for (const { fileOffset, chunkOffset, lengthBytes } of pieces) {
+    for (const extent of origin.extents) {
+      if (extent.chunkOffset >= chunkOffset + lengthBytes) continue
+      if (extent.chunkOffset + extent.lengthBytes <= chunkOffset) continue
+      const behind = fileOffset - chunkOffset - (extent.fileOffset - extent.chunkOffset)
+      shift ??= behind
+      if (behind !== shift) return false
+    }
+  }
+  return true
 }
 
 export interface Packed {

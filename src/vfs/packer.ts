@@ -27,7 +27,7 @@ import {
 import type { ExtentWindow, MetaStore } from '../meta/contract.js'
 import type { ChunkCache } from './chunk-cache.js'
 import { ExtentMap, seenExtents, unusedChunks } from './extent-map.js'
-import { areInPlace, extentsOf, firstLoad, isWorthIt, packedOf, type Packed, type Piece } from './pack-plan.js'
+import { areInPlace, extentsOf, firstLoad, isPiece, isWorthIt, packedOf, type Packed, type Piece } from './pack-plan.js'
 import type { Uploader } from './uploader.js'
 
 /** Headers that are asked for, and pieces that are fetched, at once: others read and write meanwhile. */
@@ -151,6 +151,7 @@ export class Packer {
     const { meta } = this.#deps
     const { stays, isOver } = run
     const seen = seenExtents(new ExtentMap(old.extents), old.window)
+    const everywhere = groupedByChunk(seen.filter(isPiece))
     while (!isOver()) {
       const pieces = firstLoad(seen, meta.settings.chunkBytes, stays)
       if (pieces.length === 0) return undefined
@@ -160,7 +161,7 @@ export class Packer {
       for (const id of shared) stays.add(id)
       run.isShared ||= shared.size > 0
       if (stays.size > before) continue
-      const looked = await this.#look(byChunk, keptOrder, run)
+      const looked = await this.#look(byChunk, everywhere, keptOrder, run)
       if (stays.size > before || looked === undefined) continue
       const packed = packedOf(pieces, looked.writes)
       if (isWorthIt(packed.pieces, packed.lengthBytes)) return { packed, oldestOrder: looked.oldestOrder }
@@ -170,24 +171,29 @@ export class Packer {
   }
 
   /**
-   * What the headers of chunks say of their pieces. undefined: it is over. Behind a load that a backup may name as a whole a sample tells whether
-   * the next one is so, too: each header is a question.
+   * What the headers of chunks say of their pieces; `everywhere`: all of the window. undefined: it is over. Behind a load that a backup may name as
+   * a whole a sample tells whether the next one is so, too: each header is a question.
    */
   async #look(
     byChunk: ReadonlyMap<number, readonly Piece[]>,
+    everywhere: ReadonlyMap<number, readonly Piece[]>,
     keptOrder: number,
     run: Run,
   ): Promise<{ writes: ReadonlyMap<Piece, readonly ChunkPiece[]>; oldestOrder: number } | undefined> {
     const { stays, known, isOver } = run
     const writes = new Map<Piece, readonly ChunkPiece[]>()
+    const before = stays.size
     let kept = 0
     let oldestOrder = Infinity
     const look = async (id: number, pieces: readonly Piece[]): Promise<void> => {
       const origin = await known.get(id, pieces)
       oldestOrder = Math.min(oldestOrder, origin.order)
       if (origin.order <= keptOrder) kept++
-      if (origin.order <= keptOrder || !areInPlace(pieces, origin)) stays.add(id)
-      else for (const piece of pieces) writes.set(piece, piecesIn(origin, piece.chunkOffset, piece.lengthBytes))
+      const placed = origin.appended === true ? (everywhere.get(id) ?? pieces) : pieces
+      if (origin.order <= keptOrder || !areInPlace(placed, origin)) stays.add(id)
+      // Without one of its chunks it is another load.
+      else if (stays.size === before)
+        for (const piece of pieces) writes.set(piece, piecesIn(origin, piece.chunkOffset, piece.lengthBytes))
     }
     const all = run.isKept ? sampleFirst([...byChunk], ORIGINS_AT_ONCE) : [...byChunk]
     for (let at = 0; at < all.length; at += ORIGINS_AT_ONCE) {
