@@ -126,7 +126,8 @@ export class Openers {
 
   #count(ino: number, by: number): void {
     this.#counts.set(ino, (this.#counts.get(ino) ?? 0) + by)
-    this.#closing.delete(ino)
+    // One that is told once more, or was told beside: what is owed may never be told.
+    if (this.#closing.delete(ino) && !this.#registered.has(ino)) this.#keepUntold(this.#core.keys.home(ino), ino)
   }
 
   #isSending(ino: number): boolean {

@@ -8,7 +8,7 @@ import { Reply } from '../../../src/meta/reply.js'
 
 interface Sent {
   readonly openers: Openers
-  /** Set: what every change waits for that is not a registration. */
+  /** Set: what every change waits for that is not a registration. Its failure is that of the change. */
   readonly held: { by?: Promise<void> }
   readonly sent: unknown[][]
   /** Another session from now on; what was begun goes on. */
@@ -92,3 +92,32 @@ t.test('what is owed does not wait for closings of others, and is not owed while
   await closing
   t.ok(all.openHeld(7))
 })
+
+t.test('a closing that could not be told is told though the file is opened without asking before', async (t) => {
+  const { openers: all, sent, held } = openers(t)
+  await all.open(7, registers)
+  held.by = Promise.reject(new Error('away'))
+  all.close(7)
+  await all.flush()
+  delete held.by
+  all.judged(0)
+  t.ok(all.openHeld(7))
+  all.close(7)
+  all.judged(0)
+  await all.flush()
+  const close = ['close', 1, 1, 7]
+  t.same(sent, [close, close])
+})
+
+t.test(
+  'a session that was made an opener of what is closed tells so, though it is opened without asking before',
+  async (t) => {
+    const { openers: all, sent } = openers(t)
+    all.registered(7)
+    t.ok(all.openHeld(7))
+    all.close(7)
+    all.judged(0)
+    await all.flush()
+    t.same(sent, [['close', 1, 1, 7]])
+  },
+)
