@@ -5,8 +5,7 @@
  * deleted) and the store has freed it. One whose commit is still to come is not yet named: it stays.
  */
 import { isErrno } from '../base/errno.js'
-import { RingfsError, messageOf } from '../base/errors.js'
-import { WINDOW_BYTES } from '../base/limits.js'
+import { messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { ChunksMissing, type ChunkClient } from '../chunk/contract.js'
 import type { MetaStore } from '../meta/contract.js'
@@ -19,8 +18,7 @@ export interface UnsyncedDeps {
   readonly log: Log
 }
 
-/** Windows that are looked through for chunks that are missing: 256 GiB of file. */
-const SEARCH_WINDOWS_MAX = 4096
+/** Windows that are looked through for chunks that are missing. */
 const SEARCH_AT_ONCE = 32
 
 export class UnsyncedChunks {
@@ -93,9 +91,9 @@ export class UnsyncedChunks {
       return new Set()
     } catch (error) {
       if (!(error instanceof ChunksMissing)) throw error
-      const named = await this.#named(ino)
-      if (error.ids.some((id) => named.has(id))) throw error
-      return new Set(error.ids)
+      const missing = new Set(error.ids)
+      if (await this.#isOneNamed(ino, missing)) throw error
+      return missing
     }
   }
 
@@ -103,22 +101,22 @@ export class UnsyncedChunks {
     await Promise.all([...this.#byIno.keys()].map((ino) => this.sync(ino)))
   }
 
-  /** Chunks that the file names. */
-  async #named(ino: number): Promise<Set<number>> {
-    const named = new Set<number>()
+  /** Whether the file names one of them. However long it is: another mount may have packed or overwritten them all. */
+  async #isOneNamed(ino: number, ids: ReadonlySet<number>): Promise<boolean> {
+    const { meta } = this.#deps
     try {
-      const { sizeBytes } = await this.#deps.meta.getattr(ino)
-      const windows = Math.ceil(sizeBytes / WINDOW_BYTES)
-      if (windows > SEARCH_WINDOWS_MAX) throw new RingfsError('CHUNK_MISSING', `a chunk of inode ${ino} is missing`)
-      for (let first = 0; first < windows; first += SEARCH_AT_ONCE) {
-        const count = Math.min(SEARCH_AT_ONCE, windows - first)
-        const some = await Promise.all(Array.from({ length: count }, (_, i) => this.#deps.meta.extents(ino, first + i)))
-        for (const { extents } of some) for (const { chunk } of extents) if (chunk !== null) named.add(chunk.id)
+      for (let from = 0; ;) {
+        const { windows } = await meta.windows(ino, from, SEARCH_AT_ONCE)
+        const some = await Promise.all(windows.map((window) => meta.extents(ino, window)))
+        if (some.some(({ extents }) => extents.some(({ chunk }) => chunk !== null && ids.has(chunk.id)))) return true
+        const last = windows.at(-1)
+        if (last === undefined || windows.length < SEARCH_AT_ONCE) return false
+        from = last + 1
       }
     } catch (error) {
       if (!isErrno(error, 'ENOENT')) throw error
+      return false
     }
-    return named
   }
 
   #remove(ino: number, set: Set<number>, ids: readonly number[]): void {

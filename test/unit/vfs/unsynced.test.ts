@@ -1,5 +1,6 @@
 /** Chunks that an fsync still owes the disk, while others of the file are gone. */
 import t, { type Test } from 'tap'
+import { WINDOW_BYTES } from '../../../src/base/limits.js'
 import { silentLog } from '../../../src/base/log.js'
 import { DEFAULT_LIMITS } from '../../../src/vfs/limits.js'
 import { UnsyncedChunks } from '../../../src/vfs/unsynced.js'
@@ -64,3 +65,26 @@ t.test('what was given up is owed no more', async (t) => {
   await unsynced.sync(ino)
   t.equal(unsynced.count, 0)
 })
+
+for (const [where, windows] of [
+  ['many windows', Array.from({ length: 100 }, (_, index) => 2 * index)],
+  ['a few windows of a very long one', [0, 7, 5_000, 1_000_000]],
+] as const) {
+  t.test(`what a file with ${where} does not name is owed no more, and what its last one names is`, async (t) => {
+    const { chunks, meta, unsynced, ino, coming } = await setUp(t)
+    const other = await chunks.write(3, [Buffer.from([3])], { ino, order: 3, extents: [] }, { ...WRITE, sync: true })
+    const commit = async (window: number, chunk: ChunkRef): Promise<void> => {
+      const extents = [{ fileOffset: window * WINDOW_BYTES, lengthBytes: 1, chunk, chunkOffset: 0 }]
+      await meta.commit(ino, { extents, mode: 'at', allocatedDeltaBytes: 1, mtime: { sec: 1, nsec: 0 } })
+    }
+    for (const window of windows) await commit(window, other)
+    await unsynced.sync(ino)
+    t.equal(unsynced.count, 0)
+    await commit(windows.at(-1) ?? 0, coming)
+    unsynced.commitEnded([COMING])
+    unsynced.add(ino, COMING)
+    await chunks.remove([COMING])
+    t.equal(await codeOf(unsynced.sync(ino)), 'CHUNK_MISSING')
+    t.equal(unsynced.count, 1)
+  })
+}
