@@ -2,7 +2,7 @@
  * `ringfs get`: files of the volume to local ones.
  *
  * Invariants. A local file gets its name only when it is whole and on disk: it is written beside it under a temporary name
- * made of the volume, the inode and its data version, front to back, and renamed. So an interrupted get is continued, and never
+ * made of the volume, the inode, its size and times, front to back, and renamed. So an interrupted get is continued, and never
  * with another version of the file, with a file of another volume, or with what somebody else has put there. A file that changes
  * in the volume meanwhile is an error, not a mixture.
  *
@@ -242,15 +242,19 @@ function onDisk(lengthBytes: number): number {
   return Math.max(0, Math.ceil(lengthBytes / SYNC_BYTES) - 2) * SYNC_BYTES
 }
 
-/** Beside the file: its own name, as much of it as fits, where it comes from, and whatever tells one contents from another. */
+/**
+ * Beside the file: its own name, as much of it as fits, where it comes from, and whatever tells one contents from another. Not the data
+ * version: see isChanged().
+ */
 function temporaryNames(
   volume: string,
   from: string,
   attr: Attr,
   local: string,
 ): { readonly partial: string; readonly prefix: string } {
-  const { ino, dataVersion, sizeBytes, mtime, btime } = attr
-  const version = [ino, dataVersion, sizeBytes, mtime.sec, mtime.nsec, btime.sec, btime.nsec]
+  const { ino, sizeBytes } = attr
+  const times = [attr.mtime, attr.ctime, attr.btime].flatMap(({ sec, nsec }) => [sec, nsec])
+  const version = [ino, sizeBytes, ...times]
   const path = from.split('/').filter((part) => part !== '' && part !== '.')
   const place = `${digest([volume, ...path, basename(local)].join('/')).slice(0, 8)}-`
   const partial = beside(local, place + digest([...version, SYNC_BYTES].join(' ')))

@@ -383,6 +383,36 @@ t.test('an interrupted get is continued, not behind what is certainly on disk', 
   t.ok(bytes.equals(await readFile(out)))
 })
 
+t.test('an interrupted get is continued after housekeeping of the store, and not after a change', async (t) => {
+  const sh = await shell(t)
+  await writeFile(join(sh.folder, 'big'), Buffer.alloc(LONG_BYTES, 'xyz'))
+  await sh.run('put', join(sh.folder, 'big'), '/big')
+  const out = join(sh.folder, 'out')
+  const getAfter = async (change: (attr: Attr) => Partial<Attr>): Promise<string> => {
+    const broken = failing(sh.vfs, 'read', PIECES)
+    sh.through = () => broken
+    await t.rejects(sh.run('get', '/big', out), { code: 'EIO' })
+    const later = (attr: Attr): Attr =>
+      attr.type === 'file' ? { ...attr, dataVersion: attr.dataVersion + 1, ...change(attr) } : attr
+    sh.through = (vfs) =>
+      changed(vfs, {
+        getattr: async (...args) => later(await vfs.getattr(...args)),
+        open: async (...args) => {
+          const { attr, ...opened } = await vfs.open(...args)
+          return { ...opened, attr: later(attr) }
+        },
+      })
+    const said = await sh.run('get', '/big', out)
+    for (const name of await readdir(sh.folder)) if (name !== 'big') await rm(join(sh.folder, name))
+    return said
+  }
+  t.match(await getAfter(() => ({})), /got 1 files, 40.0 MiB .*32.0 MiB were there/)
+  for (const time of ['mtime', 'ctime'] as const) {
+    const said = await getAfter((attr) => ({ [time]: { sec: attr[time].sec + 1, nsec: 0 } }))
+    t.match(said, /got 1 files, 72.0 MiB/, `${time} of a change`)
+  }
+})
+
 t.test('a get whose disk fails says so, and does not take for written what that disk had lost', async (t) => {
   const sh = await shell(t)
   const bytes = Buffer.alloc(LONG_BYTES, 'xyz')
