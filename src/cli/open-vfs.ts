@@ -19,7 +19,8 @@ export async function openVfs(
     const volume = await openVolume(url, { log, key })
     closer.add(() => volume.close())
     await checkKey(volume.watcher.current().view.members, key)
-    const files = await openFiles(volume)
+    // Housekeeping that writes data is for who stays.
+    const files = await openFiles(volume, { limits: { packRestMs: Infinity } })
     // What cannot be written is told here: a command that answers success has written everything.
     closer.add(() => files.close())
     return { vfs: files.vfs, settings: volume.settings, close: () => closer.close() }

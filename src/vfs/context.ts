@@ -117,7 +117,7 @@ export class VfsContext {
       if (!this.readOnly) compactor.offer(ino, window)
     })
     const onScattered = (ino: number, window: number): void => {
-      if (!this.readOnly) compactor.offerScattered(ino, window)
+      if (!this.readOnly && limits.packRestMs !== Infinity) compactor.offerScattered(ino, window)
     }
     const committer = new Committer({ meta, fresh, attrs, extents, uploader, data, onCommitted })
     const readAheadBytes = Math.min(limits.readAheadBytes, Math.floor(limits.dataCacheBytes / 2))

@@ -30,7 +30,7 @@ export interface VfsLimits {
   readonly extentPieces: number
   /** Chunks uploaded without fdatasync that a later fsync must still sync. */
   readonly unsyncedChunks: number
-  /** Files that nobody has changed for so long are packed (packer.ts). */
+  /** Files that nobody has changed for so long are packed (packer.ts). Infinity: none. */
   readonly packRestMs: number
   readonly handles: number
   /** Directory entries fetched at once. */
@@ -71,6 +71,7 @@ function check(condition: boolean, message: string): void {
 export function resolveLimits(given: Partial<VfsLimits>, chunkBytes: number): VfsLimits {
   const limits: VfsLimits = { ...DEFAULT_LIMITS, ...given }
   for (const [name, value] of Object.entries(limits)) {
+    if (name === 'packRestMs' && value === Infinity) continue
     check(
       Number.isSafeInteger(value) && value > 0 && value <= FILE_MAX_BYTES,
       `limit ${name} must be a positive integer`,

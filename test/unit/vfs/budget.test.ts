@@ -67,6 +67,8 @@ t.test('of what takes many times its bytes less is fetched ahead', async (st) =>
 
 t.test('limits are checked against each other', async (st) => {
   st.equal(resolveLimits({}, 4 * MIB).dirtyBytes, 128 * MIB)
+  st.equal(resolveLimits({ packRestMs: Infinity }, 4 * MIB).packRestMs, Infinity)
+  st.throws(() => resolveLimits({ dirtyBytes: Infinity }, 4 * MIB), { code: 'USAGE' })
   st.throws(() => resolveLimits({ dirtyBytes: 0 }, 4 * MIB), { code: 'USAGE' })
   st.throws(() => resolveLimits({ uploads: 1.5 }, 4 * MIB), { code: 'USAGE' })
   st.throws(() => resolveLimits({ dirtyInodeBytes: 7 * MIB }, 4 * MIB), { code: 'USAGE' })

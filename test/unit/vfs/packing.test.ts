@@ -4,6 +4,7 @@ import fc from 'fast-check'
 import { randomBytes } from 'node:crypto'
 import { PosixError } from '../../../src/base/errno.js'
 import { KIB, MIB } from '../../../src/base/limits.js'
+import { createVfs } from '../../../src/vfs/vfs.js'
 import { propertyRun } from '../../helpers/property.js'
 import { BLOCK, BLOCKS, REST_MS, scattered } from '../../helpers/scattered.js'
 import { FastClock } from '../../helpers/vfs-clock.js'
@@ -293,6 +294,24 @@ t.test('a reader without the right to write, and reads of single blocks from beh
   for (let block = BLOCKS - 1; block >= 0; block--) await vfs.read(handle, block * BLOCK, BLOCK)
   await settle()
   st.same(chunkIds(), before)
+})
+
+t.test('who is to pack nothing does not even ask', async (st) => {
+  const { volume, chunks, rest, readAll, chunkIds } = await scattered(st)
+  await rest()
+  const before = chunkIds()
+  const meta = volume.open()
+  const calls: string[] = []
+  meta.before = (call) => void calls.push(call)
+  const clock = new FastClock()
+  await clock.sleep(10 * REST_MS)
+  const vfs = createVfs({ meta, chunks, clock, limits: { packRestMs: Infinity } })
+  st.teardown(() => vfs.shutdown())
+  await readAll(vfs)
+  st.same(chunkIds(), before)
+  st.notOk(calls.includes('packingGround'))
+  await readAll()
+  st.equal(chunkIds().length, 1, 'others may')
 })
 
 t.test('a window is not looked at again for each read', async (st) => {
