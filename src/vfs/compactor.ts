@@ -24,6 +24,13 @@ const PACK_AGAIN_MS = 60_000
 const PACK_LATER_MAX_MS = 86_400_000
 const PACK_KNOWN_MAX = 10_000
 
+/**
+ * Who was slower than another client with a window packs nothing for some time between these: they read the same file, and would meet again at
+ * the next one.
+ */
+const STAND_BACK_LEAST_MS = 10_000
+const STAND_BACK_MOST_MS = 60_000
+
 /** Of a window whose packing was thought of. */
 interface PackRest {
   /** Until when it is not looked at again. */
@@ -40,6 +47,8 @@ export interface CompactorDeps {
   readonly meta: MetaStore
   readonly packer: Packer
   readonly clock: Clock
+  /** 0 to 1. */
+  readonly random: () => number
   readonly log: Log
   /** Of each, with the version that it made of contents that read the same. */
   readonly onDone: (ino: number, dataVersion: number) => void
@@ -50,6 +59,8 @@ export class Compactor {
   /** One at a time: it is housekeeping. */
   #running: Promise<void> | undefined
   readonly #rests = new Lru<string, PackRest>(PACK_KNOWN_MAX)
+  /** Until when nothing is packed, since somebody else does it. */
+  #standsBackUntilMs = 0
   #isStopped = false
 
   constructor(deps: CompactorDeps) {
@@ -66,6 +77,7 @@ export class Compactor {
     if (this.#running !== undefined) return
     const key = `${ino}/${window}`
     const nowMs = this.#deps.clock.monotonicMs()
+    if (this.#standsBackUntilMs > nowMs) return
     const rest = this.#rests.get(key) ?? { untilMs: 0, restMs: 0, isTold: false }
     if (rest.untilMs > nowMs) return
     this.#rests.set(key, { ...rest, untilMs: nowMs + PACK_AGAIN_MS })
@@ -102,7 +114,7 @@ export class Compactor {
 
   /** Its `untilMs` is from now on. */
   async #pack(ino: number, window: number, { restMs, barren, isTold }: PackRest): Promise<PackRest> {
-    const { packer, log, onDone } = this.#deps
+    const { packer, log, clock, random, onDone } = this.#deps
     let made = 0
     try {
       const { why, mark = barren } = await packer.pack(
@@ -116,7 +128,11 @@ export class Compactor {
           log.debug({ ino, window }, 'short chunks packed')
         },
       )
-      if (why === 'early') return { untilMs: PACK_AGAIN_MS, restMs, barren, isTold }
+      if (why === 'lost') {
+        const backMs = STAND_BACK_LEAST_MS + random() * (STAND_BACK_MOST_MS - STAND_BACK_LEAST_MS)
+        this.#standsBackUntilMs = clock.monotonicMs() + backMs
+      }
+      if (why === 'early' || why === 'lost') return { untilMs: PACK_AGAIN_MS, restMs, barren, isTold }
       if (made > 0) return { untilMs: PACK_LATER_MS, restMs: 0, barren: mark, isTold: false }
       const nextMs = why === 'barren' ? longer(restMs, PACK_LATER_MS) : Math.max(restMs, PACK_LATER_MS)
       return { untilMs: nextMs, restMs: why === 'barren' ? nextMs : restMs, barren: mark, isTold }

@@ -36,6 +36,8 @@ export interface VfsOptions {
   readonly meta: MetaStore
   readonly chunks: ChunkClient
   readonly clock?: Clock
+  /** 0 to 1. Default Math.random. */
+  readonly random?: () => number
   readonly log?: Log
   readonly limits?: Partial<VfsLimits>
   /** How many owners must have written data before it is committed. Default 'quorum'. */
@@ -112,7 +114,7 @@ export class VfsContext {
       attrs.drop(ino)
       onCommitted(ino, version)
     }
-    const compactor = new Compactor({ meta, packer, clock, log, onDone })
+    const compactor = new Compactor({ meta, packer, clock, random: options.random ?? Math.random, log, onDone })
     const extents = new ExtentCache(meta, fresh, EXTENT_FILES_MAX, limits.extentPieces, (ino, window) => {
       if (!this.readOnly) compactor.offer(ino, window)
     })

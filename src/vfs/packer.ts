@@ -86,10 +86,10 @@ export interface WindowMark {
 
 /**
  * How a run ended. `barren`: its last look found nothing that is worth it. `idle`: nothing had to be looked at to tell so, or the volume is full. `early`: the file has
- * not rested, the mount ends, or somebody else has changed the window.
+ * not rested, or the mount ends. `lost`: somebody else was quicker with this window.
  */
 export interface PackEnd {
-  readonly why: 'barren' | 'idle' | 'early'
+  readonly why: 'barren' | 'idle' | 'early' | 'lost'
   /** While the window is this, nothing of it will be worth it. Absent: that is not known. */
   readonly mark?: WindowMark
 }
@@ -131,7 +131,7 @@ export class Packer {
       if (isOver()) return { why: 'early' }
       if (load === undefined) return { why: 'barren', ...(run.isShared ? {} : { mark }) }
       const version = await this.#pack(ino, old, load, run)
-      if (version === null) return { why: 'early' }
+      if (version === null) return { why: isOver() ? 'early' : 'lost' }
       this.made++
       this.madeBytes += load.packed.lengthBytes
       onDone(version)

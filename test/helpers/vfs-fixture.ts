@@ -27,7 +27,7 @@ export interface Fixture extends Mounted {
 }
 
 /** How a VFS is mounted. */
-export type MountedOptions = Pick<VfsOptions, 'readOnly' | 'durableChanges' | 'atime' | 'nodiratime' | 'log'>
+export type MountedOptions = Pick<VfsOptions, 'readOnly' | 'durableChanges' | 'atime' | 'nodiratime' | 'log' | 'random'>
 
 export interface FixtureOptions extends MemoryVolumeOptions {
   readonly limits?: Partial<VfsLimits>

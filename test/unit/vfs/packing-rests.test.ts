@@ -3,7 +3,8 @@ import t from 'tap'
 import { PosixError } from '../../../src/base/errno.js'
 import { GIB, KIB, MIB } from '../../../src/base/limits.js'
 import { CapturedLog } from '../../helpers/captured-log.js'
-import { BLOCKS, scattered } from '../../helpers/scattered.js'
+import { BLOCK, BLOCKS, scattered } from '../../helpers/scattered.js'
+import { CALLER, make, settle } from '../../helpers/vfs-fixture.js'
 
 t.test('what stays is asked about once, and after a change later each time', async (st) => {
   const { readAll, rest, overwrite, chunkIds, orderOf, chunks, volume } = await scattered(st)
@@ -106,4 +107,38 @@ t.test('it is asked before each load whether there is room', async (st) => {
   await rest()
   st.ok((await readAll()).equals(model))
   st.equal(chunkIds().length, 1 + 150 - 32)
+})
+
+t.test('who was slower than another client packs nothing for a while', async (st) => {
+  const { vfs, readAll, rest, chunkIds, chunks, volume, model, clock, another } = await scattered(st)
+  const second = await make(vfs, 'second')
+  for (let block = 0; block < BLOCKS; block++) {
+    await vfs.write(second.handle, block * BLOCK, model.subarray(block * BLOCK, (block + 1) * BLOCK))
+    await vfs.flush(second.handle)
+  }
+  await rest()
+  const slow = another({ random: () => 0.5 })
+  let isFirst = true
+  slow.meta.before = async (call) => {
+    if (call !== 'compact' || !isFirst) return
+    isFirst = false
+    await readAll()
+  }
+  await readAll(slow.vfs)
+  for (let i = 0; i < 10; i++) await settle()
+  st.notOk(isFirst)
+  st.equal(chunkIds().length, 1)
+  st.equal(chunks.stored.size, 2 * BLOCKS + 1, 'what it made is gone')
+  const extentsOfSecond = async (): Promise<number | undefined> => {
+    const { handle } = await slow.vfs.open(CALLER, second.ino, 0)
+    st.ok((await slow.vfs.read(handle, 0, model.length)).equals(model))
+    await slow.vfs.release(handle)
+    for (let i = 0; i < 5; i++) await settle()
+    return volume.inodes.get(second.ino)?.windows.get(0)?.length
+  }
+  st.equal(await extentsOfSecond(), BLOCKS)
+  await clock.sleep(34_000)
+  st.equal(await extentsOfSecond(), BLOCKS)
+  await clock.sleep(2_000)
+  st.equal(await extentsOfSecond(), 1)
 })
