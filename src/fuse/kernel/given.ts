@@ -4,6 +4,8 @@ import type { Given } from './handed.js'
 import type { Way } from './way.js'
 
 export interface GivenAttr extends Given {
+  /** When the last answer was asked for, on the monotonic clock: the kernel did it a little earlier. */
+  readonly askedMs: number
   readonly attr: Attr
   /** The last answer, whether the kernel goes by it without asking or not. */
   readonly told: Attr

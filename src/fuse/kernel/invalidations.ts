@@ -75,13 +75,14 @@ export class Invalidations {
    * lifetime does not end that of another before it: the kernel ignores an answer that was overtaken (by a write, which
    * makes it ask for size and times, and leaves mode and owner as they were), and goes on by what it had.
    */
-  answered(attr: Attr, holds: boolean, thread = SEVERAL): boolean {
+  answered(attr: Attr, holds: boolean, thread = SEVERAL, askedMs?: number): boolean {
     const atMs = this.#nowMs()
     const last = this.#attrs.last(attr.ino, atMs)
     const held = last?.holds === true ? last : undefined
     const isAlone = held === undefined || held.to === thread || atMs - held.atMs >= RECENT_MS
     const given = {
       atMs,
+      askedMs: askedMs ?? atMs,
       attr: holds ? attr : (held?.attr ?? attr),
       told: attr,
       hasNewRights: hasNewRights(last, attr, atMs),
@@ -185,7 +186,7 @@ export class Invalidations {
     const isOfThread = given.to === thread && thread !== SEVERAL
     if (!isOfThread && this.#nowMs() - given.atMs < RECENT_MS) return true
     const { notifier } = this.#options
-    const isNoticed = given.noticedAtMs > (sinceMs ?? given.atMs - GRACE_MAX_MS)
+    const isNoticed = given.noticedAtMs > (sinceMs ?? given.askedMs - GRACE_MAX_MS)
     return isNoticed || !notifier.isSettled('attr', ino) || !notifier.isSettled('data', ino)
   }
 

@@ -95,18 +95,18 @@ export class KernelCache {
 
   /**
    * What is to be encoded of an inode now: the newest attributes that are known, and for how long they hold. `thread`: who
-   * asked, 0 if that is not known.
+   * asked, 0 if that is not known; `askedMs`: when, on the monotonic clock, if not just now.
    */
-  attr(given: Attr, thread = 0): { readonly attr: Attr; readonly attrMs: number } {
+  attr(given: Attr, thread = 0, askedMs?: number): { readonly attr: Attr; readonly attrMs: number } {
     const lifetimeMs = this.#lifetimeMs()
     const known = lifetimeMs === 0 ? undefined : this.#coherence.attr(given.ino)
     const attr = known ?? given
-    const isKept = this.#told?.answered(attr, known !== undefined, thread) === true
+    const isKept = this.#told?.answered(attr, known !== undefined, thread, askedMs) === true
     return { attr, attrMs: isKept && known !== undefined ? lifetimeMs : 0 }
   }
 
-  entry(parent: number, name: Buffer, given: Attr, thread = 0): Lifetimes & { readonly attr: Attr } {
-    const { attr, attrMs } = this.attr(given, thread)
+  entry(parent: number, name: Buffer, given: Attr, thread = 0, askedMs?: number): Lifetimes & { readonly attr: Attr } {
+    const { attr, attrMs } = this.attr(given, thread, askedMs)
     this.#told?.cameBy(parent, given.ino)
     return { attr, attrMs, entryMs: this.#entryMs(parent, name, given) }
   }

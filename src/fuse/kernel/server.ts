@@ -65,6 +65,7 @@ const NAMING: ReadonlySet<string> = new Set([
 
 export class FuseServer {
   readonly #options: ServerOptions
+  readonly #clock: Clock
   readonly #handlers: Handlers
   readonly #table: Readonly<Record<string, Handler>>
   /** By the number of the opcode. */
@@ -87,6 +88,7 @@ export class FuseServer {
     this.#options = options
     const { vfs, clock = systemClock, metrics = new Metrics() } = options
     this.#timers = timersOf(metrics)
+    this.#clock = clock
     this.#failures = new Repeats(clock)
     this.#inUse = new InUse(clock, (node) => this.#notifier?.free(node))
     this.#asked = new InUse(clock)
@@ -185,7 +187,7 @@ export class FuseServer {
     const startMs = performance.now()
     let reply: Buffer | number | undefined
     try {
-      reply = answer(parse(header, opcode, body, this.#agreed, NOBODY_WAITS))
+      reply = answer(parse(header, opcode, body, this.#agreed, NOBODY_WAITS, undefined))
     } catch {
       return false
     }
@@ -198,6 +200,7 @@ export class FuseServer {
   async #run(header: RequestHeader, opcode: Opcode, body: Buffer): Promise<void> {
     this.#count(1)
     const startMs = performance.now()
+    const askedMs = this.#clock.monotonicMs()
     const held = heldNodes(header, opcode, body)
     const asked = askedNodes(header, opcode)
     this.#inUse.begin(held)
@@ -212,7 +215,7 @@ export class FuseServer {
       if (!this.#isReady) throw new PosixError('EIO', 'a request before INIT')
       const handler = this.#table[opcode.name]
       invariant(handler !== undefined, 'checked at the start')
-      request = parse(header, opcode, body, this.#agreed, running)
+      request = parse(header, opcode, body, this.#agreed, running, askedMs)
       const answer = await handler(request)
       if (OVERTAKING.has(opcode.name)) await this.cache.overtook(header.node)
       if (NAMING.has(opcode.name)) for (const node of held.nodes) this.cache.namesChanged(node, header.pid)
@@ -307,7 +310,14 @@ function interruptMode(opcode: Opcode, body: Buffer): InterruptMode {
   return cuts ? 'never' : opcode.interrupt
 }
 
-function parse(header: RequestHeader, opcode: Opcode, body: Buffer, agreed: number, running: RunningRequest): Request {
+function parse(
+  header: RequestHeader,
+  opcode: Opcode,
+  body: Buffer,
+  agreed: number,
+  running: RunningRequest,
+  askedMs: number | undefined,
+): Request {
   const { extended } = opcode
   const isExtended = extended !== undefined && (agreed & extended.flag) !== 0
   const bodyBytes = isExtended ? extended.bodyBytes : opcode.bodyBytes
@@ -320,12 +330,13 @@ function parse(header: RequestHeader, opcode: Opcode, body: Buffer, agreed: numb
     names.push(one.name)
     rest = one.next
   }
-  return new ParsedRequest(header, body, names, rest, agreed, running)
+  return new ParsedRequest(header, body, names, rest, agreed, running, askedMs)
 }
 
 class ParsedRequest implements Request {
   readonly node: number
   readonly caller: Caller
+  readonly askedMs: number | undefined
   readonly body: Buffer
   readonly names: readonly Buffer[]
   readonly rest: number
@@ -339,9 +350,11 @@ class ParsedRequest implements Request {
     rest: number,
     agreed: number,
     running: RunningRequest,
+    askedMs: number | undefined,
   ) {
     this.node = node
     this.caller = { uid, gid, pid }
+    this.askedMs = askedMs
     this.body = body
     this.names = names
     this.rest = rest

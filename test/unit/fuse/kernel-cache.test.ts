@@ -422,6 +422,33 @@ t.test('nobody is sent back who was told what others changed, and has taken it f
   t.equal(await openedBy(8), 0, 'cut here')
 })
 
+t.test(
+  'who was told, but had asked before the kernel was told, is sent back however long the answer took',
+  async (t) => {
+    const { clock, peer, vfs, meta, other, file } = await two(t)
+    await peer.getattr(file)
+    await clock.pass(2_000)
+    peer.threads.take()
+    const gate = new Gate()
+    meta.after = async (call) => {
+      if (call === 'lookup') await gate.passed
+    }
+    const reply = peer.lookup(ROOT_INO, 'file', 9)
+    await turn()
+    meta.after = () => undefined
+    await write(other, file, 6, ' and more')
+    await settle()
+    t.ok(peer.threads.take().includes(`attr ${file}`))
+    await vfs.getattr(CALLER, file)
+    await clock.pass(QUIET_MS + 10)
+    gate.open()
+    t.match(await reply, { sizeBytes: 15, attrMs: /[1-9]/ })
+    t.match(await peer.open(file, O_NOATIME, 9), { error: ESTALE }, 'the kernel has ignored the answer')
+    await peer.lookup(ROOT_INO, 'file', 9)
+    t.match(await peer.open(file, O_NOATIME, 9), { error: 0, flags: KEEP_CACHE })
+  },
+)
+
 t.test('an open by a name that means another file now is sent back once, and then served', async (t) => {
   const { peer, other, file } = await two(t)
   await peer.lookup(ROOT_INO, 'file')

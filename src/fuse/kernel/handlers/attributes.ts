@@ -39,8 +39,8 @@ export class AttributeHandlers {
   }
 
   readonly table: HandlerTable = {
-    getattr: async ({ caller, node }) => this.#attr(await this.#vfs.getattr(caller, node), caller.pid),
-    statx: async ({ caller, node }) => this.#statx(await this.#vfs.getattr(caller, node), caller.pid),
+    getattr: async (request) => this.#attr(request, await this.#vfs.getattr(request.caller, request.node)),
+    statx: async (request) => this.#statx(request, await this.#vfs.getattr(request.caller, request.node)),
     setattr: (request) => this.#setattr(request),
     statfs: () => this.#statfs(),
     syncfs: async () => {
@@ -55,9 +55,9 @@ export class AttributeHandlers {
   readonly atOnce: AtOnceTable = {
     forget: () => 0,
     batchForget: () => 0,
-    getattr: ({ caller, node }) => {
-      const attr = this.#vfs.atHand.getattr(node)
-      return attr && this.#attr(attr, caller.pid)
+    getattr: (request) => {
+      const attr = this.#vfs.atHand.getattr(request.node)
+      return attr && this.#attr(request, attr)
     },
   }
 
@@ -100,13 +100,13 @@ export class AttributeHandlers {
     })
   }
 
-  #attr(given: Attr, thread: number): Buffer {
-    const { attr, attrMs } = this.#cache.attr(given, thread)
+  #attr({ caller, askedMs }: Request, given: Attr): Buffer {
+    const { attr, attrMs } = this.#cache.attr(given, caller.pid, askedMs)
     return encodeAttr(attr, attrMs)
   }
 
-  #statx(given: Attr, thread: number): Buffer {
-    const { attr, attrMs } = this.#cache.attr(given, thread)
+  #statx({ caller, askedMs }: Request, given: Attr): Buffer {
+    const { attr, attrMs } = this.#cache.attr(given, caller.pid, askedMs)
     return encodeStatx(attr, attrMs)
   }
 

@@ -1,6 +1,6 @@
 /** Open directories. */
 import type { VfsContract } from '../../../vfs/contract.js'
-import { encodeEntries } from '../dirents.js'
+import { encodeEntries, type Describe } from '../dirents.js'
 import type { KernelCache } from '../kernel-cache.js'
 import { encodeOpen } from '../wire.js'
 import { handleIn, handleOf, type Answer, type DropTable, type HandlerTable, type Request } from './request.js'
@@ -51,10 +51,11 @@ export class DirectoryHandlers {
     for (const handle of this.#open) this.#vfs.releasedir(handle)
   }
 
-  async #readdir({ node, caller, body }: Request, plus: boolean): Promise<Answer> {
+  async #readdir({ node, caller, body, askedMs }: Request, plus: boolean): Promise<Answer> {
     const room = body.readUInt32LE(16)
     const limit = Math.max(1, Math.ceil(room / (plus ? DIRENTPLUS_LEAST_BYTES : DIRENT_LEAST_BYTES)))
     const entries = await this.#vfs.readdir(handleOf(body), body.readBigUInt64LE(8), limit, plus)
-    return encodeEntries(entries, room, plus ? (name, attr) => this.#cache.entry(node, name, attr, caller.pid) : null)
+    const describe: Describe = (name, attr) => this.#cache.entry(node, name, attr, caller.pid, askedMs)
+    return encodeEntries(entries, room, plus ? describe : null)
   }
 }

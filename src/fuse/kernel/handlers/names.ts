@@ -61,8 +61,8 @@ export class NameHandlers {
     },
   }
 
-  #entry({ node, caller }: Request, name: Buffer, given: Attr): Buffer {
-    const { attr, ...lifetimes } = this.#cache.entry(node, name, given, caller.pid)
+  #entry({ node, caller, askedMs }: Request, name: Buffer, given: Attr): Buffer {
+    const { attr, ...lifetimes } = this.#cache.entry(node, name, given, caller.pid, askedMs)
     return encodeEntry(attr, lifetimes)
   }
 

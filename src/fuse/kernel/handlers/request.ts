@@ -12,6 +12,8 @@ const UMASK_BITS = 0o777
 export interface Request {
   readonly node: number
   readonly caller: Caller
+  /** When it was read, on the monotonic clock; undefined: in this turn. */
+  readonly askedMs: number | undefined
   /** Behind the header. Kept as long as the handler runs. */
   readonly body: Buffer
   readonly names: readonly Buffer[]
