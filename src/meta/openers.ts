@@ -238,18 +238,23 @@ export class Openers {
       if (list === undefined) byPartition.set(p, [ino])
       else list.push(ino)
     }
+    await Promise.all([...byPartition].map(([p, list]) => this.#sendTo(p, list)))
+  }
+
+  /** In pieces: after an outage they may be many, and Redis does nothing else while a script runs. */
+  async #sendTo(p: number, list: readonly number[]): Promise<void> {
     const { session, options } = this.#core
     const { id } = session
-    const sends = [...byPartition].map(async ([p, list]) => {
+    for (let at = 0; at < list.length; at += BATCH_MAX) {
       try {
-        await this.#core.change(SCRIPTS.close, p, [], [id, ...list])
+        await this.#core.change(SCRIPTS.close, p, [], [id, ...list.slice(at, at + BATCH_MAX)])
       } catch (error) {
         options.log.warn({ error: messageOf(error) }, 'a close was not told')
         // One that is over has nothing open.
-        if (session.id === id) for (const ino of list) this.#keepUntold(p, ino)
+        if (session.id === id) for (const ino of list.slice(at)) this.#keepUntold(p, ino)
+        return
       }
-    })
-    await Promise.all(sends)
+    }
   }
 
   /** Nothing is told any more. */

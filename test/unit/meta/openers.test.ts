@@ -121,3 +121,24 @@ t.test(
     t.same(sent, [['close', 1, 1, 7]])
   },
 )
+
+t.test(
+  'closings that were kept through an outage go out in pieces, and what follows one that fails is kept, too',
+  async (t) => {
+    const { openers: all, sent, held } = openers(t)
+    const inos = Array.from({ length: 150 }, (_, at) => at + 1)
+    for (const ino of inos) await all.open(ino, registers)
+    held.by = Promise.reject(new Error('away'))
+    for (const ino of inos) all.close(ino)
+    // One batch went by itself; of the other the first piece fails, and the rest is not tried.
+    await all.flush()
+    const sizes = (): number[] => sent.map((one) => one.length - 3)
+    t.same(sizes(), [64, 64])
+    delete held.by
+    sent.length = 0
+    all.judged(0)
+    await all.flush()
+    t.same(sizes(), [64, 64, 22])
+    t.same(new Set(sent.flatMap((one) => one.slice(3))), new Set(inos))
+  },
+)
