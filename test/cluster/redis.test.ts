@@ -353,10 +353,15 @@ t.test('three masters with replicas', { timeout: 300_000 }, async (t) => {
       await store.call('INCR', key)
       return (await store.masters()).some((master) => master.address.endsWith(`:${redis.ports[5]}`))
     })
-    await until('its subscription is back', () => states.length >= 3)
-    await store.call('SPUBLISH', `${key}:c`, 'x')
-    await until('it has arrived', () => count > 0)
-    t.strictSame(states, [true, false, true])
+    await until('its subscription is back', () => states.length >= 3 && states.at(-1) === true)
+    await until('it has arrived', async () => {
+      const told = states.length
+      await store.call('SPUBLISH', `${key}:c`, 'x')
+      // On a busy machine the subscription may be lost once more; then that is told, and a message with it.
+      await until('it has, or a loss is told', () => count > 0 || states.length > told)
+      return count > 0
+    })
+    t.strictSame(states.slice(0, 3), [true, false, true])
     t.equal(count, 1)
   })
 })

@@ -156,3 +156,47 @@ for (const masters of [1, 3] as const) {
     })
   })
 }
+
+t.test(
+  'who was master until a moment ago takes a subscription, and does not count',
+  { timeout: 300_000 },
+  async (t) => {
+    const redis = await startRedis(t, { masters: 3, replicas: 1, config: ['cluster-node-timeout 4000'] })
+    const credentials = () => Promise.resolve({ password: redis.password })
+    const states: boolean[] = []
+    const got: string[] = []
+    const [channel = ''] = CHANNELS
+    const index = Math.floor(keySlot(channel) / Math.ceil(SLOTS / 3))
+    const [master, replica] = [index, index + 3].map((one) => `127.0.0.1:${String(redis.ports[one])}`)
+    // As after a failover, from whose slot map nothing is known yet.
+    let owner = replica
+    const ownersWhenHealthy: (string | undefined)[] = []
+    const subscription = new ShardSubscription({
+      ...{ clock: systemClock, random: Math.random, log, channels: [channel] },
+      topology: {
+        owner: () => owner,
+        newLink: (address, protocol) => new RedisLink(address, { ...LINK, protocol, credentials }),
+        moved: (slot, address) => {
+          t.equal(slot, keySlot(channel))
+          owner = address
+        },
+        refresh: () => Promise.resolve(),
+        refreshBehind: () => undefined,
+      },
+      onMessage: (_, message) => got.push(message.toString('latin1')),
+      onState: (healthy) => {
+        states.push(healthy)
+        if (healthy) ownersWhenHealthy.push(owner)
+      },
+    })
+    t.teardown(() => subscription.close())
+    await subscription.start()
+    await until('it is subscribed', () => states.length > 0)
+    t.strictSame([states, ownersWhenHealthy], [[true], [master]])
+    const store = await connectPatiently(redis.url('v'), { log, replyTimeoutMs: 4_000 })
+    t.teardown(() => store.close())
+    await publish(store, channel, 'x')
+    await until('it has arrived', () => got.length > 0)
+    t.strictSame(got, ['x'], 'once: the other connection has ended')
+  },
+)
