@@ -21,11 +21,19 @@ const FLUSH_DELAY_MS = 20
 const BATCH_MAX = 64
 const OWED_MS = 50
 
+interface Sending {
+  /** Of which it is not known yet that they were told, or are kept. */
+  readonly inos: Set<number>
+  /** By partition: ends when it has none of these any more. */
+  readonly parts: ReadonlyMap<number, Promise<void>>
+  readonly done: Promise<void>
+}
+
 export class Openers {
   readonly #core: Core
   readonly #counts = new Map<number, number>()
   readonly #closing = new Set<number>()
-  #sending: { readonly inos: ReadonlySet<number>; readonly done: Promise<void> } | undefined
+  #sending: Sending | undefined
   #timer: NodeJS.Timeout | undefined
   /** The session stands in their lists, or is about to. */
   readonly #registered = new Set<number>()
@@ -50,7 +58,7 @@ export class Openers {
     const { session } = this.#core
     const { id } = session
     try {
-      while (this.#isSending(ino)) await this.#sending?.done
+      while (this.#isSending(ino)) await this.#sending?.parts.get(this.#core.keys.home(ino))
       const reply = await register()
       // The session in which it was opened may be over by now.
       if (session.id === id) this.#isRegistered(ino)
@@ -190,7 +198,7 @@ export class Openers {
       const inos = this.#owedIn(p)
       // A closing that is being sent would come behind its registration.
       if (inos.some((ino) => this.#isSending(ino))) {
-        await this.#sending?.done
+        await this.#sending?.parts.get(p)
         continue
       }
       for (const ino of inos) this.#isRegistered(ino)
@@ -223,14 +231,15 @@ export class Openers {
     const inos = new Set(this.#closing)
     this.#closing.clear()
     for (const ino of inos) this.#registered.delete(ino)
-    const done = this.#send(inos).finally(() => {
+    const parts = new Map([...this.#byPartition(inos)].map(([p, list]) => [p, this.#sendTo(p, list, inos)]))
+    const done = Promise.all(parts.values()).then(() => {
       this.#sending = undefined
     })
-    this.#sending = { inos, done }
+    this.#sending = { inos, parts, done }
     await done
   }
 
-  async #send(inos: ReadonlySet<number>): Promise<void> {
+  #byPartition(inos: ReadonlySet<number>): Map<number, number[]> {
     const byPartition = new Map<number, number[]>()
     for (const ino of inos) {
       const p = this.#core.keys.home(ino)
@@ -238,20 +247,25 @@ export class Openers {
       if (list === undefined) byPartition.set(p, [ino])
       else list.push(ino)
     }
-    await Promise.all([...byPartition].map(([p, list]) => this.#sendTo(p, list)))
+    return byPartition
   }
 
   /** In pieces: after an outage they may be many, and Redis does nothing else while a script runs. */
-  async #sendTo(p: number, list: readonly number[]): Promise<void> {
+  async #sendTo(p: number, list: readonly number[], sending: Set<number>): Promise<void> {
     const { session, options } = this.#core
     const { id } = session
     for (let at = 0; at < list.length; at += BATCH_MAX) {
+      const piece = list.slice(at, at + BATCH_MAX)
       try {
-        await this.#core.change(SCRIPTS.close, p, [], [id, ...list.slice(at, at + BATCH_MAX)])
+        await this.#core.change(SCRIPTS.close, p, [], [id, ...piece])
+        for (const ino of piece) sending.delete(ino)
       } catch (error) {
         options.log.warn({ error: messageOf(error) }, 'a close was not told')
-        // One that is over has nothing open.
-        if (session.id === id) for (const ino of list.slice(at)) this.#keepUntold(p, ino)
+        for (const ino of list.slice(at)) {
+          sending.delete(ino)
+          // One that is over has nothing open.
+          if (session.id === id) this.#keepUntold(p, ino)
+        }
         return
       }
     }

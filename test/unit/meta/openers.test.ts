@@ -6,9 +6,11 @@ import type { Core } from '../../../src/meta/core.js'
 import { Openers } from '../../../src/meta/openers.js'
 import { Reply } from '../../../src/meta/reply.js'
 
+const PER_PARTITION = 1_000
+
 interface Sent {
   readonly openers: Openers
-  /** Set: what every change waits for that is not a registration. Its failure is that of the change. */
+  /** Set: what every change of partition 0 waits for that is not a registration. Its failure is that of the change. */
   readonly held: { by?: Promise<void> }
   readonly sent: unknown[][]
   /** Another session from now on; what was begun goes on. */
@@ -19,15 +21,15 @@ function openers(t: Test): Sent {
   const sent: unknown[][] = []
   const session = { id: 1 }
   const held: Sent['held'] = {}
-  const change: Core['change'] = async (script, _p, _keys, args) => {
+  const change: Core['change'] = async (script, p, _keys, args) => {
     sent.push([script.name, session.id, ...args])
-    if (script.name !== 'register') await held.by
+    if (script.name !== 'register' && p === 0) await held.by
     return new Reply([0])
   }
   const parts: Partial<Core> = { change }
   const core = Object.assign(parts, {
     session,
-    keys: { home: () => 0 },
+    keys: { home: (ino: number) => Math.floor(ino / PER_PARTITION) },
     options: { clock: systemClock, log: silentLog },
   }) as unknown as Core
   const made = new Openers(core)
@@ -91,6 +93,28 @@ t.test('what is owed does not wait for closings of others, and is not owed while
   thaw()
   await closing
   t.ok(all.openHeld(7))
+})
+
+t.test('a closing that is told holds nobody up, however long those of another partition take', async (t) => {
+  const { openers: all, held } = openers(t)
+  const [here, there] = [7, PER_PARTITION + 7]
+  await all.open(here, registers)
+  await all.open(there, registers)
+  let thaw: () => void = () => undefined
+  held.by = new Promise((resolve) => (thaw = resolve))
+  all.close(here)
+  all.close(there)
+  const closing = all.flush()
+  const opened = all.open(there, registers)
+  await opened
+  t.ok(all.openHeld(there))
+  t.notOk(all.openHeld(here), 'that one is not told yet')
+  let isOpen = false
+  const opening = all.open(here, registers).then(() => (isOpen = true))
+  await new Promise((resolve) => setImmediate(resolve))
+  t.notOk(isOpen)
+  thaw()
+  await Promise.all([closing, opening])
 })
 
 t.test('a closing that could not be told is told though the file is opened without asking before', async (t) => {
