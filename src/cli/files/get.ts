@@ -35,6 +35,8 @@ const MARK = '.ringfs-get-'
 /** A temporary file that was not written to for so long is nobody's. */
 const UNUSED_MS = 3_600_000
 /** What the temporary file has until it is done: one that cannot be written could not be continued. */
+/** What is written is uploaded and committed by then. */
+const COMMITTED_MS = 600_000
 const OWNER_BITS = 0o600
 
 export function register(program: Command, context: CliContext): void {
@@ -254,11 +256,16 @@ function temporaryNames(
 ): { readonly partial: string; readonly prefix: string } {
   const { ino, sizeBytes } = attr
   const times = [attr.mtime, attr.ctime, attr.btime].flatMap(({ sec, nsec }) => [sec, nsec])
-  const version = [ino, sizeBytes, ...times]
+  const version = [ino, sizeBytes, ...times, ...(hasRested(attr) ? [] : [attr.dataVersion])]
   const path = from.split('/').filter((part) => part !== '' && part !== '.')
   const place = `${digest([volume, ...path, basename(local)].join('/')).slice(0, 8)}-`
   const partial = beside(local, place + digest([...version, SYNC_BYTES].join(' ')))
   return { partial, prefix: partial.slice(0, partial.lastIndexOf('-') + 1) }
+}
+
+/** All that was written of it is committed. */
+function hasRested({ mtime, ctime }: Attr): boolean {
+  return Date.now() - Math.max(mtime.sec, ctime.sec) * 1000 > COMMITTED_MS
 }
 
 function digest(text: string): string {
@@ -334,9 +341,13 @@ async function isDirectory(path: string): Promise<boolean> {
   )
 }
 
-/** Housekeeping makes a version, too, of contents that read the same; who writes changes times. */
+/**
+ * Housekeeping makes a version, too, of contents that read the same; who writes changes times. But of what was written together, what is
+ * committed later may have the times of what was committed before: until that must be over, each version counts.
+ */
 function isChanged(before: Attr, after: Attr): boolean {
   if (after.dataVersion === before.dataVersion) return false
+  if (!hasRested(before)) return true
   const isOfThen = compareTime(after.mtime, before.mtime) === 0 && compareTime(after.ctime, before.ctime) === 0
   return !isOfThen || after.sizeBytes !== before.sizeBytes
 }

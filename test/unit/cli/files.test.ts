@@ -23,6 +23,7 @@ import { join } from 'node:path'
 import { Writable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
+import type { TimeSpec } from '../../../src/base/clock.js'
 import { PosixError } from '../../../src/base/errno.js'
 import { MIB } from '../../../src/base/limits.js'
 import type { CliContext } from '../../../src/cli/context.js'
@@ -265,19 +266,38 @@ t.test('a file that was changed under its old time and size is no more the same'
   t.match(await during(() => rm(local)), /put 1 files/, 'nor that it is removed')
 })
 
+/** Seconds after which all that was written is committed. */
+const RESTED = 3_600
+
+/** Files that were written so many seconds earlier, as an open tells of them, and as getattr does. */
+function showing(
+  vfs: VfsContract,
+  age: number,
+  opened: (attr: Attr) => Attr,
+  asked: (attr: Attr) => Attr = opened,
+): VfsContract {
+  const before = ({ sec, nsec }: TimeSpec): TimeSpec => ({ sec: sec - age, nsec })
+  const aged = (attr: Attr): Attr => ({ ...attr, mtime: before(attr.mtime), ctime: before(attr.ctime) })
+  return changed(vfs, {
+    getattr: async (...args) => asked(aged(await vfs.getattr(...args))),
+    open: async (...args) => {
+      const { attr, ...rest } = await vfs.open(...args)
+      return { ...rest, attr: opened(aged(attr)) }
+    },
+  })
+}
+
+function newVersion(change: (attr: Attr) => Partial<Attr>): (attr: Attr) => Attr {
+  return (attr) => (attr.type === 'file' ? { ...attr, dataVersion: attr.dataVersion + 1, ...change(attr) } : attr)
+}
+
 t.test('get of a file that is changed meanwhile fails; housekeeping of the store changes nothing', async (t) => {
   const sh = await shell(t)
   const [local, copy] = [join(sh.folder, 'big'), join(sh.folder, 'copy')]
   await writeFile(local, Buffer.alloc(4 * MIB, 'data'))
   await sh.run('put', local, '/big')
-  const get = async (change: (attr: Attr) => Partial<Attr>): Promise<string> => {
-    sh.through = (vfs) =>
-      changed(vfs, {
-        getattr: async (...args) => {
-          const attr = await vfs.getattr(...args)
-          return attr.type === 'file' ? { ...attr, dataVersion: attr.dataVersion + 1, ...change(attr) } : attr
-        },
-      })
+  const get = async (change: (attr: Attr) => Partial<Attr>, age = RESTED): Promise<string> => {
+    sh.through = (vfs) => showing(vfs, age, (attr) => attr, newVersion(change))
     return await sh.run('get', '/big', copy)
   }
   const later = ({ sec, nsec }: Attr['mtime']): Attr['mtime'] => ({ sec, nsec: (nsec + 1) % 1e9 })
@@ -288,6 +308,11 @@ t.test('get of a file that is changed meanwhile fails; housekeeping of the store
   ]) {
     await t.rejects(get(change), { message: /was changed while it was copied/ })
   }
+  await t.rejects(
+    get(() => ({}), 0),
+    { message: /was changed while it was copied/ },
+    'what was written together may be committed one after the other, with the same times',
+  )
   t.match(await get(() => ({})), /got? 1 files/)
 })
 
@@ -388,20 +413,11 @@ t.test('an interrupted get is continued after housekeeping of the store, and not
   await writeFile(join(sh.folder, 'big'), Buffer.alloc(LONG_BYTES, 'xyz'))
   await sh.run('put', join(sh.folder, 'big'), '/big')
   const out = join(sh.folder, 'out')
-  const getAfter = async (change: (attr: Attr) => Partial<Attr>): Promise<string> => {
+  const getAfter = async (change: (attr: Attr) => Partial<Attr>, age = RESTED): Promise<string> => {
     const broken = failing(sh.vfs, 'read', PIECES)
-    sh.through = () => broken
+    sh.through = () => showing(broken, age, (attr) => attr)
     await t.rejects(sh.run('get', '/big', out), { code: 'EIO' })
-    const later = (attr: Attr): Attr =>
-      attr.type === 'file' ? { ...attr, dataVersion: attr.dataVersion + 1, ...change(attr) } : attr
-    sh.through = (vfs) =>
-      changed(vfs, {
-        getattr: async (...args) => later(await vfs.getattr(...args)),
-        open: async (...args) => {
-          const { attr, ...opened } = await vfs.open(...args)
-          return { ...opened, attr: later(attr) }
-        },
-      })
+    sh.through = (vfs) => showing(vfs, age, newVersion(change))
     const said = await sh.run('get', '/big', out)
     for (const name of await readdir(sh.folder)) if (name !== 'big') await rm(join(sh.folder, name))
     return said
@@ -411,6 +427,12 @@ t.test('an interrupted get is continued after housekeeping of the store, and not
     const said = await getAfter((attr) => ({ [time]: { sec: attr[time].sec + 1, nsec: 0 } }))
     t.match(said, /got 1 files, 72.0 MiB/, `${time} of a change`)
   }
+  const said = await getAfter(() => ({}), 0)
+  t.match(
+    said,
+    /got 1 files, 72.0 MiB/,
+    'of what was written just now a part may be committed later, with the same times',
+  )
 })
 
 t.test('a get whose disk fails says so, and does not take for written what that disk had lost', async (t) => {
