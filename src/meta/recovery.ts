@@ -82,7 +82,7 @@ export async function releaseSession(
   if (isDead) await letGo(core, id, partitions)
   await each(partitions, (p) => core.forget(String(id), p))
   // A renewal behind its end would find it lost, and begin another one.
-  if (!isDead) await core.session.stop()
+  if (!isDead) await core.session.stopRenewing()
   await core.run(SCRIPTS.sessionEnd, [keys.wide('s'), keys.wide('h'), keys.wide('dead')], [id])
   // What a late copy wrote meanwhile: from here none can.
   await dropWaits(core, id)

@@ -54,6 +54,8 @@ export class Session {
   #wasLive = false
   #timer: NodeJS.Timeout | undefined
   #renewing: Promise<void> | undefined
+  /** Ends with the newest renewal, whatever it answers. */
+  #asked: Promise<unknown> = Promise.resolve()
   #isClosed = false
   /** Called when the lease lapsed (false) and when it is good again (true). */
   onLive: (live: boolean) => void = () => undefined
@@ -268,7 +270,11 @@ export class Session {
   }
 
   async #renewOrReplace(): Promise<void> {
-    if (this.#isClosed || (await this.#renew())) return
+    if (this.#hasStopped()) return
+    const renewal = this.#renew()
+    this.#asked = Promise.allSettled([renewal])
+    // Ended by itself meanwhile: nobody needs another one.
+    if ((await renewal) || this.#hasStopped()) return
     this.#validUntilMs = 0
     this.#tellLive()
     this.#options.log.warn({ session: this.#id }, 'the session was ended by another client: beginning a new one')
@@ -276,6 +282,10 @@ export class Session {
     await this.onLastLook()
     await this.#begin()
     await this.onDead()
+  }
+
+  #hasStopped(): boolean {
+    return this.#isClosed
   }
 
   /** Finds out whether the lease is good, and renews it. */
@@ -294,10 +304,16 @@ export class Session {
     this.#timer.unref()
   }
 
-  /** Stops renewing. What the session holds is released by the caller (recovery.ts). */
-  async stop(): Promise<void> {
+  /** No renewal is on its way any more, and none will be. What follows on the end of a session before may go on for as long as it likes. */
+  async stopRenewing(): Promise<void> {
     this.#isClosed = true
     clearInterval(this.#timer)
+    await this.#asked
+  }
+
+  /** Stops all. What the session holds is released by the caller (recovery.ts). */
+  async stop(): Promise<void> {
+    await this.stopRenewing()
     await this.#renewing
   }
 }
