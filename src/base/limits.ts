@@ -67,6 +67,9 @@ export const FRAME_PAYLOAD_MAX_BYTES = CHUNK_MAX_BYTES + 1 * MIB
 /** Data up to this length is hashed on the calling thread; longer goes to a Piscina worker. */
 export const HASH_INLINE_MAX_BYTES = 128 * KIB
 
+/** So long after a write all of it is uploaded and committed, or given up. */
+export const COMMITTED_MS = 600_000
+
 invariant(CHUNK_MAX_BYTES % LEAF_BYTES === 0, 'a chunk is a whole number of leaves')
 invariant(SMALL_CHUNK_BYTES % LEAF_BYTES === 0, 'a small chunk may be whole leaves')
 invariant(WINDOW_BYTES % CHUNK_MAX_BYTES === 0, 'a window is a whole number of chunks')

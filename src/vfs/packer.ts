@@ -15,7 +15,7 @@ import { allDone } from '../base/all-done.js'
 import type { Budget } from '../base/budget.js'
 import type { Clock, TimeSpec } from '../base/clock.js'
 import { invariant } from '../base/invariant.js'
-import { GIB } from '../base/limits.js'
+import { COMMITTED_MS, GIB } from '../base/limits.js'
 import {
   piecesIn,
   type ChunkClient,
@@ -41,8 +41,6 @@ const KEPT_EXTENTS_EACH = 64
 /** So much of the volume stays free, but no more than this: what is packed takes its room twice until the janitor has freed what it replaces. */
 const FREE_PART = 0.05
 const FREE_MAX_BYTES = 16 * GIB
-/** What is written is uploaded and committed by then. */
-const COMMITTED_MS = 600_000
 
 export interface PackerDeps {
   readonly meta: MetaStore

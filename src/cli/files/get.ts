@@ -18,7 +18,7 @@ import type { Command } from 'commander'
 import { compareTime } from '../../base/clock.js'
 import { PosixError } from '../../base/errno.js'
 import { RingfsError } from '../../base/errors.js'
-import { MIB, NAME_MAX_BYTES } from '../../base/limits.js'
+import { COMMITTED_MS, MIB, NAME_MAX_BYTES } from '../../base/limits.js'
 import type { Attr } from '../../vfs/contract.js'
 import type { CliContext } from '../context.js'
 import { Checkpoints } from './checkpoints.js'
@@ -35,8 +35,6 @@ const MARK = '.ringfs-get-'
 /** A temporary file that was not written to for so long is nobody's. */
 const UNUSED_MS = 3_600_000
 /** What the temporary file has until it is done: one that cannot be written could not be continued. */
-/** What is written is uploaded and committed by then. */
-const COMMITTED_MS = 600_000
 const OWNER_BITS = 0o600
 
 export function register(program: Command, context: CliContext): void {
