@@ -107,9 +107,15 @@ export class Reader {
     return new PosixError('EIO', messageOf(error), { cause: error })
   }
 
-  async #copy(ino: number, map: ExtentMap, part: WindowPart, target: Buffer, at: number): Promise<void> {
+  /** Those of a part, of which is told when they lie in many chunks. */
+  #pieces(ino: number, map: ExtentMap, part: WindowPart): readonly FilePiece[] {
     const pieces = map.slice(part.start, part.end)
     if (isScattered(pieces, part.end - part.start)) this.#deps.onScattered(ino, part.window)
+    return pieces
+  }
+
+  async #copy(ino: number, map: ExtentMap, part: WindowPart, target: Buffer, at: number): Promise<void> {
+    const pieces = this.#pieces(ino, map, part)
     // What is copied then finds the fetches of many pieces under way.
     if (pieces.length >= MANY_PIECES) void this.#deps.data.prefetch(pieces.flatMap(partOf))
     const copies = pieces.map(({ start, end, chunk, bytes, chunkOffset }) => {
@@ -133,9 +139,7 @@ export class Reader {
   async #prefetch({ state, readAhead }: FileHandle, start: number, end: number): Promise<void> {
     for (const part of windowsOf(start, end)) {
       const map = await this.#deps.extents.get(state.ino, part.window)
-      const pieces = map.slice(part.start, part.end)
-      if (isScattered(pieces, part.end - part.start)) this.#deps.onScattered(state.ino, part.window)
-      const parts = pieces.flatMap(partOf)
+      const parts = this.#pieces(state.ino, map, part).flatMap(partOf)
       readAhead.takes(parts.reduce((sum, { from, to }) => sum + leafBytes(from, to), 0) / (part.end - part.start))
       await this.#deps.data.prefetch(parts)
     }
