@@ -1,7 +1,6 @@
 /** Backups of a volume in use, on one and on three masters, and what becomes of them. */
 import t, { type Test } from 'tap'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync, existsSync, readdirSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync, rmSync, writeFileSync, existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { systemClock } from '../../src/base/clock.js'
 import { silentLog } from '../../src/base/log.js'
@@ -13,22 +12,16 @@ import { loadVolume } from '../../src/meta/format.js'
 import { openMeta } from '../../src/meta/engine.js'
 import { whileFrozen } from '../../src/meta/freeze.js'
 import { VolumeKeys } from '../../src/meta/keys.js'
+import { BACKUP_OPTIONS, backupFile } from '../helpers/backups.js'
 import { bound } from '../helpers/bound-redis.js'
-import { failureOf } from '../helpers/chunks.js'
+import { failureOf, temporaryFolder } from '../helpers/chunks.js'
 import { checkVolume, describe, walk } from '../helpers/meta-check.js'
 import { ROOT, bytes, makeDir, touch, until, volumesOn, writeAt, type MetaVolume } from '../helpers/meta.js'
 import { connectPatiently, startRedis, type TestRedis } from '../helpers/redis.js'
 
 t.setTimeout(600_000)
 
-const OPTIONS = { version: '0.0.0', clock: systemClock, maxPauseMs: 60_000, onProgress: () => undefined }
 const SOME_TIME = { sec: 1_700_000_000, nsec: 5 }
-
-function folderOf(t: Test): string {
-  const folder = mkdtempSync(join(tmpdir(), 'ringfs-backup-'))
-  t.teardown(() => rmSync(folder, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 }))
-  return folder
-}
 
 async function wipe(redis: TestRedis): Promise<void> {
   for (let server = 0; server < redis.ports.length; server++) await redis.command(server, 'FLUSHALL')
@@ -81,8 +74,8 @@ for (const masters of [1, 3] as const) {
         FRESH,
       )
       const before = await walk(meta)
-      const file1 = join(folderOf(t), 'backup')
-      const result = await backupVolume(store, volume.settings, file1, OPTIONS)
+      const file1 = backupFile(t)
+      const result = await backupVolume(store, volume.settings, file1, BACKUP_OPTIONS)
       t.equal(result.inodes, before.attrs.size)
       t.equal(result.names, before.paths.size - 1)
       const held = await meta.open(file.ino, { truncate: false })
@@ -134,12 +127,12 @@ for (const masters of [1, 3] as const) {
         }
       })
       const files: string[] = []
-      const folder = folderOf(t)
+      const folder = temporaryFolder(t)
       for (let round = 0; round < 4; round++) {
         const seen = changes
         await until('changes go on', () => changes > seen + 10)
         files.push(join(folder, `backup-${round}`))
-        await backupVolume(store, volume.settings, files[round] ?? '', OPTIONS)
+        await backupVolume(store, volume.settings, files[round] ?? '', BACKUP_OPTIONS)
       }
       isRunning = false
       await Promise.all(work)
@@ -180,7 +173,7 @@ t.test('refusals', async (t) => {
   await makeDir(meta, ROOT, 'dir')
   const { name } = volume.settings
   const keys = new VolumeKeys(name, volume.settings.partitions)
-  const folder = folderOf(t)
+  const folder = temporaryFolder(t)
   const file = join(folder, 'backup')
   const restore = (from: string, to = name): Promise<unknown> => restoreVolume(store, to, from, () => undefined)
 
@@ -192,7 +185,7 @@ t.test('refusals', async (t) => {
         return await store.call(...args)
       },
     }
-    const failing = backupVolume(slow, volume.settings, file, { ...OPTIONS, maxPauseMs: 60 })
+    const failing = backupVolume(slow, volume.settings, file, { ...BACKUP_OPTIONS, maxPauseMs: 60 })
     t.equal(await failureOf(failing), 'DEADLINE')
     t.notOk(existsSync(file))
     t.strictSame(readdirSync(folder), [])
@@ -208,7 +201,7 @@ t.test('refusals', async (t) => {
         return await store.call(...args)
       },
     }
-    const options = { ...OPTIONS, maxPauseMs: 600_000, signal: stopping.signal }
+    const options = { ...BACKUP_OPTIONS, maxPauseMs: 600_000, signal: stopping.signal }
     t.equal(await failureOf(backupVolume(stopped, volume.settings, file, options)), 'CANCELLED')
     t.strictSame(readdirSync(folder), [])
     await makeDir(meta, ROOT, 'after a stop')
@@ -219,10 +212,10 @@ t.test('refusals', async (t) => {
     const onProgress = (): void => {
       if (!existsSync(came)) writeFileSync(came, 'another')
     }
-    t.equal(await failureOf(backupVolume(store, volume.settings, came, { ...OPTIONS, onProgress })), 'USAGE')
+    t.equal(await failureOf(backupVolume(store, volume.settings, came, { ...BACKUP_OPTIONS, onProgress })), 'USAGE')
     t.equal(readFileSync(came, 'utf8'), 'another')
     t.strictSame(readdirSync(folder).sort(), ['came'])
-    await backupVolume(store, volume.settings, came, { ...OPTIONS, replaces: true })
+    await backupVolume(store, volume.settings, came, { ...BACKUP_OPTIONS, replaces: true })
     t.ok(readFileSync(came).length > 20)
     rmSync(came)
   })
@@ -232,8 +225,9 @@ t.test('refusals', async (t) => {
     async (t) => {
       let other: Promise<string> | undefined
       // The first one's file is there by then.
-      const onProgress = (): void => void (other ??= failureOf(backupVolume(store, volume.settings, file, OPTIONS)))
-      const first = await failureOf(backupVolume(store, volume.settings, file, { ...OPTIONS, onProgress }))
+      const onProgress = (): void =>
+        void (other ??= failureOf(backupVolume(store, volume.settings, file, BACKUP_OPTIONS)))
+      const first = await failureOf(backupVolume(store, volume.settings, file, { ...BACKUP_OPTIONS, onProgress }))
       // The second finds the metadata frozen, or is behind that, and either may have the name first.
       t.same([first, await other].sort(), ['', 'USAGE'])
       t.strictSame(readdirSync(folder), ['backup'])
@@ -272,7 +266,7 @@ t.test('refusals', async (t) => {
   })
 
   await t.test('a volume is never restored over; a wrong, damaged or cut file writes nothing', async (t) => {
-    await backupVolume(store, volume.settings, file, OPTIONS)
+    await backupVolume(store, volume.settings, file, BACKUP_OPTIONS)
     t.equal(await failureOf(restore(file)), 'VOLUME_EXISTS')
     await volume.close()
     await store.call('DEL', keys.wide('settings'))
@@ -298,7 +292,7 @@ t.test('refusals', async (t) => {
     const more = await open(8, 1)
     const { name: other } = more.settings
     await (await more.client({ reaps: false })).chunkId()
-    await backupVolume(store, more.settings, `${file}.more`, OPTIONS)
+    await backupVolume(store, more.settings, `${file}.more`, BACKUP_OPTIONS)
     await more.close()
     await redis.command(0, 'FLUSHALL')
     const waited: number[] = []

@@ -1,9 +1,5 @@
 /** What a packing may free: nothing that a backup names. On one and on three masters. */
 import t, { type Test } from 'tap'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { systemClock } from '../../src/base/clock.js'
 import { silentLog } from '../../src/base/log.js'
 import type { RedisStore } from '../../src/cluster/contract.js'
 import { backupVolume } from '../../src/meta/backup/backup.js'
@@ -13,6 +9,7 @@ import { openMeta } from '../../src/meta/engine.js'
 import { whileFrozen } from '../../src/meta/freeze.js'
 import { VolumeKeys } from '../../src/meta/keys.js'
 import { BACKUP_MARGIN_US } from '../../src/meta/last-backup.js'
+import { BACKUP_OPTIONS, backupFile } from '../helpers/backups.js'
 import { bound } from '../helpers/bound-redis.js'
 import { failureOf } from '../helpers/chunks.js'
 import { checkVolume } from '../helpers/meta-check.js'
@@ -21,14 +18,7 @@ import { connectPatiently, startRedis } from '../helpers/redis.js'
 
 t.setTimeout(600_000)
 
-const OPTIONS = { version: '0.0.0', clock: systemClock, maxPauseMs: 60_000, onProgress: () => undefined }
 const ALL = Array.from({ length: PARTITIONS }, (_, p) => p)
-
-function fileIn(t: Test): string {
-  const folder = mkdtempSync(join(tmpdir(), 'ringfs-last-backup-'))
-  t.teardown(() => rmSync(folder, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 }))
-  return join(folder, 'backup')
-}
 
 function momentsOf(store: RedisStore, keys: VolumeKeys): Promise<(string | null)[]> {
   const asked = ALL.map(async (p) => await store.call('HGET', keys.partition(p).locks, 'B'))
@@ -68,7 +58,7 @@ for (const masters of [1, 3] as const) {
       t.equal((await meta.packingGround(ROOT, [])).keptOrder, BACKUP_MARGIN_US)
 
       const before = nowUs()
-      await backupVolume(store, volume.settings, fileIn(t), OPTIONS)
+      await backupVolume(store, volume.settings, backupFile(t), BACKUP_OPTIONS)
       const moments = (await momentsOf(store, keys)).map(Number)
       t.ok(moments.every((moment) => moment >= before - 1e6 && moment <= nowUs() + 1e6))
       t.notOk(await pack(t, meta, 'old', before - 1))
@@ -113,8 +103,8 @@ for (const masters of [1, 3] as const) {
       const volume = await open()
       const keys = new VolumeKeys(volume.settings.name, PARTITIONS)
       await (await volume.client()).mkdir(ROOT, bytes('dir'), 0o755, 0, 0)
-      const file = fileIn(t)
-      await backupVolume(store, volume.settings, file, OPTIONS)
+      const file = backupFile(t)
+      await backupVolume(store, volume.settings, file, BACKUP_OPTIONS)
       await volume.close()
       for (let server = 0; server < redis.ports.length; server++) await redis.command(server, 'FLUSHALL')
       await restoreVolume(store, volume.settings.name, file, () => undefined)
@@ -132,7 +122,7 @@ for (const masters of [1, 3] as const) {
       const order = nowUs()
       const ground = await meta.packingGround(ino, [])
       t.ok(order > ground.keptOrder)
-      await backupVolume(store, volume.settings, fileIn(t), OPTIONS)
+      await backupVolume(store, volume.settings, backupFile(t), BACKUP_OPTIONS)
       t.equal(await meta.compact(ino, old, extents, old.extents.slice(0, 4), 0, order), null)
       t.same((await meta.extents(ino, 0)).extents, old.extents)
       t.equal(await meta.collectGarbage(() => Promise.resolve(), 0), 0)
@@ -172,7 +162,7 @@ for (const masters of [1, 3] as const) {
         },
       }
       const settings = { ...volume.settings, metaReplicas: 1 }
-      t.equal(await failureOf(backupVolume(failing, settings, fileIn(t), OPTIONS)), '')
+      t.equal(await failureOf(backupVolume(failing, settings, backupFile(t), BACKUP_OPTIONS)), '')
       t.same(asked.sort(), [`${PARTITIONS} partitions`, 'disk'])
     })
   })

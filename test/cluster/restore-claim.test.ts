@@ -1,9 +1,6 @@
 /** Restores that run at once, stand still and go on late, or are given up, and formats beside them. */
 import t, { type Test } from 'tap'
-import { mkdtempSync, renameSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { systemClock } from '../../src/base/clock.js'
+import { renameSync } from 'node:fs'
 import { silentLog } from '../../src/base/log.js'
 import type { RedisStore } from '../../src/cluster/contract.js'
 import { UncountedError } from '../../src/cluster/redis-errors.js'
@@ -13,6 +10,7 @@ import { restoreVolume } from '../../src/meta/backup/restore.js'
 import { openMeta } from '../../src/meta/engine.js'
 import { formatVolume, loadVolume, refuseWhileRestored } from '../../src/meta/format.js'
 import { VolumeKeys, wideKey } from '../../src/meta/keys.js'
+import { BACKUP_OPTIONS, backupFile } from '../helpers/backups.js'
 import { bound } from '../helpers/bound-redis.js'
 import { failureOf } from '../helpers/chunks.js'
 import { describe, walk } from '../helpers/meta-check.js'
@@ -20,8 +18,6 @@ import { ROOT, bytes, makeDir, volumesOn } from '../helpers/meta.js'
 import { connectPatiently, startRedis } from '../helpers/redis.js'
 
 t.setTimeout(300_000)
-
-const OPTIONS = { version: '0.0.0', clock: systemClock, maxPauseMs: 60_000, onProgress: () => undefined }
 
 const redis = await startRedis(t, { masters: 1 })
 const store = await connectPatiently(redis.url('any'))
@@ -31,7 +27,7 @@ const volume = await open()
 const { name, partitions } = volume.settings
 const keys = new VolumeKeys(name, partitions)
 const garbage = keys.partition(3).garbage
-const file = join(folderOf(t), 'backup')
+const file = backupFile(t)
 const lease = wideKey(name, 'restorer')
 
 {
@@ -39,18 +35,12 @@ const lease = wideKey(name, 'restorer')
   for (let i = 0; i < 5; i++) await makeDir(meta, ROOT, `dir${i}`)
   await volume.close()
   for (const claim of ['one', 'two', 'one']) await store.call('RPUSH', garbage, claim)
-  await backupVolume(store, volume.settings, file, OPTIONS)
+  await backupVolume(store, volume.settings, file, BACKUP_OPTIONS)
 }
 
 t.beforeEach(async () => {
   await redis.command(0, 'FLUSHALL')
 })
-
-function folderOf(t: Test): string {
-  const folder = mkdtempSync(join(tmpdir(), 'ringfs-restore-'))
-  t.teardown(() => rmSync(folder, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 }))
-  return folder
-}
 
 const restore = (by: RedisStore = store): Promise<unknown> => restoreVolume(by, name, file, () => undefined)
 
@@ -175,7 +165,7 @@ t.test('a copy of a call that comes behind later ones changes nothing', async (t
   await restore()
   await store.call('DEL', garbage)
   await store.call('RPUSH', garbage, ...claims)
-  await backupVolume(store, volume.settings, `${file}.long`, OPTIONS)
+  await backupVolume(store, volume.settings, `${file}.long`, BACKUP_OPTIONS)
   await redis.command(0, 'FLUSHALL')
   const earlier: Parameters<RedisStore['run']>[] = []
   const late: RedisStore = {
@@ -218,7 +208,7 @@ t.test(
   'a restored volume can be backed up and restored, and what a version before began is gone on with',
   async (t) => {
     await restore()
-    await backupVolume(store, volume.settings, `${file}.2`, OPTIONS)
+    await backupVolume(store, volume.settings, `${file}.2`, BACKUP_OPTIONS)
     await redis.command(0, 'FLUSHALL')
     // Its fence, "1 closed", is not that of this restore.
     await restoreVolume(store, name, `${file}.2`, () => undefined)
@@ -295,7 +285,7 @@ t.test(
     await interrupted(t, 'restore-end', 1)
     await interrupted(t, 'restore-clear', 3, abandon)
     await restore()
-    await backupVolume(store, volume.settings, `${file}.3`, OPTIONS)
+    await backupVolume(store, volume.settings, `${file}.3`, BACKUP_OPTIONS)
     await redis.command(0, 'FLUSHALL')
     await interrupted(t, 'restore-end', 1)
     t.equal(await failureOf(restoreVolume(store, name, `${file}.3`, () => undefined)), 'USAGE', 'another file')
@@ -359,7 +349,7 @@ t.test('a restore that lacked replicas is given up with those that are there', a
   await restore()
   const settings = { ...volume.settings, metaReplicas: 2 }
   await store.call('SET', keys.wide('settings'), JSON.stringify(settings))
-  await backupVolume(store, { ...settings, metaReplicas: 0 }, `${file}.replicas`, OPTIONS)
+  await backupVolume(store, { ...settings, metaReplicas: 0 }, `${file}.replicas`, BACKUP_OPTIONS)
   await redis.command(0, 'FLUSHALL')
   let there = 1
   const asked = new Set<number>()
@@ -455,12 +445,12 @@ t.test('a format that was interrupted is repeated, or goes on', async (t) => {
 t.test('a restore writes the backup that it has checked, also when another one gets its name', async (t) => {
   const [first, second] = [`${file}.first`, `${file}.second`]
   await restore()
-  await backupVolume(store, volume.settings, first, OPTIONS)
+  await backupVolume(store, volume.settings, first, BACKUP_OPTIONS)
   const meta = await openMeta(store, volume.settings, { log: silentLog, reaps: false })
   const before = [...(await walk(meta)).paths.keys()].sort()
   await makeDir(meta, ROOT, 'later')
   await meta.shutdown()
-  await backupVolume(store, volume.settings, second, OPTIONS)
+  await backupVolume(store, volume.settings, second, BACKUP_OPTIONS)
   await redis.command(0, 'FLUSHALL')
   const slow = standing('restore-claim')
   const going = restoreVolume(slow.store, name, first, () => undefined)

@@ -4,10 +4,6 @@
  * Fault model: the connection between a master and its replica breaks, records are written that the master alone knows of, and it dies.
  */
 import t, { type Test } from 'tap'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { systemClock } from '../../src/base/clock.js'
 import { silentLog } from '../../src/base/log.js'
 import type { RedisStore } from '../../src/cluster/contract.js'
 import { backupVolume } from '../../src/meta/backup/backup.js'
@@ -15,6 +11,7 @@ import { restoreVolume } from '../../src/meta/backup/restore.js'
 import { openMeta } from '../../src/meta/engine.js'
 import { loadVolume } from '../../src/meta/format.js'
 import { VolumeKeys } from '../../src/meta/keys.js'
+import { BACKUP_OPTIONS, backupFile } from '../helpers/backups.js'
 import { bound } from '../helpers/bound-redis.js'
 import { failureOf } from '../helpers/chunks.js'
 import { describe, walk } from '../helpers/meta-check.js'
@@ -23,7 +20,6 @@ import { connectPatiently, startRedis } from '../helpers/redis.js'
 
 t.setTimeout(300_000)
 
-const OPTIONS = { version: '0.0.0', clock: systemClock, maxPauseMs: 60_000, onProgress: () => undefined }
 const PARTITIONS = 8
 
 const redis = await startRedis(t, { masters: 1, replicas: 1 })
@@ -33,19 +29,13 @@ const open = volumesOn(t, redis)
 const volume = await open(PARTITIONS, 1)
 const { name } = volume.settings
 const keys = new VolumeKeys(name, PARTITIONS)
-const file = join(folderOf(t), 'backup')
+const file = backupFile(t)
 
 const meta = await volume.client({ reaps: false })
 for (let i = 0; i < 20; i++) await makeDir(meta, ROOT, `dir${i}`)
 const before = describe(await walk(meta))
 await volume.close()
-await backupVolume(store, volume.settings, file, OPTIONS)
-
-function folderOf(t: Test): string {
-  const folder = mkdtempSync(join(tmpdir(), 'ringfs-restore-'))
-  t.teardown(() => rmSync(folder, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 }))
-  return folder
-}
+await backupVolume(store, volume.settings, file, BACKUP_OPTIONS)
 
 const restore = (by: RedisStore): Promise<unknown> => restoreVolume(by, name, file, () => undefined)
 

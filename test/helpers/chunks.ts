@@ -31,7 +31,7 @@ export function originOf(lengthBytes: number, ino = 42): ChunkOrigin {
 }
 
 export function temporaryFolder(t: Teardown): string {
-  const folder = mkdtempSync(join(tmpdir(), 'ringfs-chunk-'))
+  const folder = mkdtempSync(join(tmpdir(), 'ringfs-test-'))
   // Retried: a copy that was left to its grace may still be arriving.
   t.teardown(() => rmSync(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 }))
   return folder
