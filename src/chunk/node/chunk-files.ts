@@ -6,6 +6,7 @@ import type { Clock } from '../../base/clock.js'
 import { CHUNK_MAX_BYTES, HASH_INLINE_MAX_BYTES, LEAF_BYTES } from '../../base/limits.js'
 import type { ChunkOrigin, FoundLeaf, LeafPlace, LeavesReply } from '../contract.js'
 import { asBuffer, compact } from '../jobs.js'
+import { LeafTables } from '../leaf-tables.js'
 import { toChunkError } from '../outcome.js'
 import type { Job, WorkerPool } from '../pool.js'
 import type { SharedBuffers } from '../shared-buffer.js'
@@ -14,10 +15,11 @@ import { DirectChoice } from './direct-choice.js'
 import { leavesTask, noLeaves } from './leaf-reads.js'
 import { DIRECT_MIN_BYTES } from './direct-file.js'
 import { InlineGate } from '../../base/inline-gate.js'
-import { LayoutCache } from './layout-cache.js'
 import { OpenFiles } from './open-files.js'
 import { ChunkPaths } from './paths.js'
 import type { ChunkLayout, LeavesResult, LeavesTask, ReadResult, ReadTask } from './tasks.js'
+
+const LAYOUTS_MAX = 4096
 
 const READ_JOB: Job<ReadTask, ReadResult> = { file: 'disk', name: 'read' }
 const LEAVES_JOB: Job<LeavesTask, LeavesResult> = { file: 'disk', name: 'readLeaves' }
@@ -52,7 +54,8 @@ export interface ChunkFilesOptions {
 export class ChunkFiles {
   readonly #options: ChunkFilesOptions
   readonly #paths: ChunkPaths
-  readonly #layouts = new LayoutCache()
+  /** With the layout of a chunk known, reading it again is one pread. */
+  readonly #layouts = new LeafTables<ChunkLayout>(LAYOUTS_MAX)
   readonly #open = new OpenFiles()
   readonly #gate: InlineGate
   readonly #direct: DirectChoice
