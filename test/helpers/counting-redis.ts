@@ -1,14 +1,10 @@
 /** A RedisStore that counts: what was sent, what was answered. */
-import type { RedisArg, RedisStore, RedisValue, RunOptions, Script } from '../../src/cluster/contract.js'
+import type { RedisArg, RedisValue, RunOptions, Script } from '../../src/cluster/contract.js'
+import { PassedRedis } from './passed-redis.js'
 
-export class CountingRedis implements RedisStore {
-  readonly #store: RedisStore
+export class CountingRedis extends PassedRedis {
   sent = 0
   answered = 0
-
-  constructor(store: RedisStore) {
-    this.#store = store
-  }
 
   async #count<T>(work: Promise<T>): Promise<T> {
     this.sent++
@@ -19,43 +15,17 @@ export class CountingRedis implements RedisStore {
     }
   }
 
-  run(script: Script, keys: readonly string[], args: readonly RedisArg[], options?: RunOptions): Promise<RedisValue> {
-    return this.#count(this.#store.run(script, keys, args, options))
+  override run(
+    script: Script,
+    keys: readonly string[],
+    args: readonly RedisArg[],
+    options?: RunOptions,
+  ): Promise<RedisValue> {
+    return this.#count(this.inner.run(script, keys, args, options))
   }
 
-  call(command: string, key: string, ...args: readonly RedisArg[]): Promise<RedisValue> {
-    return this.#count(this.#store.call(command, key, ...args))
-  }
-
-  subscribe: RedisStore['subscribe'] = (channels, onMessage, onState) =>
-    this.#store.subscribe(channels, onMessage, onState)
-
-  waitReplicas(keys: readonly string[], replicas: number, timeoutMs: number): Promise<number> {
-    return this.#store.waitReplicas(keys, replicas, timeoutMs)
-  }
-
-  serverOf(key: string): string {
-    return this.#store.serverOf(key)
-  }
-
-  get isLone(): boolean {
-    return this.#store.isLone
-  }
-
-  syncLocal(): Promise<boolean> {
-    return this.#store.syncLocal()
-  }
-
-  prepare(scripts: readonly Script[]): Promise<void> {
-    return this.#store.prepare(scripts)
-  }
-
-  masters(): ReturnType<RedisStore['masters']> {
-    return this.#store.masters()
-  }
-
-  close(): Promise<void> {
-    return this.#store.close()
+  override call(command: string, key: string, ...args: readonly RedisArg[]): Promise<RedisValue> {
+    return this.#count(this.inner.call(command, key, ...args))
   }
 
   /** Nothing is under way any more; what goes on behind acknowledged calls has ended. */

@@ -1,15 +1,11 @@
 /** A RedisStore that can be cut off as if the machine had died: nothing is sent any more, nothing is heard, nothing fails. */
-import type { RedisArg, RedisStore, RedisValue, RunOptions, Script, Subscription } from '../../src/cluster/contract.js'
+import type { RedisArg, RedisValue, RunOptions, Script, Subscription } from '../../src/cluster/contract.js'
+import { PassedRedis } from './passed-redis.js'
 
-export class CuttableRedis implements RedisStore {
-  readonly #store: RedisStore
+export class CuttableRedis extends PassedRedis {
   #isCut = false
   #waiting: (() => void)[] = []
   #states: ((healthy: boolean) => void)[] = []
-
-  constructor(store: RedisStore) {
-    this.#store = store
-  }
 
   get isCut(): boolean {
     return this.#isCut
@@ -34,32 +30,32 @@ export class CuttableRedis implements RedisStore {
     return new Promise((resolve) => this.#waiting.push(resolve))
   }
 
-  async run(
+  override async run(
     script: Script,
     keys: readonly string[],
     args: readonly RedisArg[],
     options?: RunOptions,
   ): Promise<RedisValue> {
     await this.#gate()
-    const reply = await this.#store.run(script, keys, args, options)
+    const reply = await this.inner.run(script, keys, args, options)
     await this.#gate()
     return reply
   }
 
-  async call(command: string, key: string, ...args: readonly RedisArg[]): Promise<RedisValue> {
+  override async call(command: string, key: string, ...args: readonly RedisArg[]): Promise<RedisValue> {
     await this.#gate()
-    const reply = await this.#store.call(command, key, ...args)
+    const reply = await this.inner.call(command, key, ...args)
     await this.#gate()
     return reply
   }
 
-  async subscribe(
+  override async subscribe(
     channels: readonly string[],
     onMessage: (channel: string, message: Buffer) => void,
     onState: (healthy: boolean) => void,
   ): Promise<Subscription> {
     this.#states.push(onState)
-    const subscription = await this.#store.subscribe(
+    const subscription = await this.inner.subscribe(
       channels,
       (channel, message) => {
         if (!this.#isCut) onMessage(channel, message)
@@ -73,33 +69,5 @@ export class CuttableRedis implements RedisStore {
       await subscription.caughtUp()
     }
     return { caughtUp, close: () => subscription.close() }
-  }
-
-  waitReplicas(keys: readonly string[], replicas: number, timeoutMs: number): Promise<number> {
-    return this.#store.waitReplicas(keys, replicas, timeoutMs)
-  }
-
-  serverOf(key: string): string {
-    return this.#store.serverOf(key)
-  }
-
-  get isLone(): boolean {
-    return this.#store.isLone
-  }
-
-  syncLocal(): Promise<boolean> {
-    return this.#store.syncLocal()
-  }
-
-  prepare(scripts: readonly Script[]): Promise<void> {
-    return this.#store.prepare(scripts)
-  }
-
-  masters(): ReturnType<RedisStore['masters']> {
-    return this.#store.masters()
-  }
-
-  close(): Promise<void> {
-    return this.#store.close()
   }
 }

@@ -7,7 +7,8 @@
  *           when the caller has gone on (a server reads on from a connection that its client has given up)
  *   slow    requests and replies are held up by random times, so that they overtake each other
  */
-import type { RedisArg, RedisStore, RedisValue, RunOptions, Script, Subscription } from '../../src/cluster/contract.js'
+import type { RedisArg, RedisStore, RedisValue, RunOptions, Script } from '../../src/cluster/contract.js'
+import { PassedRedis } from './passed-redis.js'
 
 export type LossMode = 'twice' | 'late' | 'slow'
 
@@ -28,8 +29,7 @@ export function randomFrom(seed: number): () => number {
   }
 }
 
-export class LossyRedis implements RedisStore {
-  readonly #store: RedisStore
+export class LossyRedis extends PassedRedis {
   readonly #options: LossOptions
   readonly #random: () => number
   readonly #late = new Set<Promise<void>>()
@@ -37,17 +37,22 @@ export class LossyRedis implements RedisStore {
   repeated = 0
 
   constructor(store: RedisStore, options: LossOptions) {
-    this.#store = store
+    super(store)
     this.#options = options
     this.#random = randomFrom(options.seed)
   }
 
-  run(script: Script, keys: readonly string[], args: readonly RedisArg[], options?: RunOptions): Promise<RedisValue> {
-    return this.#lose(() => this.#store.run(script, keys, args, options))
+  override run(
+    script: Script,
+    keys: readonly string[],
+    args: readonly RedisArg[],
+    options?: RunOptions,
+  ): Promise<RedisValue> {
+    return this.#lose(() => this.inner.run(script, keys, args, options))
   }
 
-  call(command: string, key: string, ...args: readonly RedisArg[]): Promise<RedisValue> {
-    return this.#lose(() => this.#store.call(command, key, ...args))
+  override call(command: string, key: string, ...args: readonly RedisArg[]): Promise<RedisValue> {
+    return this.#lose(() => this.inner.call(command, key, ...args))
   }
 
   async #lose(send: () => Promise<RedisValue>): Promise<RedisValue> {
@@ -82,41 +87,9 @@ export class LossyRedis implements RedisStore {
     return new Promise((resolve) => setTimeout(resolve, this.#random() * this.#options.delayMaxMs))
   }
 
-  subscribe(
-    channels: readonly string[],
-    onMessage: (channel: string, message: Buffer) => void,
-    onState: (healthy: boolean) => void,
-  ): Promise<Subscription> {
-    return this.#store.subscribe(channels, onMessage, onState)
-  }
-
-  waitReplicas(keys: readonly string[], replicas: number, timeoutMs: number): Promise<number> {
-    return this.#store.waitReplicas(keys, replicas, timeoutMs)
-  }
-
-  serverOf(key: string): string {
-    return this.#store.serverOf(key)
-  }
-
-  get isLone(): boolean {
-    return this.#store.isLone
-  }
-
-  syncLocal(): Promise<boolean> {
-    return this.#store.syncLocal()
-  }
-
-  prepare(scripts: readonly Script[]): Promise<void> {
-    return this.#store.prepare(scripts)
-  }
-
-  masters(): ReturnType<RedisStore['masters']> {
-    return this.#store.masters()
-  }
-
   /** Copies on their way still arrive. */
-  async close(): Promise<void> {
+  override async close(): Promise<void> {
     await Promise.all(this.#late)
-    await this.#store.close()
+    await this.inner.close()
   }
 }
