@@ -2,7 +2,7 @@
  * `ringfs bench`: how fast a folder is, whatever file system it is on. The load runs in threads of this process, which serves
  * no mount itself.
  */
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
 import { RingfsError, hasCode, messageOf } from '../../base/errors.js'
 import { MIB } from '../../base/limits.js'
 import { stopSignal } from '../../main/stop-signal.js'
@@ -46,7 +46,9 @@ export function benchCommand(surroundings: Surroundings): Command {
     .description('Measures the file system that a folder is on, ringfs or any other.')
     .argument('<dir>')
     .option('-t, --threads <n>', 'so many work at once, each on files of its own', threadCount, 1)
-    .option('--size <bytes>', 'of the large files, together', byteSize, 256 * MIB)
+    .addOption(
+      new Option('--size <bytes>', 'of the large files, together').argParser(byteSize).default(256 * MIB, '256M'),
+    )
     .option('--files <n>', 'small files, together', integer(1), 1000)
     .option('--seconds <n>', 'longest time of one figure', positive, 3)
     .option('--only <groups>', GROUPS.join(', '), groups, GROUPS)

@@ -1,4 +1,4 @@
-import { InvalidArgumentError, type Command } from 'commander'
+import { InvalidArgumentError, Option, type Command } from 'commander'
 import { PosixError, isErrno } from '../../base/errno.js'
 import type { CliContext, VolumeSelector } from '../context.js'
 import { inVolume, named, withVolume, type Session } from './session.js'
@@ -15,7 +15,7 @@ export function register(program: Command, context: CliContext): void {
     .description('make directories')
     .argument('<path...>', 'paths in the volume')
     .option('-p, --parents', 'make what is missing above it, too; no error if it exists')
-    .option('-m, --mode <octal>', 'permission bits', octal, MODE)
+    .addOption(new Option('-m, --mode <octal>', 'permission bits').argParser(octal).default(MODE, MODE.toString(8)))
     .addHelpText('after', '\nExample:\n  ringfs mkdir -p /photos/2026/11')
     .action((paths: string[], options: MkdirOptions) =>
       inVolume(context, options, async (session) => {
