@@ -18,7 +18,7 @@ import { readRunFiles } from '../main/runfiles.js'
 import { mountWords } from './arguments.js'
 import { failureText } from './failures.js'
 import { detachMount, isUrl, sourceUrl } from './mount.js'
-import { print, type Surroundings } from './surroundings.js'
+import { print, say, type Surroundings } from './surroundings.js'
 
 /** mount(8), EXIT STATUS. */
 const EXIT = { ok: 0, usage: 1, failed: 32 } as const
@@ -111,6 +111,7 @@ async function mountVolume(surroundings: Surroundings, { source, dir, options, f
   const mountpoint = await resolveMountpoint(dir)
   if (fake) return `${source} would be mounted at ${mountpoint}`
   const told = await detachMount(surroundings, url, mountpoint, withSource(options, source))
+  for (const text of told.warnings) say(surroundings, `warning: ${text}`)
   return `volume ${told.volume} is mounted at ${told.mountpoint}; process ${told.pid}, log in ${told.logFile ?? ''}`
 }
 

@@ -10,7 +10,7 @@ import type { MountReady } from '../main/mount-process.js'
 import { serve } from '../main/standard-output.js'
 import { starterInput, stopSignal } from '../main/stop-signal.js'
 import { commonOf, mountOptionsOf, mountWords, withMountOptions } from './arguments.js'
-import { endAtOnce, keyOf, logOf, print, type CommonOptions, type Surroundings } from './surroundings.js'
+import { endAtOnce, keyOf, logOf, print, say, type CommonOptions, type Surroundings } from './surroundings.js'
 import { findTarget, urlOf } from './target.js'
 
 interface Options extends CommonOptions {
@@ -29,7 +29,12 @@ Examples:
   $ RINGFS_META_PASSWORD=secret ringfs mount redis://10.0.0.1:6379/home /mnt/home --detach -o ro
   $ ringfs mount /srv/ringfs-data /mnt/again`
 
-const readySchema = z.object({ volume: z.string(), mountpoint: z.string(), driver: z.enum(['kernel', 'fuse-native']) })
+const readySchema = z.object({
+  volume: z.string(),
+  mountpoint: z.string(),
+  driver: z.enum(['kernel', 'fuse-native']),
+  warnings: z.array(z.string()),
+})
 
 export function mountCommand(surroundings: Surroundings): Command {
   const command = new Command('mount')
@@ -120,7 +125,8 @@ interface Told extends MountReady {
 }
 
 function tell(surroundings: Surroundings, options: Options, told: Told): void {
-  const { volume, mountpoint, pid, logFile } = told
+  const { volume, mountpoint, pid, logFile, warnings } = told
+  for (const text of warnings) say(surroundings, `warning: ${text}`)
   const where = `volume ${volume} is mounted at ${mountpoint}`
   const how =
     logFile === null ? 'Ctrl-C unmounts' : `process ${pid}, log in ${logFile}; ringfs umount ${mountpoint} ends it`

@@ -90,12 +90,13 @@ function globalOptions(command: Command): Option[] {
   return root === command ? [] : root.options.filter(({ hidden }) => !hidden)
 }
 
-/** The file commands take a META_URL before their paths too: it means --meta. */
+/** Commands that take the volume as an option take a META_URL among their words, too, as `mount` and `status` do: it means --meta. */
 export function withMetaOption(words: readonly string[]): readonly string[] {
   const [name, ...rest] = words
   const at = rest.findIndex((word) => /^rediss?:\/\//.test(word))
-  if (name === undefined || !FILE_COMMANDS.has(name) || at < 0 || rest[at - 1] === '--meta') return words
+  if (name === undefined || !TAKES_META.has(name) || at < 0 || rest[at - 1] === '--meta') return words
   return [name, ...rest.slice(0, at), '--meta', ...rest.slice(at)]
 }
 
 const FILE_COMMANDS = new Set(['put', 'get', 'ls', 'cat', 'rm', 'mkdir', 'mv', 'stat', 'df'])
+const TAKES_META = new Set([...FILE_COMMANDS, 'node', 'rebalance'])

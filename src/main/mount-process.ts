@@ -27,6 +27,8 @@ export interface MountReady {
   readonly volume: string
   readonly mountpoint: string
   readonly driver: DriverName
+  /** What whoever mounts should know: nothing can be written yet, for example. */
+  readonly warnings: readonly string[]
 }
 
 const RETRY_PAUSE_MS = 1_000
@@ -46,10 +48,20 @@ export async function runMount(
     await checkKey(volume.watcher.current().view.members, options.key)
     const mount = await startMount(volume, { ...options, socket: socketOfProcess(runFolder), dataDir: null })
     closer.add(() => mount.stop())
-    onReady({ volume: url.volume, mountpoint: mount.mountpoint, driver: mount.driver })
+    const warnings = options.options.readOnly ? [] : warningsOf(volume)
+    for (const text of warnings) options.log.warn({}, text)
+    onReady({ volume: url.volume, mountpoint: mount.mountpoint, driver: mount.driver, warnings })
     await Promise.race([stop, mount.ended])
   })
   await closer.close()
+}
+
+function warningsOf({ watcher, settings }: Volume): readonly string[] {
+  const up = watcher.current().view.members.filter(({ state }) => state === 'up').length
+  const needed = settings.writeQuorum
+  if (up >= needed) return []
+  const what = needed === 1 ? 'no chunk node is up' : `${up} chunk nodes are up, and a write needs ${needed}`
+  return [`${what}: until then what is written waits a minute, and fails then (ringfs node, ringfs status)`]
 }
 
 /** Only a Redis that does not answer is waited for: a wrong password or volume does not become right. */

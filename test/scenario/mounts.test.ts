@@ -2,8 +2,10 @@
 import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
+import { formatMetaUrl } from '../../src/cluster/url.js'
 import { until } from '../helpers/meta.js'
-import { Ringfs, sh } from '../helpers/ringfs.js'
+import { startRedis } from '../helpers/redis.js'
+import { Ringfs, kill, sh } from '../helpers/ringfs.js'
 
 t.test('umount ends the up whose mount it is', async (t) => {
   const ringfs = await Ringfs.in(t)
@@ -35,6 +37,35 @@ t.test('a volume of an up can be mounted a second time, and both see each other'
   await ringfs.ok('down')
   // Who asked for the unmount does not wait for the end of the process that had mounted.
   await until('all its processes have ended', () => ringfs.processes().length === 0)
+})
+
+t.test('who mounts before there are nodes is told so; node takes the META_URL as mount does', async (t) => {
+  const ringfs = await Ringfs.in(t)
+  const redis = await startRedis(t)
+  const url = formatMetaUrl(redis.url('early'))
+  await ringfs.ok('format', url)
+  await mkdir(ringfs.mountpoint)
+  const early = await ringfs.run('mount', url, ringfs.mountpoint, '--detach')
+  t.equal(early.code, 0)
+  t.match(early.stderr, /^ringfs: warning: no chunk node is up: .*\n$/)
+  const logFile = /log in ([^;]+);/.exec(early.stdout)?.[1] ?? ''
+  t.match(await readFile(logFile, 'utf8'), /no chunk node is up/)
+  await ringfs.ok('umount', ringfs.mountpoint)
+  t.equal(
+    (await ringfs.run('mount', url, ringfs.mountpoint, '--detach', '-o', 'ro')).stderr,
+    '',
+    'who only reads is not',
+  )
+  await ringfs.ok('umount', ringfs.mountpoint)
+
+  const node = ringfs.start('node', url, '--data', join(ringfs.folder, 'node'), '--listen', '127.0.0.1:0')
+  let printed = ''
+  node.stdout?.on('data', (data: Buffer) => (printed += data.toString()))
+  await until('the node listens', () => printed.includes('listens on'))
+  await until('it is up', async () => (await ringfs.ok('status', url)).includes(' up '))
+  t.equal((await ringfs.run('mount', url, ringfs.mountpoint, '--detach')).stderr, '')
+  await ringfs.ok('umount', ringfs.mountpoint)
+  kill(node.pid ?? 0, 'SIGTERM')
 })
 
 t.test('the driver fuse-native mounts the same volume', async (t) => {
