@@ -11,7 +11,7 @@
  * a delegation lasts.
  *
  * A closing that could not be told is told again when the partition takes changes again: else the file would stay, when its last name goes,
- * for as long as the session lives.
+ * for as long as the session lives. So is that of a file whose registration failed: nobody knows whether it was made.
  */
 import type { Core } from './core.js'
 import { messageOf } from '../base/errors.js'
@@ -40,7 +40,7 @@ export class Openers {
   /** By partition: inodes that are open and not registered, and since when. */
   readonly #owed = new Map<number, Map<number, number>>()
   readonly #paying = new Map<number, Promise<void>>()
-  /** By partition: inodes in whose lists the session may stand since their closing failed. */
+  /** By partition: inodes in whose lists the session may stand, since their closing or their registration failed. */
   readonly #untold = new Map<number, Set<number>>()
   #owedTimer: NodeJS.Timeout | undefined
 
@@ -91,7 +91,8 @@ export class Openers {
       return
     }
     this.#counts.delete(ino)
-    if (!this.#forgive(ino)) this.#tell(ino)
+    const wasOwed = this.#forgive(ino)
+    if (this.#takeUntold(ino) || !wasOwed) this.#tell(ino)
   }
 
   #tell(ino: number): void {
@@ -124,6 +125,14 @@ export class Openers {
     const untold = this.#untold.get(p)
     if (untold === undefined) this.#untold.set(p, new Set([ino]))
     else untold.add(ino)
+  }
+
+  #takeUntold(ino: number): boolean {
+    const p = this.#core.keys.home(ino)
+    const untold = this.#untold.get(p)
+    if (untold?.delete(ino) !== true) return false
+    if (untold.size === 0) this.#untold.delete(p)
+    return true
   }
 
   /** The session has been made its opener beside the above. */
@@ -194,6 +203,7 @@ export class Openers {
   }
 
   async #pay(p: number, token: number): Promise<void> {
+    const { session } = this.#core
     for (let isLast = false; !isLast;) {
       const inos = this.#owedIn(p)
       // A closing that is being sent would come behind its registration.
@@ -204,12 +214,16 @@ export class Openers {
       for (const ino of inos) this.#isRegistered(ino)
       isLast = !this.#owed.has(p)
       if (inos.length === 0 && token === 0) return
+      const { id } = session
       try {
         await this.#core.change(SCRIPTS.register, p, [], [isLast ? token : 0, ...inos])
       } catch (error) {
         for (const ino of inos) {
           this.#registered.delete(ino)
-          if (this.#counts.has(ino)) this.#owe(ino)
+          if (!this.#counts.has(ino)) continue
+          this.#owe(ino)
+          // It may have been made: what is closed before it is tried again is told.
+          if (session.id === id) this.#keepUntold(p, ino)
         }
         throw error
       }

@@ -10,8 +10,11 @@ const PER_PARTITION = 1_000
 
 interface Sent {
   readonly openers: Openers
-  /** Set: what every change of partition 0 waits for that is not a registration. Its failure is that of the change. */
-  readonly held: { by?: Promise<void> }
+  /**
+   * `by`: what every change of partition 0 waits for that is not a registration; its failure is that of the change. `register`: the same
+   * for registrations.
+   */
+  readonly held: { by?: Promise<void>; register?: Promise<void> }
   readonly sent: unknown[][]
   /** Another session from now on; what was begun goes on. */
   readonly replace: () => void
@@ -23,7 +26,8 @@ function openers(t: Test): Sent {
   const held: Sent['held'] = {}
   const change: Core['change'] = async (script, p, _keys, args) => {
     sent.push([script.name, session.id, ...args])
-    if (script.name !== 'register' && p === 0) await held.by
+    if (script.name === 'register') await held.register
+    else if (p === 0) await held.by
     return new Reply([0])
   }
   const parts: Partial<Core> = { change }
@@ -166,3 +170,23 @@ t.test(
     t.same(new Set(sent.flatMap((one) => one.slice(3))), new Set(inos))
   },
 )
+
+t.test('a file whose registration may have been made, and that is closed before the next try, is told', async (t) => {
+  const { openers: all, sent, held } = openers(t)
+  t.ok(all.openHeld(7))
+  t.ok(all.openHeld(8))
+  held.register = Promise.reject(new Error('its answer was lost'))
+  await t.rejects(all.pay(0, 99))
+  delete held.register
+  all.close(7)
+  await all.pay(0, 99)
+  all.close(8)
+  await all.flush()
+  all.judged(0)
+  await all.flush()
+  t.same(sent, [
+    ['register', 1, 99, 7, 8],
+    ['register', 1, 99, 8],
+    ['close', 1, 1, 7, 8],
+  ])
+})
