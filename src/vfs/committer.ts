@@ -139,9 +139,15 @@ export class Committer {
 
   /**
    * One batch of appended writes, where the store says, as one change: nobody else's append comes in between. A chunk lies
-   * in one window, so data that would lie across two becomes two chunks, whose extents are committed together.
+   * in one window, so data that would lie across two becomes two chunks, whose extents are committed together. null: `isAbandoned`, which
+   * is asked before anything is sent again; nothing was done.
    */
-  async commitAppend(ino: number, { batch, chunk }: Uploaded, notBefore: TimeSpec): Promise<TimeSpec> {
+  async commitAppend(
+    ino: number,
+    { batch, chunk }: Uploaded,
+    notBefore: TimeSpec,
+    isAbandoned: () => boolean,
+  ): Promise<TimeSpec | null> {
     const mtime = latest(notBefore, [{ batch, chunk }])
     const { data, lengthBytes } = batch.seal()
     let parts: readonly Part[] = [{ data, lengthBytes, chunk }]
@@ -151,9 +157,13 @@ export class Committer {
       // Where the border lies changes with what others append meanwhile.
       invariant(cut > 0 && cut < lengthBytes, 'a cut leaves two parts')
       this.#deps.uploader.discard(parts.map((part) => part.chunk.id))
+      if (isAbandoned()) return null
       // The border of two windows lies where the first part ends.
       const end = Math.ceil((this.sizeOf(ino) + 1) / WINDOW_BYTES) * WINDOW_BYTES
       parts = await this.#cut(ino, batch, [0, cut, lengthBytes], end - cut)
+      if (!isAbandoned()) continue
+      this.#deps.uploader.discard(parts.map((part) => part.chunk.id))
+      return null
     }
     for (const part of parts) this.#deps.data.put(part.chunk, part.data)
     return mtime

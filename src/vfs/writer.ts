@@ -388,7 +388,7 @@ export class InodeWriter {
     const group = this.#group(head, chunk)
     for (const { entry } of group) entry.committing = true
     try {
-      this.#mtimeFloor = await this.#commit(group)
+      this.#mtimeFloor = (await this.#commit(group)) ?? this.#mtimeFloor
       for (const { entry } of group) this.#leave(entry)
     } catch (failure) {
       // Whether the store has the extents is not always known: their chunks stay.
@@ -436,10 +436,12 @@ export class InodeWriter {
     return group
   }
 
-  async #commit(group: readonly { batch: Batch; chunk: ChunkRef }[]): Promise<TimeSpec> {
+  /** null: it was given up meanwhile, and nothing was done. */
+  async #commit(group: readonly { entry: QueuedBatch; batch: Batch; chunk: ChunkRef }[]): Promise<TimeSpec | null> {
+    const { committer } = this.#deps
     const [first] = group
-    if (first?.batch.mode === 'append') return this.#deps.committer.commitAppend(this.ino, first, this.#mtimeFloor)
-    return this.#deps.committer.commitAt(this.ino, group, this.#mtimeFloor)
+    if (first?.batch.mode !== 'append') return committer.commitAt(this.ino, group, this.#mtimeFloor)
+    return committer.commitAppend(this.ino, first, this.#mtimeFloor, () => first.entry.abandoned)
   }
 
   /** Writing failed for good: everything that is not committed goes. Barriers stay: they are no data. */

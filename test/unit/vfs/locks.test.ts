@@ -2,9 +2,20 @@
 import { getEventListeners } from 'node:events'
 import t from 'tap'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { WINDOW_BYTES } from '../../../src/base/limits.js'
 import { LOCK_END } from '../../../src/meta/contract.js'
 import type { LockChange, VfsContract } from '../../../src/vfs/contract.js'
-import { CALLER, Gate, O_RDWR, codeOf, fixture, make, settle, type Mounted } from '../../helpers/vfs-fixture.js'
+import {
+  CALLER,
+  Gate,
+  O_APPEND,
+  O_RDWR,
+  codeOf,
+  fixture,
+  make,
+  settle,
+  type Mounted,
+} from '../../helpers/vfs-fixture.js'
 
 const O_RDONLY = 0
 
@@ -255,6 +266,37 @@ t.test('what was given up with a lost lock while the store refused to keep it co
   await settle()
   t.equal(await text(two.vfs, await open(two, ino)), 'theirs')
 })
+
+for (const [when, call] of [
+  ['before it is cut', 'commit'],
+  ['while its parts are sent', 'write'],
+] as const) {
+  t.test(
+    `what was appended across the border of two windows under a lock that is lost ${when} does not come`,
+    async (t) => {
+      const one = fixture(t)
+      const two = one.another()
+      const { ino, handle } = await make(one.vfs, 'file', O_RDWR | O_APPEND)
+      await one.vfs.setattr(CALLER, ino, { sizeBytes: WINDOW_BYTES - 2 })
+      await one.vfs.setlk(handle, change('write'), false)
+      await one.vfs.write(handle, 0, Buffer.from('mine'))
+      const gate = new Gate()
+      let writes = 0
+      one.meta.before = (of) => (of === call ? gate.passed : undefined)
+      // The first is the whole.
+      one.chunks.before = (of) => (of === call && ++writes > 1 ? gate.passed : undefined)
+      const flushed = codeOf(one.vfs.flush(handle))
+      await settle()
+      one.meta.loseLocks()
+      await codeOf(one.vfs.read(handle, 0, 1))
+      gate.open()
+      t.equal(await flushed, 'EIO')
+      await settle()
+      t.match(await two.vfs.getattr(CALLER, ino), { sizeBytes: WINDOW_BYTES - 2 })
+      t.equal(one.chunks.stored.size, 0, 'nothing is left on the nodes')
+    },
+  )
+}
 
 t.test('who waited for a lock, or for the end of the mount, leaves nothing behind', async (t) => {
   const { vfs } = fixture(t)
