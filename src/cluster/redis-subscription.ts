@@ -5,7 +5,8 @@
  * that owned its slot when last checked. Whatever ends that (connection lost, slot gone, owner changed) reports false
  * first and subscribes again after: a listener that drops its caches on false cannot have missed a message unawares.
  *
- * A server that does not own the slot may take a subscription: so it is asked for a key of the slot behind it (`serves`).
+ * A server that does not own the slot may take a subscription: so it is asked for a key of the slot behind it (`serves`), and believed only
+ * if the others know it as a master (redis-fence.ts).
  *
  * Invariant: one subscribes at a time (`#isSubscribing`), so that no address has two connections, of which `#links` knows one: the other's
  * messages would be later than what `caughtUp` waits for, and nobody would close it.
@@ -219,11 +220,12 @@ export class ShardSubscription {
 
 /**
  * Whether the server has the slot of the channel, asked behind the subscription: a replica takes that as well. So does who was master until a moment ago,
- * to whom the new one sends nothing before it has heard that he is its replica. MOVED if not. Who is moving the slot away has it still.
+ * to whom the new one sends nothing before it has heard that he is its replica. MOVED if not; LinkLostError if the others say that he was replaced, which
+ * he may not have heard himself. Who is moving the slot away has it still.
  */
 async function serves(link: RedisLink, channel: string): Promise<void> {
   try {
-    await link.send('EXISTS', [channel])
+    await link.sendFenced('EXISTS', [channel])
   } catch (error) {
     if (classify(error).kind !== 'ask') throw error
   }

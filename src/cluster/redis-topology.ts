@@ -125,15 +125,20 @@ export class Topology {
   }
 
   #make(address: string, socketPath?: string): RedisLink {
-    const confirm = (): true | Promise<boolean | undefined> => (this.#options.electorate ?? this).confirm(address)
-    const link = new RedisLink(address, {
-      ...this.#options,
-      ...(socketPath === undefined ? {} : { socketPath }),
-      confirm,
-    })
+    const link = this.#begin(address, this.#options.protocol, socketPath)
     this.#turns.set(address, this.turns(address) + 1)
     this.#links.set(address, link)
     return link
+  }
+
+  #begin(address: string, protocol: 2 | 3, socketPath: string | undefined): RedisLink {
+    const confirm = (): true | Promise<boolean | undefined> => (this.#options.electorate ?? this).confirm(address)
+    return new RedisLink(address, {
+      ...this.#options,
+      protocol,
+      ...(socketPath === undefined ? {} : { socketPath }),
+      confirm,
+    })
   }
 
   /** Two answers between which it stays the same came from one process of the server. */
@@ -189,7 +194,7 @@ export class Topology {
     const known = this.#links.get(address)
     // Only where that works just now: who makes a link for himself has no second way.
     const path = known?.isLocal === true && known.isReady ? this.#sockets.get(address) : undefined
-    return new RedisLink(address, { ...this.#options, protocol, ...(path === undefined ? {} : { socketPath: path }) })
+    return this.#begin(address, protocol, path)
   }
 
   /** Fetches the slot map; concurrent callers share one fetch. Throws the failure of the last node to fail. */
