@@ -27,7 +27,7 @@
  *                            B: last-backup.ts
  *   {v.p}:k          hash    ino -> file locks held and awaited (scripts/lib/filelocks.lua)
  *   {v.p}:t          hash    tx -> C (committed) or A (aborted): the commit point of transactions
- *   {v.p}:r:<sid>    hash    last replies of a session: sequence -> reply; w: lowest sequence still in use; d: dead
+ *   {v.p}:r:<sid>    hash    last replies of a session: sequence -> reply; w: lowest sequence still in use here; d: dead
  *   {v.p}:wait       string  empty; written before a WAIT (cluster/redis.ts)
  *   {v.p}:v          sharded channel: what changed, for the caches of other clients
  *

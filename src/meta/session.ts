@@ -5,8 +5,8 @@
  *                  |                                     |
  *                  +---- marked dead by another client --+--> dead (a new id is taken: onDead)
  *
- * Invariants. A sequence number is used for one change only, however often it is sent. `low` never passes a sequence
- * whose reply has not come. While `isLive` no other client can have marked the session dead: the lease is counted from
+ * Invariants. A sequence number is used for one change only, however often it is sent. `low` of a partition never passes a sequence
+ * of it whose reply has not come. While `isLive` no other client can have marked the session dead: the lease is counted from
  * before it was asked for.
  */
 import { hostname } from 'node:os'
@@ -19,6 +19,7 @@ import type { Processes } from '../base/processes.js'
 import type { RedisArg, RedisStore, Script } from '../cluster/contract.js'
 import { arrayOf, numberOf } from '../cluster/reply.js'
 import { pastFreeze } from './freeze.js'
+import { InFlight } from './in-flight.js'
 import { Reply, STATUS_DEAD_SESSION, STATUS_DONE, STATUS_STALE } from './reply.js'
 import type { VolumeKeys } from './keys.js'
 import type { Replicas } from './replicas.js'
@@ -42,7 +43,7 @@ export interface SessionOptions {
 
 export class Session {
   readonly #options: SessionOptions
-  readonly #inFlight = new Set<number>()
+  readonly #inFlight = new InFlight()
   readonly tails = new Tails()
   #id = 0
   #newest = 0
@@ -135,8 +136,7 @@ export class Session {
     const partition = volume.partition(p)
     const session = this.#id
     const sequence = this.nextSequence()
-    this.#inFlight.add(sequence)
-    const [low = sequence] = this.#inFlight
+    const low = this.#inFlight.begin(p, sequence)
     const named = this.tails.name(p, script, sequence, low)
     const now = clock.now()
     let isJudged = false
@@ -174,7 +174,7 @@ export class Session {
       if (leavesDoubt(error)) this.onUncertain(p, sequence, beside)
       throw error
     } finally {
-      this.#inFlight.delete(sequence)
+      this.#inFlight.end(p, sequence)
       if (!isJudged && session === this.#id) this.tails.failed(p, sequence, named)
     }
   }

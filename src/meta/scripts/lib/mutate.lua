@@ -1,6 +1,6 @@
 -- Scripts that change something, exactly once.
 -- KEYS: 1 inodes, 2 locks, 3 counters, 4 replies of the session, 5 channel, 6 open, 7 garbage, 8 zombies, then its own.
--- ARGV: 1 session, 2 sequence, 3 lowest sequence in use, 4 replies to forget, 5 seconds, 6 nanoseconds, then its own.
+-- ARGV: 1 session, 2 sequence, 3 lowest sequence in use in the partition, 4 replies to forget, 5 seconds, 6 nanoseconds, then its own.
 -- ARGV[4]: '' or sequences, of what changed contents/of the rest/of which may be gone already. Where others than the last are missing this
 -- server has lost them (tails.ts): `l` and `o` of KEYS[4] count how often, of contents and of the rest.
 --

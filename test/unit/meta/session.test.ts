@@ -1,0 +1,44 @@
+/** What a session says of its replies with each change: nothing but the requests that are sent. */
+import t from 'tap'
+import { systemClock } from '../../../src/base/clock.js'
+import { silentLog } from '../../../src/base/log.js'
+import { systemProcesses } from '../../../src/base/processes.js'
+import type { RedisStore } from '../../../src/cluster/contract.js'
+import { VolumeKeys } from '../../../src/meta/keys.js'
+import type { Replicas } from '../../../src/meta/replicas.js'
+import { SCRIPTS } from '../../../src/meta/scripts.js'
+import { Session } from '../../../src/meta/session.js'
+
+const SESSION_ID = 5
+
+t.test(
+  'a change that stands still in one partition keeps no replies of another one from being forgotten',
+  async (t) => {
+    const keys = new VolumeKeys('v', 2)
+    const kept = new Set<string>()
+    let release: () => void = () => undefined
+    const standsStill = new Promise<void>((resolve) => (release = resolve))
+    const run: RedisStore['run'] = async (script, [inodes], args) => {
+      if (script === SCRIPTS.sessionBegin) return SESSION_ID
+      if (inodes === keys.partition(0).inodes) await standsStill
+      for (const one of String(args[3]).split(/[/ ]/)) kept.delete(one)
+      kept.add(String(args[1]))
+      return [0]
+    }
+    const store = { run, isLone: true } as unknown as RedisStore
+    const replicas = {
+      ofChange: (_script, _key, change) => change(),
+    } satisfies Partial<Replicas> as unknown as Replicas
+    const session = new Session({
+      ...{ store, keys, clock: systemClock, log: silentLog, processes: systemProcesses, replicas },
+      ...{ ttlMs: 3_600_000, operationDeadlineMs: 60_000 },
+    })
+    await session.open()
+    t.teardown(() => session.stop())
+    const still = session.change(SCRIPTS.unlink, 0, [], [])
+    for (let i = 0; i < 500; i++) await session.change(SCRIPTS.unlink, 1, [], [])
+    t.ok(kept.size < 50, `${kept.size} of 500`)
+    release()
+    await still
+  },
+)
