@@ -12,6 +12,9 @@
  *
  * A closing that could not be told is told again when the partition takes changes again: else the file would stay, when its last name goes,
  * for as long as the session lives. So is that of a file whose registration failed: nobody knows whether it was made.
+ *
+ * A copy of a closing that failed may come later still, and must not come behind an opening: that waits until the server refuses what is so old
+ * (Session.past).
  */
 import type { Core } from './core.js'
 import { messageOf } from '../base/errors.js'
@@ -42,6 +45,8 @@ export class Openers {
   readonly #paying = new Map<number, Promise<void>>()
   /** By partition: inodes in whose lists the session may stand, since their closing or their registration failed. */
   readonly #untold = new Map<number, Set<number>>()
+  /** Inodes of which a closing may still come; end when none can any more. */
+  readonly #doubtful = new Map<number, Promise<void>>()
   #owedTimer: NodeJS.Timeout | undefined
 
   constructor(core: Core) {
@@ -58,7 +63,9 @@ export class Openers {
     const { session } = this.#core
     const { id } = session
     try {
-      while (this.#isSending(ino)) await this.#sending?.parts.get(this.#core.keys.home(ino))
+      while (this.#isSending(ino) || this.#doubtful.has(ino)) {
+        await (this.#doubtful.get(ino) ?? this.#sending?.parts.get(this.#core.keys.home(ino)))
+      }
       const reply = await register()
       // The session in which it was opened may be over by now.
       if (session.id === id) this.#isRegistered(ino)
@@ -76,9 +83,9 @@ export class Openers {
     this.#isRegistered(ino)
   }
 
-  /** Opened by a delegation of its partition. false: not, its closing is being told. */
+  /** Opened by a delegation of its partition. false: not, its closing is being told, or may come yet. */
   openHeld(ino: number): boolean {
-    if (this.#isSending(ino)) return false
+    if (this.#isSending(ino) || this.#doubtful.has(ino)) return false
     this.#count(ino, 1)
     if (!this.#registered.has(ino)) this.#owe(ino)
     return true
@@ -106,6 +113,7 @@ export class Openers {
     this.#registered.clear()
     this.#closing.clear()
     this.#untold.clear()
+    this.#doubtful.clear()
     for (const ino of this.#counts.keys()) this.#owe(ino)
   }
 
@@ -275,6 +283,7 @@ export class Openers {
         for (const ino of piece) sending.delete(ino)
       } catch (error) {
         options.log.warn({ error: messageOf(error) }, 'a close was not told')
+        if (session.id === id) this.#doubt(piece, session.past(p))
         for (const ino of list.slice(at)) {
           sending.delete(ino)
           // One that is over has nothing open.
@@ -283,6 +292,14 @@ export class Openers {
         return
       }
     }
+  }
+
+  #doubt(inos: readonly number[], past: Promise<void> | undefined): void {
+    if (past === undefined) return
+    for (const ino of inos) this.#doubtful.set(ino, past)
+    void past.then(() => {
+      for (const ino of inos) if (this.#doubtful.get(ino) === past) this.#doubtful.delete(ino)
+    })
   }
 
   /** Nothing is told any more. */

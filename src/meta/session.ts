@@ -116,6 +116,11 @@ export class Session {
     return this.#sequence
   }
 
+  /** Resolves when no change of the partition is under way that is now: what is sent behind it comes behind all copies of it. undefined: none is. */
+  past(p: number): Promise<void> | undefined {
+    return this.#inFlight.past(p, this.#sequence)
+  }
+
   /** Sequence numbers name transactions, too. */
   nextSequence(): number {
     return ++this.#sequence

@@ -95,6 +95,32 @@ t.test('a late copy of a request that was answered long ago does nothing', { tim
   t.strictSame(await checkVolume(volume), [], 'the volume is whole afterwards')
 })
 
+t.test('a closing that comes after the file was opened again leaves it open', { timeout: 300_000 }, async (t) => {
+  const post = new Post()
+  const volume = await volumesOn(t, await startRedis(t), (store) => post.wrap(store))(1)
+  const meta = await volume.client({ sessionTtlMs: 3_600_000 })
+  const { ino } = await touch(meta, ROOT, 'file')
+  await meta.open(ino, { truncate: false })
+  post.hold = 'older'
+  const older = touch(meta, ROOT, 'older')
+  await until('it is held', () => post.isHeld('older'))
+  post.lose = 'close'
+  meta.close(ino)
+  await until('it was sent', () => post.copy !== undefined)
+  post.lose = undefined
+  const opening = meta.open(ino, { truncate: false })
+  for (const name of ['a', 'b']) await touch(meta, ROOT, name)
+  await post.copy?.()
+  post.release('older')
+  await Promise.all([older, opening])
+  await meta.unlink(ROOT, bytes('file'))
+  t.match(await meta.getattr(ino), { nlink: 0 }, 'whoever has it open reads it')
+  meta.close(ino)
+  await until('it is gone', async () => (await outcome(meta.getattr(ino))) === 'ENOENT')
+  await volume.close()
+  t.strictSame(await checkVolume(volume), [], 'the volume is whole afterwards')
+})
+
 t.test('a commit that comes after its transaction was given up does nothing', { timeout: 300_000 }, async (t) => {
   const post = new Post()
   const volume = await volumesOn(t, await startRedis(t), (store) => post.wrap(store))()

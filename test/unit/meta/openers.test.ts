@@ -16,13 +16,16 @@ interface Sent {
    */
   readonly held: { by?: Promise<void>; register?: Promise<void> }
   readonly sent: unknown[][]
+  /** Set: changes that were under way before. */
+  readonly older: { past?: Promise<void> }
   /** Another session from now on; what was begun goes on. */
   readonly replace: () => void
 }
 
 function openers(t: Test): Sent {
   const sent: unknown[][] = []
-  const session = { id: 1 }
+  const older: Sent['older'] = {}
+  const session = { id: 1, past: () => older.past }
   const held: Sent['held'] = {}
   const change: Core['change'] = async (script, p, _keys, args) => {
     sent.push([script.name, session.id, ...args])
@@ -38,7 +41,7 @@ function openers(t: Test): Sent {
   }) as unknown as Core
   const made = new Openers(core)
   t.teardown(() => made.stop())
-  return { openers: made, sent, held, replace: () => (session.id += 1) }
+  return { openers: made, sent, held, older, replace: () => (session.id += 1) }
 }
 
 const registers = (): Promise<void> => Promise.resolve()
@@ -189,4 +192,27 @@ t.test('a file whose registration may have been made, and that is closed before 
     ['register', 1, 99, 8],
     ['close', 1, 1, 7, 8],
   ])
+})
+
+t.test('a file is opened when no closing of it that failed can come any more', async (t) => {
+  const { openers: all, sent, held, older } = openers(t)
+  await all.open(7, registers)
+  let end: () => void = () => undefined
+  older.past = new Promise((resolve) => (end = resolve))
+  held.by = Promise.reject(new Error('away'))
+  all.close(7)
+  await all.flush()
+  delete held.by
+  t.notOk(all.openHeld(7), 'it has to be asked')
+  t.ok(all.openHeld(8))
+  let isOpen = false
+  const opening = all.open(7, registers).then(() => (isOpen = true))
+  all.judged(0)
+  await new Promise((resolve) => setImmediate(resolve))
+  t.notOk(isOpen)
+  end()
+  await opening
+  t.ok(all.openHeld(7))
+  await all.flush()
+  t.same(sent, [['close', 1, 1, 7]])
 })

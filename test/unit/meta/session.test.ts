@@ -4,6 +4,7 @@ import { systemClock } from '../../../src/base/clock.js'
 import { silentLog } from '../../../src/base/log.js'
 import { systemProcesses } from '../../../src/base/processes.js'
 import type { RedisStore } from '../../../src/cluster/contract.js'
+import { InFlight } from '../../../src/meta/in-flight.js'
 import { VolumeKeys } from '../../../src/meta/keys.js'
 import type { Replicas } from '../../../src/meta/replicas.js'
 import { SCRIPTS } from '../../../src/meta/scripts.js'
@@ -42,3 +43,23 @@ t.test(
     await still
   },
 )
+
+t.test('what is past in a partition: all that was under way there, and no more', async (t) => {
+  const changes = new InFlight()
+  t.equal(changes.begin(1, 1), 1)
+  t.equal(changes.begin(2, 2), 2, 'each partition has its own')
+  t.equal(changes.begin(1, 3), 1)
+  t.equal(changes.past(1, 0), undefined)
+  t.equal(changes.past(3, 9), undefined)
+  let isPast = false
+  const past = changes.past(1, 3)?.then(() => (isPast = true))
+  changes.begin(1, 4)
+  changes.end(1, 3)
+  changes.end(2, 2)
+  await Promise.resolve()
+  t.notOk(isPast, 'the oldest is left')
+  changes.end(1, 1)
+  await past
+  t.ok(isPast)
+  t.equal(changes.begin(1, 5), 4)
+})
