@@ -59,6 +59,8 @@ export class Invalidations {
   readonly #waiting = new Map<number, Waiting>()
   /** Notices about pages that are not written yet; true: one of them is about a change by others. */
   readonly #dataDue = new Map<number, boolean>()
+  /** Names of which a notice is not written yet that is to be written again where the kernel did not know them. */
+  readonly #againDue = new Set<string>()
   readonly #doubts = new Doubts()
   readonly #symlinks = new SymlinkWays()
   /** The kernel knows INC_EPOCH. */
@@ -402,7 +404,14 @@ export class Invalidations {
       this.#options.notifier.post('entry', key, parent, bytes)
     }
     const isRecent = this.#nowMs() - given.atMs < RECENT_MS
-    this.#options.notifier.post('entry', key, parent, bytes, isRecent ? this.#again(post) : undefined)
+    // It may wait for its directory for long, and be posted again with each change: its end is noted once.
+    if (!isRecent || this.#againDue.has(key)) return post()
+    this.#againDue.add(key)
+    const again = this.#again(post)
+    this.#options.notifier.post('entry', key, parent, bytes, (errno) => {
+      this.#againDue.delete(key)
+      again(errno)
+    })
   }
 
   #postEntry({ parent, name }: Name): void {

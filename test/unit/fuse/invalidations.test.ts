@@ -1,5 +1,6 @@
 /** What the kernel is told, and what is noted of that. */
 import t from 'tap'
+import { ROOT_INO } from '../../../src/base/limits.js'
 import { silentLog } from '../../../src/base/log.js'
 import { Invalidations } from '../../../src/fuse/kernel/invalidations.js'
 import { Notifier } from '../../../src/fuse/kernel/notifier.js'
@@ -8,6 +9,7 @@ import { ManualClock } from '../../helpers/manual-clock.js'
 import { CALLER, fixture, make } from '../../helpers/vfs-fixture.js'
 
 const THREAD = 7
+const ENOENT = 2
 
 t.test('however often a file is changed while it is read, the end of its notice is noted once, for all', async (t) => {
   const { vfs } = fixture(t)
@@ -45,3 +47,43 @@ t.test('however often a file is changed while it is read, the end of its notice 
   told.close()
   notifier.close()
 })
+
+t.test(
+  'however often a name is changed while its directory is in use, it is noted once to be told again',
+  async (t) => {
+    const { vfs } = fixture(t)
+    const { ino } = await make(vfs, 'file')
+    const attr = await vfs.getattr(CALLER, ino)
+    const name = Buffer.from('file')
+    const clock = new ManualClock()
+    const threads = new FakeThreads()
+    let isUsed = true
+    threads.isQuick = false
+    const notifier = new Notifier({ start: threads.start, clock, log: silentLog, isInUse: () => isUsed })
+    const posted = t.capture(notifier, 'post', notifier.post.bind(notifier))
+    const told = new Invalidations({
+      clock,
+      notifier,
+      hasPages: () => false,
+      withPages: () => [],
+      isAsked: () => false,
+      hasNested: () => true,
+    })
+    told.answered(attr, true, THREAD)
+    const change = (): void => {
+      told.named(ROOT_INO, name, attr)
+      told.add({ kind: 'entry', parent: ROOT_INO, name })
+    }
+    for (let i = 0; i < 100; i++) change()
+    const entries = posted().filter(({ args }) => args[0] === 'entry')
+    t.equal(entries.length, 100)
+    t.equal(entries.filter(({ args }) => args[4] !== undefined).length, 1, 'nothing gathers')
+    isUsed = false
+    await clock.pass(10)
+    threads.end(`entry ${ROOT_INO}/file`, ENOENT)
+    change()
+    t.type(posted().at(-1)?.args[4], 'function', 'and the next is noted again')
+    told.close()
+    notifier.close()
+  },
+)
