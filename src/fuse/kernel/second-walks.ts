@@ -19,11 +19,16 @@ const WALKS_MAX = 1_000
 const FOUND_MAX = 4_096
 /** No path leads through more than 40 symlinks: who was led to more has gone other ways since. He would pin all that he looks at. */
 const PINNED_MAX = 100
+/** Of all walks. Threads whose paths have a hundred names each, all at once, come to it; what they pin takes more room than what they found. */
+const NAMES_MAX = 100_000
+const PINS_MAX = 10_000
 
 export class SecondWalks {
   readonly #clock: Clock
   readonly #vfs: Pick<VfsContract, 'pin' | 'unpin'>
   readonly #walks = new Map<number, SecondWalk>()
+  #names = 0
+  #pins = 0
   #timer: NodeJS.Timeout | undefined
   #isClosed = false
 
@@ -71,11 +76,33 @@ export class SecondWalks {
       }
       // It may have ended meanwhile, or pinned the same.
       if (this.#walks.get(thread) !== walk || walk.pinned.has(ino)) this.#vfs.unpin(ino)
-      else walk.pinned.add(ino)
+      else {
+        walk.pinned.add(ino)
+        this.#pins++
+      }
     }
-    walk.found.add(ino)
+    if (this.#walks.get(thread) !== walk) return true
+    if (!walk.found.has(ino)) {
+      walk.found.add(ino)
+      this.#names++
+    }
     walk.untilMs = this.#clock.monotonicMs() + STEP_MS
+    this.#bound()
     return true
+  }
+
+  /** Ends those that take the most room: who looks at so much has gone other ways since. */
+  #bound(): void {
+    while (this.#pins > PINS_MAX) this.#endLongest(({ pinned }) => pinned.size)
+    while (this.#names > NAMES_MAX) this.#endLongest(({ found }) => found.size)
+  }
+
+  #endLongest(length: (walk: SecondWalk) => number): void {
+    let [longest, most] = [0, -1]
+    for (const [thread, walk] of this.#walks) {
+      if (length(walk) > most) [longest, most] = [thread, length(walk)]
+    }
+    this.end(longest)
   }
 
   /**
@@ -98,6 +125,8 @@ export class SecondWalks {
     const walk = this.#walks.get(thread)
     if (walk === undefined) return
     this.#walks.delete(thread)
+    this.#names -= walk.found.size
+    this.#pins -= walk.pinned.size
     for (const ino of walk.pinned) this.#vfs.unpin(ino)
   }
 
