@@ -195,10 +195,10 @@ export interface PackingGround {
 export interface PunchRequest {
   readonly offset: number
   readonly lengthBytes: number
-  /** Those with extents in the range, at most PUNCH_WINDOWS_MAX. Others are left alone: what they have came later. */
-  readonly windows: readonly number[]
-  /** Bytes allocated by this, as far as the caller knows: 0 or less. */
-  readonly allocatedDeltaBytes: number
+  /**
+   * Those with extents in the range, ascending, at most PUNCH_WINDOWS_MAX -> bytes allocated by this, 0 or less. Others have theirs later.
+   */
+  readonly windows: ReadonlyMap<number, number>
   readonly mtime: TimeSpec
   readonly clearSuid: boolean
   /** Size to grow to at least. */

@@ -69,13 +69,13 @@ export class Ranges {
       const last = inside.at(-1)
       const isRest = last === undefined || inside.length < PUNCH_WINDOWS_MAX
       const to = isRest ? end : Math.min(end, (last + 1) * WINDOW_BYTES)
-      const maps = await Promise.all(inside.map((window) => extents.get(ino, window)))
-      const stored = maps.reduce((sum, map) => sum + map.storedBytes(from, to), 0)
+      const stored = async (window: number): Promise<[number, number]> => {
+        return [window, 0 - (await extents.get(ino, window)).storedBytes(from, to)]
+      }
       const request = {
         offset: from,
         lengthBytes: to - from,
-        windows: inside,
-        allocatedDeltaBytes: 0 - stored,
+        windows: new Map(await Promise.all(inside.map(stored))),
         mtime: clock.now(),
         clearSuid: file.clearSuid,
         minSizeBytes,

@@ -195,7 +195,7 @@ export function bodyClaims(t: Test, open: OpenVolume): void {
       dataVersion: 0,
     }
     const request = { allocatedDeltaBytes: 0, mtime: MTIME, clearSuid: false, minSizeBytes: 0 }
-    t.equal(await meta.punch(ino, { ...request, offset: 0, lengthBytes: 3, windows: [0] }), null)
+    t.equal(await meta.punch(ino, { ...request, offset: 0, lengthBytes: 3, windows: new Map([[0, 0]]) }), null)
     const hole = { extent: { fileOffset: 0, lengthBytes: 3, chunk: null, chunkOffset: 0 }, sourceWindow: 0 }
     const clone = { ...request, source: ino, sourceVersion: dataVersion, version: dataVersion, extents: [hole] }
     t.equal(await meta.clone(ino, clone), null)

@@ -28,13 +28,14 @@ export function rangeClaims(t: Test, open: OpenVolume): void {
     t.equal(await outcome(meta.windows(ino + 8000, 0, 1)), 'ENOENT')
   })
   holes(t, open)
+  steps(t, open)
   appends(t, open)
   clones(t, open)
   lives(t, open)
 }
 
 function punch(ino: number, meta: MetaStore, change: Partial<PunchRequest>): ReturnType<MetaStore['punch']> {
-  const base = { offset: 0, lengthBytes: 1, windows: [], allocatedDeltaBytes: 0, mtime: MTIME, clearSuid: false }
+  const base = { offset: 0, lengthBytes: 1, windows: new Map<number, number>(), mtime: MTIME, clearSuid: false }
   return meta.punch(ino, { ...base, minSizeBytes: 0, ...change })
 }
 
@@ -50,7 +51,8 @@ function holes(t: Test, open: OpenVolume): void {
         const starts = [0, WINDOW_BYTES, 2 * WINDOW_BYTES, 3 * WINDOW_BYTES]
         for (const start of starts) for (let i = 0; i < writes; i++) await writeAt(meta, ino, start + i * 10, 10)
         const before = await meta.getattr(ino)
-        const request = { offset: 5, lengthBytes: 3 * WINDOW_BYTES, windows: [0, 1, 2, 3], allocatedDeltaBytes: -20 }
+        const windows = [0, 1, 2, 3].map((window): [number, number] => [window, -5])
+        const request = { offset: 5, lengthBytes: 3 * WINDOW_BYTES, windows: new Map(windows) }
         const attr = await punch(ino, meta, request)
         t.match(attr, { sizeBytes: before.sizeBytes, allocatedBytes: before.allocatedBytes - 20, mtime: MTIME })
         t.ok((attr?.dataVersion ?? 0) > before.dataVersion)
@@ -82,6 +84,28 @@ function holes(t: Test, open: OpenVolume): void {
       t.equal(await outcome(punch(ROOT, meta, { lengthBytes: 10 })), 'EINVAL')
     },
   )
+}
+
+function steps(t: Test, open: OpenVolume): void {
+  claim(t, open, 'a punch frees no more than 16,384 extents with one change', async (t, volume) => {
+    const meta = await volume.client()
+    const { ino } = await touch(meta, ROOT, 'f')
+    const BLOCK_BYTES = 8_192
+    for (let window = 0; window < 4; window++) {
+      const chunk = await meta.chunkId()
+      const extents = Array.from({ length: WINDOW_BYTES / BLOCK_BYTES }, (_, i) =>
+        extentOf(chunk, window * WINDOW_BYTES + i * BLOCK_BYTES, BLOCK_BYTES),
+      )
+      await meta.commit(ino, { extents, mode: 'at', allocatedDeltaBytes: WINDOW_BYTES, mtime: MTIME })
+    }
+    const before = await meta.getattr(ino)
+    const windows = [0, 1, 2, 3].map((window): [number, number] => [window, window === 3 ? -5 : -WINDOW_BYTES])
+    const attr = await punch(ino, meta, { lengthBytes: 3 * WINDOW_BYTES + 5, windows: new Map(windows) })
+    t.match(attr, { sizeBytes: 4 * WINDOW_BYTES, allocatedBytes: WINDOW_BYTES - 5 })
+    t.equal(attr?.dataVersion, before.dataVersion + 2, 'two windows, then the rest')
+    t.same((await meta.windows(ino, 0, 9)).windows, [3])
+    t.same((await readBack(meta, ino, 3 * WINDOW_BYTES, 6)).map(Boolean), [false, false, false, false, false, true])
+  })
 }
 
 function appends(t: Test, open: OpenVolume): void {
@@ -164,7 +188,8 @@ function lives(t: Test, open: OpenVolume): void {
     t.same(await collected(janitor), [])
     await meta.setattr(c, { sizeBytes: 0 })
     t.same(await collected(janitor), [])
-    await punch(b, meta, { lengthBytes: WINDOW_BYTES, windows: [0, 1] })
+    const windows = [0, 1].map((window): [number, number] => [window, 0])
+    await punch(b, meta, { lengthBytes: WINDOW_BYTES, windows: new Map(windows) })
     t.same(await collected(janitor), chunks.slice(0, 1))
     t.ok(await cloneRange(meta, b, WINDOW_BYTES, c, 0, 60), 'again')
     await meta.unlink(ROOT, bytes('b'))

@@ -701,8 +701,10 @@ export class MemoryMeta implements MetaStore {
     return this.#call('punch', () => {
       const inode = this.#inode(ino)
       if (inode.attr.type !== 'file') throw new PosixError('EINVAL')
-      if (inode.attr.hasBody && request.windows.includes(0)) return null
-      for (const window of request.windows) {
+      if (inode.attr.hasBody && request.windows.has(0)) return null
+      let allocatedDeltaBytes = 0
+      for (const [window, delta] of request.windows) {
+        allocatedDeltaBytes += delta
         const start = Math.max(request.offset, window * WINDOW_BYTES)
         const end = Math.min(request.offset + request.lengthBytes, (window + 1) * WINDOW_BYTES)
         if (end <= start || !inode.windows.has(window)) continue
@@ -710,7 +712,7 @@ export class MemoryMeta implements MetaStore {
         if (end - start < WINDOW_BYTES) this.#addExtent(inode, hole)
         else this.#freeWindow(inode, window)
       }
-      return this.#wrote(inode, request)
+      return this.#wrote(inode, { ...request, allocatedDeltaBytes })
     })
   }
 

@@ -98,11 +98,13 @@ export class FileModel {
     const end = Math.min(offset + length, this.#size)
     if (end <= offset) return
     const { windows } = await meta.windows(this.#ino, 0, 10)
+    const stored = (window: number): number => {
+      return this.#stored(Math.max(offset, window * WINDOW_BYTES), Math.min(end, (window + 1) * WINDOW_BYTES))
+    }
     await meta.punch(this.#ino, {
       offset,
       lengthBytes: end - offset,
-      windows,
-      allocatedDeltaBytes: 0 - this.#stored(offset, end),
+      windows: new Map(windows.map((window) => [window, 0 - stored(window)])),
       mtime: TIME,
       clearSuid: false,
       minSizeBytes: 0,
