@@ -417,9 +417,9 @@ export interface MetaStore {
    */
   spill(ino: number, version: number, extents: readonly Extent[]): Promise<Attr | null>
   /**
-   * Replaces the extents of a window by fewer that read the same. `dropped`: extents whose chunks no extent uses any
-   * more. `oldestOrder`: of a packing, the least order of chunks that were seen until now and are dropped (packingGround). The data version that this makes,
-   * as any change does; null: nothing changed, since the window was truncated or compacted meanwhile, or a backup may name such a chunk.
+   * Replaces the extents of a window by fewer that read the same. `dropped`: extents whose chunks no extent uses any more. `oldestOrder`: of a packing,
+   * the least order of chunks that were seen until now and are dropped (packingGround). The data version that this makes; it is the window's generation
+   * then: `extents`, and what came behind `old`. null: nothing changed, as the window was cut or compacted meanwhile, or a backup may name such a chunk.
    */
   compact(
     ino: number,

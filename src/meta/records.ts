@@ -19,6 +19,7 @@ import type { TimeSpec } from '../base/clock.js'
 import { CHUNK_MAX_BYTES, HASH_BYTES, WINDOW_BYTES } from '../base/limits.js'
 import { invariant } from '../base/invariant.js'
 import { PosixError } from '../base/errno.js'
+import type { ChunkRef } from '../chunk/contract.js'
 import type { Attr, BodyPiece, Extent, InodeType } from './contract.js'
 
 export const INODE_VERSION = 1
@@ -139,6 +140,7 @@ export function encodeExtents(extents: readonly Extent[], window: number): Buffe
 export function decodeExtents(blob: Buffer, window: number): Extent[] {
   if (blob.length % EXTENT_BYTES !== 0) throw new PosixError('EIO', 'an extent map has a broken length')
   const extents: Extent[] = []
+  const chunks = new Map<number, ChunkRef>()
   for (let at = 0; at < blob.length; at += EXTENT_BYTES) {
     const id = readU56(blob, at + 8)
     const offset = blob.readUInt32LE(at)
@@ -151,15 +153,20 @@ export function decodeExtents(blob: Buffer, window: number): Extent[] {
     if (!isWhole || !isInChunk || id > Number.MAX_SAFE_INTEGER) {
       throw new PosixError('EIO', 'an extent map names what cannot be')
     }
-    const chunk = { id, lengthBytes: chunkBytes, root: Buffer.from(blob.subarray(at + 21, at + EXTENT_BYTES)) }
-    extents.push({
-      fileOffset: window * WINDOW_BYTES + offset,
-      lengthBytes,
-      chunkOffset,
-      chunk: id === 0 ? null : chunk,
-    })
+    const chunk = id === 0 ? null : chunkOf(chunks, id, chunkBytes, blob, at + 21)
+    extents.push({ fileOffset: window * WINDOW_BYTES + offset, lengthBytes, chunkOffset, chunk })
   }
   return extents
+}
+
+/** One object for all extents of a chunk: of scattered writes it has a hundred. Its root is at `at`. */
+function chunkOf(known: Map<number, ChunkRef>, id: number, lengthBytes: number, blob: Buffer, at: number): ChunkRef {
+  const same = known.get(id)
+  const end = at + HASH_BYTES
+  if (same?.lengthBytes === lengthBytes && blob.compare(same.root, 0, HASH_BYTES, at, end) === 0) return same
+  const chunk = { id, lengthBytes, root: Buffer.from(blob.subarray(at, end)) }
+  known.set(id, chunk)
+  return chunk
 }
 
 const PIECE_HEAD_BYTES = 12

@@ -11,9 +11,9 @@ import { isErrno } from '../base/errno.js'
 import { messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import type { MetaStore } from '../meta/contract.js'
-import { CROWDED_CLOSED, ExtentMap, isCrowded, seenExtents, unusedChunks } from './extent-map.js'
+import { CROWDED_CLOSED, ExtentMap, isCrowded, unusedChunks } from './extent-map.js'
 import { Lru } from './lru.js'
-import type { Packer, WindowMark } from './packer.js'
+import type { PackDone, Packer, WindowMark } from './packer.js'
 
 /**
  * A window that is read again and again is looked at again so much later; where nothing in it was worth packing, and where that was not to be told.
@@ -52,6 +52,8 @@ export interface CompactorDeps {
   readonly log: Log
   /** Of each, with the version that it made of contents that read the same. */
   readonly onDone: (ino: number, dataVersion: number) => void
+  /** Of each packing, before `onDone`. */
+  readonly onPacked: (ino: number, done: PackDone) => void
 }
 
 export class Compactor {
@@ -105,7 +107,7 @@ export class Compactor {
     const old = await meta.extents(ino, window)
     const map = new ExtentMap(old.extents)
     if (!isCrowded(old.extents.length, map.pieces, CROWDED_CLOSED)) return
-    const extents = seenExtents(map, window)
+    const extents = map.seen()
     const version = await meta.compact(ino, old, extents, unusedChunks(old.extents, extents), 0)
     if (version !== null) onDone(ino, version)
     const done = version !== null
@@ -114,7 +116,7 @@ export class Compactor {
 
   /** Its `untilMs` is from now on. */
   async #pack(ino: number, window: number, { restMs, barren, isTold }: PackRest): Promise<PackRest> {
-    const { packer, log, clock, random, onDone } = this.#deps
+    const { packer, log, clock, random, onDone, onPacked } = this.#deps
     let made = 0
     try {
       const { why, mark = barren } = await packer.pack(
@@ -122,9 +124,10 @@ export class Compactor {
         window,
         barren,
         () => this.#isStopped,
-        (version) => {
+        (done) => {
           made++
-          onDone(ino, version)
+          onPacked(ino, done)
+          onDone(ino, done.version)
           log.debug({ ino, window }, 'short chunks packed')
         },
       )

@@ -26,7 +26,7 @@ import { Lru } from './lru.js'
 import { resolveLimits, type VfsLimits } from './limits.js'
 import { EarlyCommits } from './early-commits.js'
 import { DirtyMemory } from './memory.js'
-import { Packer } from './packer.js'
+import { Packer, type PackDone } from './packer.js'
 import { Reader } from './reader.js'
 import { Spiller } from './spiller.js'
 import { Tail } from './tail.js'
@@ -108,13 +108,18 @@ export class VfsContext {
     const uploader = new Uploader({ meta, chunks, clock, log, limits })
     const memory = new DirtyMemory(limits.dirtyBytes, limits.flushAfterMs, clock)
     const { budget } = memory
-    const packer = new Packer({ meta, chunks, uploader, data, budget, clock, durability, restMs: limits.packRestMs })
+    const packParts = { meta, chunks, uploader, data, budget, clock, durability, fresh }
+    const packer = new Packer({ ...packParts, restMs: limits.packRestMs })
     const onDone = (ino: number, version: number): void => {
       // Nothing else tells that these attributes name a version before.
       attrs.drop(ino)
       onCommitted(ino, version)
     }
-    const compactor = new Compactor({ meta, packer, clock, random: options.random ?? Math.random, log, onDone })
+    const onPacked = (ino: number, { extents: packed, from, version, isNewest }: PackDone): void => {
+      extents.packed(ino, packed, from, version, isNewest)
+    }
+    const random = options.random ?? Math.random
+    const compactor = new Compactor({ meta, packer, clock, random, log, onDone, onPacked })
     const extents = new ExtentCache(meta, fresh, EXTENT_FILES_MAX, limits.extentPieces, (ino, window) => {
       if (!this.readOnly) compactor.offer(ino, window)
     })

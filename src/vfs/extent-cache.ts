@@ -135,6 +135,27 @@ export class ExtentCache {
     this.#bound()
   }
 
+  /**
+   * Our packing took the place of what the window was at data version `from`; as committed(). Only where nothing came between the two versions
+   * may `extents` lie over the map.
+   */
+  packed(ino: number, extents: readonly Extent[], from: number, version: number, current: boolean): void {
+    const file = this.#files.get(ino)
+    if (file === undefined) return
+    if (!current || file.version !== from || from + 1 !== version) {
+      this.drop(ino)
+      return
+    }
+    file.version = version
+    const [first] = extents
+    const map = first && file.windows.get(Math.floor(first.fileOffset / WINDOW_BYTES))
+    if (map === undefined) return
+    const before = map.pieces
+    map.add(extents)
+    map.wasCompacted()
+    this.#pieces += map.pieces - before
+  }
+
   drop(ino: number): void {
     this.#files.delete(ino)
   }

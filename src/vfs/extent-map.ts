@@ -4,7 +4,7 @@
  */
 import type { ChunkRef } from '../chunk/contract.js'
 import type { BodyPiece, Extent } from '../meta/contract.js'
-import { KIB, WINDOW_BYTES } from '../base/limits.js'
+import { KIB } from '../base/limits.js'
 import { ownIfSmall } from '../base/own-bytes.js'
 import { IntervalMap } from './interval-map.js'
 
@@ -85,6 +85,11 @@ export class ExtentMap {
     return true
   }
 
+  /** The store has what is seen, and nothing besides. */
+  wasCompacted(): void {
+    this.#added = this.#pieces.size
+  }
+
   /** [start, end) without gaps, in order; what no extent covers is a hole. */
   slice(start: number, end: number): FilePiece[] {
     const pieces: FilePiece[] = []
@@ -100,6 +105,16 @@ export class ExtentMap {
     return pieces
   }
 
+  /** What is seen in chunks, in the order of the file. */
+  seen(): Extent[] {
+    const extents: Extent[] = []
+    for (const { start, end, value, at } of this.#pieces) {
+      if (Buffer.isBuffer(value)) continue
+      extents.push({ fileOffset: start, lengthBytes: end - start, chunk: value, chunkOffset: at })
+    }
+    return extents
+  }
+
   /** Bytes of [start, end) that are stored, holes not counted. */
   storedBytes(start: number, end: number): number {
     return this.#pieces.covered(start, end)
@@ -108,14 +123,6 @@ export class ExtentMap {
 
 function holeOf(start: number, end: number): FilePiece {
   return { start, end, chunk: null, bytes: null, chunkOffset: 0 }
-}
-
-/** What is seen of a window, in the order of the file. */
-export function seenExtents(map: ExtentMap, window: number): Extent[] {
-  return map
-    .slice(window * WINDOW_BYTES, (window + 1) * WINDOW_BYTES)
-    .filter(({ chunk }) => chunk !== null)
-    .map(({ start, end, chunk, chunkOffset }) => ({ fileOffset: start, lengthBytes: end - start, chunk, chunkOffset }))
 }
 
 /** One extent of each chunk that only the old extents name. */

@@ -24,9 +24,10 @@ import {
   type ChunkRef,
   type Durability,
 } from '../chunk/contract.js'
-import type { ExtentWindow, MetaStore } from '../meta/contract.js'
+import type { Extent, ExtentWindow, MetaStore } from '../meta/contract.js'
 import type { ChunkCache } from './chunk-cache.js'
-import { ExtentMap, seenExtents, unusedChunks } from './extent-map.js'
+import type { Freshness } from './freshness.js'
+import { PackWindow } from './pack-window.js'
 import { areInPlace, extentsOf, firstLoad, isPiece, isWorthIt, packedOf, type Packed, type Piece } from './pack-plan.js'
 import type { Uploader } from './uploader.js'
 
@@ -51,12 +52,25 @@ export interface PackerDeps {
   readonly budget: Budget
   readonly clock: Clock
   readonly durability: Durability
+  readonly fresh: Freshness
   /** Nobody has changed the file for so long. */
   readonly restMs: number
 }
 
+/** These extents took the place of what lay below them. */
+export interface PackDone {
+  readonly extents: readonly Extent[]
+  /** The data version of the file as it was asked for, and the one that this made. */
+  readonly from: number
+  readonly version: number
+  /** Nothing else is known to have happened to the file while it was made. */
+  readonly isNewest: boolean
+}
+
 /** Of one window. */
 interface Run {
+  readonly ino: number
+  readonly window: PackWindow
   /** Chunks that are left as they are. */
   readonly stays: Set<number>
   readonly known: KnownOrigins
@@ -103,36 +117,38 @@ export class Packer {
   }
 
   /**
-   * One load after the other, each by itself. `isOver` is asked before each; `onDone` is told of the version that each makes. `barren`: as a
-   * run before this one told it.
+   * One load after the other, each by itself. `isOver` is asked before each; `onDone` is told of each in the tick in which it is known. `barren`: as
+   * a run before this one told it.
    */
   async pack(
     ino: number,
     window: number,
     barren: WindowMark | undefined,
     isOver: () => boolean,
-    onDone: (version: number) => void,
+    onDone: (done: PackDone) => void,
   ): Promise<PackEnd> {
-    const { meta, clock, restMs } = this.#deps
-    const known = new KnownOrigins(this.#deps.chunks)
-    const run: Run = { stays: new Set(), known, isOver, isKept: false, isShared: false, target: Buffer.alloc(0) }
+    const { meta, chunks, clock, restMs } = this.#deps
+    const parts = {
+      window: new PackWindow(meta, ino, window),
+      known: new KnownOrigins(chunks),
+      target: Buffer.alloc(0),
+    }
+    const run: Run = { ino, stays: new Set(), isOver, isKept: false, isShared: false, ...parts }
     for (let loads = 0; loads < LOADS_MAX; loads++) {
       const { ctime, nlink } = await meta.getattr(ino)
       if (isOver() || nlink === 0 || msOf(clock.now()) - msOf(ctime) < restMs) return { why: 'early' }
       if (!(await this.#hasRoom())) return { why: 'idle' }
       const { keptOrder } = await meta.packingGround(ino, [])
       if (msOf(ctime) + COMMITTED_MS <= keptOrder / 1000) return { why: 'idle' }
-      const old = await meta.extents(ino, window)
+      const old = await run.window.ask()
       const mark = markOf(old)
       if (isSame(mark, barren)) return { why: 'idle', mark }
-      const load = await this.#nextLoad(ino, old, run)
+      const load = await this.#nextLoad(run)
       if (isOver()) return { why: 'early' }
       if (load === undefined) return { why: 'barren', ...(run.isShared ? {} : { mark }) }
-      const version = await this.#pack(ino, old, load, run)
-      if (version === null) return { why: isOver() ? 'early' : 'lost' }
+      if (!(await this.#pack(old.dataVersion, load, run, onDone))) return { why: isOver() ? 'early' : 'lost' }
       this.made++
       this.madeBytes += load.packed.lengthBytes
-      onDone(version)
     }
     return { why: 'idle' }
   }
@@ -145,13 +161,11 @@ export class Packer {
   }
 
   /** undefined: nothing is worth it, or it is over. */
-  async #nextLoad(ino: number, old: ExtentWindow, run: Run): Promise<Load | undefined> {
+  async #nextLoad(run: Run): Promise<Load | undefined> {
     const { meta } = this.#deps
-    const { stays, isOver } = run
-    const seen = seenExtents(new ExtentMap(old.extents), old.window)
-    const everywhere = groupedByChunk(seen.filter(isPiece))
+    const { ino, stays, isOver } = run
     while (!isOver()) {
-      const pieces = firstLoad(seen, meta.settings.chunkBytes, stays)
+      const pieces = firstLoad(run.window.seen, meta.settings.chunkBytes, stays)
       if (pieces.length === 0) return undefined
       const byChunk = groupedByChunk(pieces)
       const { keptOrder, shared } = await meta.packingGround(ino, [...byChunk.keys()])
@@ -159,7 +173,7 @@ export class Packer {
       for (const id of shared) stays.add(id)
       run.isShared ||= shared.size > 0
       if (stays.size > before) continue
-      const looked = await this.#look(byChunk, everywhere, keptOrder, run)
+      const looked = await this.#look(byChunk, keptOrder, run)
       if (stays.size > before || looked === undefined) continue
       const packed = packedOf(pieces, looked.writes)
       if (isWorthIt(packed.pieces, packed.lengthBytes)) return { packed, oldestOrder: looked.oldestOrder }
@@ -169,25 +183,26 @@ export class Packer {
   }
 
   /**
-   * What the headers of chunks say of their pieces; `everywhere`: all of the window. undefined: it is over. Behind a load that a backup may name as
+   * What the headers of chunks say of their pieces. undefined: it is over. Behind a load that a backup may name as
    * a whole a sample tells whether the next one is so, too: each header is a question.
    */
   async #look(
     byChunk: ReadonlyMap<number, readonly Piece[]>,
-    everywhere: ReadonlyMap<number, readonly Piece[]>,
     keptOrder: number,
     run: Run,
   ): Promise<{ writes: ReadonlyMap<Piece, readonly ChunkPiece[]>; oldestOrder: number } | undefined> {
     const { stays, known, isOver } = run
     const writes = new Map<Piece, readonly ChunkPiece[]>()
     const before = stays.size
+    let everywhere: ReadonlyMap<number, readonly Piece[]> | undefined
     let kept = 0
     let oldestOrder = Infinity
     const look = async (id: number, pieces: readonly Piece[]): Promise<void> => {
       const origin = await known.get(id, pieces)
       oldestOrder = Math.min(oldestOrder, origin.order)
       if (origin.order <= keptOrder) kept++
-      const placed = origin.appended === true ? (everywhere.get(id) ?? pieces) : pieces
+      if (origin.appended === true) everywhere ??= groupedByChunk(run.window.seen.filter(isPiece))
+      const placed = origin.appended === true ? (everywhere?.get(id) ?? pieces) : pieces
       if (origin.order <= keptOrder || !areInPlace(placed, origin)) stays.add(id)
       // Without one of its chunks it is another load.
       else if (stays.size === before)
@@ -205,33 +220,36 @@ export class Packer {
     return { writes, oldestOrder }
   }
 
-  /** The data version that it made; null: nothing was changed. */
-  #pack(ino: number, old: ExtentWindow, { packed, oldestOrder }: Load, run: Run): Promise<number | null> {
-    const { budget, meta, uploader } = this.#deps
+  /** false: nothing was changed. */
+  #pack(from: number, { packed, oldestOrder }: Load, run: Run, onDone: (done: PackDone) => void): Promise<boolean> {
+    const { budget, fresh, uploader } = this.#deps
     return budget.with(async () => {
-      const chunk = await this.#store(ino, packed, run)
-      if (chunk === null) return null
-      const map = new ExtentMap(old.extents)
-      map.add(extentsOf(packed.pieces, chunk))
-      const seen = seenExtents(map, old.window)
-      const version = await meta.compact(ino, old, seen, unusedChunks(old.extents, seen), 0, oldestOrder)
+      const chunk = await this.#store(packed, run)
+      if (chunk === null) return false
+      const extents = extentsOf(packed.pieces, chunk)
+      // What is asked for from now on, and answered before it is done, is in no cache.
+      const mutation = fresh.begin(run.ino, false)
+      let version: number | null = null
+      let isNewest = false
+      try {
+        version = await run.window.replace(extents, oldestOrder)
+      } finally {
+        isNewest = fresh.end(mutation)
+      }
       if (version === null) uploader.discard([chunk.id])
-      return version
+      else onDone({ extents, from, version, isNewest })
+      return version !== null
     }, packed.lengthBytes)
   }
 
   /** null: it is over. */
-  async #store(
-    ino: number,
-    { pieces, lengthBytes, extents, orders, appends }: Packed,
-    run: Run,
-  ): Promise<ChunkRef | null> {
+  async #store({ pieces, lengthBytes, extents, orders, appends }: Packed, run: Run): Promise<ChunkRef | null> {
     const { uploader, durability } = this.#deps
     if (run.target.length < lengthBytes) run.target = Buffer.allocUnsafe(lengthBytes)
     const bytes = run.target.subarray(0, lengthBytes)
     await this.#gather(pieces, bytes)
     return await uploader.upload({
-      ...{ ino, data: [bytes], extents, packed: { orders, appends }, isCancelled: run.isOver },
+      ...{ ino: run.ino, data: [bytes], extents, packed: { orders, appends }, isCancelled: run.isOver },
       // An fsync that promised more than this mount's own setting holds on.
       durability: durability === 'async' ? 'quorum' : durability,
       wantSync: () => true,

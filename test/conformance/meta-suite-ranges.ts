@@ -234,9 +234,13 @@ function lives(t: Test, open: OpenVolume): void {
       const written = await meta.getattr(ino)
       const packed = extentOf(await meta.chunkId(), 0, 50)
       const pack = (): Promise<number | null> => meta.compact(ino, old, [packed], old.extents, 0, Date.now() * 1000)
-      t.equal(await pack(), before.dataVersion + 2)
+      const version = before.dataVersion + 2
+      t.equal(await pack(), version)
       t.equal(await pack(), null)
       t.same((await meta.extents(ino, 0)).extents, [packed, later])
+      const have = { window: 0, generation: version, dataVersion: version, extents: [packed] }
+      t.same(await meta.extents(ino, 0, have), await meta.extents(ino, 0), 'the version is the generation')
+      t.equal((await meta.extents(ino, 0)).generation, version)
       t.same(
         await collected(janitor),
         old.extents.map(({ chunk }) => chunk?.id),

@@ -568,8 +568,13 @@ export class MemoryMeta implements MetaStore {
     })
   }
 
-  extents(ino: number, window: number): Promise<ExtentWindow> {
-    return this.#call('extents', () => this.#window(this.#inode(ino), window))
+  extents(ino: number, window: number, have?: ExtentWindow): Promise<ExtentWindow> {
+    return this.#call('extents', () => {
+      const now = this.#window(this.#inode(ino), window)
+      if (have === undefined || have.generation !== now.generation) return now
+      // What the caller holds is taken for true.
+      return { ...now, extents: [...have.extents, ...now.extents.slice(have.extents.length)] }
+    })
   }
 
   commit(ino: number, request: CommitRequest): Promise<CommitReply> {
@@ -911,7 +916,7 @@ export class MemoryMeta implements MetaStore {
     for (const { chunk } of inode.windows.get(window) ?? []) if (chunk !== null) this.#volume.garbage.add(chunk.id)
     inode.windows.delete(window)
     inode.attr.hasExtents = inode.windows.size > 0
-    inode.generation++
+    inode.generation = inode.attr.dataVersion + 1
   }
 
   #wrote(
@@ -947,7 +952,7 @@ export class MemoryMeta implements MetaStore {
         .map((piece) => cutPiece(piece, size - piece.fileOffset))
       attr.hasBody = inode.body.length > 0
       attr.hasExtents = inode.windows.size > 0
-      inode.generation++
+      inode.generation = attr.dataVersion + 1
       attr.sizeBytes = size
       const most = (inode.windows.size + (attr.hasBody ? 1 : 0)) * WINDOW_BYTES
       account(attr, Math.min(-gone, most - attr.allocatedBytes))

@@ -27,7 +27,7 @@ function cacheOf(maxPieces = PIECES_MAX) {
     const piece = { fileOffset, lengthBytes: bytes.length, bytes }
     cache.committedInline(attrOf(ino, version, fileOffset + bytes.length), [piece], true)
   }
-  return { cache, make, write }
+  return { cache, fresh, make, write }
 }
 
 t.test('a small file that is written over again and again costs the others nothing', async (t) => {
@@ -67,4 +67,27 @@ t.test('a buffer of which two ends are left counts once', async (t) => {
   const map = cache.peek(1, 0)
   map?.recountBody()
   t.equal(map?.bodyBytes, 3 * KIB + 10 * KIB + 1)
+})
+
+t.test('what was packed lies over a map, where nothing else came to the file meanwhile', async (t) => {
+  const from = 7
+  const chunk = (id: number) => ({ id, lengthBytes: 100, root: Buffer.alloc(32, id) })
+  const known = [0, 1, 2].map((n) => ({ fileOffset: n * 10, lengthBytes: 10, chunk: chunk(n + 1), chunkOffset: 0 }))
+  const packed = [{ fileOffset: 0, lengthBytes: 20, chunk: chunk(9), chunkOffset: 0 }]
+  const idsAfter = (version: number, current: boolean, knownAs = from): (number | undefined)[] | undefined => {
+    const { cache, fresh } = cacheOf()
+    cache.atVersion(attrOf(1, knownAs, 30), fresh.mark())
+    cache.put(attrOf(1, knownAs, 30), { window: 0, generation: 1, dataVersion: knownAs, extents: known }, fresh.mark())
+    cache.packed(1, packed, from, version, current)
+    t.equal(cache.versionOf(1, 0), cache.peek(1, 0) && from + 1)
+    return cache
+      .peek(1, 0)
+      ?.slice(0, 30)
+      .map(({ chunk }) => chunk?.id)
+  }
+  t.strictSame(idsAfter(from + 1, true), [9, 3])
+  t.equal(idsAfter(from + 1, false), undefined, 'an event came')
+  t.equal(idsAfter(from + 2, true), undefined, 'another change came between')
+  t.equal(idsAfter(from + 1, true, from - 1), undefined, 'the map is older')
+  t.equal(idsAfter(from + 1, true, from + 1), undefined, 'or younger')
 })

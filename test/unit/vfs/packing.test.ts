@@ -117,17 +117,20 @@ t.test('a file that was changed a moment ago is left alone, and packed when it h
 })
 
 t.test('what another client does while it is packed is what is read afterwards', async (st) => {
+  // Three loads.
+  const all = { blocks: 96, chunkBytes: 128 * KIB }
   const op = fc.record({
     kind: fc.constantFrom('write', 'truncate', 'punch', 'append', 'grow'),
-    block: fc.nat({ max: BLOCKS - 2 }),
+    block: fc.nat({ max: all.blocks - 2 }),
     blocks: fc.integer({ min: 1, max: 8 }),
   })
-  const during = fc.constantFrom('origin', 'read', 'write', 'compact')
+  const during = fc.constantFrom('origin', 'read', 'write', 'compact', 'extents')
   const run = async (
     ops: readonly { readonly kind: string; readonly block: number; readonly blocks: number }[],
     when: string,
+    load: number,
   ): Promise<void> => {
-    const { readAll, rest, model, chunks, meta, ino, another, volume, chunkIds } = await scattered(st)
+    const { readAll, rest, model, chunks, meta, ino, another, volume, chunkIds, vfs } = await scattered(st, all)
     await rest()
     let bytes = Buffer.from(model)
     const other = another().vfs
@@ -152,11 +155,16 @@ t.test('what another client does while it is packed is what is read afterwards',
         data.copy(bytes, at)
       }
     }
-    let isFirst = true
+    let left = load * (when === 'origin' || when === 'read' ? 32 : 1)
     const meanwhile = async (call: string): Promise<void> => {
-      if (call !== when || !isFirst) return
-      isFirst = false
+      if (call !== when || left-- !== 0) return
       for (const one of ops) await act(one)
+    }
+    const check = async (client: typeof vfs, what: string): Promise<void> => {
+      const opened = await client.open(CALLER, ino, 0)
+      const read = await client.read(opened.handle, 0, bytes.length + 1)
+      if (!read.equals(bytes)) throw new Error(`${what}: ${read.length} bytes, ${bytes.length} are there, or others`)
+      await client.release(opened.handle)
     }
     chunks.before = (call) => meanwhile(call)
     meta.before = (call) => meanwhile(call)
@@ -164,15 +172,34 @@ t.test('what another client does while it is packed is what is read afterwards',
     for (let i = 0; i < 10; i++) await settle()
     chunks.before = () => undefined
     meta.before = () => undefined
+    await check(vfs, 'who packed it')
     const named = new Set(chunkIds())
     await chunks.remove([...volume.garbage].filter((id) => !named.has(id)))
     const fresh = another().vfs
-    const opened = await fresh.open(CALLER, ino, 0)
-    const read = await fresh.read(opened.handle, 0, bytes.length + 1)
-    if (!read.equals(bytes)) throw new Error(`${read.length} bytes read, ${bytes.length} are there, or others`)
+    await check(fresh, 'who comes afterwards')
+    await check(vfs, 'who packed it, afterwards')
     for (const client of [fresh, other]) await client.shutdown()
   }
-  await fc.assert(fc.asyncProperty(fc.array(op, { minLength: 1, maxLength: 4 }), during, run), propertyRun(st, 60))
+  const ops = fc.array(op, { minLength: 1, maxLength: 4 })
+  await fc.assert(fc.asyncProperty(ops, during, fc.nat({ max: 3 }), run), propertyRun(st, 60))
+})
+
+t.test('its extents are asked for once, then what is new; who packed it knows what there is afterwards', async (st) => {
+  const all = await scattered(st, { blocks: 160, chunkBytes: 128 * KIB })
+  const { readAll, rest, model, chunkIds, meta } = all
+  const asked: (number | undefined)[] = []
+  const extents = meta.extents.bind(meta)
+  meta.extents = (ino, window, have) => {
+    asked.push(have?.extents.length)
+    return extents(ino, window, have)
+  }
+  await rest()
+  st.ok((await readAll()).equals(model))
+  st.equal(new Set(chunkIds()).size, 5)
+  const looks = [undefined, 160 - 31, 160 - 62, 160 - 93, 160 - 124, 5]
+  st.strictSame(asked, looks, 'by one who has known it before')
+  st.ok((await readAll()).equals(model))
+  st.equal(asked.length, looks.length)
 })
 
 t.test('a file that was truncated meanwhile stays as it is, and the new chunk goes', async (st) => {
