@@ -1,12 +1,24 @@
 /** Unmounting through the system's programs: umount as root, fusermount for everybody else. */
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
-import { RingfsError } from '../base/errors.js'
+import { RingfsError, messageOf } from '../base/errors.js'
+import type { Log } from '../base/log.js'
 import { atUsualPriority } from '../base/priority.js'
 import { type CommandResult, runCommand } from './command.js'
+import type { VfsContract } from '../vfs/contract.js'
 import { FS_TYPE, mountOn, parseMountinfo } from './mounts.js'
 
 const UNMOUNT_TIMEOUT_MS = 30_000
+
+/** Before an unmount. What cannot be written must not keep a lazy one from happening: nobody would come back for it. */
+export async function writeAll(vfs: VfsContract, lazy: boolean, log: Log): Promise<void> {
+  try {
+    await vfs.syncAll(false)
+  } catch (error) {
+    if (!lazy) throw error
+    log.error({ error: messageOf(error) }, 'not everything could be written before the unmount')
+  }
+}
 
 /**
  * Takes the topmost mount off a folder. With `lazy` also while it is in use: it disappears now and ends with its last user.

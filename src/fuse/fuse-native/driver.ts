@@ -5,7 +5,7 @@ import type { VfsContract } from '../../vfs/contract.js'
 import type { FuseDriver, Mounted, MountOptions } from '../driver.js'
 import { prepareMountpoint } from '../mountpoint.js'
 import { FS_TYPE, mountOn } from '../mounts.js'
-import { isMountedOn, unmountPath } from '../unmount.js'
+import { isMountedOn, unmountPath, writeAll } from '../unmount.js'
 import { DeviceWatch } from './device.js'
 import { PathOps } from './ops.js'
 import { fuseOptions } from './options.js'
@@ -66,22 +66,12 @@ class NativeMount implements Mounted {
 
   async unmount(lazy: boolean): Promise<void> {
     if (this.#watch.isClosed) return this.ended
-    await this.#flush(lazy)
+    await writeAll(this.#vfs, lazy, this.#log)
     if (!(await isMountedOn(this.#mountpoint, this.#device))) return
     await unmountPath(this.#mountpoint, lazy)
     this.#watch.hurry()
     // Lazily unmounted, it goes on for those who still use it.
     if (!lazy) await this.ended
-  }
-
-  /** What cannot be written must not keep a lazy unmount from happening: nobody would come back for it. */
-  async #flush(lazy: boolean): Promise<void> {
-    try {
-      await this.#vfs.syncAll(false)
-    } catch (error) {
-      if (!lazy) throw error
-      this.#log.error({ error: messageOf(error) }, 'not everything could be written before the unmount')
-    }
   }
 }
 

@@ -1,22 +1,11 @@
 /** Attributes in the form that fuse-native.c reads: arrays of 32-bit numbers (populate_stat, populate_statvfs). */
 import type { TimeSpec } from '../../base/clock.js'
-import type { InodeType } from '../../meta/contract.js'
 import type { Attr, StatFs } from '../../vfs/contract.js'
+import { typeBits } from '../../vfs/flags.js'
 import { REQUEST_MAX_BYTES } from './options.js'
 
 const UINT32_MAX = 2 ** 32 - 1
 const SECTOR_BYTES = 512
-
-/** S_IFMT bits (inode(7)). */
-export const FORMAT_BITS: Readonly<Record<InodeType, number>> = {
-  fifo: 0o010000,
-  char: 0o020000,
-  directory: 0o040000,
-  block: 0o060000,
-  file: 0o100000,
-  symlink: 0o120000,
-  socket: 0o140000,
-}
 
 export const NO_STAT: Uint32Array = new Uint32Array(18)
 export const NO_STATFS: Uint32Array = new Uint32Array(11)
@@ -25,7 +14,7 @@ export const NO_STATFS: Uint32Array = new Uint32Array(11)
 export function statArray(attr: Attr): Uint32Array {
   const blocks = Math.ceil(attr.allocatedBytes / SECTOR_BYTES)
   return Uint32Array.of(
-    FORMAT_BITS[attr.type] | attr.mode,
+    typeBits(attr.type) | attr.mode,
     attr.uid,
     attr.gid,
     ...uint64(attr.sizeBytes),

@@ -1,13 +1,12 @@
 /** The driver that speaks the kernel's own protocol (Linux). */
 import { systemClock } from '../../base/clock.js'
-import { messageOf } from '../../base/errors.js'
 import type { Log } from '../../base/log.js'
 import type { VfsContract } from '../../vfs/contract.js'
 import type { FuseDriver, Mounted, MountOptions } from '../driver.js'
 import { hasMountBelow } from '../mounts.js'
 import { prepareMountpoint } from '../mountpoint.js'
 import { mountOn } from '../mounts.js'
-import { isMountedOn, unmountPath } from '../unmount.js'
+import { isMountedOn, unmountPath, writeAll } from '../unmount.js'
 import { namespacesWith } from '../users.js'
 import { loadAddon } from './addon.js'
 import { attach } from './attach.js'
@@ -82,7 +81,7 @@ class KernelMount implements Mounted {
 
   async unmount(lazy: boolean): Promise<void> {
     if (this.#isOver) return this.ended
-    await this.#flush(lazy)
+    await writeAll(this.#vfs, lazy, this.#log)
     if (!(await isMountedOn(this.#mountpoint, this.#device))) return
     await unmountPath(this.#mountpoint, lazy)
     // Lazily unmounted, it goes on for those who still use it.
@@ -103,16 +102,6 @@ class KernelMount implements Mounted {
       const mountpoint = this.#mountpoint
       this.#log.warn({ mountpoint, holders }, 'unmounted here, still held by another mount namespace')
       return
-    }
-  }
-
-  /** What cannot be written must not keep a lazy unmount from happening: nobody would come back for it. */
-  async #flush(lazy: boolean): Promise<void> {
-    try {
-      await this.#vfs.syncAll(false)
-    } catch (error) {
-      if (!lazy) throw error
-      this.#log.error({ error: messageOf(error) }, 'not everything could be written before the unmount')
     }
   }
 }

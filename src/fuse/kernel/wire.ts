@@ -3,6 +3,7 @@
  * Numbers of 64 bits are read as doubles: inode numbers, handles and sizes stay below 2^53; what does not is refused.
  */
 import type { Attr } from '../../vfs/contract.js'
+import { typeBits } from '../../vfs/flags.js'
 
 export const IN_HEADER_BYTES = 40
 export const OUT_HEADER_BYTES = 16
@@ -60,16 +61,6 @@ export function writeU64(bytes: Buffer, value: number, at: number): void {
   bytes.writeUInt32LE(Math.floor(value / HIGH), at + 4)
 }
 
-const KINDS: Readonly<Record<Attr['type'], number>> = {
-  fifo: 0o010000,
-  char: 0o020000,
-  directory: 0o040000,
-  block: 0o060000,
-  file: 0o100000,
-  symlink: 0o120000,
-  socket: 0o140000,
-}
-
 export function writeAttr(out: Buffer, at: number, attr: Attr): void {
   writeU64(out, attr.ino, at)
   writeU64(out, attr.sizeBytes, at + 8)
@@ -80,7 +71,7 @@ export function writeAttr(out: Buffer, at: number, attr: Attr): void {
   out.writeUInt32LE(attr.atime.nsec, at + 48)
   out.writeUInt32LE(attr.mtime.nsec, at + 52)
   out.writeUInt32LE(attr.ctime.nsec, at + 56)
-  out.writeUInt32LE(KINDS[attr.type] | attr.mode, at + 60)
+  out.writeUInt32LE(typeBits(attr.type) | attr.mode, at + 60)
   out.writeUInt32LE(attr.nlink, at + 64)
   out.writeUInt32LE(attr.uid, at + 68)
   out.writeUInt32LE(attr.gid, at + 72)
@@ -147,7 +138,7 @@ export function encodeStatx(attr: Attr, attrMs: number): Buffer {
   out.writeUInt32LE(attr.nlink, STATX_AT + 16)
   out.writeUInt32LE(attr.uid, STATX_AT + 20)
   out.writeUInt32LE(attr.gid, STATX_AT + 24)
-  out.writeUInt16LE(KINDS[attr.type] | attr.mode, STATX_AT + 28)
+  out.writeUInt16LE(typeBits(attr.type) | attr.mode, STATX_AT + 28)
   writeU64(out, attr.ino, STATX_AT + 32)
   writeU64(out, attr.sizeBytes, STATX_AT + 40)
   writeU64(out, Math.ceil(attr.allocatedBytes / BLOCK_BYTES), STATX_AT + 48)
