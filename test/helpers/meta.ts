@@ -1,6 +1,6 @@
 /** Fresh volumes on a real Redis for tests of the metadata, and small words for them. */
 import type { Test } from 'tap'
-import { ChangedHandsError, PosixError } from '../../src/base/errno.js'
+import { ChangedHandsError } from '../../src/base/errno.js'
 import { silentLog } from '../../src/base/log.js'
 import type { RedisStore, VolumeSettings } from '../../src/cluster/contract.js'
 import { openMeta } from '../../src/meta/engine.js'
@@ -14,6 +14,7 @@ import { connectPatiently } from './redis.js'
 import { PATIENCE_MS, until } from './deadline.js'
 
 export { until } from './deadline.js'
+export { outcomeOf as outcome } from './errno.js'
 
 export const ROOT = 1
 export const PARTITIONS = 8
@@ -130,17 +131,6 @@ export async function makeDirIn(
     await meta.rmdir(parent, bytes(name))
   }
   throw new Error('no directory came to lie in the wanted partition')
-}
-
-/** The errno's name, or 'ok'; anything else that is thrown passes. */
-export async function outcome(work: Promise<unknown>): Promise<string> {
-  try {
-    await work
-    return 'ok'
-  } catch (error) {
-    if (error instanceof PosixError) return error.code
-    throw error
-  }
 }
 
 /** Whether it was not done because what it rests on is not so any more. */
