@@ -92,7 +92,7 @@ export function isThere(pid: number): boolean {
 }
 
 /**
- * When a process began; null for one that has ended and whose parent has not taken notice yet (state Z): it can be sent
+ * When a process began; null for one that has ended and whose parent has not taken notice yet (a zombie): it can be sent
  * signals and does nothing.
  */
 export function startOf(pid: number): string | null {
@@ -100,14 +100,18 @@ export function startOf(pid: number): string | null {
   return state === undefined || state.isZombie ? null : state.start
 }
 
-/** Fields 3 and 22 of proc_pid_stat(5); the second field may hold blanks and parentheses. */
+/**
+ * Fields 3, 20 and 22 of proc_pid_stat(5); the second field may hold blanks and parentheses. The state is that of the first
+ * thread alone: while others go on, or still end, the process has its files open.
+ */
 function readState(pid: number): { isZombie: boolean; start: string } | undefined {
   try {
     const text = readFileSync(`/proc/${pid}/stat`, 'utf8')
     const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
     const [state] = fields
+    const threads = Number(fields[17])
     const start = fields[19]
-    return start === undefined ? undefined : { isZombie: state === 'Z' || state === 'X', start }
+    return start === undefined ? undefined : { isZombie: (state === 'Z' || state === 'X') && threads <= 1, start }
   } catch {
     return undefined
   }

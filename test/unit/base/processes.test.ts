@@ -2,9 +2,11 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { startOf, systemProcesses, type ProcessId } from '../../../src/base/processes.js'
 import { until } from '../../helpers/meta.js'
+import { sh } from '../../helpers/mount.js'
 
 function self(): ProcessId {
   const own = systemProcesses.self()
@@ -56,6 +58,28 @@ t.test('a zombie has ended, although it can be sent signals', async (t) => {
   process.kill(id.pid, 0)
   t.ok(systemProcesses.hasEnded(id))
   t.equal(startOf(id.pid), null)
+})
+
+/** Its first thread ends at once, its second one at a byte, or the end, of the standard input. */
+const SECOND_THREAD = `
+#include <pthread.h>
+#include <unistd.h>
+static void *wait_for_input(void *unused) { char byte; (void)!read(0, &byte, 1); _exit(0); }
+int main(void) { pthread_t thread; pthread_create(&thread, 0, wait_for_input, 0); pthread_exit(0); }
+`
+
+t.test('a process of which only the first thread has ended has not ended', async (t) => {
+  const program = join(t.testdir({ 'threads.c': SECOND_THREAD }), 'threads')
+  await sh('cc', '-pthread', '-o', program, `${program}.c`)
+  const child = spawn(program, { stdio: ['pipe', 'ignore', 'inherit'] })
+  t.teardown(() => child.kill('SIGKILL'))
+  const id = idOf(child.pid ?? 0)
+  await until('its first thread is a zombie', () => readFileSync(`/proc/${id.pid}/stat`, 'utf8').includes(') Z '))
+  t.equal(systemProcesses.hasEnded(id), false)
+  t.equal(startOf(id.pid), id.start)
+  child.stdin.end()
+  await once(child, 'exit')
+  t.ok(systemProcesses.hasEnded(id))
 })
 
 t.test('a pid that another process has now does not stand for the one that ended', async (t) => {
