@@ -4,7 +4,7 @@ import { PosixError } from '../base/errno.js'
 import { messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { systemProcesses } from '../base/processes.js'
-import type { RedisStore, Subscription, VolumeSettings } from '../cluster/contract.js'
+import type { RedisStore, VolumeSettings } from '../cluster/contract.js'
 import { touch } from './access-times.js'
 import { Blocks } from './blocks.js'
 import { Bodies } from './bodies.js'
@@ -40,10 +40,10 @@ import type {
 } from './contract.js'
 import { Core } from './core.js'
 import { readdir } from './directory.js'
-import { decodeEvents } from './events.js'
 import { Files, newExtents } from './files.js'
 import { ensureRoot } from './format.js'
 import { collectGarbage, type RemoveChunks } from './garbage.js'
+import { Hearing } from './hearing.js'
 import { Holdings } from './holdings.js'
 import { VolumeKeys } from './keys.js'
 import { Locks, type WaitOptions } from './locks.js'
@@ -57,17 +57,13 @@ import { Reaper, allPartitions, each, releaseSession } from './recovery.js'
 import { SCRIPTS } from './scripts.js'
 import { Session } from './session.js'
 import { Strays } from './strays.js'
-import { Subscribed } from './subscribed.js'
 import { TailMender } from './tail-mender.js'
 import { restartIfGone, untilDone } from './transaction.js'
-import { UncertainChanges } from './uncertain.js'
 import { Xattrs } from './xattrs.js'
 
 const SESSION_TTL_MS = 30_000
 const INTENT_TIMEOUT_MS = 5_000
 const OPERATION_DEADLINE_MS = 30_000
-/** No session has this number. */
-const NOBODY = -1
 const NUMBERS_AHEAD = 16
 
 export async function openMeta(store: RedisStore, settings: VolumeSettings, options: MetaOptions): Promise<MetaStore> {
@@ -96,15 +92,8 @@ class RedisMeta implements MetaStore {
   readonly #neighbours: Neighbours
   readonly #strays: Strays
   readonly #mender: TailMender
-  readonly #subscribed = new Subscribed({
-    look: () => this.#mender.lookOver(),
-    onChange: () => this.#tellCoherence(),
-  })
-  readonly #uncertain = new UncertainChanges(() => this.caughtUp())
+  readonly #hearing: Hearing
   #reaper: Reaper | undefined
-  #subscription: Subscription | undefined
-  #wasCoherent = false
-  #listener: (event: MetaEvent) => void = () => undefined
 
   constructor(store: RedisStore, settings: VolumeSettings, options: MetaOptions) {
     this.settings = settings
@@ -133,10 +122,21 @@ class RedisMeta implements MetaStore {
     this.#neighbours = new Neighbours(this.#core, processes)
     this.#strays = new Strays(this.#core)
     this.#openers = new Openers(this.#core)
-    const truth = { isCoherent: () => this.coherent, isUncertain: (p: number) => this.#uncertain.has(p) }
-    this.#holdings = new Holdings(this.#core, store, this.#openers, truth, options.delegations ?? {})
+    this.#hearing = new Hearing({
+      ...{ session: this.#session, log: options.log, lookOver: () => this.#mender.lookOver() },
+      onChange: (isCoherent) => {
+        this.#holdings.lost()
+        if (isCoherent) this.#locks.back()
+      },
+      around: (p, message, tell) => {
+        this.#locks.receive(message)
+        tell()
+        this.#holdings.receive(p, message)
+      },
+    })
+    this.#holdings = new Holdings(this.#core, store, this.#openers, this.#hearing, options.delegations ?? {})
     this.#core.holdings = this.#holdings
-    this.#core.onFinished = (ino) => this.#listener({ kind: 'attr', ino })
+    this.#core.onFinished = (ino) => this.#hearing.tell({ kind: 'attr', ino })
     this.#files = new Files(this.#core, this.#openers)
     this.#ranges = new Ranges(this.#core)
     this.#bodies = new Bodies(this.#core)
@@ -145,25 +145,25 @@ class RedisMeta implements MetaStore {
     this.#xattrs = new Xattrs(this.#core)
     this.#locks = new Locks(this.#core, {
       getattr: (ino) => this.#files.getattr(ino),
-      caughtUp: () => this.#subscription?.caughtUp() ?? Promise.resolve(),
+      caughtUp: () => this.caughtUp(),
     })
     this.#mender = new TailMender(this.#core, {
       locks: this.#locks,
       register: (of) => this.#register([...this.#openers.inos].filter(of)),
-      tell: (event) => this.#listener(event),
-      forgetAll: () => this.#forgetAll(),
+      tell: (event) => this.#hearing.tell(event),
+      forgetAll: () => this.#hearing.forgetAll(),
     })
   }
 
   async start(): Promise<void> {
     await ensureRoot(this.#store, this.settings, this.#clock)
-    this.#session.onLive = () => this.#tellCoherence()
+    this.#session.onLive = () => this.#hearing.check()
     this.#session.onEnded = () => {
       this.#blocks.ended(this.#session.id)
       this.#core.voids.clear()
       this.#locks.ended()
       this.#openers.ended()
-      this.#listener({ kind: 'locksLost' })
+      this.#hearing.tell({ kind: 'locksLost' })
     }
     this.#session.onLastLook = () => this.#mender.lookBack()
     this.#session.onDead = async () => {
@@ -171,24 +171,17 @@ class RedisMeta implements MetaStore {
       await this.#reopen()
     }
     this.#session.onJudged = (p, low) => {
-      this.#uncertain.judged(p, low)
+      this.#hearing.judged(p, low)
       this.#core.voids.judged(p, low)
       this.#openers.judged(p)
     }
     this.#session.onUncertain = (p, sequence, beside) => {
-      this.#uncertain.failed(p, sequence, beside)
+      this.#hearing.failed(p, sequence, beside)
       this.#holdings.lost()
-      this.#forgetAll()
+      this.#hearing.forgetAll()
     }
     await this.#session.open()
-    const channels = new Map(allPartitions(this.#core).map((p) => [this.#core.keys.partition(p).channel, p]))
-    this.#subscription = await this.#store.subscribe(
-      [...channels.keys()],
-      (channel, message) => {
-        this.#receive(channels.get(channel) ?? 0, message)
-      },
-      (healthy) => this.#subscribed.heard(healthy),
-    )
+    await this.#hearing.start(this.#store, this.#core.keys)
     const { ttlMs } = this.#session
     if (!this.#reaps) return
     this.#reaper = new Reaper(this.#core, ttlMs / 2, ttlMs / 2)
@@ -205,41 +198,19 @@ class RedisMeta implements MetaStore {
   }
 
   get coherent(): boolean {
-    return this.#subscribed.isGood && this.#session.isLive
+    return this.#hearing.isCoherent
   }
 
   get coherentMs(): number {
-    return this.#subscribed.isGood ? this.#session.leaseLeftMs : 0
+    return this.#hearing.coherentMs
   }
 
-  async caughtUp(): Promise<void> {
-    await this.#subscription?.caughtUp()
+  caughtUp(): Promise<void> {
+    return this.#hearing.caughtUp()
   }
 
   onEvent(listener: (event: MetaEvent) => void): void {
-    this.#listener = listener
-  }
-
-  #receive(p: number, message: Buffer): void {
-    this.#locks.receive(message)
-    const own = this.#uncertain.has(p) ? NOBODY : this.#session.id
-    for (const event of decodeEvents(message, own, this.#log)) this.#listener(event)
-    this.#holdings.receive(p, message)
-  }
-
-  /** What is cached may be false, and nothing tells what of it. */
-  #forgetAll(): void {
-    if (!this.coherent) return
-    this.#listener({ kind: 'lost' })
-    this.#listener({ kind: 'back' })
-  }
-
-  #tellCoherence(): void {
-    if (this.coherent === this.#wasCoherent) return
-    this.#wasCoherent = this.coherent
-    this.#holdings.lost()
-    if (this.#wasCoherent) this.#locks.back()
-    this.#listener({ kind: this.#wasCoherent ? 'back' : 'lost' })
+    this.#hearing.listener = listener
   }
 
   /** After another client ended our session: what is open here is registered anew. What has no name any more is gone. */
@@ -495,6 +466,6 @@ class RedisMeta implements MetaStore {
     await releaseSession(this.#core, this.#session.id, false, [...this.#session.partitionsTouched])
     this.#blocks.close()
     await this.#session.stop()
-    await this.#subscription?.close()
+    await this.#hearing.close()
   }
 }

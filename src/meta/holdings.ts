@@ -23,9 +23,9 @@ export interface DelegationOptions {
 }
 
 interface Truth {
-  readonly isCoherent: () => boolean
+  readonly isCoherent: boolean
   /** A change of our own may still be made that we gave up: it needs no recall. */
-  readonly isUncertain: (p: number) => boolean
+  isUncertain(p: number): boolean
 }
 
 /** May take the last name of a file away. */
@@ -38,7 +38,7 @@ export class Holdings implements ChangeGuard {
   readonly #delegations: Delegations
   readonly #restMs: number
   readonly #isEnabled: boolean
-  readonly #isUncertain: (p: number) => boolean
+  readonly #truth: Truth
   /** How many nobody was asked for. */
   opens = 0
 
@@ -46,7 +46,7 @@ export class Holdings implements ChangeGuard {
     core: Core,
     store: RedisStore,
     openers: Openers,
-    { isCoherent, isUncertain }: Truth,
+    truth: Truth,
     { enabled = true, quietMs = 1_000, restMs = 500 }: DelegationOptions,
   ) {
     const { clock, log } = core.options
@@ -55,12 +55,12 @@ export class Holdings implements ChangeGuard {
     this.#openers = openers
     this.#restMs = restMs
     this.#isEnabled = enabled
-    this.#isUncertain = isUncertain
+    this.#truth = truth
     this.#delegations = new Delegations({
       partitions: core.partitions,
       clock,
       log,
-      isCoherent,
+      isCoherent: () => truth.isCoherent,
       ask: (p, token, renews) => this.#ask(p, token, renews),
       giveBack: (p, token) => this.#openers.pay(p, token),
       quietMs,
@@ -70,7 +70,7 @@ export class Holdings implements ChangeGuard {
   /** Whether nobody else has changed the inode or the names in it without our having heard, nor will in this turn. */
   holds(ino: number): boolean {
     const p = this.#core.keys.home(ino)
-    return this.#isEnabled && !this.#isUncertain(p) && this.#delegations.holds(p)
+    return this.#isEnabled && !this.#truth.isUncertain(p) && this.#delegations.holds(p)
   }
 
   /** Makes this session an opener of the inode without asking anybody. false: it has to be asked. */
