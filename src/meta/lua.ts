@@ -13,7 +13,10 @@ const FUNCTION = /^local function (\w+)[^]*?^end$/gm
 const COMMENT = /--.*$/gm
 const WORD = /[A-Za-z_]\w*/g
 
-/** `libraries` without the functions that neither `script` nor one that stays mentions. All else stays, comments too. */
+/**
+ * `libraries` without the functions that neither `script` nor one that stays mentions. All else stays, comments too. Redis makes each
+ * function of a script anew whenever it runs it: one that is not called costs time all the same.
+ */
 export function withoutUnused(libraries: string, script: string): string {
   const pieces = piecesOf(libraries)
   const functions = new Map(pieces.map((piece) => [piece.name, piece]))
