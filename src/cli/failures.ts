@@ -1,10 +1,17 @@
 /** What went wrong, as one line and an exit code. docs/operations.md lists the codes. */
 import { getSystemErrorMap } from 'node:util'
 import { CommanderError } from 'commander'
-import { ERRNO, PosixError } from '../base/errno.js'
+import { ERRNO, PosixError, errnoName } from '../base/errno.js'
 import { ERROR_CODES, RingfsError, messageOf } from '../base/errors.js'
 
 export const EXIT_FAILED = 1
+
+/** An error of Node's own file calls without what its text says of the call; undefined for any other. */
+export function systemError(error: unknown): PosixError | undefined {
+  if (!(error instanceof Error) || !('errno' in error) || typeof error.errno !== 'number') return undefined
+  const [, text] = getSystemErrorMap().get(error.errno) ?? []
+  return text === undefined ? undefined : new PosixError(errnoName(-error.errno), text, { cause: error })
+}
 
 /** Of ringfs's own and of Node's file errors; undefined for any other. */
 function posixText(error: unknown): string | undefined {
@@ -12,10 +19,8 @@ function posixText(error: unknown): string | undefined {
     const [, text = error.code] = getSystemErrorMap().get(-ERRNO[error.code]) ?? []
     return error.message === error.code ? text : error.message.replace(`${error.code}: `, '')
   }
-  if (error instanceof Error && 'errno' in error && typeof error.errno === 'number') {
-    return getSystemErrorMap().get(error.errno)?.[1]
-  }
-  return undefined
+  const known = systemError(error)
+  return known?.message.replace(`${known.code}: `, '')
 }
 
 /** One line: whatever a failure of elsewhere says. */

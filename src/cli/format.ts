@@ -6,7 +6,7 @@ import { formatVolume, replicasThere, type FormatOptions } from '../meta/format.
 import { byteSize, byteSizeOrNone, integer } from './arguments.js'
 import { logOf, print, type CommonOptions, type Surroundings } from './surroundings.js'
 import { urlOf } from './target.js'
-import { humanBytes } from './units.js'
+import { counted, humanBytes } from './units.js'
 
 interface Options extends CommonOptions {
   readonly replicas?: number
@@ -64,7 +64,7 @@ async function format(surroundings: Surroundings, text: string, options: Options
     const metaReplicas = options.metaReplicas ?? (await replicasThere(redis, url.volume))
     const made = await formatVolume(redis, url.volume, { ...settingsOf(options), metaReplicas })
     const { name, replicas, writeQuorum, partitions, chunkBytes } = made
-    const what = `${replicas} replicas, write quorum ${writeQuorum}, ${partitions} partitions, chunks of ${humanBytes(chunkBytes)}`
+    const what = `${counted(replicas, 'replica')}, write quorum ${writeQuorum}, ${partitions} partitions, chunks of ${humanBytes(chunkBytes)}`
     print(surroundings, `volume ${name} is made: ${what}, ${syncText(made)}\n`)
   } finally {
     await redis.close()

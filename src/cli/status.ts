@@ -16,7 +16,7 @@ import { withVolume } from './files/session.js'
 import { diskProblems, diskTable } from './status-disks.js'
 import { logOf, print, type CommonOptions, type Surroundings } from './surroundings.js'
 import { findTargetOr } from './target.js'
-import { humanBytes, humanMs, table } from './units.js'
+import { counted, humanBytes, humanMs, table } from './units.js'
 
 interface Options extends CommonOptions, VolumeSelector {
   readonly json?: boolean
@@ -113,7 +113,7 @@ function asJson(status: Status): string {
 function asText(status: Status, withGone: boolean): string {
   const { settings, masters, view, sessions, mounts } = status
   const { name, uuid, partitions, chunkBytes, replicas, writeQuorum } = settings
-  const kind = `${replicas} replicas, write quorum ${writeQuorum}, ${partitions} partitions, chunks of ${humanBytes(chunkBytes)}`
+  const kind = `${counted(replicas, 'replica')}, write quorum ${writeQuorum}, ${partitions} partitions, chunks of ${humanBytes(chunkBytes)}`
   const head = [
     `volume ${name} (${uuid}): ${kind}`,
     `redis  ${masters.map((master) => master.address).join(', ')}`,

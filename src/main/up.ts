@@ -210,7 +210,7 @@ async function ensureVolume(
     if (replicas !== undefined && replicas !== settings.replicas) {
       throw new RingfsError(
         'USAGE',
-        `volume ${settings.name} was made with ${settings.replicas} replicas, which is fixed: leave --replicas out`,
+        `volume ${settings.name} was made with --replicas ${settings.replicas}, which is fixed: leave --replicas out`,
       )
     }
     checkEnough(record.nodes, settings.replicas)

@@ -82,7 +82,7 @@ t.test('what is fixed at the first start cannot be changed by a later one', asyn
   await ringfs.ok('down')
   const replicas = await ringfs.run('up', '--replicas', '2', '--nodes', '2')
   t.equal(replicas.code, 2)
-  t.match(replicas.stderr, /made with 1 replicas/)
+  t.match(replicas.stderr, /made with --replicas 1,/)
   const volume = await ringfs.run('up', '--volume', 'other')
   t.equal(volume.code, 2)
   t.match(volume.stderr, /holds the volume home/)

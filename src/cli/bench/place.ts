@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { RingfsError, messageOf } from '../../base/errors.js'
 import { runCommand } from '../../fuse/command.js'
 import { readMounts } from '../../fuse/mounts.js'
+import { failureText, systemError } from '../failures.js'
 import { humanBytes } from '../units.js'
 
 const PREFIX = 'ringfs-bench-'
@@ -46,7 +47,9 @@ async function folderAt(path: string): Promise<string> {
     const real = await realpath(path)
     if ((await stat(real)).isDirectory()) return real
   } catch (error) {
-    throw new RingfsError('USAGE', `${path} cannot be reached: ${messageOf(error)}`, { cause: error })
+    throw new RingfsError('USAGE', `${path} cannot be reached: ${failureText(systemError(error) ?? error)}`, {
+      cause: error,
+    })
   }
   throw new RingfsError('USAGE', `${path} is not a folder`)
 }

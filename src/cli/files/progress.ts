@@ -1,6 +1,7 @@
 /** Progress of put and get: bars on a terminal, nothing else; the figures of the end for everybody. */
 import { MultiBar, Presets, type SingleBar } from 'cli-progress'
 import type { CliContext } from '../context.js'
+import { counted } from '../units.js'
 import { bytesText, safe } from './show.js'
 
 export interface Totals {
@@ -48,9 +49,9 @@ export class Progress {
   summary(verb: string): string {
     const { files, bytes, unchanged, resumedBytes, skipped } = this.totals
     const seconds = (performance.now() - this.#startMs) / 1000
-    const parts = [`${verb} ${files} files, ${bytesText(bytes)} in ${seconds.toFixed(1)} s`]
+    const parts = [`${verb} ${counted(files, 'file')}, ${bytesText(bytes)} in ${seconds.toFixed(1)} s`]
     if (resumedBytes > 0) parts.push(`${bytesText(resumedBytes)} were there from an interrupted run`)
-    if (unchanged > 0) parts.push(`${unchanged} files were there already`)
+    if (unchanged > 0) parts.push(`${counted(unchanged, 'file')} ${unchanged === 1 ? 'was' : 'were'} there already`)
     if (skipped.length > 0) parts.push(`${skipped.length} left out`)
     return parts.join(', ')
   }

@@ -13,10 +13,12 @@ import type { BigIntStats } from 'node:fs'
 import type { Command } from 'commander'
 import { isDots } from '../../base/dots.js'
 import { PosixError } from '../../base/errno.js'
-import { RingfsError, messageOf } from '../../base/errors.js'
+import { RingfsError } from '../../base/errors.js'
 import { MIB } from '../../base/limits.js'
 import type { Attr, TimeSpec } from '../../vfs/contract.js'
 import type { CliContext, VolumeSelector } from '../context.js'
+import { failureText, systemError } from '../failures.js'
+import { counted } from '../units.js'
 import { Checkpoints } from './checkpoints.js'
 import { mkdir } from './mkdir.js'
 import { Names } from './names.js'
@@ -97,7 +99,9 @@ export async function transfer(
   if (options.json === true) context.stdout.write(`${JSON.stringify(progress.totals)}\n`)
   else if (options.quiet !== true) context.stderr.write(`${progress.summary(verb)}\n`)
   if (replaced > 0)
-    context.stderr.write(`${replaced} files replaced what this run had copied before from folders of the same name\n`)
+    context.stderr.write(
+      `${counted(replaced, 'file')} replaced what this run had copied before from folders of the same name\n`,
+    )
   for (const reason of skipped) context.stderr.write(`left out: ${reason}\n`)
   if (skipped.length > 0) throw new RingfsError('USAGE', `${skipped.length} entries were left out`)
 }
@@ -334,7 +338,8 @@ async function localStat(path: string): Promise<BigIntStats> {
   try {
     return await stat(path, { bigint: true })
   } catch (error) {
-    throw new RingfsError('USAGE', `${path} cannot be read: ${messageOf(error)}`, { cause: error })
+    const reason = failureText(systemError(error) ?? error)
+    throw new RingfsError('USAGE', `${path} cannot be read: ${reason}`, { cause: error })
   }
 }
 

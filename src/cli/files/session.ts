@@ -6,6 +6,7 @@ import { messageOf } from '../../base/errors.js'
 import { resolve, resolveExisting, type FollowLast, type Place } from '../../service/resolve.js'
 import type { Attr, Caller, VfsContract, VfsDirEntry } from '../../vfs/contract.js'
 import type { CliContext, VolumeSelector } from '../context.js'
+import { failureText, systemError } from '../failures.js'
 
 type NamedPlace = Extract<Place, { readonly kind: 'name' }>
 
@@ -115,12 +116,15 @@ export function textOf(name: Buffer): string {
   return name.toString('utf8')
 }
 
+/** Errors name the path; so do those of files on this machine, whose own text may name a temporary file. */
 export async function named<T>(path: string, work: Promise<T>): Promise<T> {
   try {
     return await work
   } catch (error) {
-    if (!(error instanceof PosixError)) throw error
-    throw new PosixError(error.code, `${path}: ${explain(error)}`, { cause: error })
+    if (error instanceof PosixError) throw new PosixError(error.code, `${path}: ${explain(error)}`, { cause: error })
+    const here = systemError(error)
+    if (here === undefined) throw error
+    throw new PosixError(here.code, `${path}: ${failureText(here)}`, { cause: error })
   }
 }
 

@@ -174,7 +174,7 @@ t.test(
     t.same(await readFile(join(folder, 'back', 'deep', 'er', 'big')), Buffer.alloc(3 * MIB + 17, 7))
     t.equal((await readdir(join(folder, 'back', 'deep'))).length, 41)
     t.equal((await stat(join(folder, 'back', 'link'))).mtimeMs, 2000500)
-    t.match(await run('get', '-r', '/tree', join(folder, 'back')), /got 42 files|41 files were there already/)
+    t.match(await run('get', '-r', '/tree', join(folder, 'back')), /got 42 files|41 file was there already/)
   },
 )
 
@@ -188,7 +188,7 @@ t.test('an interrupted put is continued, and the name appears only when the file
   await t.rejects(sh.run('put', local, '/big'), { code: 'EIO' })
   t.equal(await sh.run('ls', '/'), '')
   sh.through = (vfs) => vfs
-  t.match(await sh.run('put', local, '/big'), /put 1 files, 5.0 MiB .*3.0 MiB were there from an interrupted run/)
+  t.match(await sh.run('put', local, '/big'), /put 1 file, 5.0 MiB .*3.0 MiB were there from an interrupted run/)
   t.equal(await sh.run('ls', '-a', '/'), 'big\n')
   t.equal(await sh.run('cat', '/big'), bytes.toString())
 })
@@ -260,10 +260,10 @@ t.test('a file that was changed under its old time and size is no more the same'
     }),
     { message: /was changed while it was copied/ },
   )
-  t.match(await during(() => link(local, join(sh.folder, 'link'))), /put 1 files/, 'a further name changes nothing')
-  t.match(await during(() => chmod(local, 0o600)), /put 1 files/, 'nor do other rights')
-  t.match(await during(() => rename(local, `${local}-2`).then(() => rename(`${local}-2`, local))), /put 1 files/)
-  t.match(await during(() => rm(local)), /put 1 files/, 'nor that it is removed')
+  t.match(await during(() => link(local, join(sh.folder, 'link'))), /put 1 file,/, 'a further name changes nothing')
+  t.match(await during(() => chmod(local, 0o600)), /put 1 file,/, 'nor do other rights')
+  t.match(await during(() => rename(local, `${local}-2`).then(() => rename(`${local}-2`, local))), /put 1 file,/)
+  t.match(await during(() => rm(local)), /put 1 file,/, 'nor that it is removed')
 })
 
 /** Seconds after which all that was written is committed. */
@@ -313,7 +313,7 @@ t.test('get of a file that is changed meanwhile fails; housekeeping of the store
     { message: /was changed while it was copied/ },
     'what was written together may be committed one after the other, with the same times',
   )
-  t.match(await get(() => ({})), /got? 1 files/)
+  t.match(await get(() => ({})), /got? 1 file/)
 })
 
 t.test('an interrupted put is not continued with what somebody else has put in its place', async (t) => {
@@ -404,7 +404,7 @@ t.test('an interrupted get is continued, not behind what is certainly on disk', 
   await truncate(join(sh.folder, partial), 33 * MIB)
   await truncate(join(sh.folder, partial), PIECES * MIB)
   sh.through = (vfs) => vfs
-  t.match(await sh.run('get', '/big', out), /got 1 files, 40.0 MiB .*32.0 MiB were there/)
+  t.match(await sh.run('get', '/big', out), /got 1 file, 40.0 MiB .*32.0 MiB were there/)
   t.ok(bytes.equals(await readFile(out)))
 })
 
@@ -422,15 +422,15 @@ t.test('an interrupted get is continued after housekeeping of the store, and not
     for (const name of await readdir(sh.folder)) if (name !== 'big') await rm(join(sh.folder, name))
     return said
   }
-  t.match(await getAfter(() => ({})), /got 1 files, 40.0 MiB .*32.0 MiB were there/)
+  t.match(await getAfter(() => ({})), /got 1 file, 40.0 MiB .*32.0 MiB were there/)
   for (const time of ['mtime', 'ctime'] as const) {
     const said = await getAfter((attr) => ({ [time]: { sec: attr[time].sec + 1, nsec: 0 } }))
-    t.match(said, /got 1 files, 72.0 MiB/, `${time} of a change`)
+    t.match(said, /got 1 file, 72.0 MiB/, `${time} of a change`)
   }
   const said = await getAfter(() => ({}), 0)
   t.match(
     said,
-    /got 1 files, 72.0 MiB/,
+    /got 1 file, 72.0 MiB/,
     'of what was written just now a part may be committed later, with the same times',
   )
 })
@@ -444,7 +444,7 @@ t.test('a get whose disk fails says so, and does not take for written what that 
   await failDatasync(join(sh.folder, 'big'))
   await t.rejects(sh.run('get', '/big', out), { code: 'EIO' })
   await t.rejects(stat(out), { code: 'ENOENT' })
-  t.match(await sh.run('get', '/big', out), /got 1 files, 72.0 MiB/)
+  t.match(await sh.run('get', '/big', out), /got 1 file, 72.0 MiB/)
   t.ok(bytes.equals(await readFile(out)))
 })
 
@@ -581,9 +581,9 @@ t.test('what a symbolic link replaces keeps its name until the link has it', asy
   await t.rejects(sh.run('get', '-r', '/d/.', out), { code: 'ENAMETOOLONG' })
   t.equal(await readFile(join(out, 'x'), 'utf8'), 'old')
   sh.through = (vfs) => vfs
-  t.match(await sh.run('get', '-r', '/d/.', out), /got 1 files/)
+  t.match(await sh.run('get', '-r', '/d/.', out), /got 1 file/)
   t.equal(await readlink(join(out, 'x')), 'there')
-  t.match(await sh.run('get', '-r', '/d/.', out), /got 0 files.* 1 files were there already/)
+  t.match(await sh.run('get', '-r', '/d/.', out), /got 0 files.* 1 file was there already/)
   t.same(await readdir(out), ['x'])
 })
 
@@ -673,7 +673,7 @@ t.test('what is in several folders of one name is the last one’s, and a run te
     await writeFile(join(one, 'tree', 'same'), 'same')
     await utimes(join(one, 'tree', 'same'), 1000, 1000)
   }
-  const told = /put 9 files.*1 files were there already.*\n3 files replaced what this run had copied before/
+  const told = /put 9 files.*1 file was there already.*\n3 files replaced what this run had copied before/
   await run('mkdir', '/dir')
   t.match(await run('put', '-r', join(a, 'tree'), join(b, 'tree'), '/dir'), told)
   for (const name of ['y', 'sub/z']) t.equal((await run('cat', `/dir/tree/${name}`)).length, 5, name)
@@ -733,9 +733,15 @@ t.test('bad input is refused in one line that names the path', async (t) => {
   await writeFile(join(folder, 'a'), '')
   await mkdir(join(folder, 'dir'))
   await t.rejects(run('cat', '/nothing'), { code: 'ENOENT', message: /\/nothing: there is no such file/ })
-  await t.rejects(run('put', join(folder, 'missing'), '/'), { code: 'USAGE', message: /cannot be read/ })
+  const missing = join(folder, 'missing')
+  const unread = `${missing} cannot be read: no such file or directory`
+  await t.rejects(run('put', missing, '/'), { code: 'USAGE', message: unread })
   await t.rejects(run('put', join(folder, 'dir'), '/'), { code: 'EISDIR', message: /copy it with -r/ })
   await t.rejects(run('put', join(folder, 'a'), join(folder, 'a'), '/nowhere'), { code: 'ENOTDIR' })
+  await run('put', join(folder, 'a'), '/')
+  const nowhere = join(missing, 'a')
+  const gone = { code: 'ENOENT', message: `ENOENT: ${nowhere}: no such file or directory` }
+  await t.rejects(run('get', '/a', nowhere), gone, 'not its temporary name')
   await t.rejects(run('rm', '/'), { code: 'EINVAL' })
   await run('mkdir', '/d')
   await t.rejects(run('rm', '/d'), { code: 'EISDIR', message: /with -r/ })
