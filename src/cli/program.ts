@@ -1,5 +1,5 @@
 /** `ringfs`: all commands, and what they have in common. */
-import { Command, Option } from 'commander'
+import { Command, Help, Option } from 'commander'
 import { VERSION } from '../main/version.js'
 import { registerFileCommands } from './files/index.js'
 import type { CommonOptions, Surroundings } from './surroundings.js'
@@ -80,7 +80,22 @@ function quiet(command: Command): void {
   command.exitOverride()
   command.configureOutput({ outputError: () => undefined })
   command.showSuggestionAfterError(true)
-  command.configureHelp({ showGlobalOptions: true, visibleGlobalOptions: globalOptions })
+  command.configureHelp({
+    showGlobalOptions: true,
+    visibleGlobalOptions: globalOptions,
+    optionDescription: (option) =>
+      new Help().optionDescription(hasEmptyDefault(option) ? withoutDefault(option) : option),
+  })
+}
+
+function hasEmptyDefault({ defaultValue }: Option): boolean {
+  return defaultValue === '' || (Array.isArray(defaultValue) && defaultValue.length === 0)
+}
+
+/** `(default: [])` tells nobody anything. */
+function withoutDefault({ flags, description, argChoices = [] }: Option): Option {
+  const option = new Option(flags, description)
+  return argChoices.length === 0 ? option : option.choices(argChoices)
 }
 
 /** Those of `ringfs` itself: what a command between has says what that one is to do. */

@@ -66,6 +66,7 @@ t.test('every command has help with examples, and help succeeds', async (t) => {
     const { code, stdout } = await ringfs.run(command, '--help')
     t.equal(code, 0, command)
     t.match(stdout, /Usage: ringfs/, command)
+    t.notMatch(stdout, /default: (\[\]|""|false|undefined)/, `${command} names no default that is nothing`)
   }
   const drain = await ringfs.ok('node', 'drain', '--help')
   t.match(drain, /--no-wait.*--key-file.*Examples/s)
