@@ -20,7 +20,7 @@ export async function openVfs(
     closer.add(() => volume.close())
     await checkKey(volume.watcher.current().view.members, key)
     // Housekeeping that writes data is for who stays.
-    const files = await openFiles(volume, { limits: { packRestMs: Infinity } })
+    const files = await openFiles(volume, { limits: { packRestMs: Infinity, spillRestMs: Infinity } })
     // What cannot be written is told here: a command that answers success has written everything.
     closer.add(() => files.close())
     return { vfs: files.vfs, settings: volume.settings, close: () => closer.close() }

@@ -10,6 +10,7 @@ import { FS_TYPE, mountOn } from '../fuse/mounts.js'
 import { readRunFiles } from '../main/runfiles.js'
 import { listSessions, loadVolume, type SessionInfo } from '../meta/format.js'
 import { VolumeKeys } from '../meta/keys.js'
+import { readCounters } from '../meta/scan.js'
 import { progressText } from './cluster.js'
 import type { VolumeSelector } from './context.js'
 import { withVolume } from './files/session.js'
@@ -30,6 +31,9 @@ Examples:
   $ ringfs status --all
   $ ringfs status --json redis://10.0.0.1:6379/home`
 
+/** So long at most. */
+const COUNT_MS = 2_000
+
 interface Status {
   readonly settings: VolumeSettings
   readonly masters: Awaited<ReturnType<RedisStore['masters']>>
@@ -37,6 +41,8 @@ interface Status {
   readonly sessions: readonly SessionInfo[]
   /** Or not complete. */
   readonly isRebuildDue: boolean
+  /** Bytes of small files in Redis; null: a part of it does not answer. */
+  readonly inlineBytes: number | null
   /** On this machine, of this user. */
   readonly mounts: readonly LocalMount[]
 }
@@ -73,16 +79,33 @@ async function fetchStatus(surroundings: Surroundings, options: Options, text: s
   try {
     const settings = await loadVolume(redis, url.volume)
     const keys = new VolumeKeys(settings.name, settings.partitions)
-    const [masters, view, sessions, isDue, mounts] = await Promise.all([
+    const [masters, view, sessions, isDue, inlineBytes, mounts] = await Promise.all([
       redis.masters(),
       fetchView(redis, settings.name),
       listSessions(redis, settings.name),
       isRebuildDue(redis, keys),
+      inlineBytesOf(redis, keys),
       localMounts(surroundings.environment.runFolder, url),
     ])
-    return { settings, masters, view, sessions, isRebuildDue: isDue, mounts }
+    return { settings, masters, view, sessions, isRebuildDue: isDue, inlineBytes, mounts }
   } finally {
     await redis.close()
+  }
+}
+
+/** A part that is away holds up nothing else that there is to say. */
+async function inlineBytesOf(redis: RedisStore, keys: VolumeKeys): Promise<number | null> {
+  const partitions = Array.from({ length: keys.partitions }, (_, p) => readCounters(redis, keys, p))
+  const sum = Promise.all(partitions).then(
+    (counters) => counters.reduce((bytes, { inline }) => bytes + inline, 0),
+    () => null,
+  )
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<null>((resolve) => (timer = setTimeout(() => resolve(null), COUNT_MS)))
+  try {
+    return await Promise.race([sum, late])
+  } finally {
+    clearTimeout(timer)
   }
 }
 
@@ -102,16 +125,27 @@ async function localMounts(runFolder: string, url: MetaUrl): Promise<readonly Lo
 }
 
 function asJson(status: Status): string {
-  const { settings, masters, view, sessions, mounts } = status
+  const { settings, masters, view, sessions, mounts, inlineBytes } = status
   const { epoch, members: nodes, settings: cluster } = view
   const problems = problemsOf(status)
   const healing = healProgress(view)
-  const value = { volume: settings, redis: masters, epoch, cluster, problems, healing, nodes, sessions, mounts }
+  const value = {
+    volume: settings,
+    redis: masters,
+    epoch,
+    cluster,
+    problems,
+    healing,
+    inlineBytes,
+    nodes,
+    sessions,
+    mounts,
+  }
   return `${JSON.stringify(value, null, 2)}\n`
 }
 
 function asText(status: Status, withGone: boolean): string {
-  const { settings, masters, view, sessions, mounts } = status
+  const { settings, masters, view, sessions, mounts, inlineBytes } = status
   const { name, uuid, partitions, chunkBytes, replicas, writeQuorum } = settings
   const kind = `${counted(replicas, 'replica')}, write quorum ${writeQuorum}, ${partitions} partitions, chunks of ${humanBytes(chunkBytes)}`
   const head = [
@@ -119,6 +153,7 @@ function asText(status: Status, withGone: boolean): string {
     `redis  ${masters.map((master) => master.address).join(', ')}`,
     `epoch  ${view.epoch}`,
     `chunks ${healText(view)}`,
+    `small  ${inlineBytes === null ? '?' : humanBytes(inlineBytes)} of ${humanBytes(settings.inlineBudgetBytes)} in Redis`,
   ]
   const problems = problemsOf(status).map((problem) => `! ${problem}\n`)
   return `${head.join('\n')}\n\n${nodeTable(view, withGone)}${diskTable(view)}${problems.join('')}\n${sessionTable(sessions)}\n${mountTable(mounts)}`

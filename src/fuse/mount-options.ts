@@ -34,6 +34,7 @@ export interface MountOptionSet {
   readonly writeBufferBytes?: number
   readonly readAheadBytes?: number
   readonly packAfterMs?: number
+  readonly spillAfterMs?: number
   /** Nice value of the process; undefined: as serveReadily has it. */
   readonly nice?: number
   readonly passwordFile?: string
@@ -72,7 +73,7 @@ const SESSION_TTL_MIN_S = 5
 const SESSION_TTL_MAX_S = 3_600
 const RETRY_MAX_MIN = 24 * 60
 /** A hundred years: never. */
-const PACK_AFTER_MAX_S = 100 * 366 * 86_400
+const NEVER_S = 100 * 366 * 86_400
 
 /** setpriority(2). */
 export const NICE_MIN = -20
@@ -119,7 +120,15 @@ export const OWN_OPTIONS: readonly OwnOption[] = [
     'seconds',
     'files of many short chunks are packed when they are read and nobody has changed them for so long (default: 300)',
     (draft, value) => {
-      draft.packAfterMs = Math.round(number('pack-after', value, 1, PACK_AFTER_MAX_S) * 1_000)
+      draft.packAfterMs = Math.round(number('pack-after', value, 1, NEVER_S) * 1_000)
+    },
+  ),
+  own(
+    'spill-after',
+    'seconds',
+    'small files go from Redis to the nodes when there is little room for new ones and nobody has changed them for so long (default: 600)',
+    (draft, value) => {
+      draft.spillAfterMs = Math.round(number('spill-after', value, 1, NEVER_S) * 1_000)
     },
   ),
   own('nice', 'n', NICE_HELP, (draft, value) => {

@@ -25,7 +25,7 @@ const BUFFER_MIN_CHUNKS = 4
 
 /** Errors: RingfsError USAGE. */
 function limitsOf(options: MountOptionSet, chunkBytes: number): Partial<VfsLimits> {
-  const { readCacheBytes, writeBufferBytes, readAheadBytes, packAfterMs } = options
+  const { readCacheBytes, writeBufferBytes, readAheadBytes, packAfterMs, spillAfterMs } = options
   const least = BUFFER_MIN_CHUNKS * chunkBytes
   if (writeBufferBytes !== undefined && writeBufferBytes < least) {
     throw new RingfsError('USAGE', `write-buffer=${writeBufferBytes}: this volume needs ${least} bytes or more`)
@@ -34,6 +34,7 @@ function limitsOf(options: MountOptionSet, chunkBytes: number): Partial<VfsLimit
     ...(readCacheBytes === undefined ? {} : { dataCacheBytes: readCacheBytes }),
     ...(readAheadBytes === undefined ? {} : { readAheadBytes }),
     ...(packAfterMs === undefined ? {} : { packRestMs: packAfterMs }),
+    ...(spillAfterMs === undefined ? {} : { spillRestMs: spillAfterMs }),
     ...(writeBufferBytes === undefined ? {} : bufferLimits(writeBufferBytes)),
   }
 }

@@ -27,6 +27,7 @@ import { createVfs, type VfsLimits, type VfsOptions } from '../vfs/vfs.js'
 import { Closer } from './closer.js'
 import { Janitor } from './janitor.js'
 import { Peers } from './peers.js'
+import { RoomKeeper } from './room-keeper.js'
 
 export interface VolumeOptions {
   readonly log: Log
@@ -146,9 +147,12 @@ export async function openFiles(volume: Volume, options: FilesOptions = {}): Pro
   const vfs = createVfs({ meta, chunks, clock, log, metrics, ...mounted })
   // Who is to change nothing leaves tidying up to others.
   const janitor = readOnly ? undefined : new Janitor(meta, chunks, log, () => sweep(volume, chunks))
+  const areNodesWell = (): boolean =>
+    watcher.current().view.members.every(({ state }) => state === 'up' || state === 'gone')
+  const roomKeeper = readOnly ? undefined : new RoomKeeper({ mover: vfs.bodyMover, areNodesWell, log })
   const close = async (): Promise<void> => {
     try {
-      await janitor?.stop()
+      await Promise.all([janitor?.stop(), roomKeeper?.stop()])
       await vfs.shutdown()
     } finally {
       await meta.shutdown().catch((error: unknown) => log.warn({ err: messageOf(error) }, 'session not ended'))

@@ -35,8 +35,18 @@ export class Bodies {
   get inlineBytes(): number {
     const { inlineBytes, inlineBudgetBytes } = this.#core.options.settings
     if (inlineBytes === 0) return 0
+    return this.usedBytes < inlineBudgetBytes ? inlineBytes : 0
+  }
+
+  /** Of all bodies, as far as they were counted. */
+  get usedBytes(): number {
     this.#keepCounted()
-    return this.#usedBytes < inlineBudgetBytes ? inlineBytes : 0
+    return this.#usedBytes
+  }
+
+  /** As they were counted last, by partition. */
+  get counts(): readonly number[] {
+    return this.#counts
   }
 
   get wholeInlineBytes(): number {
@@ -71,7 +81,7 @@ export class Bodies {
     )
     if (reply.status === STATUS_REFUSED) return null
     this.#writtenBytes += pieces.length
-    this.#counted(p, reply.number(3))
+    this.counted(p, reply.number(3))
     const committed = { attr: decodeInode(ino, reply.buffer(1)).attr, baseOffset: reply.number(2) }
     return reply.number(4) === 1 ? { ...committed, attributesLeft: true } : committed
   }
@@ -95,12 +105,13 @@ export class Bodies {
     this.#writtenBytes = 0
     await each(allPartitions(this.#core), async (p) => {
       const reply = await store.call('HGET', this.#core.keys.partition(p).counters, 'inline')
-      this.#counted(p, Number(reply ?? 0))
+      this.counted(p, Number(reply ?? 0))
     })
     return this.#usedBytes
   }
 
-  #counted(p: number, bytes: number): void {
+  /** The partition has so many. */
+  counted(p: number, bytes: number): void {
     this.#usedBytes += bytes - (this.#counts[p] ?? 0)
     this.#counts[p] = bytes
   }

@@ -7,6 +7,9 @@
 import type { TimeSpec } from '../base/clock.js'
 import type { ChunkRef } from '../chunk/contract.js'
 import type { VolumeSettings } from '../cluster/contract.js'
+import type { InlineStore } from './inline-contract.js'
+
+export type { BodyMove, InlineCommitRequest, OldBodies, OldBody } from './inline-contract.js'
 
 export type InodeType = 'file' | 'directory' | 'symlink' | 'fifo' | 'socket' | 'char' | 'block'
 
@@ -148,21 +151,6 @@ export interface CommitRequest {
   readonly clearSuid?: boolean
   /** Size to grow to at least, for a commit whose last bytes are a hole; 'at' only. */
   readonly minSizeBytes?: number
-}
-
-export interface InlineCommitRequest {
-  /** Ordered by place, not overlapping. 'append': from 0 on, as in CommitRequest. */
-  readonly pieces: readonly { readonly fileOffset: number; readonly bytes: Buffer }[]
-  readonly mode: 'at' | 'append'
-  /** These three as in CommitRequest. */
-  readonly allocatedDeltaBytes: number
-  readonly mtime: TimeSpec
-  readonly clearSuid?: boolean
-  /**
-   * Changed in the same moment, as by a setattr behind it; never the size. Where that has to wait, or would be refused for what was
-   * `seen`: not (`attributesLeft`).
-   */
-  readonly attributes?: AttrChange
 }
 
 export interface CommitReply {
@@ -331,7 +319,7 @@ export interface DelegationFigures {
   readonly waitedMs: readonly number[]
 }
 
-export interface MetaStore {
+export interface MetaStore extends InlineStore {
   readonly settings: VolumeSettings
   readonly sessionId: number
   /** Has ready what the first changes would wait for. Nothing depends on that it was called, or came to its end. */
@@ -402,20 +390,6 @@ export interface MetaStore {
   extents(ino: number, window: number, have?: ExtentWindow): Promise<ExtentWindow>
   /** All extents lie in one window ('at') or follow each other from 0 ('append'). */
   commit(ino: number, request: CommitRequest): Promise<CommitReply>
-  /** Files up to this length are kept by the store itself, as long as they have no extents; 0: none now. */
-  readonly inlineBytes: number
-  /** The same of a file that one piece, from its start on, takes the place of; 0: none now. */
-  readonly wholeInlineBytes: number
-  /**
-   * A commit of bytes that the store keeps itself. null: nothing was done, they are for chunks: the file has extents, would
-   * be too long, or there is no room.
-   */
-  commitInline(ino: number, request: InlineCommitRequest): Promise<CommitReply | null>
-  /**
-   * The file's body goes, and these extents, which read the same and are on disk, come below those that it has. null:
-   * nothing was done, since the file has another data version than `version`, or no body.
-   */
-  spill(ino: number, version: number, extents: readonly Extent[]): Promise<Attr | null>
   /**
    * Replaces the extents of a window by fewer that read the same. `dropped`: extents whose chunks no extent uses any more. `oldestOrder`: of a packing,
    * the least order of chunks that were seen until now and are dropped (packingGround). The data version that this makes; it is the window's generation

@@ -45,10 +45,12 @@ import { ensureRoot } from './format.js'
 import { collectGarbage, type RemoveChunks } from './garbage.js'
 import { Hearing } from './hearing.js'
 import { Holdings } from './holdings.js'
+import type { OldBodies } from './inline-contract.js'
 import { VolumeKeys } from './keys.js'
 import { Locks, type WaitOptions } from './locks.js'
 import { Namespace } from './namespace.js'
 import { Neighbours } from './neighbours.js'
+import { OldBodyStore } from './old-bodies.js'
 import type { MetaOptions } from './options.js'
 import { Openers } from './openers.js'
 import { Ranges } from './ranges.js'
@@ -85,6 +87,7 @@ class RedisMeta implements MetaStore {
   readonly #ranges: Ranges
   readonly #bodies: Bodies
   readonly #blocks: Blocks
+  readonly #oldBodies: OldBodyStore
   readonly #names: Namespace
   readonly #reaps: boolean
   readonly #xattrs: Xattrs
@@ -141,6 +144,7 @@ class RedisMeta implements MetaStore {
     this.#ranges = new Ranges(this.#core)
     this.#bodies = new Bodies(this.#core)
     this.#blocks = new Blocks(this.#core)
+    this.#oldBodies = new OldBodyStore(this.#core, this.#bodies, this.#blocks)
     this.#names = new Namespace(this.#core, this.#files)
     this.#xattrs = new Xattrs(this.#core)
     this.#locks = new Locks(this.#core, {
@@ -272,15 +276,7 @@ class RedisMeta implements MetaStore {
     return attr
   }
 
-  mkdir(
-    parent: number,
-    name: Buffer,
-    mode: number,
-    uid: number,
-    gid: number,
-    umask = 0,
-    saw?: SawDirectory,
-  ): Promise<Attr> {
+  mkdir(...[parent, name, mode, uid, gid, umask = 0, saw]: Parameters<MetaStore['mkdir']>): Promise<Attr> {
     return this.#names.mkdir(parent, name, { mode, uid, gid, umask }, saw)
   }
 
@@ -359,6 +355,10 @@ class RedisMeta implements MetaStore {
   async spill(ino: number, version: number, extents: readonly Extent[]): Promise<Attr | null> {
     await this.#blocks.check(extents)
     return await this.#bodies.spill(ino, version, extents)
+  }
+
+  get oldBodies(): OldBodies {
+    return this.#oldBodies
   }
 
   async compact(...args: Parameters<MetaStore['compact']>): Promise<number | null> {

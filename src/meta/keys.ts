@@ -40,6 +40,7 @@
  *                            gave: the tx that had it last
  *   {v}:m:w          hash    who waits for whose file lock, for finding deadlocks (scripts/wait-edge.lua)
  *   {v}:m:j          string  lease of the janitor, which frees garbage
+ *   {v}:m:bodies     string  lease of the one client that moves old bodies into chunks
  *   {v}:m:orphans    hash    chunk id -> ms of Redis time and newest session when fsck first saw that nothing names it
  *   {v}:m:restore    string  "<checksum> <number> <token>": the backup that is being restored, and by whom (backup/claim.ts)
  *   {v}:m:restorer   string  lease of the one process that restores
@@ -87,7 +88,20 @@ export class VolumeKeys {
   }
 
   wide(
-    name: 'settings' | 'n' | 's' | 'h' | 'dead' | 'lease' | 'j' | 'w' | 'orphans' | 'blocks' | 'rebuild' | 'rebuilder',
+    name:
+      | 'settings'
+      | 'n'
+      | 's'
+      | 'h'
+      | 'dead'
+      | 'lease'
+      | 'j'
+      | 'bodies'
+      | 'w'
+      | 'orphans'
+      | 'blocks'
+      | 'rebuild'
+      | 'rebuilder',
   ): string {
     return wideKey(this.#volume, name)
   }

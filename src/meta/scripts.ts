@@ -94,6 +94,8 @@ export const SCRIPTS = {
   commit: load('commit'),
   commitInline: load('commit-inline'),
   spill: load('spill'),
+  oldBodies: load('old-bodies'),
+  moveBodies: load('move-bodies'),
   windows: load('windows'),
   punch: load('punch'),
   intend: load('intend'),

@@ -8,6 +8,7 @@ import { Repeats } from '../base/repeats.js'
 import type { ChunkClient, Durability } from '../chunk/contract.js'
 import type { Attr, MetaEvent, MetaStore } from '../meta/contract.js'
 import { AccessTimes } from './access-times.js'
+import { BodyMover } from './body-mover.js'
 import { AttrCache, DentryCache } from './cache.js'
 import { ChunkCache } from './chunk-cache.js'
 import type { AtimePolicy } from './contract.js'
@@ -84,6 +85,7 @@ export class VfsContext {
   readonly uploader: Uploader
   readonly compactor: Compactor
   readonly spiller: Spiller
+  readonly bodyMover: BodyMover
   readonly states: InodeStates
   readonly early: EarlyCommits
   readonly handles: Handles
@@ -159,6 +161,8 @@ export class VfsContext {
     const skipsDirectories = options.nodiratime ?? false
     this.atimes = new AccessTimes({ meta, attrs, fresh, clock, log, policy, skipsDirectories })
     this.coherence = new Coherence(this)
+    const moving = { meta, chunks, uploader, fresh, attrs, extents, states: this.states, clock, log, durability }
+    this.bodyMover = new BodyMover({ ...moving, restMs: limits.spillRestMs, onMoved: onCommitted })
     meta.onEvent((event) => this.#onEvent(event))
     this.#tell(options.metrics ?? new Metrics(), data, memory, packer)
   }
@@ -171,6 +175,10 @@ export class VfsContext {
     }
     metrics.counter('packing.chunks', () => packer.made)
     metrics.counter('packing.bytes', () => packer.madeBytes)
+    metrics.counter('moving.files', () => this.bodyMover.moved)
+    metrics.counter('moving.bytes', () => this.bodyMover.movedBytes)
+    metrics.gauge('inline.usedBytes', () => this.meta.oldBodies.usedBytes)
+    metrics.gauge('inline.budgetBytes', () => this.meta.oldBodies.budgetBytes)
     metrics.counter('events.received', () => this.#events)
     metrics.gauge('buffers.dirtyBytes', () => memory.budget.used)
     metrics.gauge('buffers.dirtyMaxBytes', () => memory.budget.limit)

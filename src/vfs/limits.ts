@@ -1,5 +1,5 @@
 /** Limits of the VFS: given partly, checked once, complete from then on. */
-import { FILE_MAX_BYTES, KIB, LEAF_BYTES, MIB } from '../base/limits.js'
+import { COMMITTED_MS, FILE_MAX_BYTES, KIB, LEAF_BYTES, MIB } from '../base/limits.js'
 import { RingfsError } from '../base/errors.js'
 
 export interface VfsLimits {
@@ -32,6 +32,8 @@ export interface VfsLimits {
   readonly unsyncedChunks: number
   /** Files that nobody has changed for so long are packed (packer.ts). Infinity: none. */
   readonly packRestMs: number
+  /** Bodies of files that nobody has changed for so long may be moved into chunks (body-mover.ts). Infinity: none. */
+  readonly spillRestMs: number
   readonly handles: number
   /** Directory entries fetched at once. */
   readonly readdirBatch: number
@@ -55,6 +57,7 @@ export const DEFAULT_LIMITS: VfsLimits = {
   extentPieces: 250_000,
   unsyncedChunks: 65_536,
   packRestMs: 300_000,
+  spillRestMs: COMMITTED_MS,
   handles: 1_000_000,
   readdirBatch: 1_000,
   statfsCacheMs: 1_000,
@@ -71,7 +74,7 @@ function check(condition: boolean, message: string): void {
 export function resolveLimits(given: Partial<VfsLimits>, chunkBytes: number): VfsLimits {
   const limits: VfsLimits = { ...DEFAULT_LIMITS, ...given }
   for (const [name, value] of Object.entries(limits)) {
-    if (name === 'packRestMs' && value === Infinity) continue
+    if ((name === 'packRestMs' || name === 'spillRestMs') && value === Infinity) continue
     check(
       Number.isSafeInteger(value) && value > 0 && value <= FILE_MAX_BYTES,
       `limit ${name} must be a positive integer`,

@@ -15,7 +15,7 @@ import { allDone } from '../base/all-done.js'
 import type { Budget } from '../base/budget.js'
 import type { Clock, TimeSpec } from '../base/clock.js'
 import { invariant } from '../base/invariant.js'
-import { COMMITTED_MS, GIB } from '../base/limits.js'
+import { COMMITTED_MS } from '../base/limits.js'
 import {
   piecesIn,
   type ChunkClient,
@@ -29,6 +29,7 @@ import type { ChunkCache } from './chunk-cache.js'
 import type { Freshness } from './freshness.js'
 import { PackWindow } from './pack-window.js'
 import { areInPlace, extentsOf, firstLoad, isPiece, isWorthIt, packedOf, type Packed, type Piece } from './pack-plan.js'
+import { hasRoomFor } from './room.js'
 import type { Uploader } from './uploader.js'
 
 /** Headers that are asked for, and pieces that are fetched, at once: others read and write meanwhile. */
@@ -39,9 +40,6 @@ const LOADS_MAX = 256
 /** Of headers that are kept until the window is done. */
 const KEPT_EXTENTS = 100_000
 const KEPT_EXTENTS_EACH = 64
-/** So much of the volume stays free, but no more than this: what is packed takes its room twice until the janitor has freed what it replaces. */
-const FREE_PART = 0.05
-const FREE_MAX_BYTES = 16 * GIB
 
 export interface PackerDeps {
   readonly meta: MetaStore
@@ -156,8 +154,7 @@ export class Packer {
   /** For one load more. */
   async #hasRoom(): Promise<boolean> {
     const { chunks, meta } = this.#deps
-    const { totalBytes, freeBytes } = await chunks.space()
-    return freeBytes - meta.settings.chunkBytes >= Math.min(totalBytes * FREE_PART, FREE_MAX_BYTES)
+    return hasRoomFor(await chunks.space(), meta.settings.chunkBytes)
   }
 
   /** undefined: nothing is worth it, or it is over. */

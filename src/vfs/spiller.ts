@@ -5,9 +5,9 @@
  * is what it was when the body was read. The chunk is on disk by then: what an fsync promised of the body holds on.
  */
 import { PosixError, isErrno } from '../base/errno.js'
-import type { BodyPiece } from '../meta/contract.js'
+import type { ExtentWindow } from '../meta/contract.js'
+import { layOut } from './body-layout.js'
 import type { VfsContext } from './context.js'
-import { ExtentMap } from './extent-map.js'
 
 const TRIES = 5
 const WAIT_MS = 5
@@ -24,16 +24,16 @@ export class Spiller {
     const { meta, clock } = this.#context
     for (let attempt = 0; attempt < TRIES; attempt++) {
       if (attempt > 0) await clock.sleep(WAIT_MS * 2 ** attempt)
-      const { body, dataVersion } = await meta.extents(ino, 0)
-      if (body === undefined || (await this.#move(ino, dataVersion, body))) return
+      const window = await meta.extents(ino, 0)
+      if (window.body === undefined || (await this.#move(ino, window))) return
     }
     throw new PosixError('EAGAIN', 'the file is being changed')
   }
 
   /** false: the file was changed meanwhile. */
-  async #move(ino: number, version: number, body: readonly BodyPiece[]): Promise<boolean> {
+  async #move(ino: number, { dataVersion: version, body = [], extents: above }: ExtentWindow): Promise<boolean> {
     const { meta, uploader, extents: cache, durability } = this.#context
-    const layout = laidOut(body)
+    const layout = layOut(body, above)
     if (layout.extents.length === 0) return await this.#spilt(ino, () => meta.spill(ino, version, []))
     const chunk = await uploader.upload({
       ino,
@@ -60,30 +60,4 @@ export class Spiller {
       throw error
     }
   }
-}
-
-interface Layout {
-  readonly data: readonly Buffer[]
-  readonly extents: readonly {
-    readonly fileOffset: number
-    readonly chunkOffset: number
-    readonly lengthBytes: number
-  }[]
-}
-
-/** What is seen of the body, as one chunk. */
-function laidOut(body: readonly BodyPiece[]): Layout {
-  const map = new ExtentMap([], body)
-  const data: Buffer[] = []
-  const extents: { fileOffset: number; chunkOffset: number; lengthBytes: number }[] = []
-  let chunkOffset = 0
-  for (const { start, end, bytes, chunkOffset: at } of map.slice(0, map.end)) {
-    if (bytes === null) continue
-    data.push(bytes.subarray(at, at + end - start))
-    const last = extents.at(-1)
-    if (last !== undefined && last.fileOffset + last.lengthBytes === start) last.lengthBytes += end - start
-    else extents.push({ fileOffset: start, chunkOffset, lengthBytes: end - start })
-    chunkOffset += end - start
-  }
-  return { data, extents }
 }

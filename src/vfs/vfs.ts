@@ -13,6 +13,7 @@ import { PosixError } from '../base/errno.js'
 import { RingfsError, messageOf } from '../base/errors.js'
 import { INO_MAX, KIB, NAME_MAX_BYTES } from '../base/limits.js'
 import { AtHand } from './at-hand.js'
+import type { BodyMover } from './body-mover.js'
 import { Attributes } from './attributes.js'
 import { VfsContext, type VfsOptions } from './context.js'
 import type {
@@ -50,11 +51,17 @@ const BLOCK_BYTES = 4 * KIB
 const LEARN_MAX = 256
 
 /** `shutdown` ends the VFS, not the metadata session and the chunk client: who made them closes them afterwards. */
-export function createVfs(options: VfsOptions): VfsContract {
+export function createVfs(options: VfsOptions): VfsContract & Housekeeping {
   return new Vfs(new VfsContext(options))
 }
 
-class Vfs implements VfsContract {
+/** What has to be done now and then by who has the time for it. */
+export interface Housekeeping {
+  readonly bodyMover: BodyMover
+}
+
+class Vfs implements VfsContract, Housekeeping {
+  readonly bodyMover: BodyMover
   readonly coherence: VfsCoherence
   readonly atHand: AtHand
   readonly #context: VfsContext
@@ -70,6 +77,7 @@ class Vfs implements VfsContract {
   constructor(context: VfsContext) {
     this.#context = context
     this.coherence = context.coherence
+    this.bodyMover = context.bodyMover
     this.atHand = new AtHand(context, () => this.#ended !== undefined)
     this.#attributes = new Attributes(context)
     this.#names = new Namespace(context, this.#attributes)

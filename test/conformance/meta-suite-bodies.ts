@@ -1,7 +1,12 @@
 /** MetaStore: bytes of small files that it keeps itself. */
 import type { Test } from 'tap'
 import { WINDOW_BYTES, longestInlineBytes } from '../../src/base/limits.js'
+import { systemClock, type Clock } from '../../src/base/clock.js'
 import type { CommitReply, MetaStore } from '../../src/meta/contract.js'
+import type { OldBody } from '../../src/meta/inline-contract.js'
+import { VolumeKeys } from '../../src/meta/keys.js'
+import { SCRIPTS } from '../../src/meta/scripts.js'
+import { until } from '../helpers/deadline.js'
 import { ROOT, bytes, claim, coherent, extentOf, outcome, touch, writeAt, type OpenVolume } from '../helpers/meta.js'
 
 const MTIME = { sec: 1_700_000_000, nsec: 7 }
@@ -19,6 +24,25 @@ async function put(
     allocatedDeltaBytes: text.length,
     mtime: MTIME,
   })
+}
+
+/** An hour ago. */
+const behind: Clock = {
+  now: () => ({ ...systemClock.now(), sec: systemClock.now().sec - 3_600 }),
+  monotonicMs: () => systemClock.monotonicMs(),
+  sleep: (ms) => systemClock.sleep(ms),
+  after: systemClock.after.bind(systemClock),
+}
+
+/** All that is found until these are. */
+async function oldOf(meta: MetaStore, restMs: number, wanted: readonly number[]): Promise<Map<number, OldBody>> {
+  const found = new Map<number, OldBody>()
+  await meta.oldBodies.count()
+  await until('they are found', async () => {
+    for (const old of await meta.oldBodies.find(restMs)) found.set(old.ino, old)
+    return wanted.every((ino) => found.has(ino))
+  })
+  return found
 }
 
 /** What the body reads as, up to the size of the file; a zero is a dot. */
@@ -215,6 +239,100 @@ export function bodyClaims(t: Test, open: OpenVolume): void {
     await one.spill(ino, reply?.attr.dataVersion ?? 0, [extentOf(await one.chunkId(), 0, 5)])
     await two.caughtUp()
     t.same(heard, [`data ${ino}`, `data ${ino}`])
+  })
+
+  claim(t, open, 'old bodies are found, with what is needed to move them', async (t, volume) => {
+    const then = await volume.client({ clock: behind })
+    const now = await volume.client()
+    const inos = new Map<string, number>()
+    for (const name of ['old', 'grown', 'open', 'little', 'gone', 'changed']) {
+      const { ino } = await touch(then, ROOT, name)
+      await put(then, ino, name === 'little' ? 'x' : name.repeat(100))
+      inos.set(name, ino)
+    }
+    const inoOf = (name: string): number => inos.get(name) ?? 0
+    await writeAt(then, inoOf('grown'), 100, 10_000)
+    await now.open(inoOf('open'), { truncate: false })
+    await now.open(inoOf('gone'), { truncate: false })
+    await now.unlink(ROOT, bytes('gone'))
+    await now.setattr(inoOf('changed'), { mode: 0o600 })
+    await put(now, (await touch(now, ROOT, 'young')).ino, 'y'.repeat(200))
+    const found = await oldOf(now, 600_000, [inoOf('old'), inoOf('grown')])
+    const { dataVersion: version, ctime } = await now.getattr(inoOf('old'))
+    t.match(found.get(inoOf('old')), { version, ctime, body: [{ fileOffset: 0, bytes: bytes('old'.repeat(100)) }] })
+    t.match(found.get(inoOf('grown')), { body: undefined }, 'extents lie above it')
+    t.equal(found.size, 2, 'and no others')
+    t.equal((await now.oldBodies.find(7_200_000)).length, 0, 'nor any that is not as old as was asked for')
+  })
+
+  claim(
+    t,
+    open,
+    'bodies are moved together, each if it is as it was, and are no part of the budget then',
+    async (t, v) => {
+      const meta = await v.client()
+      const inos: number[] = []
+      const extents = []
+      for (let i = 0; i < 3 * v.settings.partitions; i++) {
+        const { ino, dataVersion } = (await put(meta, (await touch(meta, ROOT, `f${i}`)).ino, 'text'.repeat(50)))
+          ?.attr ?? {
+          ...{ ino: 0, dataVersion: 0 },
+        }
+        inos.push(ino)
+        extents.push({ ino, version: dataVersion, extents: [extentOf(await meta.chunkId(), 0, 200)] })
+      }
+      const [first, second, third, ...rest] = extents
+      if (first === undefined || second === undefined || third === undefined) throw new Error('there are three')
+      const below = await writeAt(meta, third.ino, 300, 10)
+      const { dataVersion } = await meta.getattr(third.ino)
+      await put(meta, first.ino, 'else'.repeat(50))
+      await meta.unlink(ROOT, bytes('f1'))
+      const all = [first, second, { ...third, version: dataVersion }, ...rest]
+      const before = await meta.oldBodies.count()
+      t.same(await meta.oldBodies.move(all), [false, false, true, ...rest.map(() => true)])
+      t.ok(meta.oldBodies.usedBytes < before - 200 * rest.length, 'counted at once')
+      t.equal(await meta.oldBodies.count(), meta.oldBodies.usedBytes)
+      t.equal(await body(meta, first.ino), 'else'.repeat(50))
+      t.same((await meta.extents(third.ino, 0)).extents, [third.extents[0], below])
+      for (const { ino, version, extents } of rest) {
+        t.match(await meta.getattr(ino), { hasBody: false, hasExtents: true, sizeBytes: 200, dataVersion: version + 1 })
+        t.same((await meta.extents(ino, 0)).extents, extents)
+      }
+      t.same(
+        await meta.oldBodies.move(all),
+        all.map(() => false),
+        'once',
+      )
+      t.same(await meta.oldBodies.move([]), [])
+    },
+  )
+
+  claim(t, open, 'nothing is found while the metadata are frozen, or others hold a delegation', async (t, volume) => {
+    const then = await volume.client({ clock: behind })
+    const { ino } = await touch(then, ROOT, 'old')
+    await put(then, ino, 'text'.repeat(100))
+    const meta = await volume.client({ delegations: { enabled: false } })
+    await oldOf(meta, 600_000, [ino])
+    const { name, partitions } = volume.settings
+    const locks = new VolumeKeys(name, partitions).of(ino).locks
+    await volume.redis.run(SCRIPTS.freeze, [locks], ['backup', 60_000, 0])
+    t.equal((await meta.oldBodies.find(600_000)).length, 0)
+    await volume.redis.run(SCRIPTS.thaw, [locks], ['backup'])
+    await oldOf(meta, 600_000, [ino])
+    const holder = await volume.client({ delegations: { quietMs: 0, restMs: 1 } })
+    await until('it is held', async () => {
+      if (!holder.holds(ino)) return false
+      const found = await meta.oldBodies.find(600_000)
+      return holder.holds(ino) && found.length === 0
+    })
+    t.ok(holder.holds(ino), 'it was not asked to give it back')
+  })
+
+  claim(t, open, 'one client has the moving of bodies to itself', async (t, volume) => {
+    const [one, two] = [await volume.client(), await volume.client()]
+    t.equal(await one.oldBodies.claim(), true)
+    t.equal(await two.oldBodies.claim(), false)
+    t.equal(await one.oldBodies.claim(), true)
   })
 
   claim(

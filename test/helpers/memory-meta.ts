@@ -41,6 +41,7 @@ import type {
   Usage,
   WindowList,
 } from '../../src/meta/contract.js'
+import type { OldBodies, OldBody } from '../../src/meta/inline-contract.js'
 import { ExtentMap } from '../../src/vfs/extent-map.js'
 import { changeMode, checkSeen, dropPrivileges, inherit, setAcl, type AclInode } from './acl-model.js'
 import { LockTable } from './lock-table.js'
@@ -96,6 +97,8 @@ export class MemoryVolume {
   readonly garbage = new Set<number>()
   /** A chunk of this order or a lower one a backup may name. */
   keptOrder = 0
+  /** The session that moves bodies. */
+  mover: number | undefined
   /** Chunks that were cloned. */
   readonly shared = new Set<number>()
   nextIno = 2
@@ -107,6 +110,11 @@ export class MemoryVolume {
     this.clock = options.clock ?? systemClock
     this.score = options.score ?? hashName
     this.inodes.set(ROOT, this.newInode(ROOT, { type: 'directory', mode: 0o755, uid: 0, gid: 0 }, ROOT))
+  }
+
+  get bodyBytes(): number {
+    const pieces = [...this.inodes.values()].flatMap(({ body }) => body)
+    return pieces.reduce((sum, { bytes }) => sum + (bytes?.length ?? 0), 0)
   }
 
   open(): MemoryMeta {
@@ -648,18 +656,53 @@ export class MemoryMeta implements MetaStore {
   }
 
   spill(ino: number, version: number, extents: readonly Extent[]): Promise<Attr | null> {
-    return this.#call('spill', () => {
-      const inode = this.#inode(ino)
-      const { attr } = inode
-      if (!attr.hasBody || attr.dataVersion !== version) return null
-      inode.body = []
-      attr.hasBody = false
-      if (extents.length > 0) inode.windows.set(0, [...extents, ...(inode.windows.get(0) ?? [])])
-      attr.hasExtents = inode.windows.size > 0
-      inode.generation = ++attr.dataVersion
-      this.#emit({ kind: 'data', ino })
-      return { ...attr }
+    return this.#call('spill', () => this.#spill(ino, version, extents))
+  }
+
+  #spill(ino: number, version: number, extents: readonly Extent[]): Attr | null {
+    const inode = this.#inode(ino)
+    const { attr } = inode
+    if (!attr.hasBody || attr.dataVersion !== version) return null
+    inode.body = []
+    attr.hasBody = false
+    if (extents.length > 0) inode.windows.set(0, [...extents, ...(inode.windows.get(0) ?? [])])
+    attr.hasExtents = inode.windows.size > 0
+    inode.generation = ++attr.dataVersion
+    this.#emit({ kind: 'data', ino })
+    return { ...attr }
+  }
+
+  get oldBodies(): OldBodies {
+    const volume = this.#volume
+    const used = (): number => volume.bodyBytes
+    return {
+      get usedBytes() {
+        return used()
+      },
+      budgetBytes: this.settings.inlineBudgetBytes,
+      count: () => this.#call('count', used),
+      claim: () => this.#call('claim', () => (volume.mover ??= this.sessionId) === this.sessionId),
+      find: (restMs) => this.#call('find', () => this.#findOld(restMs)),
+      move: (moves) =>
+        this.#call('move', () =>
+          moves.map(({ ino, version, extents }) => {
+            return volume.inodes.has(ino) && this.#spill(ino, version, extents) !== null
+          }),
+        ),
+    }
+  }
+
+  #findOld(restMs: number): OldBody[] {
+    const nowMs = this.#volume.clock.now().sec * 1000
+    const old = [...this.#volume.inodes.values()].filter(({ attr }) => {
+      return attr.hasBody && attr.nlink > 0 && attr.ctime.sec * 1000 + restMs < nowMs
     })
+    return old
+      .filter(({ opens }) => opens === 0)
+      .map(({ attr, body }) => {
+        const { ino, dataVersion: version, ctime, hasExtents } = attr
+        return { ino, version, ctime, body: hasExtents ? undefined : [...body] }
+      })
   }
 
   compact(

@@ -42,7 +42,7 @@ export async function scattered(
     await vfs.flush(handle)
   }
   for (let n = 0; n < blocks; n++) await overwrite(order(n))
-  const readAll = async (reader = vfs): Promise<Buffer> => {
+  const readAll = async (reader: VfsContract = vfs): Promise<Buffer> => {
     const { handle } = await reader.open(CALLER, ino, 0)
     const copy = Buffer.from(await reader.read(handle, 0, model.length + 1))
     await reader.release(handle)

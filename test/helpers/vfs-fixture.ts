@@ -2,7 +2,7 @@
 import type { Test } from 'tap'
 import { setImmediate as turn } from 'node:timers/promises'
 import { ROOT_INO } from '../../src/base/limits.js'
-import { createVfs, type VfsLimits, type VfsOptions } from '../../src/vfs/vfs.js'
+import { createVfs, type Housekeeping, type VfsLimits, type VfsOptions } from '../../src/vfs/vfs.js'
 import type { VfsContract } from '../../src/vfs/contract.js'
 import { MemoryChunks } from './memory-chunks.js'
 import { MemoryVolume, type MemoryMeta, type MemoryVolumeOptions } from './memory-meta.js'
@@ -15,7 +15,7 @@ export const O_CREAT = 0o100
 export const O_APPEND = 0o2000
 
 export interface Mounted {
-  readonly vfs: VfsContract
+  readonly vfs: VfsContract & Housekeeping
   readonly meta: MemoryMeta
 }
 

@@ -33,6 +33,8 @@ const line = z.strictObject({
   ),
   chunks: z.strictObject({ hedges: bytes, retries: bytes, failures: bytes, bad: bytes }),
   packed: z.strictObject({ chunks: bytes, bytes }),
+  moved: z.strictObject({ files: bytes, bytes }),
+  inline: z.strictObject({ usedBytes: bytes, budgetBytes: bytes }),
   buffers: z.strictObject({
     ...{ lentBytes: bytes, dirtyBytes: bytes, dirtyMaxBytes: bytes, readCacheBytes: bytes, readCacheMaxBytes: bytes },
   }),

@@ -52,6 +52,10 @@ export interface Figures {
   }
   /** Long chunks made of short ones, and their bytes. */
   readonly packed: { readonly chunks: number; readonly bytes: number }
+  /** Small files that were moved from Redis to the nodes, and their bytes. */
+  readonly moved: { readonly files: number; readonly bytes: number }
+  /** Bytes of small files in Redis, of the whole volume, and how many there may be. */
+  readonly inline: { readonly usedBytes: number; readonly budgetBytes: number }
   /** Levels, in bytes. */
   readonly buffers: Readonly<Record<string, number>>
   readonly openHandles: number
@@ -104,6 +108,11 @@ class Difference {
         bad: this.#count('chunk.bad'),
       },
       packed: { chunks: this.#count('packing.chunks'), bytes: this.#count('packing.bytes') },
+      moved: { files: this.#count('moving.files'), bytes: this.#count('moving.bytes') },
+      inline: {
+        usedBytes: levels.get('inline.usedBytes') ?? 0,
+        budgetBytes: levels.get('inline.budgetBytes') ?? 0,
+      },
       buffers: withPrefix(levels, 'buffers.'),
       openHandles: levels.get('handles.open') ?? 0,
       process: this.#process(),

@@ -78,7 +78,8 @@ function nodeTable(nodes: Readonly<Record<string, NodeFigures>>, intervalMs: num
   return table(['NODE', ...columns], rows)
 }
 
-function lastLines({ chunks, packed, redisRetries, eventsReceived, buffers, openHandles, process }: Figures): string {
+function lastLines(figures: Figures): string {
+  const { chunks, packed, redisRetries, eventsReceived, buffers, openHandles, process } = figures
   const level = (name: string): string => humanBytes(buffers[name] ?? 0)
   const { rssBytes, heapBytes, externalBytes, cpuShare, loopBusyShare, loopLag } = process
   const lag = loopLag.p99Ms === null ? '' : `, late by ${timeText(loopLag.p50Ms)} (p99 ${timeText(loopLag.p99Ms)})`
@@ -86,6 +87,7 @@ function lastLines({ chunks, packed, redisRetries, eventsReceived, buffers, open
   return [
     `chunks   ${hedges} hedges, ${retries} retries, ${failures} failed, ${bad} bad copies${packed.chunks === 0 ? '' : packedText(packed)}`,
     `events   ${eventsReceived} changes by others, ${redisRetries} Redis calls repeated`,
+    `small    ${smallText(figures)}`,
     `buffers  written ${level('dirtyBytes')} of ${level('dirtyMaxBytes')}, read cache ${level('readCacheBytes')} of ` +
       `${level('readCacheMaxBytes')}, lent ${level('lentBytes')}, ${openHandles} open handles`,
     `process  ${humanBytes(rssBytes)} (heap ${humanBytes(heapBytes)}, external ${humanBytes(externalBytes)}), ` +
@@ -96,6 +98,12 @@ function lastLines({ chunks, packed, redisRetries, eventsReceived, buffers, open
 
 function packedText({ chunks, bytes }: Figures['packed']): string {
   return `, ${chunks} packed (${humanBytes(bytes)})`
+}
+
+/** Files that are kept in Redis. */
+function smallText({ inline, moved }: Figures): string {
+  const left = moved.files === 0 ? '' : `, ${moved.files} files (${humanBytes(moved.bytes)}) moved to the nodes`
+  return `${humanBytes(inline.usedBytes)} of ${humanBytes(inline.budgetBytes)} in Redis${left}`
 }
 
 function percent(share: number): string {

@@ -9,15 +9,4 @@ if not n then return {ENOENT} end
 if n.body == 0 or n.dv ~= tonumber(ARGV[8]) then return {3} end
 local others = recall()
 if others then return others end
-setbody(ino, n, bodyof(ino, n), '')
-local above = redis.call('GET', KEYS[9])
-if above then
-  -- As after a compaction: who has read the window before has nothing of this one.
-  redis.call('SET', KEYS[9], struct.pack('<I4', (n.dv + 1) % 4294967296) .. extents .. string.sub(above, 5))
-else
-  if n.tk == 1 then extents, n.tail, n.tk = extents .. n.tail, '', 0 end
-  addextents(n, 0, KEYS[9], KEYS[10], extents)
-end
-n.dv = n.dv + 1
-emit(2, ino)
-return after({0, save(ino, n)})
+return after({0, spillbody(ino, n, extents, KEYS[9], KEYS[10])})

@@ -53,7 +53,7 @@ t.test('the kernel is told what /proc/mounts is to show', async (t) => {
 t.test("each of ringfs's own options is taken with its unit", async (t) => {
   const own = [
     'driver=kernel,durability=all,password-file=/p,key-file=/k,retry=0.5,session-ttl=60,read-cache=64M',
-    'write-buffer=256MiB,read-ahead=1048576,pack-after=60,fsname=home,log-file=/l,log-level=debug,nice=-5',
+    'write-buffer=256MiB,read-ahead=1048576,pack-after=60,spill-after=900,fsname=home,log-file=/l,log-level=debug,nice=-5',
   ]
   const set = parseMountOptions(own)
   t.match(set, {
@@ -67,6 +67,7 @@ t.test("each of ringfs's own options is taken with its unit", async (t) => {
     writeBufferBytes: 256 * 2 ** 20,
     readAheadBytes: 2 ** 20,
     packAfterMs: 60_000,
+    spillAfterMs: 900_000,
     fsName: 'home',
     logFile: '/l',
     logLevel: 'debug',

@@ -34,7 +34,7 @@ t.test('nothing that reaches the end of such a script has gone past its recall',
     t.notMatch(before, /'(HSET|HDEL|ZADD|ZREM|SET|APPEND|DEL|RPUSH|HINCRBY|SPUBLISH)'/, `${name} writes nothing before`)
     t.notMatch(
       before,
-      /\b(emit|save|touchdir|relink|purge|discard|setbody|addextents|applypart)\(/,
+      /\b(emit|save|touchdir|relink|purge|discard|setbody|spillbody|addextents|applypart)\(/,
       `${name} changes nothing before`,
     )
   }

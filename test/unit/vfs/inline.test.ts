@@ -249,3 +249,30 @@ t.test('holes and clones move what the store keeps into a chunk first, which is 
   st.equal(meta.calls.get('spill'), 2)
   for (const { handle } of [one, two]) await vfs.release(handle)
 })
+
+t.test(
+  'what lies above a body when it becomes a chunk is left out of it: a rebuild lays that chunk above',
+  async (st) => {
+    const { vfs, chunks } = fixture(st, INLINE)
+    const { ino, handle } = await make(vfs, 'f')
+    await vfs.write(handle, 0, Buffer.alloc(80, 'a'))
+    await vfs.flush(handle)
+    await vfs.write(handle, 80, Buffer.alloc(120, 'b'))
+    await vfs.flush(handle)
+    await vfs.write(handle, 20, Buffer.alloc(30, 'c'))
+    await vfs.flush(handle)
+    const above = new Set(chunks.stored.keys())
+    st.ok(above.size > 0)
+    await vfs.fallocate(handle, PUNCH, 70, 5)
+    const [below, ...more] = [...chunks.stored].filter(([id]) => !above.has(id))
+    st.same(more, [])
+    st.same(below?.[1].origin.extents, [
+      { fileOffset: 0, chunkOffset: 0, lengthBytes: 20 },
+      { fileOffset: 50, chunkOffset: 20, lengthBytes: 30 },
+    ])
+    const expected = `${'a'.repeat(20)}${'c'.repeat(30)}${'a'.repeat(20)}\0\0\0\0\0${'a'.repeat(5)}${'b'.repeat(120)}`
+    st.equal((await vfs.read(handle, 0, 300)).toString(), expected)
+    st.match(await vfs.getattr(CALLER, ino), { hasBody: false })
+    await vfs.release(handle)
+  },
+)

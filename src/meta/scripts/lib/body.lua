@@ -63,3 +63,20 @@ local function cutbody(ino, n, size)
   if behind > size and not last then kept[#kept + 1] = struct.pack('<I4I4I4', size, HOLE + BODY_END - size, 0) end
   setbody(ino, n, old, table.concat(kept))
 end
+
+-- Extents that read the same come in the place of the body, below those that there are. Answers the record. With lib/extents.lua; `key`:
+-- the key of the extents of window 0, `windows` of the file's windows.
+local function spillbody(ino, n, extents, key, windows)
+  setbody(ino, n, bodyof(ino, n), '')
+  local above = redis.call('GET', key)
+  if above then
+    -- As after a compaction: who has read the window before has nothing of this one.
+    redis.call('SET', key, struct.pack('<I4', (n.dv + 1) % 4294967296) .. extents .. string.sub(above, 5))
+  else
+    if n.tk == 1 then extents, n.tail, n.tk = extents .. n.tail, '', 0 end
+    addextents(n, 0, key, windows, extents)
+  end
+  n.dv = n.dv + 1
+  emit(2, ino)
+  return save(ino, n)
+end

@@ -1,0 +1,91 @@
+/**
+ * Has old small files moved from the metadata into chunks when there is little room for new ones (vfs/body-mover.ts), at times when nobody else
+ * wants anything of this process or of the nodes.
+ */
+import { performance } from 'node:perf_hooks'
+import { messageOf } from '../base/errors.js'
+import type { Log } from '../base/log.js'
+import type { BodyMover } from '../vfs/body-mover.js'
+
+const INTERVAL_MS = 30_000
+/** Where nothing may be moved, or it fails. */
+const LATER_MAX_MS = 600_000
+/** Behind each page, and so many times as long as it took. */
+const PAUSE_MIN_MS = 100
+const PAUSE_TIMES = 3
+/** Of the event loop, in such a pause: somebody uses the mount. */
+const BUSY_SHARE = 0.25
+/** So long it is waited for a quiet moment. */
+const PATIENCE_MS = 10_000
+
+export interface RoomKeeperOptions {
+  readonly mover: BodyMover
+  /** All nodes work. */
+  readonly areNodesWell: () => boolean
+  readonly log: Log
+}
+
+export class RoomKeeper {
+  readonly #options: RoomKeeperOptions
+  readonly #stopped: Promise<void>
+  #stop: () => void = () => undefined
+  #isStopped = false
+  #timer: NodeJS.Timeout | undefined
+  #round: Promise<void> = Promise.resolve()
+  #laterMs = INTERVAL_MS
+
+  constructor(options: RoomKeeperOptions) {
+    this.#options = options
+    this.#stopped = new Promise((resolve) => (this.#stop = resolve))
+    if (!options.mover.isOff) this.#schedule()
+  }
+
+  async stop(): Promise<void> {
+    this.#isStopped = true
+    clearTimeout(this.#timer)
+    this.#stop()
+    await this.#round
+  }
+
+  #schedule(): void {
+    if (this.#isStopped) return
+    this.#timer = setTimeout(() => {
+      this.#round = this.#look().finally(() => this.#schedule())
+    }, this.#laterMs)
+    this.#timer.unref()
+  }
+
+  async #look(): Promise<void> {
+    const { mover, log } = this.#options
+    const before = mover.moved
+    let isBarren = false
+    try {
+      // A busy one does not even ask: others may have the time.
+      if (await this.#turn(0)) isBarren = (await mover.makeRoom((tookMs) => this.#turn(tookMs))) === 'barren'
+    } catch (error) {
+      isBarren = true
+      if (!this.#isStopped) log.warn({ err: messageOf(error) }, 'old small files not moved to the nodes')
+    }
+    const moved = mover.moved - before
+    if (moved > 0) log.info({ files: moved }, 'old small files moved to the nodes')
+    this.#laterMs = isBarren && moved === 0 ? Math.min(LATER_MAX_MS, 2 * this.#laterMs) : INTERVAL_MS
+  }
+
+  async #turn(tookMs: number): Promise<boolean> {
+    const pauseMs = Math.max(PAUSE_MIN_MS, PAUSE_TIMES * tookMs)
+    for (const untilMs = performance.now() + PATIENCE_MS; ;) {
+      const before = performance.eventLoopUtilization()
+      await this.#pause(pauseMs)
+      if (this.#isStopped || !this.#options.areNodesWell()) return false
+      if (performance.eventLoopUtilization(before).utilization < BUSY_SHARE) return true
+      if (performance.now() > untilMs) return false
+    }
+  }
+
+  async #pause(ms: number): Promise<void> {
+    let timer: NodeJS.Timeout | undefined
+    const over = new Promise<void>((resolve) => (timer = setTimeout(resolve, ms)))
+    await Promise.race([over, this.#stopped])
+    clearTimeout(timer)
+  }
+}
