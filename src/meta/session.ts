@@ -26,8 +26,10 @@ import type { Replicas } from './replicas.js'
 import { Tails, encodeNamed } from './tails.js'
 import { SCRIPTS } from './scripts.js'
 
-/** More than a slow renewal makes Redis's clock seem to step. */
+/** Less is what a clock that is kept right does by itself. */
 export const CLOCK_STEP_MS = 5_000
+/** A renewal that took no longer tells Redis's time well enough. */
+const EXACT_MS = 1_000
 const RENEW_DIVISOR = 4
 
 export interface SessionOptions {
@@ -48,8 +50,8 @@ export class Session {
   #id = 0
   #newest = 0
   #sequence = 0
-  /** Redis's clock minus ours, which never steps. */
-  #redisAheadMs: number | undefined
+  /** Redis's clock minus ours, which never steps: what it is at least and at most. */
+  #redisAhead: { readonly leastMs: number; readonly mostMs: number } | undefined
   #validUntilMs = 0
   #liveSinceMs = 0
   #wasLive = false
@@ -237,14 +239,25 @@ export class Session {
    * that is promoted has a clock of its own.
    */
   get redisMs(): number | undefined {
-    return this.#redisAheadMs === undefined ? undefined : this.#options.clock.monotonicMs() + this.#redisAheadMs
+    if (this.#redisAhead === undefined) return undefined
+    const { leastMs, mostMs } = this.#redisAhead
+    return this.#options.clock.monotonicMs() + (leastMs + mostMs) / 2
   }
 
-  /** After a step of Redis's clock nobody's lease means what it said: as after an outage, all may renew before anyone is judged. */
+  /**
+   * After a step of Redis's clock nobody's lease means what it said: as after an outage, all may renew before anyone is judged. It read
+   * its clock at some moment while it was asked: of a renewal that took long (a Redis that was away, a process that stood still) only
+   * what no such moment explains is a step.
+   */
   #timeIs(redisMs: number, askedMs: number): void {
-    const aheadMs = redisMs - askedMs
-    const stepMs = Math.abs(aheadMs - (this.#redisAheadMs ?? aheadMs))
-    this.#redisAheadMs = aheadMs
+    const told = { leastMs: redisMs - this.#options.clock.monotonicMs(), mostMs: redisMs - askedMs }
+    const known = this.#redisAhead ?? told
+    const leastMs = Math.max(known.leastMs, told.leastMs)
+    const mostMs = Math.min(known.mostMs, told.mostMs)
+    const stepMs = leastMs - mostMs
+    const isExact = told.mostMs - told.leastMs <= EXACT_MS
+    if (stepMs <= 0) this.#redisAhead = { leastMs, mostMs }
+    else if (isExact || stepMs > CLOCK_STEP_MS) this.#redisAhead = told
     if (stepMs <= CLOCK_STEP_MS) return
     this.#options.log.warn({ stepMs: Math.round(stepMs) }, 'the clock of Redis was set')
     this.#liveSinceMs = askedMs

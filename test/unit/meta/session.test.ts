@@ -9,6 +9,8 @@ import { VolumeKeys } from '../../../src/meta/keys.js'
 import type { Replicas } from '../../../src/meta/replicas.js'
 import { SCRIPTS } from '../../../src/meta/scripts.js'
 import { Session } from '../../../src/meta/session.js'
+import { CapturedLog } from '../../helpers/captured-log.js'
+import { ManualClock } from '../../helpers/manual-clock.js'
 
 const SESSION_ID = 5
 
@@ -41,6 +43,67 @@ t.test(
     t.ok(kept.size < 50, `${kept.size} of 500`)
     release()
     await still
+  },
+)
+
+t.test(
+  'a renewal that took long is no step of the clock of Redis; a step that it hides is found by the next one',
+  async (t) => {
+    const clock = new ManualClock()
+    const captured = new CapturedLog()
+    let aheadMs = 1_000_000
+    let [there, back] = [0, 0]
+    const run: RedisStore['run'] = async (script) => {
+      if (script === SCRIPTS.sessionBegin) return SESSION_ID
+      await clock.pass(there)
+      const redisMs = clock.monotonicMs() + aheadMs
+      await clock.pass(back)
+      return [SESSION_ID, redisMs]
+    }
+    const session = new Session({
+      ...{
+        store: { run, isLone: true } as unknown as RedisStore,
+        keys: new VolumeKeys('v', 2),
+        clock,
+        log: captured.log,
+      },
+      ...{
+        processes: systemProcesses,
+        replicas: {} satisfies Partial<Replicas> as unknown as Replicas,
+        ttlMs: 3_600_000,
+        operationDeadlineMs: 60_000,
+      },
+    })
+    await session.open()
+    t.teardown(() => session.stop())
+    const renew = async (thereMs: number, backMs: number): Promise<void> => {
+      ;[there, back] = [thereMs, backMs]
+      await clock.pass(4_000_000)
+      await session.confirm()
+    }
+    const offMs = (): number => Math.abs((session.redisMs ?? 0) - clock.monotonicMs() - aheadMs)
+    for (const [thereMs, backMs] of [
+      [20_000, 0],
+      [0, 20_000],
+      [1, 1],
+      [30_000, 0],
+      [0, 30_000],
+    ] as const) {
+      await renew(thereMs, backMs)
+      if (thereMs + backMs < 30_000) continue
+      t.ok(offMs() <= 1, 'what is known of its clock is not lost')
+    }
+    t.same(captured.all('stepMs'), [])
+
+    aheadMs -= 8_000
+    await renew(4_000, 0)
+    t.ok(offMs() > 5_000, 'not certain yet, and by what is known nobody is judged')
+    await renew(1, 1)
+    t.ok(offMs() <= 1)
+    t.equal(captured.all('stepMs').length, 1)
+    aheadMs += 60_000
+    await renew(20_000, 0)
+    t.equal(captured.all('stepMs').length, 2, 'more than it may have taken')
   },
 )
 
