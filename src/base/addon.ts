@@ -32,6 +32,8 @@ export interface DurableAddon {
 export interface MemoryAddon {
   /** The machine has the whole pages in it back: they are zeros, and there again when they are next used. */
   releasePages(memory: Buffer): void
+  /** The machine has the whole pages back that malloc keeps free. Takes some milliseconds. */
+  trimHeap(): void
 }
 
 let loaded: { readonly addon: unknown } | undefined
@@ -67,7 +69,7 @@ function isDurable(value: unknown): value is DurableAddon {
 }
 
 function isMemory(value: unknown): value is MemoryAddon {
-  return hasAll(value, ['releasePages'])
+  return hasAll(value, ['releasePages', 'trimHeap'])
 }
 
 /** One that was built from older sources has fewer. */

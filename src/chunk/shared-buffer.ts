@@ -22,7 +22,7 @@ export interface SharedLease {
 const SMALLEST_BYTES = 16 * KIB
 const ALIGNED_MIN_BYTES = 256 * KIB
 /** Kept for reuse; what is given back beyond it is dropped. */
-const KEEP_BYTES_DEFAULT = 64 * MIB
+const KEEP_BYTES_DEFAULT = 32 * MIB
 
 export class SharedBuffers {
   /** Of one loan. */

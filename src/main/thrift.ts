@@ -1,10 +1,12 @@
 /**
  * Keeps a mount's memory below what was promised (512 MiB). V8 lets garbage of old objects grow to a multiple of what lives, the more memory
- * the machine has, and seldom gives back pages on which little lives. While the process has more than a limit, and its heap a good part of
- * that, V8 is told to save memory: it lets less grow between two collections, and empties such pages. That takes CPU, so only then; it is no
- * hard limit, of which a process would die. docs/performance.md, "Memory".
+ * the machine has, and seldom gives back pages on which little lives. So it is told how much may grow between two collections. While the process
+ * has more than a limit, and its heap a good part of that, V8 is told to save memory: it lets still less grow, and empties such pages. That takes
+ * CPU, so only then; it is no hard limit, of which a process would die. malloc keeps what was freed between what is in use; above a limit the
+ * machine has those pages back. docs/performance.md, "Memory".
  */
 import { getHeapStatistics, setFlagsFromString } from 'node:v8'
+import { memoryAddon } from '../base/addon.js'
 import { MIB } from '../base/limits.js'
 import type { Clock, Timer } from '../base/clock.js'
 
@@ -18,26 +20,40 @@ export interface MemoryUse {
 export const THRIFTY_ABOVE: MemoryUse = { residentBytes: 400 * MIB, heapBytes: 200 * MIB }
 /** It ends below one of these: not the same, lest it changes with each look. */
 export const THRIFTY_UNTIL: MemoryUse = { residentBytes: 350 * MIB, heapBytes: 170 * MIB }
+/** Of the process. */
+export const TRIM_ABOVE_BYTES = 350 * MIB
 export const LOOK_MS = 2_000
 
-/** V8 asks for this flag whenever it decides about the heap; what else hangs on it is read when a process starts. */
+/** Of what lives, so much may be added until the next collection. Left to itself V8 takes up to three times what lives. */
+const GROWING_PERCENT = 80
+const THRIFTY_GROWING_PERCENT = 30
+
+/** V8 asks for these flags whenever it decides about the heap; what else hangs on them is read when a process starts. */
 export function saveMemory(isThrifty: boolean): void {
   setFlagsFromString(isThrifty ? '--optimize-for-size' : '--no-optimize-for-size')
+  setFlagsFromString(`--heap-growing-percent=${isThrifty ? THRIFTY_GROWING_PERCENT : GROWING_PERCENT}`)
 }
 
 export function memoryOfProcess(): MemoryUse {
   return { residentBytes: process.memoryUsage.rss(), heapBytes: getHeapStatistics().total_heap_size }
 }
 
-/** Answers how to end it; V8 is left as it is unless it saves. */
-export function watchMemory(clock: Clock, use = memoryOfProcess, save = saveMemory): () => void {
+/** Where the addon is missing malloc keeps what it has. */
+export function trimHeap(): void {
+  memoryAddon()?.trimHeap()
+}
+
+/** Answers how to end it. */
+export function watchMemory(clock: Clock, use = memoryOfProcess, save = saveMemory, trim = trimHeap): () => void {
   let isThrifty = false
   let timer: Timer
+  save(isThrifty)
   const look = (): void => {
     const { residentBytes, heapBytes } = use()
     const limit = isThrifty ? THRIFTY_UNTIL : THRIFTY_ABOVE
     const wanted = residentBytes > limit.residentBytes && heapBytes > limit.heapBytes
     if (wanted !== isThrifty) save((isThrifty = wanted))
+    if (residentBytes > TRIM_ABOVE_BYTES) trim()
     wait()
   }
   const wait = (): void => {
