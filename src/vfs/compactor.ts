@@ -11,13 +11,14 @@ import { isErrno } from '../base/errno.js'
 import { messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import type { MetaStore } from '../meta/contract.js'
-import { CROWDED_CLOSED, ExtentMap, isCrowded, unusedChunks } from './extent-map.js'
+import { CROWDED_CLOSED, ExtentMap, isCrowded, unusedChunks, type WindowMark } from './extent-map.js'
 import { Lru } from './lru.js'
-import type { PackDone, Packer, WindowMark } from './packer.js'
+import type { PackDone, Packer } from './packer.js'
+import { mayBeWorthIt } from './pack-plan.js'
 
 /**
  * A window that is read again and again is looked at again so much later; where nothing in it was worth packing, and where that was not to be told.
- * Each look that leads to nothing, and reads up to all headers of the window for it, doubles that.
+ * Each look that leads to nothing, and reads up to all headers of the window for it, doubles that, until enough has come that it may be worth it.
  */
 const PACK_LATER_MS = 600_000
 const PACK_AGAIN_MS = 60_000
@@ -37,7 +38,9 @@ interface PackRest {
   readonly untilMs: number
   /** How long that was, after the last look that led to nothing; 0: there was none. */
   readonly restMs: number
-  /** What it was when nothing of it was worth it. */
+  /** What it was at the last look that led to nothing. */
+  readonly seen?: WindowMark | undefined
+  /** Nothing of it is worth it while it is this. */
   readonly barren?: WindowMark | undefined
   /** Somebody was told that it fails. */
   readonly isTold: boolean
@@ -74,17 +77,19 @@ export class Compactor {
     this.#begin(ino, window, () => this.#compact(ino, window))
   }
 
-  /** A read met pieces of many chunks. As `offer`. */
-  offerScattered(ino: number, window: number): void {
+  /** A read met pieces of many chunks. As `offer`. `mark`: what the window was. */
+  offerScattered(ino: number, window: number, mark: WindowMark): void {
     if (this.#running !== undefined) return
     const key = `${ino}/${window}`
     const nowMs = this.#deps.clock.monotonicMs()
     if (this.#standsBackUntilMs > nowMs) return
     const rest = this.#rests.get(key) ?? { untilMs: 0, restMs: 0, isTold: false }
-    if (rest.untilMs > nowMs) return
+    const lookedMs = rest.untilMs - rest.restMs
+    const isOther = rest.seen !== undefined && mayBeWorthIt(rest.seen, mark)
+    if (rest.untilMs > nowMs && !(isOther && lookedMs + PACK_AGAIN_MS <= nowMs)) return
     this.#rests.set(key, { ...rest, untilMs: nowMs + PACK_AGAIN_MS })
     this.#begin(ino, window, async () => {
-      const next = await this.#pack(ino, window, rest)
+      const next = await this.#pack(ino, window, isOther ? { ...rest, restMs: 0, seen: undefined } : rest)
       this.#rests.set(key, { ...next, untilMs: this.#deps.clock.monotonicMs() + next.untilMs })
     })
   }
@@ -115,11 +120,12 @@ export class Compactor {
   }
 
   /** Its `untilMs` is from now on. */
-  async #pack(ino: number, window: number, { restMs, barren, isTold }: PackRest): Promise<PackRest> {
+  async #pack(ino: number, window: number, rest: PackRest): Promise<PackRest> {
     const { packer, log, clock, random, onDone, onPacked } = this.#deps
+    const { restMs, barren } = rest
     let made = 0
     try {
-      const { why, mark = barren } = await packer.pack(
+      const { why, mark, isFinal } = await packer.pack(
         ino,
         window,
         barren,
@@ -135,14 +141,15 @@ export class Compactor {
         const backMs = STAND_BACK_LEAST_MS + random() * (STAND_BACK_MOST_MS - STAND_BACK_LEAST_MS)
         this.#standsBackUntilMs = clock.monotonicMs() + backMs
       }
-      if (why === 'early' || why === 'lost') return { untilMs: PACK_AGAIN_MS, restMs, barren, isTold }
-      if (made > 0) return { untilMs: PACK_LATER_MS, restMs: 0, barren: mark, isTold: false }
+      if (why === 'early' || why === 'lost') return { ...rest, untilMs: PACK_AGAIN_MS }
+      const next = { ...rest, seen: mark ?? rest.seen, barren: isFinal === true ? mark : barren }
+      if (made > 0) return { ...next, untilMs: PACK_LATER_MS, restMs: 0, isTold: false }
       const nextMs = why === 'barren' ? longer(restMs, PACK_LATER_MS) : Math.max(restMs, PACK_LATER_MS)
-      return { untilMs: nextMs, restMs: why === 'barren' ? nextMs : restMs, barren: mark, isTold }
+      return { ...next, untilMs: nextMs, restMs: why === 'barren' ? nextMs : restMs }
     } catch (error) {
-      this.#failed(ino, window, error, isTold)
+      this.#failed(ino, window, error, rest.isTold)
       const nextMs = longer(restMs, PACK_AGAIN_MS)
-      return { untilMs: nextMs, restMs: nextMs, barren, isTold: true }
+      return { ...rest, untilMs: nextMs, restMs: nextMs, isTold: true }
     }
   }
 

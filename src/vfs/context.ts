@@ -18,6 +18,7 @@ import { Committer } from './committer.js'
 import { Coherence } from './coherence.js'
 import { DirectoryLosses } from './directory-losses.js'
 import { ExtentCache } from './extent-cache.js'
+import type { WindowMark } from './extent-map.js'
 import { Freshness } from './freshness.js'
 import { Handles } from './handles.js'
 import { OpenDirectories } from './open-directories.js'
@@ -125,8 +126,8 @@ export class VfsContext {
     const extents = new ExtentCache(meta, fresh, EXTENT_FILES_MAX, limits.extentPieces, (ino, window) => {
       if (!this.readOnly) compactor.offer(ino, window)
     })
-    const onScattered = (ino: number, window: number): void => {
-      if (!this.readOnly && limits.packRestMs !== Infinity) compactor.offerScattered(ino, window)
+    const onScattered = (ino: number, window: number, mark: WindowMark): void => {
+      if (!this.readOnly && limits.packRestMs !== Infinity) compactor.offerScattered(ino, window, mark)
     }
     const committer = new Committer({ meta, fresh, attrs, extents, uploader, data, onCommitted })
     const readAheadBytes = Math.min(limits.readAheadBytes, Math.floor(limits.dataCacheBytes / 2))

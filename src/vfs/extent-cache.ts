@@ -65,7 +65,7 @@ export class ExtentCache {
   put(attr: Attr, window: ExtentWindow, mark: number): void {
     const file = this.#files.get(attr.ino)
     if (file?.version !== attr.dataVersion) return
-    this.#keep(attr.ino, window.window, new ExtentMap(window.extents, window.body), mark)
+    this.#keep(attr.ino, window.window, new ExtentMap(window.extents, window.body, window.generation), mark)
   }
 
   /** Known without asking, or undefined. */
@@ -152,7 +152,7 @@ export class ExtentCache {
     if (map === undefined) return
     const before = map.pieces
     map.add(extents)
-    map.wasCompacted()
+    map.wasCompacted(version)
     this.#pieces += map.pieces - before
   }
 
@@ -191,7 +191,7 @@ export class ExtentCache {
   async #fetch(ino: number, window: number): Promise<ExtentMap> {
     const mark = this.#fresh.mark()
     const reply = await this.#meta.extents(ino, window)
-    const map = new ExtentMap(reply.extents, reply.body)
+    const map = new ExtentMap(reply.extents, reply.body, reply.generation)
     if (map.takeCrowded(CROWDED_IN_USE)) this.#onCrowded(ino, window)
     this.#keep(ino, window, map, mark)
     return map

@@ -20,6 +20,13 @@ export interface FilePiece {
   readonly chunkOffset: number
 }
 
+/** What the contents of a window are told by: changes add extents, or make a generation. */
+export interface WindowMark {
+  /** 0: it is not known. */
+  readonly generation: number
+  readonly extents: number
+}
+
 export function isHole({ chunk, bytes }: FilePiece): boolean {
   return chunk === null && bytes === null
 }
@@ -28,11 +35,19 @@ export class ExtentMap {
   readonly #pieces = new IntervalMap<ChunkRef | Buffer>()
   /** Extents that the store holds, as far as known: against `pieces` it says how much of the window is dead. */
   #added = 0
+  /** The same, for all time. */
+  #held = 0
+  #generation: number
   #bodyBytes = 0
 
-  constructor(extents: readonly Extent[] = [], body: readonly BodyPiece[] = []) {
+  constructor(extents: readonly Extent[] = [], body: readonly BodyPiece[] = [], generation = 0) {
+    this.#generation = generation
     this.addBody(body)
     this.add(extents)
+  }
+
+  get mark(): WindowMark {
+    return { generation: this.#generation, extents: this.#held }
   }
 
   /** Adds what the store keeps itself, in commit order; before any extents. */
@@ -63,6 +78,7 @@ export class ExtentMap {
   /** Adds extents in commit order. */
   add(extents: readonly Extent[]): void {
     this.#added += extents.length
+    this.#held += extents.length
     for (const { fileOffset, lengthBytes, chunk, chunkOffset } of extents) {
       if (chunk === null) this.#pieces.delete(fileOffset, fileOffset + lengthBytes)
       else this.#pieces.set(fileOffset, fileOffset + lengthBytes, chunk, chunkOffset)
@@ -86,8 +102,9 @@ export class ExtentMap {
   }
 
   /** The store has what is seen, and nothing besides. */
-  wasCompacted(): void {
-    this.#added = this.#pieces.size
+  wasCompacted(generation: number): void {
+    this.#generation = generation
+    this.#added = this.#held = this.#pieces.size
   }
 
   /** [start, end) without gaps, in order; what no extent covers is a hole. */

@@ -15,6 +15,7 @@ import {
 } from '../chunk/contract.js'
 
 import type { Extent } from '../meta/contract.js'
+import type { WindowMark } from './extent-map.js'
 
 /** So many chunks at least, in what one can hold. */
 const CHUNKS_MIN = 32
@@ -32,6 +33,15 @@ export function isScattered(pieces: readonly { readonly chunk: ChunkRef | null }
   const chunks = new Set(pieces.map(({ chunk }) => chunk?.id))
   chunks.delete(undefined)
   return chunks.size >= READ_CHUNKS_MIN && lengthBytes < chunks.size * SHORT_BYTES
+}
+
+/**
+ * Whether a window of which nothing was worth it when it was `seen` may be worth it `now`: so much has come that it would be by itself. With less
+ * each change of a file would have all headers read again.
+ */
+export function mayBeWorthIt(seen: WindowMark, now: WindowMark): boolean {
+  const isOther = now.generation !== 0 && now.generation !== seen.generation
+  return isOther || now.extents >= seen.extents + CHUNKS_MIN
 }
 
 /** The first load of a window that is worth it, in the order of the file; empty: none is. `stays`: chunks that are left as they are. */

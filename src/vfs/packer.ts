@@ -26,6 +26,7 @@ import {
 } from '../chunk/contract.js'
 import type { Extent, ExtentWindow, MetaStore } from '../meta/contract.js'
 import type { ChunkCache } from './chunk-cache.js'
+import type { WindowMark } from './extent-map.js'
 import type { Freshness } from './freshness.js'
 import { PackWindow } from './pack-window.js'
 import { areInPlace, extentsOf, firstLoad, isPiece, isWorthIt, packedOf, type Packed, type Piece } from './pack-plan.js'
@@ -88,20 +89,16 @@ interface Load {
   readonly oldestOrder: number
 }
 
-/** What the contents of a window are told by: changes add extents, or make a generation. */
-export interface WindowMark {
-  readonly generation: number
-  readonly extents: number
-}
-
 /**
  * How a run ended. `barren`: its last look found nothing that is worth it. `idle`: nothing had to be looked at to tell so, or the volume is full. `early`: the file has
  * not rested, or the mount ends. `lost`: somebody else was quicker with this window.
  */
 export interface PackEnd {
   readonly why: 'barren' | 'idle' | 'early' | 'lost'
-  /** While the window is this, nothing of it will be worth it. Absent: that is not known. */
+  /** What the window was at the last look. */
   readonly mark?: WindowMark
+  /** While it is this, nothing of it will be worth it. */
+  readonly isFinal?: boolean
 }
 
 export class Packer {
@@ -140,10 +137,10 @@ export class Packer {
       if (msOf(ctime) + COMMITTED_MS <= keptOrder / 1000) return { why: 'idle' }
       const old = await run.window.ask()
       const mark = markOf(old)
-      if (isSame(mark, barren)) return { why: 'idle', mark }
+      if (isSame(mark, barren)) return { why: 'idle', mark, isFinal: true }
       const load = await this.#nextLoad(run)
       if (isOver()) return { why: 'early' }
-      if (load === undefined) return { why: 'barren', ...(run.isShared ? {} : { mark }) }
+      if (load === undefined) return { why: 'barren', mark, isFinal: !run.isShared }
       if (!(await this.#pack(old.dataVersion, load, run, onDone))) return { why: isOver() ? 'early' : 'lost' }
       this.made++
       this.madeBytes += load.packed.lengthBytes

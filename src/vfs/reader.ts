@@ -13,7 +13,7 @@ import type { Attr } from '../meta/contract.js'
 import type { AttrCache } from './cache.js'
 import { leafBytes, type ChunkCache, type ChunkPart } from './chunk-cache.js'
 import type { ExtentCache } from './extent-cache.js'
-import type { ExtentMap, FilePiece } from './extent-map.js'
+import type { ExtentMap, FilePiece, WindowMark } from './extent-map.js'
 import type { Freshness } from './freshness.js'
 import type { FileHandle } from './handles.js'
 import { IntervalMap } from './interval-map.js'
@@ -30,8 +30,8 @@ export interface ReaderDeps {
   readonly fresh: Freshness
   readonly log: Log
   readonly readAheadBytes: number
-  /** A read met pieces of many chunks in a window. */
-  readonly onScattered: (ino: number, window: number) => void
+  /** A read met pieces of many chunks in a window. `mark`: what that was. */
+  readonly onScattered: (ino: number, window: number, mark: WindowMark) => void
 }
 
 export class Reader {
@@ -110,7 +110,7 @@ export class Reader {
   /** Those of a part, of which is told when they lie in many chunks. */
   #pieces(ino: number, map: ExtentMap, part: WindowPart): readonly FilePiece[] {
     const pieces = map.slice(part.start, part.end)
-    if (isScattered(pieces, part.end - part.start)) this.#deps.onScattered(ino, part.window)
+    if (isScattered(pieces, part.end - part.start)) this.#deps.onScattered(ino, part.window, map.mark)
     return pieces
   }
 

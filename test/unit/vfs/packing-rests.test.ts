@@ -31,6 +31,32 @@ t.test('what stays is asked about once, and after a change later each time', asy
   st.same(looks, [0, 2, 6, 14])
 })
 
+t.test('so much that is new that it may be worth it is looked at as soon as it has rested', async (st) => {
+  for (const isWriter of [true, false]) {
+    const { readAll, rest, overwrite, chunkIds, orderOf, volume, model, another, vfs } = await scattered(st)
+    const reader = isWriter ? vfs : another().vfs
+    const kept = chunkIds()
+    volume.keptOrder = Math.max(...kept.map(orderOf))
+    // The next look is 40 minutes after the last one.
+    for (let n = 0; n < 4; n++) {
+      await overwrite(0)
+      await rest()
+      await readAll(reader)
+    }
+    for (let block = 1; block < 32; block++) await overwrite(block)
+    await rest()
+    const before = chunkIds()
+    st.ok((await readAll(reader)).equals(model))
+    st.strictSame(chunkIds(), before, 'too little is new')
+    await overwrite(32)
+    await rest()
+    st.ok((await readAll(reader)).equals(model))
+    const [packed, ...others] = chunkIds()
+    st.notOk(before.includes(packed ?? 0))
+    st.strictSame(others, kept.slice(33))
+  }
+})
+
 t.test('where all of a load stays a sample tells of the next ones', async (st) => {
   const { readAll, rest, overwrite, chunkIds, orderOf, chunks, volume, model } = await scattered(st, {
     blocks: 160,
