@@ -31,6 +31,9 @@ const PACK_KNOWN_MAX = 10_000
  */
 const STAND_BACK_LEAST_MS = 10_000
 const STAND_BACK_MOST_MS = 60_000
+/** Each begins at some moment up to this: who comes later finds that another one is at it before he has written anything. */
+const BEGIN_WITHIN_MS = 5_000
+const BEGIN_STEP_MS = 250
 
 /** Of a window whose packing was thought of. */
 interface PackRest {
@@ -89,7 +92,7 @@ export class Compactor {
     if (rest.untilMs > nowMs && !(isOther && lookedMs + PACK_AGAIN_MS <= nowMs)) return
     this.#rests.set(key, { ...rest, untilMs: nowMs + PACK_AGAIN_MS })
     this.#begin(ino, window, async () => {
-      const next = await this.#pack(ino, window, isOther ? { ...rest, restMs: 0, seen: undefined } : rest)
+      const next = await this.#pack(ino, window, isOther ? { ...rest, restMs: 0, seen: undefined } : rest, mark)
       this.#rests.set(key, { ...next, untilMs: this.#deps.clock.monotonicMs() + next.untilMs })
     })
   }
@@ -120,7 +123,8 @@ export class Compactor {
   }
 
   /** Its `untilMs` is from now on. */
-  async #pack(ino: number, window: number, rest: PackRest): Promise<PackRest> {
+  async #pack(ino: number, window: number, rest: PackRest, met: WindowMark): Promise<PackRest> {
+    await this.#begins()
     const { packer, log, clock, random, onDone, onPacked } = this.#deps
     const { restMs, barren } = rest
     let made = 0
@@ -128,7 +132,7 @@ export class Compactor {
       const { why, mark, isFinal } = await packer.pack(
         ino,
         window,
-        barren,
+        { met, barren },
         () => this.#isStopped,
         (done) => {
           made++
@@ -150,6 +154,14 @@ export class Compactor {
       this.#failed(ino, window, error, rest.isTold)
       const nextMs = longer(restMs, PACK_AGAIN_MS)
       return { ...rest, untilMs: nextMs, restMs: nextMs, isTold: true }
+    }
+  }
+
+  /** In steps: the mount may end. */
+  async #begins(): Promise<void> {
+    const { clock, random } = this.#deps
+    for (let leftMs = random() * BEGIN_WITHIN_MS; leftMs > 0 && !this.#isStopped; leftMs -= BEGIN_STEP_MS) {
+      await clock.sleep(Math.min(leftMs, BEGIN_STEP_MS))
     }
   }
 

@@ -39,6 +39,12 @@ export class PackWindow {
     return this.#seen
   }
 
+  /** Nobody has packed any of it since. */
+  async isOurs(): Promise<boolean> {
+    const { generation } = await this.#meta.extents(this.#ino, this.#window, this.#old)
+    return generation === this.#old?.generation
+  }
+
   /**
    * Packed pieces come over what was asked for last. The data version that this makes; null: nothing was changed. Else as `compact` of the
    * store. Once after each question.

@@ -112,13 +112,13 @@ export class Packer {
   }
 
   /**
-   * One load after the other, each by itself. `isOver` is asked before each; `onDone` is told of each in the tick in which it is known. `barren`: as
-   * a run before this one told it.
+   * One load after the other, each by itself. `isOver` is asked before each; `onDone` is told of each in the tick in which it is known. `met`:
+   * what the window was when it was thought of; `barren`: as a run before this one told it.
    */
   async pack(
     ino: number,
     window: number,
-    barren: WindowMark | undefined,
+    { met, barren }: { readonly met: WindowMark; readonly barren?: WindowMark | undefined },
     isOver: () => boolean,
     onDone: (done: PackDone) => void,
   ): Promise<PackEnd> {
@@ -136,6 +136,7 @@ export class Packer {
       const { keptOrder } = await meta.packingGround(ino, [])
       if (msOf(ctime) + COMMITTED_MS <= keptOrder / 1000) return { why: 'idle' }
       const old = await run.window.ask()
+      if (loads === 0 && met.generation !== 0 && met.generation !== old.generation) return { why: 'lost' }
       const mark = markOf(old)
       if (isSame(mark, barren)) return { why: 'idle', mark, isFinal: true }
       const load = await this.#nextLoad(run)
@@ -236,12 +237,13 @@ export class Packer {
     }, packed.lengthBytes)
   }
 
-  /** null: it is over. */
+  /** null: it is over, or somebody else was quicker. */
   async #store({ pieces, lengthBytes, extents, orders, appends }: Packed, run: Run): Promise<ChunkRef | null> {
     const { uploader, durability } = this.#deps
     if (run.target.length < lengthBytes) run.target = Buffer.allocUnsafe(lengthBytes)
     const bytes = run.target.subarray(0, lengthBytes)
     await this.#gather(pieces, bytes)
+    if (!(await run.window.isOurs())) return null
     return await uploader.upload({
       ...{ ino: run.ino, data: [bytes], extents, packed: { orders, appends }, isCancelled: run.isOver },
       // An fsync that promised more than this mount's own setting holds on.

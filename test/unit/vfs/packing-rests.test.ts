@@ -135,6 +135,45 @@ t.test('it is asked before each load whether there is room', async (st) => {
   st.equal(chunkIds().length, 1 + 150 - 32)
 })
 
+t.test('of clients that read it at the same moment one packs it, and the others write nothing', async (st) => {
+  const { readAll, rest, chunkIds, chunks, model, another } = await scattered(st, {
+    blocks: 150,
+    chunkBytes: 128 * KIB,
+  })
+  await rest()
+  const clients = [0.95, 0, 0.9].map((moment) => another({ random: () => moment }).vfs)
+  let [asked, written] = [0, 0]
+  chunks.before = (call) => {
+    if (call === 'origin') asked++
+    if (call === 'write') written++
+  }
+  const read = await Promise.all(clients.map((vfs) => readAll(vfs)))
+  for (let i = 0; i < 10; i++) await settle()
+  st.ok(read.every((bytes) => bytes.equals(model)))
+  st.equal(new Set(chunkIds()).size, 4 + 150 - 4 * 32)
+  st.equal(written, 4)
+  st.equal(asked, 4 * 32, 'nor do they look')
+})
+
+t.test('who is as far as another client with a load does not write it when that one was quicker', async (st) => {
+  const { readAll, rest, chunkIds, chunks, model, another } = await scattered(st)
+  await rest()
+  const [slow, quick] = [another({ random: () => 0 }), another({ random: () => 0 })]
+  let isFirst = true
+  let written = 0
+  chunks.before = async (call) => {
+    if (call === 'write') written++
+    if (call !== 'origin' || !isFirst) return
+    isFirst = false
+    await readAll(quick.vfs)
+    for (let i = 0; i < 5; i++) await settle()
+  }
+  st.ok((await readAll(slow.vfs)).equals(model))
+  for (let i = 0; i < 10; i++) await settle()
+  st.equal(new Set(chunkIds()).size, 1)
+  st.equal(written, 1)
+})
+
 t.test('who was slower than another client packs nothing for a while', async (st) => {
   const { vfs, readAll, rest, chunkIds, chunks, volume, model, clock, another } = await scattered(st)
   const second = await make(vfs, 'second')
