@@ -1,6 +1,6 @@
 /**
  * The Lua scripts, each with the libraries that its first line names: `-- include: inode locks mutate`. A script marked
- * `-- oom: allowed` runs also when Redis has no memory left: what reads, deletes or ends something must still work then. One marked
+ * `-- oom: allowed` runs also when Redis has no memory left: what reads, deletes or ends something, or makes room, must still work then. One marked
  * `-- slots: several` may reach keys of other slots that it does not declare, where they are on the same server (lib/sides.lua).
  *
  * Of the libraries a script gets the functions that it calls, and those that these call: Redis makes each function of a script anew

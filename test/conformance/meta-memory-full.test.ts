@@ -4,6 +4,7 @@ import {
   ROOT,
   bytes,
   claim,
+  extentOf,
   makeDir,
   makeDirIn,
   names,
@@ -58,4 +59,35 @@ claim(t, volumesOn(t, redis), 'out of memory is ENOSPC for what is new, and dele
   }
   t.equal(await outcome(touch(meta, ROOT, 'new')), 'ok', 'and all is well when there is memory again')
   await meta.unlink(ROOT, bytes('new'))
+})
+
+claim(t, volumesOn(t, redis), 'what makes room in the metadata works without memory', async (t, volume) => {
+  const meta = await volume.client()
+  const small = await touch(meta, ROOT, 'small')
+  const body = await meta.commitInline(small.ino, {
+    mode: 'at',
+    pieces: [{ fileOffset: 0, bytes: Buffer.alloc(500, 'x') }],
+    allocatedDeltaBytes: 500,
+    mtime: { sec: 1, nsec: 0 },
+  })
+  const large = await touch(meta, ROOT, 'large')
+  for (let i = 0; i < 5; i++) await writeAt(meta, large.ino, 0, 10)
+  const old = await meta.extents(large.ino, 0)
+  await limit('1')
+  try {
+    // One that has no chunk ids yet.
+    const mover = await volume.client()
+    const extents = [extentOf(await mover.chunkId(), 0, 500)]
+    t.ok(await mover.oldBodies.claim())
+    const version = body?.attr.dataVersion ?? 0
+    t.same(await mover.oldBodies.move([{ ino: small.ino, version: version - 1, extents }]), [false])
+    t.same(await mover.oldBodies.move([{ ino: small.ino, version, extents }]), [true])
+    t.match(await meta.getattr(small.ino), { hasBody: false, hasExtents: true })
+    t.equal(await meta.oldBodies.count(), 0)
+    const [seen] = old.extents.slice(-1)
+    t.ok(seen && (await meta.compact(large.ino, old, [seen], old.extents.slice(0, -1), 0)))
+    t.equal((await meta.extents(large.ino, 0)).extents.length, 1)
+  } finally {
+    await limit('0')
+  }
 })

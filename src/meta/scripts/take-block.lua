@@ -1,4 +1,5 @@
 -- include: history
+-- oom: allowed
 -- A block of chunk ids, and whose it is (blocks.ts). KEYS: 1 counters, 2 blocks. ARGV: 1 session, 2 '1': there is one server, and never another.
 -- The block
 if ARGV[2] ~= '1' and newhistory(KEYS[1]) then
