@@ -14,8 +14,8 @@ import type { Clock, TimeSpec } from '../base/clock.js'
 import { messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { ORIGIN_ORDERS_MAX, type ChunkClient, type Durability } from '../chunk/contract.js'
-import type { BodyMove, MetaStore, OldBody } from '../meta/contract.js'
-import { layOut } from './body-layout.js'
+import type { BodyMove, BodyPiece, MetaStore, OldBody } from '../meta/contract.js'
+import { layOut, type BodyLayout } from './body-layout.js'
 import type { ExtentCache } from './extent-cache.js'
 import type { Freshness } from './freshness.js'
 import type { AttrCache } from './cache.js'
@@ -32,6 +32,9 @@ const FILES_MAX = 64
 const UPLOADS_AT_ONCE = 4
 /** Of one page. What is not on disk by then is given up. */
 const PAGE_DEADLINE_MS = 10_000
+/** What the store has of an extent, and of a piece of a body beside its bytes. */
+const EXTENT_BYTES = 53
+const PIECE_BYTES = 12
 /** Pages in a row of which nothing could be moved. */
 const FRUITLESS_MAX = 64
 
@@ -89,7 +92,9 @@ export class BodyMover {
     const { oldBodies } = meta
     if (!(await oldBodies.claim())) return 'idle'
     const used = await oldBodies.count()
-    if (used <= oldBodies.budgetBytes * (this.#isUnderWay ? END_SHARE : BEGIN_SHARE)) return 'idle'
+    // Others may have come to the end of what was begun here.
+    this.#isUnderWay &&= used > oldBodies.budgetBytes * END_SHARE
+    if (!this.#isUnderWay && used <= oldBodies.budgetBytes * BEGIN_SHARE) return 'idle'
     this.#isUnderWay = true
     let tookMs = 0
     for (let fruitless = 0; fruitless < FRUITLESS_MAX; fruitless++) {
@@ -141,7 +146,7 @@ export class BodyMover {
     await allDone(Array.from({ length: UPLOADS_AT_ONCE }, work))
   }
 
-  /** null: it was changed, cannot be one chunk, or it takes too long. */
+  /** null: it was changed, cannot be one chunk, would take more room than now, or it takes too long. */
   async #store(old: OldBody, untilMs: number): Promise<Ready | null> {
     const { uploader, durability, clock } = this.#deps
     const { ino, version, ctime } = old
@@ -161,10 +166,11 @@ export class BodyMover {
     return { ino, version, extents: named, chunkId: chunk.id, lengthBytes: chunk.lengthBytes }
   }
 
-  async #layout({ ino, version, body }: OldBody): Promise<ReturnType<typeof layOut> | null> {
-    if (body !== undefined) return layOut(body, [])
+  async #layout({ ino, version, body }: OldBody): Promise<BodyLayout | null> {
+    if (body !== undefined) return ifShorter(body, layOut(body, []))
     const window = await this.#deps.meta.extents(ino, 0)
-    return window.dataVersion === version && window.body !== undefined ? layOut(window.body, window.extents) : null
+    if (window.dataVersion !== version || window.body === undefined) return null
+    return ifShorter(window.body, layOut(window.body, window.extents))
   }
 
   async #move(ready: readonly Ready[]): Promise<readonly boolean[]> {
@@ -191,6 +197,12 @@ export class BodyMover {
       }
     }
   }
+}
+
+/** null: the store has more of the extents than of the body. */
+function ifShorter(body: readonly BodyPiece[], layout: BodyLayout): BodyLayout | null {
+  const bodyBytes = body.reduce((sum, { bytes }) => sum + PIECE_BYTES + (bytes?.length ?? 0), 0)
+  return layout.extents.length * EXTENT_BYTES < bodyBytes ? layout : null
 }
 
 /** As those of chunks: microseconds. */

@@ -200,3 +200,32 @@ t.test('few chunks are written at once', async (st) => {
   await vfs.bodyMover.makeRoom(always)
   st.ok(chunks.mostWriting <= 4)
 })
+
+t.test(
+  'what was begun, and has come to its end by others, is begun anew only where there is little room',
+  async (st) => {
+    const { vfs, inos, rest } = await small(st)
+    st.equal(await vfs.bodyMover.makeRoom(() => Promise.resolve(false)), 'over')
+    const gone = Math.ceil(FILES * 0.6)
+    for (let n = 0; n < gone; n++) await vfs.unlink(CALLER, 1, Buffer.from(`f${n}`))
+    st.equal(await vfs.bodyMover.makeRoom(always), 'idle')
+    for (let n = 0; n < FILES * 0.2; n++) {
+      const { handle } = await make(vfs, `g${n}`)
+      await vfs.write(handle, 0, textOf(n))
+      await vfs.release(handle)
+    }
+    await rest()
+    st.equal(await vfs.bodyMover.makeRoom(always), 'idle', `${inos.length} files less 40 %`)
+  },
+)
+
+t.test('what takes more room as extents stays', async (st) => {
+  const { vfs, volume, rest, bodies } = await small(st)
+  const { ino, handle } = await make(vfs, 'scattered')
+  for (let n = 0; n < 20; n++) await vfs.write(handle, 40 * n, Buffer.from('x'))
+  await vfs.release(handle)
+  await rest()
+  await vfs.bodyMover.makeRoom(always)
+  st.equal(bodies().length, 0)
+  st.match(volume.inodes.get(ino)?.attr, { hasBody: true, hasExtents: false })
+})
