@@ -11,7 +11,8 @@
  * Invariants. A ticket is known here before it is sent, so that a message that overtakes the reply finds it. A waiter that
  * gives up knows whether it was granted before it answers, or owes: what could not be told to Redis is told later, and
  * before the same owner asks for anything of that inode again. So no lock is left behind that nobody knows of, but with
- * the session.
+ * the session. What failed may be carried out later still: the same owner asks for nothing before it cannot any more
+ * (late-copies.ts), so that no old unlock takes a new lock away, and an old lock is given back behind that.
  *
  * What another client did before it gave the lock back is told here, too, before the lock is answered: its messages may take
  * longer than the reply, which comes over another connection.
@@ -19,12 +20,14 @@
  * Nobody is passed over for ever: who asks for a lock that somebody already waits for is held back, but only for a moment:
  * on a local disk he would not be, and he who waits may wait for something that he does.
  */
+import { leavesDoubt } from '../base/doubt.js'
 import { PosixError, isErrno } from '../base/errno.js'
 import { messageOf } from '../base/errors.js'
-import type { RedisArg } from '../cluster/contract.js'
+import type { RedisArg, Script } from '../cluster/contract.js'
 import { LOCK_END, type Attr, type FileLock, type LockConflict, type LockRange } from './contract.js'
 import type { Core } from './core.js'
 import { WaitGraph } from './deadlock.js'
+import { LateCopies } from './late-copies.js'
 import { decodeLockNotices } from './lock-events.js'
 import { Owed } from './owed.js'
 import { decodeInode } from './records.js'
@@ -57,6 +60,8 @@ export class Locks {
   readonly #deps: LocksDeps
   readonly #graph: WaitGraph
   readonly #owed: Owed
+  /** By owedKey(). */
+  readonly #late = new LateCopies<string>()
   readonly #waiters = new Map<number, Waiter>()
   /** Inodes on which an owner may hold fcntl locks. */
   readonly #holdings = new Map<string, Set<number>>()
@@ -86,7 +91,7 @@ export class Locks {
 
   async set(ino: number, lock: FileLock, { wait, signal }: WaitOptions): Promise<Attr> {
     check(lock)
-    await this.#owed.pay(owedKey(ino, lock))
+    await this.#settled(owedKey(ino, lock))
     const waiter = new Waiter(wait ? ++this.#lastTicket : 0, ino, lock)
     if (!wait) return this.#must(await this.#send(waiter, false))
     const onAbort = (): void => waiter.tell('aborted')
@@ -98,7 +103,7 @@ export class Locks {
       while (attr === null) attr = await this.#hear(waiter)
       return attr
     } catch (error) {
-      if (!isCertain(error, waiter)) this.#owe(ino, lock, () => this.#abandon(waiter))
+      if (!isCertain(error, waiter)) this.#oweAbandoned(waiter)
       throw error
     } finally {
       signal?.removeEventListener('abort', onAbort)
@@ -112,7 +117,7 @@ export class Locks {
     const isWhole = range.start === 0n && range.end === LOCK_END
     if (range.kind === 'posix' && isWhole) this.#gave(range.owner, ino)
     try {
-      await this.#owed.pay(owedKey(ino, range))
+      await this.#settled(owedKey(ino, range))
       await this.#unlock(ino, range)
     } catch (error) {
       this.#core.options.log.warn({ ino, error: messageOf(error) }, 'a file could not be unlocked: it is tried again')
@@ -146,6 +151,7 @@ export class Locks {
   ended(): void {
     this.#holdings.clear()
     this.#owed.forget()
+    this.#late.clear()
     for (const waiter of this.#waiters.values()) waiter.tell('ended')
   }
 
@@ -154,7 +160,7 @@ export class Locks {
     const { ino, lock, ticket, heard } = waiter
     waiter.session = this.#core.session.id
     const args = [...kindAndType(lock), ...bounds(lock), lock.owner, lock.pid, ticket, pushes ? 1 : 0]
-    const reply = await this.#change(SCRIPTS.lock, ino, args).catch((error: unknown) => {
+    const reply = await this.#change(SCRIPTS.lock, ino, lock, args).catch((error: unknown) => {
       // Out of memory.
       throw isErrno(error, 'ENOSPC') ? new PosixError('ENOLCK', error.message) : error
     })
@@ -233,9 +239,27 @@ export class Locks {
 
   /** false: it was granted before. */
   async #cancel(waiter: Waiter): Promise<boolean> {
-    const reply = await this.#change(SCRIPTS.lockCancel, waiter.ino, [waiter.ticket])
+    const reply = await this.#change(SCRIPTS.lockCancel, waiter.ino, waiter.lock, [waiter.ticket])
     if (waiter.session !== this.#core.session.id || reply.number(1) === 1) return true
     return (await this.#askTicket(waiter)).buffer(0).toString() !== 'G'
+  }
+
+  /** Nothing of this owner is owed, or may come late. */
+  async #settled(key: string): Promise<void> {
+    for (;;) {
+      await this.#owed.pay(key)
+      const end = this.#late.end(key)
+      if (end === undefined) return
+      await end
+    }
+  }
+
+  /** At once, for those who wait for it; and once more behind a copy of what failed. */
+  #oweAbandoned(waiter: Waiter): void {
+    const { ino, lock } = waiter
+    const owe = (): void => this.#owe(ino, lock, () => this.#abandon(waiter))
+    owe()
+    void this.#late.end(owedKey(ino, lock))?.then(owe)
   }
 
   /** Nobody waits for the answer any more. */
@@ -281,17 +305,24 @@ export class Locks {
     return this.#holdings.has(owner)
   }
 
-  async #unlock(ino: number, { kind, owner, start, end }: LockRange): Promise<void> {
-    await this.#change(SCRIPTS.unlock, ino, [kindCode(kind), owner, ...bounds({ start, end })])
+  async #unlock(ino: number, range: LockRange): Promise<void> {
+    await this.#change(SCRIPTS.unlock, ino, range, [kindCode(range.kind), range.owner, ...bounds(range)])
   }
 
   #owe(ino: number, range: LockRange, job: () => Promise<void>): void {
     this.#owed.add(owedKey(ino, range), job)
   }
 
-  #change(script: typeof SCRIPTS.lock, ino: number, args: readonly RedisArg[]): Promise<Reply> {
-    const { keys } = this.#core
-    return this.#core.change(script, keys.home(ino), [keys.of(ino).fileLocks], [ino, ...args])
+  async #change(script: Script, ino: number, range: LockRange, args: readonly RedisArg[]): Promise<Reply> {
+    const { keys, session } = this.#core
+    const { id } = session
+    const p = keys.home(ino)
+    try {
+      return await this.#core.change(script, p, [keys.of(ino).fileLocks], [ino, ...args])
+    } catch (error) {
+      if (leavesDoubt(error) && session.id === id) this.#late.add(owedKey(ino, range), session.past(p))
+      throw error
+    }
   }
 }
 

@@ -13,11 +13,11 @@
  * A closing that could not be told is told again when the partition takes changes again: else the file would stay, when its last name goes,
  * for as long as the session lives. So is that of a file whose registration failed: nobody knows whether it was made.
  *
- * A copy of a closing that failed may come later still, and must not come behind an opening: that waits until the server refuses what is so old
- * (Session.past).
+ * A copy of a closing that failed may come later still, and must not come behind an opening, which waits for that (late-copies.ts).
  */
 import type { Core } from './core.js'
 import { messageOf } from '../base/errors.js'
+import { LateCopies } from './late-copies.js'
 import { SCRIPTS } from './scripts.js'
 
 const FLUSH_DELAY_MS = 20
@@ -45,8 +45,8 @@ export class Openers {
   readonly #paying = new Map<number, Promise<void>>()
   /** By partition: inodes in whose lists the session may stand, since their closing or their registration failed. */
   readonly #untold = new Map<number, Set<number>>()
-  /** Inodes of which a closing may still come; end when none can any more. */
-  readonly #doubtful = new Map<number, Promise<void>>()
+  /** Closings, by inode. */
+  readonly #late = new LateCopies<number>()
   #owedTimer: NodeJS.Timeout | undefined
 
   constructor(core: Core) {
@@ -63,8 +63,8 @@ export class Openers {
     const { session } = this.#core
     const { id } = session
     try {
-      while (this.#isSending(ino) || this.#doubtful.has(ino)) {
-        await (this.#doubtful.get(ino) ?? this.#sending?.parts.get(this.#core.keys.home(ino)))
+      while (this.#isSending(ino) || this.#late.has(ino)) {
+        await (this.#late.end(ino) ?? this.#sending?.parts.get(this.#core.keys.home(ino)))
       }
       const reply = await register()
       // The session in which it was opened may be over by now.
@@ -85,7 +85,7 @@ export class Openers {
 
   /** Opened by a delegation of its partition. false: not, its closing is being told, or may come yet. */
   openHeld(ino: number): boolean {
-    if (this.#isSending(ino) || this.#doubtful.has(ino)) return false
+    if (this.#isSending(ino) || this.#late.has(ino)) return false
     this.#count(ino, 1)
     if (!this.#registered.has(ino)) this.#owe(ino)
     return true
@@ -113,7 +113,7 @@ export class Openers {
     this.#registered.clear()
     this.#closing.clear()
     this.#untold.clear()
-    this.#doubtful.clear()
+    this.#late.clear()
     for (const ino of this.#counts.keys()) this.#owe(ino)
   }
 
@@ -283,7 +283,8 @@ export class Openers {
         for (const ino of piece) sending.delete(ino)
       } catch (error) {
         options.log.warn({ error: messageOf(error) }, 'a close was not told')
-        if (session.id === id) this.#doubt(piece, session.past(p))
+        const past = session.id === id ? session.past(p) : undefined
+        for (const ino of piece) this.#late.add(ino, past)
         for (const ino of list.slice(at)) {
           sending.delete(ino)
           // One that is over has nothing open.
@@ -292,14 +293,6 @@ export class Openers {
         return
       }
     }
-  }
-
-  #doubt(inos: readonly number[], past: Promise<void> | undefined): void {
-    if (past === undefined) return
-    for (const ino of inos) this.#doubtful.set(ino, past)
-    void past.then(() => {
-      for (const ino of inos) if (this.#doubtful.get(ino) === past) this.#doubtful.delete(ino)
-    })
   }
 
   /** Nothing is told any more. */

@@ -5,6 +5,7 @@
 import t from 'tap'
 import { RingfsError } from '../../src/base/errors.js'
 import type { RedisStore } from '../../src/cluster/contract.js'
+import { LOCK_END } from '../../src/meta/contract.js'
 import { listSessions } from '../../src/meta/format.js'
 import { bound } from '../helpers/bound-redis.js'
 import { checkVolume, walk } from '../helpers/meta-check.js'
@@ -121,6 +122,65 @@ t.test('a closing that comes after the file was opened again leaves it open', { 
   t.strictSame(await checkVolume(volume), [], 'the volume is whole afterwards')
 })
 
+const LOCK = { kind: 'posix', type: 'write', owner: 'a', pid: 1, start: 0n, end: LOCK_END } as const
+
+t.test(
+  'an unlock that comes after its owner locked the file again takes nothing from him',
+  { timeout: 300_000 },
+  async (t) => {
+    const post = new Post()
+    const volume = await volumesOn(t, await startRedis(t), (store) => post.wrap(store))(1)
+    const meta = await volume.client({ sessionTtlMs: 3_600_000 })
+    const { ino } = await touch(meta, ROOT, 'file')
+    await meta.setlk(ino, LOCK, { wait: false })
+    post.hold = 'older'
+    const older = touch(meta, ROOT, 'older')
+    await until('it is held', () => post.isHeld('older'))
+    post.lose = 'unlock'
+    await meta.unlock(ino, LOCK)
+    post.lose = undefined
+    const { copy } = post
+    const locking = meta.setlk(ino, LOCK, { wait: false })
+    for (let i = 0; i < 20; i++) await touch(meta, ROOT, `${i}`)
+    await copy?.()
+    post.release('older')
+    await Promise.all([older, locking])
+    const other = await volume.client()
+    t.equal(await outcome(other.setlk(ino, LOCK, { wait: false })), 'EAGAIN')
+    await volume.close()
+    t.strictSame(await checkVolume(volume), [], 'the volume is whole afterwards')
+  },
+)
+
+for (const wait of [true, false])
+  t.test(
+    `a lock whose answer did not come, and that comes when it was given back, is nobody's (wait: ${wait})`,
+    { timeout: 300_000 },
+    async (t) => {
+      const post = new Post()
+      const volume = await volumesOn(t, await startRedis(t), (store) => post.wrap(store))(1)
+      const meta = await volume.client({ sessionTtlMs: 3_600_000 })
+      const { ino } = await touch(meta, ROOT, 'file')
+      post.hold = 'older'
+      const older = touch(meta, ROOT, 'older')
+      await until('it is held', () => post.isHeld('older'))
+      post.lose = 'lock'
+      await t.rejects(meta.setlk(ino, LOCK, { wait }), { code: 'REDIS_UNREACHABLE' })
+      post.lose = undefined
+      const { copy } = post
+      // As at the close of the file.
+      const unlocking = meta.unlock(ino, LOCK)
+      for (let i = 0; i < 20; i++) await touch(meta, ROOT, `${i}`)
+      await copy?.()
+      post.release('older')
+      await Promise.all([older, unlocking])
+      const other = await volume.client()
+      await until('it is free', async () => (await outcome(other.setlk(ino, LOCK, { wait: false }))) === 'ok')
+      await volume.close()
+      t.strictSame(await checkVolume(volume), [], 'the volume is whole afterwards')
+    },
+  )
+
 t.test('a commit that comes after its transaction was given up does nothing', { timeout: 300_000 }, async (t) => {
   const post = new Post()
   const volume = await volumesOn(t, await startRedis(t), (store) => post.wrap(store))()
@@ -132,7 +192,7 @@ t.test('a commit that comes after its transaction was given up does nothing', { 
   await post.copy?.()
   const { paths, problems } = await walk(meta)
   t.strictSame([[...paths.keys()], problems], [['', '/here'], []], 'nothing happened')
-  t.equal((await decisions(volume)).length, 1, 'what refuses it')
+  await until('what refuses it is left', async () => (await decisions(volume)).length === 1)
   await touch(meta, ROOT, 'other')
   await until('nothing is left of the transaction', async () => (await decisions(volume)).length === 0)
   await post.copy?.()
