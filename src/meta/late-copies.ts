@@ -8,10 +8,10 @@ export class LateCopies<K> {
   /** `past`: as the session says it. */
   add(key: K, past: Promise<void> | undefined): void {
     if (past === undefined) return
-    this.#ends.set(key, past)
-    void past.then(() => {
-      if (this.#ends.get(key) === past) this.#ends.delete(key)
+    const end = Promise.all([this.#ends.get(key), past]).then(() => {
+      if (this.#ends.get(key) === end) this.#ends.delete(key)
     })
+    this.#ends.set(key, end)
   }
 
   has(key: K): boolean {

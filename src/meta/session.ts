@@ -6,7 +6,8 @@
  *                  +---- marked dead by another client --+--> dead (a new id is taken: onDead)
  *
  * Invariants. A sequence number is used for one change only, however often it is sent. `low` of a partition never passes a sequence
- * of it whose reply has not come. While `isLive` no other client can have marked the session dead: the lease is counted from
+ * of it whose reply has not come. A change of names or contents that failed is not carried out behind a later one: that waits until it cannot be any
+ * more (late-copies.ts). While `isLive` no other client can have marked the session dead: the lease is counted from
  * before it was asked for.
  */
 import { hostname } from 'node:os'
@@ -20,10 +21,11 @@ import type { RedisArg, RedisStore, Script } from '../cluster/contract.js'
 import { arrayOf, numberOf } from '../cluster/reply.js'
 import { pastFreeze } from './freeze.js'
 import { InFlight } from './in-flight.js'
+import { LateCopies } from './late-copies.js'
 import { Reply, STATUS_DEAD_SESSION, STATUS_DONE, STATUS_STALE } from './reply.js'
 import type { VolumeKeys } from './keys.js'
 import type { Replicas } from './replicas.js'
-import { Tails, encodeNamed } from './tails.js'
+import { Tails, encodeNamed, isOfContents } from './tails.js'
 import { SCRIPTS } from './scripts.js'
 
 /** Less is what a clock that is kept right does by itself. */
@@ -46,6 +48,8 @@ export interface SessionOptions {
 export class Session {
   readonly #options: SessionOptions
   readonly #inFlight = new InFlight()
+  /** Changes of names and contents, by the partitions that they change. */
+  readonly #late = new LateCopies<number>()
   readonly tails = new Tails()
   #id = 0
   #newest = 0
@@ -142,11 +146,12 @@ export class Session {
     const { store, keys: volume, clock, operationDeadlineMs, replicas } = this.#options
     const partition = volume.partition(p)
     const session = this.#id
+    if (isOfContents(script)) for (const one of [p, ...beside]) if (this.#late.has(one)) await this.#untilPast(one)
     const sequence = this.nextSequence()
     const low = this.#inFlight.begin(p, sequence)
     const named = this.tails.name(p, script, sequence, low)
     const now = clock.now()
-    let isJudged = false
+    let [isJudged, isInDoubt] = [false, false]
     try {
       const all = [
         partition.inodes,
@@ -178,12 +183,22 @@ export class Session {
       }
       return this.#judge(reply)
     } catch (error) {
-      if (leavesDoubt(error)) this.onUncertain(p, sequence, beside)
+      isInDoubt = leavesDoubt(error)
+      if (isInDoubt) this.onUncertain(p, sequence, beside)
       throw error
     } finally {
       this.#inFlight.end(p, sequence)
+      if (isInDoubt && session === this.#id && isOfContents(script)) {
+        for (const one of [p, ...beside]) this.#late.add(one, this.#inFlight.past(p, sequence))
+      }
       if (!isJudged && session === this.#id) this.tails.failed(p, sequence, named)
     }
+  }
+
+  async #untilPast(p: number): Promise<void> {
+    const session = this.#id
+    for (let end = this.#late.end(p); end !== undefined; end = this.#late.end(p)) await end
+    if (session !== this.#id) throw new PosixError('EIO', 'the session was ended by another client')
   }
 
   #judge(reply: Reply): Reply {
@@ -213,6 +228,7 @@ export class Session {
     this.#id = numberOf(id, 'session-begin')
     this.#newest = this.#id
     this.tails.clear()
+    this.#late.clear()
     this.#liveFrom(askedMs)
   }
 

@@ -5,7 +5,7 @@
 import t from 'tap'
 import { RingfsError } from '../../src/base/errors.js'
 import type { RedisStore } from '../../src/cluster/contract.js'
-import { LOCK_END } from '../../src/meta/contract.js'
+import { LOCK_END, type MetaStore } from '../../src/meta/contract.js'
 import { listSessions } from '../../src/meta/format.js'
 import { bound } from '../helpers/bound-redis.js'
 import { checkVolume, walk } from '../helpers/meta-check.js'
@@ -23,6 +23,8 @@ class Post {
   keep = false
   /** Requests of this script are not sent, and fail. */
   lose: string | undefined
+  /** Scripts that were answered. */
+  readonly answered = new Set<string>()
   /** The answer of one request of this script is lost. */
   loseAnswer: string | undefined
 
@@ -44,7 +46,9 @@ class Post {
       const name = this.hold
       this.hold = undefined
       if (name !== undefined) await new Promise<void>((resolve) => this.#held.set(name, resolve))
-      return store.run(script, keys, args, options)
+      const reply = await store.run(script, keys, args, options)
+      this.answered.add(script.name)
+      return reply
     }
     return { ...bound(store), run }
   }
@@ -122,6 +126,53 @@ t.test('a closing that comes after the file was opened again leaves it open', { 
   t.strictSame(await checkVolume(volume), [], 'the volume is whole afterwards')
 })
 
+async function write(meta: MetaStore, ino: number, id: number): Promise<void> {
+  const chunk = { id, lengthBytes: 10, root: Buffer.alloc(32, 1) }
+  const extents = [{ fileOffset: 0, lengthBytes: 10, chunk, chunkOffset: 0 }]
+  await meta.commit(ino, { extents, mode: 'at', allocatedDeltaBytes: 10, mtime: { sec: 1, nsec: 0 } })
+}
+
+for (const script of ['commit', 'unlink'] as const)
+  t.test(`a late ${script} that had failed undoes nothing that was done since`, { timeout: 300_000 }, async (t) => {
+    const post = new Post()
+    const volume = await volumesOn(t, await startRedis(t), (store) => post.wrap(store))(1)
+    const meta = await volume.client({ sessionTtlMs: 3_600_000 })
+    const [{ ino }, other] = [await touch(meta, ROOT, 'file'), await touch(meta, ROOT, 'other')]
+    const [first, second] = [await meta.chunkId(), await meta.chunkId()]
+    post.hold = 'older'
+    const older = touch(meta, ROOT, 'older')
+    await until('it is held', () => post.isHeld('older'))
+    post.lose = script
+    const fail = async (): Promise<void> => {
+      if (script === 'commit') await write(meta, ino, first)
+      else await meta.unlink(ROOT, bytes('file'))
+    }
+    await t.rejects(fail(), { code: 'REDIS_UNREACHABLE' })
+    post.lose = undefined
+    const anew = async (): Promise<number> => {
+      if (script === 'commit') return ino
+      // The first one may have been carried out by then.
+      await outcome(meta.unlink(ROOT, bytes('file')))
+      return (await touch(meta, ROOT, 'file')).ino
+    }
+    const since = anew().then(async (ino) => {
+      await write(meta, ino, second)
+      return ino
+    })
+    for (let i = 0; i < 20; i++) {
+      await meta.open(other.ino, { truncate: false })
+      meta.close(other.ino)
+    }
+    await post.copy?.()
+    post.release('older')
+    await older
+    const written = await since
+    t.match(await meta.lookup(ROOT, bytes('file')), { ino: written })
+    t.equal((await meta.extents(written, 0)).extents.at(-1)?.chunk?.id, second, 'what was written last is read')
+    await volume.close()
+    t.strictSame(await checkVolume(volume), [], 'the volume is whole afterwards')
+  })
+
 const LOCK = { kind: 'posix', type: 'write', owner: 'a', pid: 1, start: 0n, end: LOCK_END } as const
 
 t.test(
@@ -168,8 +219,9 @@ for (const wait of [true, false])
       await t.rejects(meta.setlk(ino, LOCK, { wait }), { code: 'REDIS_UNREACHABLE' })
       post.lose = undefined
       const { copy } = post
-      // As at the close of the file.
-      const unlocking = meta.unlock(ino, LOCK)
+      // As at the close of the file; who had waited gives it back himself.
+      const unlocking = wait ? undefined : meta.unlock(ino, LOCK)
+      if (wait) await until('he has', () => post.answered.has('lock-ask'))
       for (let i = 0; i < 20; i++) await touch(meta, ROOT, `${i}`)
       await copy?.()
       post.release('older')
