@@ -19,23 +19,36 @@ const BUSY_SHARE = 0.25
 const PATIENCE_MS = 10_000
 
 export interface RoomKeeperOptions {
-  readonly mover: BodyMover
+  readonly mover: Pick<BodyMover, 'isOff' | 'makeRoom' | 'moved'>
   /** All nodes work. */
   readonly areNodesWell: () => boolean
   readonly log: Log
+  /** Between two looks. Default 30 s. */
+  readonly intervalMs?: number
+  /** Begins to measure; what it answers tells how busy this process was since, 0 to 1. Default: the event loop. */
+  readonly load?: () => () => number
+}
+
+function loopLoad(): () => number {
+  const before = performance.eventLoopUtilization()
+  return () => performance.eventLoopUtilization(before).utilization
 }
 
 export class RoomKeeper {
   readonly #options: RoomKeeperOptions
+  readonly #intervalMs: number
+  readonly #load: () => () => number
   readonly #stopped: Promise<void>
   #stop: () => void = () => undefined
   #isStopped = false
   #timer: NodeJS.Timeout | undefined
   #round: Promise<void> = Promise.resolve()
-  #laterMs = INTERVAL_MS
+  #laterMs: number
 
   constructor(options: RoomKeeperOptions) {
     this.#options = options
+    this.#laterMs = this.#intervalMs = options.intervalMs ?? INTERVAL_MS
+    this.#load = options.load ?? loopLoad
     this.#stopped = new Promise((resolve) => (this.#stop = resolve))
     if (!options.mover.isOff) this.#schedule()
   }
@@ -68,16 +81,16 @@ export class RoomKeeper {
     }
     const moved = mover.moved - before
     if (moved > 0) log.info({ files: moved }, 'old small files moved to the nodes')
-    this.#laterMs = isBarren && moved === 0 ? Math.min(LATER_MAX_MS, 2 * this.#laterMs) : INTERVAL_MS
+    this.#laterMs = isBarren && moved === 0 ? Math.min(LATER_MAX_MS, 2 * this.#laterMs) : this.#intervalMs
   }
 
   async #turn(tookMs: number): Promise<boolean> {
     const pauseMs = Math.max(PAUSE_MIN_MS, PAUSE_TIMES * tookMs)
     for (const untilMs = performance.now() + PATIENCE_MS; ;) {
-      const before = performance.eventLoopUtilization()
+      const share = this.#load()
       await this.#pause(pauseMs)
       if (this.#isStopped || !this.#options.areNodesWell()) return false
-      if (performance.eventLoopUtilization(before).utilization < BUSY_SHARE) return true
+      if (share() < BUSY_SHARE) return true
       if (performance.now() > untilMs) return false
     }
   }
