@@ -35,6 +35,8 @@ const PAGE_DEADLINE_MS = 10_000
 /** What the store has of an extent, and of a piece of a body beside its bytes. */
 const EXTENT_BYTES = 53
 const PIECE_BYTES = 12
+/** Extents above a body: the script writes all of them anew. */
+const ABOVE_MAX = 1_000
 /** Pages in a row of which nothing could be moved. */
 const FRUITLESS_MAX = 64
 
@@ -146,7 +148,7 @@ export class BodyMover {
     await allDone(Array.from({ length: UPLOADS_AT_ONCE }, work))
   }
 
-  /** null: it was changed, cannot be one chunk, would take more room than now, or it takes too long. */
+  /** null: it was changed, cannot be one chunk, is not worth it, or it takes too long. */
   async #store(old: OldBody, untilMs: number): Promise<Ready | null> {
     const { uploader, durability, clock } = this.#deps
     const { ino, version, ctime } = old
@@ -169,7 +171,7 @@ export class BodyMover {
   async #layout({ ino, version, body }: OldBody): Promise<BodyLayout | null> {
     if (body !== undefined) return ifShorter(body, layOut(body, []))
     const window = await this.#deps.meta.extents(ino, 0)
-    if (window.dataVersion !== version || window.body === undefined) return null
+    if (window.dataVersion !== version || window.body === undefined || window.extents.length > ABOVE_MAX) return null
     return ifShorter(window.body, layOut(window.body, window.extents))
   }
 

@@ -229,3 +229,21 @@ t.test('what takes more room as extents stays', async (st) => {
   st.equal(bodies().length, 0)
   st.match(volume.inodes.get(ino)?.attr, { hasBody: true, hasExtents: false })
 })
+
+t.test('what lies below very many extents stays', async (st) => {
+  const { vfs, volume, inos, bodies } = await small(st)
+  const chunk = { id: 9_999, lengthBytes: 5_000, root: Buffer.alloc(32) }
+  for (const [ino = 0, count] of [[inos[3], 5_000] as const, [inos[4], 50] as const]) {
+    const inode = volume.inodes.get(ino)
+    const above = Array.from({ length: count }, (_, n) => ({
+      fileOffset: LENGTH + n,
+      lengthBytes: 1,
+      chunk,
+      chunkOffset: n,
+    }))
+    inode?.windows.set(0, above)
+    Object.assign(inode?.attr ?? {}, { hasExtents: true })
+  }
+  await vfs.bodyMover.makeRoom(always)
+  st.same(bodies(), [inos[3]])
+})
