@@ -72,6 +72,8 @@ export class Openers {
       else this.#owe(ino)
       return reply
     } catch (error) {
+      // It may have been made, and others here may have it open, who would not tell what they owe.
+      if (session.id === id) this.#keepUntold(this.#core.keys.home(ino), ino)
       this.close(ino)
       throw error
     }
@@ -146,7 +148,7 @@ export class Openers {
   /** The session has been made its opener beside the above. */
   registered(ino: number): void {
     if (this.#counts.has(ino)) this.#isRegistered(ino)
-    else this.#closing.add(ino)
+    else this.#tell(ino)
   }
 
   #count(ino: number, by: number): void {

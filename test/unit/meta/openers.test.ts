@@ -5,6 +5,7 @@ import { silentLog } from '../../../src/base/log.js'
 import type { Core } from '../../../src/meta/core.js'
 import { Openers } from '../../../src/meta/openers.js'
 import { Reply } from '../../../src/meta/reply.js'
+import { until } from '../../helpers/deadline.js'
 
 const PER_PARTITION = 1_000
 
@@ -193,6 +194,28 @@ t.test('a file whose registration may have been made, and that is closed before 
     ['close', 1, 1, 7, 8],
   ])
 })
+
+t.test('an opening that failed is told, though the file is opened without asking, and closed, before', async (t) => {
+  const { openers: all, sent } = openers(t)
+  let fail: (error: Error) => void = () => undefined
+  const opening = all.open(7, () => new Promise<void>((_resolve, reject) => (fail = reject)))
+  t.ok(all.openHeld(7))
+  fail(new Error('its answer was lost'))
+  await t.rejects(opening)
+  all.close(7)
+  await all.flush()
+  t.same(sent, [['close', 1, 1, 7]])
+})
+
+t.test(
+  'what was closed while the session was made its opener beside is told, also where nothing else is',
+  async (t) => {
+    const { openers: all, sent } = openers(t)
+    all.registered(7)
+    await until('it is told', () => sent.length > 0)
+    t.same(sent, [['close', 1, 1, 7]])
+  },
+)
 
 t.test('a file is opened when no closing of it that failed can come any more', async (t) => {
   const { openers: all, sent, held, older } = openers(t)
