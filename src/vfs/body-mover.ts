@@ -11,10 +11,11 @@
  */
 import { allDone } from '../base/all-done.js'
 import type { Clock, TimeSpec } from '../base/clock.js'
+import { isErrno } from '../base/errno.js'
 import { messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { ORIGIN_ORDERS_MAX, type ChunkClient, type Durability } from '../chunk/contract.js'
-import type { BodyMove, BodyPiece, MetaStore, OldBody } from '../meta/contract.js'
+import type { BodyMove, BodyPiece, ExtentWindow, MetaStore, OldBody } from '../meta/contract.js'
 import { layOut, type BodyLayout } from './body-layout.js'
 import type { ExtentCache } from './extent-cache.js'
 import type { Freshness } from './freshness.js'
@@ -170,9 +171,21 @@ export class BodyMover {
 
   async #layout({ ino, version, body }: OldBody): Promise<BodyLayout | null> {
     if (body !== undefined) return ifShorter(body, layOut(body, []))
-    const window = await this.#deps.meta.extents(ino, 0)
+    const window = await this.#windowOf(ino)
+    if (window === null) return null
     if (window.dataVersion !== version || window.body === undefined || window.extents.length > ABOVE_MAX) return null
     return ifShorter(window.body, layOut(window.body, window.extents))
+  }
+
+  /** null: the file is gone, or damaged, which who reads it is told. */
+  async #windowOf(ino: number): Promise<ExtentWindow | null> {
+    try {
+      return await this.#deps.meta.extents(ino, 0)
+    } catch (error) {
+      if (!isErrno(error, 'ENOENT') && !isErrno(error, 'EIO')) throw error
+      this.#deps.log.debug({ ino, error: messageOf(error) }, 'a small file cannot be read')
+      return null
+    }
   }
 
   async #move(ready: readonly Ready[]): Promise<readonly boolean[]> {

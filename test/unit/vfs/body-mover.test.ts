@@ -247,3 +247,22 @@ t.test('what lies below very many extents stays', async (st) => {
   await vfs.bodyMover.makeRoom(always)
   st.same(bodies(), [inos[3]])
 })
+
+for (const code of ['ENOENT', 'EIO'] as const) {
+  t.test(
+    `a grown file that is ${code === 'EIO' ? 'damaged' : 'removed'} meanwhile keeps none from being moved`,
+    async (st) => {
+      const { vfs, volume, meta, inos, bodies } = await small(st)
+      const inode = volume.inodes.get(inos[5] ?? 0)
+      const chunk = { id: 9_999, lengthBytes: 50, root: Buffer.alloc(32) }
+      inode?.windows.set(0, [{ fileOffset: LENGTH, lengthBytes: 50, chunk, chunkOffset: 0 }])
+      Object.assign(inode?.attr ?? {}, { hasExtents: true })
+      meta.before = (call) => {
+        if (call === 'extents') throw new PosixError(code, 'for the test')
+      }
+      st.equal(await vfs.bodyMover.makeRoom(always), 'done')
+      meta.before = () => undefined
+      st.same(bodies(), [inos[5]])
+    },
+  )
+}
