@@ -393,7 +393,7 @@ export interface MetaStore extends InlineStore {
   /**
    * Replaces the extents of a window by fewer that read the same. `dropped`: extents whose chunks no extent uses any more. `oldestOrder`: of a packing,
    * the least order of chunks that were seen until now and are dropped (packingGround). The data version that this makes; it is the window's generation
-   * then: `extents`, and what came behind `old`. null: nothing changed, as the window was cut or compacted meanwhile, or a backup may name such a chunk.
+   * then: `extents`, and what came behind `old`. null: nothing changed, as the window was cut or compacted meanwhile, lost extents in a failover, or a backup may name such a chunk.
    */
   compact(
     ino: number,

@@ -26,6 +26,8 @@ import { SCRIPTS } from './scripts.js'
 
 const HOLDERS_ASKED = 512
 const APPEND_HINTS_MAX = 1024
+/** So many of the extents that were read last are compared: what came in the place of lost ones has other chunks. Several, since holes are all alike. */
+const TAIL_EXTENTS = 8
 /** No file has it. */
 const NO_VERSION = -1
 
@@ -245,6 +247,7 @@ export class Files {
         allocatedDeltaBytes,
         old.window,
         oldestOrder === undefined ? '' : oldestOrder - BACKUP_MARGIN_US,
+        encodeExtents(old.extents.slice(-TAIL_EXTENTS), old.window),
       ],
     )
     return reply.number(1) === 1 ? reply.number(2) : null

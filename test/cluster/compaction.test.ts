@@ -4,8 +4,11 @@ import t, { type Test } from 'tap'
 import { silentLog } from '../../src/base/log.js'
 import { ROOT_INO } from '../../src/base/limits.js'
 import type { Extent, MetaStore } from '../../src/meta/contract.js'
+import type { RedisStore } from '../../src/cluster/contract.js'
 import { openMeta } from '../../src/meta/engine.js'
 import { formatVolume } from '../../src/meta/format.js'
+import { VolumeKeys } from '../../src/meta/keys.js'
+import { EXTENT_BYTES } from '../../src/meta/records.js'
 import { createVfs } from '../../src/vfs/vfs.js'
 import { startCluster } from '../helpers/chunks.js'
 import { connectPatiently, startRedis } from '../helpers/redis.js'
@@ -15,17 +18,22 @@ const FILE = { type: 'file', mode: 0o644, uid: 0, gid: 0 } as const
 const NOW = { sec: 1, nsec: 0 }
 const O_RDWR_CREAT = 0o102
 const BLOCK = 4096
+const PARTITIONS = 4
 
 async function open(t: Test): Promise<MetaStore> {
+  return (await openBeside(t)).meta
+}
+
+async function openBeside(t: Test): Promise<{ readonly meta: MetaStore; readonly store: RedisStore }> {
   const redis = await startRedis(t)
   const store = await connectPatiently(redis.url('v'))
-  const settings = await formatVolume(store, 'v', { partitions: 4 })
+  const settings = await formatVolume(store, 'v', { partitions: PARTITIONS })
   const meta = await openMeta(store, settings, { log: silentLog })
   t.teardown(async () => {
     await meta.shutdown()
     await store.close()
   })
-  return meta
+  return { meta, store }
 }
 
 async function extentAt(meta: MetaStore, fileOffset: number): Promise<Extent> {
@@ -105,4 +113,28 @@ t.test('a window that was freed and written anew is not taken for the one that w
   t.equal(await meta.compact(attr.ino, old, [], old.extents, 0), null)
   t.same(await meta.extents(attr.ino, 0), fresh)
   t.same(await meta.extents(attr.ino, 0, old), fresh, 'nor is it put together from the old and the new')
+})
+
+t.test('extents that came in the place of lost ones are not taken for those that were read', async (t) => {
+  const { meta, store } = await openBeside(t)
+  const { attr } = await meta.create(ROOT_INO, Buffer.from('f'), FILE, { exclusive: true, open: true })
+  const write = async (): Promise<void> => {
+    const extents = [await extentAt(meta, 0)]
+    await meta.commit(attr.ino, { extents, mode: 'at', allocatedDeltaBytes: 0, mtime: NOW })
+  }
+  for (let i = 0; i < 5; i++) await write()
+  const key = new VolumeKeys('v', PARTITIONS).of(attr.ino).extents(attr.ino, 0)
+  const old = await meta.extents(attr.ino, 0)
+  // As after a failover to a replica that lacks the last commit, and another commit.
+  const blob = await store.call('GET', key)
+  if (!Buffer.isBuffer(blob)) throw new Error('a window')
+  await store.call('SET', key, blob.subarray(0, blob.length - EXTENT_BYTES))
+  await write()
+  const now = await meta.extents(attr.ino, 0)
+  t.equal(now.generation, old.generation)
+  t.equal(now.extents.length, old.extents.length)
+  const last = old.extents.slice(-1)
+  t.equal(await meta.compact(attr.ino, old, last, old.extents.slice(0, -1), 0), null)
+  t.same(await meta.extents(attr.ino, 0), now)
+  t.type(await meta.compact(attr.ino, now, now.extents.slice(-1), now.extents.slice(0, -1), 0), 'number')
 })
