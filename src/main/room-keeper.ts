@@ -3,6 +3,7 @@
  * wants anything of this process or of the nodes.
  */
 import { performance } from 'node:perf_hooks'
+import { systemClock, type Clock, type Timer } from '../base/clock.js'
 import { messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import type { BodyMover } from '../vfs/body-mover.js'
@@ -27,6 +28,7 @@ export interface RoomKeeperOptions {
   readonly intervalMs?: number
   /** Begins to measure; what it answers tells how busy this process was since, 0 to 1. Default: the event loop. */
   readonly load?: () => () => number
+  readonly clock?: Pick<Clock, 'after'>
 }
 
 function loopLoad(): () => number {
@@ -38,10 +40,11 @@ export class RoomKeeper {
   readonly #options: RoomKeeperOptions
   readonly #intervalMs: number
   readonly #load: () => () => number
-  readonly #stopped: Promise<void>
-  #stop: () => void = () => undefined
+  readonly #clock: Pick<Clock, 'after'>
   #isStopped = false
-  #timer: NodeJS.Timeout | undefined
+  #timer: Timer | undefined
+  /** Ends the pause. */
+  #wake: () => void = () => undefined
   #round: Promise<void> = Promise.resolve()
   #laterMs: number
 
@@ -49,22 +52,22 @@ export class RoomKeeper {
     this.#options = options
     this.#laterMs = this.#intervalMs = options.intervalMs ?? INTERVAL_MS
     this.#load = options.load ?? loopLoad
-    this.#stopped = new Promise((resolve) => (this.#stop = resolve))
+    this.#clock = options.clock ?? systemClock
     if (!options.mover.isOff) this.#schedule()
   }
 
   async stop(): Promise<void> {
     this.#isStopped = true
-    clearTimeout(this.#timer)
-    this.#stop()
+    this.#timer?.close()
+    this.#wake()
     await this.#round
   }
 
   #schedule(): void {
     if (this.#isStopped) return
-    this.#timer = setTimeout(() => {
+    this.#timer = this.#clock.after(this.#laterMs, () => {
       this.#round = this.#look().finally(() => this.#schedule())
-    }, this.#laterMs)
+    })
     this.#timer.unref()
   }
 
@@ -95,10 +98,15 @@ export class RoomKeeper {
     }
   }
 
-  async #pause(ms: number): Promise<void> {
-    let timer: NodeJS.Timeout | undefined
-    const over = new Promise<void>((resolve) => (timer = setTimeout(resolve, ms)))
-    await Promise.race([over, this.#stopped])
-    clearTimeout(timer)
+  /** One at a time. Not a race with a promise of the end: each that it does not win would stay with it for as long as the mount lives. */
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      if (this.#isStopped) return resolve()
+      const timer = this.#clock.after(ms, resolve)
+      this.#wake = () => {
+        timer.close()
+        resolve()
+      }
+    })
   }
 }

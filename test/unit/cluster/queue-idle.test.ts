@@ -1,9 +1,8 @@
 /** A consumer lives as long as its node: months, in which its queue is mostly empty. */
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import t from 'tap'
 import { silentLog } from '../../../src/base/log.js'
 import { ReplicationQueue } from '../../../src/cluster/queue.js'
+import { heldBytes } from '../../helpers/held-bytes.js'
 import { randomFrom } from '../../helpers/random.js'
 import { SimulatedNetwork } from '../../simulation/network.js'
 import { SimulatedLink } from '../../simulation/redis-link.js'
@@ -14,18 +13,6 @@ const POLL_MS = 500
 /** Looks at the queue: a race of promises left behind with each takes 300 bytes, so these 7 MB. */
 const LOOKS = 25_000
 const MOST_BYTES = 4e6
-
-setFlagsFromString('--expose-gc')
-const collect: unknown = runInNewContext('gc')
-
-function isCollector(value: unknown): value is () => void {
-  return typeof value === 'function'
-}
-
-function heldBytes(): number {
-  for (let times = 0; times < 3; times++) if (isCollector(collect)) collect()
-  return process.memoryUsage().heapUsed
-}
 
 t.test('a queue that is empty for hours costs no memory', { timeout: 300_000 }, async (t) => {
   const scheduler = new Scheduler()
