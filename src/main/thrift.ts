@@ -22,6 +22,8 @@ export const THRIFTY_ABOVE: MemoryUse = { residentBytes: 400 * MIB, heapBytes: 2
 export const THRIFTY_UNTIL: MemoryUse = { residentBytes: 350 * MIB, heapBytes: 170 * MIB }
 /** Of the process. */
 export const TRIM_ABOVE_BYTES = 350 * MIB
+/** Processor time of the process between two trims, which take some milliseconds each: an idle one has little to give back, and is to cost nothing. */
+export const TRIM_EACH_CPU_MS = 200
 export const LOOK_MS = 2_000
 
 /** Of what lives, so much may be added until the next collection. Left to itself V8 takes up to three times what lives. */
@@ -38,14 +40,27 @@ export function memoryOfProcess(): MemoryUse {
   return { residentBytes: process.memoryUsage.rss(), heapBytes: getHeapStatistics().total_heap_size }
 }
 
+/** All threads, since it began. */
+function cpuMsOfProcess(): number {
+  const { user, system } = process.cpuUsage()
+  return (user + system) / 1_000
+}
+
 /** Where the addon is missing malloc keeps what it has. */
 export function trimHeap(): void {
   memoryAddon()?.trimHeap()
 }
 
 /** Answers how to end it. */
-export function watchMemory(clock: Clock, use = memoryOfProcess, save = saveMemory, trim = trimHeap): () => void {
+export function watchMemory(
+  clock: Clock,
+  use = memoryOfProcess,
+  save = saveMemory,
+  trim = trimHeap,
+  cpuMs = cpuMsOfProcess,
+): () => void {
   let isThrifty = false
+  let trimFromCpuMs = 0
   let timer: Timer
   save(isThrifty)
   const look = (): void => {
@@ -53,7 +68,10 @@ export function watchMemory(clock: Clock, use = memoryOfProcess, save = saveMemo
     const limit = isThrifty ? THRIFTY_UNTIL : THRIFTY_ABOVE
     const wanted = residentBytes > limit.residentBytes && heapBytes > limit.heapBytes
     if (wanted !== isThrifty) save((isThrifty = wanted))
-    if (residentBytes > TRIM_ABOVE_BYTES) trim()
+    if (residentBytes > TRIM_ABOVE_BYTES && cpuMs() >= trimFromCpuMs) {
+      trim()
+      trimFromCpuMs = cpuMs() + TRIM_EACH_CPU_MS
+    }
     wait()
   }
   const wait = (): void => {

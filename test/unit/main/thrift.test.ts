@@ -7,6 +7,7 @@ import {
   THRIFTY_ABOVE,
   THRIFTY_UNTIL,
   TRIM_ABOVE_BYTES,
+  TRIM_EACH_CPU_MS,
   watchMemory,
   type MemoryUse,
 } from '../../../src/main/thrift.js'
@@ -59,21 +60,29 @@ t.test(
   },
 )
 
-t.test('what malloc keeps free is given back while the process has much', async (t) => {
+t.test('what malloc keeps free is given back while the process has much and does something', async (t) => {
   const clock = new ManualClock()
   let trims = 0
+  let cpuMs = 0
   let residentBytes = TRIM_ABOVE_BYTES
   const end = watchMemory(
     clock,
     () => ({ residentBytes, heapBytes: 0 }),
     () => undefined,
     () => trims++,
+    () => cpuMs,
   )
   await clock.pass(3 * LOOK_MS)
   t.equal(trims, 0)
   residentBytes++
   await clock.pass(3 * LOOK_MS)
+  t.equal(trims, 1, 'not again and again while it is idle')
+  for (let look = 0; look < 2; look++) {
+    cpuMs += TRIM_EACH_CPU_MS
+    await clock.pass(3 * LOOK_MS)
+  }
   t.equal(trims, 3)
+  cpuMs += TRIM_EACH_CPU_MS
   end()
   await clock.pass(3 * LOOK_MS)
   t.equal(trims, 3)
