@@ -6,9 +6,9 @@
  *                  +---- marked dead by another client --+--> dead (a new id is taken: onDead)
  *
  * Invariants. A sequence number is used for one change only, however often it is sent. `low` of a partition never passes a sequence
- * of it whose reply has not come. A change of names or contents that failed is not carried out behind a later one: that waits until it cannot be any
- * more (late-copies.ts). While `isLive` no other client can have marked the session dead: the lease is counted from
- * before it was asked for.
+ * of it whose reply has not come. A change of names or contents that failed is not carried out behind a later one, nor where another
+ * client may have a lock of the file that was held here: these wait until it cannot be any more (late-copies.ts). While `isLive` no other
+ * client can have marked the session dead: the lease is counted from before it was asked for.
  */
 import { hostname } from 'node:os'
 import type { Clock } from '../base/clock.js'
@@ -33,6 +33,9 @@ export const CLOCK_STEP_MS = 5_000
 /** A renewal that took no longer tells Redis's time well enough. */
 const EXACT_MS = 1_000
 const RENEW_DIVISOR = 4
+
+/** Behind them another client may have a lock under which something was written here. To lock anew may be to hold less than before. */
+const GIVE_LOCKS: ReadonlySet<Script> = new Set<Script>([SCRIPTS.unlock, SCRIPTS.lock, SCRIPTS.lockDrop])
 
 export interface SessionOptions {
   readonly store: RedisStore
@@ -146,7 +149,9 @@ export class Session {
     const { store, keys: volume, clock, operationDeadlineMs, replicas } = this.#options
     const partition = volume.partition(p)
     const session = this.#id
-    if (isOfContents(script)) for (const one of [p, ...beside]) if (this.#late.has(one)) await this.#untilPast(one)
+    if (isOfContents(script) || GIVE_LOCKS.has(script)) {
+      for (const one of [p, ...beside]) if (this.#late.has(one)) await this.#untilPast(one)
+    }
     const sequence = this.nextSequence()
     const low = this.#inFlight.begin(p, sequence)
     const named = this.tails.name(p, script, sequence, low)

@@ -203,6 +203,45 @@ t.test(
   },
 )
 
+for (const how of ['unlock', 'lock to read'] as const)
+  t.test(
+    `a commit that had failed does not come when another client has the lock (${how})`,
+    { timeout: 300_000 },
+    async (t) => {
+      const post = new Post()
+      const volume = await volumesOn(t, await startRedis(t), (store) => post.wrap(store))(1)
+      const meta = await volume.client({ sessionTtlMs: 3_600_000 })
+      const bob = await volume.client({ sessionTtlMs: 3_600_000 })
+      const [{ ino }, other] = [await touch(meta, ROOT, 'file'), await touch(meta, ROOT, 'other')]
+      const [first, second] = [await meta.chunkId(), await bob.chunkId()]
+      await meta.setlk(ino, LOCK, { wait: false })
+      post.hold = 'older'
+      const older = touch(meta, ROOT, 'older')
+      await until('it is held', () => post.isHeld('older'))
+      post.lose = 'commit'
+      await t.rejects(write(meta, ino, first), { code: 'REDIS_UNREACHABLE' })
+      post.lose = undefined
+      const { copy } = post
+      const reads = how === 'lock to read'
+      const giving = reads ? meta.setlk(ino, { ...LOCK, type: 'read' }, { wait: false }) : meta.unlock(ino, LOCK)
+      let seen: unknown
+      const bobs = bob.setlk(ino, { ...LOCK, type: reads ? 'read' : 'write' }, { wait: true }).then(async () => {
+        if (!reads) await write(bob, ino, second)
+        seen = (await bob.extents(ino, 0)).extents
+      })
+      for (let i = 0; i < 20; i++) {
+        await meta.open(other.ino, { truncate: false })
+        meta.close(other.ino)
+      }
+      await copy?.()
+      post.release('older')
+      await Promise.all([older, giving, bobs])
+      t.same((await bob.extents(ino, 0)).extents, seen, 'what he saw under the lock stays')
+      await volume.close()
+      t.strictSame(await checkVolume(volume), [], 'the volume is whole afterwards')
+    },
+  )
+
 for (const wait of [true, false])
   t.test(
     `a lock whose answer did not come, and that comes when it was given back, is nobody's (wait: ${wait})`,
