@@ -96,6 +96,32 @@ t.test('a folder that does not answer: Ctrl-C ends it all the same, and says so'
   await ringfs.ok('down')
 })
 
+t.test('a folder that ceases to answer while it is tidied up is told of, and left', async (t) => {
+  const ringfs = await Ringfs.in(t)
+  await ringfs.ok('up', '--detach')
+  const pid = ringfs.runFile()?.pid ?? 0
+  const words = ['--only', 'small', '--files', '1000000', '--seconds', '600']
+  const child = ringfs.start('bench', ringfs.mountpoint, ...words)
+  let said = ''
+  child.stderr?.on('data', (data: Buffer) => (said += data.toString()))
+  const ended = new Promise<NodeJS.Signals | null>((resolve) => child.once('close', (_, signal) => resolve(signal)))
+  // Names go while it is looked at.
+  const countOf = async (): Promise<number> =>
+    Number(await sh('sh', '-c', `find ${ringfs.mountpoint} -name 'f*' 2>/dev/null | wc -l`))
+  const many = await eventually('files are made', countOf, (count) => count > 4_000)
+  child.kill('SIGINT')
+  await eventually('they are removed', countOf, (count) => count < many)
+  kill(pid, 'SIGSTOP')
+  await eventually(
+    'told',
+    () => said,
+    (text) => /a call on .*ringfs-bench-.* does not come back, so it is left there/.test(text),
+  )
+  kill(pid, 'SIGCONT')
+  t.equal(await ended, 'SIGKILL')
+  await ringfs.ok('down')
+})
+
 t.test('--only random makes its file first, unmeasured; --keep leaves the files and says where', async (t) => {
   const ringfs = await Ringfs.in(t)
   const folder = await plainFolder(ringfs)

@@ -84,13 +84,16 @@ async function bench(surroundings: Surroundings, path: string, options: Options)
   })
   const need = needed(settings)
   const making = makePlace(path, need.bytes, need.files)
-  const place = await orDie(surroundings, orHang(making, stopped, `${path} does not answer`))
+  const place = await orDie(
+    surroundings,
+    orHang(making, stopped, new RingfsError('DEADLINE', `${path} does not answer`)),
+  )
   left.folder = place.folder
   const startedAt = new Date().toISOString()
   const startMs = performance.now()
   const isShown = surroundings.stderr.isTTY && options.json !== true
   const progress = new BenchProgress({ stream: surroundings.stderr, isShown })
-  const measured = await inPlace(place, keep, () => {
+  const measured = await inPlace(surroundings, place, keep, () => {
     return orDie(surroundings, measure(place, settings, progress, stopped))
   })
   const { measured: real, fsType } = place
@@ -104,11 +107,16 @@ async function bench(surroundings: Surroundings, path: string, options: Options)
   if (!report.isComplete) throw new RingfsError('CANCELLED', 'stopped before the end')
 }
 
-async function inPlace(place: Place, keep: boolean, work: () => Promise<Measured>): Promise<Measured> {
+async function inPlace(
+  surroundings: Surroundings,
+  place: Place,
+  keep: boolean,
+  work: () => Promise<Measured>,
+): Promise<Measured> {
   try {
     return await work()
   } finally {
-    if (!keep) await removePlace(place)
+    if (!keep) await orDie(surroundings, removePlace(place))
   }
 }
 

@@ -1,12 +1,15 @@
 /** The folder that the bench works in: made in the folder that is measured, and removed whatever happens. */
 import { mkdtemp, realpath, rm, stat, statfs, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { RingfsError, messageOf } from '../../base/errors.js'
 import { runCommand } from '../../fuse/command.js'
 import { readMounts } from '../../fuse/mounts.js'
 import { failureText, systemError } from '../failures.js'
 import { humanBytes } from '../units.js'
 
+/** A call that does not come back within this time hangs. */
+export const HANG_MS = 10_000
 const PREFIX = 'ringfs-bench-'
 const DROP_CACHES = '/proc/sys/vm/drop_caches'
 /** proc_sys_vm(5): pages, names and attributes. */
@@ -70,8 +73,25 @@ async function fsTypeOf(path: string): Promise<string> {
   return above.findLast(({ mountpoint }) => mountpoint.length === nearest)?.fsType ?? 'unknown'
 }
 
+/** Errors: RingfsError DEADLINE when the file system does not answer meanwhile. */
 export async function removePlace({ folder }: Place): Promise<void> {
-  await rm(folder, { recursive: true, force: true, maxRetries: 3 })
+  let isOver = false
+  const removing = rm(folder, { recursive: true, force: true, maxRetries: 3 }).finally(() => (isOver = true))
+  await Promise.race([removing, whileItAnswers(folder, () => isOver)])
+}
+
+/** Many files may take long: only what does not even tell of itself (which no kernel caches) hangs. */
+async function whileItAnswers(folder: string, isOver: () => boolean): Promise<void> {
+  for (;;) {
+    await sleep(HANG_MS, undefined, { ref: false })
+    if (isOver()) return
+    const { timedOut } = await runCommand('stat', ['--file-system', folder], HANG_MS)
+    if (timedOut && !isOver()) throw hanging(folder)
+  }
+}
+
+export function hanging(folder: string): RingfsError {
+  return new RingfsError('DEADLINE', `a call on ${folder} does not come back, so it is left there`)
 }
 
 /**

@@ -1,9 +1,9 @@
 /** Measures one figure after the other. */
 import { systemClock } from '../../base/clock.js'
-import { RingfsError } from '../../base/errors.js'
+import type { RingfsError } from '../../base/errors.js'
 import { KIB, MIB } from '../../base/limits.js'
 import type { Amount } from './load.js'
-import { dropCaches, type Place } from './place.js'
+import { HANG_MS, dropCaches, hanging, type Place } from './place.js'
 import { STEPS, type Group, type Step, type Work } from './plan.js'
 import type { BenchProgress } from './progress.js'
 import { figureOf, type Figure, type Skipped } from './report.js'
@@ -30,8 +30,6 @@ const FILES_PER_DIRECTORY = 10
 /** A random operation for each so many bytes of the large file. */
 const BYTES_PER_RANDOM = 128 * KIB
 const RANDOM_PER_SYNCED = 8
-/** A call that does not come back within this time of Ctrl-C hangs. */
-const HANG_MS = 10_000
 
 /** What all threads make together at most, with some room. */
 export function needed({ sizeBytes, files, groups }: BenchSettings): { bytes: number; files: number } {
@@ -61,14 +59,14 @@ export async function measure(
       await threads.close()
     }
   }
-  return await orHang(work(), stopped, `a call on ${place.folder} does not come back, so it is left there`)
+  return await orHang(work(), stopped, hanging(place.folder))
 }
 
 /** What is under way may end by itself for a while after `stopped`. Errors: RingfsError DEADLINE. */
-export async function orHang<T>(work: Promise<T>, stopped: Promise<void>, message: string): Promise<T> {
+export async function orHang<T>(work: Promise<T>, stopped: Promise<void>, late: RingfsError): Promise<T> {
   const hang = stopped.then(async () => {
     await systemClock.sleep(HANG_MS)
-    throw new RingfsError('DEADLINE', message)
+    throw late
   })
   // It loses the race in the usual case.
   hang.catch(() => undefined)
