@@ -5,8 +5,6 @@ import { systemClock, type Clock } from '../../src/base/clock.js'
 import { silentLog } from '../../src/base/log.js'
 import { RingfsError } from '../../src/base/errors.js'
 import { KIB } from '../../src/base/limits.js'
-import { makeAnew } from '../../src/check/rebuild/anew.js'
-import { rebuild, type RebuildParts } from '../../src/check/rebuild/rebuild.js'
 import type { RedisStore } from '../../src/cluster/contract.js'
 import type { MetaStore } from '../../src/meta/contract.js'
 import { openMeta } from '../../src/meta/engine.js'
@@ -15,9 +13,10 @@ import { VolumeKeys } from '../../src/meta/keys.js'
 import { SCRIPTS } from '../../src/meta/scripts.js'
 import type { VfsContract } from '../../src/vfs/contract.js'
 import { createVfs, type Housekeeping } from '../../src/vfs/vfs.js'
-import { VOLUME, startCluster, type TestCluster } from '../helpers/chunks.js'
+import { startCluster, type TestCluster } from '../helpers/chunks.js'
 import { CountingRedis } from '../helpers/counting-redis.js'
 import { checkVolume } from '../helpers/meta-check.js'
+import { rebuildAll } from '../helpers/rebuilt.js'
 import { connectPatiently, startRedis, type TestRedis } from '../helpers/redis.js'
 
 t.setTimeout(600_000)
@@ -252,17 +251,7 @@ t.test('what was moved a rebuild finds, in the order in which it was written', a
   await end()
   for (let server = 0; server < redis.ports.length; server++) await redis.command(server, 'FLUSHALL')
 
-  const parts: Omit<RebuildParts, 'meta'> = {
-    ...{ store, settings: { ...settings, uuid: VOLUME }, volume: VOLUME, deep: false, minAgeMs: 0 },
-    view: () => cluster.placement().view,
-    node: (id) => cluster.node(id).api,
-    removals: () => Promise.resolve(new Set()),
-    onProgress: () => undefined,
-  }
-  await makeAnew({ ...parts, settings: { ...parts.settings, createdMs: Date.now() } }, systemClock)
-  const made = await client()
-  const result = await rebuild({ ...parts, meta: made.meta })
-  t.ok(result.isComplete)
+  const made = await rebuildAll(t, { store, settings, cluster }, () => client())
   const folder = await made.meta.lookup(ROOT, Buffer.from('lost+found'))
   for (const one of moved) {
     const file = await made.meta.lookup(folder.ino, Buffer.from(`inode-${one}`))

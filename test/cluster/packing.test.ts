@@ -7,8 +7,6 @@ import t, { type Test } from 'tap'
 import { systemClock, type Clock } from '../../src/base/clock.js'
 import { silentLog } from '../../src/base/log.js'
 import { KIB, MIB } from '../../src/base/limits.js'
-import { makeAnew } from '../../src/check/rebuild/anew.js'
-import { rebuild, type RebuildParts } from '../../src/check/rebuild/rebuild.js'
 import type { RedisStore } from '../../src/cluster/contract.js'
 import { backupVolume } from '../../src/meta/backup/backup.js'
 import { restoreVolume } from '../../src/meta/backup/restore.js'
@@ -17,8 +15,9 @@ import { openMeta } from '../../src/meta/engine.js'
 import { formatVolume } from '../../src/meta/format.js'
 import type { VfsContract } from '../../src/vfs/contract.js'
 import { createVfs } from '../../src/vfs/vfs.js'
-import { VOLUME, startCluster, type TestCluster } from '../helpers/chunks.js'
+import { startCluster, type TestCluster } from '../helpers/chunks.js'
 import { until } from '../helpers/deadline.js'
+import { rebuildAll } from '../helpers/rebuilt.js'
 import { connectPatiently, startRedis, type TestRedis } from '../helpers/redis.js'
 
 t.setTimeout(600_000)
@@ -167,17 +166,7 @@ t.test(
     await end()
     await loseAll(redis)
 
-    const parts: Omit<RebuildParts, 'meta'> = {
-      ...{ store, settings: { ...settings, uuid: VOLUME }, volume: VOLUME, deep: false, minAgeMs: 0 },
-      view: () => cluster.placement().view,
-      node: (id) => cluster.node(id).api,
-      removals: () => Promise.resolve(new Set()),
-      onProgress: () => undefined,
-    }
-    await makeAnew({ ...parts, settings: { ...parts.settings, createdMs: Date.now() } }, systemClock)
-    const made = await client()
-    const result = await rebuild({ ...parts, meta: made.meta })
-    t.ok(result.isComplete)
+    const made = await rebuildAll(t, { store, settings, cluster }, () => client())
     const folder = await made.meta.lookup(ROOT, Buffer.from('lost+found'))
     for (const [ino, data] of [
       [blocks.ino, blocks.model],

@@ -1,7 +1,8 @@
 /** `ringfs bench` on a plain folder and on a mount. Rates are not judged: only that they are there, and what is left behind. */
+import type { ChildProcess } from 'node:child_process'
 import { mkdir, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { z } from 'zod'
 import { GROUPS, STEPS } from '../../src/cli/bench/plan.js'
 import { Ringfs, eventually, kill, sh } from '../helpers/ringfs.js'
@@ -71,7 +72,17 @@ t.test('many threads begin together, however long their folders take to be made'
   await ringfs.ok('down')
 })
 
-t.test('a folder that does not answer: Ctrl-C ends it all the same, and says so', async (t) => {
+interface LongBench {
+  readonly ringfs: Ringfs
+  /** Of the mount. */
+  readonly pid: number
+  readonly child: ChildProcess
+  /** When the mount has been stopped: bench says that its files are left, and ends. */
+  readonly isLeft: () => Promise<void>
+}
+
+/** One that makes small files for longer than the test lasts. */
+async function longBench(t: Test): Promise<LongBench> {
   const ringfs = await Ringfs.in(t)
   await ringfs.ok('up', '--detach')
   const pid = ringfs.runFile()?.pid ?? 0
@@ -80,31 +91,32 @@ t.test('a folder that does not answer: Ctrl-C ends it all the same, and says so'
   let said = ''
   child.stderr?.on('data', (data: Buffer) => (said += data.toString()))
   const ended = new Promise<NodeJS.Signals | null>((resolve) => child.once('close', (_, signal) => resolve(signal)))
+  const told = /a call on .*ringfs-bench-.* does not come back, so it is left there/
+  const isLeft = async (): Promise<void> => {
+    await eventually(
+      'told',
+      () => said,
+      (text) => told.test(text),
+    )
+    // The kernel lets nobody go whose request was read already.
+    kill(pid, 'SIGCONT')
+    t.equal(await ended, 'SIGKILL')
+    await ringfs.ok('down')
+  }
+  return { ringfs, pid, child, isLeft }
+}
+
+t.test('a folder that does not answer: Ctrl-C ends it all the same, and says so', async (t) => {
+  const { ringfs, pid, child, isLeft } = await longBench(t)
   const isBusy = async (): Promise<boolean> => (await sh('find', ringfs.mountpoint, '-name', 'f1*')) !== ''
   await eventually('files are made', isBusy, (seen) => seen)
   kill(pid, 'SIGSTOP')
   child.kill('SIGINT')
-  const told = /a call on .*ringfs-bench-.* does not come back, so it is left there/
-  await eventually(
-    'told',
-    () => said,
-    (text) => told.test(text),
-  )
-  // The kernel lets nobody go whose request was read already.
-  kill(pid, 'SIGCONT')
-  t.equal(await ended, 'SIGKILL')
-  await ringfs.ok('down')
+  await isLeft()
 })
 
 t.test('a folder that ceases to answer while it is tidied up is told of, and left', async (t) => {
-  const ringfs = await Ringfs.in(t)
-  await ringfs.ok('up', '--detach')
-  const pid = ringfs.runFile()?.pid ?? 0
-  const words = ['--only', 'small', '--files', '1000000', '--seconds', '600']
-  const child = ringfs.start('bench', ringfs.mountpoint, ...words)
-  let said = ''
-  child.stderr?.on('data', (data: Buffer) => (said += data.toString()))
-  const ended = new Promise<NodeJS.Signals | null>((resolve) => child.once('close', (_, signal) => resolve(signal)))
+  const { ringfs, pid, child, isLeft } = await longBench(t)
   // Names go while it is looked at.
   const countOf = async (): Promise<number> =>
     Number(await sh('sh', '-c', `find ${ringfs.mountpoint} -name 'f*' 2>/dev/null | wc -l`))
@@ -112,14 +124,7 @@ t.test('a folder that ceases to answer while it is tidied up is told of, and lef
   child.kill('SIGINT')
   await eventually('they are removed', countOf, (count) => count < many)
   kill(pid, 'SIGSTOP')
-  await eventually(
-    'told',
-    () => said,
-    (text) => /a call on .*ringfs-bench-.* does not come back, so it is left there/.test(text),
-  )
-  kill(pid, 'SIGCONT')
-  t.equal(await ended, 'SIGKILL')
-  await ringfs.ok('down')
+  await isLeft()
 })
 
 t.test('--only random makes its file first, unmeasured; --keep leaves the files and says where', async (t) => {
