@@ -12,11 +12,12 @@ import { loadVolume } from '../../src/meta/format.js'
 import { openMeta } from '../../src/meta/engine.js'
 import { whileFrozen } from '../../src/meta/freeze.js'
 import { VolumeKeys } from '../../src/meta/keys.js'
+import { encodeExtents, writeU56 } from '../../src/meta/records.js'
 import { BACKUP_OPTIONS, backupFile } from '../helpers/backups.js'
 import { bound } from '../helpers/bound-redis.js'
 import { failureOf, temporaryFolder } from '../helpers/chunks.js'
 import { checkVolume, describe, walk } from '../helpers/meta-check.js'
-import { ROOT, bytes, makeDir, touch, until, volumesOn, writeAt, type MetaVolume } from '../helpers/meta.js'
+import { ROOT, bytes, extentOf, makeDir, touch, until, volumesOn, writeAt, type MetaVolume } from '../helpers/meta.js'
 import { connectPatiently, startRedis, type TestRedis } from '../helpers/redis.js'
 
 t.setTimeout(600_000)
@@ -162,6 +163,34 @@ for (const masters of [1, 3] as const) {
     })
   })
 }
+
+t.test('claims of the janitor on all extents of many windows are restored as they were', async (t) => {
+  const redis = await startRedis(t, { masters: 1 })
+  const store = await connectPatiently(redis.url('any'))
+  t.teardown(() => store.close())
+  const { settings } = await volumesOn(t, redis)()
+  const { garbage } = new VolumeKeys(settings.name, settings.partitions).partition(3)
+  // As zombie-free.lua leaves them of a file that was written in pieces of 4 KiB, each somewhere.
+  const extents = Array.from({ length: 16_384 }, (_, i) => extentOf(2 ** 24 + i, i * 4096, 4096))
+  const blob = encodeExtents(extents, 0)
+  const claims = Array.from({ length: 90 }, (_, window) => {
+    const head = Buffer.alloc(18)
+    head.writeUIntLE(Date.now(), 0, 6)
+    writeU56(head, 11, 7)
+    head.writeUInt32LE(window, 14)
+    return Buffer.concat([head, blob])
+  })
+  for (const claim of claims) await store.call('RPUSH', garbage, claim)
+  const file = backupFile(t)
+  await backupVolume(store, settings, file, BACKUP_OPTIONS)
+  await wipe(redis)
+  await restoreVolume(store, settings.name, file, () => undefined)
+  t.equal(await store.call('LLEN', garbage), claims.length)
+  for (const [at, claim] of claims.entries()) {
+    const there = await store.call('LINDEX', garbage, at)
+    if (!Buffer.isBuffer(there) || !there.equals(claim)) t.fail(`claim ${at} is another`)
+  }
+})
 
 t.test('refusals', async (t) => {
   const redis = await startRedis(t, { masters: 1 })

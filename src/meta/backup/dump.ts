@@ -9,7 +9,7 @@ import type { RedisStore, RedisValue } from '../../cluster/contract.js'
 import { arrayOf, textOf } from '../../cluster/reply.js'
 import type { PartitionKeys, VolumeKeys } from '../keys.js'
 import { decodeInode } from '../records.js'
-import { WIDE, type BackupRecord } from './format.js'
+import { WIDE, portionsOf, type BackupRecord } from './format.js'
 
 /** Takes a record; resolves when there is room for the next. */
 export type Sink = (record: BackupRecord) => Promise<void>
@@ -155,8 +155,11 @@ class PartitionDump {
     return inLanes(names, work)
   }
 
-  #put(kind: BackupRecord['kind'], key: string, items: readonly Buffer[]): Promise<void> {
-    return this.#sink({ kind, partition: this.#partition, key: key.slice(key.indexOf('}') + 1), items })
+  /** Claims of the janitor are as long as the extents of a window: a page of them is too much for a record. */
+  async #put(kind: BackupRecord['kind'], key: string, items: readonly Buffer[]): Promise<void> {
+    const record = { kind, partition: this.#partition, key: key.slice(key.indexOf('}') + 1) }
+    const together = kind === 'hash' || kind === 'zset' ? 2 : 1
+    for (const some of portionsOf(items, together)) await this.#sink({ ...record, items: some })
   }
 }
 

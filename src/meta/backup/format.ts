@@ -22,8 +22,10 @@ export const BACKUP_VERSION = 1
 export const PREAMBLE_BYTES = 12
 export const WIDE = 0xffff_ffff
 const RECORD_HEAD_BYTES = 7
-/** A value of Redis here is at most an extent map of a window or a body; more is nonsense. */
-const RECORD_MAX_BYTES = 64 * MIB
+/** Versions before wrote 500 claims of the janitor, each of up to all extents of a window, into one record; more is nonsense. */
+const RECORD_MAX_BYTES = 512 * MIB
+/** What is written: whoever reads has all of a record in memory. */
+const PORTION_BYTES = MIB
 const KEY_MAX_BYTES = 255
 
 export type RecordKind = 'head' | 'hash' | 'zset' | 'string' | 'list' | 'end'
@@ -49,6 +51,34 @@ const Head = z.object({
 })
 
 export type BackupHead = Readonly<z.infer<typeof Head>>
+
+/**
+ * All items in order, in portions of about PORTION_BYTES and at most `most` items, of which none is longer than that unless it cannot be
+ * divided. `together`: so many items, which divide `most`, stay together.
+ */
+export function* portionsOf<T>(items: readonly T[], together: number, most = Infinity): Generator<readonly T[]> {
+  let from = 0
+  let bytes = 0
+  for (let at = 0; at < items.length; at += together) {
+    const next = bytesOf(items.slice(at, at + together))
+    if (at > from && (bytes + next > PORTION_BYTES || at - from >= most)) {
+      yield items.slice(from, at)
+      from = at
+      bytes = 0
+    }
+    bytes += next
+  }
+  if (from < items.length) yield items.slice(from)
+}
+
+/** Those of numbers are few. */
+function bytesOf(items: readonly unknown[]): number {
+  return items.reduce<number>((sum, item) => sum + (hasLength(item) ? item.length : 0), 0)
+}
+
+function hasLength(item: unknown): item is Buffer | string {
+  return Buffer.isBuffer(item) || typeof item === 'string'
+}
 
 export function encodePreamble(): Buffer {
   const out = Buffer.alloc(PREAMBLE_BYTES)
@@ -91,6 +121,7 @@ function encodeRecord({ kind, partition, key, items }: BackupRecord): Buffer {
   const name = Buffer.from(key, 'latin1')
   invariant(name.length <= KEY_MAX_BYTES, 'keys are short')
   const total = items.reduce((sum, item) => sum + 4 + item.length, RECORD_HEAD_BYTES + name.length + 4)
+  invariant(total <= RECORD_MAX_BYTES, 'what is written can be read')
   const out = Buffer.allocUnsafe(total)
   out.writeUInt8(KINDS[kind], 0)
   out.writeUInt32LE(partition, 1)

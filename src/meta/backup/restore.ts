@@ -32,6 +32,7 @@ import {
   WIDE,
   checkPreamble,
   decodeHead,
+  portionsOf,
   type BackupHead,
   type BackupRecord,
 } from './format.js'
@@ -215,8 +216,7 @@ class Writer {
   /** In order. */
   async #list(partition: number, key: string, items: readonly Buffer[]): Promise<void> {
     let length = this.#lists.get(key) ?? 0
-    for (let at = 0; at < items.length; at += ARGS_MAX) {
-      const some = items.slice(at, at + ARGS_MAX)
+    for (const some of portionsOf(items, 1, ARGS_MAX)) {
       await this.#claim.write(partition, key, length, some)
       length += some.length
     }
@@ -230,10 +230,10 @@ class Writer {
   }
 
   async #send(partition: number, key: string, command: string, args: readonly RedisArg[]): Promise<void> {
-    for (let at = 0; at < args.length; at += ARGS_MAX) {
+    for (const some of portionsOf(args, command === 'SET' ? 1 : 2, ARGS_MAX)) {
       while (this.#running.size >= IN_FLIGHT) await Promise.race(this.#running)
       const call: Promise<unknown> = this.#claim
-        .write(partition, key, command, args.slice(at, at + ARGS_MAX))
+        .write(partition, key, command, some)
         .catch((error: unknown) => {
           this.#failure ??= error instanceof Error ? error : new Error(String(error))
         })

@@ -1,6 +1,6 @@
 /** The reader of backups: what it gives does not depend on how the bytes come, and its work is linear in them, whatever they say. */
 import t from 'tap'
-import { RecordReader, RecordWriter, WIDE, type BackupRecord } from '../../../src/meta/backup/format.js'
+import { RecordReader, RecordWriter, WIDE, portionsOf, type BackupRecord } from '../../../src/meta/backup/format.js'
 
 t.setTimeout(300_000)
 
@@ -104,4 +104,38 @@ t.test('records are the same in whatever pieces they come, and stay when more co
     t.same(found.slice(0, -1), written, `pieces of ${length}`)
     t.equal(found.at(-1)?.kind, 'end')
   }
+})
+
+t.test('a record of a page of long claims, as versions before wrote them, can be read', async (t) => {
+  const writer = new RecordWriter()
+  const claim = Buffer.alloc(16_384 * 53, 1)
+  const bytes = writer.encode({ kind: 'list', partition: 3, key: ':g', items: Array.from({ length: 90 }, () => claim) })
+  const reader = new RecordReader()
+  const [record] = pieces(bytes, 256 * KIB).flatMap((piece) => reader.push(piece))
+  t.equal(record?.items.length, 90)
+  t.ok(record?.items.every((item) => item.equals(claim)))
+  for (const piece of pieces(writer.end(), 7)) reader.push(piece)
+  reader.finish()
+})
+
+t.test('portions have all items in order, are short, and part nothing that belongs together', async (t) => {
+  for (const [together, most] of [[1, 7] as const, [2, 8] as const, [2, undefined] as const]) {
+    const lengths = Array.from({ length: 60 }, (_, i) => [10, 300 * KIB, 2 * KIB * KIB, 0, 700 * KIB][(i * 7) % 5] ?? 0)
+    const items = lengths.map((length, i) => Buffer.alloc(length, i))
+    const portions = [...portionsOf(items, together, most)]
+    t.same(portions.flat(), items)
+    for (const portion of portions) {
+      const bytes = portion.reduce((sum, item) => sum + item.length, 0)
+      t.ok(portion.length % together === 0 && portion.length <= (most ?? Infinity))
+      t.ok(bytes <= KIB * KIB || portion.length === together, `${portion.length} items of ${bytes} bytes`)
+    }
+  }
+  t.same([...portionsOf([], 1)], [])
+  t.same(
+    [...portionsOf([1, 'a', 2, 'b'], 2, 2)],
+    [
+      [1, 'a'],
+      [2, 'b'],
+    ],
+  )
 })
