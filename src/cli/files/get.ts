@@ -11,7 +11,7 @@
  * one is on disk, and a get goes on from there: onDisk().
  */
 import { createHash, randomBytes } from 'node:crypto'
-import { constants } from 'node:fs'
+import { constants, type Stats } from 'node:fs'
 import { lstat, mkdir, open, opendir, readlink, rename, rm, stat, symlink, type FileHandle } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { Command } from 'commander'
@@ -76,13 +76,15 @@ class Download {
   }
 
   async run(from: readonly string[], to: string): Promise<void> {
-    await each(this.#jobs(from, to), this.#options.parallel, (job) => named(job.local, this.#get(job)))
+    await each(this.#jobs(from, to), this.#options.parallel, (job) => this.#get(job))
   }
 
   async *#jobs(from: readonly string[], to: string): AsyncGenerator<Job | typeof ALL_BEFORE> {
     const isFolder = await isDirectory(to)
     if (!isFolder && (from.length > 1 || to.endsWith('/')))
       throw new RingfsError('USAGE', `${to} is not a directory here`)
+    // Also where a link leads to it, as /dev/stdout does.
+    await checkNoDevice(to, stat(to))
     const names = isFolder && from.length > 1 ? new Names<number>(this.#progress) : null
     for (const path of from) {
       const attr = await this.#session.stat(path, 'always')
@@ -150,6 +152,7 @@ class Download {
     const target = await this.#session.vfs.readlink(this.#session.caller, attr.ino)
     const known = await lstat(local).catch(() => null)
     if (known?.isDirectory() === true) throw new PosixError('EISDIR', `${local}: a directory is in the way`)
+    await checkNoDevice(local, lstat(local))
     if (known === null) await symlink(target, local)
     else if (known.isSymbolicLink() && target.equals(await readlink(local, 'buffer'))) {
       this.#progress.totals.unchanged++
@@ -158,11 +161,17 @@ class Download {
     this.#progress.copied(replaces)
   }
 
-  async #get({ attr, from, local, replaces }: Job): Promise<void> {
+  async #get(job: Job): Promise<void> {
+    const { attr, local } = job
     if (attr.type !== 'file') {
       this.#progress.totals.skipped.push(`${local}: neither a file nor a directory nor a symbolic link`)
       return
     }
+    await checkNoDevice(local, lstat(local))
+    await named(local, this.#getFile(job))
+  }
+
+  async #getFile({ attr, from, local, replaces }: Job): Promise<void> {
     if (await isSame(attr, local)) {
       this.#progress.totals.unchanged++
       return
@@ -330,6 +339,16 @@ async function writeAll(file: FileHandle, data: Buffer, offset: number): Promise
 async function checkNoLink(folder: string): Promise<void> {
   if ((await lstat(folder).catch(() => null))?.isSymbolicLink() !== true) return
   throw new PosixError('EEXIST', `${folder}: a symbolic link is in the way of a directory: remove it`)
+}
+
+/** What is in /dev is only there: replaced by a file, it is gone for everybody. */
+async function checkNoDevice(local: string, look: Promise<Stats>): Promise<void> {
+  const info = await look.catch(() => null)
+  if (info === null || info.isFile() || info.isDirectory() || info.isSymbolicLink()) return
+  throw new PosixError(
+    'EINVAL',
+    `${local}: is a device, pipe or socket, and is not replaced: ringfs cat writes into one`,
+  )
 }
 
 async function isDirectory(path: string): Promise<boolean> {

@@ -27,6 +27,7 @@ import type { TimeSpec } from '../../../src/base/clock.js'
 import { PosixError } from '../../../src/base/errno.js'
 import { MIB } from '../../../src/base/limits.js'
 import type { CliContext } from '../../../src/cli/context.js'
+import { each } from '../../../src/cli/files/parallel.js'
 import { registerFileCommands } from '../../../src/cli/files/index.js'
 import { FORMAT_VERSION } from '../../../src/cluster/contract.js'
 import type { Attr, VfsContract } from '../../../src/vfs/contract.js'
@@ -585,6 +586,54 @@ t.test('what a symbolic link replaces keeps its name until the link has it', asy
   t.equal(await readlink(join(out, 'x')), 'there')
   t.match(await sh.run('get', '-r', '/d/.', out), /got 0 files.* 1 file was there already/)
   t.same(await readdir(out), ['x'])
+})
+
+t.test('a get replaces no device, pipe or socket', async (t) => {
+  const { run, folder, vfs } = await shell(t)
+  const [pipe, link, tree] = ['pipe', 'link', 'tree'].map((name) => join(folder, name))
+  if (pipe === undefined || link === undefined || tree === undefined) throw new Error('three paths')
+  execFileSync('mkfifo', [pipe])
+  await symlink('pipe', link)
+  await writeFile(join(folder, 'a'), 'hello')
+  await run('mkdir', '/d')
+  await run('put', join(folder, 'a'), '/d/a')
+  const d = (await vfs.lookup(CALLER, 1, Buffer.from('d'))).ino
+  await vfs.symlink(CALLER, d, Buffer.from('null'), Buffer.from('../pipe'))
+  for (const to of [pipe, link]) {
+    await t.rejects(run('get', '/d/a', to), {
+      code: 'EINVAL',
+      message: new RegExp(`^EINVAL: ${to}: is a device, pipe`),
+    })
+  }
+  t.ok((await stat(pipe)).isFIFO())
+  t.equal(await readlink(link), 'pipe')
+
+  for (const name of ['a', 'null']) {
+    await mkdir(join(tree, 'd'), { recursive: true })
+    execFileSync('mkfifo', [join(tree, 'd', name)])
+    await t.rejects(run('get', '-r', '/d', tree), { code: 'EINVAL', message: /d\/(a|null): is a device, pipe/ })
+    t.ok((await stat(join(tree, 'd', name))).isFIFO(), name)
+    await rm(tree, { recursive: true })
+  }
+  await mkdir(tree)
+  for (const figures of [/got 2 files/, /got 0 files.* 2 files were there already/]) {
+    t.match(await run('get', '-r', '/d', tree), figures, 'a link that leads to one is a link')
+  }
+})
+
+t.test('what is under way when the next thing cannot be had is done before the failure is told', async (t) => {
+  let done = false
+  async function* items(): AsyncGenerator<string> {
+    yield 'one'
+    await delay(1)
+    throw new PosixError('EACCES')
+  }
+  const work = async (): Promise<void> => {
+    await delay(50)
+    done = true
+  }
+  await t.rejects(each(items(), 4, work), { code: 'EACCES' })
+  t.ok(done)
 })
 
 t.test('a get does not follow a link that an earlier one has brought', async (t) => {
