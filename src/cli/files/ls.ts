@@ -32,7 +32,7 @@ async function ls(session: Session, context: CliContext, paths: readonly string[
   const all: Listed[] = []
   for (const path of paths) {
     const listed = await list(session, path, options)
-    if (options.json === true) all.push(...listed)
+    if (options.json === true) for (const one of listed) all.push(one)
     else print(context, path, listed, paths.length > 1, options)
   }
   if (options.json !== true) return
@@ -57,6 +57,11 @@ async function list(session: Session, path: string, options: LsOptions): Promise
   return listed.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0))
 }
 
+/** Not by Math.max(...): so many arguments as a folder has names no function takes. */
+function widest(listed: readonly Listed[], figure: (attr: Attr) => number): number {
+  return listed.reduce((width, { attr }) => Math.max(width, String(figure(attr)).length), 0)
+}
+
 function print(
   context: CliContext,
   path: string,
@@ -66,8 +71,8 @@ function print(
 ): void {
   if (titled) context.stdout.write(`${safe(path)}:\n`)
   const widths = {
-    nlink: Math.max(0, ...listed.map(({ attr }) => String(attr.nlink).length)),
-    size: Math.max(0, ...listed.map(({ attr }) => String(attr.sizeBytes).length)),
+    nlink: widest(listed, ({ nlink }) => nlink),
+    size: widest(listed, ({ sizeBytes }) => sizeBytes),
   }
   for (const { name, attr } of listed) {
     context.stdout.write(`${options.long === true ? longLine(safe(name), attr, widths) : safe(name)}\n`)

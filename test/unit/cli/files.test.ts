@@ -30,7 +30,7 @@ import type { CliContext } from '../../../src/cli/context.js'
 import { each } from '../../../src/cli/files/parallel.js'
 import { registerFileCommands } from '../../../src/cli/files/index.js'
 import { FORMAT_VERSION } from '../../../src/cluster/contract.js'
-import type { Attr, VfsContract } from '../../../src/vfs/contract.js'
+import type { Attr, VfsContract, VfsDirEntry } from '../../../src/vfs/contract.js'
 import { fixture } from '../../helpers/vfs-fixture.js'
 import { MemoryVfs } from '../../helpers/memory-vfs.js'
 
@@ -820,6 +820,28 @@ t.test('a slash at the end says that it is a directory', async (t) => {
   await run('rm', '-r', '/new/')
   await run('rm', '/file', '/link')
   t.equal(await run('ls', '/'), 'more\n')
+})
+
+t.test('a folder of very many names is listed', async (t) => {
+  const sh = await shell(t)
+  const { ino } = await sh.vfs.mkdir(CALLER, 1, Buffer.from('d'), 0o755)
+  const attr = await sh.vfs.mkdir(CALLER, ino, Buffer.from('one'), 0o755)
+  const names = 200_000
+  sh.through = (vfs) =>
+    changed(vfs, {
+      readdir: (_handle, offset, limit) => {
+        const length = Math.min(limit, names - Number(offset))
+        const entry = (_: unknown, i: number): VfsDirEntry => {
+          const next = offset + BigInt(i) + 1n
+          return { name: Buffer.from(`n${next}`), ino: attr.ino, dtype: 4, offset: next, attr }
+        }
+        return Promise.resolve(Array.from({ length }, entry))
+      },
+    })
+  for (const words of [[], ['-l'], ['--json']]) {
+    const text = await sh.run('ls', ...words, '/d')
+    t.ok(text.includes('n1') && text.includes(`n${names}`), words.join(' '))
+  }
 })
 
 t.test('names that would steer a terminal are shown as escapes', async (t) => {
