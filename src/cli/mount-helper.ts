@@ -10,7 +10,7 @@ import { z } from 'zod'
 import { RingfsError, hasCode, messageOf } from '../base/errors.js'
 import { parseMetaUrl } from '../cluster/url.js'
 import { parseMountOptions, type MountOptionSet } from '../fuse/mount-options.js'
-import { resolveMountpoint } from '../fuse/mountpoint.js'
+import { resolveMounted, resolveMountpoint } from '../fuse/mountpoint.js'
 import { remount } from '../fuse/remount.js'
 import { findDataFolders } from '../main/data-folder.js'
 import { PROGRAM, detach } from '../main/detach.js'
@@ -143,7 +143,7 @@ async function mountDataFolder(surroundings: Surroundings, request: Request): Pr
 }
 
 async function changeMount(surroundings: Surroundings, { dir, options, fake }: Request): Promise<string> {
-  const mountpoint = await resolveMountpoint(dir)
+  const mountpoint = await resolveMounted(dir)
   const run = readRunFiles(surroundings.environment.runFolder).findLast((one) => one.mountpoint === mountpoint)
   if (run?.readOnly === true && !options.readOnly) {
     throw new RingfsError('MOUNT_FAILED', `${dir} was mounted read-only: unmount it and mount it anew`)

@@ -1,7 +1,7 @@
 import { Command } from 'commander'
 import { systemClock } from '../base/clock.js'
 import { RingfsError, hasCode } from '../base/errors.js'
-import { resolveMountpoint } from '../fuse/mountpoint.js'
+import { resolveMounted } from '../fuse/mountpoint.js'
 import { FS_TYPE, mountOn, type MountEntry } from '../fuse/mounts.js'
 import { unmountPath } from '../fuse/unmount.js'
 import { listUsers, mountUsers, mountsBelow, namespacesWith } from '../fuse/users.js'
@@ -35,7 +35,7 @@ export function umountCommand(surroundings: Surroundings): Command {
 
 /** Answers what was done, in a line. */
 async function unmount(surroundings: Surroundings, path: string, lazy: boolean): Promise<string> {
-  const mountpoint = await resolveMountpoint(path)
+  const mountpoint = await resolveMounted(path)
   const mount = await mountOn(mountpoint)
   if (mount?.fsType !== FS_TYPE) throw new RingfsError('NOT_RUNNING', `no ringfs is mounted on ${path}`)
   const owner = readRunFiles(surroundings.environment.runFolder).findLast((run) => run.mountpoint === mountpoint)

@@ -1,7 +1,8 @@
 import { Command, Option } from 'commander'
 import { z } from 'zod'
+import { lockFolder } from '../cluster/folder-lock.js'
 import { ReadyPipe, detach } from '../main/detach.js'
-import { openDataFolders } from '../main/data-folder.js'
+import { UP_LOCK, openDataFolders, type OpenedDataFolders } from '../main/data-folder.js'
 import { serve } from '../main/standard-output.js'
 import { stopSignal } from '../main/stop-signal.js'
 import type { UpReady } from '../main/up.js'
@@ -120,11 +121,25 @@ function mountedLine({ volume, mountpoint, dataDir, nodes, replicas }: UpReady):
 }
 
 async function inBackground(surroundings: Surroundings, mountpoint: string, options: Options): Promise<void> {
-  const logFile = openDataFolders(options.data?.[0] ?? DATA_DEFAULT).log
+  const folders = openDataFolders(options.data?.[0] ?? DATA_DEFAULT)
+  const logFile = folders.log
   const words = ['up', mountpoint, '--ready-pipe', ...optionWords(options)]
-  const ready = await detach({ words, env: surroundings.environment.inherited, logFile, schema: readySchema })
+  const { inherited: env } = surroundings.environment
+  const ready = await detach({ words, env, logFile, schema: readySchema }).catch(async (error: unknown) => {
+    await withdraw(folders)
+    throw error
+  })
   warn(surroundings, ready)
   print(surroundings, `${mountedLine(ready)}; process ${ready.pid}, log in ${logFile}; ringfs down stops it\n`)
+}
+
+/** The start was refused, or failed, which is told. */
+async function withdraw(folders: OpenedDataFolders): Promise<void> {
+  // Somebody else may have been quicker.
+  const lock = await lockFolder(folders.root, UP_LOCK).catch(() => undefined)
+  if (lock === undefined) return
+  folders.withdraw()
+  await lock.release()
 }
 
 function optionWords(options: Options): readonly string[] {

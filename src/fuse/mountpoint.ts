@@ -30,15 +30,25 @@ export async function prepareMountpoint(path: string, log: Log): Promise<string>
 }
 
 /**
- * The real path, found without touching what is mounted there: a dead mount answers ENOTCONN to everything, and one
- * whose process hangs does not answer at all.
+ * The real path of a folder to mount on, found without touching what is mounted there: a dead mount answers ENOTCONN to
+ * everything, and one whose process hangs does not answer at all.
  */
-export async function resolveMountpoint(path: string): Promise<string> {
+export function resolveMountpoint(path: string): Promise<string> {
+  return realPath(path, (real) => `make it with mkdir -p ${real}`)
+}
+
+/** As resolveMountpoint, of a folder on which something should be mounted. */
+export function resolveMounted(path: string): Promise<string> {
+  return realPath(path, () => 'ringfs status shows the mounts of a volume')
+}
+
+/** `advice`: for a path that is not there. */
+async function realPath(path: string, advice: (real: string) => string): Promise<string> {
   let next = resolve(path)
   for (let step = 0; step < STEPS_MAX; step++) {
     const real = join(await realParent(next), basename(next))
     if ((await mountOn(real)) !== undefined) return real
-    const target = await linkTarget(real)
+    const target = await linkTarget(real, advice)
     if (target === undefined) return real
     next = resolve(dirname(real), target)
   }
@@ -53,12 +63,12 @@ async function realParent(path: string): Promise<string> {
   }
 }
 
-async function linkTarget(path: string): Promise<string | undefined> {
+async function linkTarget(path: string, advice: (path: string) => string): Promise<string | undefined> {
   try {
     return (await lstat(path)).isSymbolicLink() ? await readlink(path) : undefined
   } catch (error) {
     if (!isMissing(error)) throw new RingfsError('MOUNTPOINT_BAD', `mount point ${path}: ${messageOf(error)}`)
-    throw new RingfsError('MOUNTPOINT_BAD', `mount point ${path} does not exist: make it with mkdir -p ${path}`)
+    throw new RingfsError('MOUNTPOINT_BAD', `mount point ${path} does not exist: ${advice(path)}`)
   }
 }
 

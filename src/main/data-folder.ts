@@ -10,13 +10,17 @@
  * Further ones, each on a disk of its own, hold chunks alone: nodes/1/ … again, a second disk of the same nodes.
  *
  * Invariant: up.json is written before the volume is formatted, with its uuid after; so a first start that was cut short is
- * completed by the next one, and a volume whose metadata has vanished is not taken for a new one and formatted over.
+ * completed by the next one, and a volume whose metadata has vanished is not taken for a new one and formatted over. One that was refused before
+ * it began leaves no folder.
  */
-import { chmodSync, mkdirSync, readdirSync, realpathSync, renameSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { chmodSync, mkdirSync, readdirSync, realpathSync, renameSync, rmSync, rmdirSync, writeFileSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
 import { z } from 'zod'
 import { RingfsError, codeOf, messageOf } from '../base/errors.js'
 import { readSmallFile } from '../base/small-file.js'
+
+/** What only one `up`, or a rebuild of what it had, does in it: folder-lock.ts. */
+export const UP_LOCK = 'up'
 
 const FILE = 'up.json'
 const FORMAT = 1
@@ -52,29 +56,65 @@ function foldersOf(root: string): DataFolders {
   return { root, redis: join(root, 'redis'), log: join(root, 'log'), node }
 }
 
+export interface OpenedDataFolders extends DataFolders {
+  /**
+   * Nothing came of it: takes away what the opening has made, and the log in it, unless something is in there by now. For who has the lock, or
+   * nobody could.
+   */
+  withdraw(): void
+}
+
 /** Makes it if it is missing. Errors: RingfsError USAGE when it cannot be, or is somebody else's folder with files in it. */
-export function openDataFolders(path: string): DataFolders {
+export function openDataFolders(path: string): OpenedDataFolders {
   try {
-    mkdirSync(path, { recursive: true, mode: 0o700 })
+    const made = makeFolder(path)
     const root = realpathSync(path)
     refuseForeign(root)
-    for (const folder of ['redis', 'nodes']) mkdirSync(join(root, folder), { recursive: true, mode: 0o700 })
+    const below = ['redis', 'nodes'].flatMap((name) => makeFolder(join(root, name)))
     chmodSync(root, 0o700)
-    return foldersOf(root)
+    const folders = foldersOf(root)
+    return { ...folders, withdraw: () => withdraw(made, below, folders.log) }
   } catch (error) {
     if (error instanceof RingfsError) throw error
-    throw new RingfsError('USAGE', `${path} cannot be a data folder (${messageOf(error)}): choose another with --data`)
+    const advice = accessAdvice(error, 'choose another with --data')
+    throw new RingfsError('USAGE', `${path} cannot be a data folder (${messageOf(error)}): ${advice}`)
   }
 }
 
-/** The folders of one that exists; undefined when there is none. */
+/** Answers what it has made, the lowest first. */
+function makeFolder(folder: string): readonly string[] {
+  const path = resolve(folder)
+  const first = mkdirSync(path, { recursive: true, mode: 0o700 })
+  const made: string[] = []
+  if (first !== undefined) for (let at = path; at !== dirname(first); at = dirname(at)) made.push(at)
+  return made
+}
+
+/** Something that is used has something in it: `redis` and `nodes` go first. */
+function withdraw(made: readonly string[], below: readonly string[], log: string): void {
+  try {
+    for (const folder of below) rmdirSync(folder)
+    if (made.length > 0) rmSync(log, { force: true })
+    for (const folder of made) rmdirSync(folder)
+  } catch {
+    // So it stays, as it would without this.
+  }
+}
+
+/** The folders of one that exists; undefined when there is none. Errors: RingfsError USAGE when that cannot be seen. */
 export function findDataFolders(path: string): DataFolders | undefined {
   try {
     const root = realpathSync(path)
     return readdirSync(root).includes(FILE) ? foldersOf(root) : undefined
-  } catch {
-    return undefined
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT' || codeOf(error) === 'ENOTDIR') return undefined
+    const advice = accessAdvice(error, 'look at its disk')
+    throw new RingfsError('USAGE', `${path} cannot be read (${messageOf(error)}): ${advice}`, { cause: error })
   }
+}
+
+function accessAdvice(error: unknown, otherwise: string): string {
+  return codeOf(error) === 'EACCES' ? 'run this as the user whose folder it is, or name another' : otherwise
 }
 
 const OURS = new Set([FILE, `${FILE}.new`, 'redis', 'nodes', 'log', 'files.sock', 'node.sock', 'lost+found'])

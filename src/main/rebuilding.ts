@@ -22,7 +22,7 @@ import { loadVolume } from '../meta/format.js'
 import { VolumeKeys } from '../meta/keys.js'
 import type { KeyRing } from '../rpc/key-ring.js'
 import { Closer } from './closer.js'
-import type { DataFolders } from './data-folder.js'
+import { UP_LOCK, type DataFolders } from './data-folder.js'
 import { checkKey } from './key-check.js'
 import { foldersByNode, openOfflineNode, type OfflineNode } from './offline-node.js'
 import { readVolumeFile } from './volume-file.js'
@@ -31,7 +31,6 @@ import { openVolume, type Volume } from './volume.js'
 const POLL_MS = 200
 /** Nodes that run come back by themselves, with a heartbeat each second. */
 const SETTLE_MS = 4_000
-const LOCK = 'up'
 
 export interface RebuildingOptions {
   readonly url: MetaUrl
@@ -65,7 +64,7 @@ export async function startRedisOf(
 ): Promise<{ readonly url: MetaUrl; close(): Promise<void> }> {
   const closer = new Closer()
   return await closer.orClose(async () => {
-    const lock = await lockFolder(folders.root, LOCK, `ringfs down --data ${folders.root}`)
+    const lock = await lockFolder(folders.root, UP_LOCK, `ringfs down --data ${folders.root}`)
     closer.add(() => lock.release())
     const redis = await startPrivateRedis({ folder: folders.redis, log })
     closer.add(() => redis.stop())

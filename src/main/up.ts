@@ -21,7 +21,14 @@ import { formatVolume, loadVolume } from '../meta/format.js'
 import { RpcServer } from '../rpc/server.js'
 import { startBeside } from './beside-nodes.js'
 import { Closer } from './closer.js'
-import { openDataFolders, readUpRecord, writeUpRecord, type DataFolders, type UpRecord } from './data-folder.js'
+import {
+  UP_LOCK,
+  openDataFolders,
+  readUpRecord,
+  writeUpRecord,
+  type DataFolders,
+  type UpRecord,
+} from './data-folder.js'
 import { PROGRAM } from './detach.js'
 import { withoutSecrets } from './environment.js'
 import { startMount, type ActiveMount, type MountSettings } from './mounting.js'
@@ -63,7 +70,6 @@ export interface UpReady {
   readonly warnings: readonly string[]
 }
 
-const LOCK = 'up'
 const VOLUME_DEFAULT = 'ringfs'
 
 /** Runs until `stop` fires, the file system is unmounted, or something that it stands on is lost. */
@@ -85,11 +91,13 @@ async function start(
   const { log, runFolder } = options
   const nice = serveReadily(options.options.nice, { group: true })
   const folders = openDataFolders(options.dataDir)
-  const lock = await lockFolder(folders.root, LOCK, `ringfs down --data ${folders.root}`)
+  const lock = await lockFolder(folders.root, UP_LOCK, `ringfs down --data ${folders.root}`)
   closer.add(() => lock.release())
+  closer.add(() => folders.withdraw())
+  const plan = planRecord(options, readUpRecord(folders.root))
   makeMountpoint(options.mountpoint)
   const mountpoint = await prepareMountpoint(options.mountpoint, log)
-  const record = { ...planRecord(options, readUpRecord(folders.root)), mountpoint }
+  const record = { ...plan, mountpoint }
   const redis = await startPrivateRedis({ folder: folders.redis, log, nice, onProgress: options.say })
   const keeper = keepRedis(redis, { folder: folders.redis, log, nice })
   closer.add(() => keeper.stop())

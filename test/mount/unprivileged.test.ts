@@ -55,6 +55,17 @@ t.test('a user without rights mounts with either driver, and what is made there 
   }
 })
 
+t.test('a data folder of another user is told from one that is none', async (t) => {
+  const { system, mountpoint, data, ringfs } = await newPlace(t)
+  const foreign = await system.folder('foreign', STRANGER)
+  await system.ok('chmod', '700', foreign)
+  const advice = /cannot be .*EACCES.*: run this as the user whose folder it is/
+  for (const words of [['ls'], ['down'], ['up', mountpoint], ['up', mountpoint, '--data', data]]) {
+    const ran = await system.runAs(USER, ...ringfs(...words, '--data', foreign))
+    t.match(ran, { code: 2, stderr: advice }, words.join(' '))
+  }
+})
+
 t.test('allow_other is refused unless /etc/fuse.conf has user_allow_other, and says so', async (t) => {
   const { system, mountpoint, data, ringfs } = await newPlace(t)
   const up = ringfs('up', mountpoint, '--data', data, '--detach', '-o', 'allow_other')

@@ -1,5 +1,5 @@
 /** What bad input gets: one line that says what to do, an exit code of its own, and nothing half-made. */
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { startRedis } from '../helpers/redis.js'
@@ -112,6 +112,14 @@ t.test('a mount point that is a file, not empty or taken is refused, and nothing
   await refused(t, ringfs, ['up', full], 30, /not empty/)
   t.equal(await readFile(join(full, 'mine'), 'utf8'), 'keep')
   await refused(t, ringfs, ['up', join(file, 'below')], 30, /cannot be made/)
+  await refused(t, ringfs, ['up', '--detach', full], 30, /not empty/)
+  await refused(t, ringfs, ['up', '--nodes', '1', '--replicas', '3'], 2, /add --nodes 3/)
+  await refused(t, ringfs, ['umount', 'none'], 30, /none does not exist: ringfs status shows/)
+  t.same(
+    (await readdir(ringfs.folder)).sort(),
+    ['file', 'full', 'run'],
+    'neither a data folder nor a mount point is made',
+  )
   t.same(ringfs.processes(), [])
   await ringfs.ok('up', '--detach')
   await refused(t, ringfs, ['up', 'mnt', '--data', 'other-data'], 31, /already mounted/)

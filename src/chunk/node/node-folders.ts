@@ -282,6 +282,10 @@ function makeFolder(folder: string): void {
 }
 
 function unusable(folder: string, error: unknown): unknown {
+  if (codeOf(error) === 'EACCES') {
+    const what = `${folder} cannot be used (${messageOf(error)})`
+    return new RingfsError('USAGE', `${what}: run this as the user whose folder it is, or give another data folder`)
+  }
   if (codeOf(error) !== 'EEXIST' && codeOf(error) !== 'ENOTDIR') return error
   return new RingfsError('USAGE', `${folder} is not a folder: give another data folder`, { cause: error })
 }

@@ -2,7 +2,7 @@
 import { Command } from 'commander'
 import { systemClock } from '../../base/clock.js'
 import { RingfsError, hasCode, messageOf } from '../../base/errors.js'
-import { resolveMountpoint } from '../../fuse/mountpoint.js'
+import { resolveMounted } from '../../fuse/mountpoint.js'
 import { FS_TYPE, mountOn } from '../../fuse/mounts.js'
 import { readRunFiles, type RunFile } from '../../main/runfiles.js'
 import { stopSignal } from '../../main/stop-signal.js'
@@ -64,7 +64,7 @@ async function watch(surroundings: Surroundings, path: string, options: Options)
 
 /** Errors: RingfsError NOT_RUNNING. */
 async function findMount(surroundings: Surroundings, path: string): Promise<RunFile> {
-  const mountpoint = await resolveMountpoint(path)
+  const mountpoint = await resolveMounted(path)
   if ((await mountOn(mountpoint))?.fsType !== FS_TYPE) {
     throw new RingfsError('NOT_RUNNING', `no ringfs is mounted on ${path}: ringfs status shows the mounts of a volume`)
   }

@@ -1,5 +1,5 @@
 /** The figures of a mount for people, a screen high. */
-import { humanBytes, humanMs, table } from '../units.js'
+import { counted, humanBytes, humanMs, table } from '../units.js'
 import type { CacheFigures, Figures, NodeFigures, Rate } from './figures.js'
 
 const OPERATIONS_MAX = 14
@@ -102,7 +102,8 @@ function packedText({ chunks, bytes }: Figures['packed']): string {
 
 /** Files that are kept in Redis. */
 function smallText({ inline, moved }: Figures): string {
-  const left = moved.files === 0 ? '' : `, ${moved.files} files (${humanBytes(moved.bytes)}) moved to the nodes`
+  const left =
+    moved.files === 0 ? '' : `, ${counted(moved.files, 'file')} (${humanBytes(moved.bytes)}) moved to the nodes`
   return `${humanBytes(inline.usedBytes)} of ${humanBytes(inline.budgetBytes)} in Redis${left}`
 }
 

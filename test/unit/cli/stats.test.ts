@@ -59,3 +59,16 @@ t.test('the view names what was done and leaves out what was not', async (t) => 
   t.notMatch(text, 'REDIS')
   t.ok(text.split('\n').length < 40)
 })
+
+t.test('small files that were moved are counted', async (t) => {
+  for (const [files, text] of [
+    [0, /in Redis$/m],
+    [1, /in Redis, 1 file \(5 B\) moved to the nodes$/m],
+    [2, /in Redis, 2 files \(5 B\) moved to the nodes$/m],
+  ] as const) {
+    const metrics = new Metrics()
+    metrics.counter('moving.files', () => files)
+    metrics.counter('moving.bytes', () => 5)
+    t.match(statsText(shown, figuresBetween(null, reply(metrics, 2_000))), text)
+  }
+})

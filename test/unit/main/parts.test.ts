@@ -1,6 +1,15 @@
 /** Small parts of the composition. */
 import { spawn } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -9,7 +18,7 @@ import { z } from 'zod'
 import { ERROR_CODES, RingfsError } from '../../../src/base/errors.js'
 import { silentLog } from '../../../src/base/log.js'
 import { Closer } from '../../../src/main/closer.js'
-import { openDataFolders, readUpRecord, writeUpRecord } from '../../../src/main/data-folder.js'
+import { findDataFolders, openDataFolders, readUpRecord, writeUpRecord } from '../../../src/main/data-folder.js'
 import { readEnvironment } from '../../../src/main/environment.js'
 import { failureLine, parseOutcome, successLine } from '../../../src/main/outcome-line.js'
 import { Supervisor } from '../../../src/main/supervisor.js'
@@ -79,6 +88,38 @@ t.test('a data folder with other files in it is refused, one of ours is taken ag
   mkdirSync(foreign)
   writeFileSync(join(foreign, 'letter'), '')
   t.throws(() => openDataFolders(foreign), { code: 'USAGE', message: /letter/ })
+})
+
+t.test('a data folder that came to nothing is taken away, what is used stays', async (t) => {
+  const root = mkdtempSync(join(tmpdir(), 'ringfs-data-'))
+  t.teardown(() => rmSync(root, { recursive: true, force: true }))
+  const data = join(root, 'above/data')
+  const first = openDataFolders(data)
+  writeFileSync(first.log, 'refused')
+  openDataFolders(data).withdraw()
+  t.ok(existsSync(join(data, 'nodes')), 'another opening had made it')
+  first.withdraw()
+  t.same(readdirSync(root), [])
+  const used = openDataFolders(data)
+  writeFileSync(used.log, 'begun')
+  writeFileSync(join(used.redis, 'redis.conf'), '')
+  used.withdraw()
+  t.same(readdirSync(data).sort(), ['log', 'nodes', 'redis'])
+  const own = join(root, 'own')
+  mkdirSync(own)
+  openDataFolders(own).withdraw()
+  t.same(readdirSync(own), [], 'what was there before stays')
+})
+
+t.test('a folder that cannot be looked at is not taken for one that is no data folder', async (t) => {
+  const root = mkdtempSync(join(tmpdir(), 'ringfs-data-'))
+  t.teardown(() => rmSync(root, { recursive: true, force: true }))
+  const loop = join(root, 'loop')
+  symlinkSync('loop', loop)
+  writeFileSync(join(root, 'file'), '')
+  t.equal(findDataFolders(join(root, 'none')), undefined)
+  t.equal(findDataFolders(join(root, 'file')), undefined)
+  t.throws(() => findDataFolders(loop), { code: 'USAGE', message: /cannot be read \(ELOOP.*look at its disk/ })
 })
 
 /** A stand-in for a node process: says that it is ready, and ends with its input or when told to die. */
