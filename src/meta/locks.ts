@@ -23,6 +23,7 @@
 import { leavesDoubt } from '../base/doubt.js'
 import { PosixError, isErrno } from '../base/errno.js'
 import { messageOf } from '../base/errors.js'
+import { orInterrupted } from '../base/interrupted.js'
 import type { RedisArg, Script } from '../cluster/contract.js'
 import { LOCK_END, type Attr, type FileLock, type LockConflict, type LockRange } from './contract.js'
 import type { Core } from './core.js'
@@ -91,8 +92,9 @@ export class Locks {
 
   async set(ino: number, lock: FileLock, { wait, signal }: WaitOptions): Promise<Attr> {
     check(lock)
-    await this.#settled(owedKey(ino, lock))
-    const waiter = new Waiter(wait ? ++this.#lastTicket : 0, ino, lock)
+    const settled = this.#settled(owedKey(ino, lock))
+    if (settled !== undefined) await orInterrupted(settled, signal)
+    const waiter = new Waiter(wait ? ++this.#lastTicket : 0, ino, lock, signal)
     if (!wait) return this.#must(await this.#send(waiter, false))
     const onAbort = (): void => waiter.tell('aborted')
     this.#waiters.set(waiter.ticket, waiter)
@@ -157,6 +159,8 @@ export class Locks {
 
   /** null: it waits. */
   async #send(waiter: Waiter, pushes: boolean): Promise<Attr | null> {
+    const interrupt = await this.#interruptBefore(waiter)
+    if (interrupt !== undefined) return this.#giveUp(waiter, interrupt)
     const { ino, lock, ticket, heard } = waiter
     waiter.session = this.#core.session.id
     const args = [...kindAndType(lock), ...bounds(lock), lock.owner, lock.pid, ticket, pushes ? 1 : 0]
@@ -171,6 +175,22 @@ export class Locks {
     this.#took(waiter)
     await this.#deps.caughtUp()
     return decodeInode(ino, reply.buffer(1)).attr
+  }
+
+  /**
+   * Waits, as the change would, until what failed cannot come any more. EINTR meanwhile: nothing was asked for; answered where it stands in the
+   * queue already.
+   */
+  async #interruptBefore({ ino, signal, wasQueued }: Waiter): Promise<PosixError | undefined> {
+    const { session, keys } = this.#core
+    try {
+      const settled = session.settled(keys.home(ino))
+      if (settled !== undefined) await orInterrupted(settled, signal)
+      return undefined
+    } catch (error) {
+      if (wasQueued && error instanceof PosixError && error.code === 'EINTR') return error
+      throw error
+    }
   }
 
   #must(attr: Attr | null): Attr {
@@ -244,8 +264,12 @@ export class Locks {
     return (await this.#askTicket(waiter)).buffer(0).toString() !== 'G'
   }
 
-  /** Nothing of this owner is owed, or may come late. */
-  async #settled(key: string): Promise<void> {
+  /** Resolves when nothing of this owner is owed, or may come late; undefined: nothing is. */
+  #settled(key: string): Promise<void> | undefined {
+    return this.#owed.has(key) || this.#late.has(key) ? this.#settle(key) : undefined
+  }
+
+  async #settle(key: string): Promise<void> {
     for (;;) {
       await this.#owed.pay(key)
       const end = this.#late.end(key)

@@ -25,6 +25,10 @@ export class Owed {
     void this.#keepTrying()
   }
 
+  has(key: string): boolean {
+    return this.#jobs.has(key)
+  }
+
   /** Does what is owed under the key, in order. Throws what keeps it from that. */
   async pay(key: string): Promise<void> {
     if (!this.#jobs.has(key)) return

@@ -200,6 +200,11 @@ export class Session {
     }
   }
 
+  /** Resolves when no change of the partition that failed can be carried out any more; undefined: none can. EIO: the session was ended. */
+  settled(p: number): Promise<void> | undefined {
+    return this.#late.has(p) ? this.#untilPast(p) : undefined
+  }
+
   async #untilPast(p: number): Promise<void> {
     const session = this.#id
     for (let end = this.#late.end(p); end !== undefined; end = this.#late.end(p)) await end

@@ -27,6 +27,8 @@ export class Waiter {
   readonly ticket: number
   readonly ino: number
   readonly lock: FileLock
+  /** Of its caller. */
+  readonly signal: AbortSignal | undefined
   /** The session in which it asked. */
   session = 0
   /** `session.owner` of a lock in the way; '' when it is only held back by others who wait. */
@@ -39,10 +41,11 @@ export class Waiter {
   readonly #news = new Set<WaiterNews>()
   #wake: (() => void) | undefined
 
-  constructor(ticket: number, ino: number, lock: FileLock) {
+  constructor(ticket: number, ino: number, lock: FileLock, signal?: AbortSignal) {
     this.ticket = ticket
     this.ino = ino
     this.lock = lock
+    this.signal = signal
   }
 
   tell(news: WaiterNews): void {

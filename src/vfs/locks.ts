@@ -16,6 +16,7 @@
  * file. While the lease is in doubt, its reads and writes wait for certainty.
  */
 import { PosixError } from '../base/errno.js'
+import { orInterrupted } from '../base/interrupted.js'
 import { LOCK_END, type Attr, type FileLock, type LockConflict, type LockRange } from '../meta/contract.js'
 import type { LockChange } from './contract.js'
 import type { VfsContext } from './context.js'
@@ -50,11 +51,19 @@ export class FileLocks {
   /** Errors: as MetaStore.setlk. EIO: locks of the file were lost. */
   async set(handle: number, change: LockChange, wait: boolean, signal?: AbortSignal): Promise<void> {
     const file = this.#context.handles.file(handle)
+    const { type, ...range } = change
+    if (type === 'unlock') {
+      await this.#ready(file)
+      await this.#unlock(file.state.ino, range)
+    } else {
+      await orInterrupted(this.#ready(file), wait ? signal : undefined)
+      await this.#lock(file, handle, { ...range, type }, wait, signal)
+    }
+  }
+
+  async #ready(file: FileHandle): Promise<void> {
     await this.confirm(file)
     await file.state.writer.flush()
-    const { type, ...range } = change
-    if (type === 'unlock') await this.#unlock(file.state.ino, range)
-    else await this.#lock(file, handle, { ...range, type }, wait, signal)
   }
 
   /** Whether this mount may hold locks on the inode, or be giving them back. */
@@ -128,7 +137,8 @@ export class FileLocks {
     const { fresh } = this.#context
     const { ino } = file.state
     this.#used.set(ino, true)
-    await this.#goings.get(ino)
+    const going = this.#goings.get(ino)
+    if (going !== undefined) await orInterrupted(going, wait ? signal : undefined)
     this.#note(ino, lock, handle)
     // From here: what was asked for before it is not kept.
     fresh.touchInode(ino)

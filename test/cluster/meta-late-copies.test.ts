@@ -272,6 +272,91 @@ for (const wait of [true, false])
     },
   )
 
+const READ = { ...LOCK, type: 'read' } as const
+
+for (const script of ['unlock', 'commit'] as const)
+  t.test(
+    `who waits for a lock behind a lost ${script} is interrupted, and holds nothing`,
+    { timeout: 300_000 },
+    async (t) => {
+      const post = new Post()
+      const volume = await volumesOn(t, await startRedis(t), (store) => post.wrap(store))(1)
+      const meta = await volume.client({ sessionTtlMs: 3_600_000 })
+      const { ino } = await touch(meta, ROOT, 'file')
+      await meta.setlk(ino, LOCK, { wait: false })
+      post.hold = 'older'
+      const older = touch(meta, ROOT, 'older')
+      await until('it is held', () => post.isHeld('older'))
+      post.lose = script
+      if (script === 'unlock') await meta.unlock(ino, LOCK)
+      else await t.rejects(write(meta, ino, await meta.chunkId()), { code: 'REDIS_UNREACHABLE' })
+      post.lose = undefined
+      const stop = new AbortController()
+      const owner = script === 'unlock' ? LOCK.owner : 'b'
+      const waiting = meta.setlk(ino, { ...LOCK, owner }, { wait: true, signal: stop.signal })
+      const ended = t.rejects(waiting, { code: 'EINTR' })
+      await pause(100)
+      stop.abort()
+      await ended
+      post.release('older')
+      await older
+      await meta.unlock(ino, LOCK)
+      const bob = await volume.client()
+      t.equal(await outcome(bob.setlk(ino, LOCK, { wait: false })), 'ok')
+      await volume.close()
+      t.strictSame(await checkVolume(volume), [], 'the volume is whole afterwards')
+    },
+  )
+
+t.test(
+  'who asks again for a lock behind a lost commit is interrupted, and waits no more',
+  { timeout: 300_000 },
+  async (t) => {
+    const post = new Post()
+    const volume = await volumesOn(t, await startRedis(t), (store) => post.wrap(store))(1)
+    const meta = await volume.client({ sessionTtlMs: 3_600_000 })
+    const [ann, bob] = [await volume.client(), await volume.client()]
+    const { ino } = await touch(meta, ROOT, 'file')
+    await ann.setlk(ino, READ, { wait: false })
+    const bobs = bob.setlk(ino, LOCK, { wait: true })
+    await until('he stands in the queue', async () => {
+      post.answered.clear()
+      const stop = new AbortController()
+      // Held back for him who waits, or granted at once.
+      const asked = meta.setlk(ino, READ, { wait: true, signal: stop.signal }).then(
+        () => meta.unlock(ino, READ),
+        () => undefined,
+      )
+      await until('it is answered', () => post.answered.has('lock'))
+      stop.abort()
+      await asked
+      return post.answered.has('lock-cancel')
+    })
+    post.hold = 'older'
+    const older = touch(meta, ROOT, 'older')
+    await until('it is held', () => post.isHeld('older'))
+    const stop = new AbortController()
+    post.answered.clear()
+    const ended = t.rejects(meta.setlk(ino, READ, { wait: true, signal: stop.signal }), { code: 'EINTR' })
+    await until('it was told to wait', () => post.answered.has('lock'))
+    post.lose = 'commit'
+    await t.rejects(write(meta, ino, await meta.chunkId()), { code: 'REDIS_UNREACHABLE' })
+    post.lose = undefined
+    // It would ask again, since it was only held back for him.
+    await pause(1_000)
+    stop.abort()
+    await ended
+    await ann.unlock(ino, READ)
+    await bobs
+    await bob.unlock(ino, LOCK)
+    t.equal(await outcome(ann.setlk(ino, LOCK, { wait: false })), 'ok', 'nobody has it, or waits for it')
+    post.release('older')
+    await older
+    await volume.close()
+    t.strictSame(await checkVolume(volume), [], 'the volume is whole afterwards')
+  },
+)
+
 t.test('a commit that comes after its transaction was given up does nothing', { timeout: 300_000 }, async (t) => {
   const post = new Post()
   const volume = await volumesOn(t, await startRedis(t), (store) => post.wrap(store))()
