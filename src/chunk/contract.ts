@@ -14,6 +14,7 @@ import type { ChunkOrigin } from './origin.js'
 export {
   ORIGIN_EXTENTS_MAX,
   ORIGIN_ORDERS_MAX,
+  orderAt,
   piecesIn,
   type ChunkOrigin,
   type ChunkOriginExtent,

@@ -2,6 +2,7 @@
  * Where the bytes of a chunk belong, as its header says it: in which file, where in it, and in what order they were written. By this lost
  * metadata are made anew, and bytes that are packed into another chunk keep their place.
  */
+import type { TimeSpec } from '../base/clock.js'
 
 /** Most extents in the header of one chunk; a writer that packs scattered writes stops here and begins another chunk. */
 export const ORIGIN_EXTENTS_MAX = 4096
@@ -31,6 +32,11 @@ export interface ChunkOrigin {
   readonly orders?: readonly number[]
   /** With `orders`: which of `extents` were appended data, as ascending indices. Their file offsets are where they went to. */
   readonly appends?: readonly number[]
+}
+
+/** Where in the order of writing that stands what is written at this moment. */
+export function orderAt({ sec, nsec }: TimeSpec): number {
+  return Math.max(0, sec * 1e6 + Math.floor(nsec / 1000))
 }
 
 /** A part of a chunk whose bytes are of one write: a packed chunk has bytes of many. */

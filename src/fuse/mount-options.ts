@@ -115,21 +115,15 @@ export const OWN_OPTIONS: readonly OwnOption[] = [
   own('read-ahead', 'size', 'how far ahead of a sequential reader is fetched', (draft, value) => {
     draft.readAheadBytes = bytes('read-ahead', value)
   }),
-  own(
+  ownRest(
     'pack-after',
-    'seconds',
+    'packAfterMs',
     'files of many short chunks are packed when they are read and nobody has changed them for so long (default: 300)',
-    (draft, value) => {
-      draft.packAfterMs = Math.round(number('pack-after', value, 1, NEVER_S) * 1_000)
-    },
   ),
-  own(
+  ownRest(
     'spill-after',
-    'seconds',
+    'spillAfterMs',
     'small files go from Redis to the nodes when there is little room for new ones and nobody has changed them for so long (default: 600)',
-    (draft, value) => {
-      draft.spillAfterMs = Math.round(number('spill-after', value, 1, NEVER_S) * 1_000)
-    },
   ),
   own('nice', 'n', NICE_HELP, (draft, value) => {
     draft.nice = nice(value)
@@ -276,6 +270,13 @@ function rule(name: string, value: Rule['value'], take: (draft: Draft, value: st
 
 function own(name: string, value: string, help: string, take: Take): OwnOption {
   return { name, value, help, take }
+}
+
+/** How long a file must have been left alone before something is done with it. */
+function ownRest(name: string, field: 'packAfterMs' | 'spillAfterMs', help: string): OwnOption {
+  return own(name, 'seconds', help, (draft, value) => {
+    draft[field] = Math.round(number(name, value, 1, NEVER_S) * 1_000)
+  })
 }
 
 function keep(draft: Draft, text: string): void {

@@ -4,23 +4,24 @@ import { PosixError } from '../base/errno.js'
 import { messageOf } from '../base/errors.js'
 import { FILE_MAX_BYTES, WINDOW_BYTES } from '../base/limits.js'
 import type { RedisArg } from '../cluster/contract.js'
-import type {
-  Attr,
-  AttrChange,
-  CommitReply,
-  CommitRequest,
-  Extent,
-  ExtentWindow,
-  OpenOptions,
-  OpenReply,
-  PackingGround,
+import {
+  EXTENT_BYTES,
+  type Attr,
+  type AttrChange,
+  type CommitReply,
+  type CommitRequest,
+  type Extent,
+  type ExtentWindow,
+  type OpenOptions,
+  type OpenReply,
+  type PackingGround,
 } from './contract.js'
 import { arrayOf } from '../cluster/reply.js'
 import { attributeArgs } from './attribute-args.js'
 import type { Core } from './core.js'
 import { BACKUP_MARGIN_US, lastBackupUs } from './last-backup.js'
 import type { Openers } from './openers.js'
-import { EXTENT_BYTES, decodeBody, decodeExtents, decodeInode, encodeExtents } from './records.js'
+import { decodeBody, decodeExtents, decodeInode, encodeExtents } from './records.js'
 import { STATUS_CUT, STATUS_KEYS, type Reply } from './reply.js'
 import { SCRIPTS } from './scripts.js'
 

@@ -2,6 +2,10 @@
 import type { TimeSpec } from '../base/clock.js'
 import type { Attr, AttrChange, BodyPiece, CommitReply, Extent } from './contract.js'
 
+/** What the store has of an extent, and of a piece of a body beside its bytes. */
+export const EXTENT_BYTES = 53
+export const BODY_PIECE_BYTES = 12
+
 export interface InlineCommitRequest {
   /** Ordered by place, not overlapping. 'append': from 0 on, as in CommitRequest. */
   readonly pieces: readonly { readonly fileOffset: number; readonly bytes: Buffer }[]

@@ -20,11 +20,10 @@ import { CHUNK_MAX_BYTES, HASH_BYTES, WINDOW_BYTES } from '../base/limits.js'
 import { invariant } from '../base/invariant.js'
 import { PosixError } from '../base/errno.js'
 import type { ChunkRef } from '../chunk/contract.js'
-import type { Attr, BodyPiece, Extent, InodeType } from './contract.js'
+import { BODY_PIECE_BYTES, EXTENT_BYTES, type Attr, type BodyPiece, type Extent, type InodeType } from './contract.js'
 
 export const INODE_VERSION = 1
 export const INODE_HEAD_BYTES = 70
-export const EXTENT_BYTES = 53
 /** The bit above them: a file made without a name that has had none yet. */
 const MODE_BITS = 0o7777
 /** Of the mode's word: the file has a body. */
@@ -169,7 +168,6 @@ function chunkOf(known: Map<number, ChunkRef>, id: number, lengthBytes: number, 
   return chunk
 }
 
-const PIECE_HEAD_BYTES = 12
 const HOLE_BIT = 0x8000_0000
 
 /** Pieces as commit-inline.lua takes them; it may shift them. */
@@ -177,14 +175,14 @@ export function encodeBody(
   ino: number,
   pieces: readonly { readonly fileOffset: number; readonly bytes: Buffer }[],
 ): Buffer {
-  const out = Buffer.allocUnsafe(pieces.reduce((sum, { bytes }) => sum + PIECE_HEAD_BYTES + bytes.length, 0))
+  const out = Buffer.allocUnsafe(pieces.reduce((sum, { bytes }) => sum + BODY_PIECE_BYTES + bytes.length, 0))
   let at = 0
   for (const { fileOffset, bytes } of pieces) {
     invariant(bytes.length > 0, 'a piece is not empty')
     out.writeUInt32LE(fileOffset, at)
     out.writeUInt32LE(bytes.length, at + 4)
     out.writeUInt32LE(checksum(ino, bytes), at + 8)
-    at += PIECE_HEAD_BYTES + bytes.copy(out, at + PIECE_HEAD_BYTES)
+    at += BODY_PIECE_BYTES + bytes.copy(out, at + BODY_PIECE_BYTES)
   }
   return out
 }
@@ -195,10 +193,10 @@ export function decodeBody(ino: number, body: Buffer): BodyPiece[] {
   // A copy: what came from the connection may be a small part of a large block of memory.
   const own = Buffer.from(body)
   for (let at = 0; at < own.length;) {
-    if (own.length - at < PIECE_HEAD_BYTES) throw brokenBody(ino)
+    if (own.length - at < BODY_PIECE_BYTES) throw brokenBody(ino)
     const fileOffset = own.readUInt32LE(at)
     const length = own.readUInt32LE(at + 4)
-    const start = at + PIECE_HEAD_BYTES
+    const start = at + BODY_PIECE_BYTES
     if (length >= HOLE_BIT) {
       pieces.push({ fileOffset, lengthBytes: length - HOLE_BIT, bytes: null })
       at = start

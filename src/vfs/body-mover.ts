@@ -10,12 +10,20 @@
  *   if it was on its way meanwhile: a file that has rested for COMMITTED_MS has no older writes to come.
  */
 import { allDone } from '../base/all-done.js'
-import type { Clock, TimeSpec } from '../base/clock.js'
+import type { Clock } from '../base/clock.js'
 import { isErrno } from '../base/errno.js'
 import { messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
-import { ORIGIN_ORDERS_MAX, type ChunkClient, type Durability } from '../chunk/contract.js'
-import type { BodyMove, BodyPiece, ExtentWindow, MetaStore, OldBody } from '../meta/contract.js'
+import { ORIGIN_ORDERS_MAX, orderAt, type ChunkClient, type Durability } from '../chunk/contract.js'
+import {
+  BODY_PIECE_BYTES,
+  EXTENT_BYTES,
+  type BodyMove,
+  type BodyPiece,
+  type ExtentWindow,
+  type MetaStore,
+  type OldBody,
+} from '../meta/contract.js'
 import { layOut, type BodyLayout } from './body-layout.js'
 import type { ExtentCache } from './extent-cache.js'
 import type { Freshness } from './freshness.js'
@@ -33,9 +41,6 @@ const FILES_MAX = 64
 const UPLOADS_AT_ONCE = 4
 /** Of one page. What is not on disk by then is given up. */
 const PAGE_DEADLINE_MS = 10_000
-/** What the store has of an extent, and of a piece of a body beside its bytes. */
-const EXTENT_BYTES = 53
-const PIECE_BYTES = 12
 /** Extents above a body: the script writes all of them anew. */
 const ABOVE_MAX = 1_000
 /** Pages in a row of which nothing could be moved. */
@@ -158,7 +163,7 @@ export class BodyMover {
     const { data, extents } = layout
     if (extents.length === 0) return { ino, version, extents: [], chunkId: undefined, lengthBytes: 0 }
     const chunk = await uploader.upload({
-      ...{ ino, data, extents, packed: { orders: extents.map(() => orderOf(ctime)), appends: [] } },
+      ...{ ino, data, extents, packed: { orders: extents.map(() => orderAt(ctime)), appends: [] } },
       // An fsync that promised more than this mount's own setting holds on.
       durability: durability === 'async' ? 'quorum' : durability,
       wantSync: () => true,
@@ -216,11 +221,6 @@ export class BodyMover {
 
 /** null: the store has more of the extents than of the body. */
 function ifShorter(body: readonly BodyPiece[], layout: BodyLayout): BodyLayout | null {
-  const bodyBytes = body.reduce((sum, { bytes }) => sum + PIECE_BYTES + (bytes?.length ?? 0), 0)
+  const bodyBytes = body.reduce((sum, { bytes }) => sum + BODY_PIECE_BYTES + (bytes?.length ?? 0), 0)
   return layout.extents.length * EXTENT_BYTES < bodyBytes ? layout : null
-}
-
-/** As those of chunks: microseconds. */
-function orderOf({ sec, nsec }: TimeSpec): number {
-  return Math.max(0, sec * 1e6 + Math.floor(nsec / 1000))
 }

@@ -104,13 +104,8 @@ export class ExtentCache {
 
   /** Our commit of extents of these windows is done; `current`: nothing else is known to have happened meanwhile. */
   committed(attr: Attr, extents: readonly Extent[], current: boolean): void {
-    const file = this.#files.get(attr.ino)
+    const file = this.#at(attr.ino, attr.dataVersion - 1, attr.dataVersion, current)
     if (file === undefined) return
-    if (!current || file.version + 1 !== attr.dataVersion) {
-      this.drop(attr.ino)
-      return
-    }
-    file.version = attr.dataVersion
     for (const extent of extents) this.#add(file, extent)
     this.#checkCrowded(attr.ino, file, extents)
     this.#bound()
@@ -118,13 +113,8 @@ export class ExtentCache {
 
   /** The same for bytes that the store keeps itself: a file that it takes them of has no extents. */
   committedInline(attr: Attr, pieces: readonly BodyPiece[], current: boolean): void {
-    const file = this.#files.get(attr.ino)
+    const file = this.#at(attr.ino, attr.dataVersion - 1, attr.dataVersion, current)
     if (file === undefined) return
-    if (!current || file.version + 1 !== attr.dataVersion) {
-      this.drop(attr.ino)
-      return
-    }
-    file.version = attr.dataVersion
     const map = file.windows.get(0) ?? (file.complete ? new ExtentMap() : undefined)
     if (map === undefined) return
     const before = map.bodyBytes
@@ -140,13 +130,8 @@ export class ExtentCache {
    * may `extents` lie over the map.
    */
   packed(ino: number, extents: readonly Extent[], from: number, version: number, current: boolean): void {
-    const file = this.#files.get(ino)
+    const file = this.#at(ino, from, version, current)
     if (file === undefined) return
-    if (!current || file.version !== from || from + 1 !== version) {
-      this.drop(ino)
-      return
-    }
-    file.version = version
     const [first] = extents
     const map = first && file.windows.get(Math.floor(first.fileOffset / WINDOW_BYTES))
     if (map === undefined) return
@@ -154,6 +139,18 @@ export class ExtentCache {
     map.add(extents)
     map.wasCompacted(version)
     this.#pieces += map.pieces - before
+  }
+
+  /** Of version `from` before, and of the next from now on. undefined: it is not known, or something else came between. */
+  #at(ino: number, from: number, version: number, current: boolean): FileExtents | undefined {
+    const file = this.#files.get(ino)
+    if (file === undefined) return undefined
+    if (!current || file.version !== from || from + 1 !== version) {
+      this.drop(ino)
+      return undefined
+    }
+    file.version = version
+    return file
   }
 
   drop(ino: number): void {

@@ -10,7 +10,14 @@ import { Budget } from '../base/budget.js'
 import type { Clock } from '../base/clock.js'
 import type { Log } from '../base/log.js'
 import { hasCode, messageOf } from '../base/errors.js'
-import type { ChunkClient, ChunkOrigin, ChunkOriginExtent, ChunkRef, Durability } from '../chunk/contract.js'
+import {
+  orderAt,
+  type ChunkClient,
+  type ChunkOrigin,
+  type ChunkOriginExtent,
+  type ChunkRef,
+  type Durability,
+} from '../chunk/contract.js'
 import type { MetaStore } from '../meta/contract.js'
 import { UnsyncedChunks } from './unsynced.js'
 import { isTransient } from './failures.js'
@@ -106,8 +113,7 @@ export class Uploader {
 
   /** Microseconds of the wall clock, strictly rising, also when the clock stands or goes back. */
   #nextOrder(): number {
-    const { sec, nsec } = this.#deps.clock.now()
-    this.#lastOrder = Math.max(this.#lastOrder + 1, sec * 1e6 + Math.floor(nsec / 1000))
+    this.#lastOrder = Math.max(this.#lastOrder + 1, orderAt(this.#deps.clock.now()))
     return this.#lastOrder
   }
 }

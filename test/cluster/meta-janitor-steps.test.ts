@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap'
 import type { RedisStore } from '../../src/cluster/contract.js'
 import { WINDOW_BYTES } from '../../src/base/limits.js'
-import type { MetaStore } from '../../src/meta/contract.js'
+import { EXTENT_BYTES, type MetaStore } from '../../src/meta/contract.js'
 import { bound } from '../helpers/bound-redis.js'
 import { checkVolume } from '../helpers/meta-check.js'
 import { ROOT, bytes, extentOf, touch, volumesOn, type MetaVolume } from '../helpers/meta.js'
@@ -13,7 +13,6 @@ const WINDOWS = 6
 const OWN_KEYS = 5
 /** A window of 4 KiB blocks has half as many: one that is more than enough, and what came before it. */
 const EXTENTS_MAX = 2 * 16_384
-const EXTENT_BYTES = 53
 
 type Run = RedisStore['run']
 

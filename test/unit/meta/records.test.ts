@@ -1,10 +1,9 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { WINDOW_BYTES } from '../../../src/base/limits.js'
-import type { Extent } from '../../../src/meta/contract.js'
+import { EXTENT_BYTES, type Extent } from '../../../src/meta/contract.js'
 import { nameHash } from '../../../src/meta/name-hash.js'
 import {
-  EXTENT_BYTES,
   INODE_HEAD_BYTES,
   decodeDirent,
   decodeExtents,
