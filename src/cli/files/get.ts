@@ -19,7 +19,7 @@ import { compareTime } from '../../base/clock.js'
 import { PosixError } from '../../base/errno.js'
 import { RingfsError } from '../../base/errors.js'
 import { COMMITTED_MS, MIB, NAME_MAX_BYTES } from '../../base/limits.js'
-import type { Attr } from '../../vfs/contract.js'
+import type { Attr, TimeSpec } from '../../vfs/contract.js'
 import type { CliContext } from '../context.js'
 import { Checkpoints } from './checkpoints.js'
 import { Names } from './names.js'
@@ -203,7 +203,7 @@ class Download {
       await file.sync()
       await rename(partial, local)
       // Not before: by an old time another get would take it for one that nobody goes on with.
-      await file.utimes(attr.atime.sec, attr.mtime.sec + attr.mtime.nsec / 1e9)
+      await file.utimes(secondsOf(attr.atime), secondsOf(attr.mtime))
     } finally {
       await file.close()
       await vfs.release(handle)
@@ -367,6 +367,11 @@ function isChanged(before: Attr, after: Attr): boolean {
   if (!hasRested(before)) return true
   const isOfThen = compareTime(after.mtime, before.mtime) === 0 && compareTime(after.ctime, before.ctime) === 0
   return !isOfThen || after.sizeBytes !== before.sizeBytes
+}
+
+/** As Node takes any time: a number below 0 it takes for now. */
+function secondsOf({ sec, nsec }: TimeSpec): string {
+  return String(sec + nsec / 1e9)
 }
 
 /** utimes(2) from a double keeps microseconds at best: times that differ by less are the same. */

@@ -167,12 +167,15 @@ class Upload {
   async *#folder(local: string, ino: number, before: readonly string[]): AsyncGenerator<Job> {
     for await (const { name } of await opendir(local)) {
       const path = join(local, name)
+      // By such a name it is not found here.
+      if (name.includes('\ufffd')) {
+        this.#progress.totals.skipped.push(`${path}: its name is not UTF-8; copy it through a mount`)
+        continue
+      }
       const info = await lstat(path, { bigint: true })
       const bytes = Buffer.from(name)
       const others = before.map((folder) => join(folder, name))
-      if (bytes.includes('\ufffd'))
-        this.#progress.totals.skipped.push(`${path}: its name is not UTF-8; copy it through a mount`)
-      else if (info.isDirectory()) yield* this.#folder(path, await this.#subfolder(ino, bytes, info), others)
+      if (info.isDirectory()) yield* this.#folder(path, await this.#subfolder(ino, bytes, info), others)
       else if (info.isSymbolicLink()) await this.#symlink(path, ino, bytes, await isOneThere(others))
       else if (info.isFile())
         yield { local: path, parent: ino, name: bytes, stat: info, replaces: await isOneThere(others) }
