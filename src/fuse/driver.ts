@@ -4,6 +4,8 @@ import type { Metrics } from '../base/metrics.js'
 import type { VfsContract } from '../vfs/contract.js'
 
 export type DriverName = 'kernel' | 'fuse-native'
+/** Whether processors are kept from going to sleep between calls (kernel/stay-awake.ts). `auto`: where that is worth it. */
+export type StayAwakeMode = 'auto' | 'on' | 'off'
 
 export interface MountOptions {
   readonly mountpoint: string
@@ -13,6 +15,8 @@ export interface MountOptions {
   readonly allowOther: boolean
   /** Further -o options in the usual form, passed through. */
   readonly extra: readonly string[]
+  /** Default `auto`. */
+  readonly stayAwake?: StayAwakeMode
   /** Where requests are counted. */
   readonly metrics?: Metrics
 }

@@ -7,7 +7,7 @@
 import { RingfsError } from '../base/errors.js'
 import { parseByteSize } from '../base/size.js'
 import type { AtimePolicy, Durability } from '../vfs/contract.js'
-import type { DriverName } from './driver.js'
+import type { DriverName, StayAwakeMode } from './driver.js'
 import { splitOptions, writeOption, type OptionText } from './option-text.js'
 
 export interface MountOptionSet {
@@ -35,6 +35,7 @@ export interface MountOptionSet {
   readonly readAheadBytes?: number
   readonly packAfterMs?: number
   readonly spillAfterMs?: number
+  readonly stayAwake?: StayAwakeMode
   /** Nice value of the process; undefined: as serveReadily has it. */
   readonly nice?: number
   readonly passwordFile?: string
@@ -67,6 +68,7 @@ export interface OwnOption {
 
 const DRIVERS = ['kernel', 'fuse-native'] as const
 const DURABILITIES = ['all', 'quorum', 'async'] as const
+const STAY_AWAKE = ['auto', 'on', 'off'] as const
 const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
 const SESSION_TTL_MIN_S = 5
 /** As LEASE_MAX_MS in meta/recovery.ts. */
@@ -128,6 +130,14 @@ export const OWN_OPTIONS: readonly OwnOption[] = [
   own('nice', 'n', NICE_HELP, (draft, value) => {
     draft.nice = nice(value)
   }),
+  own(
+    'stay-awake',
+    'when',
+    'processors do not sleep while calls follow each other: auto (in small virtual machines; the default), on or off',
+    (draft, value) => {
+      draft.stayAwake = oneOf('stay-awake', value, STAY_AWAKE)
+    },
+  ),
   own('fsname', 'name', 'what mount and df show as the source', (draft, value) => {
     draft.fsName = value
   }),

@@ -53,12 +53,13 @@ export function driverOptions(
   driver: FuseDriver,
   options: MountOptionSet,
 ): MountOptions {
-  const { fsName, readOnly, allowOther, extra } = options
+  const { fsName, readOnly, allowOther, extra, stayAwake } = options
   return {
     mountpoint,
     fsName: fsName ?? `ringfs:${settings.name}`,
     readOnly,
     allowOther: allowOther ?? (process.geteuid?.() === 0 && driver.name === 'kernel'),
     extra,
+    ...(stayAwake === undefined ? {} : { stayAwake }),
   }
 }

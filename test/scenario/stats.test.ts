@@ -1,4 +1,5 @@
 /** `ringfs stats` of real mounts. */
+import { existsSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
@@ -41,6 +42,7 @@ const line = z.strictObject({
   openHandles: bytes,
   process: z.strictObject({
     ...{ rssBytes: bytes, heapBytes: bytes, externalBytes: bytes, cpuShare: z.number(), loopBusyShare: z.number() },
+    awakeShare: z.number(),
     loopLag: rate,
   }),
 })
@@ -81,6 +83,34 @@ t.test('the figures of an up are those of what was done on it, at once and by th
   live.kill('SIGINT')
   t.equal(await ended, 0, 'Ctrl-C is how it ends')
   t.equal(parse(lines()[0] ?? '').requests['mkdir']?.count, 5, 'the first line: since it began')
+  await ringfs.ok('down')
+})
+
+const noDevice = existsSync('/dev/cpu_dma_latency') ? false : 'this kernel has no /dev/cpu_dma_latency'
+t.test('idle processors stay awake while calls follow each other, unless it is off', { skip: noDevice }, async (t) => {
+  const ringfs = await Ringfs.in(t)
+  const { mountpoint } = ringfs
+  // Each asks the mount: the name was never heard of.
+  let names = 0
+  const askMuch = async (): Promise<void> => {
+    names += 500
+    await sh('sh', '-c', `i=${names}; while [ $i -gt ${names - 500} ]; do [ -e ${mountpoint}/$i ]; i=$((i-1)); done`)
+  }
+  const awake = async (): Promise<number> =>
+    parse(await ringfs.ok('stats', mountpoint, '--once', '--json')).process.awakeShare
+  await ringfs.ok('up', '--detach', '-o', 'stay-awake=on')
+  const work = async (): Promise<number> => {
+    await askMuch()
+    return await awake()
+  }
+  await eventually('calls that follow each other closely', work, (share) => share > 0)
+  t.match(await ringfs.ok('stats', mountpoint, '--once'), /idle processors kept awake \d/)
+  await ringfs.ok('down')
+
+  await ringfs.ok('up', '--detach', '-o', 'stay-awake=off')
+  for (let i = 0; i < 5; i++) await askMuch()
+  t.equal(await awake(), 0)
+  t.notMatch(await ringfs.ok('stats', mountpoint, '--once'), /kept awake/)
   await ringfs.ok('down')
 })
 

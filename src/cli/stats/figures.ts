@@ -66,6 +66,8 @@ export interface Figures {
     /** Of one core. */
     readonly cpuShare: number
     readonly loopBusyShare: number
+    /** Of the time in which idle processors were kept from going to sleep (mount option stay-awake). */
+    readonly awakeShare: number
     readonly loopLag: Rate
   }
 }
@@ -129,6 +131,7 @@ class Difference {
       externalBytes,
       cpuShare: share(cpuUs, before?.cpuUs),
       loopBusyShare: share(loopBusyUs, before?.loopBusyUs),
+      awakeShare: round(this.#count('awake.ms') / this.#intervalMs, 4),
       loopLag: this.#rate('loop', 'lag'),
     }
   }

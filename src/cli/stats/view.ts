@@ -81,8 +81,9 @@ function nodeTable(nodes: Readonly<Record<string, NodeFigures>>, intervalMs: num
 function lastLines(figures: Figures): string {
   const { chunks, packed, redisRetries, eventsReceived, buffers, openHandles, process } = figures
   const level = (name: string): string => humanBytes(buffers[name] ?? 0)
-  const { rssBytes, heapBytes, externalBytes, cpuShare, loopBusyShare, loopLag } = process
+  const { rssBytes, heapBytes, externalBytes, cpuShare, loopBusyShare, awakeShare, loopLag } = process
   const lag = loopLag.p99Ms === null ? '' : `, late by ${timeText(loopLag.p50Ms)} (p99 ${timeText(loopLag.p99Ms)})`
+  const awake = awakeShare === 0 ? '' : `, idle processors kept awake ${percent(awakeShare)}`
   const { hedges, retries, failures, bad } = chunks
   return [
     `chunks   ${hedges} hedges, ${retries} retries, ${failures} failed, ${bad} bad copies${packed.chunks === 0 ? '' : packedText(packed)}`,
@@ -91,7 +92,7 @@ function lastLines(figures: Figures): string {
     `buffers  written ${level('dirtyBytes')} of ${level('dirtyMaxBytes')}, read cache ${level('readCacheBytes')} of ` +
       `${level('readCacheMaxBytes')}, lent ${level('lentBytes')}, ${openHandles} open handles`,
     `process  ${humanBytes(rssBytes)} (heap ${humanBytes(heapBytes)}, external ${humanBytes(externalBytes)}), ` +
-      `CPU ${percent(cpuShare)}, event loop busy ${percent(loopBusyShare)}${lag}`,
+      `CPU ${percent(cpuShare)}, event loop busy ${percent(loopBusyShare)}${lag}${awake}`,
     '',
   ].join('\n')
 }

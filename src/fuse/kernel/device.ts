@@ -4,6 +4,7 @@ import { ERRNO } from '../../base/errno.js'
 import type { Log } from '../../base/log.js'
 import type { FuseAddon } from './addon.js'
 import { MAX_WRITE_BYTES } from './init.js'
+import type { StayAwake } from './stay-awake.js'
 
 /** The kernel wants room for its headers beside the largest write. */
 const BUFFER_BYTES = MAX_WRITE_BYTES + 64 * 1024
@@ -20,6 +21,7 @@ const AWAIT_US = 200
 export class FuseDevice {
   readonly #fd: number
   readonly #log: Log
+  readonly #awake: StayAwake | null
   readonly #spare: Buffer[] = []
   readonly #head = Buffer.allocUnsafeSlow(HEAD_BYTES)
   readonly #write: (length: number, body?: Buffer) => number
@@ -28,10 +30,17 @@ export class FuseDevice {
   /** Settles when the kernel has let go of the mount. */
   readonly ended: Promise<void>
 
-  /** `handle` settles when it no longer needs the bytes. */
-  constructor(addon: FuseAddon, fd: number, handle: (bytes: Buffer) => Promise<void>, log: Log) {
+  /** `handle` settles when it no longer needs the bytes. `awake` is closed with the device. */
+  constructor(
+    addon: FuseAddon,
+    fd: number,
+    handle: (bytes: Buffer) => Promise<void>,
+    log: Log,
+    awake: StayAwake | null = null,
+  ) {
     this.#fd = fd
     this.#log = log
+    this.#awake = awake
     this.#write = addon.writer(fd, this.#head)
     this.ended = new Promise((resolve) => {
       let current = this.#buffer()
@@ -50,10 +59,12 @@ export class FuseDevice {
   /** So many requests wait for somebody else's answer. */
   underWay(count: number): void {
     this.#underWay[0] = count
+    this.#awake?.underWay(count)
   }
 
   /** Answers the buffer to read into next. */
   #take(buffer: Buffer, length: number, handle: (bytes: Buffer) => Promise<void>): Buffer {
+    this.#awake?.asked()
     if (length <= COPY_MAX_BYTES) {
       void handle(Buffer.from(buffer.subarray(0, length)))
       return buffer
@@ -71,6 +82,7 @@ export class FuseDevice {
   /** One answer. What is short is joined to its head: the kernel maps each part by itself. */
   send(parts: readonly Buffer[]): void {
     if (!this.#isOpen) return
+    this.#awake?.answered()
     let length = 0
     for (let i = 0; i < parts.length; i++) {
       const part = parts[i]
@@ -103,6 +115,7 @@ export class FuseDevice {
   close(): void {
     if (!this.#isOpen) return
     this.#isOpen = false
+    this.#awake?.close()
     closeSync(this.#fd)
   }
 }

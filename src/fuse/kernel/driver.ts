@@ -14,6 +14,7 @@ import { FuseDevice } from './device.js'
 import { startGuard } from './guard.js'
 import { raiseReadAhead } from './read-ahead.js'
 import { FuseServer } from './server.js'
+import { startStayingAwake } from './stay-awake.js'
 
 /** Closing what was left open, with what is buffered, takes a moment; who holds the mount cannot always be seen. */
 const END_WAIT_MS = 15_000
@@ -44,7 +45,8 @@ export class KernelDriver implements FuseDriver {
       startThreads: (threads, onDone) => addon.notifier(fd, threads, onDone),
       onReady: () => void raiseReadAhead(mountpoint, log),
     })
-    const device: FuseDevice = new FuseDevice(addon, fd, (bytes) => server.handle(bytes), log)
+    const awake = startStayingAwake(options)
+    const device: FuseDevice = new FuseDevice(addon, fd, (bytes) => server.handle(bytes), log, awake)
     const number = (await mountOn(mountpoint))?.device
     const guard = number === undefined ? undefined : startGuard(addon, number, log)
     void device.ended.then(() => guard?.end())

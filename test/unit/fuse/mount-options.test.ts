@@ -53,7 +53,7 @@ t.test('the kernel is told what /proc/mounts is to show', async (t) => {
 t.test("each of ringfs's own options is taken with its unit", async (t) => {
   const own = [
     'driver=kernel,durability=all,password-file=/p,key-file=/k,retry=0.5,session-ttl=60,read-cache=64M',
-    'write-buffer=256MiB,read-ahead=1048576,pack-after=60,spill-after=900,fsname=home,log-file=/l,log-level=debug,nice=-5',
+    'write-buffer=256MiB,read-ahead=1048576,pack-after=60,spill-after=900,fsname=home,log-file=/l,log-level=debug,nice=-5,stay-awake=off',
   ]
   const set = parseMountOptions(own)
   t.match(set, {
@@ -72,6 +72,7 @@ t.test("each of ringfs's own options is taken with its unit", async (t) => {
     logFile: '/l',
     logLevel: 'debug',
     nice: -5,
+    stayAwake: 'off',
   })
   t.equal(set.texts.length, OWN_OPTIONS.length, 'none is left out here')
   t.same(parseMountOptions(set.texts), set, 'another process reads the same')
