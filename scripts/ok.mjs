@@ -4,8 +4,8 @@
 //   node scripts/ok.mjs             everything
 //   node scripts/ok.mjs lint types  these static checks only
 //
-// The static checks run one after another beside the tests, which wait for timers part of their time. The types are not
-// checked twice: the build has done it. A static check that fails counts as one failure in that line, one that passes counts for nothing: the numbers are
+// The static checks run one after another beside the build, which uses one processor, and the tests, which wait for timers part of
+// their time. The types are not checked twice: the build has done it. A static check that fails counts as one failure in that line, one that passes counts for nothing: the numbers are
 // those of the tests.
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
@@ -68,10 +68,10 @@ async function runTests() {
 }
 
 async function everything() {
+  const checking = runAll(CHECKS.filter(({ name }) => name !== 'types'))
   const isBuilt = await run('build', ['scripts/setup.mjs', '--tests'])
-  const checks = CHECKS.filter(({ name }) => name !== 'types')
-  const noTests = { ok: false, passed: 0, failed: 0, skipped: '' }
-  const [bad, tests] = await Promise.all([runAll(checks), isBuilt ? runTests() : noTests])
+  const tests = isBuilt ? await runTests() : { ok: false, passed: 0, failed: 0, skipped: '' }
+  const bad = await checking
   if (!isBuilt) bad.unshift('build')
   if (bad.length > 0) console.log(`failed: ${bad.join(', ')}`)
   console.log(`${tests.passed} passed, ${tests.failed + bad.length} failed${tests.skipped}`)

@@ -4,7 +4,7 @@
 //   npm test -- unit/cluster        the tests whose path contains the words
 //   npm test -- --tap unit/base     their TAP, as it is
 //   npm test -- --times             and what the most expensive files cost
-//   npm test -- --jobs=1            so many files at a time
+//   npm test -- --jobs=1            so many files at a time; else as many as keep the processors busy
 //   npm test -- --stalls=7          as on a machine that has much else to do (scripts/tests/stalls.mjs), from that seed
 //
 // A file is a process of its own (scripts/tests/file.mjs). One that dies, one that asserts nothing, one that leaves
@@ -15,7 +15,7 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { countTap } from './tests/count.mjs'
 import { longestFirst } from './tests/order.mjs'
-import { JOBS, runFiles } from './tests/run.mjs'
+import { runFiles } from './tests/run.mjs'
 import { tapTeller } from './tests/tell.mjs'
 import { tellTimes } from './tests/times.mjs'
 
@@ -25,7 +25,7 @@ const RUN_TIMEOUT_MS = 55 * 60_000
 const OPTIONS = {
   tap: { type: 'boolean' },
   times: { type: 'boolean' },
-  jobs: { type: 'string', default: String(JOBS) },
+  jobs: { type: 'string' },
   stalls: { type: 'string' },
 }
 
@@ -63,7 +63,8 @@ async function main(words) {
   const lines = []
   const tell = values.tap ? console.log : tapTeller(console.log)
   if (values.stalls !== undefined) console.log(`stalls: seed ${values.stalls}`)
-  const results = await runFiles(files, { jobs: Number(values.jobs), stalls: values.stalls }, (line) => {
+  const jobs = values.jobs === undefined ? undefined : Number(values.jobs)
+  const results = await runFiles(files, { jobs, stalls: values.stalls }, (line) => {
     lines.push(line)
     tell(line)
   })

@@ -124,6 +124,26 @@ t.test('what ends all processes at last refuses to begin unless it is process 1'
   t.match(stderr, /only as process 1/)
 })
 
+t.test('as many files run at a time as keep the processors busy, between two numbers', async (t) => {
+  const idles = [1, 0.5, 0.2, 0.05, 0.05, 0, 0, 0, 0]
+  const program = `
+    import { jobsAfter } from ${JSON.stringify(join(ROOT, 'scripts', 'tests', 'run.mjs'))}
+    let jobs = 4
+    console.log(JSON.stringify(${JSON.stringify(idles)}.map((idle) => (jobs = jobsAfter(idle, jobs, 4, 6)))))`
+  const { stdout } = await runIn(ROOT, process.execPath, ['--input-type=module', '-e', program])
+  t.equal(stdout, '[5,6,6,6,6,5,4,4,4]\n')
+})
+
+t.test('all files run that there are, also those that are started while others go on', async (t) => {
+  const files = Array.from({ length: 7 }, () => testFile(t, `setTimeout(() => 0, 100)\n${ASSERTS}`))
+  const program = `
+    import { runFiles } from ${JSON.stringify(join(ROOT, 'scripts', 'tests', 'run.mjs'))}
+    const results = await runFiles(${JSON.stringify(files)}, {}, () => undefined)
+    console.log(JSON.stringify(results.map(({ file, ok }) => ok && file)))`
+  const { stdout } = await runIn(ROOT, process.execPath, ['--input-type=module', '-e', program])
+  t.strictSame((JSON.parse(stdout) as unknown[]).toSorted(), files.toSorted())
+})
+
 t.test('the files that are said to take longest are there', async (t) => {
   const program = `
     import { LONGEST } from ${JSON.stringify(join(ROOT, 'scripts', 'tests', 'order.mjs'))}
