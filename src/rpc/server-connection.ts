@@ -32,6 +32,11 @@ export interface CallContext {
   readonly signal: AbortSignal
   /** The caller has said that it waits no more, or is gone: the reply will not be sent. */
   readonly cancelled: boolean
+  /**
+   * Calls `undo` once if the caller says that it waits no more, also when the reply is on its way already, which it then drops. Answers what
+   * is called when the caller has shown that it has the reply.
+   */
+  ifUnheard(undo: () => void): () => void
   /** Waits until the reply may hold so many bytes of payload; call it before making them, once. Errors: CANCELLED. */
   reserve(bytes: number): Promise<void>
 }
@@ -51,6 +56,8 @@ export class ServerConnection {
   readonly #load: ServerLoad
   readonly #calls = new Map<number, ServerCall>()
   readonly #closeListeners = new Set<() => void>()
+  /** By the ids of their calls: what is to be undone of replies that were never heard. */
+  readonly #undos = new Map<number, () => void>()
   readonly replies: ByteBudget
   #inFlightBytes = 0
   #draining: (() => void) | null = null
@@ -107,7 +114,11 @@ export class ServerConnection {
       this.#request(frame)
       return
     }
-    if (frame.kind === KIND.cancel) return this.#calls.get(frame.id)?.cancel('the caller cancelled')
+    if (frame.kind === KIND.cancel) {
+      this.#calls.get(frame.id)?.cancel('the caller cancelled')
+      this.#undo(frame.id)
+      return
+    }
     if (frame.kind === KIND.ping) {
       this.#wire.send(encodeHead(KIND.pong, frame.id))
       return
@@ -115,7 +126,23 @@ export class ServerConnection {
     this.#refuse(new RingfsError('FRAME_BAD', `bad frame: kind ${frame.kind} from a client`))
   }
 
+  /** As CallContext.ifUnheard. */
+  ifUnheard(id: number, undo: () => void): () => void {
+    this.#undos.set(id, undo)
+    return () => {
+      if (this.#undos.get(id) === undo) this.#undos.delete(id)
+    }
+  }
+
+  #undo(id: number): void {
+    const undo = this.#undos.get(id)
+    this.#undos.delete(id)
+    undo?.()
+  }
+
   #request(frame: Frame): void {
+    // The id is used again: its last call is settled.
+    this.#undos.delete(frame.id)
     if (this.#calls.has(frame.id)) {
       frame.release()
       this.#refuse(new RingfsError('FRAME_BAD', `bad frame: request id ${frame.id} is in use`))
@@ -205,6 +232,7 @@ export class ServerConnection {
       if (call.settled) this.#forget(call)
     }
     this.replies.close()
+    this.#undos.clear()
     for (const listener of this.#closeListeners) listener()
     this.#closeListeners.clear()
   }
@@ -240,6 +268,12 @@ class ServerCall implements CallContext {
       else this.#armDeadline(this.#controller)
     }
     return this.#controller.signal
+  }
+
+  ifUnheard(undo: () => void): () => void {
+    if (!this.cancelled) return this.connection.ifUnheard(this.id, undo)
+    undo()
+    return () => undefined
   }
 
   async reserve(bytes: number): Promise<void> {

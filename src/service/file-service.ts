@@ -63,7 +63,7 @@ export class FileService {
     server.handle(calls.FILE_OPEN, async ({ path, flags, mode, owner }, _payload, context) => {
       const table = this.#table(context.connection)
       const { id, attr } = await table.add(() => openFile(vfs, this.#caller(owner), path, flags, mode))
-      await closeIfUnheard(table, id, context)
+      await this.#closeIfUnheard(table, id, context)
       return { reply: { handle: id, attr } }
     })
     server.handle(calls.FILE_CLOSE, async ({ handle }, _payload, { connection }) => {
@@ -90,7 +90,7 @@ export class FileService {
     server.handle(calls.FILE_READDIR, async (request, _payload, context) => {
       const table = this.#table(context.connection)
       const reply = await this.#readdir(table, request)
-      if (request.handle === 0 && reply.handle !== 0) await closeIfUnheard(table, reply.handle, context)
+      if (request.handle === 0 && reply.handle !== 0) await this.#closeIfUnheard(table, reply.handle, context)
       return { reply }
     })
   }
@@ -226,13 +226,28 @@ export class FileService {
     return table
   }
 
+  /** Of a call that is given up, also while its reply is under way, nobody learns the handle. */
+  async #closeIfUnheard(table: HandleTable, id: number, context: CallContext): Promise<void> {
+    const close = (): Promise<void> => table.close(id).catch(() => undefined)
+    if (context.cancelled) return await close()
+    table.whenNamed(
+      id,
+      context.ifUnheard(() => this.#awaited(close())),
+    )
+  }
+
   #abandon(connection: Connection, table: HandleTable): void {
     this.#tables.delete(connection)
-    const done = table
-      .closeAll((error) =>
+    this.#awaited(
+      table.closeAll((error) =>
         this.#log.warn({ error: messageOf(error) }, 'data of a lost connection could not be written'),
-      )
-      .finally(() => this.#releasing.delete(done))
+      ),
+    )
+  }
+
+  /** By released(). */
+  #awaited(releasing: Promise<void>): void {
+    const done = releasing.finally(() => this.#releasing.delete(done))
     this.#releasing.add(done)
   }
 
@@ -251,11 +266,6 @@ export class FileService {
 }
 
 const DONE: HandlerReply<object> = { reply: {} }
-
-/** Of a call that was cancelled meanwhile nobody learns the handle. */
-async function closeIfUnheard(table: HandleTable, id: number, { cancelled }: CallContext): Promise<void> {
-  if (cancelled) await table.close(id).catch(() => undefined)
-}
 
 function checkXattrName(name: Buffer): Buffer {
   if (name.length === 0 || name.length > XATTR_NAME_MAX_BYTES) throw new PosixError('ERANGE', 'length of an xattr name')

@@ -22,6 +22,8 @@ interface Entry {
   readonly open: OpenHandle
   uses: number
   onUnused: (() => void) | null
+  /** Until the client has named it. */
+  onNamed: (() => void) | null
 }
 
 export class HandleTable {
@@ -69,6 +71,12 @@ export class HandleTable {
     }
   }
 
+  /** Calls `onNamed` once, when the client names it: it knows of it. */
+  whenNamed(id: number, onNamed: () => void): void {
+    const entry = this.#entries.get(id)
+    if (entry !== undefined) entry.onNamed = onNamed
+  }
+
   get(id: number): OpenHandle {
     return this.#find(id).open
   }
@@ -94,7 +102,7 @@ export class HandleTable {
       throw new RingfsError('CONNECTION_LOST', 'the connection ended while a file was being opened')
     }
     const id = this.#nextId()
-    this.#entries.set(id, { open, uses: 0, onUnused: null })
+    this.#entries.set(id, { open, uses: 0, onUnused: null, onNamed: null })
     return id
   }
 
@@ -106,6 +114,8 @@ export class HandleTable {
   #find(id: number): Entry {
     const entry = this.#entries.get(id)
     if (entry === undefined) throw new PosixError('EBADF')
+    entry.onNamed?.()
+    entry.onNamed = null
     return entry
   }
 }

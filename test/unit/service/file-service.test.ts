@@ -1,5 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { Readable } from 'node:stream'
@@ -8,6 +9,9 @@ import t from 'tap'
 import { PosixError } from '../../../src/base/errno.js'
 import { MIB } from '../../../src/base/limits.js'
 import { connectClient, type RingfsClient } from '../../../src/rpc/file-client.js'
+import { FrameParser, KIND, encodeHead, join, type Frame } from '../../../src/rpc/frame.js'
+import { FILE_OPEN, FILE_READ, FILE_READDIR } from '../../../src/rpc/messages-file.js'
+import type { Method } from '../../../src/rpc/method.js'
 import { OPEN_FLAG } from '../../../src/rpc/open-flags.js'
 import type { VfsContract } from '../../../src/vfs/contract.js'
 import { until } from '../../helpers/deadline.js'
@@ -373,6 +377,45 @@ t.test('what is opened for a caller that waits no more is closed', async (t) => 
   go()
   await until('the handles are released', () => opened === 2 && vfs.openHandles === 0)
   t.equal((await fs.read('/f')).toString(), 'x', 'on the same connection')
+})
+
+t.test('what is opened for a caller that gives up while the reply is under way is closed', async (t) => {
+  const { client: fs, vfs, address } = await serveFiles(t, { maxHandles: 3 })
+  for (const name of ['/f', '/g', '/h']) await fs.put(Buffer.from('x'), name)
+  // Frame by frame, so that the caller is one who has sent "cancel" before he has read the reply.
+  const socket = connect(address.slice('unix:'.length))
+  t.teardown(() => socket.destroy())
+  const frames: Frame[] = []
+  const parser = new FrameParser((frame) => frames.push(frame))
+  socket.on('data', (data) => parser.push(data))
+  let id = 0
+  const call = async <Request, Reply>(method: Method<Request, Reply>, request: Request): Promise<Frame> => {
+    const own = ++id
+    socket.write(encodeHead(KIND.request, own, method.request.encode(request), 0, method.number, 60_000))
+    await until('it is answered', () => frames.some((frame) => frame.id === own))
+    const [frame] = frames.filter((one) => one.id === own)
+    if (frame?.kind !== KIND.reply) throw new Error(frame?.header.toString('latin1') ?? 'no frame')
+    return frame
+  }
+  const none = Buffer.alloc(0)
+  const open = { path: Buffer.from('/f'), flags: 0, mode: 0 }
+  const list = { handle: 0, path: Buffer.from('/'), cursor: none, limit: 1, plus: false }
+  for (let i = 0; i < 4; i++) {
+    await call(FILE_OPEN, open)
+    socket.write(encodeHead(KIND.cancel, id))
+    await call(FILE_READDIR, list)
+    socket.write(encodeHead(KIND.cancel, id))
+    await until('the handles are released', () => vfs.openHandles === 0)
+  }
+  const { handle } = FILE_OPEN.reply.decode((await call(FILE_OPEN, open)).header)
+  const opened = id
+  await call(FILE_READ, { handle, offset: 0, lengthBytes: 1 })
+  socket.write(encodeHead(KIND.cancel, opened))
+  t.equal(
+    join((await call(FILE_READ, { handle, offset: 0, lengthBytes: 1 })).payload).toString(),
+    'x',
+    'one in use stays',
+  )
 })
 
 t.test('handles are bounded per connection, and belong to it', async (t) => {
