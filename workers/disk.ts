@@ -47,14 +47,18 @@ import {
 } from '../src/chunk/node/removed-file.js'
 import {
   createJournal,
+  findLogs,
+  keepPlaces,
   leftBehind,
-  replayJournal,
+  putLogAside,
   settleFiles,
   writeJournal,
+  type FoundLogs,
   type JournalTask,
   type JournalWriteTask,
+  type KeepTask,
   type LeftBehind,
-  type Replayed,
+  type PutAsideTask,
 } from '../src/chunk/node/journal-file.js'
 import { compact } from '../src/chunk/jobs.js'
 import { attempt, type Outcome } from '../src/chunk/outcome.js'
@@ -135,8 +139,16 @@ export function appendJournal(task: JournalWriteTask): Outcome<readonly boolean[
   return attempt(() => writeJournal(task))
 }
 
-export function replay(task: JournalTask): Outcome<Replayed> {
-  return attempt(() => replayJournal(task))
+export function findJournal(task: JournalTask): Outcome<FoundLogs> {
+  return attempt(() => findLogs(task))
+}
+
+export function keepOfJournal(task: KeepTask): Outcome<void> {
+  return attempt(() => keepPlaces(task))
+}
+
+export function putJournalAside(task: PutAsideTask): Outcome<void> {
+  return attempt(() => putLogAside(task))
 }
 
 export function leftInJournal(task: JournalTask): Outcome<LeftBehind> {

@@ -7,7 +7,7 @@ export function diskProblems({ members }: ClusterView): readonly string[] {
   return members.flatMap((member) => {
     const { id, state, report } = member
     const disks = report?.disks ?? []
-    if (isThere(member)) return disks.flatMap((disk) => [...problemOf(id, disk), ...damageOf(id, disk)])
+    if (isThere(member)) return disks.flatMap((disk) => problemsOf(id, disk))
     return state === 'down' && isStuck(disks) ? disks.flatMap((disk) => problemOf(id, disk)) : []
   })
 }
@@ -16,6 +16,17 @@ export function diskProblems({ members }: ClusterView): readonly string[] {
 function isStuck(disks: readonly DiskReport[]): boolean {
   const live = disks.filter(({ state }) => state === 'up')
   return live.length > 0 && live.every(({ why }) => why !== '')
+}
+
+function problemsOf(node: string, disk: DiskReport): string[] {
+  return [...problemOf(node, disk), ...damageOf(node, disk), ...waitingOn(node, disk)]
+}
+
+/** Until it has room, mostly. */
+function waitingOn(node: string, { folder, waiting }: DiskReport): string[] {
+  if (waiting === 0) return []
+  const what = waiting === 1 ? 'a small chunk waits in its log' : `${waiting} small chunks wait in its logs`
+  return [`the disk ${folder} of node ${node} takes no files: ${what}, and can be read; is it full?`]
 }
 
 function isThere({ state }: Member): boolean {

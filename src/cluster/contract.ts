@@ -72,6 +72,8 @@ export interface DiskReport {
   readonly chunks: number
   /** Places in its logs of small chunks that were bad when they were read after a start. What was there is made anew from other copies. */
   readonly damaged: number
+  /** Small chunks in its logs that could not be given files when that was last tried: it has no room, say. They are read from there. */
+  readonly waiting: number
 }
 
 export interface NodeReport {

@@ -40,6 +40,7 @@ const reportSchema = z.object({
         freeBytes: count,
         chunks: count,
         damaged: count,
+        waiting: count,
       }),
     )
     .max(DISKS_MAX)

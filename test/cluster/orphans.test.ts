@@ -92,7 +92,17 @@ async function bed(t: Test, open: OpenVolume): Promise<Bed> {
 
 /** The first node reports of a second disk. */
 function withDisk(view: ClusterView, state: 'up' | 'failed'): ClusterView {
-  const disk = { disk: 'd', folder: '/d2', state, why: 'EIO', totalBytes: 0, freeBytes: 0, chunks: 0, damaged: 0 }
+  const disk = {
+    disk: 'd',
+    folder: '/d2',
+    state,
+    why: 'EIO',
+    totalBytes: 0,
+    freeBytes: 0,
+    chunks: 0,
+    damaged: 0,
+    waiting: 0,
+  }
   const done = { walked: 0, lacking: 0, skipped: 0, surplus: 0, copied: 0, copiedBytes: 0, retired: 0, bytesPerS: 0 }
   const heal = { plan: '', isDone: true, ...done }
   const report = { clockOffsetMs: 0, unreachable: [], heal, disks: [disk] }

@@ -1,7 +1,17 @@
 /** The logs of small chunks in a node's folder, looked at and damaged from outside. */
-import { readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { encodePrefix } from '../../src/chunk/format.js'
 import { JOURNAL_LOGS, logFile, type JournalPlace } from '../../src/chunk/node/journal-file.js'
-import { contentOf, decodeLogHead } from '../../src/chunk/node/journal-format.js'
+import {
+  JOURNAL_BYTES,
+  contentOf,
+  decodeLogHead,
+  encodeIds,
+  encodeLogHead,
+  encodeRecord,
+} from '../../src/chunk/node/journal-format.js'
+import { VOLUME, type TestChunk } from './chunks.js'
 
 interface LogInUse {
   readonly file: string
@@ -39,4 +49,33 @@ export function flipInLogs(folder: string): number {
     flipped++
   }
   return flipped
+}
+
+/** What a process that was killed leaves: logs in use, with these chunks, and these removed again. */
+export function leaveLogs(
+  folder: string,
+  logs: readonly { readonly chunks: readonly TestChunk[]; readonly removed?: readonly number[] }[],
+  place: JournalPlace = 'journal',
+): void {
+  mkdirSync(join(folder, place), { recursive: true })
+  for (let log = 0; log < JOURNAL_LOGS; log++) {
+    const { chunks = [], removed = [] } = logs[log] ?? {}
+    const use = { generation: 7 + log, salt: 0x9e37_79b9_7f4a_7c15n + BigInt(log) }
+    const head = encodeLogHead(log < logs.length ? 'open' : 'settled', use)
+    const records = chunks.map((chunk, at) => {
+      const prefix = prefixOf(chunk)
+      const name = { kind: 'chunk', number: at + 1, id: chunk.id } as const
+      return encodeRecord(name, use.salt, [prefix, chunk.bytes], prefix.length)
+    })
+    const ids = encodeIds(removed)
+    if (removed.length > 0)
+      records.push(encodeRecord({ kind: 'removed', number: chunks.length + 1, id: 0 }, use.salt, [ids], ids.length))
+    const bytes = Buffer.alloc(JOURNAL_BYTES)
+    Buffer.concat([head, ...records]).copy(bytes)
+    writeFileSync(logFile(folder, log, place), bytes)
+  }
+}
+
+function prefixOf({ id, bytes, root, leaves, origin }: TestChunk): Buffer {
+  return encodePrefix({ volume: VOLUME, id, lengthBytes: bytes.length, root, origin }, leaves)
 }

@@ -149,6 +149,7 @@ export class NodeDisks implements ChunkDisk {
 
   /** Ends the threads. Nothing is asked any more. */
   async close(): Promise<void> {
+    for (const { store } of this.#disks) store.abandon()
     await Promise.all(this.#pools.map((pool) => pool.close()))
   }
 
@@ -178,14 +179,15 @@ export class NodeDisks implements ChunkDisk {
 
   /** For people: those that do not work are told, too. */
   states(): readonly DiskReport[] {
-    const none = { totalBytes: 0, freeBytes: 0, chunks: 0, damaged: 0 }
+    const none = { totalBytes: 0, freeBytes: 0, chunks: 0, damaged: 0, waiting: 0 }
     const missing = this.#missing.map((one) => ({ ...one, ...none, state: 'missing' as const }))
     const here = this.#disks.map((disk) => {
       const { id, folder, failure, store } = disk
       const name = { disk: id, folder }
       if (failure !== null) return { ...name, ...none, state: 'failed' as const, why: failure }
-      const { chunks, damage } = store
-      return { ...name, ...disk.space(), chunks, damaged: damage.bad, state: 'up' as const, why: disk.slow ?? '' }
+      const { chunks, damage, waiting } = store
+      const found = { chunks, damaged: damage.bad, waiting }
+      return { ...name, ...disk.space(), ...found, state: 'up' as const, why: disk.slow ?? '' }
     })
     return [...here, ...missing]
   }

@@ -8,7 +8,8 @@
  *     journal/0, journal/1     two logs, used in turns: journal-format.ts
  *     near/0, near/1           the same, written by a process beside the node (nearby-journal.ts)
  *
- * Invariants: the records of a use lie without a gap from the head on; whatever was acknowledged lies before the end.
+ * Invariants: the records of a use lie without a gap from the head on; whatever was acknowledged lies before the end. What is bad in a log, or
+ * cannot be read, is kept in quarantine/ before the log is used again: its bytes, or the log itself where there are none to be had.
  */
 import {
   closeSync,
@@ -17,8 +18,6 @@ import {
   fstatSync,
   mkdirSync,
   openSync,
-  readFileSync,
-  readSync,
   rmSync,
   statSync,
   writeFileSync,
@@ -27,10 +26,10 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { MIB } from '../../base/limits.js'
-import { hasCode } from '../../base/errors.js'
+import { codeOf, hasCode } from '../../base/errors.js'
 import { decodePrefix } from '../format.js'
 import { storeChunkFile } from './chunk-file.js'
-import { syncFiles, syncFolder } from './files.js'
+import { moveFile, syncFolder } from './files.js'
 import {
   JOURNAL_BYTES,
   JOURNAL_START,
@@ -41,7 +40,9 @@ import {
   type LogContent,
   type LogHead,
   type LogUse,
+  type Span,
 } from './journal-format.js'
+import { readAround } from './log-reads.js'
 import { ChunkPaths } from './paths.js'
 import type { StoreTask, SyncTask } from './tasks.js'
 
@@ -73,15 +74,20 @@ export interface JournalTask {
 
 /** What is bad in logs that are in use. */
 export interface JournalDamage {
-  /** Places with something bad, behind which there is more; and logs of which nothing can be told. What was there is not here. */
+  /**
+   * Places with something bad, behind which there is more, or which the disk cannot read; and logs of which nothing can be told. What was there
+   * is not here.
+   */
   readonly bad: number
+  /** Of these, what the disk cannot read. */
+  readonly unreadable: number
   /** Logs of which the last record is not whole: cut off by a crash, and never acknowledged, or bad. */
   readonly unfinished: number
   /** The chunks that were there, as far as that can be told. */
   readonly ids: readonly number[]
 }
 
-export const NO_DAMAGE: JournalDamage = { bad: 0, unfinished: 0, ids: [] }
+export const NO_DAMAGE: JournalDamage = { bad: 0, unreadable: 0, unfinished: 0, ids: [] }
 
 export interface LeftLog {
   readonly log: number
@@ -96,11 +102,40 @@ export interface LeftBehind {
   readonly generation: number
 }
 
-export interface Replayed {
-  readonly restored: number
+/** What is to be kept of a log before it is used again: all of it, which needs no room, or some places. */
+export type Aside = 'all' | readonly Span[]
+
+/** A log that an earlier process has left in use. */
+export interface FoundLog {
+  readonly log: number
+  readonly use: LogUse
+  /** Their files, by their ids. */
+  readonly chunks: ReadonlyMap<number, Uint8Array>
+  /** Where the next record goes, if any may be written, and the number of the last one. */
+  readonly end: number
+  readonly number: number
+  readonly aside: Aside
+}
+
+/** What an earlier process left. */
+export interface FoundLogs {
+  /** The oldest first. */
+  readonly logs: readonly FoundLog[]
   /** The highest that was ever used. */
   readonly generation: number
+  /** All logs are there. */
+  readonly isWhole: boolean
   readonly damage: JournalDamage
+}
+
+export interface KeepTask extends JournalTask {
+  readonly log: number
+  readonly use: LogUse
+  readonly places: readonly Span[]
+}
+
+export interface PutAsideTask extends JournalTask {
+  readonly log: number
 }
 
 export function logFile(folder: string, log: number, place: JournalPlace = 'journal'): string {
@@ -109,16 +144,42 @@ export function logFile(folder: string, log: number, place: JournalPlace = 'jour
 
 /** Makes the logs where they are missing, in full length: a flush need not write their size later. */
 export function createJournal({ folder, place }: JournalTask): void {
+  const files = filesOf(folder, place).filter((file) => !isWhole(file) && !isInUse(file))
+  if (files.length === 0) return
   const above = join(folder, place)
-  if (isWhole(logFile(folder, JOURNAL_LOGS - 1, place))) return
   mkdirSync(above, { recursive: true, mode: 0o700 })
-  for (let log = 0; log < JOURNAL_LOGS; log++) createLog(logFile(folder, log, place))
+  for (const file of files) createLog(file)
   syncFolder(above)
   syncFolder(folder)
 }
 
+function filesOf(folder: string, place: JournalPlace): readonly string[] {
+  return Array.from({ length: JOURNAL_LOGS }, (_, log) => logFile(folder, log, place))
+}
+
 function isWhole(file: string): boolean {
   return statSync(file, { throwIfNoEntry: false })?.size === JOURNAL_BYTES
+}
+
+/** Though it is short. */
+function isInUse(file: string): boolean {
+  return withLog(file, (fd) => openUse(fd)) !== null
+}
+
+/** null: there is none. */
+function withLog<T>(file: string, work: (fd: number) => T): T | null {
+  let fd: number
+  try {
+    fd = openSync(file, 'r')
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return null
+    throw error
+  }
+  try {
+    return work(fd)
+  } finally {
+    closeSync(fd)
+  }
 }
 
 /** Settled and empty. A crash may leave it short: it holds nothing then, and is made again. A full disk gets its bytes back. */
@@ -176,138 +237,128 @@ export function settleFiles(tasks: readonly StoreTask[]): readonly boolean[] {
 }
 
 /**
- * After a start: whatever logs hold that are not settled becomes chunk files, on disk, as if it had been stored so. What is bad in them is
- * set aside. Errors: what the disk says. Then nothing is settled, and it can be repeated.
+ * After a start: what logs hold that are not settled. Nothing is changed. Errors: what the disk says, but for what it cannot read.
  */
-export function replayJournal(task: JournalTask): Replayed {
-  const { logs, open, lost } = readLogs(task)
-  let restored = 0
-  for (const log of lost) putLogAside(task, log)
-  for (const { file, bytes, content, head } of open) {
-    restored += restore(task, content.chunks)
-    for (const place of content.bad) setAside(task, bytes, head, place)
-    writeJournal({ file, position: 0, pieces: [{ bytes: encodeLogHead('settled', head) }] })
+export function findLogs(task: JournalTask): FoundLogs {
+  const files = filesOf(task.folder, task.place)
+  const all = files.map((file) => readLog(file))
+  const read = all.filter((one) => one !== 'none' && one !== 'lost')
+  const lost = all.filter((one) => one === 'lost').length
+  return {
+    logs: all.flatMap((one, log) => foundIn(one, log)).sort((a, b) => a.use.generation - b.use.generation),
+    generation: Math.max(0, ...read.map(({ head }) => head.generation)),
+    isWhole: lost === 0 && files.every(isWhole),
+    damage: damageOf(
+      read.map(({ content }) => content?.bad ?? []),
+      lost,
+    ),
   }
-  const damage = damageOf(
-    open.map(({ content }) => content.bad),
-    lost.length,
-  )
-  return { restored, generation: Math.max(0, ...logs.map(({ head }) => head.generation)), damage }
 }
 
 /** `bad`: of each log. `lost`: logs without a head. */
 export function damageOf(bad: readonly (readonly BadPlace[])[], lost: number): JournalDamage {
   const places = bad.flat()
+  const isCutOff = ({ isLast, isUnreadable }: BadPlace): boolean => isLast && !isUnreadable
   return {
-    bad: lost + places.filter(({ isLast }) => !isLast).length,
-    unfinished: places.filter(({ isLast }) => isLast).length,
+    bad: lost + places.filter((place) => !isCutOff(place)).length,
+    unreadable: places.filter(({ isUnreadable }) => isUnreadable).length,
+    unfinished: places.filter(isCutOff).length,
     ids: places.flatMap(({ id }) => id ?? []),
   }
 }
 
-/** For whoever wants to know why; it is the only copy there may be of it. */
-function setAside({ folder }: JournalTask, bytes: Buffer, { generation }: LogUse, { from, to }: BadPlace): void {
-  keepAside(folder, `journal.${generation}.${from}`, bytes.subarray(from, to))
+/** For whoever wants to know why; it is the only copy there may be of it. On disk when it returns, the same however often it is called. */
+export function keepPlaces({ folder, place, log, use: { generation }, places }: KeepTask): void {
+  const quarantine = quarantineIn(folder)
+  withLog(logFile(folder, log, place), (fd) => {
+    for (const { from, to } of places) {
+      const { bytes } = readAround(fd, from, to - from)
+      writeFileSync(join(quarantine, `${place}.${generation}.${from}`), bytes, { mode: 0o600, flush: true })
+    }
+  })
+  syncFolder(quarantine)
 }
 
-/** On disk when it returns: what it is of is written over next. */
-function keepAside(folder: string, name: string, bytes: Uint8Array): void {
+/**
+ * The log as it is, so that neither what could not be read is lost, nor its place on the disk used again. On disk when it returns. The room of
+ * a file is not needed.
+ */
+export function putLogAside({ folder, place, log }: PutAsideTask): void {
+  const quarantine = quarantineIn(folder)
+  moveFile({ from: logFile(folder, log, place), to: new ChunkPaths(folder).newLogAside(place, log) })
+  syncFolder(quarantine)
+  syncFolder(join(folder, place))
+}
+
+function quarantineIn(folder: string): string {
   const { quarantine } = new ChunkPaths(folder)
   mkdirSync(quarantine, { recursive: true, mode: 0o700 })
-  writeFileSync(join(quarantine, name), bytes, { mode: 0o600, flush: true })
-  syncFolder(quarantine)
   syncFolder(folder)
-}
-
-/** Of a log without a head nothing can be told: it is kept as it is, and told once. */
-function putLogAside({ folder, place }: JournalTask, log: number): void {
-  const file = logFile(folder, log, place)
-  keepAside(folder, `journal.headless.${log}`, readFileSync(file))
-  writeJournal({ file, position: 0, pieces: [{ bytes: encodeLogHead('settled', { generation: 0, salt: 0n }) }] })
+  return quarantine
 }
 
 /** The chunks of logs that are not settled. */
 export function leftBehind(task: JournalTask): LeftBehind {
-  const { logs, open } = readLogs(task)
-  return {
-    logs: open.map(({ log, head: { generation, salt }, content }) => ({
-      ...{ log, use: { generation, salt } },
-      ids: [...content.chunks.keys()],
-    })),
-    generation: Math.max(0, ...logs.map(({ head }) => head.generation)),
-  }
+  const { logs, generation } = findLogs(task)
+  return { logs: logs.map(({ log, use, chunks }) => ({ log, use, ids: [...chunks.keys()] })), generation }
 }
 
-interface Log {
-  readonly log: number
-  readonly file: string
+interface ReadLog {
   readonly head: LogHead
+  /** null: it is settled. `isWhole`: it has its length, and all of it can be read. */
+  readonly content: (LogContent & { readonly isWhole: boolean }) | null
 }
 
-interface OpenLog extends Log {
-  readonly bytes: Buffer
-  readonly content: LogContent
-}
-
-interface Logs {
-  /** All that were ever used. */
-  readonly logs: readonly Log[]
-  /** Those that are not settled, the oldest first. */
-  readonly open: readonly OpenLog[]
-  /** Those that have no good head, and should have one. */
-  readonly lost: readonly number[]
-}
-
-function readLogs({ folder, place }: JournalTask): Logs {
-  const all = Array.from({ length: JOURNAL_LOGS }, (_, log) => readLog(folder, log, place))
-  const logs = all.filter((log) => log !== 'none' && log !== 'lost')
-  const open = logs.filter((log): log is OpenLog => 'content' in log)
-  open.sort((a, b) => a.head.generation - b.head.generation)
-  return { logs, open, lost: all.flatMap((one, log) => (one === 'lost' ? log : [])) }
-}
-
-/** 'none': there is none, or none that was ever used. */
-function readLog(folder: string, log: number, place: JournalPlace): Log | OpenLog | 'none' | 'lost' {
-  const file = logFile(folder, log, place)
-  if (!existsSync(file)) return 'none'
-  const fd = openSync(file, 'r')
+/** 'none': there is none, or none that was ever used; 'lost': it has no good head, and should have one. */
+function readLog(file: string): ReadLog | 'none' | 'lost' {
   try {
-    const start = startIn(fd)
-    const head = decodeLogHead(start)
-    if (head === null) return isLost(fd, start) ? 'lost' : 'none'
-    if (head.state === 'settled') return { log, file, head }
-    const bytes = readFileSync(file)
-    return { log, file, head, bytes, content: contentOf(bytes, head) }
-  } finally {
-    closeSync(fd)
+    return logIn(file)
+  } catch (error) {
+    // Not even opened.
+    if (codeOf(error) === 'EIO') return 'lost'
+    throw error
   }
 }
 
-/** `start`: without a good head. One that was cut off while it was made is short, or full of zeros. */
-function isLost(fd: number, start: Buffer): boolean {
-  return fstatSync(fd).size >= JOURNAL_BYTES && start.some((byte) => byte !== 0)
+function logIn(file: string): ReadLog | 'none' | 'lost' {
+  const log = withLog(file, (fd): ReadLog | 'none' | 'lost' => {
+    const head = headIn(fd)
+    if (head === null) return 'none'
+    if (head === 'lost') return 'lost'
+    if (head.state === 'settled') return { head, content: null }
+    const { bytes, unreadable } = readAround(fd, 0, fstatSync(fd).size)
+    const isWhole = unreadable.length === 0 && bytes.length >= JOURNAL_BYTES
+    return { head, content: { ...contentOf(bytes, head, unreadable), isWhole } }
+  })
+  return log ?? 'none'
 }
 
-function startIn(fd: number): Buffer {
-  const start = Buffer.alloc(JOURNAL_START)
-  return start.subarray(0, readSync(fd, start, 0, start.length, 0))
+function foundIn(one: ReadLog | 'none' | 'lost', log: number): FoundLog[] {
+  if (one === 'lost') {
+    return [{ log, use: { generation: 0, salt: 0n }, chunks: new Map(), end: JOURNAL_BYTES, number: 0, aside: 'all' }]
+  }
+  if (one === 'none' || one.content === null) return []
+  const { generation, salt } = one.head
+  const { chunks, bad, end, number, isWhole } = one.content
+  // Neither behind what cannot be read, nor in another version, anything is written.
+  const isOver = !isWhole || salt === null
+  const aside = isWhole ? bad : 'all'
+  return [{ log, use: { generation, salt }, chunks, end: isOver ? JOURNAL_BYTES : end, number, aside }]
+}
+
+/** null: it was never used; 'lost': it may have been, and its head is bad. One that was cut off while it was made is short, or full of zeros. */
+function headIn(fd: number): LogHead | 'lost' | null {
+  const { bytes, unreadable } = readAround(fd, 0, JOURNAL_START)
+  const head = decodeLogHead(bytes)
+  if (head !== null) return head
+  const isBad = unreadable.length > 0 || bytes.some((byte) => byte !== 0)
+  return isBad && fstatSync(fd).size >= JOURNAL_BYTES ? 'lost' : null
 }
 
 /** The use of a log that is in use; null: it is not, or is none; 'lost': it may be, and its head is bad. */
 export function openUse(fd: number): LogUse | 'lost' | null {
-  const start = startIn(fd)
-  const head = decodeLogHead(start)
-  if (head === null) return isLost(fd, start) ? 'lost' : null
-  return head.state === 'open' ? head : null
-}
-
-function restore({ folder, volume }: JournalTask, chunks: ReadonlyMap<number, Buffer>): number {
-  const paths = new ChunkPaths(folder)
-  const tasks = [...chunks].map(([id, body]) => storeTaskOf(paths, volume, id, body))
-  const created = settleFiles(tasks)
-  const results = syncFiles(syncTaskOf(paths, [...chunks.keys()]))
-  if (results.includes('failed')) throw new Error('the disk could not write chunks of the journal')
-  return created.filter(Boolean).length
+  const head = headIn(fd)
+  return head === null || head === 'lost' || head.state === 'open' ? head : null
 }
 
 /** `body`: the chunk file. */

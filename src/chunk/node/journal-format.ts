@@ -87,14 +87,22 @@ export interface JournalRecord {
   readonly end: number
 }
 
-/** What is no record of the log, and lies where one should be. */
-export interface BadPlace {
+/** From one place up to another, which is not of it. */
+export interface Span {
   readonly from: number
   readonly to: number
+}
+
+/** What is no record of the log, and lies where one should be. */
+export interface BadPlace extends Span {
   /** The chunk that was there, as far as its head says. */
   readonly id: number | null
-  /** Nothing of this use follows: it may be what a crash has cut off, which was never acknowledged. */
+  /** Of the record that was there, if that can be told; else of the one before. */
+  readonly number: number
+  /** Nothing of this use follows: it may be what a crash has cut off, which was never acknowledged. Not if the disk cannot read it. */
   readonly isLast: boolean
+  /** Some of it the disk cannot read. */
+  readonly isUnreadable: boolean
 }
 
 function sha256(...parts: readonly Uint8Array[]): Buffer {
@@ -288,18 +296,35 @@ function chunkIn(body: Buffer): number | null {
   }
 }
 
-/** `above`: the number of the record before. null: it is good, or the end. */
-export function badPlaceAt(bytes: Buffer, at: number, use: LogUse, above: number): BadPlace | null {
+/** `above`: the number of the record before. `unreadable`: of `bytes`, zeros there. null: it is good, or the end. */
+export function badPlaceAt(
+  bytes: Buffer,
+  at: number,
+  use: LogUse,
+  above: number,
+  unreadable: readonly Span[],
+): BadPlace | null {
   const { salt } = use
-  if (salt === null || at + RECORD_HEAD_MAX_BYTES > bytes.length) return null
-  const head = recordHead(bytes, at, use)
+  const headEnd = at + RECORD_HEAD_MAX_BYTES
+  if (headEnd > bytes.length) return null
+  const head = salt === null ? null : recordHead(bytes, at, use)
   const isOwn = head !== null && head.number > above
+  const { id, number } = isOwn ? head : { id: null, number: above }
+  const place = (to: number, isLast: boolean): BadPlace => {
+    return { from: at, to, id, number, isLast, isUnreadable: isAmong(unreadable, at, to) }
+  }
   // With a good head the end of the bad one is known.
-  const next = nextHead(bytes, isOwn ? aligned(head.bodyEnd) : at + ALIGN_BYTES, use, isOwn ? head.number : above)
-  const id = isOwn ? head.id : null
-  if (next !== null) return { from: at, to: next, id, isLast: false }
-  if (!isOwn && !isLikeSalt(bytes.readBigUInt64LE(at + SALT_AT), salt)) return null
-  return { from: at, to: isOwn ? Math.min(head.bodyEnd, bytes.length) : at + RECORD_HEAD_MAX_BYTES, id, isLast: true }
+  const next = salt === null ? null : nextHead(bytes, isOwn ? aligned(head.bodyEnd) : at + ALIGN_BYTES, use, number)
+  if (next !== null) return place(next, false)
+  if (isOwn) return place(Math.min(head.bodyEnd, bytes.length), true)
+  // Of what cannot be read nobody can tell that it is the end.
+  const isEnd = !isAmong(unreadable, at, headEnd)
+  const isCutOff = salt !== null && isLikeSalt(bytes.readBigUInt64LE(at + SALT_AT), salt)
+  return isEnd && !isCutOff ? null : place(headEnd, true)
+}
+
+function isAmong(spans: readonly Span[], from: number, to: number): boolean {
+  return spans.some((span) => span.from < to && span.to > from)
 }
 
 /** A head that has lost a few bits in its salt is still none of an earlier use. */
@@ -325,28 +350,34 @@ function nextHead(bytes: Buffer, from: number, use: LogUse, above: number): numb
 export interface LogContent {
   readonly chunks: ReadonlyMap<number, Buffer>
   readonly bad: readonly BadPlace[]
+  /** Where the next record would go, and the number of the last one. */
+  readonly end: number
+  readonly number: number
 }
 
-/** `bytes`: the whole log. */
-export function contentOf(bytes: Buffer, use: LogUse): LogContent {
+/** `bytes`: the whole log. `unreadable`: what the disk could not read of it, zeros there. */
+export function contentOf(bytes: Buffer, use: LogUse, unreadable: readonly Span[] = []): LogContent {
   const chunks = new Map<number, Buffer>()
   const bad: BadPlace[] = []
-  let above = 0
-  for (let at = startOf(use); at < bytes.length;) {
+  let number = 0
+  let at = startOf(use)
+  while (at < bytes.length) {
     const record = recordAt(bytes, at, use)
-    if (record === null || (use.salt !== null && record.number <= above)) {
-      const place = badPlaceAt(bytes, at, use, above)
-      if (place === null) break
-      bad.push(place)
-      if (place.isLast) break
-      at = place.to
+    if (record !== null && (use.salt === null || record.number > number)) {
+      take(chunks, record)
+      number = record.number
+      at = record.end
       continue
     }
-    take(chunks, record)
-    above = record.number
-    at = record.end
+    const place = badPlaceAt(bytes, at, use, number, unreadable)
+    if (place === null) break
+    bad.push(place)
+    at = place.isLast ? aligned(place.to) : place.to
+    if (!place.isLast) continue
+    number = place.number
+    break
   }
-  return { chunks, bad }
+  return { chunks, bad, end: at, number }
 }
 
 function take(chunks: Map<number, Buffer>, { id, body }: JournalRecord): void {

@@ -3,12 +3,17 @@
  * files of their own.
  *
  *     log:  idle --first record--> active --full, or FILES_AFTER_MS old--> settling --every chunk has its file--> idle
+ *           left in use by an earlier process -----------------------------> settling
+ *           with something that the disk cannot read:                        settling --the same--> leaving --put aside--> missing
+ *           missing --made anew--> idle
  *
  * Invariants:
  * - append() resolves only when the record is on disk, in a batch that began after the call.
  * - A chunk is in #chunks from then until its file is on disk and its log is marked settled, or until it was removed.
- * - A log is used again only when it is settled; a removal is written into the log that holds the chunk, so that a replay does
- *   not bring it back. (Without room for it there it is not: then a crash brings back a chunk that nothing names.)
+ * - A log is used again only when it is settled, and what is bad in it is kept elsewhere. Until the disk takes both, be it for months, it is
+ *   as it was, and its chunks are here.
+ * - A removal is written into the log that holds the chunk, so that a start does not bring it back. (Without room for it there it is not: then
+ *   a crash brings back a chunk that nothing names.)
  * - After close() nothing is written any more, not even what was asked for before: what is in the logs is found by the next start.
  * - Memory is bounded by the length of the logs. When both are full, append() answers false, and the caller does without.
  */
@@ -16,23 +21,28 @@ import { randomBytes } from 'node:crypto'
 import { existsSync, openSync } from 'node:fs'
 import type { Clock, Timer } from '../../base/clock.js'
 import { PosixError } from '../../base/errno.js'
-import { hasCode, messageOf } from '../../base/errors.js'
+import { codeOf, hasCode, messageOf } from '../../base/errors.js'
 import { invariant } from '../../base/invariant.js'
 import type { Log } from '../../base/log.js'
+import { Repeats } from '../../base/repeats.js'
+import { asBuffer } from '../jobs.js'
 import { toChunkError } from '../outcome.js'
 import type { Job, WorkerPool } from '../pool.js'
+import { againUntil } from './again.js'
+import type { JournalBatch, JournalChunk, JournalEntry, Waiting, Writing } from './journal-parts.js'
 import {
   JOURNAL_LOGS,
   NO_DAMAGE,
   logFile,
   writePieces,
+  type FoundLog,
+  type FoundLogs,
   type JournalDamage,
   type JournalPiece,
   type JournalPlace,
   type JournalTask,
   type JournalWriteTask,
   type LeftBehind,
-  type Replayed,
 } from './journal-file.js'
 import {
   JOURNAL_BYTES,
@@ -41,18 +51,16 @@ import {
   encodeLogHead,
   encodeRecord,
   encodeRecordHead,
-  type LogUse,
-  type RecordBody,
-  type RecordKind,
 } from './journal-format.js'
 import { InlineGate } from '../../base/inline-gate.js'
+import { leaveLog } from './journal-leave.js'
 import { closeLog, newLog, openLog, type JournalLog } from './journal-log.js'
+import { keptOf } from './kept.js'
 import type { LogWrite } from './log-writes.js'
-import type { ChunkLayout } from './tasks.js'
 
 const CREATE_JOB: Job<JournalTask, void> = { file: 'disk', name: 'createJournalLogs' }
 const WRITE_JOB: Job<JournalWriteTask, readonly boolean[]> = { file: 'disk', name: 'appendJournal' }
-const REPLAY_JOB: Job<JournalTask, Replayed> = { file: 'disk', name: 'replay' }
+const FIND_JOB: Job<JournalTask, FoundLogs> = { file: 'disk', name: 'findJournal' }
 const LEFT_JOB: Job<JournalTask, LeftBehind> = { file: 'disk', name: 'leftInJournal' }
 
 const BATCH_MAX = 256
@@ -61,59 +69,12 @@ const INLINE_RECORDS_MAX = 4
 const INLINE_MAX_BYTES = 128 * 1024
 /** Chunks of a log have files after at most about this time. */
 const FILES_AFTER_MS = 5_000
-const RETRY_MS = 2_000
 const MAKE_AGAIN_MS = 60_000
 const NOTHING = (): void => undefined
 /** Of a log, kept for removals. */
 const REMOVALS_BYTES = 256 * 1024
 
-/** A chunk in the journal. */
-export interface JournalChunk {
-  readonly id: number
-  /** 32 bytes. */
-  readonly root: Buffer
-  readonly layout: ChunkLayout
-  /** All that will be in its file. */
-  readonly file: Buffer
-}
-
-/** One that somebody else writes, together with what goes to other journals. */
-export interface JournalEntry {
-  readonly chunk: JournalChunk
-  /** As it stands in the record. */
-  readonly body: RecordBody
-  /** Not taken if this file exists. */
-  readonly path: string
-}
-
-/** To be written and answered in the tick in which it was asked for. */
-export interface JournalBatch {
-  readonly writes: readonly LogWrite[]
-  /** null: all of it is on disk. */
-  done(error: Error | null): void
-}
-
-interface Waiting {
-  readonly kind: RecordKind
-  /** Of a chunk; else 0. */
-  readonly id: number
-  readonly body: readonly Uint8Array[]
-  readonly bound: number
-  /** It is not written, and not taken, if this file exists. */
-  readonly unless: string | undefined
-  /** The log that it must go to, or null: the active one. */
-  readonly log: JournalLog | null
-  /** Called in the tick in which it is known to be on disk. */
-  readonly onWritten: (log: JournalLog) => void
-  /** null: it was not written. */
-  done(log: JournalLog | null): void
-  fail(error: unknown): void
-}
-
-interface Writing {
-  readonly waiting: Waiting
-  readonly record: Buffer
-}
+export type { JournalBatch, JournalChunk, JournalEntry } from './journal-parts.js'
 
 export interface JournalOptions {
   readonly folder: string
@@ -149,38 +110,64 @@ export class Journal {
   #timer: Timer | null = null
   #isClosed = false
   #damage = NO_DAMAGE
+  readonly #told: Repeats
 
   constructor(options: JournalOptions) {
     this.#options = options
     this.#place = options.place ?? 'journal'
     this.#gate = options.gate ?? new InlineGate(options.clock, options.inlineMaxBytes ?? INLINE_MAX_BYTES)
     this.#logs = Array.from({ length: JOURNAL_LOGS }, (_, index) => newLog(index))
+    this.#told = new Repeats(options.clock)
   }
 
-  /** Before anything else: gives what a crash left in the journal its files. Errors: what the disk says. */
-  async replay(): Promise<void> {
+  /**
+   * Before anything else: what an earlier process left in the logs is here, and gets its files if that can be done now. Answers whether all of it
+   * has them; if not, goOn() goes on with it. Errors: what the disk says, but for what it cannot read.
+   */
+  async load(): Promise<boolean> {
     const { pool, log } = this.#options
-    const { restored, generation, damage } = await pool.run(REPLAY_JOB, this.#task)
+    const { logs, generation, isWhole, damage } = await pool.run(FIND_JOB, this.#task)
     this.#generation = generation
     this.#damage = damage
-    if (restored > 0) log.info({ chunks: restored }, 'small chunks restored from the journal')
+    if (isWhole) this.#ready = 'yes'
+    for (const found of logs) this.#take(found)
+    if (this.size > 0) log.info({ place: this.#place, chunks: this.size }, 'small chunks that an earlier process left')
+    const left = this.#logs.filter(({ state }) => state === 'settling')
+    let isDone = true
+    for (const one of left) isDone = (await this.#trySettling(one)) && isDone
+    return isDone
   }
 
-  /** What was found to be bad by replay(). */
+  #take({ log: index, use, chunks, end, number, aside }: FoundLog): void {
+    const log = this.#logs[index]
+    invariant(log !== undefined, 'there are as many logs as were looked at')
+    const { generation, salt } = use
+    Object.assign(log, { state: 'settling', generation, salt: salt ?? 0n, number, end, aside })
+    for (const file of chunks.values()) {
+      const chunk = keptOf(asBuffer(file))
+      this.#chunks.set(chunk.id, { chunk, log })
+    }
+  }
+
+  /** With what load() could not do. Resolves when it is done, or never will be. */
+  async goOn(): Promise<void> {
+    const left = this.#logs.filter(({ state }) => state === 'settling')
+    for (const log of left) log.settled = this.#settleUntilDone(log)
+    await Promise.all(left.map(({ settled }) => settled))
+  }
+
+  /** What was found to be bad by load(). */
   get damage(): JournalDamage {
     return this.#damage
   }
 
-  /** In place of replay(): `settle` sees to the files of what an earlier process left. Errors: those of `settle`. */
-  async takeOver(): Promise<void> {
-    const { pool, settle } = this.#options
-    const { logs, generation } = await pool.run(LEFT_JOB, this.#task)
-    this.#generation = generation
-    if (generation > 0) this.#ready = 'yes'
-    for (const { log, use, ids } of logs) {
-      await settle(ids)
-      await this.#markSettled(log, use)
-    }
+  /** How many chunks could not be given files when that was last tried. */
+  get waiting(): number {
+    return [...this.#chunks.values()].filter(({ log }) => log.isWaiting).length
+  }
+
+  get isClosed(): boolean {
+    return this.#isClosed
   }
 
   get #task(): JournalTask {
@@ -196,11 +183,6 @@ export class Journal {
   async onDisk(): Promise<ReadonlySet<number>> {
     const { logs } = await this.#options.pool.run(LEFT_JOB, this.#task)
     return new Set(logs.flatMap(({ ids }) => ids))
-  }
-
-  async #markSettled(log: number, use: LogUse): Promise<void> {
-    const pieces = [{ bytes: encodeLogHead('settled', use) }]
-    await this.#options.pool.run(WRITE_JOB, { file: this.#fileOf(log), position: 0, pieces })
   }
 
   get(id: number): JournalChunk | undefined {
@@ -287,15 +269,13 @@ export class Journal {
     const removed = new Set<number>()
     for (const [log, mine] of byLog) {
       const body = encodeIds(mine)
-      await this.#record({
-        kind: 'removed',
-        id: 0,
-        body: [body],
-        bound: body.length,
-        log,
-        unless: undefined,
-        onWritten: NOTHING,
-      })
+      const record = { kind: 'removed', id: 0, body: [body], bound: body.length, log, unless: undefined } as const
+      try {
+        await this.#record({ ...record, onWritten: NOTHING })
+      } catch (error) {
+        // As where the log has no room for it: a full disk, of those that write nothing in place, keeps nothing from being freed.
+        if (codeOf(error) !== 'ENOSPC') throw error
+      }
       for (const id of mine) if (this.#chunks.delete(id)) removed.add(id)
     }
     return removed
@@ -321,9 +301,12 @@ export class Journal {
     const { pool, log, clock } = this.#options
     if (this.#ready !== 'no' || this.#isClosed || clock.monotonicMs() < this.#makeAtMs) return
     this.#ready = 'making'
+    const missing = this.#logs.filter(({ state }) => state === 'missing')
     try {
       await pool.run(CREATE_JOB, this.#task)
-      this.#ready = 'yes'
+      for (const one of missing) one.state = 'idle'
+      // Another may have been put aside meanwhile.
+      this.#ready = this.#logs.some(({ state }) => state === 'missing') ? 'no' : 'yes'
     } catch (error) {
       log.warn({ err: messageOf(error) }, 'no journal: small chunks are slower')
       this.#makeAtMs = clock.monotonicMs() + MAKE_AGAIN_MS
@@ -354,8 +337,9 @@ export class Journal {
     const batch: Writing[] = []
     let end = log?.end ?? 0
     for (let next = this.#queue[0]; next !== undefined && batch.length < BATCH_MAX; next = this.#queue[0]) {
-      // Of a log that is settled nothing is replayed.
-      if (log === null || log.state === 'idle' || (next.log ?? this.#active) !== log) break
+      // Of a log that is settled, or goes, nothing comes back.
+      if (log === null || (log.state !== 'active' && log.state !== 'settling') || (next.log ?? this.#active) !== log)
+        break
       const name = { kind: next.kind, number: ++log.number, id: next.id }
       const record = encodeRecord(name, log.salt, next.body, next.bound)
       end += record.length
@@ -426,7 +410,8 @@ export class Journal {
     if (idle === undefined) return null
     this.#generation++
     const salt = this.#options.newSalt?.() ?? randomBytes(8).readBigUInt64LE()
-    Object.assign(idle, { state: 'active', generation: this.#generation, salt, number: 0, end: JOURNAL_START })
+    const use = { generation: this.#generation, salt, number: 0, end: JOURNAL_START, aside: [] }
+    Object.assign(idle, { state: 'active', ...use })
     this.#active = idle
     return idle
   }
@@ -440,19 +425,32 @@ export class Journal {
 
   /** The only one who settles this log: a second would mark it as settled when it is in use again. */
   async #settleUntilDone(log: JournalLog): Promise<void> {
-    while (log.state === 'settling' && !this.#isClosed) {
-      try {
-        await this.#settle(log)
-      } catch (error) {
-        // The pool was closed: the next start does the rest.
-        if (hasCode(error, 'CANCELLED')) {
-          closeLog(log)
-          return
-        }
-        this.#options.log.warn({ err: messageOf(error) }, 'small chunks stay in the journal for now')
-        await this.#options.clock.sleep(RETRY_MS)
+    await againUntil(this.#options.clock, () => this.#trySettling(log))
+  }
+
+  /** true: it is settled, or never will be by this process. */
+  async #trySettling(log: JournalLog): Promise<boolean> {
+    if (log.state !== 'settling' || this.#isClosed) return true
+    try {
+      await this.#settle(log)
+      log.isWaiting = false
+      return true
+    } catch (error) {
+      // The pool was closed: the next start does the rest.
+      if (hasCode(error, 'CANCELLED')) {
+        closeLog(log)
+        return true
       }
+      log.isWaiting = true
+      this.#tell(messageOf(error))
+      return false
     }
+  }
+
+  #tell(why: string): void {
+    const times = this.#told.times(why)
+    const { folder, log } = this.#options
+    if (times > 0) log.warn({ folder, err: why, times }, 'small chunks stay in the journal for now')
   }
 
   async #settle(log: JournalLog): Promise<void> {
@@ -461,10 +459,11 @@ export class Journal {
     await log.writing
     const ids = [...this.#chunks.values()].filter((one) => one.log === log).map(({ chunk }) => chunk.id)
     await settle(ids)
-    await this.#markSettled(log.index, log)
+    const state = await leaveLog(log, this.#options.pool, this.#task)
     for (const id of ids) if (this.#chunks.get(id)?.log === log) this.#chunks.delete(id)
     closeLog(log)
-    log.state = 'idle'
+    log.state = state
+    if (state === 'missing' && this.#ready === 'yes') this.#ready = 'no'
   }
 
   /** Only while there is something to do. */

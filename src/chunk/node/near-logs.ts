@@ -28,6 +28,8 @@ const DAMAGED_IDS_MAX = 1000
 interface SeenLog {
   seen: NearPosition
   readonly chunks: Map<number, JournalChunk>
+  /** Where bad places of this use begin that are counted already: the last one is come upon again and again. */
+  readonly noted: Set<number>
 }
 
 export class NearLogs {
@@ -48,7 +50,7 @@ export class NearLogs {
     this.#isInline = isInline
     this.#logs = Array.from({ length: JOURNAL_LOGS }, (_, log) => {
       const file = logFile(folder, log, 'near')
-      return { seen: { file, use: null, position: 0, above: 0 }, chunks: new Map<number, JournalChunk>() }
+      return { seen: { file, use: null, position: 0, above: 0 }, chunks: new Map(), noted: new Set() }
     })
   }
 
@@ -116,19 +118,28 @@ export class NearLogs {
     for (const [index, log] of this.#logs.entries()) {
       const one = found[index]
       if (one === undefined || one === null) continue
-      if (one.isOther) log.chunks.clear()
+      if (one.isOther) {
+        log.chunks.clear()
+        if (one.use !== null) log.noted.clear()
+      }
       log.seen = { file: log.seen.file, use: one.use, position: one.position, above: one.above }
-      this.#noteBad(one)
+      this.#noteBad(log, one)
       for (const { kind, body } of one.records) take(log, kind === 'removed', asBuffer(body))
     }
   }
 
   /** The last record of a log that is in use may be one that is being written. */
-  #noteBad({ bad }: NearFound): void {
-    const { bad: count, unfinished, ids } = damageOf([bad], 0)
+  #noteBad({ noted }: SeenLog, { bad }: NearFound): void {
+    const places = bad.filter(({ from }) => !noted.has(from))
+    const { bad: count, unreadable, unfinished, ids } = damageOf([places], 0)
     if (count + unfinished === 0) return
+    // One that is only cut off may be whole the next time.
+    for (const { from, isLast, isUnreadable } of places) if (!isLast || isUnreadable) noted.add(from)
     const before = this.#damage
-    this.#damage = { bad: before.bad + count, unfinished, ids: [...before.ids, ...ids].slice(-DAMAGED_IDS_MAX) }
+    this.#damage = {
+      ...{ bad: before.bad + count, unreadable: before.unreadable + unreadable, unfinished },
+      ids: [...before.ids, ...ids].slice(-DAMAGED_IDS_MAX),
+    }
   }
 }
 

@@ -1,6 +1,6 @@
 /** Looks into the logs that a process beside the node writes (near-logs.ts). Synchronous: runs in a worker, or where the disk is quick. */
 import { codeOf } from '../../base/errors.js'
-import { closeSync, openSync, readSync } from 'node:fs'
+import { closeSync, openSync } from 'node:fs'
 import { openUse } from './journal-file.js'
 import {
   JOURNAL_BYTES,
@@ -14,6 +14,7 @@ import {
   type LogUse,
   type RecordKind,
 } from './journal-format.js'
+import { readAround } from './log-reads.js'
 
 /** How far a log was read. */
 export interface NearPosition {
@@ -40,9 +41,9 @@ export interface NearFound extends Omit<NearPosition, 'file'> {
 }
 
 const NOTHING = { use: null, above: 0, isOther: true, records: [] } as const
-const ALL: BadPlace = { from: 0, to: JOURNAL_BYTES, id: null, isLast: false }
+const ALL: BadPlace = { from: 0, to: JOURNAL_BYTES, id: null, number: 0, isLast: false, isUnreadable: false }
 
-/** What was written since; null: there is no such log. Errors: what the disk says. */
+/** What was written since; null: there is no such log. Errors: what the disk says, but for what it cannot read. */
 export function lookNear({ logs, isThorough }: NearTask): readonly (NearFound | null)[] {
   return logs.map((log) => lookInto(log, isThorough))
 }
@@ -88,20 +89,16 @@ function readOn(fd: number, from: Pick<NearPosition, 'position' | 'above'>, use:
 
 /** null: there is none yet, or a bad one. */
 function readRecord(fd: number, position: number, use: LogUse): JournalRecord | null {
-  const wanted = recordBytes(bytesIn(fd, position, RECORD_HEAD_MAX_BYTES), use)
+  const wanted = recordBytes(readAround(fd, position, RECORD_HEAD_MAX_BYTES).bytes, use)
   if (wanted === null || position + wanted > JOURNAL_BYTES) return null
-  const record = recordAt(bytesIn(fd, position, wanted), 0, use)
+  const record = recordAt(readAround(fd, position, wanted).bytes, 0, use)
   return record === null ? null : { ...record, end: position + record.end }
 }
 
 function badPlaceIn(fd: number, position: number, use: LogUse, above: number): BadPlace | null {
-  const place = badPlaceAt(bytesIn(fd, position, JOURNAL_BYTES - position), 0, use, above)
+  const { bytes, unreadable } = readAround(fd, position, JOURNAL_BYTES - position)
+  const place = badPlaceAt(bytes, 0, use, above, unreadable)
   return place === null ? null : { ...place, from: position, to: position + place.to }
-}
-
-function bytesIn(fd: number, position: number, wanted: number): Buffer {
-  const bytes = Buffer.alloc(wanted)
-  return bytes.subarray(0, readSync(fd, bytes, 0, wanted, position))
 }
 
 function openLog(file: string): number | null {

@@ -68,18 +68,26 @@ export class NearbyJournal {
     this.#journal = new Journal({ ...options, place: 'near', settle: (ids) => this.#settle(ids) })
   }
 
-  /** The node makes files of what an earlier process left here. Without its answer nothing is written. */
+  /**
+   * The node makes files of what an earlier process left here. Until it has, and as long as it has no room for them, nothing is written; then
+   * it is asked again and again.
+   */
   async start(): Promise<void> {
     try {
-      await this.#journal.takeOver()
-      this.#isReady = !this.#isClosed
-      this.#makeSoon()
+      if (await this.#journal.load()) this.#begin()
+      else void this.#journal.goOn().then(() => this.#begin())
     } catch (error) {
       this.#options.log.warn(
         { folder: this.#options.folder, err: messageOf(error) },
         'small chunks go through the node',
       )
     }
+  }
+
+  #begin(): void {
+    // It may have been given up meanwhile.
+    this.#isReady = !this.#isClosed && !this.#journal.isClosed
+    this.#makeSoon()
   }
 
   #makeSoon(): void {

@@ -70,6 +70,11 @@ export class ChunkPaths {
     return join(this.quarantine, `${fileName(id)}.${this.#unique()}`)
   }
 
+  /** Of a log of small chunks, `place` says which. */
+  newLogAside(place: string, log: number): string {
+    return join(this.quarantine, `${place}.log-${log}.${this.#unique()}`)
+  }
+
   #unique(): string {
     this.#sequence++
     return `${this.#start}-${this.#sequence}`

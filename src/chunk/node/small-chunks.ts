@@ -51,22 +51,48 @@ export class SmallChunks {
     this.#journal = new Journal({ ...options, settle: (ids) => this.#settle(ids) })
   }
 
-  /** What a crash left in the journal has files afterwards, and what is bad in the logs is known. Errors: what the disk says. */
-  async replay(): Promise<void> {
-    await this.#journal.replay()
+  /**
+   * What a crash left in the logs is here afterwards, and what is bad in them is known. What is in the journal has files, if the disk takes them
+   * now: goOn() sees to the rest. Errors: what the disk says, but for what it cannot read.
+   */
+  async load(): Promise<void> {
+    await this.#journal.load()
     await this.#near.refresh(true)
     const { folder, log } = this.#options
-    const { bad, unfinished, ids } = this.damage
+    const { bad, unreadable, unfinished, ids } = this.damage
     if (bad > 0)
-      log.error({ folder, bad, chunks: ids }, 'small chunks have gone bad before they had files: they are not here')
+      log.error(
+        { folder, bad, unreadable, chunks: ids },
+        'small chunks have gone bad before they had files: they are not here',
+      )
     else if (unfinished > 0) log.info({ folder, chunks: ids }, 'the last small chunks were not whole: cut off, or bad')
+  }
+
+  /** In the background, until it is done. */
+  goOn(): void {
+    void this.#journal.goOn()
+  }
+
+  /** Of the journal, all that are there now. */
+  get ownIds(): readonly number[] {
+    return this.#journal.all().map(({ id }) => id)
+  }
+
+  /** How many chunks of the journal could not be given files when that was last tried. */
+  get waiting(): number {
+    return this.#journal.waiting
   }
 
   /** What is bad in the logs, of either. */
   get damage(): JournalDamage {
     const [own, near] = [this.#journal.damage, this.#near.damage]
     const ids = [...own.ids, ...near.ids]
-    return { bad: own.bad + near.bad, unfinished: own.unfinished + near.unfinished, ids }
+    return {
+      bad: own.bad + near.bad,
+      unreadable: own.unreadable + near.unreadable,
+      unfinished: own.unfinished + near.unfinished,
+      ids,
+    }
   }
 
   /** Every chunk that is in the journal now has a file of its own afterwards. */

@@ -13,9 +13,10 @@ import { mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Clock } from '../../base/clock.js'
 import { PosixError } from '../../base/errno.js'
-import { RingfsError, codeOf } from '../../base/errors.js'
+import { RingfsError, codeOf, hasCode, messageOf } from '../../base/errors.js'
 import { HASH_INLINE_MAX_BYTES } from '../../base/limits.js'
 import type { Log } from '../../base/log.js'
+import { Repeats } from '../../base/repeats.js'
 import type { LeafPlace, LeavesReply, ListReply, ListRequest } from '../contract.js'
 import { encodePrefix, type ChunkHeader } from '../format.js'
 import { sumBytes } from '../hash.js'
@@ -23,6 +24,7 @@ import { compact } from '../jobs.js'
 import { toChunkError } from '../outcome.js'
 import type { Job, WorkerPool } from '../pool.js'
 import { sharePieces, type SharedBuffers } from '../shared-buffer.js'
+import { againUntil } from './again.js'
 import { DirectChoice } from './direct-choice.js'
 import { canBeDirect } from './direct-file.js'
 import type { ChunkDisk, StoredChunk } from './disk.js'
@@ -100,6 +102,10 @@ export class ChunkStore implements ChunkDisk {
   /** Files that this process has written, or compared with their hashes: flushed, they are on disk as they should be. */
   readonly #whole = new RecentIds(WHOLE_MAX)
   #chunks = 0
+  #isAbandoned = false
+  /** Chunks beside this node that could not be given files when that was last tried. */
+  #waitingBeside = 0
+  readonly #told: Repeats
 
   private constructor(options: ChunkStoreOptions) {
     this.#options = options
@@ -112,9 +118,13 @@ export class ChunkStore implements ChunkDisk {
     this.#syncs = new SyncGroup(options.pool, this.#paths)
     this.#small = new SmallChunks({ ...options, isInline }, this.#paths, this.#locks)
     this.#retiring = new Retiring(this.#locks, (ids) => this.#removeBatch(ids))
+    this.#told = new Repeats(options.clock)
   }
 
-  /** Makes the folders, removes what a crash left half-written, counts the chunks. */
+  /**
+   * Makes the folders, removes what a crash left half-written, counts the chunks. Small chunks that have no files get them now, or when the disk
+   * takes them: until then they are in their logs, and here.
+   */
   static async open(options: ChunkStoreOptions): Promise<ChunkStore> {
     const store = new ChunkStore(options)
     const { chunks, temporary, quarantine } = store.#paths
@@ -124,15 +134,52 @@ export class ChunkStore implements ChunkDisk {
     // A process beside this one may delete its own at the same time.
     removeFiles(readdirSync(temporary).map((name) => join(temporary, name)))
     await store.#gauge.open()
-    await store.#small.replay()
-    await store.sync((await store.#small.allBeside()).map(({ id }) => id))
-    store.#chunks = await options.pool.run(COUNT_JOB, { folder: chunks })
+    await store.#small.load()
+    const isDone = await store.#settleBeside()
+    store.#chunks = await store.#count()
+    // Not before all is counted.
+    store.#small.goOn()
+    if (!isDone) void againUntil(options.clock, () => store.#settleBeside())
     return store
   }
 
-  /** Its disk has failed: nothing is written to it any more by itself. Nobody asks it anything afterwards. */
+  /** Those of its journal count without a file, too. */
+  async #count(): Promise<number> {
+    const { pool } = this.#options
+    const files = await pool.run(COUNT_JOB, { folder: this.#paths.chunks })
+    const there = await pool.run(EXIST_JOB, { files: this.#small.ownIds.map((id) => this.#paths.fileOf(id)) })
+    return files + there.filter((isThere) => !isThere).length
+  }
+
+  /** What lies beside this node gets files. true: it has them, or never will. */
+  async #settleBeside(): Promise<boolean> {
+    if (this.#isAbandoned) return true
+    const ids: number[] = []
+    try {
+      ids.push(...(await this.#small.allBeside()).map(({ id }) => id))
+      await this.sync(ids)
+      this.#waitingBeside = 0
+      return true
+    } catch (error) {
+      if (hasCode(error, 'CANCELLED')) return true
+      this.#waitingBeside = ids.length
+      const { folder, log } = this.#options
+      const err = messageOf(error)
+      const times = this.#told.times(err)
+      if (times > 0) log.warn({ folder, err, times }, 'small chunks written beside the node stay there for now')
+      return false
+    }
+  }
+
+  /** Its disk has failed, or the node ends: nothing is written to it any more by itself. Nobody asks it anything afterwards. */
   abandon(): void {
+    this.#isAbandoned = true
     this.#small.abandon()
+  }
+
+  /** How many small chunks could not be given files when that was last tried: they stay in their logs, and are read from there. */
+  get waiting(): number {
+    return this.#small.waiting + this.#waitingBeside
   }
 
   get chunks(): number {

@@ -296,6 +296,7 @@ t.test('without a node that answers nothing is written beside it, and what was l
     log: silentLog,
   }
   const next = new NearbyJournal({ ...shared, node: () => deaf })
+  t.teardown(() => next.close())
   await next.start()
   t.equal(await next.put(putRequest(randomChunk(50, 10), SYNCED), [Buffer.alloc(10)]), false)
   t.equal(leftBehind({ ...LEFT, folder: node.folder }).logs[0]?.ids.length, 5)

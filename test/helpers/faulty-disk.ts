@@ -1,0 +1,40 @@
+/** Processes whose disk cannot read some places, or that are killed before a certain change of a folder: c/faulty-disk.c. */
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { compileC } from './wire.js'
+
+export interface UnreadablePlace {
+  readonly file: string
+  readonly from: number
+  readonly to: number
+}
+
+export class FaultyDisk {
+  readonly #library: string
+  readonly #places: string
+
+  private constructor(folder: string, library: string) {
+    this.#library = library
+    this.#places = join(folder, 'unreadable')
+  }
+
+  /** Reads everything, until it is told otherwise. `folder`: for what it needs. */
+  static async make(folder: string): Promise<FaultyDisk> {
+    return new FaultyDisk(folder, await compileC('faulty-disk.c', folder, '-shared', '-fPIC'))
+  }
+
+  /** From the next start of a process on. */
+  cannotRead(places: readonly UnreadablePlace[]): void {
+    writeFileSync(this.#places, places.map(({ from, to, file }) => `${from} ${to} ${file}\n`).join(''))
+  }
+
+  /** Of a process that has this disk. */
+  get env(): NodeJS.ProcessEnv {
+    return { LD_PRELOAD: this.#library, FAULTY_PLACES: this.#places }
+  }
+
+  /** Of one that is killed before its change number `at` in the folder, from 1 on. */
+  killedAt(folder: string, at: number): NodeJS.ProcessEnv {
+    return { ...this.env, FAULTY_FOLDER: folder, FAULTY_KILL_AT: String(at) }
+  }
+}
