@@ -12,6 +12,8 @@
  * - Not kept waiting is what a session owes for files that it opened by a delegation (register.lua): it becomes their opener, and its
  *   delegation ends. A list of openers may grow meanwhile, by sessions that live; one that is not in a backup's list of sessions is cleaned up
  *   after when what was restored is looked through (strays.ts).
+ * - Housekeeping (move-bodies.lua, compact.lua) does not wait: it is refused, changes nothing, and is thought of anew some time later. A chunk that
+ *   was made for it is given up at once.
  * - A backup's freeze notes its moment in each partition (last-backup.ts).
  * - Not frozen are sessions, decisions to abort, and the janitor, who takes away only what nobody names any more.
  */

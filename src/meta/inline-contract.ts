@@ -50,7 +50,7 @@ export interface OldBodies {
   claim(): Promise<boolean>
   /** Some of one partition, by chance; none where others are at these files. */
   find(restMs: number): Promise<readonly OldBody[]>
-  /** Of one partition. For each: false if it was changed meanwhile or is gone, and is as it was. */
+  /** Of one partition. For each: false if it was changed meanwhile or is gone, or nothing may change just now, and it is as it was. */
   move(moves: readonly BodyMove[]): Promise<readonly boolean[]>
 }
 

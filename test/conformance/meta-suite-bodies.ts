@@ -328,6 +328,35 @@ export function bodyClaims(t: Test, open: OpenVolume): void {
     t.ok(holder.holds(ino), 'it was not asked to give it back')
   })
 
+  claim(
+    t,
+    open,
+    'housekeeping does not wait for a thaw: it changes nothing, and can be done later',
+    async (t, volume) => {
+      const meta = await volume.client()
+      const { ino } = await touch(meta, ROOT, 'file')
+      const version = (await put(meta, ino, 'text'.repeat(100)))?.attr.dataVersion ?? 0
+      const move = { ino, version, extents: [extentOf(await meta.chunkId(), 0, 400)] }
+      const { ino: large } = await touch(meta, ROOT, 'large')
+      for (let n = 0; n < 5; n++) await writeAt(meta, large, 0, 1_000)
+      const compact = async (): Promise<number | null> => {
+        const old = await meta.extents(large, 0)
+        return meta.compact(large, old, old.extents.slice(-1), old.extents.slice(0, -1), 0)
+      }
+      const { name, partitions } = volume.settings
+      const locks = new Set([ino, large].map((one) => new VolumeKeys(name, partitions).of(one).locks))
+      for (const one of locks) await volume.redis.run(SCRIPTS.freeze, [one], ['backup', 600_000, 0])
+      t.same(await meta.oldBodies.move([move]), [false])
+      t.equal(await compact(), null)
+      t.match(await meta.getattr(ino), { hasBody: true, dataVersion: version })
+      for (const one of locks) await volume.redis.run(SCRIPTS.thaw, [one], ['backup'])
+      t.equal(await body(meta, ino), 'text'.repeat(100))
+      t.same(await meta.oldBodies.move([move]), [true])
+      t.type(await compact(), 'number')
+      t.equal((await meta.extents(large, 0)).extents.length, 1)
+    },
+  )
+
   claim(t, open, 'one client has the moving of bodies to itself', async (t, volume) => {
     const [one, two] = [await volume.client(), await volume.client()]
     t.equal(await one.oldBodies.claim(), true)

@@ -4,8 +4,9 @@
 -- KEYS: 9 extents of the window. ARGV: 7 ino, 8 generation, 9 bytes that were read, 10 new extents, 11 extents dropped,
 -- 12 allocated delta, 13 window, 14 '' or the microseconds before which the last backup must have been made: one after that may name
 -- what is dropped, 15 the last of the extents that were read: after a failover that lost some, as many others may have come.
--- 0, 1 (done), data version | 0, 0 (the window is another by now, or a backup may need it)
+-- 0, 1 (done), data version | 0, 0 (the window is another by now, or a backup may need it, or is made just now)
 -- A dropped chunk that was cloned into the window meanwhile is named still: the janitor looks before it believes.
+whenfrozen = {0, 0}
 local known = before()
 if known then return known end
 local ino, len = tonumber(ARGV[7]), tonumber(ARGV[9])

@@ -77,6 +77,8 @@ end
 local mark, isNew = 0, false
 -- Set by what is no part of the moment that a freeze shows.
 local passesfreeze = false
+-- Set by what had rather not be done than wait for the thaw: its reply in a freeze, which is kept as that of any refusal.
+local whenfrozen
 -- Whether it was judged before, or is not to be now. The names that follow: locks of transactions (lib/locks.lua).
 local function before(...)
   local m = redis.call('HMGET', KEYS[4], ARGV[2], 'd', 'w')
@@ -84,9 +86,12 @@ local function before(...)
   if m[2] then return DEAD end
   mark = tonumber(m[3]) or 0
   if tonumber(ARGV[2]) < mark then return STALE end
-  -- Somebody has to see the partition as it is (freeze.lua): the request is not judged, and comes again.
+  -- Somebody has to see the partition as it is (freeze.lua): the request is not judged, and comes again, or changes nothing.
   local found = redis.call('HMGET', KEYS[2], 'F', 'D', ...)
-  if found[1] and not passesfreeze and isfrozen(found[1]) then return FROZEN end
+  if found[1] and not passesfreeze and isfrozen(found[1]) then
+    isNew = whenfrozen ~= nil
+    return whenfrozen or FROZEN
+  end
   isNew, delegated = true, found[2]
   for i = 3, #found do
     if found[i] then return locked(found[i]) end
