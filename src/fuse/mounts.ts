@@ -20,6 +20,8 @@ export interface MountEntry {
   readonly source: string
   /** Those of this mount point (ro, noatime, …), not those of the file system. */
   readonly options: readonly string[]
+  /** This mount point, or the file system wherever it is mounted. */
+  readonly isReadOnly: boolean
 }
 
 /** In the order they were mounted: of several on one folder the last is on top. */
@@ -38,6 +40,12 @@ export function hasMountBelow(mountpoint: string): boolean {
   return entries.some((entry) => entry.mountpoint.startsWith(`${mountpoint}/`))
 }
 
+/** Whether a file system (`device` of its MountEntry) can only be read wherever it is mounted here. false where it is not. */
+export function isReadOnly(device: string): boolean {
+  const entries = parseMountinfo(readFileSync(OWN, 'utf8')).filter((entry) => entry.device === device)
+  return entries.length > 0 && entries.every((entry) => entry.isReadOnly)
+}
+
 /** `36 35 98:0 /root /mount/point rw,noatime shared:1 - ext3 /dev/root rw`, any number of fields before the dash. Errors: RingfsError INTERNAL. */
 export function parseMountinfo(text: string, file = OWN): readonly MountEntry[] {
   const lines = text.split('\n').filter((line) => line !== '')
@@ -48,7 +56,7 @@ function parseLine(line: string, file: string): MountEntry {
   const fields = line.split(' ')
   const dash = fields.indexOf('-', 6)
   const [id, , device, , mountpoint, options] = fields
-  const [fsType, source = ''] = fields.slice(dash + 1)
+  const [fsType, source = '', ofFileSystem = ''] = fields.slice(dash + 1)
   const isNumbered = /^\d+$/.test(id ?? '')
   if (dash < 0 || !isNumbered || !device || !mountpoint || !options || !fsType) {
     const shown = line.slice(0, SHOWN_MAX)
@@ -64,6 +72,7 @@ function parseLine(line: string, file: string): MountEntry {
     fsType: unescape(fsType),
     source: unescape(source),
     options: options.split(','),
+    isReadOnly: [options, ofFileSystem].some((some) => some.split(',').includes('ro')),
   }
 }
 

@@ -19,11 +19,19 @@ export class Janitor {
   #stopped = false
 
   readonly #sweep: () => Promise<number>
+  readonly #mayTidyUp: () => boolean
   #sweptMs = -Infinity
 
-  /** `sweep`: see check/sweep.ts. */
-  constructor(meta: MetaStore, chunks: ChunkClient, log: Log, sweep: () => Promise<number>) {
+  /** `sweep`: see check/sweep.ts. `mayTidyUp` is asked before each round. */
+  constructor(
+    meta: MetaStore,
+    chunks: ChunkClient,
+    log: Log,
+    sweep: () => Promise<number>,
+    mayTidyUp: () => boolean = () => true,
+  ) {
     this.#sweep = sweep
+    this.#mayTidyUp = mayTidyUp
     this.#meta = meta
     this.#chunks = chunks
     this.#log = log
@@ -39,6 +47,7 @@ export class Janitor {
   }
 
   async #collect(): Promise<void> {
+    if (!this.#mayTidyUp()) return
     try {
       const removed = await this.#meta.collectGarbage((ids) => this.#remove(ids), GRACE_MS)
       if (removed > 0) this.#log.info({ chunks: removed }, 'unused chunks deleted')

@@ -7,6 +7,7 @@ import type { DriverName, Mounted } from '../fuse/driver.js'
 import { pickDriver } from '../fuse/drivers.js'
 import type { MountOptionSet } from '../fuse/mount-options.js'
 import { prepareMountpoint } from '../fuse/mountpoint.js'
+import { mountOn } from '../fuse/mounts.js'
 import { BesideKernel } from '../vfs/beside-kernel.js'
 import { Closer } from './closer.js'
 import { learnFromFirstCalls } from './early-feedback.js'
@@ -15,6 +16,7 @@ import { driverOptions, filesOptions } from './mount-settings.js'
 import { writeRunFile } from './runfiles.js'
 import { watchMemory } from './thrift.js'
 import { openFiles, type Volume } from './volume.js'
+import { Writability } from './writability.js'
 
 export interface MountSettings {
   readonly options: MountOptionSet
@@ -49,7 +51,9 @@ export async function startMount(volume: Volume, plan: MountPlan): Promise<Activ
     closer.add(watchMemory(systemClock))
     const mountpoint = await prepareMountpoint(plan.mountpoint, log)
     const { options, localNode } = plan
-    const files = await openFiles(volume, { localNode, ...filesOptions(volume.settings, options) })
+    const writability = new Writability(systemClock)
+    const mayTidyUp = (): boolean => writability.isWritable
+    const files = await openFiles(volume, { localNode, mayTidyUp, ...filesOptions(volume.settings, options) })
     closer.add(() => files.close())
     // Nobody waits for that now, so that nobody does later.
     const prepared = files.meta.prepare().catch((error: unknown) => {
@@ -63,6 +67,7 @@ export async function startMount(volume: Volume, plan: MountPlan): Promise<Activ
     const how = { ...driverOptions(settings, mountpoint, driver, options), metrics }
     const mounted = await driver.mount(files.vfs, how, log)
     closer.add(() => unmount(mounted, mountpoint, log))
+    writability.of((await mountOn(mountpoint))?.device)
     const { dataDir, socket, runFolder } = plan
     const what = { volume: settings.name, metaUrl: formatMetaUrl(volume.url), dataDir, mountpoint, socket }
     closer.add(writeRunFile(runFolder, { ...what, driver: driver.name, readOnly: options.readOnly }))

@@ -20,9 +20,11 @@ const BUSY_SHARE = 0.25
 const PATIENCE_MS = 10_000
 
 export interface RoomKeeperOptions {
-  readonly mover: Pick<BodyMover, 'isOff' | 'makeRoom' | 'moved'>
+  readonly mover: Pick<BodyMover, 'isOff' | 'makeRoom' | 'moved' | 'stop'>
   /** All nodes work. */
   readonly areNodesWell: () => boolean
+  /** Something may be written. Default: always. */
+  readonly mayTidyUp?: () => boolean
   readonly log: Log
   /** Between two looks. Default 30 s. */
   readonly intervalMs?: number
@@ -58,6 +60,7 @@ export class RoomKeeper {
 
   async stop(): Promise<void> {
     this.#isStopped = true
+    this.#options.mover.stop()
     this.#timer?.close()
     this.#wake()
     await this.#round
@@ -92,10 +95,15 @@ export class RoomKeeper {
     for (const untilMs = performance.now() + PATIENCE_MS; ;) {
       const share = this.#load()
       await this.#pause(pauseMs)
-      if (this.#isStopped || !this.#options.areNodesWell()) return false
+      if (this.#isStopped || !this.#mayMove()) return false
       if (share() < BUSY_SHARE) return true
       if (performance.now() > untilMs) return false
     }
+  }
+
+  #mayMove(): boolean {
+    const { areNodesWell, mayTidyUp = () => true } = this.#options
+    return areNodesWell() && mayTidyUp()
   }
 
   /** One at a time. Not a race with a promise of the end: each that it does not win would stay with it for as long as the mount lives. */

@@ -113,6 +113,8 @@ export interface FilesOptions {
   readonly localNode?: string | undefined
   readonly durability?: Durability | undefined
   readonly readOnly?: boolean
+  /** Asked before anything is tidied up: the mount may have become read-only. */
+  readonly mayTidyUp?: () => boolean
   readonly durableChanges?: VfsOptions['durableChanges']
   readonly atime?: VfsOptions['atime']
   readonly nodiratime?: boolean
@@ -135,9 +137,10 @@ export async function openFiles(volume: Volume, options: FilesOptions = {}): Pro
   const clock = new SharedClock(systemClock, watcher.clockOffset)
   const meta = await openMeta(redis, settings, { log, clock, reaps: !readOnly, ...ttl })
   const chunks = chunkClientOf(volume, localNode)
-  const { atime = 'relatime', nodiratime = false } = options
+  const { atime = 'relatime', nodiratime = false, mayTidyUp = () => true } = options
   const mounted = {
     readOnly,
+    mayTidyUp,
     durableChanges,
     atime,
     nodiratime,
@@ -146,10 +149,10 @@ export async function openFiles(volume: Volume, options: FilesOptions = {}): Pro
   }
   const vfs = createVfs({ meta, chunks, clock, log, metrics, ...mounted })
   // Who is to change nothing leaves tidying up to others.
-  const janitor = readOnly ? undefined : new Janitor(meta, chunks, log, () => sweep(volume, chunks))
+  const janitor = readOnly ? undefined : new Janitor(meta, chunks, log, () => sweep(volume, chunks), mayTidyUp)
   const areNodesWell = (): boolean =>
     watcher.current().view.members.every(({ state }) => state === 'up' || state === 'gone')
-  const roomKeeper = readOnly ? undefined : new RoomKeeper({ mover: vfs.bodyMover, areNodesWell, log })
+  const roomKeeper = readOnly ? undefined : new RoomKeeper({ mover: vfs.bodyMover, areNodesWell, mayTidyUp, log })
   const close = async (): Promise<void> => {
     try {
       await Promise.all([janitor?.stop(), roomKeeper?.stop()])

@@ -10,6 +10,7 @@
  *   if it was on its way meanwhile: a file that has rested for COMMITTED_MS has no older writes to come.
  */
 import { allDone } from '../base/all-done.js'
+import { Cancellation } from '../base/cancel.js'
 import type { Clock } from '../base/clock.js'
 import { isErrno } from '../base/errno.js'
 import { messageOf } from '../base/errors.js'
@@ -59,6 +60,8 @@ export interface BodyMoverDeps {
   readonly durability: Durability
   /** Nobody has changed the file for so long. Infinity: none is moved. */
   readonly restMs: number
+  /** Asked before anything is written. */
+  readonly mayTidyUp: () => boolean
   /** Of each, with the version that it made of contents that read the same. */
   readonly onMoved: (ino: number, dataVersion: number) => void
 }
@@ -78,6 +81,7 @@ interface Ready extends BodyMove {
 
 export class BodyMover {
   readonly #deps: BodyMoverDeps
+  readonly #stopping = new Cancellation()
   /** It was begun, and is not where it goes to. */
   #isUnderWay = false
   /** Files moved, and their bytes. */
@@ -93,9 +97,15 @@ export class BodyMover {
     return restMs === Infinity || meta.settings.inlineBytes === 0
   }
 
+  /** Nothing more is begun, and what is on its way to the nodes is given up: who waits for the page does so no longer. */
+  stop(): void {
+    this.#stopping.cancel()
+  }
+
   /** One page after the other. Errors: those of the store and of the nodes; what was moved is moved. */
   async makeRoom(turn: Turn): Promise<MoveEnd> {
     if (this.isOff) return 'idle'
+    if (this.#isOver()) return 'over'
     const { meta, clock } = this.#deps
     const { oldBodies } = meta
     if (!(await oldBodies.claim())) return 'idle'
@@ -106,7 +116,7 @@ export class BodyMover {
     this.#isUnderWay = true
     let tookMs = 0
     for (let fruitless = 0; fruitless < FRUITLESS_MAX; fruitless++) {
-      if (!(await turn(tookMs)) || !(await this.#hasRoom())) return 'over'
+      if (!(await turn(tookMs)) || !(await this.#hasRoom()) || this.#isOver()) return 'over'
       if (!(await oldBodies.claim())) return 'idle'
       const startMs = clock.monotonicMs()
       if ((await this.#page()) > 0) fruitless = -1
@@ -116,6 +126,10 @@ export class BodyMover {
       return 'done'
     }
     return 'barren'
+  }
+
+  #isOver(): boolean {
+    return this.#stopping.aborted || !this.#deps.mayTidyUp()
   }
 
   async #hasRoom(): Promise<boolean> {
@@ -133,8 +147,8 @@ export class BodyMover {
     try {
       await this.#upload(old, ready)
     } finally {
-      // What is on disk is moved also where another failed.
-      const isMoved = await this.#move(ready)
+      // What is on disk is moved also where another failed, or the mount ends.
+      const isMoved = this.#deps.mayTidyUp() ? await this.#move(ready) : []
       const inVain = ready.filter((_, at) => isMoved[at] !== true).flatMap(({ chunkId }) => chunkId ?? [])
       if (inVain.length > 0) uploader.discard(inVain)
     }
@@ -147,6 +161,7 @@ export class BodyMover {
     const queue = old.values()
     const work = async (): Promise<void> => {
       for (const body of queue) {
+        if (this.#isOver()) return
         const one = await this.#store(body, untilMs)
         if (one !== null) ready.push(one)
       }
@@ -167,7 +182,8 @@ export class BodyMover {
       // An fsync that promised more than this mount's own setting holds on.
       durability: durability === 'async' ? 'quorum' : durability,
       wantSync: () => true,
-      isCancelled: () => clock.monotonicMs() > untilMs,
+      isCancelled: () => clock.monotonicMs() > untilMs || this.#isOver(),
+      stop: this.#stopping,
     })
     if (chunk === null) return null
     const named = extents.map((extent) => ({ ...extent, chunk }))

@@ -6,6 +6,7 @@
  * Invariant: what is written meanwhile stays. The store appends later commits behind the extents that were read here, and
  * refuses the replacement if the window was truncated or compacted since.
  */
+import { Cancellation } from '../base/cancel.js'
 import type { Clock } from '../base/clock.js'
 import { isErrno } from '../base/errno.js'
 import { messageOf } from '../base/errors.js'
@@ -56,6 +57,8 @@ export interface CompactorDeps {
   /** 0 to 1. */
   readonly random: () => number
   readonly log: Log
+  /** Asked before anything is written. */
+  readonly mayTidyUp: () => boolean
   /** Of each, with the version that it made of contents that read the same. */
   readonly onDone: (ino: number, dataVersion: number) => void
   /** Of each packing, before `onDone`. */
@@ -69,7 +72,7 @@ export class Compactor {
   readonly #rests = new Lru<string, PackRest>(PACK_KNOWN_MAX)
   /** Until when nothing is packed, since somebody else does it. */
   #standsBackUntilMs = 0
-  #isStopped = false
+  readonly #stopping = new Cancellation()
 
   constructor(deps: CompactorDeps) {
     this.#deps = deps
@@ -99,19 +102,20 @@ export class Compactor {
 
   /** Begins nothing more, and waits for what is under way. */
   async stop(): Promise<void> {
-    this.#isStopped = true
+    this.#stopping.cancel()
     await this.#running
   }
 
   #begin(ino: number, window: number, work: () => Promise<void>): void {
-    if (this.#isStopped) return
+    if (this.#stopping.aborted) return
     this.#running ??= work()
       .catch((error: unknown) => this.#failed(ino, window, error))
       .finally(() => (this.#running = undefined))
   }
 
   async #compact(ino: number, window: number): Promise<void> {
-    const { meta, log, onDone } = this.#deps
+    const { meta, log, mayTidyUp, onDone } = this.#deps
+    if (!mayTidyUp()) return
     const old = await meta.extents(ino, window)
     const map = new ExtentMap(old.extents)
     if (!isCrowded(old.extents.length, map.pieces, CROWDED_CLOSED)) return
@@ -129,18 +133,12 @@ export class Compactor {
     const { restMs, barren } = rest
     let made = 0
     try {
-      const { why, mark, isFinal } = await packer.pack(
-        ino,
-        window,
-        { met, barren },
-        () => this.#isStopped,
-        (done) => {
-          made++
-          onPacked(ino, done)
-          onDone(ino, done.version)
-          log.debug({ ino, window }, 'short chunks packed')
-        },
-      )
+      const { why, mark, isFinal } = await packer.pack(ino, window, { met, barren }, this.#stopping, (done) => {
+        made++
+        onPacked(ino, done)
+        onDone(ino, done.version)
+        log.debug({ ino, window }, 'short chunks packed')
+      })
       if (why === 'lost') {
         const backMs = STAND_BACK_LEAST_MS + random() * (STAND_BACK_MOST_MS - STAND_BACK_LEAST_MS)
         this.#standsBackUntilMs = clock.monotonicMs() + backMs
@@ -160,7 +158,7 @@ export class Compactor {
   /** In steps: the mount may end. */
   async #begins(): Promise<void> {
     const { clock, random } = this.#deps
-    for (let leftMs = random() * BEGIN_WITHIN_MS; leftMs > 0 && !this.#isStopped; leftMs -= BEGIN_STEP_MS) {
+    for (let leftMs = random() * BEGIN_WITHIN_MS; leftMs > 0 && !this.#stopping.aborted; leftMs -= BEGIN_STEP_MS) {
       await clock.sleep(Math.min(leftMs, BEGIN_STEP_MS))
     }
   }

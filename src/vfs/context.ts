@@ -46,6 +46,8 @@ export interface VfsOptions {
   readonly durability?: Durability
   /** Changes are refused with EROFS, and nothing is tidied up in passing. Default false. */
   readonly readOnly?: boolean
+  /** Asked before anything is tidied up in passing. Default: it may be, unless readOnly. */
+  readonly mayTidyUp?: () => boolean
   /**
    * Which changes are as durable as after fsync when their call returns: those of names (dirsync of mount(8)), or all but
    * writes (sync; after each write the kernel asks for an fsync itself). Default 'none'.
@@ -112,7 +114,9 @@ export class VfsContext {
     const memory = new DirtyMemory(limits.dirtyBytes, limits.flushAfterMs, clock)
     const { budget } = memory
     const packParts = { meta, chunks, uploader, data, budget, clock, durability, fresh }
-    const packer = new Packer({ ...packParts, restMs: limits.packRestMs })
+    const { readOnly = false } = options
+    const mayTidyUp = (): boolean => !readOnly && options.mayTidyUp?.() !== false
+    const packer = new Packer({ ...packParts, restMs: limits.packRestMs, mayTidyUp })
     const onDone = (ino: number, version: number): void => {
       // Nothing else tells that these attributes name a version before.
       attrs.drop(ino)
@@ -122,12 +126,12 @@ export class VfsContext {
       extents.packed(ino, packed, from, version, isNewest)
     }
     const random = options.random ?? Math.random
-    const compactor = new Compactor({ meta, packer, clock, random, log, onDone, onPacked })
+    const compactor = new Compactor({ meta, packer, clock, random, log, mayTidyUp, onDone, onPacked })
     const extents = new ExtentCache(meta, fresh, EXTENT_FILES_MAX, limits.extentPieces, (ino, window) => {
-      if (!this.readOnly) compactor.offer(ino, window)
+      if (!readOnly) compactor.offer(ino, window)
     })
     const onScattered = (ino: number, window: number, mark: WindowMark): void => {
-      if (!this.readOnly && limits.packRestMs !== Infinity) compactor.offerScattered(ino, window, mark)
+      if (!readOnly && limits.packRestMs !== Infinity) compactor.offerScattered(ino, window, mark)
     }
     const committer = new Committer({ meta, fresh, attrs, extents, uploader, data, onCommitted })
     const readAheadBytes = Math.min(limits.readAheadBytes, Math.floor(limits.dataCacheBytes / 2))
@@ -138,7 +142,7 @@ export class VfsContext {
     this.failures = new Repeats(clock)
     this.limits = limits
     this.durability = durability
-    this.readOnly = options.readOnly ?? false
+    this.readOnly = readOnly
     this.durableChanges = options.durableChanges ?? 'none'
     this.fresh = fresh
     this.attrs = attrs
@@ -163,7 +167,7 @@ export class VfsContext {
     this.atimes = new AccessTimes({ meta, attrs, fresh, clock, log, policy, skipsDirectories })
     this.coherence = new Coherence(this)
     const moving = { meta, chunks, uploader, fresh, attrs, extents, states: this.states, clock, log, durability }
-    this.bodyMover = new BodyMover({ ...moving, restMs: limits.spillRestMs, onMoved: onCommitted })
+    this.bodyMover = new BodyMover({ ...moving, restMs: limits.spillRestMs, mayTidyUp, onMoved: onCommitted })
     meta.onEvent((event) => this.#onEvent(event))
     this.#tell(options.metrics ?? new Metrics(), data, memory, packer)
   }

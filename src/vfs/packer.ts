@@ -13,6 +13,7 @@
  */
 import { allDone } from '../base/all-done.js'
 import type { Budget } from '../base/budget.js'
+import type { CancelSignal } from '../base/cancel.js'
 import type { Clock, TimeSpec } from '../base/clock.js'
 import { invariant } from '../base/invariant.js'
 import { COMMITTED_MS } from '../base/limits.js'
@@ -54,6 +55,8 @@ export interface PackerDeps {
   readonly fresh: Freshness
   /** Nobody has changed the file for so long. */
   readonly restMs: number
+  /** Asked before anything is written. */
+  readonly mayTidyUp: () => boolean
 }
 
 /** These extents took the place of what lay below them. */
@@ -73,8 +76,9 @@ interface Run {
   /** Chunks that are left as they are. */
   readonly stays: Set<number>
   readonly known: KnownOrigins
-  /** The mount ends. */
+  /** The mount ends, or nothing may be written any more. */
   readonly isOver: () => boolean
+  readonly stop: CancelSignal
   /** All chunks of the last load may be named by a backup. */
   isKept: boolean
   /** Some chunks stay for as long as another window names them, which that one's contents decide. */
@@ -112,23 +116,24 @@ export class Packer {
   }
 
   /**
-   * One load after the other, each by itself. `isOver` is asked before each; `onDone` is told of each in the tick in which it is known. `met`:
+   * One load after the other, each by itself, until `stop`; `onDone` is told of each in the tick in which it is known. `met`:
    * what the window was when it was thought of; `barren`: as a run before this one told it.
    */
   async pack(
     ino: number,
     window: number,
     { met, barren }: { readonly met: WindowMark; readonly barren?: WindowMark | undefined },
-    isOver: () => boolean,
+    stop: CancelSignal,
     onDone: (done: PackDone) => void,
   ): Promise<PackEnd> {
-    const { meta, chunks, clock, restMs } = this.#deps
+    const { meta, chunks, clock, restMs, mayTidyUp } = this.#deps
+    const isOver = (): boolean => stop.aborted || !mayTidyUp()
     const parts = {
       window: new PackWindow(meta, ino, window),
       known: new KnownOrigins(chunks),
       target: Buffer.alloc(0),
     }
-    const run: Run = { ino, stays: new Set(), isOver, isKept: false, isShared: false, ...parts }
+    const run: Run = { ino, stays: new Set(), isOver, stop, isKept: false, isShared: false, ...parts }
     for (let loads = 0; loads < LOADS_MAX; loads++) {
       const { ctime, nlink } = await meta.getattr(ino)
       if (isOver() || nlink === 0 || msOf(clock.now()) - msOf(ctime) < restMs) return { why: 'early' }
@@ -245,7 +250,8 @@ export class Packer {
     await this.#gather(pieces, bytes)
     if (!(await run.window.isOurs())) return null
     return await uploader.upload({
-      ...{ ino: run.ino, data: [bytes], extents, packed: { orders, appends }, isCancelled: run.isOver },
+      ...{ ino: run.ino, data: [bytes], extents, packed: { orders, appends } },
+      ...{ isCancelled: run.isOver, stop: run.stop },
       // An fsync that promised more than this mount's own setting holds on.
       durability: durability === 'async' ? 'quorum' : durability,
       wantSync: () => true,

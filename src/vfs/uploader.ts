@@ -7,6 +7,7 @@
  * id was given out) belongs to somebody else's data: it is left alone, and another one is tried.
  */
 import { Budget } from '../base/budget.js'
+import type { CancelSignal } from '../base/cancel.js'
 import type { Clock } from '../base/clock.js'
 import type { Log } from '../base/log.js'
 import { hasCode, messageOf } from '../base/errors.js'
@@ -36,6 +37,8 @@ export interface UploadJob {
   readonly wantSync: () => boolean
   /** Asked before each attempt: nobody wants the data any more. */
   readonly isCancelled: () => boolean
+  /** The same, told: whoever does it waits for no node that hangs. */
+  readonly stop?: CancelSignal
 }
 
 export interface UploaderDeps {
@@ -64,7 +67,27 @@ export class Uploader {
   /** The chunk, or null if the job was cancelled. Throws what made it impossible. */
   upload(job: UploadJob): Promise<ChunkRef | null> {
     // The order when its turn has come (first come, first served): it tells a rebuild, too, how long ago the upload began.
-    return this.#slots.with(() => this.#attempts(job, this.#nextOrder()))
+    const uploading = this.#slots.with(() => this.#attempts(job, this.#nextOrder()))
+    return job.stop === undefined ? uploading : this.#unlessStopped(uploading, job.stop)
+  }
+
+  /** Either who waits has the chunk, or it is removed when it has come. */
+  #unlessStopped(uploading: Promise<ChunkRef | null>, stop: CancelSignal): Promise<ChunkRef | null> {
+    return new Promise((resolve, reject) => {
+      let isStopped = false
+      const onStop = (): void => {
+        isStopped = true
+        resolve(null)
+      }
+      stop.addEventListener('abort', onStop)
+      void uploading
+        .then((chunk) => {
+          if (!isStopped) resolve(chunk)
+          else if (chunk !== null) this.discard([chunk.id])
+        }, reject)
+        .finally(() => stop.removeEventListener('abort', onStop))
+      if (stop.aborted) onStop()
+    })
   }
 
   /** Nobody names these chunks: deletes them, as well as it can. */
@@ -76,12 +99,12 @@ export class Uploader {
   }
 
   async #attempts(job: UploadJob, order: number): Promise<ChunkRef | null> {
-    if (job.isCancelled()) return null
+    if (isCancelled(job)) return null
     const { meta, chunks, clock, log, limits } = this.#deps
     let id = await meta.chunkId()
     const lengthBytes = job.data.reduce((sum, { length }) => sum + length, 0)
     const giveUpMs = clock.monotonicMs() + limits.uploadDeadlineMs
-    for (let waitMs = BACKOFF_FIRST_MS; !job.isCancelled(); waitMs = Math.min(2 * waitMs, BACKOFF_MAX_MS)) {
+    for (let waitMs = BACKOFF_FIRST_MS; !isCancelled(job); waitMs = Math.min(2 * waitMs, BACKOFF_MAX_MS)) {
       try {
         const sync = job.wantSync() || (job.durability !== 'async' && chunks.syncsAtOnce?.(id, lengthBytes) === true)
         const deadlineMs = Math.max(1, giveUpMs - clock.monotonicMs())
@@ -91,7 +114,7 @@ export class Uploader {
           deadlineMs,
         })
         if (!sync) this.unsynced.addUploaded(job.ino, id)
-        if (!job.isCancelled()) return ref
+        if (!isCancelled(job)) return ref
       } catch (error) {
         if (hasCode(error, 'CHUNK_CONFLICT')) {
           log.error({ ino: job.ino, chunk: id }, 'a chunk id was given out twice: taking another')
@@ -116,6 +139,10 @@ export class Uploader {
     this.#lastOrder = Math.max(this.#lastOrder + 1, orderAt(this.#deps.clock.now()))
     return this.#lastOrder
   }
+}
+
+function isCancelled({ stop, isCancelled }: UploadJob): boolean {
+  return stop?.aborted === true || isCancelled()
 }
 
 /** What tells of the chunk when the metadata are lost (ringfs rebuild). */

@@ -286,6 +286,7 @@ class Vfs implements VfsContract, Housekeeping {
   async #shutdown(): Promise<void> {
     const { handles, log, compactor, locks } = this.#context
     locks.shutdown()
+    this.bodyMover.stop()
     try {
       await this.#syncAll(true)
     } catch (error) {

@@ -27,7 +27,10 @@ export interface Fixture extends Mounted {
 }
 
 /** How a VFS is mounted. */
-export type MountedOptions = Pick<VfsOptions, 'readOnly' | 'durableChanges' | 'atime' | 'nodiratime' | 'log' | 'random'>
+export type MountedOptions = Pick<
+  VfsOptions,
+  'readOnly' | 'mayTidyUp' | 'durableChanges' | 'atime' | 'nodiratime' | 'log' | 'random'
+>
 
 export interface FixtureOptions extends MemoryVolumeOptions {
   readonly limits?: Partial<VfsLimits>

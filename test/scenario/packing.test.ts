@@ -2,8 +2,11 @@
 import { join } from 'node:path'
 import t from 'tap'
 import { z } from 'zod'
+import { parseMountOptions } from '../../src/fuse/mount-options.js'
+import { remount } from '../../src/fuse/remount.js'
 import { until } from '../helpers/deadline.js'
-import { Ringfs, sh } from '../helpers/ringfs.js'
+import { isRoot } from '../helpers/disks.js'
+import { Ringfs, sh, sleep } from '../helpers/ringfs.js'
 
 t.setTimeout(600_000)
 
@@ -25,8 +28,16 @@ t.test('a file of synced blocks is packed when a mount reads it, and reads as be
     Stats.parse(JSON.parse(await ringfs.ok('stats', mountpoint, '--once', '--json'))).packed
   await ringfs.ok('down')
   await up()
+  const read = (): Promise<string> => sh('dd', `if=${file}`, 'of=/dev/null', 'bs=1M', 'iflag=direct', 'status=none')
+  if (isRoot) {
+    await remount(mountpoint, parseMountOptions(['ro']))
+    // Longer than it takes to begin.
+    for (let n = 0; n < 10; n++) await read().then(() => sleep(1_000))
+    t.equal((await packed()).bytes, 0, 'nothing is written where the mount is read-only by now')
+    await remount(mountpoint, parseMountOptions(['rw']))
+  }
   await until('it is packed', async () => {
-    await sh('dd', `if=${file}`, 'of=/dev/null', 'bs=1M', 'iflag=direct', 'status=none')
+    await read()
     return (await packed()).bytes > 0
   })
   t.ok((await packed()).chunks >= 1)

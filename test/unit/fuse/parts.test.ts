@@ -40,8 +40,11 @@ t.test('mountinfo is parsed with its escapes, optional fields and empty sources'
   const text = [
     '36 35 98:0 /mnt1 /mnt/a\\040b\\134c rw,noatime master:1 shared:2 - ext3 /dev/root rw',
     '42 27 0:39 / /tmp/ö rw - fuse.ringfs  rw,user_id=0',
+    '43 27 0:39 / /tmp/o ro,nosuid - fuse.ringfs  rw,user_id=0',
+    '44 27 0:40 / /tmp/p rw,nosuid - fuse.ringfs  ro,user_id=0',
     '',
   ]
+  const ringfs = { fsType: 'fuse.ringfs', source: '' }
   t.same(parseMountinfo(text.join('\n')), [
     {
       id: 36,
@@ -50,8 +53,19 @@ t.test('mountinfo is parsed with its escapes, optional fields and empty sources'
       fsType: 'ext3',
       source: '/dev/root',
       options: ['rw', 'noatime'],
+      isReadOnly: false,
     },
-    { id: 42, device: '0:39', mountpoint: '/tmp/ö', fsType: 'fuse.ringfs', source: '', options: ['rw'] },
+    {
+      id: 42,
+      device: '0:39',
+      mountpoint: '/tmp/ö',
+      fsType: 'fuse.ringfs',
+      source: '',
+      options: ['rw'],
+      isReadOnly: false,
+    },
+    { ...ringfs, id: 43, device: '0:39', mountpoint: '/tmp/o', options: ['ro', 'nosuid'], isReadOnly: true },
+    { ...ringfs, id: 44, device: '0:40', mountpoint: '/tmp/p', options: ['rw', 'nosuid'], isReadOnly: true },
   ])
 })
 

@@ -13,6 +13,8 @@ interface Bed {
   readonly asked: { count: number; turns: boolean[] }
   share: number
   areNodesWell: boolean
+  mayTidyUp: boolean
+  isStopped: boolean
 }
 
 interface Given extends Partial<RoomKeeperOptions> {
@@ -34,11 +36,17 @@ function bed(t: Test, { pages = 3, end = 'done', ...options }: Given = {}): Bed 
     return end
   }
   const all: RoomKeeperOptions = {
-    ...{ mover: { isOff: false, moved: 0, makeRoom }, log: silentLog, intervalMs: 5 },
+    ...{
+      mover: { isOff: false, moved: 0, makeRoom, stop: () => (state.isStopped = true) },
+      log: silentLog,
+      intervalMs: 5,
+    },
     ...{ load: () => () => state.share, areNodesWell: () => state.areNodesWell },
+    mayTidyUp: () => state.mayTidyUp,
     ...options,
   }
-  const state: Bed = { keeper: new RoomKeeper(all), asked, share: 0, areNodesWell: true }
+  const whole = { areNodesWell: true, mayTidyUp: true, isStopped: false }
+  const state: Bed = { keeper: new RoomKeeper(all), asked, share: 0, ...whole }
   t.teardown(() => state.keeper.stop())
   return state
 }
@@ -60,15 +68,18 @@ t.test('a busy mount does not ask, and one that gets busy stops', async (t) => {
   await until('it stops', () => state.asked.turns.includes(false))
 })
 
-t.test('nothing while a node is not there', async (t) => {
-  const state = bed(t, { pages: Infinity })
-  await until('it began', () => state.asked.turns.length > 0)
-  state.areNodesWell = false
-  await until('it stops', () => state.asked.turns.includes(false))
-  const { count } = state.asked
-  await new Promise((resolve) => setTimeout(resolve, 500))
-  t.equal(state.asked.count, count)
-})
+for (const what of ['areNodesWell', 'mayTidyUp'] as const)
+  t.test(`nothing while a node is not there, or the mount is read-only (${what})`, async (t) => {
+    const state = bed(t, { pages: Infinity })
+    await until('it began', () => state.asked.turns.length > 0)
+    state[what] = false
+    await until('it stops', () => state.asked.turns.includes(false))
+    const { count } = state.asked
+    await new Promise((resolve) => setTimeout(resolve, 500))
+    t.equal(state.asked.count, count)
+    state[what] = true
+    await until('it goes on', () => state.asked.count > count)
+  })
 
 t.test('where nothing may be moved, or it fails, it looks later and later', async (t) => {
   for (const end of ['barren', new Error('for the test')] as const) {
@@ -87,12 +98,13 @@ t.test('it ends in the middle of a pause, and begins nothing where it is turned 
   await state.keeper.stop()
   const { length } = state.asked.turns
   t.equal(state.asked.turns.at(-1), false)
+  t.ok(state.isStopped, 'also in the middle of a page')
   let asked = 0
   const makeRoom = (): Promise<MoveEnd> => {
     asked++
     return Promise.resolve('idle')
   }
-  bed(t, { mover: { isOff: true, moved: 0, makeRoom } })
+  bed(t, { mover: { isOff: true, moved: 0, makeRoom, stop: () => undefined } })
   await new Promise((resolve) => setTimeout(resolve, 500))
   t.equal(state.asked.turns.length, length)
   t.equal(asked, 0)
@@ -118,7 +130,7 @@ t.test('its pauses leave nothing behind', { timeout: 120_000 }, async (t) => {
     }
     return 'over'
   }
-  bed(t, { mover: { isOff: false, moved: 0, makeRoom }, clock: { after } })
+  bed(t, { mover: { isOff: false, moved: 0, makeRoom, stop: () => undefined }, clock: { after } })
   await until('so many', () => pauses > 2 * PAUSES)
   t.ok(more < MOST_BYTES, `${more} bytes more than before`)
 })

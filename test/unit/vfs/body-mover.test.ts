@@ -4,8 +4,9 @@ import { PosixError } from '../../../src/base/errno.js'
 import { RingfsError } from '../../../src/base/errors.js'
 import { COMMITTED_MS } from '../../../src/base/limits.js'
 import type { VfsContract } from '../../../src/vfs/contract.js'
+import { until } from '../../helpers/deadline.js'
 import { FastClock } from '../../helpers/vfs-clock.js'
-import { CALLER, O_RDWR, fixture, make, settle, type Fixture } from '../../helpers/vfs-fixture.js'
+import { CALLER, Gate, O_RDWR, fixture, make, settle, type Fixture } from '../../helpers/vfs-fixture.js'
 
 const LENGTH = 100
 const FILES = 40
@@ -192,6 +193,46 @@ t.test('nothing is moved where the nodes are nearly full, or there is no time fo
   let turns = 0
   st.equal(await vfs.bodyMover.makeRoom(() => Promise.resolve(turns++ > 0)), 'over')
   st.equal(bodies().length, FILES)
+})
+
+t.test('who ends it does not wait for nodes: what is on disk is moved, what comes later is removed', async (st) => {
+  const { vfs, chunks, inos } = await small(st)
+  const hang = new Gate()
+  let writes = 0
+  chunks.before = async (call) => {
+    if (call === 'write' && ++writes > 10) await hang.passed
+  }
+  const moving = vfs.bodyMover.makeRoom(always)
+  await until('the nodes hang', () => writes > 13)
+  vfs.bodyMover.stop()
+  st.equal(await moving, 'over')
+  st.equal(vfs.bodyMover.moved, 10)
+  st.equal(await vfs.bodyMover.makeRoom(always), 'over', 'for good')
+  hang.open()
+  await settle()
+  st.equal(chunks.stored.size, 10)
+  for (const [n, ino] of inos.entries()) st.ok((await read(vfs, ino)).equals(textOf(n)))
+})
+
+t.test('nothing is written once the mount is read-only, also in the middle of a page', async (st) => {
+  const { chunks, inos, another, rest } = await small(st)
+  let [isWritable, writes] = [true, 0]
+  const { vfs, meta } = another({ mayTidyUp: () => isWritable })
+  await rest()
+  chunks.before = (call) => {
+    if (call === 'write' && ++writes === 10) isWritable = false
+  }
+  meta.before = (call) => void st.not(call, 'move')
+  st.equal(await vfs.bodyMover.makeRoom(always), 'over')
+  st.ok(writes < 10 + 4, 'but what was under way')
+  await settle()
+  st.equal(chunks.stored.size, 0)
+  meta.before = () => undefined
+  st.equal(await vfs.bodyMover.makeRoom(always), 'over')
+  st.equal(chunks.stored.size, 0)
+  isWritable = true
+  st.equal(await vfs.bodyMover.makeRoom(always), 'done', 'it can be remounted')
+  for (const [n, ino] of inos.entries()) st.ok((await read(vfs, ino)).equals(textOf(n)))
 })
 
 t.test('few chunks are written at once', async (st) => {

@@ -4,7 +4,8 @@ import { PosixError } from '../../../src/base/errno.js'
 import { GIB, KIB, MIB } from '../../../src/base/limits.js'
 import { CapturedLog } from '../../helpers/captured-log.js'
 import { BLOCK, BLOCKS, scattered } from '../../helpers/scattered.js'
-import { CALLER, make, settle } from '../../helpers/vfs-fixture.js'
+import { until } from '../../helpers/deadline.js'
+import { CALLER, Gate, make, settle } from '../../helpers/vfs-fixture.js'
 
 t.test('what stays is asked about once, and after a change later each time', async (st) => {
   const { readAll, rest, overwrite, chunkIds, orderOf, chunks, volume } = await scattered(st)
@@ -55,6 +56,46 @@ t.test('so much that is new that it may be worth it is looked at as soon as it h
     st.notOk(before.includes(packed ?? 0))
     st.strictSame(others, kept.slice(33))
   }
+})
+
+t.test('nothing is packed or compacted while the mount is read-only', async (st) => {
+  const { readAll, rest, overwrite, chunkIds, chunks, volume, ino, model, another } = await scattered(st)
+  let isWritable = false
+  const { vfs } = another({ mayTidyUp: () => isWritable })
+  for (let n = 0; n < 200; n++) await overwrite(0)
+  const extents = (): number => volume.inodes.get(ino)?.windows.get(0)?.length ?? 0
+  const [before, stored] = [extents(), chunks.stored.size]
+  for (let n = 0; n < 3; n++) {
+    await rest()
+    st.ok((await readAll(vfs)).equals(model))
+  }
+  st.same([extents(), chunks.stored.size], [before, stored])
+  isWritable = true
+  for (let n = 0; n < 3; n++) {
+    await rest()
+    st.ok((await readAll(vfs)).equals(model))
+  }
+  st.equal(chunkIds().length, 1)
+})
+
+t.test('who ends a packing does not wait for a node that hangs', async (st) => {
+  const { vfs, readAll, rest, chunkIds, chunks, handle } = await scattered(st)
+  await vfs.release(handle)
+  await rest()
+  const [hang, before] = [new Gate(), chunkIds()]
+  let isHanging = false
+  chunks.before = async (call) => {
+    if (call !== 'write') return
+    isHanging = true
+    await hang.passed
+  }
+  await readAll()
+  await until('the node hangs', () => isHanging)
+  await vfs.shutdown()
+  hang.open()
+  await settle()
+  st.same(chunkIds(), before)
+  st.same([...chunks.stored.keys()].sort(), [...before].sort(), 'what came later is removed')
 })
 
 t.test('where all of a load stays a sample tells of the next ones', async (st) => {
