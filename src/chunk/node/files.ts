@@ -10,6 +10,7 @@ import {
   realpathSync,
   renameSync,
   statSync,
+  truncateSync,
   unlinkSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -50,10 +51,10 @@ export function existingFiles({ files }: FilesTask): readonly boolean[] {
 
 /**
  * First the data of all files, then the folders that name them: after it, what is 'synced' survives a loss of power.
- * Invariant: a file that the disk could not write has its name no more. Linux tells that once, and keeps the pages as if they were
+ * Invariant: a file that the disk could not write has its name no more, or no bytes. Linux tells that once, and keeps the pages as if they were
  * written: whoever flushed the file again would be told that it is on disk.
- * Throws if a folder cannot be synced, or such a file neither be moved nor deleted, or the file system not write all that was waiting: then
- * nothing is certain, but all other such files have been moved.
+ * Throws if a folder cannot be synced, or such a file neither be moved nor deleted nor emptied, or the file system not write all that was waiting: then
+ * nothing is certain, but all other such files have been put away.
  */
 export function syncFiles(task: SyncTask, together = flushTogether): readonly SyncResult[] {
   const results = syncTogether(task, together)
@@ -134,8 +135,8 @@ function syncFile(file: string, aside: string | undefined): SyncResult {
 }
 
 /**
- * After a flush that failed. What cannot be moved, where the disk is full, say, is deleted: what it has in memory must not be taken for
- * written by the next.
+ * After a flush that failed. What cannot be moved, where the disk is full, say, is deleted, and what cannot be deleted, where its folder is damaged,
+ * is emptied: what it has in memory must not be taken for written by the next.
  */
 function putAway(file: string, aside: string | undefined): SyncResult {
   try {
@@ -143,7 +144,21 @@ function putAway(file: string, aside: string | undefined): SyncResult {
   } catch {
     // Deleting it tells what is wrong.
   }
-  return putAside(file, undefined)
+  try {
+    return putAside(file, undefined)
+  } catch (error) {
+    return emptied(file, error)
+  }
+}
+
+/** No good copy for anybody, also after a restart of the node. Throws `error` where not even that can be done. */
+function emptied(file: string, error: unknown): SyncResult {
+  try {
+    truncateSync(file)
+    return 'failed'
+  } catch {
+    throw error
+  }
 }
 
 function putAside(file: string, aside: string | undefined): SyncResult {

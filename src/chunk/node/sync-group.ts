@@ -5,7 +5,7 @@
  * Invariants:
  * - request() resolves with 'synced' only after the chunk's data, its folder, and the folders above that this process has not seen on
  *   disk yet, were synced by a batch that began after the request.
- * - What is 'failed' is in quarantine by then, or deleted: no request that comes later takes it for written (files.ts).
+ * - What is 'failed' is in quarantine by then, or deleted, or empty: no request that comes later takes it for written (files.ts).
  */
 import type { Job, WorkerPool } from '../pool.js'
 import type { ChunkPaths } from './paths.js'

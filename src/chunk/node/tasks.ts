@@ -120,11 +120,11 @@ export interface SyncTask {
   readonly files: readonly string[]
   /** Folders whose entries must be on disk too, innermost first. */
   readonly folders: readonly string[]
-  /** Where each file goes that cannot be written. Absent, or where it cannot be moved: it is deleted. */
+  /** Where each file goes that cannot be written. Absent, or where it cannot be moved: it is deleted, or emptied. */
   readonly aside?: readonly string[]
 }
 
-/** 'failed': the disk could not write it. It has its name no more: the copy in memory may be gone at any time. */
+/** 'failed': the disk could not write it. It has its name no more, or no bytes: the copy in memory may be gone at any time. */
 export type SyncResult = 'synced' | 'missing' | 'failed'
 
 export interface ListTask extends ListRequest {

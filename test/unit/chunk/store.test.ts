@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import t from 'tap'
+import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { existsSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -18,6 +19,7 @@ import {
   temporaryFolder,
   type TestChunk,
 } from '../../helpers/chunks.js'
+import { isRoot } from '../../helpers/disks.js'
 
 t.setTimeout(300_000)
 
@@ -188,8 +190,8 @@ t.test(
     for (const together of ways) {
       for (const isHopeless of [false, true]) {
         const task = made()
-        // Nobody can delete or move that.
-        if (isHopeless) task.files[3] = '/proc/self/status'
+        // Nobody can delete, move or empty that.
+        if (isHopeless) task.files[3] = '/proc/self/net/dev'
         if (isHopeless) t.throws(() => syncFiles(task, together), { code: 'EPERM' })
         else if (together([], folder) === 'failed') t.throws(() => syncFiles(task, together), { code: 'EIO' })
         else t.strictSame(syncFiles(task, together), Array(6).fill('failed'))
@@ -202,6 +204,26 @@ t.test(
     t.end()
   },
 )
+
+t.test('what the disk could not write and can neither be moved nor deleted is nobody’s good copy', async (t) => {
+  if (!isRoot) return t.pass('only root can mount')
+  const folder = temporaryFolder(t)
+  const [chunk, other] = [randomChunk(1, 100_000), randomChunk(2, 100_000)]
+  const store = await openStore(folder, poolOf(t))
+  for (const one of [chunk, other]) await store.put(one, one.data)
+  const [file, otherFile] = [chunkFile(folder, 1), chunkFile(folder, 2)]
+  // What is mounted on has its name for as long as it is.
+  const mount = (...words: string[]): void => void execFileSync(words[0] ?? '', words.slice(1))
+  mount('mount', '--bind', file, file)
+  t.teardown(() => mount('umount', '--lazy', file))
+  const task = { files: [file, otherFile], aside: [`${file}.aside`, `${otherFile}.aside`], folders: [folder] }
+  const many = { ...task, files: [...task.files, ...Array.from({ length: 4 }, () => join(folder, 'none'))] }
+  const results = syncFiles(many, (fds) => fds.map((_, index) => index > 0))
+  t.strictSame(results.slice(0, 2), ['failed', 'synced'])
+  t.ok(existsSync(file))
+  const next = await openStore(folder, poolOf(t))
+  t.strictSame(await next.sync([1, 2]), [1])
+})
 
 t.test('a file system that could not write all: who tells so goes aside, and nothing counts as written', (t) => {
   const folder = temporaryFolder(t)

@@ -12,7 +12,8 @@ import { PosixError } from '../../../src/base/errno.js'
 import { RingfsError } from '../../../src/base/errors.js'
 import { within } from '../../helpers/deadline.js'
 import { propertyRun } from '../../helpers/property.js'
-import { codeOf, fixture, make } from '../../helpers/vfs-fixture.js'
+import { ROOT_INO } from '../../../src/base/limits.js'
+import { CALLER, Gate, codeOf, fixture, make } from '../../helpers/vfs-fixture.js'
 
 const SLOT = 512
 const SLOTS = 24
@@ -99,4 +100,28 @@ await t.test('a chunk id that turns out to be taken is left alone, and the data 
   t.equal(await codeOf(within(60_000, vfs.fsync(handle, false), 'fsync')), 'ok')
   t.equal((await vfs.read(handle, 0, 4)).toString(), 'data')
   t.same(removed, [], 'what belongs to somebody else is not deleted')
+})
+
+await t.test('a file of which bytes cannot be stored is renamed and removed as any other', async (t) => {
+  for (const how of ['fails', 'hangs'] as const) {
+    const { vfs, chunks } = fixture(t, { limits: { uploadDeadlineMs: 1_000 } })
+    const { ino, handle } = await make(vfs, 'a')
+    const hang = new Gate()
+    chunks.before = async (call) => {
+      if (call !== 'write') return
+      if (how === 'hangs') await hang.passed
+      throw new PosixError('EIO', 'for the test')
+    }
+    await vfs.write(handle, 0, Buffer.alloc(SLOT, 1))
+    const flushed = vfs.fsync(handle, false)
+    const told = t.rejects(flushed, { code: 'EIO' })
+    if (how === 'fails') await told
+    await vfs.rename(CALLER, ROOT_INO, Buffer.from('a'), ROOT_INO, Buffer.from('b'), {})
+    t.equal((await vfs.lookup(CALLER, ROOT_INO, Buffer.from('b'))).ino, ino)
+    t.equal(await vfs.unlink(CALLER, ROOT_INO, Buffer.from('b')), ino)
+    t.equal(await codeOf(vfs.lookup(CALLER, ROOT_INO, Buffer.from('b'))), 'ENOENT')
+    hang.open()
+    await told
+    await vfs.release(handle)
+  }
 })
