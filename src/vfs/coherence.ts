@@ -40,6 +40,10 @@ export class Coherence implements VfsCoherence {
     return this.#known.dentries.peek(parent, name)
   }
 
+  isOpen(ino: number): boolean {
+    return this.#known.states.peek(ino) !== undefined
+  }
+
   holds(directory: number): boolean {
     return this.#known.meta.holds(directory)
   }
@@ -91,6 +95,7 @@ export const NOTHING_KEPT: VfsCoherence = {
   lifetimeMs: () => 0,
   attr: () => undefined,
   entry: () => undefined,
+  isOpen: () => true,
   holds: () => false,
   caughtUp: () => Promise.resolve(),
   onInvalidate: () => undefined,

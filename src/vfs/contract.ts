@@ -95,6 +95,8 @@ export interface VfsCoherence {
   attr(ino: number): Attr | undefined
   /** The inode of a name; 0: there is none; undefined when lookup would have to ask. */
   entry(parent: number, name: Buffer): number | undefined
+  /** Whether anybody has the file open. */
+  isOpen(ino: number): boolean
   /** Whether the listener has heard of every change of names in this directory that has ended, and will until this turn is over. */
   holds(directory: number): boolean
   /** Resolves when the listener has heard of every change that ended before this call. */

@@ -1,19 +1,29 @@
 /**
- * A map that forgets what was used longest ago.
+ * A map that forgets what was used longest ago, of that which may be forgotten.
  *
  * The order is a list of its own and not that of the Map: a Map keeps the places of deleted entries until it is rebuilt, so
  * that finding its oldest one takes longer the more were deleted (20 us at 10,000 entries).
  */
+/** Of entries that must not be forgotten so many are looked at when there is one too many. */
+const KEPT_LOOKED_AT = 8
+
 export class Lru<K, V> {
   readonly #entries = new Map<K, Entry<K, V>>()
   readonly #max: number
   readonly #onForget: (key: K, value: V) => void
+  readonly #mayForget: (key: K) => boolean
   #newest: Entry<K, V> | undefined
   #oldest: Entry<K, V> | undefined
 
-  constructor(max: number, onForget: (key: K, value: V) => void = () => undefined) {
+  /** `mayForget`: false counts as a use of the entry; there are more than `max` as long as there is nothing else to forget. */
+  constructor(
+    max: number,
+    onForget: (key: K, value: V) => void = () => undefined,
+    mayForget: (key: K) => boolean = () => true,
+  ) {
     this.#max = max
     this.#onForget = onForget
+    this.#mayForget = mayForget
   }
 
   get size(): number {
@@ -46,10 +56,24 @@ export class Lru<K, V> {
     const entry: Entry<K, V> = { key, value, newer: undefined, older: undefined }
     this.#entries.set(key, entry)
     this.#link(entry)
-    const oldest = this.#oldest
-    if (this.#entries.size <= this.#max || oldest === undefined) return
-    this.delete(oldest.key)
-    this.#onForget(oldest.key, oldest.value)
+    this.#forgetOldest(entry)
+  }
+
+  /** Not what has just come. Of those that had to stay one more goes with each entry that comes. */
+  #forgetOldest(newest: Entry<K, V>): void {
+    let kept = 0
+    for (let gone = 0; this.#entries.size > this.#max && gone < 2 && kept < KEPT_LOOKED_AT;) {
+      const oldest = this.#oldest
+      if (oldest === undefined || oldest === newest) return
+      if (this.#mayForget(oldest.key)) {
+        gone++
+        this.delete(oldest.key)
+        this.#onForget(oldest.key, oldest.value)
+      } else {
+        kept++
+        this.#use(oldest)
+      }
+    }
   }
 
   delete(key: K): void {

@@ -84,11 +84,12 @@ export class CachePeer {
   answered = 0
   #unique = 10
 
-  constructor(vfs: VfsContract, clock: Clock, kernelMinor = 45) {
+  constructor(vfs: VfsContract, clock: Clock, kernelMinor = 45, pagesMax = 1_000) {
     this.server = new FuseServer({
       vfs,
       clock,
       log: silentLog,
+      pagesMax,
       startThreads: this.threads.start,
       onRefused: () => undefined,
       send: (parts) => {

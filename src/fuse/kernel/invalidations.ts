@@ -243,6 +243,11 @@ export class Invalidations {
     if (withData) this.#postData(ino, !isSizeKnown)
   }
 
+  /** The kernel is to have no pages of a file that nobody has open. Their contents are not in doubt. */
+  dropPages(ino: number): void {
+    this.#postData(ino, false)
+  }
+
   /** Nobody waits for it: for attributes that the kernel does not hold it asks anyway, and a notice would only overtake the answer. */
   #dropTaken(ino: number, withData: boolean): void {
     if (!withData || this.held(ino) !== undefined) {

@@ -36,7 +36,6 @@ import { SecondWalks } from './second-walks.js'
 import type { Touched } from './touched.js'
 import type { Lifetimes } from './wire.js'
 
-/** Files whose pages' versions are known. */
 const PAGES_MAX = 100_000
 /** Of pages that may be of several. */
 const NO_VERSION = -1
@@ -51,6 +50,8 @@ export interface KernelCacheOptions {
   readonly isAsked: (ino: number) => boolean
   /** Whether anything is mounted below this mount. */
   readonly hasNested: () => boolean
+  /** Files whose pages' versions are known. Default 100,000. */
+  readonly pagesMax?: number
 }
 
 /** How the kernel is to read a file that was opened. */
@@ -71,19 +72,23 @@ export class KernelCache {
   readonly #notifier: Notifier | null
   readonly #told: Invalidations | null
   readonly #holds: (directory: number) => boolean
-  /** Data version of what the page cache holds of a file, if it holds anything. */
-  readonly #pages = new Lru<number, number>(PAGES_MAX, () => {
-    this.#forgotPages = true
-  })
-  /** Files that are not in #pages may have pages all the same. */
-  #forgotPages = false
+  /**
+   * Data version of what the page cache holds of a file, if it holds anything. Of what is not in here it holds nothing, or a notice that has it
+   * drop that is on its way, which the next open waits for. Nothing comes to it of a file that is not open.
+   */
+  readonly #pages: Lru<number, number>
 
-  constructor({ coherence, pins, clock, notifier, ...uses }: KernelCacheOptions) {
+  constructor({ coherence, pins, clock, notifier, pagesMax = PAGES_MAX, ...uses }: KernelCacheOptions) {
     this.secondWalks = new SecondWalks(clock, pins)
     this.#coherence = coherence
     this.#holds = (directory) => coherence.holds(directory)
     this.#notifier = notifier
-    const hasPages = (ino: number): boolean => this.#forgotPages || this.#pages.has(ino)
+    this.#pages = new Lru(
+      pagesMax,
+      (ino) => this.#told?.dropPages(ino),
+      (ino) => !coherence.isOpen(ino),
+    )
+    const hasPages = (ino: number): boolean => this.#pages.has(ino)
     const withPages = (): Iterable<number> => this.#pages.keys()
     this.#told = notifier && new Invalidations({ clock, notifier, hasPages, withPages, ...uses })
     coherence.onInvalidate((what) => {
@@ -136,7 +141,8 @@ export class KernelCache {
   async opened(attr: Attr, thread = 0, isSecond = false): Promise<OpenedAs> {
     const { ino, dataVersion } = attr
     const known = this.#pages.get(ino)
-    const hasOtherPages = known === undefined ? this.#forgotPages : known !== dataVersion
+    // Who is told nothing is not told either to drop what is forgotten here.
+    const hasOtherPages = known === undefined ? this.#told === null : known !== dataVersion
     let [isPast, isSizeOld] = [false, false]
     if (this.#told !== null) {
       const isOther = hasOtherPages || this.#holdsOther(attr)
@@ -148,7 +154,11 @@ export class KernelCache {
       if (isOther) this.#told.drop(ino, hasOtherPages, this.#told.wasToldSizeOf(ino, dataVersion))
       isPast = this.canReadPast && (!isOurs || isSizeOld || this.#told.hasOldSize(ino))
       // Pages that somebody is reading just now are left to the kernel to drop, for each opener until they are gone.
-      if (!(await this.#settled(ino))) return { keepsPages: false, isPast: this.canReadPast, isSizeOld }
+      if (!(await this.#settled(ino))) {
+        // What is in use stays, and more may come through this handle.
+        this.#setPages(ino, NO_VERSION)
+        return { keepsPages: false, isPast: this.canReadPast, isSizeOld }
+      }
     }
     this.#setPages(ino, dataVersion)
     return { keepsPages: this.#told !== null || !hasOtherPages, isPast, isSizeOld }
@@ -206,7 +216,7 @@ export class KernelCache {
   doubt({ names, attrs, contents }: Touched): void {
     for (const name of names) this.#told?.doubt(name)
     for (const ino of attrs) this.#told?.drop(ino, false)
-    for (const ino of contents) this.#told?.drop(ino, this.#forgotPages || this.#pages.has(ino))
+    for (const ino of contents) this.#told?.drop(ino, this.#pages.has(ino))
   }
 
   /** A thread changed names in a directory: the same for what other threads were answered about it. */

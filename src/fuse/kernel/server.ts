@@ -46,6 +46,8 @@ export interface ServerOptions {
   readonly hasNested?: () => boolean
   /** For tests: running.ts. */
   readonly running?: Partial<RunningOptions>
+  /** For tests: kernel-cache.ts. */
+  readonly pagesMax?: number
 }
 
 const RECHECK_MS = 250
@@ -93,7 +95,7 @@ export class FuseServer {
     this.#inUse = new InUse(clock, (node) => this.#notifier?.free(node))
     this.#asked = new InUse(clock)
     this.#notifier = this.#startNotifier(clock, metrics)
-    const { hasNested = () => false } = options
+    const { hasNested = () => false, pagesMax } = options
     const isAsked = (node: number): boolean => this.#asked.has(node)
     this.cache = new KernelCache({
       coherence: vfs.coherence,
@@ -102,6 +104,7 @@ export class FuseServer {
       notifier: this.#notifier,
       isAsked,
       hasNested,
+      ...(pagesMax === undefined ? {} : { pagesMax }),
     })
     this.#handlers = new Handlers(vfs, this.cache)
     this.#table = this.#handlers.table

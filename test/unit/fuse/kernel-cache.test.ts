@@ -33,10 +33,10 @@ interface Two extends Fixture {
   readonly file: number
 }
 
-async function two(t: Test, kernelMinor?: number): Promise<Two> {
+async function two(t: Test, kernelMinor?: number, pagesMax?: number): Promise<Two> {
   const one = fixture(t)
   const clock = new ManualClock()
-  const peer = new CachePeer(one.vfs, clock, kernelMinor)
+  const peer = new CachePeer(one.vfs, clock, kernelMinor, pagesMax)
   const other = one.another()
   const { ino, handle } = await make(other.vfs, 'file')
   await other.vfs.write(handle, 0, Buffer.from('before'))
@@ -786,3 +786,77 @@ t.test('what is known is answered in the turn in which it is asked, once', async
     t.equal(peer.answered, before + 1, opcode)
   }
 })
+
+/** CREATE: the inode, the handle, and what becomes of the page cache. */
+async function createOn(peer: CachePeer, name: string): Promise<{ ino: number; handle: bigint; flags: number }> {
+  const body = Buffer.concat([Buffer.alloc(16), Buffer.from(`${name}\0`)])
+  body.writeUInt32LE(1, 0)
+  body.writeUInt32LE(0o100644, 4)
+  const reply = (await peer.ask('create', ROOT_INO, body)).body
+  const flags = reply.readUInt32LE(128 + 8) & (KEEP_CACHE | DIRECT_IO)
+  return { ino: readEntry(reply).ino, handle: reply.readBigUInt64LE(128), flags }
+}
+
+t.test(
+  'of more files than are known the kernel drops the pages of those closed longest ago; new ones are as ever',
+  async (t) => {
+    const { peer, clock } = await two(t, 45, 3)
+    const made: number[] = []
+    for (let i = 0; i < 6; i++) {
+      const { ino, handle, flags } = await createOn(peer, `f${i}`)
+      made.push(ino)
+      t.equal(flags, KEEP_CACHE, `file ${i} goes through the page cache`)
+      await peer.ask('release', ino, handleBody(handle))
+      await settle()
+      const [first = 0] = made.slice(i - 3)
+      t.same(peer.threads.take(), i < 3 ? [] : [`data ${first}`], `file ${i} is told nothing of itself`)
+    }
+    await clock.pass(QUIET_MS)
+    const [oldest = 0] = made
+    t.match(
+      await peer.open(oldest, O_NOATIME),
+      { flags: KEEP_CACHE },
+      'nor is one that was forgotten read past the cache',
+    )
+  },
+)
+
+t.test('an open waits until the pages of a forgotten file are gone', async (t) => {
+  const { peer, clock, file } = await two(t, 45, 3)
+  await peer.lookup(ROOT_INO, 'file')
+  const { body } = await peer.ask('open', file, openBody(O_NOATIME))
+  await peer.ask('release', file, handleBody(body.readBigUInt64LE(0)))
+  await clock.pass(QUIET_MS)
+  peer.threads.isQuick = false
+  for (let i = 0; i < 3; i++) await createOn(peer, `f${i}`)
+  t.same(peer.threads.take(), [`data ${file}`])
+  let isOpened = false
+  const opened = peer.open(file, O_NOATIME).then((reply) => {
+    isOpened = true
+    return reply
+  })
+  await settle()
+  t.equal(isOpened, false)
+  peer.threads.end(`data ${file}`)
+  t.match(await opened, { error: 0, flags: KEEP_CACHE })
+})
+
+t.test(
+  'an open file is not forgotten, whatever is opened beside it: the kernel is told when its contents change',
+  async (t) => {
+    const { peer, clock, other, file } = await two(t, 45, 3)
+    await peer.lookup(ROOT_INO, 'file')
+    await peer.open(file, O_NOATIME)
+    for (let i = 0; i < 20; i++) {
+      const { ino, handle } = await createOn(peer, `f${i}`)
+      await peer.ask('release', ino, handleBody(handle))
+    }
+    await settle()
+    await clock.pass(QUIET_MS)
+    t.notOk(peer.threads.take().includes(`data ${file}`))
+    await rewrite(other, file, 'others')
+    await settle()
+    await clock.pass(QUIET_MS)
+    t.ok(peer.threads.take().includes(`data ${file}`))
+  },
+)

@@ -57,3 +57,26 @@ t.test('it is as a list kept in order is', (t) => {
   t.strictSame([...lru].sort(), [...model].sort())
   t.end()
 })
+
+t.test('what must stay stays, and goes when it may', (t) => {
+  const forgotten: number[] = []
+  const used = new Set([1, 2, 3])
+  const lru = new Lru<number, number>(
+    3,
+    (key) => forgotten.push(key),
+    (key) => !used.has(key),
+  )
+  for (let key = 1; key <= 6; key++) {
+    lru.set(key, key)
+    t.ok(lru.has(key), 'not what has just come')
+  }
+  t.strictSame(forgotten, [4, 5], 'the oldest of the others')
+  used.add(6).add(7)
+  for (let key = 7; key <= 30; key++) lru.set(key, key)
+  t.strictSame([...lru.keys()].filter((key) => key <= 7).sort(), [1, 2, 3, 6, 7], 'more than it has room for')
+  used.clear()
+  for (let key = 31; key <= 40; key++) lru.set(key, key)
+  t.equal(lru.size, 3)
+  t.strictSame([...lru.keys()].sort(), [38, 39, 40])
+  t.end()
+})
