@@ -17,7 +17,7 @@ const STREAK = 4
 const IDLE_MS = 2
 const HUNG_MS = 50
 /** With `auto`: so many are kept awake at most. */
-const CPUS_MAX = 8
+const CPUS_MAX = 4
 
 /** null: not here. */
 export function startStayingAwake({ stayAwake = 'auto', metrics }: MountOptions): StayAwake | null {
