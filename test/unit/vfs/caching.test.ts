@@ -340,6 +340,25 @@ t.test('a window whose extents are mostly hidden is compacted, and reads the sam
   }
 })
 
+t.test('while the mount is read-only nothing is compacted', async (st) => {
+  const { another, volume } = fixture(st)
+  let isWritable = false
+  const { vfs } = another({ mayTidyUp: () => isWritable })
+  const { ino, handle } = await make(vfs, 'f')
+  const rewrite = async (): Promise<number> => {
+    for (let i = 0; i < 300; i++) {
+      await vfs.write(handle, 0, Buffer.alloc(1_000, i & 0xff))
+      await vfs.flush(handle)
+    }
+    await settle()
+    return volume.inodes.get(ino)?.windows.get(0)?.length ?? 0
+  }
+  st.equal(await rewrite(), 300)
+  isWritable = true
+  const left = await rewrite()
+  st.ok(left < 300, `${left} extents are left of 600`)
+})
+
 t.test('a cached name whose file was replaced elsewhere is not opened, also before the event is here', async (st) => {
   const { vfs, another } = fixture(st)
   const other = another()

@@ -150,6 +150,33 @@ t.test('who asks while a handle is being released gets what it frees', async (t)
   t.ok(volume.locks(ino).isEmpty)
 })
 
+t.test('who waits for a lock is interrupted before it is asked for, too, and holds nothing', async (t) => {
+  for (const behind of ['written bytes', 'a release'] as const) {
+    const { vfs, meta, chunks, volume } = fixture(t)
+    const { ino, handle } = await make(vfs, 'file')
+    const { handle: second } = await vfs.open(CALLER, ino, O_RDWR)
+    await vfs.setlk(handle, change('write', 'one', 'flock'), false)
+    await vfs.write(handle, 0, Buffer.from('text'))
+    const gate = new Gate()
+    let released: Promise<void> | undefined
+    if (behind === 'written bytes') {
+      chunks.before = (call) => (call === 'write' ? gate.passed : undefined)
+    } else {
+      meta.before = (call) => (call === 'unlock' ? gate.passed : undefined)
+      released = vfs.release(handle)
+    }
+    const stop = new AbortController()
+    const next = codeOf(vfs.setlk(second, change('write', 'two', 'flock'), true, stop.signal))
+    await settle()
+    stop.abort()
+    t.equal(await next, 'EINTR', behind)
+    gate.open()
+    await (released ?? vfs.release(handle))
+    await vfs.release(second)
+    t.ok(volume.locks(ino).isEmpty)
+  }
+})
+
 t.test('closing a file that nobody locked costs no round trip', async (t) => {
   const { vfs, meta } = fixture(t)
   const { handle } = await make(vfs, 'file')
