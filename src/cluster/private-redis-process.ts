@@ -4,6 +4,7 @@ import { readFile, readlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { systemClock, type Clock } from '../base/clock.js'
 import { RingfsError } from '../base/errors.js'
+import type { RedisArg, RedisValue } from './contract.js'
 import { readCredentials } from './credentials.js'
 import { LOG_FILE, PID_FILE, type RedisFiles } from './private-redis-files.js'
 import { parseInfo } from './redis-check.js'
@@ -44,6 +45,17 @@ export function linkTo(files: RedisFiles): RedisLink {
     replyTimeoutMs: PROBE_TIMEOUT_MS,
     protocol: 2,
   })
+}
+
+/** Errors: those of the connection and of Redis. */
+export async function askOnce(files: RedisFiles, command: string, args: readonly RedisArg[]): Promise<RedisValue> {
+  const link = linkTo(files)
+  try {
+    await link.connect()
+    return await link.send(command, args)
+  } finally {
+    link.abort()
+  }
 }
 
 /** INFO of our server, or undefined when none answers there, or one that knows neither our password nor our folder. */

@@ -26,6 +26,7 @@ import {
   type RedisFiles,
 } from './private-redis-files.js'
 import {
+  askOnce,
   endProcess,
   isRunning,
   logTail,
@@ -35,6 +36,7 @@ import {
   urlOf,
   type Process,
 } from './private-redis-process.js'
+import { RedisRoom } from './private-redis-room.js'
 import type { MetaUrl } from './url.js'
 
 export interface PrivateRedisOptions {
@@ -233,6 +235,7 @@ class Running implements PrivateRedis {
   readonly #lock: FolderLock
   readonly #log: Log
   readonly #aof: LocalAof
+  readonly #room: RedisRoom
   readonly #nice: number | undefined
   readonly #syncing: NodeJS.Timeout
   #stopping: Promise<void> | undefined
@@ -243,6 +246,12 @@ class Running implements PrivateRedis {
     this.#lock = lock
     this.#log = options.log
     this.#aof = new LocalAof(server.files.folder)
+    this.#room = new RedisRoom({
+      folder: server.files.folder,
+      ask: (command, args) => askOnce(server.files, command, args),
+      clock: this.#clock,
+      log: this.#log,
+    })
     this.#nice = options.nice
     if (options.nice !== undefined) setNice(server.pid, options.nice, { group: true })
     this.#syncing = setInterval(() => void this.#everySecond(), SYNC_EVERY_MS).unref()
@@ -298,6 +307,7 @@ class Running implements PrivateRedis {
   async #stop(): Promise<void> {
     clearInterval(this.#syncing)
     try {
+      await this.#room.close()
       await this.#aof.close()
       await endProcess(this.#server, this.#clock)
     } finally {

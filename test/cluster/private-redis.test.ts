@@ -8,6 +8,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { systemClock } from '../../src/base/clock.js'
+import { codeOf } from '../../src/base/errors.js'
+import { MIB } from '../../src/base/limits.js'
 import { silentLog } from '../../src/base/log.js'
 import {
   findPrivateRedis,
@@ -16,7 +18,8 @@ import {
   type PrivateRedis,
 } from '../../src/cluster/private-redis.js'
 import { RedisLink } from '../../src/cluster/redis-link.js'
-import { PATIENCE_MS, within } from '../helpers/deadline.js'
+import { PATIENCE_MS, until, within } from '../helpers/deadline.js'
+import { isRoot, tmpfs } from '../helpers/disks.js'
 import { connectPatiently } from '../helpers/redis.js'
 
 const log = silentLog
@@ -151,6 +154,30 @@ t.test('a Redis that died with its `up` loses nothing that was written a second 
   t.notOk(redis.isAdopted)
   t.equal(await get(redis), 'kept')
 })
+
+t.test(
+  'on a disk that gets full it takes removals and nothing new, until there is room',
+  { skip: !isRoot },
+  async (t) => {
+    const disk = tmpfs(t, 100 * MIB)
+    const redis = await startPrivateRedis({ folder: join(disk, 'redis'), log })
+    t.teardown(() => redis.stop())
+    const store = await connectPatiently(redis.url('v'))
+    t.teardown(() => store.close())
+    const set = (key: string): Promise<string> =>
+      store.call('SET', key, 'x').then(
+        () => 'taken',
+        (error: unknown) => codeOf(error),
+      )
+    t.equal(await set('a'), 'taken')
+    await writeFile(join(disk, 'more'), Buffer.alloc(97 * MIB))
+    await until('nothing new is taken', async () => (await set('b')) === 'ENOSPC')
+    t.equal(await store.call('DEL', 'a'), 1)
+    t.equal(await store.call('GET', 'a'), null)
+    await rm(join(disk, 'more'))
+    await until('it takes what is new again', async () => (await set('b')) === 'taken')
+  },
+)
 
 t.test('when the port is taken another is chosen and remembered', async (t) => {
   const folder = await temporaryFolder(t)

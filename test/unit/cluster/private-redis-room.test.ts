@@ -1,0 +1,112 @@
+/** When a private Redis refuses what adds to it, as its disk gets full and has room again. */
+import t from 'tap'
+import { silentLog } from '../../../src/base/log.js'
+import { GIB, MIB } from '../../../src/base/limits.js'
+import type { RedisArg, RedisValue } from '../../../src/cluster/contract.js'
+import { RedisRoom, lowOf } from '../../../src/cluster/private-redis-room.js'
+import { ManualClock } from '../../helpers/manual-clock.js'
+
+t.setTimeout(300_000)
+
+/** A server with that limit, on a disk of a GiB. */
+class Server {
+  readonly clock = new ManualClock()
+  readonly room: RedisRoom
+  limit: string
+  freeBytes = GIB
+  memoryBytes = 10 * MIB
+  fileBytes = 5 * MIB
+  rewrites = 0
+  isAway = false
+
+  constructor(limit: string) {
+    this.limit = limit
+    this.room = new RedisRoom({
+      folder: '/nowhere',
+      ask: (command, args) => this.#ask(command, args),
+      disk: () => Promise.resolve({ totalBytes: GIB, freeBytes: this.freeBytes }),
+      clock: this.clock,
+      log: silentLog,
+    })
+  }
+
+  #ask(command: string, [first, , value]: readonly RedisArg[]): Promise<RedisValue> {
+    if (this.isAway) return Promise.reject(new Error('away'))
+    if (command === 'INFO') {
+      return Promise.resolve(Buffer.from(`used_memory:${this.memoryBytes}\r\naof_current_size:${this.fileBytes}\r\n`))
+    }
+    if (command === 'BGREWRITEAOF') this.rewrites++
+    else if (first === 'SET') this.limit = String(value)
+    return Promise.resolve([Buffer.from('maxmemory'), Buffer.from(this.limit)])
+  }
+
+  /** So much is free, for so long. */
+  async has(freeBytes: number, forMs = 2_000): Promise<void> {
+    this.freeBytes = freeBytes
+    await this.clock.pass(forMs)
+  }
+}
+
+t.test(
+  'what adds is refused below half of the reserve of nodes, and on small disks below enough for a moment',
+  async (t) => {
+    t.equal(lowOf(100 * GIB), GIB / 2)
+    t.equal(lowOf(20 * GIB), 20 * GIB * 0.005)
+    t.equal(lowOf(GIB), 16 * MIB)
+    t.equal(lowOf(100 * MIB), 5 * MIB)
+  },
+)
+
+t.test('it refuses while there is little room, and not at each byte the other way', async (t) => {
+  const server = new Server('0')
+  await server.has(17 * MIB)
+  t.equal(server.limit, '0')
+  await server.has(15 * MIB)
+  t.equal(server.limit, '1')
+  await server.has(19 * MIB)
+  t.equal(server.limit, '1')
+  await server.has(21 * MIB)
+  t.equal(server.limit, '0')
+  await server.room.close()
+})
+
+t.test('a limit of others stays, and what a dead process has left is taken back', async (t) => {
+  const own = new Server('5000')
+  await own.has(GIB)
+  t.equal(own.limit, '5000')
+  await own.has(MIB)
+  t.equal(own.limit, '1')
+  await own.has(GIB)
+  t.equal(own.limit, '5000')
+  const left = new Server('1')
+  await left.has(GIB)
+  t.equal(left.limit, '0')
+  await Promise.all([own.room.close(), left.room.close()])
+})
+
+t.test('a server that does not answer is asked again', async (t) => {
+  const server = new Server('0')
+  server.isAway = true
+  await server.has(MIB)
+  server.isAway = false
+  await server.has(MIB)
+  t.equal(server.limit, '1')
+  await server.room.close()
+})
+
+t.test('its file is rewritten where that gives room and has room, once a minute', async (t) => {
+  const server = new Server('0')
+  server.fileBytes = 50 * MIB
+  await server.has(GIB, 70_000)
+  t.equal(server.rewrites, 0, 'not with room')
+  await server.has(14 * MIB, 50_000)
+  t.equal(server.rewrites, 1)
+  await server.has(14 * MIB, 20_000)
+  t.equal(server.rewrites, 2)
+  await server.has(12 * MIB, 130_000)
+  t.equal(server.rewrites, 2, 'not where it has none')
+  server.fileBytes = 5 * MIB
+  await server.has(14 * MIB, 130_000)
+  t.equal(server.rewrites, 2, 'not where it gives none')
+  await server.room.close()
+})
