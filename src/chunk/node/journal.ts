@@ -21,7 +21,7 @@ import { randomBytes } from 'node:crypto'
 import { existsSync, openSync } from 'node:fs'
 import type { Clock, Timer } from '../../base/clock.js'
 import { PosixError } from '../../base/errno.js'
-import { codeOf, hasCode, messageOf } from '../../base/errors.js'
+import { RingfsError, codeOf, hasCode, messageOf } from '../../base/errors.js'
 import { invariant } from '../../base/invariant.js'
 import type { Log } from '../../base/log.js'
 import { Repeats } from '../../base/repeats.js'
@@ -459,6 +459,8 @@ export class Journal {
     await log.writing
     const ids = [...this.#chunks.values()].filter((one) => one.log === log).map(({ chunk }) => chunk.id)
     await settle(ids)
+    // Then what was to get files was not here any more.
+    if (this.#isClosed) throw new RingfsError('CANCELLED', 'the journal was closed while files were made of it')
     const state = await leaveLog(log, this.#options.pool, this.#task)
     for (const id of ids) if (this.#chunks.get(id)?.log === log) this.#chunks.delete(id)
     closeLog(log)

@@ -3,6 +3,7 @@ import t from 'tap'
 import { createHash, randomBytes } from 'node:crypto'
 import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setImmediate as turn } from 'node:timers/promises'
 import { LEAF_BYTES, SMALL_CHUNK_BYTES } from '../../../src/base/limits.js'
 import { encodePrefix } from '../../../src/chunk/format.js'
 import { JOURNAL_LOGS, logFile } from '../../../src/chunk/node/journal-file.js'
@@ -130,6 +131,28 @@ t.test('a chunk that was removed does not come back, before it has a file or aft
     written.map(({ id }) => id > 7),
   )
   t.equal(store.chunks, 13)
+})
+
+t.test('a disk that fails while files are made of a log has all of it when it is back', async (t) => {
+  const pool = poolOf(t)
+  const written = chunks(1, 200, () => 1_000)
+  const isFirstThere = (folder: string): boolean => written.some(({ id }) => existsSync(chunkFile(folder, id)))
+  const moments = [
+    ['before the first', () => true],
+    ['between two batches', isFirstThere],
+  ] as const
+  for (const [name, isReached] of moments) {
+    const folder = temporaryFolder(t)
+    const store = await openWithJournal(folder, pool)
+    await putAll(store, written)
+    const settling = store.settle()
+    while (!isReached(folder)) await turn()
+    store.abandon()
+    await settling
+    const after = await openStore(folder, pool)
+    t.equal(after.chunks, 200, name)
+    for (const chunk of written) if (!(await holds(after, chunk.id))) t.fail(`${name}: chunk ${chunk.id} is lost`)
+  }
 })
 
 t.test('an id has one content, in the journal as in a file', async (t) => {
