@@ -243,7 +243,12 @@ export class Invalidations {
     if (withData) this.#postData(ino, !isSizeKnown)
   }
 
-  /** The kernel is to have no pages of a file that nobody has open. Their contents are not in doubt. */
+  /** Somebody asks for its attributes, or comes to take the answer, which a notice would have the kernel ignore. */
+  isBeingTaken(ino: number): boolean {
+    return this.#graceMs(ino) > 0
+  }
+
+  /** The kernel is to have no pages of a file that nobody has open, nor asks about. Their contents are not in doubt. */
   dropPages(ino: number): void {
     this.#postData(ino, false)
   }

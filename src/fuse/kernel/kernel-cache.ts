@@ -86,7 +86,7 @@ export class KernelCache {
     this.#pages = new Lru(
       pagesMax,
       (ino) => this.#told?.dropPages(ino),
-      (ino) => !coherence.isOpen(ino),
+      (ino) => !coherence.isOpen(ino) && this.#told?.isBeingTaken(ino) !== true,
     )
     const hasPages = (ino: number): boolean => this.#pages.has(ino)
     const withPages = (): Iterable<number> => this.#pages.keys()
@@ -143,6 +143,8 @@ export class KernelCache {
     const known = this.#pages.get(ino)
     // Who is told nothing is not told either to drop what is forgotten here.
     const hasOtherPages = known === undefined ? this.#told === null : known !== dataVersion
+    // Before any wait: what is written past them meanwhile, or committed, counts on from here.
+    this.#setPages(ino, dataVersion)
     let [isPast, isSizeOld] = [false, false]
     if (this.#told !== null) {
       const isOther = hasOtherPages || this.#holdsOther(attr)
@@ -160,7 +162,6 @@ export class KernelCache {
         return { keepsPages: false, isPast: this.canReadPast, isSizeOld }
       }
     }
-    this.#setPages(ino, dataVersion)
     return { keepsPages: this.#told !== null || !hasOtherPages, isPast, isSizeOld }
   }
 

@@ -135,7 +135,8 @@ interface Notice {
   isPatient: boolean
   /** Posted again while a thread had it. */
   isStale: boolean
-  readonly waiting: (() => void)[]
+  /** Told whether it is written; else it is held back. */
+  readonly waiting: ((isWritten: boolean) => void)[]
   /** Of those who wait whatever it takes. */
   readonly pressing: Pressing[]
   /** Of everybody who posted it. */
@@ -199,9 +200,9 @@ class Lane {
 
   async settled(key: number | string): Promise<boolean> {
     const notice = this.#notices.get(key)
-    if (notice?.state === 'parked') return false
-    if (notice !== undefined) await new Promise<void>((resolve) => notice.waiting.push(resolve))
-    return true
+    if (notice === undefined) return true
+    if (notice.state === 'parked') return false
+    return await new Promise<boolean>((resolve) => notice.waiting.push(resolve))
   }
 
   async written(key: number | string): Promise<void> {
@@ -222,7 +223,7 @@ class Lane {
     this.#isClosed = true
     this.#threads.close()
     for (const { waiting, pressing } of this.#notices.values()) {
-      for (const resolve of waiting) resolve()
+      for (const resolve of waiting) resolve(true)
       for (const { resolve } of pressing) resolve()
     }
     this.#notices.clear()
@@ -240,7 +241,7 @@ class Lane {
     this.#parked.set(notice, this.#options.clock.monotonicMs())
     if (this.#parked.size === 1) void this.#watchParked()
     // Whoever waits for it is not kept waiting for others.
-    for (const resolve of notice.waiting.splice(0)) resolve()
+    for (const resolve of notice.waiting.splice(0)) resolve(false)
   }
 
   async #watchParked(): Promise<void> {
@@ -343,7 +344,7 @@ class Lane {
     this.#notices.delete(notice.key)
     this.#timer.record(this.#options.clock.monotonicMs() - notice.sinceMs)
     for (const tell of notice.onDone) tell(errno)
-    for (const resolve of notice.waiting) resolve()
+    for (const resolve of notice.waiting) resolve(true)
     for (const { resolve } of notice.pressing) resolve()
   }
 }

@@ -308,6 +308,29 @@ t.test('what was written past the pages does not make them newer', async (t) => 
   t.ok(peer.threads.take().includes(`data ${file}`), 'the kernel may have read them while it wrote')
 })
 
+t.test('nor does what was written past them while an open waited for a notice', async (t) => {
+  const { peer, other, file, clock } = await two(t)
+  await peer.getattr(file)
+  await peer.open(file, O_NOATIME)
+  const past = await peer.ask('open', file, openBody(O_NOATIME | O_APPEND | 1))
+  const handle = past.body.readBigUInt64LE(0)
+  await clock.pass(QUIET_MS)
+  peer.threads.isQuick = false
+  await other.vfs.setattr(CALLER, file, ATTR_CHANGE)
+  await settle()
+  const opened = peer.open(file, O_NOATIME, UNSEEN)
+  await settle()
+  await peer.ask('write', file, Buffer.concat([handleBody(handle, 6, 9), Buffer.from(' and more')]))
+  peer.threads.end(`attr ${file}`)
+  t.match(await opened, { error: 0 })
+  peer.threads.isQuick = true
+  await peer.ask('release', file, handleBody(handle))
+  await clock.pass(QUIET_MS)
+  peer.threads.take()
+  await peer.open(file, O_NOATIME)
+  t.ok(peer.threads.take().includes(`data ${file}`))
+})
+
 t.test('a change by others between two of this kernel is not taken for one of its own', async (t) => {
   const one = await two(t)
   const { peer, meta, other, file } = one
@@ -808,16 +831,53 @@ t.test(
       t.equal(flags, KEEP_CACHE, `file ${i} goes through the page cache`)
       await peer.ask('release', ino, handleBody(handle))
       await settle()
+      await clock.pass(QUIET_MS)
       const [first = 0] = made.slice(i - 3)
       t.same(peer.threads.take(), i < 3 ? [] : [`data ${first}`], `file ${i} is told nothing of itself`)
     }
-    await clock.pass(QUIET_MS)
     const [oldest = 0] = made
     t.match(
       await peer.open(oldest, O_NOATIME),
       { flags: KEEP_CACHE },
       'nor is one that was forgotten read past the cache',
     )
+  },
+)
+
+t.test(
+  'a file is not forgotten while somebody asks for its attributes: a notice would overtake the answer',
+  async (t) => {
+    const { peer, meta, clock, other, file } = await two(t, 45, 3)
+    await peer.lookup(ROOT_INO, 'file')
+    const { body } = await peer.ask('open', file, openBody(O_NOATIME))
+    await peer.ask('release', file, handleBody(body.readBigUInt64LE(0)))
+    await other.vfs.setattr(CALLER, file, ATTR_CHANGE)
+    await settle()
+    await clock.pass(QUIET_MS)
+    peer.threads.take()
+    const makeMore = async (): Promise<void> => {
+      for (let i = 0; i < 4; i++) {
+        const { ino, handle } = await createOn(peer, `f${++made}`)
+        await peer.ask('release', ino, handleBody(handle))
+      }
+      await settle()
+    }
+    let made = 0
+    const gate = new Gate()
+    meta.after = async (call) => {
+      if (call === 'getattr') await gate.passed
+    }
+    const asked = peer.getattr(file)
+    await settle()
+    await makeMore()
+    await clock.pass(QUIET_MS)
+    await makeMore()
+    gate.open()
+    t.match(await asked, { mode: ATTR_CHANGE.mode })
+    t.notOk(peer.threads.take().includes(`data ${file}`))
+    await clock.pass(QUIET_MS)
+    await makeMore()
+    t.ok(peer.threads.take().includes(`data ${file}`), 'but afterwards')
   },
 )
 

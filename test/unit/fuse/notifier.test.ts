@@ -214,6 +214,19 @@ t.test('pages in use are left alone for as long as they are, and who waits for t
   t.same(threads.take(), ['data 9'])
 })
 
+t.test('who waits for pages that are used again before they are dropped is told so, too', async (t) => {
+  const { threads, notifier, clock, inUse } = setUp()
+  postData(notifier, 9)
+  postData(notifier, 9)
+  const settled = notifier.settled('data', 9)
+  inUse.add(9)
+  threads.end('data 9')
+  t.equal(await settled, false, 'what was posted last is not written')
+  inUse.delete(9)
+  await clock.pass(2)
+  t.same(threads.take(), ['data 9', 'data 9'])
+})
+
 t.test('who must have pages in use dropped waits until they are; a thread is kept for others', async (t) => {
   const { threads, notifier, clock, inUse } = setUp()
   const written: number[] = []
