@@ -7,6 +7,9 @@ const SURROUNDINGS = ['env', 'argv'].map((property) => ({
   message: 'the environment and the arguments are read in src/main only',
 }))
 
+/** In a bundle it is another (scripts/setup/bundle.mjs). */
+const PLACES = { selector: 'MetaProperty', message: 'where files lie is known to src/base/places.ts only' }
+
 export default tseslint.config(
   { ignores: ['dist/**', 'node_modules/**', '.tap/**', 'mnt/**', 'ringfs-data/**', 'build/**', '**/*.generated.*'] },
   {
@@ -39,6 +42,11 @@ export default tseslint.config(
       // The contract's optional parameter of one implementation is another's required one.
       '@typescript-eslint/unified-signatures': 'off',
     },
+  },
+  {
+    files: ['src/**/*.ts', 'workers/**/*.ts'],
+    ignores: ['src/base/places.ts'],
+    rules: { 'no-restricted-syntax': ['error', PLACES] },
   },
   {
     files: ['src/**/*.ts', 'workers/**/*.ts'],

@@ -1,4 +1,5 @@
-// TypeScript into dist/, and beside it what tsc does not carry. Skipped when no source changed since the last build.
+// TypeScript into dist/, the programs in few files, and beside it what tsc does not carry. Skipped when no source changed since the last
+// build.
 //
 // Invariant: after a build, dist/ holds what the sources of now give, and nothing of a source that is gone. A test file
 // that was deleted must not go on running from dist/.
@@ -15,10 +16,12 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { bundlePrograms, canBundle } from './bundle.mjs'
 import { say, secondsSince, SetupError } from './say.mjs'
 
 const SOURCE_FOLDERS = ['src', 'workers', 'test', 'bench', 'proto']
-const SINGLE_SOURCES = ['package.json', 'package-lock.json', 'tsconfig.json', 'scripts/setup/build.mjs']
+const SCRIPTS = ['scripts/setup/build.mjs', 'scripts/setup/bundle.mjs']
+const SINGLE_SOURCES = ['package.json', 'package-lock.json', 'tsconfig.json', ...SCRIPTS]
 const ASSET = /\.(lua|proto)$/
 const STAMP = 'dist/.build-stamp'
 const BUILD_INFO = 'dist/.tsbuildinfo'
@@ -43,7 +46,7 @@ function fingerprint(sources) {
   return hash.digest('hex')
 }
 
-/** Every file that dist/ should have. */
+/** Every file that dist/ should have, but for what the bundles consist of: the last build noted that. */
 function expectedOutputs(sources) {
   const outputs = new Set([STAMP, BUILD_INFO])
   for (const path of sources) {
@@ -73,21 +76,35 @@ function compile() {
   if (result.status !== 0) throw new SetupError(`the build failed:\n${result.stdout}${result.stderr}`.trimEnd())
 }
 
+/** What the last build was made of, and the bundles that it made. */
+function readStamp() {
+  try {
+    return JSON.parse(readFileSync(STAMP, 'utf8'))
+  } catch {
+    return { print: null, bundles: [] }
+  }
+}
+
 /** Builds when a source changed, or always with `force`. */
 export function ensureBuilt({ force = false } = {}) {
   const sources = SOURCE_FOLDERS.flatMap(walk)
   const outputs = expectedOutputs(sources)
   const print = fingerprint(sources)
-  const whole = [...outputs].every((path) => existsSync(path))
-  if (!force && whole && readFileSync(STAMP, 'utf8') === print) return
+  const built = readStamp()
+  const whole = [...outputs, ...built.bundles].every((path) => existsSync(path))
+  const isBundling = canBundle()
+  const isBundled = built.bundles.length > 0 || !isBundling
+  if (!force && whole && isBundled && built.print === print) return
   const startMs = performance.now()
   say('build')
-  // tsc takes its own notes for what stands in dist/: without them it writes every file anew.
-  if (!whole) rmSync(BUILD_INFO, { force: true })
+  if (!isBundling) say('esbuild is not installed: commands will start slowly')
+  // tsc takes its own notes for what stands in dist/: without them it writes every file anew, programs that were bundles included.
+  if (!whole || !isBundling) rmSync(BUILD_INFO, { force: true })
   rmSync(STAMP, { force: true })
   compile()
+  const bundles = isBundling ? bundlePrograms() : []
   copyAssets(sources)
-  removeStale(outputs)
-  writeFileSync(STAMP, print)
+  removeStale(new Set([...outputs, ...bundles]))
+  writeFileSync(STAMP, JSON.stringify({ print, bundles }))
   say(`built (${secondsSince(startMs)})`)
 }

@@ -4,9 +4,9 @@
  */
 import { fileURLToPath } from 'node:url'
 import loadFrom from 'node-gyp-build'
+import { PACKAGE_FOLDER } from './places.js'
 
-// Seen from dist/src/base, in a checkout and when installed.
-const FOLDER = fileURLToPath(new URL('../../../native', import.meta.url))
+const FOLDER = fileURLToPath(new URL('native', PACKAGE_FOLDER))
 
 /** Errors: whatever keeps it from being loaded. */
 export function loadNative(folder: string = FOLDER): unknown {

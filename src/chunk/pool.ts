@@ -9,6 +9,7 @@ import type { Piscina } from 'piscina'
 import { systemClock, type Clock } from '../base/clock.js'
 import { RingfsError } from '../base/errors.js'
 import { invariant } from '../base/invariant.js'
+import { BUILD_FOLDER } from '../base/places.js'
 import { settledWithin } from './deadline.js'
 import { isOutcome, unwrap } from './outcome.js'
 
@@ -26,9 +27,8 @@ export interface Job<Input, Output> extends Worked {
 export type WorkerFile = 'hash' | 'disk'
 
 const FILES: Readonly<Record<WorkerFile, string>> = {
-  // Seen from dist/src/chunk/pool.js: the compiled workers are in dist/workers.
-  hash: new URL('../../workers/hash.js', import.meta.url).href,
-  disk: new URL('../../workers/disk.js', import.meta.url).href,
+  hash: new URL('workers/hash.js', BUILD_FOLDER).href,
+  disk: new URL('workers/disk.js', BUILD_FOLDER).href,
 }
 
 export interface PoolOptions {

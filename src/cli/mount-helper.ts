@@ -6,7 +6,7 @@
  */
 import { spawnSync } from 'node:child_process'
 import { parseArgs } from 'node:util'
-import { z } from 'zod'
+import * as z from 'zod'
 import { RingfsError, hasCode, messageOf } from '../base/errors.js'
 import { parseMetaUrl } from '../cluster/url.js'
 import { parseMountOptions, type MountOptionSet } from '../fuse/mount-options.js'

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { join, resolve } from 'node:path'
 import { Command, Option } from 'commander'
-import { z } from 'zod'
+import * as z from 'zod'
 import { RingfsError } from '../base/errors.js'
 import { formatMetaUrl, parseMetaUrl, type MetaUrl } from '../cluster/url.js'
 import type { MountOptionSet } from '../fuse/mount-options.js'

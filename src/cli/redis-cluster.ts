@@ -1,5 +1,5 @@
 import { Command, Option } from 'commander'
-import { z } from 'zod'
+import * as z from 'zod'
 import { join, resolve } from 'node:path'
 import { isVolumeName } from '../cluster/url.js'
 import { RingfsError } from '../base/errors.js'

@@ -1,5 +1,5 @@
 import { Command, Option } from 'commander'
-import { z } from 'zod'
+import * as z from 'zod'
 import { lockFolder } from '../cluster/folder-lock.js'
 import { ReadyPipe, detach } from '../main/detach.js'
 import { UP_LOCK, openDataFolders, type OpenedDataFolders } from '../main/data-folder.js'

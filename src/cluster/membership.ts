@@ -28,9 +28,8 @@ import { ClusterKeys } from './keys.js'
 import { arrayOf, numberOf, textOf } from './reply.js'
 import { encodeReport } from './report.js'
 import { WEIGHT_MAX } from './ring.js'
-import { loadScript } from './script.js'
+import { SCRIPTS, loadScript } from './script.js'
 
-const SCRIPTS = new URL('./scripts/', import.meta.url)
 const LIB = loadScript(SCRIPTS, 'lib').source
 export const REGISTER = loadScript(SCRIPTS, 'register', LIB)
 const BEAT = loadScript(SCRIPTS, 'beat', LIB)

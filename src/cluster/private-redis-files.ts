@@ -11,7 +11,7 @@ import { randomBytes } from 'node:crypto'
 import { chmod, mkdir, open, readFile, realpath, rename } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
-import { z } from 'zod'
+import * as z from 'zod'
 import { RingfsError, codeOf, messageOf } from '../base/errors.js'
 import type { ServerCertificate } from './server-certificate.js'
 

@@ -20,11 +20,10 @@ import type { RedisArg, RedisStore, RedisValue, Script } from './contract.js'
 import { ClusterKeys } from './keys.js'
 import { decodeTask, encodeTask, type ReplicationTask } from './queue-task.js'
 import { arrayOf, numberOf, textOf } from './reply.js'
-import { loadScript } from './script.js'
+import { SCRIPTS, loadScript } from './script.js'
 
 export type { ReplicationTask } from './queue-task.js'
 
-const SCRIPTS = new URL('./scripts/', import.meta.url)
 const ADD = loadScript(SCRIPTS, 'queue-add')
 const TAKE = loadScript(SCRIPTS, 'queue-take')
 const DONE = loadScript(SCRIPTS, 'queue-done')

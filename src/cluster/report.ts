@@ -1,5 +1,5 @@
 /** What a node says of itself with each heartbeat, as JSON in {v}:c:reports. Written by other versions, too: unknown is ignored. */
-import { z } from 'zod'
+import * as z from 'zod'
 import type { NodeReport } from './contract.js'
 
 /** Of a cluster in which nobody reaches anybody, the first so many are named. */

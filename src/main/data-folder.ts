@@ -15,7 +15,7 @@
  */
 import { chmodSync, mkdirSync, readdirSync, realpathSync, renameSync, rmSync, rmdirSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
-import { z } from 'zod'
+import * as z from 'zod'
 import { RingfsError, codeOf, messageOf } from '../base/errors.js'
 import { readSmallFile } from '../base/small-file.js'
 

@@ -4,8 +4,9 @@ import { closeSync, fstatSync, mkdirSync, openSync, readSync, writeSync } from '
 import { dirname } from 'node:path'
 import { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
-import type { z } from 'zod'
+import type * as z from 'zod'
 import { RingfsError, messageOf } from '../base/errors.js'
+import { BUILD_FOLDER } from '../base/places.js'
 import { withoutSecrets } from './environment.js'
 import { failureLine, firstLine, parseOutcome, successLine } from './outcome-line.js'
 
@@ -14,7 +15,7 @@ export const READY_FD = 3
 const TAIL_BYTES = 2_000
 
 /** The words that start this program: `node PROGRAM …`. */
-export const PROGRAM = fileURLToPath(new URL('./ringfs.js', import.meta.url))
+export const PROGRAM = fileURLToPath(new URL('src/main/ringfs.js', BUILD_FOLDER))
 
 export interface DetachPlan<T extends object> {
   readonly words: readonly string[]

@@ -18,11 +18,12 @@ import {
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { RingfsError, messageOf } from '../base/errors.js'
+import { BUILD_FOLDER } from '../base/places.js'
 
 const NAME = 'mount.ringfs'
 const ALIAS = 'mount.fuse.ringfs'
 const MARK = '# Written by ringfs install-mount-helper; ringfs install-mount-helper --remove takes it away.'
-const PROGRAM = fileURLToPath(new URL('./mount-helper.js', import.meta.url))
+const PROGRAM = fileURLToPath(new URL('src/main/mount-helper.js', BUILD_FOLDER))
 
 /** Answers its path. `prefix`: where the system's root is; '' for that of this machine. Errors: RingfsError USAGE. */
 export function installMountHelper(prefix: string): string {

@@ -3,7 +3,7 @@
  * has to say, or the failure with its code, so that the starter ends with the same message and exit code.
  */
 import type { Readable } from 'node:stream'
-import { z } from 'zod'
+import * as z from 'zod'
 import { ERROR_CODES, RingfsError, messageOf, type ErrorCode } from '../base/errors.js'
 
 /** More than any of our processes says. */

@@ -1,6 +1,6 @@
 /** What `ringfs redis-cluster up` writes down of itself in its folder: redis-cluster.ts. */
 import { join } from 'node:path'
-import { z } from 'zod'
+import * as z from 'zod'
 import { RingfsError, codeOf, messageOf } from '../base/errors.js'
 import { PID_MAX } from '../base/processes.js'
 import { readSmallFile } from '../base/small-file.js'

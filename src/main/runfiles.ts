@@ -8,7 +8,7 @@
  */
 import { mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { z } from 'zod'
+import * as z from 'zod'
 import { RingfsError, messageOf } from '../base/errors.js'
 import { PID_MAX, isThere, startOf, systemProcesses } from '../base/processes.js'
 import { readSmallFile } from '../base/small-file.js'

@@ -10,7 +10,7 @@
  * which still needs them to write what is buffered.
  */
 import { spawn, type ChildProcess } from 'node:child_process'
-import { z } from 'zod'
+import * as z from 'zod'
 import { RingfsError } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { atUsualPriority } from '../base/priority.js'

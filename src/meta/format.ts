@@ -1,6 +1,6 @@
 /** Volumes: making one, reading its settings, listing its sessions. */
 import { randomUUID } from 'node:crypto'
-import { z } from 'zod'
+import * as z from 'zod'
 import { systemClock, type Clock } from '../base/clock.js'
 import { RingfsError } from '../base/errors.js'
 import {

@@ -9,7 +9,7 @@
  * the mark refuses it, as after a lease, but for an hour only. Several may find the same one: each cleans up wholly, so that none goes on before
  * it is done.
  */
-import { z } from 'zod'
+import * as z from 'zod'
 import { messageOf } from '../base/errors.js'
 import { PID_MAX, areNeighbours, type ProcessId, type Processes } from '../base/processes.js'
 import type { RedisValue } from '../cluster/contract.js'

@@ -7,11 +7,12 @@
  * whenever it runs it.
  */
 import { readFileSync } from 'node:fs'
+import { BUILD_FOLDER } from '../base/places.js'
 import { makeScript } from '../cluster/script.js'
 import type { Script } from '../cluster/contract.js'
 import { withoutUnused } from './lua.js'
 
-const FOLDER = new URL('./scripts/', import.meta.url)
+const FOLDER = new URL('src/meta/scripts/', BUILD_FOLDER)
 
 const libraries = new Map<string, string>()
 

@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url'
 import protobuf from 'protobufjs'
 import { RingfsError, messageOf } from '../base/errors.js'
 import { invariant } from '../base/invariant.js'
+import { BUILD_FOLDER, PACKAGE_FOLDER } from '../base/places.js'
 
 // Without Long, protobufjs makes 64-bit integers plain numbers, exact up to 2^53, which Fields enforces. This must come
 // before anything is parsed.
@@ -19,10 +20,9 @@ const FILES = ['common', 'chunk', 'file', 'stats']
 
 /** The package has proto/ at its top; a build that was copied alone has dist/proto. */
 function protoFolder(): string {
-  const here = path.dirname(fileURLToPath(import.meta.url))
-  const folder = [path.join(here, '../../../proto'), path.join(here, '../../proto')].find((candidate) =>
-    existsSync(path.join(candidate, 'ringfs/v1/common.proto')),
-  )
+  const folder = [PACKAGE_FOLDER, BUILD_FOLDER]
+    .map((place) => fileURLToPath(new URL('proto', place)))
+    .find((candidate) => existsSync(path.join(candidate, 'ringfs/v1/common.proto')))
   if (folder === undefined)
     throw new RingfsError('PACKAGE_MISSING', 'the folder proto/ is missing: install ringfs again')
   return folder

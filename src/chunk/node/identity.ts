@@ -10,7 +10,7 @@
  */
 import { closeSync, fsyncSync, openSync, renameSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
-import { z } from 'zod'
+import * as z from 'zod'
 import { RingfsError, codeOf, messageOf } from '../../base/errors.js'
 import { FORMAT_VERSION } from '../../cluster/contract.js'
 import { readSmallFile } from '../../base/small-file.js'

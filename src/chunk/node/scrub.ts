@@ -7,7 +7,7 @@
  * is replaced by a good one, and set aside then (repair.ts): where there is no good one it stays, for its good leaves.
  */
 import { renameSync, writeFileSync } from 'node:fs'
-import { z } from 'zod'
+import * as z from 'zod'
 import type { Clock } from '../../base/clock.js'
 import { codeOf, hasCode, messageOf } from '../../base/errors.js'
 import { MIB } from '../../base/limits.js'

@@ -4,6 +4,7 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { TIMER_BUCKETS } from '../../base/metrics.js'
+import { BUILD_FOLDER } from '../../base/places.js'
 import { STOP, type Done, type Order, type Outcome, type ThreadData } from './orders.js'
 
 /** Of all threads. */
@@ -33,7 +34,7 @@ export class LoadThreads {
     for (const own of folders) await mkdir(own)
     const workers = folders.map((own, index) => {
       const workerData: ThreadData = { folder: own, index, control, progress }
-      return new Worker(new URL('./worker.js', import.meta.url), { workerData })
+      return new Worker(new URL('src/cli/bench/worker.js', BUILD_FOLDER), { workerData })
     })
     // In the same turn in which they are made: one that is online already says so only once.
     await Promise.all(workers.map((worker) => once(worker, 'online')))

@@ -12,7 +12,7 @@
  * 5 list: items in order; 9 end: one item, SHA-256 over all records before. A key may come in several records.
  */
 import { createHash, type Hash } from 'node:crypto'
-import { z } from 'zod'
+import * as z from 'zod'
 import { RingfsError } from '../../base/errors.js'
 import { invariant } from '../../base/invariant.js'
 import { MIB } from '../../base/limits.js'

@@ -1,0 +1,67 @@
+// The programs of dist/, their modules put together in few files. Node takes about a millisecond of CPU for each module that it loads:
+// of a start of `ringfs up`, with 450 of them, that was two thirds.
+//
+// They take the place of what tsc made of the same sources, and do the same; the modules beside them are for the tests and for
+// programs that import the package. What several programs and commands need is in files of its own in dist/src/shared.
+import { createRequire } from 'node:module'
+import { dirname } from 'node:path'
+import { SetupError } from './say.mjs'
+
+/** For esbuild, which is not there before the npm packages are. */
+const require = createRequire(import.meta.url)
+
+const PROGRAMS = ['src/main/ringfs.ts', 'src/main/mount-helper.ts']
+
+/** They find files of their own beside themselves: addons, what their threads run. */
+const APART = ['fuse-native', 'node-gyp-build', 'piscina']
+
+/** For packages that are CommonJS. */
+const BANNER = `import { createRequire as requireFrom } from 'node:module'
+const require = requireFrom(import.meta.url)`
+
+/** The only module that may say where it lies, from a folder of this depth. */
+const PLACES = 'src/base/places.ts'
+const PLACES_DEPTH = dirname(PLACES).split('/').length + 1
+
+/** Not where node_modules is somebody else's, and older (npm.mjs): the programs stay as tsc made them then. */
+export function canBundle() {
+  try {
+    return require.resolve('esbuild') !== ''
+  } catch {
+    return false
+  }
+}
+
+/** Answers the files of dist/ that it made. Errors: SetupError. */
+export function bundlePrograms() {
+  const { outputs } = bundle()
+  for (const [path, { inputs }] of Object.entries(outputs)) {
+    if (!(PLACES in inputs) || dirname(path).split('/').length === PLACES_DEPTH) continue
+    throw new SetupError(`${path} has ${PLACES} in it, which would look for everything in the wrong folder`)
+  }
+  return Object.keys(outputs)
+}
+
+function bundle() {
+  try {
+    return require('esbuild').buildSync({
+      entryPoints: PROGRAMS,
+      outdir: 'dist',
+      outbase: '.',
+      chunkNames: 'src/shared/[hash]',
+      bundle: true,
+      splitting: true,
+      platform: 'node',
+      format: 'esm',
+      target: 'node20.19',
+      external: APART,
+      banner: { js: BANNER },
+      sourcemap: 'linked',
+      sourcesContent: false,
+      metafile: true,
+      logLevel: 'silent',
+    }).metafile
+  } catch (error) {
+    throw new SetupError(`the programs could not be put together:\n${error.message}`)
+  }
+}

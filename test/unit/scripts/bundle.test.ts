@@ -1,0 +1,51 @@
+/** What the build makes of the programs: scripts/setup/bundle.mjs. */
+import { readFileSync, readdirSync } from 'node:fs'
+import { builtinModules } from 'node:module'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import t from 'tap'
+
+// Seen from dist/test/unit/scripts.
+const BUILD = fileURLToPath(new URL('../../../', import.meta.url))
+/** They are told to be loaded, at the start or later. */
+const IMPORT = /^(?:import|export)\b[^'"]*?["']([^'"]+)["'];?$|\bimport\(["']([^'"]+)["']\)/gm
+
+const isBuiltin = (name: string): boolean => name.startsWith('node:') || builtinModules.includes(name)
+
+function importsOf(path: string): readonly string[] {
+  const text = readFileSync(join(BUILD, path), 'utf8')
+  const names = [...text.matchAll(IMPORT)].map(([, first, later]) => first ?? later ?? '')
+  return names
+    .filter((name) => !isBuiltin(name))
+    .map((name) => (name.startsWith('.') ? join(dirname(path), name) : name))
+}
+
+/** Every file that the program may load, and every package. */
+function reachedFrom(program: string): ReadonlySet<string> {
+  const reached = new Set([program])
+  for (const path of reached) {
+    if (!path.endsWith('.js')) continue
+    for (const name of importsOf(path)) reached.add(name)
+  }
+  return reached
+}
+
+for (const program of ['src/main/ringfs.js', 'src/main/mount-helper.js']) {
+  t.test(`${program} is of few files, with all packages but those that find files beside themselves`, async (t) => {
+    const others = [...reachedFrom(program)].filter((name) => name !== program && dirname(name) !== 'src/shared')
+    t.same(
+      others.filter((name) => !['fuse-native', 'node-gyp-build', 'piscina'].includes(name)),
+      [],
+    )
+  })
+}
+
+t.test('nothing of former builds is left among the files of the programs', async (t) => {
+  const files = readdirSync(join(BUILD, 'src/shared')).filter((name) => name.endsWith('.js'))
+  const reached = new Set(['src/main/ringfs.js', 'src/main/mount-helper.js'].flatMap((one) => [...reachedFrom(one)]))
+  t.ok(files.length > 0)
+  t.same(
+    files.filter((name) => !reached.has(join('src/shared', name))),
+    [],
+  )
+})
