@@ -14,6 +14,7 @@ interface Options extends CommonOptions {
   readonly data?: readonly string[]
   readonly forget?: readonly string[]
   readonly force?: boolean
+  readonly empty?: readonly string[]
   readonly listen?: string
   readonly advertise?: string
   readonly zone: string
@@ -26,7 +27,8 @@ const EXAMPLES = `
 The node's identity lives in its data folder: it may come back on another address and brings its chunks along. With several
 data folders, one a disk, it goes on when a disk dies, and the chunks of that disk are made anew on the others. A disk that it has had
 is missed, also when its folder is left out of --data, until --forget: what is deleted meanwhile is deleted there, too, when it
-is back. On an address other than loopback a cluster key is required (--key-file), the same for all nodes and mounts.
+is back. To take one out that works, start the node with --empty until \`ringfs status\` calls that disk empty, then without it and with
+--forget. On an address other than loopback a cluster key is required (--key-file), the same for all nodes and mounts.
 
 Examples:
   $ ringfs node --meta redis://10.0.0.1:6379/home --data /srv/chunks --listen 127.0.0.1:7400
@@ -45,6 +47,11 @@ export function nodeCommand(surroundings: Surroundings): Command {
       .option('--data <dir>', 'data folder, of this node alone; once for each of its disks', collect)
       .option('--forget <dir>', 'give up a disk that it had there, or with that id; needs --force', collect)
       .option('--force', 'with --forget: chunks of which no other disk and node has a copy are lost')
+      .option(
+        '--empty <dir>',
+        'move all from that one of its disks to the others, so that it can be taken out',
+        collect,
+      )
       .option('--listen <host:port>', 'where to listen; port 0 takes any')
       .option('--advertise <host:port>', 'how others reach it (default: as it listens)')
       .option('--zone <name>', 'copies go to different zones as far as there are any', '')

@@ -19,7 +19,7 @@ function isStuck(disks: readonly DiskReport[]): boolean {
 }
 
 function problemsOf(node: string, disk: DiskReport): string[] {
-  return [...problemOf(node, disk), ...damageOf(node, disk), ...waitingOn(node, disk)]
+  return [...problemOf(node, disk), ...damageOf(node, disk), ...waitingOn(node, disk), ...stuckOn(node, disk)]
 }
 
 /** Until it has room, mostly. */
@@ -28,6 +28,14 @@ function waitingOn(node: string, { folder, waiting }: DiskReport): string[] {
   const what = waiting === 1 ? 'a small chunk waits in its log' : `${waiting} small chunks wait in its logs`
   return [`the disk ${folder} of node ${node} takes no files: ${what}, and can be read; is it full?`]
 }
+
+function stuckOn(node: string, { folder, chunks, leaving }: DiskReport): string[] {
+  if (leaving !== 'stuck') return []
+  const why = 'no room on its other disks, or bad copies (its log says which)'
+  return [`the disk ${folder} of node ${node} does not get empty: ${why}; ${chunks} chunks are left`]
+}
+
+const LEAVING = { no: 'up', moving: 'leaving', stuck: 'leaving', empty: 'empty' } as const
 
 function isThere({ state }: Member): boolean {
   return state !== 'down' && state !== 'gone'
@@ -58,8 +66,8 @@ export function diskTable({ members }: ClusterView): string {
 }
 
 function rowsOf(node: string, disks: readonly DiskReport[]): (string | number)[][] {
-  return disks.map(({ folder, state, freeBytes, totalBytes, chunks }) => [
-    ...[node, folder, state],
+  return disks.map(({ folder, state, freeBytes, totalBytes, chunks, leaving }) => [
+    ...[node, folder, state === 'up' ? LEAVING[leaving] : state],
     ...(state === 'up' ? [humanBytes(freeBytes), humanBytes(totalBytes), chunks] : ['-', '-', '-']),
   ])
 }

@@ -74,6 +74,11 @@ export interface DiskReport {
   readonly damaged: number
   /** Small chunks in its logs that could not be given files when that was last tried: it has no room, say. They are read from there. */
   readonly waiting: number
+  /**
+   * Whether it is to be emptied, and how far that is: stuck where nothing more can be moved for now (no room on the node's other disks, bad
+   * copies), empty where nothing is left.
+   */
+  readonly leaving: 'no' | 'moving' | 'stuck' | 'empty'
 }
 
 export interface NodeReport {

@@ -41,6 +41,7 @@ const reportSchema = z.object({
         chunks: count,
         damaged: count,
         waiting: count,
+        leaving: z.enum(['no', 'moving', 'stuck', 'empty']).catch('no'),
       }),
     )
     .max(DISKS_MAX)

@@ -17,6 +17,7 @@ export interface NodeProcessOptions {
   readonly folders: readonly string[]
   /** As of NodeOptions. */
   readonly forget?: readonly string[]
+  readonly empty?: readonly string[]
   /** `host:port` or `unix:/path`; port 0 takes any. */
   readonly listen: string
   /** What peers and clients dial. Default: where it listens. */

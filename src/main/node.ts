@@ -1,10 +1,10 @@
 /** A chunk node: its data folder, its store, its listener, its place in the membership, and its replication queue. */
-import { join as joinPath } from 'node:path'
+import { join as joinPath, resolve } from 'node:path'
 import { systemClock } from '../base/clock.js'
-import { type RingfsError, messageOf } from '../base/errors.js'
+import { RingfsError, messageOf } from '../base/errors.js'
 import { knowFirstHistories } from '../check/histories.js'
 import { Healer } from '../chunk/node/healer.js'
-import { NodeDisks } from '../chunk/node/disks.js'
+import { NodeDisks, type EmptyOptions } from '../chunk/node/disks.js'
 import { tellEpochs } from '../chunk/node/known-epoch.js'
 import { openNodeFolders, type NodeFolders } from '../chunk/node/node-folders.js'
 import { Pace } from '../chunk/node/pace.js'
@@ -27,6 +27,8 @@ export interface NodeOptions {
   readonly folders: readonly string[]
   /** Folders, or ids, of disks that it is to give up; those in use, and unknown ones, are left alone. */
   readonly forget?: readonly string[]
+  /** Of its data folders, those whose disks are to be emptied. */
+  readonly empty?: readonly string[]
   readonly zone: string
   readonly weight: number
   /** Begins to listen, when everything is ready to answer, and answers the address that peers dial. */
@@ -54,7 +56,7 @@ export async function startNode(volume: Volume, options: NodeOptions): Promise<R
     await keepSettings(volume, data)
     await knowFirstHistories(volume.redis, new VolumeKeys(volume.settings.name, volume.settings.partitions))
     const watch = new DiskWatch(volume)
-    const service = await openService(volume, data, watch)
+    const service = await openService(volume, data, { watch, leaving: disksToEmpty(data, options.empty ?? []) })
     closer.add(() => service.disks.close())
     // Nobody writes beside a node of several disks.
     const [first] = data.disks
@@ -78,6 +80,8 @@ export async function startNode(volume: Volume, options: NodeOptions): Promise<R
     closer.add(queue.stop)
     const healing = inBackground((signal) => healer.run(signal))
     closer.add(healing.stop)
+    const emptying = inBackground((signal) => service.disks.empty(emptyOptions(volume, service), signal))
+    closer.add(emptying.stop)
     closer.add(() => service.api.scrubber.stop())
     service.api.scrubber.start()
     // First of all: what waits for a disk that hangs holds nothing up.
@@ -105,7 +109,26 @@ interface Service {
   readonly pace: Pace
 }
 
-async function openService(volume: Volume, folders: NodeFolders, watch: DiskWatch): Promise<Service> {
+/** Errors: USAGE. */
+function disksToEmpty({ disks, missing }: NodeFolders, empty: readonly string[]): readonly string[] {
+  // One that is missing is no reason not to start.
+  const all = [...disks, ...missing]
+  const leaving = empty.map((path) => {
+    const one = all.find(({ folder, disk }) => folder === resolve(path) || disk === path)
+    if (one !== undefined) return one.disk
+    throw new RingfsError('USAGE', `${path} cannot be emptied: it is none of the node's disks (--data)`)
+  })
+  if (all.some(({ disk }) => !leaving.includes(disk))) return leaving
+  throw new RingfsError('USAGE', 'no disk would be left: to empty all of them, drain the node')
+}
+
+interface ServiceParts {
+  readonly watch: DiskWatch
+  /** Ids of disks that are to be emptied. */
+  readonly leaving: readonly string[]
+}
+
+async function openService(volume: Volume, folders: NodeFolders, { watch, leaving }: ServiceParts): Promise<Service> {
   const { settings, pool, buffers, log, watcher, peers, queue } = volume
   const { nodeId } = folders
   for (const { folder, disk } of folders.dropped) log.warn({ folder, disk }, 'a disk was given up')
@@ -116,6 +139,7 @@ async function openService(volume: Volume, folders: NodeFolders, watch: DiskWatc
     missing: folders.missing,
     forgotten: folders.dropped.map(({ disk }) => disk),
     newPool: () => new WorkerPool(),
+    leaving,
     onFailed: () => watch.failed(),
   })
   const stateOf = (id: string): string | undefined => watcher.current().view.members.find((one) => one.id === id)?.state
@@ -146,6 +170,10 @@ async function openService(volume: Volume, folders: NodeFolders, watch: DiskWatc
     disks: () => disks.live.map(({ disk }) => disk),
   })
   return { api, disks, pace }
+}
+
+function emptyOptions({ settings }: Volume, { api, pace }: Service): EmptyOptions {
+  return { pace, onBad: (id) => api.reportBad(settings.uuid, id) }
 }
 
 async function makeHealer(volume: Volume, nodeId: string, { api, disks, pace }: Service): Promise<Healer> {

@@ -108,7 +108,7 @@ t.test('membership', { timeout: 300_000 }, async (t) => {
 
   t.test('a node whose disks all hang says so and is silent: it is down until they answer', async (t) => {
     let why = ''
-    const room = { totalBytes: 1, freeBytes: 1, chunks: 1, damaged: 0, waiting: 0 }
+    const room = { totalBytes: 1, freeBytes: 1, chunks: 1, damaged: 0, waiting: 0, leaving: 'no' } as const
     const disks = () => [{ disk: 'd', folder: '/disk', state: 'up' as const, why, ...room }]
     const registration = await register(store, {
       volume: 'n',

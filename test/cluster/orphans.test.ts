@@ -102,6 +102,7 @@ function withDisk(view: ClusterView, state: 'up' | 'failed'): ClusterView {
     chunks: 0,
     damaged: 0,
     waiting: 0,
+    leaving: 'no' as const,
   }
   const done = { walked: 0, lacking: 0, skipped: 0, surplus: 0, copied: 0, copiedBytes: 0, retired: 0, bytesPerS: 0 }
   const heal = { plan: '', isDone: true, ...done }

@@ -91,6 +91,16 @@ export class AwayRemovals {
     return await other.run(() => other.pool.run(READ_JOB, { files }))
   }
 
+  /** What is noted on that disk is noted on those `there`, too. Errors: what the disks say. */
+  async copy(from: NodeDisk, away: readonly string[], there: readonly NodeDisk[]): Promise<void> {
+    for (const disk of away) {
+      const ids = [...(await this.#notedOn(from, disk))]
+      for (let at = 0; at < ids.length; at += REMOVE_BATCH) {
+        await this.note([disk], ids.slice(at, at + REMOVE_BATCH), there)
+      }
+    }
+  }
+
   /** `away`: disks that do not come back, or have what is noted. */
   async forget(away: readonly string[], disks: readonly NodeDisk[]): Promise<void> {
     if (away.length === 0) return

@@ -1,4 +1,10 @@
 /** What a disk that fails meanwhile answers: nothing of it is here. */
+import { CHUNK_MAX_BYTES } from '../../base/limits.js'
+import { PosixError } from '../../base/errno.js'
+import { RingfsError, codeOf, messageOf } from '../../base/errors.js'
+import { rootOf } from '../hash.js'
+import type { StoredRange } from './chunk-files.js'
+import type { StoredChunk } from './disk.js'
 import type { NodeDisk } from './node-disk.js'
 import type { ChunkStore } from './store.js'
 import type { Verdict } from './tasks.js'
@@ -29,4 +35,52 @@ export async function lackedBy(
     if (disk.isUp) throw error
     return all
   }
+}
+
+/** All of a chunk. `range` is lent. */
+export interface WholeChunk extends StoredChunk {
+  readonly range: StoredRange
+}
+
+/** Read and compared with its hashes. Errors: what the disk says. */
+export async function goodChunkOn(disk: NodeDisk, id: number): Promise<WholeChunk | 'gone' | 'bad'> {
+  const verdict = await disk.run((store) => store.verify(id))
+  if (verdict.state !== 'good') return verdict.state === 'bad' ? 'bad' : 'gone'
+  const range = await readChecked(disk, id)
+  if (typeof range === 'string') return range
+  const { origin, leaves, data, chunkLengthBytes } = range
+  const root = rootOf(leaves)
+  if (origin !== null && root.equals(verdict.root) && data.length === chunkLengthBytes)
+    return { id, root, leaves, origin, range }
+  range.release()
+  return 'bad'
+}
+
+async function readChecked(disk: NodeDisk, id: number): Promise<StoredRange | 'gone' | 'bad'> {
+  try {
+    return await disk.run(
+      (store) => store.read(id, 0, CHUNK_MAX_BYTES, true, true),
+      ({ release }) => release(),
+    )
+  } catch (error) {
+    if (codeOf(error) === 'CHUNK_MISSING') return 'gone'
+    if (codeOf(error) === 'CHUNK_CORRUPT') return 'bad'
+    throw error
+  }
+}
+
+/** A node is full only when every disk that works is. */
+export function notStored(failures: readonly Error[]): Error {
+  const [first = noDisk()] = failures
+  const full = failures.find((one) => codeOf(one) === 'ENOSPC')
+  if (full !== undefined) return full
+  return first instanceof RingfsError ? first : new PosixError('EIO', messageOf(first), { cause: first })
+}
+
+export function noDisk(): PosixError {
+  return new PosixError('EIO', 'no disk of this node works')
+}
+
+export function toError(reason: unknown): Error {
+  return reason instanceof Error ? reason : new Error(messageOf(reason))
 }

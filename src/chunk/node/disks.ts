@@ -10,6 +10,8 @@
  * - What is on a disk that has failed is missing at once (node-disk.ts).
  * - What is deleted while a disk is away is not on it when it is back (away-removals.ts), whether it has failed, is not mounted, or was
  *   not given at a start: away is what the node knows (known-disks.ts), until it is given up by name.
+ * - A disk that is to be emptied (disk-emptier.ts) gets nothing new. It is asked before the others: what is moved is on another one before it
+ *   is not there any more, so who finds it on neither has asked in the wrong order.
  * - A disk that hangs is waited for until it counts as failed; what others have then goes on. It keeps no thread that another one needs.
  */
 import { RingfsError, codeOf, messageOf } from '../../base/errors.js'
@@ -21,8 +23,9 @@ import { WorkerPool } from '../pool.js'
 import { AwayRemovals } from './away-removals.js'
 import type { PlainRange, StoredRange } from './chunk-files.js'
 import type { ChunkDisk, StoredChunk } from './disk.js'
-import { lackedBy, verdictOf } from './disk-answers.js'
+import { goodChunkOn, lackedBy, noDisk, notStored, toError, verdictOf } from './disk-answers.js'
 import { rankDisks } from './disk-choice.js'
+import { DiskEmptier, type EmptierOptions, type Moved } from './disk-emptier.js'
 import { KeyedLock } from './keyed-lock.js'
 import { noLeaves } from './leaf-reads.js'
 import { mergePages } from './list.js'
@@ -59,7 +62,12 @@ export interface NodeDisksOptions extends Omit<ChunkStoreOptions, 'folder'> {
   readonly newPool?: () => WorkerPool
   /** A disk has failed while it was in use. */
   readonly onFailed?: (disk: DiskFolder) => void
+  /** Ids of disks that are to be emptied, not all: empty() does it. */
+  readonly leaving?: readonly string[]
 }
+
+/** What emptying disks needs. */
+export type EmptyOptions = Pick<EmptierOptions, 'onBad' | 'pace'>
 
 export class NodeDisks implements ChunkDisk {
   readonly #options: NodeDisksOptions
@@ -73,6 +81,8 @@ export class NodeDisks implements ChunkDisk {
   readonly #missing: MissingFolder[] = []
   readonly #probes: WorkerPool
   readonly #pools: WorkerPool[]
+  readonly #leaving: ReadonlySet<string>
+  #emptiers: ReadonlyMap<NodeDisk, DiskEmptier> = new Map()
   #isEnding = false
 
   private constructor(options: NodeDisksOptions) {
@@ -81,6 +91,7 @@ export class NodeDisks implements ChunkDisk {
     this.#pools = [this.#probes]
     this.#away = new AwayRemovals({ log: options.log, maxBytes: options.removedMaxBytes })
     this.#missing.push(...(options.missing ?? []))
+    this.#leaving = new Set(options.leaving)
   }
 
   /** Errors: what a disk says, if none can be opened. */
@@ -105,7 +116,7 @@ export class NodeDisks implements ChunkDisk {
       const one = opened[index]
       if (one?.status === 'rejected') this.#missing.push({ ...folder, why: messageOf(one.reason) })
     }
-    this.#live = this.#disks
+    this.#live = this.#leavingFirst(this.#disks)
     const { log } = this.#options
     for (const { folder, why } of this.#missing)
       log.error({ folder, why }, 'a disk is missing: the node starts without it')
@@ -154,8 +165,51 @@ export class NodeDisks implements ChunkDisk {
   }
 
   #failed({ id, folder }: NodeDisk): void {
-    this.#live = this.#disks.filter(({ isUp }) => isUp)
+    this.#live = this.#leavingFirst(this.#disks.filter(({ isUp }) => isUp))
     this.#options.onFailed?.({ disk: id, folder })
+  }
+
+  #leavingFirst(disks: readonly NodeDisk[]): readonly NodeDisk[] {
+    if (this.#leaving.size === 0) return disks
+    return [...disks.filter((disk) => this.#leaving.has(disk.id)), ...this.#staying(disks)]
+  }
+
+  #staying(disks: readonly NodeDisk[]): readonly NodeDisk[] {
+    return this.#leaving.size === 0 ? disks : disks.filter(({ id }) => !this.#leaving.has(id))
+  }
+
+  /** In the order in which a chunk is looked for. */
+  #ranked(id: number): readonly NodeDisk[] {
+    return this.#leavingFirst(rankDisks(id, this.#live))
+  }
+
+  /** Empties the disks that are leaving. Resolves when it is told to end. Never rejects. */
+  async empty(options: EmptyOptions, signal: AbortSignal): Promise<void> {
+    const { volume, clock, log } = this.#options
+    const leaving = this.#disks.filter(({ id }) => this.#leaving.has(id))
+    this.#emptiers = new Map(
+      leaving.map((disk) => {
+        const move = (id: number): Promise<Moved> => this.#move(id, disk)
+        const onEmpty = (): Promise<void> => this.#away.copy(disk, this.#awayIds(), this.#staying(this.#live))
+        return [disk, new DiskEmptier({ ...options, volume, disk, move, onEmpty, clock, log })]
+      }),
+    )
+    await Promise.all([...this.#emptiers.values()].map((one) => one.run(signal)))
+  }
+
+  /** Errors: what the disks say; ENOSPC where no other one has room. */
+  async #move(id: number, from: NodeDisk): Promise<Moved> {
+    return await this.#locks.run(id, async () => {
+      const chunk = await goodChunkOn(from, id)
+      if (typeof chunk === 'string') return chunk
+      try {
+        await this.#putOn(this.#staying(this.#ranked(id)), chunk, [chunk.range.data], true)
+        await from.run((store) => store.remove([id]))
+        return chunk.range.data.length
+      } finally {
+        chunk.range.release()
+      }
+    })
   }
 
   /** Those that work. */
@@ -169,7 +223,7 @@ export class NodeDisks implements ChunkDisk {
 
   /** Of the disks that work; folders of one file system count once. */
   space(): Space {
-    const spaces = new Map(this.#live.map((disk) => [disk.device, disk.space()]))
+    const spaces = new Map(this.#staying(this.#live).map((disk) => [disk.device, disk.space()]))
     const all = [...spaces.values()]
     return {
       totalBytes: all.reduce((sum, { totalBytes }) => sum + totalBytes, 0),
@@ -179,14 +233,15 @@ export class NodeDisks implements ChunkDisk {
 
   /** For people: those that do not work are told, too. */
   states(): readonly DiskReport[] {
-    const none = { totalBytes: 0, freeBytes: 0, chunks: 0, damaged: 0, waiting: 0 }
+    const none = { totalBytes: 0, freeBytes: 0, chunks: 0, damaged: 0, waiting: 0, leaving: 'no' as const }
     const missing = this.#missing.map((one) => ({ ...one, ...none, state: 'missing' as const }))
     const here = this.#disks.map((disk) => {
       const { id, folder, failure, store } = disk
       const name = { disk: id, folder }
       if (failure !== null) return { ...name, ...none, state: 'failed' as const, why: failure }
       const { chunks, damage, waiting } = store
-      const found = { chunks, damaged: damage.bad, waiting }
+      const leaving = this.#emptiers.get(disk)?.state ?? (this.#leaving.has(id) ? 'moving' : 'no')
+      const found = { chunks, damaged: damage.bad, waiting, leaving }
       return { ...name, ...disk.space(), ...found, state: 'up' as const, why: disk.slow ?? '' }
     })
     return [...here, ...missing]
@@ -222,20 +277,28 @@ export class NodeDisks implements ChunkDisk {
   }
 
   async put(chunk: StoredChunk, data: readonly Uint8Array[], sync = false): Promise<void> {
-    await this.#locks.run(chunk.id, async () => {
-      const failures: Error[] = []
-      for (const disk of await this.#placesFor(chunk.id)) {
-        try {
-          await disk.run((store) => store.put(chunk, data, sync))
-          // Nothing counts as written that a disk took which has failed meanwhile.
-          if (disk.isUp) return
-        } catch (error) {
-          if (REFUSALS.has(codeOf(error))) throw error
-          failures.push(toError(error))
-        }
+    await this.#locks.run(chunk.id, async () => this.#putOn(await this.#placesFor(chunk.id), chunk, data, sync))
+  }
+
+  /** On the first of them that takes it. */
+  async #putOn(
+    places: readonly NodeDisk[],
+    chunk: StoredChunk,
+    data: readonly Uint8Array[],
+    sync: boolean,
+  ): Promise<void> {
+    const failures: Error[] = []
+    for (const disk of places) {
+      try {
+        await disk.run((store) => store.put(chunk, data, sync))
+        // Nothing counts as written that a disk took which has failed meanwhile.
+        if (disk.isUp) return
+      } catch (error) {
+        if (REFUSALS.has(codeOf(error))) throw error
+        failures.push(toError(error))
       }
-      throw this.#notStored(failures)
-    })
+    }
+    throw notStored(failures)
   }
 
   /** Only on a node with one disk: of several it chooses itself. */
@@ -249,18 +312,10 @@ export class NodeDisks implements ChunkDisk {
     this.#mustHaveOne()
   }
 
-  /** A node is full only when every disk that works is. */
-  #notStored(failures: readonly Error[]): Error {
-    const [first = noDisk()] = failures
-    const full = failures.find((one) => codeOf(one) === 'ENOSPC')
-    if (full !== undefined) return full
-    return first instanceof RingfsError ? first : new PosixError('EIO', messageOf(first), { cause: first })
-  }
-
   /** Where it is, or else may be put: the first choice first. */
   async #placesFor(id: number): Promise<readonly NodeDisk[]> {
-    const ranked = rankDisks(id, this.#live)
-    if (ranked.length < 2) return ranked
+    const ranked = this.#staying(rankDisks(id, this.#live))
+    if (this.#live.length < 2) return ranked
     const here = (await this.#holders([id])).get(id)
     return here === undefined ? ranked : [here, ...ranked.filter((disk) => disk !== here)]
   }
@@ -273,16 +328,23 @@ export class NodeDisks implements ChunkDisk {
     await this.#each(async (disk) => held.set(disk, await disk.run((store) => store.holds(ids))))
     const holders = new Map<number, NodeDisk>()
     for (const id of ids) {
-      const holder = rankDisks(id, this.#live).find((disk) => held.get(disk)?.has(id) === true)
+      const holder = this.#ranked(id).find((disk) => held.get(disk)?.has(id) === true)
       if (holder !== undefined) holders.set(id, holder)
     }
     return holders
   }
 
-  /** On all that work. Errors: those of disks that still do. */
+  /** On all that work: first on those that are leaving. Errors: those of disks that still do. */
   async #each(work: (disk: NodeDisk) => Promise<unknown>): Promise<void> {
+    const live = this.#live
+    const staying = this.#staying(live)
+    if (staying.length < live.length) await this.#eachOf(live.slice(0, live.length - staying.length), work)
+    await this.#eachOf(staying, work)
+  }
+
+  async #eachOf(disks: readonly NodeDisk[], work: (disk: NodeDisk) => Promise<unknown>): Promise<void> {
     await Promise.all(
-      this.#live.map(async (disk) => {
+      disks.map(async (disk) => {
         try {
           await work(disk)
         } catch (error) {
@@ -298,6 +360,12 @@ export class NodeDisks implements ChunkDisk {
 
   /** Errors: EIO also when no disk is left to ask: what cannot be told is not missing. */
   async sync(ids: readonly number[]): Promise<readonly number[]> {
+    const missing = await this.#syncOnce(ids)
+    // It may have been moved between the question where it is and its flush there.
+    return missing.length === 0 || this.#leaving.size === 0 ? missing : await this.#syncOnce(missing)
+  }
+
+  async #syncOnce(ids: readonly number[]): Promise<readonly number[]> {
     this.#mustHaveOne()
     const holders = await this.#holders(ids)
     const synced = new Set<number>()
@@ -313,7 +381,7 @@ export class NodeDisks implements ChunkDisk {
   }
 
   readNow(id: number, offset: number, lengthBytes: number): PlainRange | null {
-    for (const { store } of rankDisks(id, this.#live)) {
+    for (const { store } of this.#ranked(id)) {
       const range = store.readNow(id, offset, lengthBytes)
       if (range !== null) return range
     }
@@ -332,7 +400,7 @@ export class NodeDisks implements ChunkDisk {
 
   async read(id: number, offset: number, lengthBytes: number, withOrigin = false, check = false): Promise<StoredRange> {
     let failure: Error | undefined
-    for (const disk of rankDisks(id, this.#live)) {
+    for (const disk of this.#ranked(id)) {
       try {
         return await disk.run(
           (store) => store.read(id, offset, lengthBytes, withOrigin, check),
@@ -357,7 +425,7 @@ export class NodeDisks implements ChunkDisk {
   async #verdict(id: number, look: (store: ChunkStore) => Promise<Verdict>): Promise<Verdict> {
     let bad: Verdict | undefined
     const before: NodeDisk[] = []
-    for (const disk of rankDisks(id, this.#live)) {
+    for (const disk of this.#ranked(id)) {
       const verdict = await verdictOf(disk, look)
       if (verdict.state === 'good') {
         for (const one of before) await verdictOf(one, (store) => store.quarantine(id))
@@ -416,12 +484,4 @@ export class NodeDisks implements ChunkDisk {
     await this.#each((disk) => disk.run((store) => store.remove(ids)))
     this.#mustHaveOne()
   }
-}
-
-function noDisk(): PosixError {
-  return new PosixError('EIO', 'no disk of this node works')
-}
-
-function toError(reason: unknown): Error {
-  return reason instanceof Error ? reason : new Error(messageOf(reason))
 }

@@ -1,0 +1,201 @@
+/** A disk of several that is to be taken out: all that is on it goes to the others, whatever happens meanwhile. */
+import t, { type Test } from 'tap'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { systemClock } from '../../../src/base/clock.js'
+import { CHUNK_BUCKETS } from '../../../src/chunk/contract.js'
+import { idsOnDisk } from '../../../src/chunk/node/digest.js'
+import type { NodeDisks } from '../../../src/chunk/node/disks.js'
+import { readIdentity } from '../../../src/chunk/node/identity.js'
+import { Pace } from '../../../src/chunk/node/pace.js'
+import { VOLUME, chunkFile, failureOf, poolOf, randomChunk, type TestChunk } from '../../helpers/chunks.js'
+import { SmallDisk, isRoot, newFolders, openDisks } from '../../helpers/disks.js'
+import { until } from '../../helpers/meta.js'
+
+t.setTimeout(300_000)
+
+const pool = poolOf(t, 2)
+
+function some(first: number, count: number, lengthBytes: (i: number) => number): TestChunk[] {
+  return Array.from({ length: count }, (_, i) => randomChunk(first + i, lengthBytes(i)))
+}
+
+const mixed = (i: number): number => (i % 3 === 0 ? 700 : 40_000 + i)
+
+interface Node {
+  readonly disks: NodeDisks
+  /** Empties the first folder until the end. */
+  readonly empty: (onBad?: (id: number) => Promise<void>) => void
+  readonly end: () => Promise<void>
+}
+
+/** `isLeaving`: the first folder is to be emptied. */
+async function start(t: Test, folders: readonly string[], isLeaving: boolean): Promise<Node> {
+  const ends: (() => unknown)[] = []
+  const leaving = isLeaving ? [readIdentity(folders[0] ?? '', VOLUME)?.disk ?? ''] : []
+  const disks = await openDisks({ teardown: (one) => void ends.unshift(one) }, pool, folders, { leaving })
+  const stop = new AbortController()
+  let emptying: Promise<void> | undefined
+  const end = async (): Promise<void> => {
+    stop.abort()
+    await emptying
+    for (const one of ends.splice(0)) await one()
+  }
+  t.teardown(end)
+  const empty: Node['empty'] = (onBad = () => Promise.resolve()) => {
+    emptying = disks.empty({ pace: new Pace(systemClock, () => 0), onBad }, stop.signal)
+  }
+  return { disks, empty, end }
+}
+
+async function isThere(disks: NodeDisks, { id, bytes, origin }: TestChunk): Promise<boolean> {
+  const range = await disks.read(id, 0, bytes.length, true)
+  const isSame = range.data.equals(bytes) && JSON.stringify(range.origin) === JSON.stringify(origin)
+  range.release()
+  return isSame
+}
+
+async function listed(disks: NodeDisks): Promise<number[]> {
+  const ids: number[] = []
+  for await (const page of idsOnDisk(disks, VOLUME, 0, CHUNK_BUCKETS)) ids.push(...page)
+  return ids.sort((a, b) => a - b)
+}
+
+const leavingOf = (disks: NodeDisks): string | undefined =>
+  disks.states().find(({ leaving }) => leaving !== 'no')?.leaving
+
+t.test('all goes to the other disks, while everything is found as it was, and nothing new comes', async (t) => {
+  const folders = newFolders(t, 3)
+  const [out = ''] = folders
+  const before = await start(t, folders, false)
+  const written = some(1, 90, mixed)
+  for (const chunk of written) await before.disks.put(chunk, chunk.data, chunk.id % 2 === 0)
+  await before.end()
+  const on = written.filter(({ id }) => existsSync(chunkFile(out, id)))
+  t.ok(on.length > 10)
+
+  const { disks, empty, end } = await start(t, folders, true)
+  t.equal(leavingOf(disks), 'moving')
+  const ids = written.map(({ id }) => id)
+  let isOver = false
+  const faults: string[] = []
+  const ask = async (): Promise<void> => {
+    for (let at = 0; !isOver; at = (at + 1) % on.length) {
+      const chunk = on[at]
+      if (chunk === undefined) continue
+      if ((await failureOf(disks.read(chunk.id, 0, 1).then(({ release }) => release()))) !== '') faults.push('read')
+      if ((await disks.sync([chunk.id])).length > 0) faults.push('sync')
+      if ((await disks.lacks([chunk.id], at % 2 === 0)).length > 0) faults.push('lacks')
+    }
+  }
+  const walk = async (): Promise<void> => {
+    while (!isOver) if ((await listed(disks)).length !== ids.length) faults.push('list')
+  }
+  const asking = Promise.all([ask(), walk()])
+  empty()
+  await until('it is empty', () => leavingOf(disks) === 'empty')
+  isOver = true
+  await asking
+  t.strictSame(faults, [], 'nobody missed anything')
+  t.strictSame(await listed(disks), ids)
+  for (const chunk of written) t.ok(await isThere(disks, chunk))
+  for (const chunk of on) t.notOk(existsSync(chunkFile(out, chunk.id)))
+  const more = some(500, 30, mixed)
+  for (const chunk of more) await disks.put(chunk, chunk.data, true)
+  await disks.settle()
+  t.notOk(more.some(({ id }) => existsSync(chunkFile(out, id))))
+  t.equal(disks.states()[0]?.chunks, 0)
+  await end()
+
+  const without = await start(t, folders.slice(1), false)
+  for (const chunk of [...written, ...more]) t.ok(await isThere(without.disks, chunk), 'it was taken out')
+})
+
+t.test('interrupted again and again, it goes on where it was; what is deleted meanwhile stays so', async (t) => {
+  const folders = newFolders(t, 2)
+  const [out = '', stays = ''] = folders
+  const before = await start(t, folders, false)
+  const written = some(1, 60, mixed)
+  for (const chunk of written) await before.disks.put(chunk, chunk.data, true)
+  await before.end()
+  const on = written.filter(({ id }) => existsSync(chunkFile(out, id)))
+  const left = (): number => on.filter(({ id }) => existsSync(chunkFile(out, id))).length
+  const gone: number[] = []
+  let isEmpty = false
+  for (let times = 0; !isEmpty; times++) {
+    const { disks, empty, end } = await start(t, folders, true)
+    const goal = left() - 3
+    const victim = on.find(({ id }) => existsSync(chunkFile(out, id)))
+    empty()
+    if (victim !== undefined && times < 3) {
+      gone.push(victim.id)
+      await disks.remove([victim.id])
+    }
+    await until('something was moved', () => left() <= goal || leavingOf(disks) === 'empty')
+    isEmpty = leavingOf(disks) === 'empty'
+    await end()
+    // As one that was killed between the two leaves it: on both disks.
+    const twice = on.find(({ id }) => existsSync(chunkFile(out, id)))
+    if (twice !== undefined && times === 0) {
+      const one = await start(t, [stays], false)
+      await one.disks.put(twice, twice.data, true)
+      await one.end()
+    }
+  }
+  const { disks } = await start(t, folders, true)
+  t.strictSame(
+    await listed(disks),
+    written.map(({ id }) => id).filter((id) => !gone.includes(id)),
+  )
+  t.equal(left(), 0)
+})
+
+t.test('a bad copy is not moved, and has its owners asked; when it is good it goes', async (t) => {
+  const folders = newFolders(t, 2)
+  const [out = ''] = folders
+  const before = await start(t, folders, false)
+  const written = some(1, 20, () => 20_000)
+  for (const chunk of written) await before.disks.put(chunk, chunk.data)
+  await before.end()
+  const bad = written.find(({ id }) => existsSync(chunkFile(out, id)))
+  if (bad === undefined) return
+  const file = chunkFile(out, bad.id)
+  const bytes = readFileSync(file)
+  bytes.writeUInt8(bytes.readUInt8(bytes.length - 1) ^ 1, bytes.length - 1)
+  writeFileSync(file, bytes)
+  const { disks, empty } = await start(t, folders, true)
+  const reported: number[] = []
+  empty((id) => {
+    reported.push(id)
+    // As the node does it, with a copy of another one, if there is any.
+    return reported.length < 2 ? Promise.resolve() : disks.put(bad, bad.data)
+  })
+  await until('all else is moved', () => leavingOf(disks) === 'stuck')
+  t.ok(existsSync(file), 'its other leaves may be the last good ones')
+  t.equal(disks.states()[0]?.chunks, 1)
+  await until('it is empty', () => leavingOf(disks) === 'empty')
+  t.strictSame([...new Set(reported)], [bad.id])
+  t.ok(await isThere(disks, bad))
+})
+
+if (isRoot) {
+  t.test('without room on the others it waits, and goes on when there is some', async (t) => {
+    const small = new SmallDisk(t, 40 << 20)
+    const folders = [...newFolders(t, 1), `${small.folder}/disk`]
+    const [out = ''] = folders
+    const before = await start(t, folders, false)
+    const written = some(1, 40, () => 100_000)
+    for (const chunk of written) await before.disks.put(chunk, chunk.data)
+    await before.end()
+    t.ok(written.some(({ id }) => existsSync(chunkFile(out, id))))
+    small.fill()
+    const { disks, empty } = await start(t, folders, true)
+    empty()
+    await until('there is no room', () => leavingOf(disks) === 'stuck')
+    for (const chunk of written) t.ok(await isThere(disks, chunk))
+    const more = randomChunk(500, 50_000)
+    t.equal(await failureOf(disks.put(more, more.data)), 'ENOSPC', 'nothing new comes to the one that leaves')
+    small.clear()
+    await until('it is empty', () => leavingOf(disks) === 'empty')
+    for (const chunk of written) t.ok(await isThere(disks, chunk))
+  })
+}
