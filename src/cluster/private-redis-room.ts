@@ -7,7 +7,8 @@
  * back. With maxmemory it refuses whatever adds to it, as a server without memory does, and carries out what the scripts mark as allowed
  * then: removing, and what sessions and nodes need to live. For these there is what is left of the disk.
  *
- * A removal adds to the file, too: what it gives back, a rewrite does. One is asked for where it pays, and there is room for it.
+ * A removal adds to the file, too, and only a rewrite of the file gives anything back. So there is to be room for one as well: for as much as
+ * the server has in memory. It is asked for where it pays.
  */
 import { statfs } from 'node:fs/promises'
 import type { Clock, Timer } from '../base/clock.js'
@@ -30,9 +31,15 @@ const LOOK_MS = 1_000
 /** Where there is less than so many times `low`. */
 const SOON_TIMES = 8
 const LOOK_SOON_MS = 100
-const REWRITE_EVERY_MS = 60_000
+const ASK_MS = 10_000
+const ASK_SOON_MS = 1_000
+/** Of the disk, for a rewrite. */
+const REWRITE_MAX_SHARE = 1 / 3
+const REWRITE_EVERY_MS = 30_000
+/** It pays where all that is in memory is less than this share of the file. */
+const REWRITE_PAYS = 0.8
 /** Of the room that there is. */
-const REWRITE_SHARE = 0.75
+const REWRITE_FITS = 0.9
 
 export interface Disk {
   readonly totalBytes: number
@@ -49,9 +56,11 @@ export interface RedisRoomOptions {
   readonly disk?: (folder: string) => Promise<Disk>
 }
 
-export function lowOf(totalBytes: number): number {
+/** `memoryBytes`: what a rewrite writes, at most. */
+export function lowOf(totalBytes: number, memoryBytes: number): number {
   const least = Math.min(LOW_MIN_BYTES, LOW_MIN_SHARE * totalBytes)
-  return Math.min(LOW_MAX_BYTES, Math.max(LOW_SHARE * totalBytes, least))
+  const forRemovals = Math.min(LOW_MAX_BYTES, Math.max(LOW_SHARE * totalBytes, least))
+  return forRemovals + Math.min(memoryBytes, REWRITE_MAX_SHARE * totalBytes)
 }
 
 async function diskOf(folder: string): Promise<Disk> {
@@ -66,6 +75,10 @@ export class RedisRoom {
   #isRefusing: boolean | null = null
   /** As it was set by others. */
   #limit = '0'
+  #askedMs = -Infinity
+  /** Of its data, in memory and on disk. */
+  #memoryBytes = 0
+  #fileBytes = 0
   #rewroteMs = -Infinity
   #timer: Timer | undefined
   #looking: Promise<void> = Promise.resolve()
@@ -95,11 +108,13 @@ export class RedisRoom {
   async #look(): Promise<number> {
     try {
       const { totalBytes, freeBytes } = await this.#disk(this.#options.folder)
-      const low = lowOf(totalBytes)
+      const isSoon = freeBytes < SOON_TIMES * lowOf(totalBytes, this.#memoryBytes)
+      await this.#ask(isSoon ? ASK_SOON_MS : ASK_MS)
+      const low = lowOf(totalBytes, this.#memoryBytes)
       const isFull = freeBytes < low * (this.#isRefusing === true ? HIGH_TIMES : 1)
       if (isFull !== this.#isRefusing) await this.#refuse(isFull, freeBytes)
       if (isFull) await this.#rewrite(freeBytes)
-      return freeBytes < SOON_TIMES * low ? LOOK_SOON_MS : LOOK_MS
+      return isSoon ? LOOK_SOON_MS : LOOK_MS
     } catch (error) {
       // It does not answer yet, or any more.
       this.#options.log.debug({ err: messageOf(error) }, 'no look at the disk of Redis')
@@ -118,14 +133,22 @@ export class RedisRoom {
     this.#isRefusing = isFull
   }
 
-  /** What is in memory is about what the file has after it. */
+  /** Unless that was done less than so long ago. */
+  async #ask(everyMs: number): Promise<void> {
+    const { ask, clock } = this.#options
+    if (clock.monotonicMs() - this.#askedMs < everyMs) return
+    this.#askedMs = clock.monotonicMs()
+    const info = parseInfo(textOf(await ask('INFO', []), 'INFO'))
+    this.#memoryBytes = Number(info.get('used_memory_dataset') ?? 0)
+    this.#fileBytes = Number(info.get('aof_current_size') ?? 0)
+  }
+
   async #rewrite(freeBytes: number): Promise<void> {
     const { ask, clock } = this.#options
+    const pays = this.#memoryBytes < REWRITE_PAYS * this.#fileBytes
+    if (!pays || this.#memoryBytes > REWRITE_FITS * freeBytes) return
     if (clock.monotonicMs() - this.#rewroteMs < REWRITE_EVERY_MS) return
     this.#rewroteMs = clock.monotonicMs()
-    const info = parseInfo(textOf(await ask('INFO', []), 'INFO'))
-    const [memory, file] = ['used_memory', 'aof_current_size'].map((name) => Number(info.get(name)))
-    if (memory === undefined || file === undefined || info.get('aof_rewrite_in_progress') === '1') return
-    if (file > memory && memory < REWRITE_SHARE * freeBytes) await ask('BGREWRITEAOF', [])
+    await ask('BGREWRITEAOF', [])
   }
 }

@@ -14,8 +14,8 @@ class Server {
   readonly room: RedisRoom
   limit: string
   freeBytes = GIB
-  memoryBytes = 10 * MIB
-  fileBytes = 5 * MIB
+  memoryBytes = 0
+  fileBytes = 0
   rewrites = 0
   isAway = false
 
@@ -33,7 +33,9 @@ class Server {
   #ask(command: string, [first, , value]: readonly RedisArg[]): Promise<RedisValue> {
     if (this.isAway) return Promise.reject(new Error('away'))
     if (command === 'INFO') {
-      return Promise.resolve(Buffer.from(`used_memory:${this.memoryBytes}\r\naof_current_size:${this.fileBytes}\r\n`))
+      return Promise.resolve(
+        Buffer.from(`used_memory_dataset:${this.memoryBytes}\r\naof_current_size:${this.fileBytes}\r\n`),
+      )
     }
     if (command === 'BGREWRITEAOF') this.rewrites++
     else if (first === 'SET') this.limit = String(value)
@@ -50,10 +52,12 @@ class Server {
 t.test(
   'what adds is refused below half of the reserve of nodes, and on small disks below enough for a moment',
   async (t) => {
-    t.equal(lowOf(100 * GIB), GIB / 2)
-    t.equal(lowOf(20 * GIB), 20 * GIB * 0.005)
-    t.equal(lowOf(GIB), 16 * MIB)
-    t.equal(lowOf(100 * MIB), 5 * MIB)
+    t.equal(lowOf(100 * GIB, 0), GIB / 2)
+    t.equal(lowOf(20 * GIB, 0), 20 * GIB * 0.005)
+    t.equal(lowOf(GIB, 0), 16 * MIB)
+    t.equal(lowOf(100 * MIB, 0), 5 * MIB)
+    t.equal(lowOf(GIB, 100 * MIB), 116 * MIB, 'and for a rewrite')
+    t.equal(lowOf(300 * MIB, GIB), 115 * MIB)
   },
 )
 
@@ -94,19 +98,26 @@ t.test('a server that does not answer is asked again', async (t) => {
   await server.room.close()
 })
 
-t.test('its file is rewritten where that gives room and has room, once a minute', async (t) => {
+t.test('its file is rewritten where that gives room and has room, now and then', async (t) => {
   const server = new Server('0')
-  server.fileBytes = 50 * MIB
+  server.memoryBytes = 100 * MIB
+  server.fileBytes = 200 * MIB
   await server.has(GIB, 70_000)
+  t.equal(server.limit, '0')
   t.equal(server.rewrites, 0, 'not with room')
-  await server.has(14 * MIB, 50_000)
+  await server.has(115 * MIB, 25_000)
+  t.equal(server.limit, '1', 'it refuses while a rewrite would have room')
   t.equal(server.rewrites, 1)
-  await server.has(14 * MIB, 20_000)
+  await server.has(115 * MIB, 10_000)
   t.equal(server.rewrites, 2)
-  await server.has(12 * MIB, 130_000)
+  await server.has(105 * MIB, 130_000)
   t.equal(server.rewrites, 2, 'not where it has none')
-  server.fileBytes = 5 * MIB
-  await server.has(14 * MIB, 130_000)
+  server.fileBytes = 110 * MIB
+  await server.has(105 * MIB)
+  await server.has(115 * MIB, 130_000)
   t.equal(server.rewrites, 2, 'not where it gives none')
+  server.memoryBytes = 10 * MIB
+  await server.has(15 * MIB, 5_000)
+  t.equal(server.rewrites, 3, 'as soon as enough is removed')
   await server.room.close()
 })
