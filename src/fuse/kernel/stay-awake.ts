@@ -35,6 +35,8 @@ export class StayAwake {
   #lastMs = -Infinity
   #streak = 0
   #underWay = 0
+  /** Of these, those that the requests of now came beside: they wait for a file lock, say, for as long as that takes. */
+  #beside = 0
   #heldSinceMs: number | undefined
   #heldMs = 0
   #timer: Timer | undefined
@@ -49,10 +51,12 @@ export class StayAwake {
     return this.#heldMs + (this.#heldSinceMs === undefined ? 0 : this.#clock.monotonicMs() - this.#heldSinceMs)
   }
 
-  /** A request came. */
+  /** A request came; it is not under way yet. */
   asked(): void {
     const nowMs = this.#clock.monotonicMs()
-    this.#streak = nowMs - this.#lastMs < TIGHT_MS ? this.#streak + 1 : 0
+    const isTight = nowMs - this.#lastMs < TIGHT_MS
+    this.#streak = isTight ? this.#streak + 1 : 0
+    this.#beside = isTight ? Math.min(this.#beside, this.#underWay) : this.#underWay
     this.#lastMs = nowMs
     if (this.#streak >= STREAK && this.#heldSinceMs === undefined) this.#hold(nowMs)
   }
@@ -93,7 +97,7 @@ export class StayAwake {
 
   #look(): void {
     const nowMs = this.#clock.monotonicMs()
-    const leftMs = this.#lastMs + (this.#underWay > 0 ? HUNG_MS : IDLE_MS) - nowMs
+    const leftMs = this.#lastMs + (this.#underWay > this.#beside ? HUNG_MS : IDLE_MS) - nowMs
     if (leftMs <= 0) this.#release(nowMs)
     // One that ends meanwhile leaves IDLE_MS more.
     else this.#lookLater(Math.min(leftMs, IDLE_MS))

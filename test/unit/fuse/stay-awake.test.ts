@@ -8,6 +8,7 @@ import { StayAwake, startStayingAwake } from '../../../src/fuse/kernel/stay-awak
 import { ManualClock } from '../../helpers/manual-clock.js'
 
 class Stage {
+  readonly #beside: number
   readonly clock = new ManualClock()
   readonly said: string[] = []
   readonly awake = new StayAwake(
@@ -19,14 +20,20 @@ class Stage {
     this.clock,
   )
 
+  /** So many requests are under way all the time. */
+  constructor(beside = 0) {
+    this.#beside = beside
+    this.awake.underWay(beside)
+  }
+
   /** Requests that are answered after `tookMs`, each `gapMs` behind the answer before it. */
   async calls(count: number, gapMs: number, tookMs = 0): Promise<void> {
     for (let i = 0; i < count; i++) {
       await this.clock.pass(gapMs)
       this.awake.asked()
-      this.awake.underWay(1)
+      this.awake.underWay(this.#beside + 1)
       await this.clock.pass(tookMs)
-      this.awake.underWay(0)
+      this.awake.underWay(this.#beside)
       this.awake.answered()
     }
   }
@@ -84,6 +91,18 @@ t.test('a request that is not answered ends it; what it took so far is told', as
   t.ok(heldMs > 50 && heldMs < 54, `${heldMs} ms`)
   await stage.clock.pass(1_000)
   t.equal(stage.awake.heldMs, heldMs)
+})
+
+t.test('who waits for a file lock all the time does not keep anybody awake for others', async (t) => {
+  const stage = new Stage(1)
+  for (let i = 0; i < 100; i++) {
+    await stage.calls(10, 0.1)
+    await stage.clock.pass(30)
+  }
+  t.equal(stage.said.length, 200, 'let go each time')
+  t.ok(stage.awake.heldMs < 100 * 6, `${stage.awake.heldMs} ms`)
+  await stage.calls(10, 0.1, 20)
+  t.equal(stage.said.length, 201, 'but a request of theirs is waited for')
 })
 
 t.test('the end of the mount lets go', async (t) => {
