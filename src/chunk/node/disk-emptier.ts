@@ -83,7 +83,8 @@ export class DiskEmptier {
       for (let at = 0; at < ids.length; at += TOGETHER) {
         if (signal.aborted || !disk.isUp) return false
         const tried = await Promise.all(ids.slice(at, at + TOGETHER).map((id) => this.#tryMoving(id)))
-        found += tried.length
+        // Deleted meanwhile, or in a folder where nobody looks for it: neither is a reason to look again at once.
+        found += tried.filter((one) => one !== 'gone').length
         moved += tried.filter((one) => one === true).length
         failure = tried.find((one) => one instanceof Error) ?? failure
       }
@@ -103,7 +104,7 @@ export class DiskEmptier {
     log.info({ folder: disk.folder }, 'a disk is empty: it may be taken out')
   }
 
-  async #tryMoving(id: number): Promise<boolean | Error> {
+  async #tryMoving(id: number): Promise<boolean | 'gone' | Error> {
     try {
       return await this.#move(id)
     } catch (error) {
@@ -112,7 +113,7 @@ export class DiskEmptier {
   }
 
   /** false: it stays for now. */
-  async #move(id: number): Promise<boolean> {
+  async #move(id: number): Promise<boolean | 'gone'> {
     const { move, onBad, pace } = this.#options
     const done = await pace.ready()
     let moved: Moved = 0
@@ -121,6 +122,7 @@ export class DiskEmptier {
     } finally {
       done(typeof moved === 'number' ? moved : 0)
     }
+    if (moved === 'gone') return 'gone'
     if (moved !== 'bad') return true
     await onBad(id)
     return false

@@ -1,6 +1,7 @@
 /** A disk of several that is to be taken out: all that is on it goes to the others, whatever happens meanwhile. */
 import t, { type Test } from 'tap'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
 import { systemClock } from '../../../src/base/clock.js'
 import { CHUNK_BUCKETS } from '../../../src/chunk/contract.js'
 import { idsOnDisk } from '../../../src/chunk/node/digest.js'
@@ -175,6 +176,25 @@ t.test('a bad copy is not moved, and has its owners asked; when it is good it go
   await until('it is empty', () => leavingOf(disks) === 'empty')
   t.strictSame([...new Set(reported)], [bad.id])
   t.ok(await isThere(disks, bad))
+})
+
+t.test('a file in a folder where nobody looks for it does not keep it from getting empty', async (t) => {
+  const folders = newFolders(t, 2)
+  const [out = ''] = folders
+  const before = await start(t, folders, false)
+  const written = some(1, 20, mixed)
+  for (const chunk of written) await before.disks.put(chunk, chunk.data)
+  await before.end()
+  const stray = written.find(({ id }) => existsSync(chunkFile(out, id)))
+  if (stray === undefined) return
+  const file = chunkFile(out, stray.id)
+  const elsewhere = dirname(file).endsWith('/ff/f') ? join(out, 'chunks/00/0') : join(out, 'chunks/ff/f')
+  mkdirSync(elsewhere, { recursive: true })
+  copyFileSync(file, join(elsewhere, basename(file)))
+  const { disks, empty } = await start(t, folders, true)
+  empty()
+  await until('it is empty', () => leavingOf(disks) === 'empty')
+  for (const chunk of written) t.ok(await isThere(disks, chunk))
 })
 
 if (isRoot) {
