@@ -8,7 +8,8 @@
  * then: removing, and what sessions and nodes need to live. For these there is what is left of the disk.
  *
  * A removal adds to the file, too, and only a rewrite of the file gives anything back. So there is to be room for one as well: for as much as
- * the server has in memory. It is asked for where it pays.
+ * the server has in memory. It is asked for where it pays. Whoever rewrites, and Redis does by itself, takes that room: then nothing is refused
+ * for it.
  */
 import { statfs } from 'node:fs/promises'
 import type { Clock, Timer } from '../base/clock.js'
@@ -36,6 +37,8 @@ const ASK_SOON_MS = 1_000
 /** Of the disk, for a rewrite. */
 const REWRITE_MAX_SHARE = 1 / 3
 const REWRITE_EVERY_MS = 30_000
+/** So long behind a rewrite the file of before is surely deleted. */
+const REWRITTEN_MS = 2_000
 /** It pays where all that is in memory is less than this share of the file. */
 const REWRITE_PAYS = 0.8
 /** Of the room that there is. */
@@ -80,6 +83,8 @@ export class RedisRoom {
   #memoryBytes = 0
   #fileBytes = 0
   #rewroteMs = -Infinity
+  /** When a rewrite was seen last. */
+  #rewritingMs = -Infinity
   #timer: Timer | undefined
   #looking: Promise<void> = Promise.resolve()
   #isClosed = false
@@ -110,8 +115,9 @@ export class RedisRoom {
       const { totalBytes, freeBytes } = await this.#disk(this.#options.folder)
       const isSoon = freeBytes < SOON_TIMES * lowOf(totalBytes, this.#memoryBytes)
       await this.#ask(isSoon ? ASK_SOON_MS : ASK_MS)
-      const low = lowOf(totalBytes, this.#memoryBytes)
-      const isFull = freeBytes < low * (this.#isRefusing === true ? HIGH_TIMES : 1)
+      // A rewrite may have begun since.
+      if (this.#isRefusing !== true && this.#isFull(totalBytes, freeBytes)) await this.#ask(0)
+      const isFull = this.#isFull(totalBytes, freeBytes)
       if (isFull !== this.#isRefusing) await this.#refuse(isFull, freeBytes)
       if (isFull) await this.#rewrite(freeBytes)
       return isSoon ? LOOK_SOON_MS : LOOK_MS
@@ -120,6 +126,13 @@ export class RedisRoom {
       this.#options.log.debug({ err: messageOf(error) }, 'no look at the disk of Redis')
       return LOOK_MS
     }
+  }
+
+  #isFull(totalBytes: number, freeBytes: number): boolean {
+    const low = lowOf(totalBytes, this.#memoryBytes)
+    if (this.#isRefusing === true) return freeBytes < low * HIGH_TIMES
+    const isRewriting = this.#options.clock.monotonicMs() - this.#rewritingMs < REWRITTEN_MS
+    return freeBytes < (isRewriting ? lowOf(totalBytes, 0) : low)
   }
 
   async #refuse(isFull: boolean, freeBytes: number): Promise<void> {
@@ -141,6 +154,7 @@ export class RedisRoom {
     const info = parseInfo(textOf(await ask('INFO', []), 'INFO'))
     this.#memoryBytes = Number(info.get('used_memory_dataset') ?? 0)
     this.#fileBytes = Number(info.get('aof_current_size') ?? 0)
+    if (info.get('aof_rewrite_in_progress') === '1') this.#rewritingMs = clock.monotonicMs()
   }
 
   async #rewrite(freeBytes: number): Promise<void> {

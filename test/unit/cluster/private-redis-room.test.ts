@@ -17,6 +17,7 @@ class Server {
   memoryBytes = 0
   fileBytes = 0
   rewrites = 0
+  isRewriting = false
   isAway = false
 
   constructor(limit: string) {
@@ -33,9 +34,8 @@ class Server {
   #ask(command: string, [first, , value]: readonly RedisArg[]): Promise<RedisValue> {
     if (this.isAway) return Promise.reject(new Error('away'))
     if (command === 'INFO') {
-      return Promise.resolve(
-        Buffer.from(`used_memory_dataset:${this.memoryBytes}\r\naof_current_size:${this.fileBytes}\r\n`),
-      )
+      const sizes = `used_memory_dataset:${this.memoryBytes}\r\naof_current_size:${this.fileBytes}\r\n`
+      return Promise.resolve(Buffer.from(`${sizes}aof_rewrite_in_progress:${this.isRewriting ? 1 : 0}\r\n`))
     }
     if (command === 'BGREWRITEAOF') this.rewrites++
     else if (first === 'SET') this.limit = String(value)
@@ -119,5 +119,31 @@ t.test('its file is rewritten where that gives room and has room, now and then',
   server.memoryBytes = 10 * MIB
   await server.has(15 * MIB, 5_000)
   t.equal(server.rewrites, 3, 'as soon as enough is removed')
+  await server.room.close()
+})
+
+t.test('the room that is kept for a rewrite may be taken by one', async (t) => {
+  const server = new Server('0')
+  server.memoryBytes = 100 * MIB
+  server.fileBytes = 200 * MIB
+  await server.has(120 * MIB, 20_000)
+  server.isRewriting = true
+  await server.has(30 * MIB, 10_000)
+  t.equal(server.limit, '0', 'Redis has begun one by itself')
+  await server.has(15 * MIB)
+  t.equal(server.limit, '1', 'but not what is kept for removals')
+  await server.has(30 * MIB)
+  t.equal(server.limit, '1')
+  server.isRewriting = false
+  await server.has(200 * MIB)
+  t.equal(server.limit, '0')
+  server.isRewriting = true
+  await server.has(30 * MIB)
+  server.isRewriting = false
+  await server.has(30 * MIB, 500)
+  await server.has(120 * MIB)
+  t.equal(server.limit, '0', 'it was done, and the file of before is deleted a moment later')
+  await server.has(110 * MIB)
+  t.equal(server.limit, '1')
   await server.room.close()
 })
