@@ -13,8 +13,8 @@ import { MIB, WINDOW_BYTES } from '../base/limits.js'
 
 /** Of small files that came along with their inodes. */
 const BODY_BYTES_MAX = 32 * MIB
-/** Who is as full as this is cleared: else it would be counted anew again and again. */
-const FULL = 0.75
+/** How much is left of one that was full: else it would be counted anew again and again. */
+const LEFT = 0.75
 
 interface FileExtents {
   version: number
@@ -203,11 +203,21 @@ export class ExtentCache {
     this.#bound()
   }
 
-  /** The counts only grow: what was dropped, or written over, is still in them. So they are made anew before they count. */
+  /**
+   * The counts only grow: what was dropped, or written over, is still in them. So they are made anew before they count. Then the files go that
+   * were used longest ago.
+   */
   #bound(): void {
     if (!this.#isAbove(1)) return
     this.#recount()
-    if (this.#isAbove(FULL)) this.clear()
+    while (this.#isAbove(LEFT)) {
+      const file = this.#files.takeOldest()
+      if (file === undefined) return
+      for (const map of file.windows.values()) {
+        this.#pieces -= map.pieces
+        this.#bodyBytes -= map.bodyBytes
+      }
+    }
   }
 
   #isAbove(share: number): boolean {

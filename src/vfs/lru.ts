@@ -88,6 +88,13 @@ export class Lru<K, V> {
     for (const { key, value } of this.#entries.values()) yield [key, value]
   }
 
+  /** Takes away what was used longest ago; undefined: there is nothing. */
+  takeOldest(): V | undefined {
+    const oldest = this.#oldest
+    if (oldest !== undefined) this.delete(oldest.key)
+    return oldest?.value
+  }
+
   clear(): void {
     this.#entries.clear()
     this.#newest = this.#oldest = undefined

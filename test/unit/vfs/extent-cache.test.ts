@@ -51,13 +51,30 @@ t.test('nor do files that are gone, or pieces that were written over', async (t)
   t.ok(cache.peek(1, 0))
 })
 
-t.test('what is really kept is bounded, in pieces and in bytes', async (t) => {
+t.test('what is really kept is bounded, in pieces and in bytes: what was used longest ago goes', async (t) => {
+  const kept = (cache: ExtentCache, most: number): number[] => {
+    const inos = Array.from({ length: most }, (_, i) => i + 1)
+    return inos.filter((ino) => cache.peek(ino, 0) !== undefined)
+  }
   const { cache, make } = cacheOf()
-  for (let ino = 1; ino <= PIECES_MAX + 1; ino++) make(ino, Buffer.from('x'))
-  t.notOk(cache.peek(1, 0), 'too many pieces')
+  for (let ino = 1; ino <= PIECES_MAX; ino++) make(ino, Buffer.from('x'))
+  t.equal(kept(cache, PIECES_MAX).length, PIECES_MAX)
+  cache.peek(3, 0)
+  make(PIECES_MAX + 1, Buffer.from('x'))
+  const left = kept(cache, PIECES_MAX + 1)
+  t.equal(left.length, 75, 'too many pieces')
+  t.same(left.slice(0, 2), [3, 28])
+  for (let ino = PIECES_MAX + 2; ino < 10 * PIECES_MAX; ino++) {
+    make(ino, Buffer.from('x'))
+    if (cache.peek(ino - 20, 0) === undefined) t.fail(`${ino - 20} is gone, which was just made`)
+  }
   const { cache: large, make: makeLarge } = cacheOf(1_000_000)
   for (let ino = 1; ino <= 33; ino++) makeLarge(ino, Buffer.alloc(KIB * KIB))
-  t.notOk(large.peek(1, 0), 'too many bytes')
+  // Each takes some KiB more: the 32nd was one too many.
+  const newest = Array.from({ length: 24 }, (_, i) => i + 10)
+  t.same(kept(large, 33), newest, 'too many bytes')
+  makeLarge(34, Buffer.alloc(40 * KIB * KIB))
+  t.same(kept(large, 34), [], 'one that is too large for all of it')
 })
 
 t.test('a buffer of which two ends are left counts once', async (t) => {
