@@ -19,15 +19,6 @@ const SOME = 15
 
 t.setTimeout(600_000)
 
-async function more({ workload: { acknowledged } }: TestCluster): Promise<void> {
-  const before = acknowledged.length
-  await eventually(
-    'the workload goes on',
-    () => acknowledged.length,
-    (count) => count > before + SOME,
-  )
-}
-
 async function becomes(cluster: TestCluster, node: ClusterNode, is: (member: Member) => boolean): Promise<void> {
   await eventually(
     'the node is seen so',
@@ -90,13 +81,13 @@ else {
     const full = await cluster.addIn(s1, '--data', s2)
     const flipped = await cluster.addIn(s3, '--data', s4)
     workload.start()
-    await more(cluster)
+    await cluster.workload.goesOn(SOME)
 
     await t.test('returning EIO: it is named, not used any more, and healed like a dead node', async (t) => {
       const before = await cluster.member(eio)
       dying.die()
       await becomes(cluster, eio, (member) => disksOf(member).includes('failed'))
-      await more(cluster)
+      await cluster.workload.goesOn(SOME)
       await becomes(cluster, eio, ({ totalBytes }) => totalBytes < (before?.totalBytes ?? 0))
       await becomes(cluster, eio, ({ state }) => state === 'up')
       const { stdout } = await cluster.ringfs('status')
@@ -113,7 +104,7 @@ else {
         () => flipBits(s3) + flipBits(s4),
         (count) => count > SOME,
       )
-      await more(cluster)
+      await cluster.workload.goesOn(SOME)
       await workload.checkAll()
       const scrub = await cluster.ringfs('scrub', '--now', '--limit', '1G')
       t.equal(scrub.code, 0, scrub.stdout)
@@ -154,7 +145,7 @@ else {
       // Not for long: what waits for room is tried again after as long as it has waited.
       small[1]?.fill()
       small[2]?.fill()
-      await more(cluster)
+      await cluster.workload.goesOn(SOME)
       const member = await cluster.member(full)
       t.strictSame(member && disksOf(member), ['up', 'up'], 'a full disk has not failed')
       for (const disk of small) disk.fill()
@@ -164,7 +155,7 @@ else {
         (count) => count > 1,
       )
       for (const disk of small) disk.clear()
-      await more(cluster)
+      await cluster.workload.goesOn(SOME)
       await workload.stop()
       const other = workload.faults.splice(0).filter((fault) => !/^write of chunk \d+: ENOSPC/.test(fault))
       t.strictSame(other, [], 'a write is refused as ENOSPC, and nothing else fails')
@@ -176,7 +167,7 @@ else {
       unmount(s0)
       t.equal(await eio.exited(), 48)
       await becomes(cluster, eio, ({ state }) => state === 'down')
-      await more(cluster)
+      await cluster.workload.goesOn(SOME)
       await workload.stop()
       await workload.checkAll()
       t.strictSame(workload.faults, [], 'all that was ever acknowledged is there')

@@ -11,15 +11,6 @@ const SOME = 40
 
 t.setTimeout(600_000)
 
-async function more({ workload: { acknowledged } }: TestCluster): Promise<void> {
-  const before = acknowledged.length
-  await eventually(
-    'the workload goes on',
-    () => acknowledged.length,
-    (count) => count > before + SOME,
-  )
-}
-
 function chunksIn(folder: string): number {
   const names = readdirSync(join(folder, 'chunks'), { recursive: true, encoding: 'utf8' })
   return names.filter((name) => /[0-9a-f]{14}$/.test(name)).length
@@ -41,16 +32,16 @@ t.test('a disk is emptied, over a death of its node, taken out and given up, and
   const both = ['--data', stays]
   const first = await cluster.addIn(out, ...both)
   workload.start()
-  await more(cluster)
-  await more(cluster)
+  await cluster.workload.goesOn(SOME)
+  await cluster.workload.goesOn(SOME)
   await first.kill()
   t.ok(chunksIn(out) > 10)
 
   const second = await cluster.addIn(out, ...both, '--empty', out)
-  await more(cluster)
+  await cluster.workload.goesOn(SOME)
   await second.kill()
   const third = await cluster.addIn(out, ...both, '--empty', out)
-  await more(cluster)
+  await cluster.workload.goesOn(SOME)
   await leaves(cluster, third, 'empty')
   t.equal(chunksIn(out), 0)
   const { stdout } = await cluster.ringfs('status')
@@ -60,7 +51,7 @@ t.test('a disk is emptied, over a death of its node, taken out and given up, and
 
   rmSync(join(out, 'chunks'), { recursive: true })
   const last = await cluster.addIn(stays, '--forget', out, '--force')
-  await more(cluster)
+  await cluster.workload.goesOn(SOME)
   await workload.stop()
   await cluster.whole('all copies are made')
   t.strictSame(await cluster.holes(), [], 'three good copies of each chunk')

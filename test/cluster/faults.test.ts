@@ -5,7 +5,7 @@
 import t, { type Test } from 'tap'
 import { ShiftedClock } from '../helpers/clock-shift.js'
 import { temporaryFolder } from '../helpers/chunks.js'
-import { startCluster, type TestCluster } from '../helpers/cluster.js'
+import { startCluster } from '../helpers/cluster.js'
 import { eventually } from '../helpers/ringfs.js'
 import { Wire, type Rule } from '../helpers/wire.js'
 
@@ -21,15 +21,6 @@ async function clocks(t: Test): Promise<readonly ShiftedClock[]> {
   return Promise.all(HOURS_S.map((_, index) => ShiftedClock.in(folder, `${index}`, library)))
 }
 
-async function more({ workload }: TestCluster): Promise<void> {
-  const before = workload.acknowledged.length
-  await eventually(
-    'the workload goes on',
-    () => workload.acknowledged.length,
-    (count) => count > before + SOME,
-  )
-}
-
 t.test('each fault of nodes and messages, with a workload that goes on', async (t) => {
   const wire = await Wire.of(t, NODES)
   const nodeClocks = await clocks(t)
@@ -37,7 +28,7 @@ t.test('each fault of nodes and messages, with a workload that goes on', async (
   const { workload } = cluster
   const during = async (rule: Rule, hosts: readonly number[]): Promise<void> => {
     for (const host of hosts) await wire.hosts[host]?.impair(rule)
-    await more(cluster)
+    await cluster.workload.goesOn(SOME)
     for (const host of hosts) await wire.hosts[host]?.impair({})
   }
   const becomes = (index: number, state: string): Promise<unknown> =>
@@ -66,12 +57,12 @@ t.test('each fault of nodes and messages, with a workload that goes on', async (
   await t.test('nothing that a node sends arrives, then nothing arrives there', async () => {
     await wire.hosts[2]?.impairSent({ loss: 1 })
     await isMissed(2)
-    await more(cluster)
+    await cluster.workload.goesOn(SOME)
     await wire.hosts[2]?.impairSent({})
     await becomes(2, 'up')
     await wire.hosts[2]?.impairReceived({ loss: 1 })
     await isMissed(2)
-    await more(cluster)
+    await cluster.workload.goesOn(SOME)
     await wire.hosts[2]?.impairReceived({})
     await becomes(2, 'up')
   })
@@ -83,7 +74,7 @@ t.test('each fault of nodes and messages, with a workload that goes on', async (
       async () => (await cluster.member(cluster.node(1)))?.report?.clockOffsetMs ?? 0,
       (offsetMs) => Math.abs(offsetMs) > 29 * 3_600_000,
     )
-    await more(cluster)
+    await cluster.workload.goesOn(SOME)
     // Who did would count as that for as long as his clock is wrong.
     for (const index of cluster.nodes.keys()) await becomes(index, 'up')
     t.pass('nobody counts as dead for his clock')

@@ -31,14 +31,7 @@ t.test('hosts cut off, one way too, and badly addressed are named, and nothing a
   const { workload } = cluster
   const [a, b, c] = [cluster.node(0), cluster.node(1), cluster.node(2)]
   if (a.host === undefined || b.host === undefined || c.host === undefined) throw new Error('no hosts')
-  const goesOn = async (): Promise<void> => {
-    const before = workload.acknowledged.length
-    await eventually(
-      'the workload goes on',
-      () => workload.acknowledged.length,
-      (count) => count > before + 10,
-    )
-  }
+  const goesOn = (): Promise<void> => workload.goesOn(10)
   const isUp = (node: ClusterNode): Promise<unknown> =>
     eventually(
       'it is up',

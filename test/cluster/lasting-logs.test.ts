@@ -20,15 +20,6 @@ const SOME = 15
 
 t.setTimeout(600_000)
 
-async function more({ workload: { acknowledged } }: TestCluster): Promise<void> {
-  const before = acknowledged.length
-  await eventually(
-    'the workload goes on',
-    () => acknowledged.length,
-    (count) => count > before + SOME,
-  )
-}
-
 /** With small chunks in a log, which stay there for seconds only: it stands still from a look to its end. */
 async function killWithLog(node: ClusterNode, folder: string): Promise<ReturnType<typeof logsInUse>> {
   await eventually(
@@ -74,7 +65,7 @@ else {
     await cluster.add()
     const { volume, workload } = cluster
     workload.start()
-    await more(cluster)
+    await cluster.workload.goesOn(SOME)
 
     await t.test('is full: it serves what is in the log, says so, and is whole when there is room', async (t) => {
       const ids = (await killWithLog(node, small.folder)).flatMap(({ chunks }) => chunks.map((file) => idIn(file)))
@@ -91,7 +82,7 @@ else {
           (error: unknown) => t.fail(`chunk ${id}: ${messageOf(error)}`),
         )
       }
-      await more(cluster)
+      await cluster.workload.goesOn(SOME)
       small.clear()
       await diskBecomes(cluster, node, ({ waiting }) => waiting === 0)
       await isWhole(t, cluster)

@@ -115,6 +115,16 @@ export class Workload {
     await this.#done
   }
 
+  /** Resolves when so many more are acknowledged. */
+  async goesOn(more: number): Promise<void> {
+    const before = this.acknowledged.length
+    await eventually(
+      'the workload goes on',
+      () => this.acknowledged.length,
+      (count) => count > before + more,
+    )
+  }
+
   async #writer(): Promise<void> {
     while (!this.#isOver) {
       const id = this.#next++

@@ -71,7 +71,7 @@ export class StayAwake {
   }
 
   close(): void {
-    if (this.#heldSinceMs !== undefined) this.#release(this.#clock.monotonicMs())
+    if (this.#heldSinceMs !== undefined) this.#release()
     this.#latency.close()
   }
 
@@ -81,13 +81,12 @@ export class StayAwake {
     this.#lookLater(IDLE_MS)
   }
 
-  #release(nowMs: number): void {
+  #release(): void {
     this.#heldMs = this.heldMs
     this.#heldSinceMs = undefined
     this.#streak = 0
     this.#timer?.close()
     this.#latency.release()
-    this.#lastMs = nowMs
   }
 
   #lookLater(ms: number): void {
@@ -96,9 +95,8 @@ export class StayAwake {
   }
 
   #look(): void {
-    const nowMs = this.#clock.monotonicMs()
-    const leftMs = this.#lastMs + (this.#underWay > this.#beside ? HUNG_MS : IDLE_MS) - nowMs
-    if (leftMs <= 0) this.#release(nowMs)
+    const leftMs = this.#lastMs + (this.#underWay > this.#beside ? HUNG_MS : IDLE_MS) - this.#clock.monotonicMs()
+    if (leftMs <= 0) this.#release()
     // One that ends meanwhile leaves IDLE_MS more.
     else this.#lookLater(Math.min(leftMs, IDLE_MS))
   }
