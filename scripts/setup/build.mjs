@@ -20,7 +20,7 @@ import { bundlePrograms, canBundle } from './bundle.mjs'
 import { say, secondsSince, SetupError } from './say.mjs'
 
 const SOURCE_FOLDERS = ['src', 'workers', 'test', 'bench', 'proto']
-const SCRIPTS = ['scripts/setup/build.mjs', 'scripts/setup/bundle.mjs']
+const SCRIPTS = ['build', 'bundle', 'notices'].map((name) => `scripts/setup/${name}.mjs`)
 const SINGLE_SOURCES = ['package.json', 'package-lock.json', 'tsconfig.json', ...SCRIPTS]
 const ASSET = /\.(lua|proto)$/
 const STAMP = 'dist/.build-stamp'

@@ -5,6 +5,7 @@
 // programs that import the package. What several programs and commands need is in files of its own in dist/src/shared.
 import { createRequire } from 'node:module'
 import { dirname } from 'node:path'
+import { writeNotices } from './notices.mjs'
 import { SetupError } from './say.mjs'
 
 /** For esbuild, which is not there before the npm packages are. */
@@ -39,7 +40,7 @@ export function bundlePrograms() {
     if (!(PLACES in inputs) || dirname(path).split('/').length === PLACES_DEPTH) continue
     throw new SetupError(`${path} has ${PLACES} in it, which would look for everything in the wrong folder`)
   }
-  return Object.keys(outputs)
+  return [...Object.keys(outputs), writeNotices(outputs)]
 }
 
 function bundle() {

@@ -10,6 +10,9 @@ const BUILD = fileURLToPath(new URL('../../../', import.meta.url))
 /** They are told to be loaded, at the start or later. */
 const IMPORT = /^(?:import|export)\b[^'"]*?["']([^'"]+)["'];?$|\bimport\(["']([^'"]+)["']\)/gm
 
+/** Of a source in a source map: the innermost package that it is of. */
+const PACKAGE = /node_modules\/((?:@[^/"]+\/)?[^/"]+)\/(?![^"]*node_modules)/g
+
 const isBuiltin = (name: string): boolean => name.startsWith('node:') || builtinModules.includes(name)
 
 function importsOf(path: string): readonly string[] {
@@ -49,3 +52,19 @@ t.test('nothing of former builds is left among the files of the programs', async
     [],
   )
 })
+
+t.test(
+  'the licences of all packages in them lie beside them: who hands on the build hands on their code',
+  async (t) => {
+    const folders = ['src/main', 'src/shared'].map((name) => join(BUILD, name))
+    const files = folders.flatMap((folder) => readdirSync(folder).map((name) => join(folder, name)))
+    const maps = files.filter((file) => file.endsWith('.js.map')).map((file) => readFileSync(file, 'utf8'))
+    const packages = new Set(maps.flatMap((text) => [...text.matchAll(PACKAGE)]).flatMap(([, name]) => name ?? []))
+    t.ok(packages.has('ioredis') && packages.has('zod'))
+    const notices = readFileSync(join(BUILD, 'src/shared/LICENSES.txt'), 'utf8').split(/^-{80}\n/m)
+    for (const name of packages) {
+      const notice = notices.find((text) => text.startsWith(`${name} `)) ?? ''
+      t.match(notice, /copyright|apache license/i, name)
+    }
+  },
+)
