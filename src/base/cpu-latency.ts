@@ -3,7 +3,7 @@
  * (Documentation/power/pm_qos_interface.rst). What is asked for holds for all processors, as long as the file is open: it ends with
  * the process, however that ends.
  */
-import { closeSync, openSync, readFileSync, writeSync } from 'node:fs'
+import { closeSync, constants, openSync, readFileSync, writeSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 
 const DEVICE = '/dev/cpu_dma_latency'
@@ -19,11 +19,12 @@ export interface CpuLatency {
   close(): void
 }
 
-/** null: without the right to (0600, root's), or on another system. */
+/** null: without the right to (0600, root's), on another system, or in a container that has no such device. */
 export function openCpuLatency(device = DEVICE): CpuLatency | null {
   let fd: number
   try {
-    fd = openSync(device, 'w')
+    // Never made: a file of that name would grow with each call.
+    fd = openSync(device, constants.O_WRONLY)
   } catch {
     return null
   }
