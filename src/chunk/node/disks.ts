@@ -212,9 +212,11 @@ export class NodeDisks implements ChunkDisk {
     })
   }
 
-  /** Those that work. */
+  /** Those that work. Last those that are leaving: what the node writes down of itself goes to the first one. */
   get live(): readonly DiskFolder[] {
-    return this.#live.map(({ id, folder }) => ({ disk: id, folder }))
+    const staying = this.#staying(this.#live)
+    const leaving = this.#live.slice(0, this.#live.length - staying.length)
+    return [...staying, ...leaving].map(({ id, folder }) => ({ disk: id, folder }))
   }
 
   get chunks(): number {
