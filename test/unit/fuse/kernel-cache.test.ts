@@ -4,7 +4,9 @@ import t, { type Test } from 'tap'
 import { PosixError } from '../../../src/base/errno.js'
 import { ROOT_INO } from '../../../src/base/limits.js'
 import { LIFETIME_MAX_MS } from '../../../src/fuse/kernel/handed.js'
+import { KernelCache } from '../../../src/fuse/kernel/kernel-cache.js'
 import { BesideKernel } from '../../../src/vfs/beside-kernel.js'
+import type { Attr } from '../../../src/vfs/contract.js'
 import { CachePeer, readEntry } from '../../helpers/cache-peer.js'
 import { ManualClock } from '../../helpers/manual-clock.js'
 import { MemoryVfs } from '../../helpers/memory-vfs.js'
@@ -910,9 +912,10 @@ t.test(
     for (let i = 0; i < 20; i++) {
       const { ino, handle } = await createOn(peer, `f${i}`)
       await peer.ask('release', ino, handleBody(handle))
+      await settle()
+      // Not for being asked about.
+      await clock.pass(QUIET_MS)
     }
-    await settle()
-    await clock.pass(QUIET_MS)
     t.notOk(peer.threads.take().includes(`data ${file}`))
     await rewrite(other, file, 'others')
     await settle()
@@ -920,3 +923,21 @@ t.test(
     t.ok(peer.threads.take().includes(`data ${file}`))
   },
 )
+
+t.test('where the kernel cannot be told to drop pages none are kept of a file that was forgotten', async (t) => {
+  const { vfs } = fixture(t)
+  const nobody = { isAsked: () => false, hasNested: () => false }
+  const parts = { coherence: vfs.coherence, pins: vfs, clock: new ManualClock(), notifier: null, ...nobody }
+  const cache = new KernelCache({ ...parts, pagesMax: 3 })
+  const attrs: Attr[] = []
+  for (let i = 0; i < 6; i++) {
+    const { ino, handle } = await make(vfs, `f${i}`)
+    await vfs.release(handle)
+    attrs.push(await vfs.getattr(CALLER, ino))
+  }
+  for (const attr of attrs) {
+    t.match(await cache.opened(attr), { keepsPages: false })
+    t.match(await cache.opened(attr), { keepsPages: true }, 'they are of that version')
+  }
+  for (const attr of attrs.slice(0, 3)) t.match(await cache.opened(attr), { keepsPages: false })
+})
