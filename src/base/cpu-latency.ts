@@ -4,7 +4,7 @@
  * the process, however that ends.
  */
 import { closeSync, constants, openSync, readFileSync, writeSync } from 'node:fs'
-import { availableParallelism } from 'node:os'
+import { cpus } from 'node:os'
 
 const DEVICE = '/dev/cpu_dma_latency'
 const IDLE_DRIVER = '/sys/devices/system/cpu/cpuidle/current_driver'
@@ -43,7 +43,8 @@ export function openCpuLatency(device = DEVICE): CpuLatency | null {
  * idle driver of its guests), where that takes an exit to the host. On other machines sleep is light, or saves power that somebody pays.
  */
 export function isSlowToWake(cpusMax: number, idleDriver = IDLE_DRIVER): boolean {
-  if (availableParallelism() > cpusMax) return false
+  // All of the machine, also those that this process may not use.
+  if (cpus().length > cpusMax) return false
   try {
     return readFileSync(idleDriver, 'utf8').trim() === 'haltpoll'
   } catch {

@@ -1,11 +1,12 @@
 /** When idle processors are kept from going to sleep, and that they are let go. */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
-import { availableParallelism } from 'node:os'
+import { availableParallelism, cpus } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { isSlowToWake, openCpuLatency } from '../../../src/base/cpu-latency.js'
 import { StayAwake, startStayingAwake } from '../../../src/fuse/kernel/stay-awake.js'
 import { ManualClock } from '../../helpers/manual-clock.js'
+import { sh } from '../../helpers/ringfs.js'
 
 class Stage {
   readonly #beside: number
@@ -136,12 +137,25 @@ t.test('by itself only on a small virtual machine whose processors sleep deeply'
   writeFileSync(driver, 'intel_idle\n')
   t.equal(isSlowToWake(64, driver), false)
   writeFileSync(driver, 'haltpoll\n')
-  t.equal(isSlowToWake(availableParallelism(), driver), true)
-  t.equal(
-    isSlowToWake(availableParallelism() - 1, driver),
-    false,
-    'all of a large one would be kept awake for one program',
-  )
+  t.equal(isSlowToWake(cpus().length, driver), true)
+  t.equal(isSlowToWake(cpus().length - 1, driver), false, 'all of a large one would be kept awake for one program')
   const options = { mountpoint: '/m', fsName: 'x', readOnly: false, allowOther: false, extra: [] }
   t.equal(startStayingAwake({ ...options, stayAwake: 'off' }), null)
 })
+
+const oneOnly = cpus().length > 1 && availableParallelism() > 1 ? false : 'a machine with one processor'
+t.test(
+  'a process that may use few processors of a large machine keeps none of them awake',
+  { skip: oneOnly },
+  async (t) => {
+    const driver = join(t.testdir({ current_driver: 'haltpoll' }), 'current_driver')
+    const module = new URL('../../../src/base/cpu-latency.js', import.meta.url).href
+    const program = `
+    import { availableParallelism } from 'node:os'
+    import { isSlowToWake } from ${JSON.stringify(module)}
+    console.log(availableParallelism(), isSlowToWake(1, ${JSON.stringify(driver)}))`
+    const [allowed = ''] = /(?<=^Cpus_allowed_list:\s*)\d+/m.exec(readFileSync('/proc/self/status', 'utf8')) ?? []
+    const words = ['--cpu-list', allowed, process.execPath, '--input-type=module', '-e', program]
+    t.equal(await sh('taskset', ...words), '1 false\n')
+  },
+)
