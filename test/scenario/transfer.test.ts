@@ -1,6 +1,6 @@
 /** put and get against a live volume, and what an interruption costs. */
 import type { ChildProcess } from 'node:child_process'
-import { chmod, mkdir, readdir, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { z } from 'zod'
@@ -9,6 +9,7 @@ import { Ringfs, sh } from '../helpers/ringfs.js'
 
 const figures = z.object({ files: z.number(), bytes: z.number(), resumedBytes: z.number(), unchanged: z.number() })
 const SIZE = 180_000_000
+const SPARSE_BYTES = 500_000_000
 const SOME_BYTES = 20_000_000
 /** Of a local file so long 32 MiB are on disk for certain. */
 const GET_BYTES = 70_000_000
@@ -34,6 +35,41 @@ t.test('a put that is killed goes on where it was, and shows no half-made file m
   const got = figures.parse(JSON.parse(await ringfs.ok('get', '--json', '/copy', back)))
   t.ok(got.resumedBytes >= 32 * MIB, `went on after ${got.resumedBytes} bytes`)
   await sh('cmp', original, back)
+  await ringfs.ok('down')
+})
+
+t.test('holes stay holes on both ways, also of a get that goes on where it was', async (t) => {
+  const ringfs = await Ringfs.in(t)
+  await ringfs.ok('up', '--detach')
+  const original = join(ringfs.folder, 'original')
+  // Data at its beginning, 100 MB of it before a hole of 300 MB, one block behind that, and a hole at its end.
+  await sh(
+    'sh',
+    '-c',
+    `head -c 100000000 /dev/urandom > ${original}; truncate -s 400000000 ${original}; echo end >> ${original}`,
+  )
+  await sh('truncate', '-s', String(SPARSE_BYTES), original)
+  await ringfs.ok('put', original, '/copy')
+  const stored = await stat(join(ringfs.mountpoint, 'copy'))
+  t.equal(stored.size, SPARSE_BYTES)
+  t.ok(stored.blocks * 512 < 110_000_000, `${stored.blocks * 512} bytes are stored`)
+  await sh('cmp', original, join(ringfs.mountpoint, 'copy'))
+
+  const back = join(ringfs.folder, 'back')
+  const getting = ringfs.start('get', '/copy', back)
+  await killedAt(getting, `find ${ringfs.folder} -maxdepth 1 -path '${back}.*' -printf '%s\\n'`, GET_BYTES)
+  // As a power loss may leave it: what is not on disk for certain is anything.
+  await sh(
+    'sh',
+    '-c',
+    `for f in ${back}.*; do dd if=/dev/urandom of=$f bs=1M seek=$(($(stat -c %s $f) / 1048576 - 1)) count=40 conv=notrunc; done`,
+  )
+  const got = figures.parse(JSON.parse(await ringfs.ok('get', '--json', '/copy', back)))
+  t.ok(got.resumedBytes >= 32 * MIB, `went on after ${got.resumedBytes} bytes`)
+  await sh('cmp', original, back)
+  const { blocks, size } = await stat(back)
+  t.equal(size, SPARSE_BYTES)
+  t.ok(blocks * 512 < 110_000_000, `${blocks * 512} bytes on the local disk`)
   await ringfs.ok('down')
 })
 

@@ -8,7 +8,8 @@
  *
  * The length of a temporary file does not tell what of it is on disk: after a power loss, or an error of the disk that nobody heard
  * of, its end may be anything. So no byte behind a multiple of SYNC_BYTES is written before all up to the multiple before that
- * one is on disk, and a get goes on from there: onDisk().
+ * one is on disk, and a get goes on from there: onDisk(). Holes stay holes: the file is made longer instead, which counts as writing, but all
+ * before them is on disk first, for its length may be kept and what was written before it not.
  */
 import { createHash, randomBytes } from 'node:crypto'
 import { constants, type Stats } from 'node:fs'
@@ -16,10 +17,11 @@ import { lstat, mkdir, open, opendir, readlink, rename, rm, stat, symlink, type 
 import { basename, dirname, join } from 'node:path'
 import type { Command } from 'commander'
 import { compareTime } from '../../base/clock.js'
-import { PosixError } from '../../base/errno.js'
+import { PosixError, isErrno } from '../../base/errno.js'
 import { RingfsError } from '../../base/errors.js'
 import { COMMITTED_MS, MIB, NAME_MAX_BYTES } from '../../base/limits.js'
 import type { Attr, TimeSpec } from '../../vfs/contract.js'
+import { SEEK_DATA } from '../../vfs/flags.js'
 import type { CliContext } from '../context.js'
 import { Checkpoints } from './checkpoints.js'
 import { Names } from './names.js'
@@ -192,7 +194,7 @@ class Download {
     if (this.#options.recursive !== true) await this.#removeOld(prefix, partial)
     const file = await openPartial(partial, (attr.mode & 0o777) | OWNER_BITS)
     try {
-      await this.#read(handle, file, attr.sizeBytes, bar)
+      await this.#read(handle, file, attr, bar)
       const after = await vfs.getattr(caller, attr.ino)
       if (isChanged(attr, after)) {
         await rm(partial, { force: true })
@@ -224,13 +226,24 @@ class Download {
     }
   }
 
-  async #read(handle: number, file: FileHandle, sizeBytes: number, bar: FileProgress): Promise<void> {
+  async #read(handle: number, file: FileHandle, { sizeBytes, allocatedBytes }: Attr, bar: FileProgress): Promise<void> {
     const { size } = await file.stat()
-    if (size > sizeBytes) await file.truncate(0)
     let offset = size > sizeBytes ? 0 : onDisk(size)
+    // What is behind it may be anything, and what becomes a hole is not written.
+    if (offset < size) await file.truncate(offset)
     bar.resumed(offset)
     const checkpoints = new Checkpoints(SYNC_BYTES, offset, () => file.datasync())
+    const hasHoles = allocatedBytes < sizeBytes
     while (offset < sizeBytes) {
+      const start = hasHoles ? await this.#dataFrom(handle, offset, sizeBytes) : offset
+      if (start > offset) {
+        await checkpoints.before(start)
+        await checkpoints.end()
+        await file.truncate(start)
+        bar.add(start - offset)
+        offset = start
+        continue
+      }
       const data = await this.#session.vfs.read(handle, offset, PIECE_BYTES)
       if (data.length === 0) throw new PosixError('EIO', 'the file became shorter while it was copied')
       await checkpoints.before(offset + data.length)
@@ -239,6 +252,16 @@ class Download {
       bar.add(data.length)
     }
     await checkpoints.end()
+  }
+
+  /** The first byte from `offset` on that is in no hole; the end of the file if there is none. */
+  async #dataFrom(handle: number, offset: number, sizeBytes: number): Promise<number> {
+    try {
+      return Math.min(sizeBytes, await this.#session.vfs.seek(handle, offset, SEEK_DATA))
+    } catch (error) {
+      if (isErrno(error, 'ENXIO')) return sizeBytes
+      throw error
+    }
   }
 }
 

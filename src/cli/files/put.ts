@@ -250,7 +250,7 @@ class Upload {
         throw new PosixError('EIO', 'the interrupted copy is longer than the file')
       const good = partial === null ? 0 : await this.#goodBytes(attr, handle)
       bar.resumed(good)
-      await this.#write(local, handle, good, bar)
+      await this.#write(local, { handle, ino: attr.ino, good, hasHoles: hasHoles(job.stat) }, bar)
       await vfs.flush(handle)
     } finally {
       await vfs.release(handle)
@@ -307,20 +307,43 @@ class Upload {
     }
   }
 
-  async #write(local: FileHandle, handle: number, from: number, bar: FileProgress): Promise<void> {
-    const { vfs } = this.#session
+  /** Of a file that has holes, whole pieces of zeros become holes, too; where its are, Node cannot tell. */
+  async #write(local: FileHandle, { handle, ino, good, hasHoles }: Target, bar: FileProgress): Promise<void> {
+    const { vfs, caller } = this.#session
     const buffer = Buffer.allocUnsafe(PIECE_BYTES)
-    const checkpoints = new Checkpoints(FLUSH_BYTES, from, () => vfs.flush(handle))
-    for (let offset = from; ;) {
+    const checkpoints = new Checkpoints(FLUSH_BYTES, good, () => vfs.flush(handle))
+    for (let [offset, written] = [good, good]; ;) {
       const { bytesRead } = await local.read(buffer, 0, PIECE_BYTES, offset)
-      if (bytesRead === 0) return await checkpoints.end()
-      await checkpoints.before(offset + bytesRead)
-      // The VFS has copied the bytes when it answers.
-      await vfs.write(handle, offset, buffer.subarray(0, bytesRead))
+      if (bytesRead === 0) {
+        if (written < offset) await vfs.setattr(caller, ino, { sizeBytes: offset }, handle)
+        return await checkpoints.end()
+      }
+      const piece = buffer.subarray(0, bytesRead)
       offset += bytesRead
+      if (!hasHoles || !piece.equals(ZEROS.subarray(0, bytesRead))) {
+        await checkpoints.before(offset)
+        // The VFS has copied the bytes when it answers.
+        await vfs.write(handle, offset - bytesRead, piece)
+        written = offset
+      }
       bar.add(bytesRead)
     }
   }
+}
+
+interface Target {
+  readonly handle: number
+  readonly ino: number
+  /** So much of it is there. */
+  readonly good: number
+  readonly hasHoles: boolean
+}
+
+const BLOCK_BYTES = 512n
+const ZEROS = Buffer.alloc(PIECE_BYTES)
+
+function hasHoles({ blocks, size }: BigIntStats): boolean {
+  return blocks * BLOCK_BYTES < size
 }
 
 async function isOneThere(paths: readonly string[]): Promise<boolean> {
