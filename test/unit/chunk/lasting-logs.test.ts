@@ -5,14 +5,23 @@
 import t from 'tap'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { systemClock } from '../../../src/base/clock.js'
 import { silentLog } from '../../../src/base/log.js'
 import type { ChunkNodeApi } from '../../../src/chunk/contract.js'
-import { leftBehind, logFile } from '../../../src/chunk/node/journal-file.js'
-import { RECORD_HEAD_MAX_BYTES } from '../../../src/chunk/node/journal-format.js'
+import { createJournal, leftBehind, logFile } from '../../../src/chunk/node/journal-file.js'
+import { JOURNAL_BYTES, RECORD_HEAD_MAX_BYTES } from '../../../src/chunk/node/journal-format.js'
 import { NearbyJournal } from '../../../src/chunk/node/nearby-journal.js'
 import { ChunkService } from '../../../src/chunk/node/service.js'
 import type { ChunkStore } from '../../../src/chunk/node/store.js'
@@ -190,6 +199,27 @@ t.test('who writes beside a node writes over no log that has lost its heads', as
   const more = randomChunk(3, 700)
   await until('another is made', async () => await journal.put(putRequest(more, { sync: true }), more.data))
   t.ok(existsSync(file))
+})
+
+t.test('a log in use that is too short is not made anew over its chunks, but afterwards', async (t) => {
+  const folder = temporaryFolder(t)
+  const pool = poolOf(t)
+  const written = some(1, 4)
+  leaveLogs(folder, [{ chunks: written }])
+  const file = logFile(folder, 0)
+  truncateSync(file, 1 << 20)
+  const kept = readFileSync(file)
+  // As where there is no room for its files, but for another log.
+  createJournal({ folder, volume: VOLUME, place: 'journal' })
+  t.ok(readFileSync(file).equals(kept))
+  const store = await openStore(folder, pool)
+  t.teardown(() => store.abandon())
+  t.strictSame(await idsThere(store, written), [1, 2, 3, 4])
+  const more = randomChunk(50, 700)
+  await store.put(more, more.data, true)
+  await until('it is made anew', () => existsSync(file) && statSync(file).size === JOURNAL_BYTES)
+  const [aside = ''] = asideIn(folder)
+  t.ok(readFileSync(join(folder, 'quarantine', aside)).equals(kept))
 })
 
 function apiOf(store: ChunkStore): ChunkNodeApi {
