@@ -24,10 +24,13 @@ const require = requireFrom(import.meta.url)`
 const PLACES = 'src/base/places.ts'
 const PLACES_DEPTH = dirname(PLACES).split('/').length + 1
 
-/** Not where node_modules is somebody else's, and older (npm.mjs): the programs stay as tsc made them then. */
-export function canBundle() {
+/** esbuild's program is a package for each kind of machine: optional, so that it may be missing though esbuild is there. */
+const NEEDED = ['esbuild', `@esbuild/${process.platform}-${process.arch}/package.json`]
+
+/** Not where node_modules is somebody else's, and older (npm.mjs), or without optional packages: the programs stay as tsc made them then. */
+export function canBundle(resolve = require.resolve) {
   try {
-    return require.resolve('esbuild') !== ''
+    return NEEDED.every((name) => resolve(name) !== '')
   } catch {
     return false
   }

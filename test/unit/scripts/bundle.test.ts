@@ -4,6 +4,7 @@ import { builtinModules } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
+import { sh } from '../../helpers/ringfs.js'
 
 // Seen from dist/test/unit/scripts.
 const BUILD = fileURLToPath(new URL('../../../', import.meta.url))
@@ -42,6 +43,21 @@ for (const program of ['src/main/ringfs.js', 'src/main/mount-helper.js']) {
     )
   })
 }
+
+t.test(
+  'where esbuild, or its program for this kind of machine, is not installed, the programs stay as tsc made them',
+  async (t) => {
+    const bundle = join(BUILD, '../scripts/setup/bundle.mjs')
+    const program = `
+    import { canBundle } from ${JSON.stringify(bundle)}
+    const without = (missing) => canBundle((name) => {
+      if (name.startsWith(missing)) throw new Error('MODULE_NOT_FOUND')
+      return name
+    })
+    console.log(without('nothing'), without('esbuild'), without('@esbuild/'))`
+    t.equal(await sh(process.execPath, '--input-type=module', '-e', program), 'true false false\n')
+  },
+)
 
 t.test('nothing of former builds is left among the files of the programs', async (t) => {
   const files = readdirSync(join(BUILD, 'src/shared')).filter((name) => name.endsWith('.js'))
