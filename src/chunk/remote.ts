@@ -1,4 +1,6 @@
 /** A chunk node on the other end of a channel. Nothing is retried here: where to go instead is the caller's knowledge. */
+import { RingfsError } from '../base/errors.js'
+import type { RpcConnection } from '../rpc/client.js'
 import { join, type PayloadMemory } from '../rpc/frame.js'
 import type { RpcChannel } from '../rpc/channel.js'
 import {
@@ -66,6 +68,22 @@ export function remoteChunkNode(channel: RpcChannel, memory: PayloadMemory): Rem
     async ping(options) {
       return (await channel.ping(options)).ms
     },
+  }
+}
+
+/**
+ * To greet a connection with: only this node is to be at its other end. Else what another one has counts as a copy of this one's, where two nodes
+ * are told to be at one address (a wrong one is advertised, or it was given to another machine).
+ * Errors of it: NODE_UNREACHABLE, and those of the connection.
+ */
+export function isNode(id: string, address: string): (connection: RpcConnection, timeoutMs: number) => Promise<void> {
+  return async (connection, timeoutMs) => {
+    const { header } = await connection.call(CHUNK_INFO.number, CHUNK_INFO.request.encode({}), [], {
+      deadlineMs: timeoutMs,
+    })
+    const { id: answered } = CHUNK_INFO.reply.decode(header)
+    if (answered === id) return
+    throw new RingfsError('NODE_UNREACHABLE', `at ${address} answers node ${answered}: a wrong advertised address`)
   }
 }
 

@@ -206,7 +206,7 @@ function watchPeers({ watcher, peers, log }: Volume, nodeId: string): Sight {
   const sight = new Sight({
     nodeId,
     view: () => watcher.current().view,
-    ask: async (id, deadlineMs) => (await peers.get(id).info({ deadlineMs })).id,
+    ask: (id, deadlineMs) => peers.get(id).info({ deadlineMs }),
     clock: systemClock,
     log,
   })

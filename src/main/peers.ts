@@ -5,7 +5,7 @@ import type { ChunkNodeApi } from '../chunk/contract.js'
 import { meteredChunkNode } from '../chunk/metered.js'
 import { nearbyChunkNode, type Nearby } from '../chunk/node/nearby.js'
 import type { NearbyTogether } from '../chunk/node/nearby-together.js'
-import { remoteChunkNode } from '../chunk/remote.js'
+import { isNode, remoteChunkNode } from '../chunk/remote.js'
 import type { SharedBuffers } from '../chunk/shared-buffer.js'
 import type { ClusterWatcher } from '../cluster/watcher.js'
 import { RpcChannel } from '../rpc/channel.js'
@@ -58,7 +58,7 @@ export class Peers {
   }
 
   #open(id: string, address: string): ChunkNodeApi {
-    const channel = new RpcChannel(address, { ...(this.#key && { key: this.#key }) })
+    const channel = new RpcChannel(address, { greet: isNode(id, address), ...(this.#key && { key: this.#key }) })
     const remote = remoteChunkNode(channel, this.#buffers)
     const node = meteredChunkNode(this.#nearby.get(id)?.(remote) ?? remote, id, this.#metrics)
     this.#peers.set(id, { channel, node })

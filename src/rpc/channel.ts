@@ -1,6 +1,6 @@
 /**
  * A connection that is made when it is first needed, and again after it was lost. What was outstanding when it was lost
- * fails with CONNECTION_LOST: whether to repeat it is known only to the caller.
+ * fails with CONNECTION_LOST: whether to repeat it is known only to the caller. No call goes over one before `greet` is content with it.
  *
  *      idle --call--> dialling --ok--> connected --lost--> idle
  *                        |failed
@@ -25,6 +25,8 @@ export interface ChannelOptions {
   /** 0 to below 1, for jitter. */
   readonly random?: () => number
   readonly dial?: (target: string, options: DialOptions) => Promise<Socket>
+  /** Rejects where somebody else answers than was called, or nobody within `timeoutMs`: that is as a failed dial. */
+  readonly greet?: (connection: RpcConnection, timeoutMs: number) => Promise<void>
 }
 
 export interface TypedReply<Reply> {
@@ -42,6 +44,8 @@ export class RpcChannel {
   readonly #clock: Clock
   readonly #random: () => number
   readonly #dial: (target: string, options: DialOptions) => Promise<Socket>
+  readonly #greet: (connection: RpcConnection, timeoutMs: number) => Promise<void>
+  readonly #greeted = new Set<RpcConnection>()
   #connection: RpcConnection | null = null
   /** The key that it was made with. */
   #keyId: string | null = null
@@ -63,6 +67,7 @@ export class RpcChannel {
     this.#clock = options.clock ?? systemClock
     this.#random = options.random ?? Math.random
     this.#dial = options.dial ?? dial
+    this.#greet = options.greet ?? (() => Promise.resolve())
   }
 
   /**
@@ -128,32 +133,47 @@ export class RpcChannel {
     this.#closed = true
     this.#unwatchKeys()
     if (this.#renewTimer !== null) clearTimeout(this.#renewTimer)
+    const end = new RingfsError('CONNECTION_LOST', `the channel to ${this.target} is closed`)
+    for (const connection of this.#greeted) connection.destroy(end)
     await this.#dialling?.catch(() => undefined)
     this.#connection?.close()
   }
 
   async #establish(): Promise<RpcConnection> {
-    const socket = await this.#dial(this.target, { key: this.#key, timeoutMs: this.#limits.connectTimeoutMs }).catch(
-      (error: unknown) => {
-        throw this.#backOff(error)
-      },
-    )
+    const made = await this.#dialled(this.#key).catch((error: unknown) => {
+      throw this.#backOff(error)
+    })
     this.#failures = 0
     this.#lastFailure = null
-    const connection = this.#adopt(socket)
-    if (this.#closed) connection.close()
+    this.#adopt(made)
+    if (this.#closed) made.connection.close()
     else this.#renewSoon()
-    return connection
+    return made.connection
   }
 
-  #adopt(socket: Socket): RpcConnection {
-    this.generation++
+  async #dialled(key: KeyRing | null): Promise<Made> {
+    const timeoutMs = this.#limits.connectTimeoutMs
+    const socket = await this.#dial(this.target, { key, timeoutMs })
     const connection = new RpcConnection(socket, this.target, this.#limits, () => {
       if (this.#connection === connection) this.#connection = null
     })
-    this.#connection = connection
-    this.#keyId = keyIdOf(socket)
-    return connection
+    this.#greeted.add(connection)
+    try {
+      if (!this.#closed) await this.#greet(connection, timeoutMs)
+    } catch (error) {
+      connection.close()
+      throw error
+    } finally {
+      this.#greeted.delete(connection)
+    }
+    return { connection, keyId: keyIdOf(socket) }
+  }
+
+  #adopt({ connection, keyId }: Made): void {
+    this.generation++
+    // It may have been lost since.
+    this.#connection = connection.closed ? null : connection
+    this.#keyId = keyId
   }
 
   #keysChanged(): void {
@@ -185,11 +205,10 @@ export class RpcChannel {
     if (!this.#isOutdated || this.#isRenewing || old === null || newest === undefined) return
     this.#isRenewing = true
     try {
-      const timeoutMs = this.#limits.connectTimeoutMs
-      const socket = await this.#dial(this.target, { key: new KeyRing([newest]), timeoutMs })
-      if (this.#closed || this.#connection !== old) socket.destroy()
+      const made = await this.#dialled(new KeyRing([newest]))
+      if (this.#closed || this.#connection !== old) made.connection.close()
       else {
-        this.#adopt(socket)
+        this.#adopt(made)
         old.close()
       }
     } catch {
@@ -210,6 +229,12 @@ export class RpcChannel {
     this.#lastFailure = failure
     return failure
   }
+}
+
+interface Made {
+  readonly connection: RpcConnection
+  /** The key that it was made with. */
+  readonly keyId: string | null
 }
 
 const EMPTY = new Uint8Array(0)

@@ -45,19 +45,6 @@ t.test('a peer that fails twice in a row is unreachable until it answers', async
   t.strictSame(sight.unreachable(), [])
 })
 
-t.test('an address at which another node answers is told as such', async (t) => {
-  const sight = new Sight({
-    nodeId: 'a',
-    view: () => viewOf(member('a'), member('b')),
-    ask: () => Promise.resolve('c'),
-    clock: new ManualClock(),
-    log: silentLog,
-  })
-  await sight.look()
-  await sight.look()
-  t.match(sight.unreachable(), [{ id: 'b', why: /answers node c: a wrong advertised address/ }])
-})
-
 t.test('of many members each is asked in its turn', async (t) => {
   const ids = Array.from({ length: 40 }, (_, index) => `n${index}`)
   const asked = new Set<string>()

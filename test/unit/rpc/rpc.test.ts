@@ -481,6 +481,45 @@ t.test('nobody there: NODE_UNREACHABLE, at once while backing off, and again tri
   await t.rejects(real(1), { code: 'NODE_UNREACHABLE', message: /127\.0\.0\.1:1/ })
 })
 
+t.test('no call goes over a connection to somebody else; closing does not wait to hear who it is', async (t) => {
+  let asked = 0
+  const { address } = await serve(t, () => Promise.resolve({ reply: (asked++, {}) }))
+  const stranger = channelTo(t, address, {
+    greet: () => Promise.reject(new RingfsError('NODE_UNREACHABLE', 'another one')),
+  })
+  await t.rejects(stranger.call(1), { code: 'NODE_UNREACHABLE', message: 'another one' })
+  t.equal(asked, 0)
+  let met = 0
+  const later = channelTo(t, address, {
+    greet: async (connection) => {
+      if (++met === 1) throw new RingfsError('NODE_UNREACHABLE', 'not yet')
+      await connection.call(PING.number, PING.request.encode({}), [], SOON)
+    },
+    limits: { backoffMinMs: 1 },
+  })
+  await t.rejects(later.call(1), { message: 'not yet' })
+  const isThrough = () =>
+    later.call(2).then(
+      () => true,
+      () => false,
+    )
+  await until('it is greeted again', isThrough)
+  t.strictSame([asked, met], [1, 2])
+  const hung = createServer(() => undefined)
+  await new Promise<void>((resolve) => hung.listen(0, '127.0.0.1', resolve))
+  t.teardown(() => hung.close())
+  const waiting = channelTo(t, `127.0.0.1:${(hung.address() as AddressInfo).port}`, {
+    greet: async (connection) => {
+      await connection.call(PING.number, PING.request.encode({}), [], SOON)
+    },
+  })
+  const call = waiting.call(3)
+  call.catch(() => undefined)
+  await new Promise((resolve) => setTimeout(resolve, 50))
+  await within(10_000, waiting.channel.close(), 'the channel is closed')
+  await t.rejects(call, { code: 'CONNECTION_LOST' })
+})
+
 t.test('close lets requests in work finish and refuses new ones', async (t) => {
   let release = (): void => undefined
   const gate = new Promise<void>((resolve) => (release = resolve))
