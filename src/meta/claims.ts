@@ -7,7 +7,8 @@
  *                                              -> not named, version the holder's: a clone may be under way: it is made
  *                                                 unable to commit, and all is looked at again
  *
- * Each step may be repeated, also by another janitor at the same time.
+ * Each step may be repeated, also by another janitor at the same time. Nothing goes for what a window does not name before the replicas have that:
+ * the server that takes the place of a lost one would name chunks that are deleted.
  */
 import { invariant } from '../base/invariant.js'
 import { writeU56, encodeHolder, holderVersion, readU56, type Claim } from './records.js'
@@ -84,7 +85,8 @@ export class Claims {
     // The records first: what changes after the windows were looked at is then seen by release.lua.
     const holders = await this.#holders(items)
     await this.#core.step('claims-read')
-    const looks = await this.#look(items)
+    const { replicas, keys } = this.#core
+    const looks = await replicas.surely(keys.partition(this.#p).inodes, () => this.#look(items))
     await this.#core.step('claims-looked')
     const again: Item[] = []
     const fences = new Map<number, number>()

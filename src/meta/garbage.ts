@@ -5,6 +5,8 @@
  * Invariant: a claim leaves the list only after it was settled (claims.ts) and its chunks were deleted, so a crash settles
  * it again, never forgets. A record of holders that became empty leaves after its chunk and before the claim: until then it
  * says that the chunk is being deleted, afterwards nobody will ask.
+ * A chunk is deleted only when replicas, and the disk of a private Redis, have all by which it is unused: where these are away it stays. A grace
+ * alone is not enough: a replica may be minutes behind and take its master's place, and clocks are set.
  */
 import { Claims } from './claims.js'
 import type { Core } from './core.js'
@@ -70,6 +72,7 @@ async function collectPartition(core: Core, p: number, remove: RemoveChunks, gra
     const { unused, isSettled } = await claims.settle(entries.map(decodeClaim))
     await core.step('garbage-settled')
     if (unused.length > 0) {
+      await core.options.store.syncLocal()
       await remove(unused)
       await core.step('garbage-removed')
       await claims.bury(unused)

@@ -5,7 +5,8 @@
  * change: ofChange().
  *
  * Replicas that are away hold nobody up for long: while a master has too few of them nothing is promised of its loss anyway. That is
- * told once, and they are asked again once a second, behind whoever comes by. fsync alone insists: ofAll().
+ * told once, and they are asked again once a second, behind whoever comes by. fsync alone insists: ofAll(). Without them nothing is deleted that
+ * would be named again if the master were lost: surely().
  */
 import { PosixError } from '../base/errno.js'
 import { RingfsError, messageOf } from '../base/errors.js'
@@ -18,6 +19,7 @@ import { isOfContents } from './tails.js'
 export const REPLICAS_MS = 1_000
 const PAUSE_MS = 50
 const AGAIN_MS = 1_000
+const SURELY_MS = 5_000
 
 /** Whatever the volume says of the rest: something elsewhere rests on these, or is given up behind them. */
 const RESTED_ON: ReadonlySet<Script> = new Set<Script>([
@@ -74,10 +76,7 @@ export class Replicas {
     for (;;) {
       const got = await this.#count(everywhere, Math.max(1, deadlineMs - clock.monotonicMs()))
       if (got !== undefined && got >= wanted) return
-      if (clock.monotonicMs() >= deadlineMs) {
-        const what = got === undefined ? 'no Redis says whether its' : `only ${got} of ${wanted}`
-        throw new PosixError('EIO', `${what} replicas have the metadata`)
-      }
+      if (clock.monotonicMs() >= deadlineMs) throw tooFew(got, wanted)
       await clock.sleep(PAUSE_MS)
     }
   }
@@ -136,6 +135,28 @@ export class Replicas {
    * as an operation may take, or none answers.
    */
   async behind<T>(key: string, work: () => Promise<T>, isNothing: (answer: T) => boolean = () => false): Promise<T> {
+    return await this.#untilSame(key, work, isNothing, () => this.#ofServer(key))
+  }
+
+  /**
+   * What is looked at where the key is: answered when the replicas have it, so that it is so after the loss of that server, too. Errors: EIO when
+   * there are too few, soon: for who can come again.
+   */
+  async surely<T>(key: string, look: () => Promise<T>): Promise<T> {
+    const isNothing = (): boolean => false
+    return await this.#untilSame(key, look, isNothing, async () => {
+      const { metaReplicas } = this.#options.settings
+      const got = await this.#count([key], SURELY_MS)
+      if (got === undefined || got < metaReplicas) throw tooFew(got, metaReplicas)
+    })
+  }
+
+  async #untilSame<T>(
+    key: string,
+    work: () => Promise<T>,
+    isNothing: (answer: T) => boolean,
+    replicated: () => Promise<void>,
+  ): Promise<T> {
     const { store, settings, clock, operationDeadlineMs } = this.#options
     if (settings.metaReplicas === 0) return work()
     const deadlineMs = clock.monotonicMs() + operationDeadlineMs
@@ -143,7 +164,7 @@ export class Replicas {
       const server = store.serverOf(key)
       const answer = await work()
       if (isNothing(answer)) return answer
-      await this.#ofServer(key)
+      await replicated()
       if (store.serverOf(key) === server) return answer
       if (clock.monotonicMs() >= deadlineMs) {
         throw new PosixError('EIO', 'Redis servers were replaced again and again: whether a change was made is unknown')
@@ -173,6 +194,11 @@ export class Replicas {
       return undefined
     }
   }
+}
+
+function tooFew(got: number | undefined, wanted: number): PosixError {
+  const what = got === undefined ? 'no Redis says whether its' : `only ${got} of ${wanted}`
+  return new PosixError('EIO', `${what} replicas have the metadata`)
 }
 
 function addressOf(server: string): string {

@@ -5,7 +5,9 @@
  * number given then may be given again, and whoever has something of it open is told.
  */
 import t, { type Test } from 'tap'
+import { RingfsError } from '../../src/base/errors.js'
 import { silentLog } from '../../src/base/log.js'
+import type { RedisStore } from '../../src/cluster/contract.js'
 import type { MetaEvent, MetaStore } from '../../src/meta/contract.js'
 import { LOCK_END } from '../../src/meta/contract.js'
 import { listSessions } from '../../src/meta/format.js'
@@ -15,7 +17,7 @@ import { VolumeKeys } from '../../src/meta/keys.js'
 import { bound } from '../helpers/bound-redis.js'
 import { PATIENCE_MS } from '../helpers/deadline.js'
 import { checkVolume } from '../helpers/meta-check.js'
-import { ROOT, bytes, makeDirIn, names, outcome, touch, until, volumesOn } from '../helpers/meta.js'
+import { ROOT, bytes, makeDirIn, names, outcome, touch, until, volumesOn, writeAt } from '../helpers/meta.js'
 import { startRedis, type TestRedis } from '../helpers/redis.js'
 import { CALLER, O_RDWR, codeOf } from '../helpers/vfs-fixture.js'
 
@@ -291,5 +293,51 @@ t.test('who cleans up after a client that was killed has lost nothing by it', as
     events.filter(({ kind }) => kind === 'tailLost' || kind === 'locksLost'),
     [],
   )
+  await volume.close()
+})
+
+async function collected(meta: MetaStore): Promise<readonly number[]> {
+  const removed: number[] = []
+  await meta.collectGarbage((ids) => Promise.resolve(void removed.push(...ids)), 0)
+  return removed
+}
+
+t.test('what a lost change has freed is there still', async (t) => {
+  const { redis, open } = await start(t)
+  const volume = await open(8, 1)
+  const ann = await volume.client()
+  const { ino } = await touch(ann, ROOT, 'file')
+  const { chunk } = await writeAt(ann, ino, 0, 4096)
+  await ann.sync()
+
+  await cutReplication(redis)
+  await ann.unlink(ROOT, bytes('file'))
+  await t.rejects(collected(ann), { code: 'EIO' }, 'nothing is deleted that the replica names')
+  await failOver(redis)
+  await until('the client has found the new master', () => ann.coherent, 60_000)
+  t.equal((await ann.lookup(ROOT, bytes('file'))).ino, ino, 'the file is there')
+  t.equal((await ann.extents(ino, 0)).extents[0]?.chunk?.id, chunk?.id)
+
+  await ann.unlink(ROOT, bytes('file'))
+  t.strictSame(await collected(ann), [chunk?.id], 'and now it may go')
+  await volume.close()
+})
+
+t.test('nothing is deleted before a private Redis has on disk that it is not used any more', async (t) => {
+  let isStuck = false
+  const wrap = (store: RedisStore): RedisStore => ({
+    ...bound(store),
+    syncLocal: () =>
+      isStuck ? Promise.reject(new RingfsError('METADATA_NOT_SYNCED', 'by the test')) : store.syncLocal(),
+  })
+  const volume = await volumesOn(t, await startRedis(t), wrap)()
+  const ann = await volume.client()
+  const { ino } = await touch(ann, ROOT, 'file')
+  const { chunk } = await writeAt(ann, ino, 0, 4096)
+  await ann.unlink(ROOT, bytes('file'))
+  isStuck = true
+  await t.rejects(collected(ann), { code: 'METADATA_NOT_SYNCED' })
+  isStuck = false
+  t.strictSame(await collected(ann), [chunk?.id])
   await volume.close()
 })
