@@ -79,7 +79,7 @@ export class FileService {
     )
     server.handle(calls.FILE_WRITE, ({ handle, offset, durability }, payload, { connection }) =>
       this.#table(connection).use(handle, 'file', async (open) => ({
-        reply: { writtenBytes: await vfs.write(open.handle, offset, join(payload), durability) },
+        reply: { writtenBytes: await vfs.write(open.handle, offset, join(payload), durability && { durability }) },
       })),
     )
     server.handle(calls.FILE_SYNC, async ({ handle, dataOnly }, _payload, { connection }) => {

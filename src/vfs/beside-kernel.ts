@@ -4,7 +4,6 @@
  *
  * Told after the change, whether it succeeded or not: a call that failed late may have changed something.
  */
-import type { Durability } from '../chunk/contract.js'
 import type {
   Attr,
   AttrChange,
@@ -21,6 +20,7 @@ import type {
   VfsCoherence,
   VfsContract,
   VfsDirEntry,
+  WriteSettings,
 } from './contract.js'
 import { NOTHING_AT_HAND } from './at-hand.js'
 import { O_TRUNC } from './flags.js'
@@ -91,8 +91,8 @@ export class BesideKernel implements VfsContract {
     if ((flags & O_TRUNC) !== 0) this.coherence.invalidate({ kind: 'data', ino })
     return this.#opened(file)
   }
-  write(handle: number, offset: number, data: Uint8Array, durability?: Durability): Promise<number> {
-    return this.#writes(handle, this.#vfs.write(handle, offset, data, durability))
+  write(handle: number, offset: number, data: Uint8Array, settings?: WriteSettings): Promise<number> {
+    return this.#writes(handle, this.#vfs.write(handle, offset, data, settings))
   }
   writeBack(handle: number, offset: number, data: Uint8Array): Promise<number> {
     return this.#writes(handle, this.#vfs.writeBack(handle, offset, data))

@@ -133,6 +133,17 @@ export interface VfsAtHand {
   release(handle: number): boolean
 }
 
+/** Of one write. */
+export interface WriteSettings {
+  /**
+   * How many owners must have these bytes when they are sent to the chunk nodes, in place of the mount's own setting; bytes
+   * gathered into one chunk get the strongest that was asked for any of them.
+   */
+  readonly durability?: Durability
+  /** O_APPEND and O_DSYNC as they are for it, in place of those of the open: fcntl(2) F_SETFL, pwritev2(2) RWF_DSYNC, a mount with `sync`. */
+  readonly flags?: OpenFlags
+}
+
 export interface VfsContract {
   readonly coherence: VfsCoherence
   readonly atHand: VfsAtHand
@@ -179,10 +190,8 @@ export interface VfsContract {
   /**
    * `data` is copied before the promise settles. With O_APPEND the offset is ignored. Answers the bytes taken: all but
    * those behind the largest size (EFBIG if there are no others).
-   * `durability`: how many owners must have these bytes when they are sent to the chunk nodes, in place of the mount's
-   * own setting; bytes gathered into one chunk get the strongest that was asked for any of them.
    */
-  write(handle: number, offset: number, data: Uint8Array, durability?: Durability): Promise<number>
+  write(handle: number, offset: number, data: Uint8Array, settings?: WriteSettings): Promise<number>
   /**
    * Bytes of the kernel's page cache (a shared mapping) at their place: written by nobody in particular, through any
    * handle of the inode, so that O_APPEND, its access mode and O_SYNC mean nothing.

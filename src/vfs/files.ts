@@ -3,9 +3,9 @@ import { FILE_MAX_BYTES } from '../base/limits.js'
 import { PosixError, isErrno } from '../base/errno.js'
 import type { Attr, OpenReply } from '../meta/contract.js'
 import type { Attributes } from './attributes.js'
-import type { Caller, CreatedFile, Durability } from './contract.js'
+import type { Caller, CreatedFile, WriteSettings } from './contract.js'
 import type { VfsContext } from './context.js'
-import { MODE_BITS, O_ACCMODE, O_EXCL, O_TRUNC } from './flags.js'
+import { MODE_BITS, O_ACCMODE, O_APPEND, O_DSYNC, O_EXCL, O_TRUNC } from './flags.js'
 import { FileHandle } from './handles.js'
 import type { InodeState } from './inode-state.js'
 import { changeNames } from './name-change.js'
@@ -131,24 +131,26 @@ export class Files {
     })
   }
 
-  async write(handle: number, offset: number, data: Uint8Array, durability?: Durability): Promise<number> {
+  async write(handle: number, offset: number, data: Uint8Array, settings: WriteSettings = {}): Promise<number> {
     const file = this.#context.handles.file(handle)
+    const { flags = file.flags } = settings
     if (!file.writable) throw new PosixError('EBADF', 'not open for writing')
     file.reportFull()
     if (data.length === 0) return 0
-    const taken = file.append ? data : fitting(offset, data)
+    const isAppend = (flags & O_APPEND) !== 0
+    const taken = isAppend ? data : fitting(offset, data)
     const { clock, locks } = this.#context
     if (!locks.isSure(file)) await locks.confirm(file)
     await file.state.settled()
     const info = {
       mtime: clock.now(),
       clearSuid: file.clearSuid,
-      durability: durability ?? this.#context.durability,
+      durability: settings.durability ?? this.#context.durability,
     }
-    if (file.append) await file.state.writer.append(taken, info)
+    if (isAppend) await file.state.writer.append(taken, info)
     else await file.state.writer.write(offset, taken, info)
     this.#context.early.wrote(file.state, offset + taken.length)
-    if (file.sync) await this.#sync(file)
+    if ((flags & O_DSYNC) !== 0) await this.#sync(file)
     return taken.length
   }
 

@@ -7,6 +7,8 @@ import { ReadAhead } from './readahead.js'
 
 export class FileHandle {
   readonly state: InodeState
+  /** As given to open(2). */
+  readonly flags: number
   readonly readable: boolean
   readonly writable: boolean
   readonly append: boolean
@@ -26,6 +28,7 @@ export class FileHandle {
   constructor(state: InodeState, flags: number, clearSuid: boolean) {
     const access = flags & O_ACCMODE
     this.state = state
+    this.flags = flags
     this.readable = access === O_RDONLY || access === O_RDWR
     this.writable = access === O_WRONLY || access === O_RDWR
     this.noAtime = (flags & O_NOATIME) !== 0

@@ -22,7 +22,6 @@ import type {
   Caller,
   CreatedFile,
   DirEntry,
-  Durability,
   FileLock,
   LockChange,
   LockConflict,
@@ -33,6 +32,7 @@ import type {
   VfsCoherence,
   VfsContract,
   VfsDirEntry,
+  WriteSettings,
 } from './contract.js'
 import { Copier } from './copy.js'
 import { DirectoryStream } from './directory.js'
@@ -161,8 +161,8 @@ class Vfs implements VfsContract, Housekeeping {
   read(handle: number, offset: number, lengthBytes: number): Promise<Buffer> {
     return this.#do(() => this.#files.read(handle, offset, lengthBytes))
   }
-  write(handle: number, offset: number, data: Uint8Array, durability?: Durability): Promise<number> {
-    return this.#do(() => this.#files.write(handle, offset, data, durability))
+  write(handle: number, offset: number, data: Uint8Array, settings?: WriteSettings): Promise<number> {
+    return this.#do(() => this.#files.write(handle, offset, data, settings))
   }
   writeBack(handle: number, offset: number, data: Uint8Array): Promise<number> {
     return this.#do(() => this.#files.writeBack(handle, offset, data))

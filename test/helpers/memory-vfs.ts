@@ -32,6 +32,7 @@ import type {
   StatFs,
   VfsContract,
   VfsDirEntry,
+  WriteSettings,
 } from '../../src/vfs/contract.js'
 import { LockTable } from './lock-table.js'
 import { MemoryFile } from './memory-file.js'
@@ -284,9 +285,10 @@ export class MemoryVfs implements VfsContract {
     return node.file.read(offset, lengthBytes)
   }
 
-  async write(handle: number, offset: number, data: Uint8Array): Promise<number> {
-    const { node, flags } = this.#file(handle)
-    const access = flags & O_ACCMODE
+  async write(handle: number, offset: number, data: Uint8Array, settings: WriteSettings = {}): Promise<number> {
+    const { node, flags: openFlags } = this.#file(handle)
+    const { flags = openFlags } = settings
+    const access = openFlags & O_ACCMODE
     if (access !== O_WRONLY && access !== O_RDWR) throw new PosixError('EBADF')
     return this.#write(node, (flags & O_APPEND) !== 0 ? node.file.sizeBytes : offset, data)
   }

@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { twoMounts } from '../coherence/two-mounts.js'
 import { within } from '../helpers/deadline.js'
+import { FLAGS, FileCalls } from '../helpers/file-calls.js'
 import { pause } from '../helpers/meta.js'
 import { sh } from '../helpers/mount.js'
 
@@ -148,6 +149,25 @@ t.test(
     t.equal(output, `all of ${PING_PONGS}\n`, `seed ${seed}`)
   },
 )
+t.test('what is appended by who set O_APPEND later lies behind what another mount has appended', async (t) => {
+  const { a, b } = await twoMounts(t)
+  const [onA, onB] = [join(a.mountpoint, 'file'), join(b.mountpoint, 'file')]
+  const calls = await FileCalls.start(t)
+  await calls.ok('open', 0, onA, FLAGS.rdwr | FLAGS.creat, 0o644)
+  await calls.ok('pwrite', 0, 0, 3, 97)
+  await calls.ok('setfl', 0, FLAGS.append)
+  let wanted = 'aaa'
+  for (let round = 0; round < 20; round++) {
+    await calls.ok('fsync', 0)
+    await sh('sh', '-c', `printf b >> ${onB}`)
+    await calls.ok('pwrite', 0, 0, 2, 99)
+    wanted += 'bcc'
+    // What the kernel put where it took the end to be is dropped a moment later.
+    await soon(t, 'through A', () => sh('cat', onA), wanted)
+    t.equal(await sh('cat', onB), wanted)
+  }
+})
+
 t.test('nor do sendfile and mappings end where such a file ended before', async (t) => {
   const { a, b } = await twoMounts(t)
   const folder = await mkdtemp(join(tmpdir(), 'ringfs-grow-'))

@@ -173,6 +173,12 @@ export class KernelCache {
     if (this.#pages.has(ino)) this.#setPages(ino, NO_VERSION)
   }
 
+  /** Contents that passed through the kernel's pages may lie elsewhere in the file: it drops the pages when it has its answer. */
+  wroteElsewhere(ino: number): void {
+    this.wroteBeside(ino)
+    this.#told?.add({ kind: 'data', ino })
+  }
+
   #committed(ino: number, dataVersion: number): void {
     this.#told?.committed(ino, dataVersion)
     if (this.#pages.get(ino) === dataVersion - 1) this.#setPages(ino, dataVersion)

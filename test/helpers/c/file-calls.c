@@ -43,6 +43,8 @@ static void answer(const char *call) {
     printf("%lld", result(files[slot(1)] < 0 ? -1 : 0));
   } else if (strcmp(call, "close") == 0) { /* close FILE */
     printf("%lld", result(close(files[slot(1)])));
+  } else if (strcmp(call, "setfl") == 0) { /* setfl FILE FLAGS */
+    printf("%lld", result(fcntl(files[slot(1)], F_SETFL, (int)number(2))));
   } else if (strcmp(call, "fallocate") == 0) { /* fallocate FILE MODE OFFSET LENGTH */
     printf("%lld", result(fallocate(files[slot(1)], (int)number(2), number(3), number(4))));
   } else if (strcmp(call, "lseek") == 0) { /* lseek FILE OFFSET WHENCE */

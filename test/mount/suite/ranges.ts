@@ -351,6 +351,24 @@ const others: readonly Suite[] = [
     },
   },
   {
+    name: 'O_APPEND may be set and taken away while the file is open',
+    async run(t, root) {
+      const path = join(root, 'file')
+      const calls = await opened(t, path)
+      await calls.ok('pwrite', 0, 0, 3, 97)
+      await calls.ok('setfl', 0, FLAGS.append)
+      await writeFile(path, 'bb', { flag: 'a' })
+      await calls.ok('pwrite', 0, 0, 5_000, 99)
+      t.equal(await readFile(path, 'utf8'), 'aaabb' + 'c'.repeat(5_000))
+      await calls.ok('setfl', 0, 0)
+      await calls.ok('pwrite', 0, 1, 1, 100)
+      await calls.ok('open', 1, path, FLAGS.rdwr | FLAGS.append)
+      await calls.ok('setfl', 1, 0)
+      await calls.ok('pwrite', 1, 3, 1, 101)
+      t.equal(await readFile(path, 'utf8'), 'adaeb' + 'c'.repeat(5_000))
+    },
+  },
+  {
     name: 'a file ends at 2^53 - 1 bytes: what fits is written, then EFBIG',
     async run(t, root) {
       const path = join(root, 'file')

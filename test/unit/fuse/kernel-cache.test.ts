@@ -310,6 +310,25 @@ t.test('what was written past the pages does not make them newer', async (t) => 
   t.ok(peer.threads.take().includes(`data ${file}`), 'the kernel may have read them while it wrote')
 })
 
+t.test('the kernel drops the pages of what it appended through them, for it may lie elsewhere', async (t) => {
+  const { peer, file, clock } = await two(t)
+  await peer.getattr(file)
+  const opened = await peer.ask('open', file, openBody(O_NOATIME | 1))
+  t.equal(opened.body.readUInt32LE(8) & DIRECT_IO, 0)
+  const handle = opened.body.readBigUInt64LE(0)
+  const write = async (flags: number): Promise<readonly string[]> => {
+    await clock.pass(QUIET_MS)
+    peer.threads.take()
+    const body = handleBody(handle, 6, 9)
+    body.writeUInt32LE(flags, 32)
+    t.equal((await peer.ask('write', file, Buffer.concat([body, Buffer.from(' and more')]))).error, 0)
+    await clock.pass(QUIET_MS)
+    return peer.threads.take()
+  }
+  t.notOk((await write(1)).includes(`data ${file}`))
+  t.ok((await write(O_APPEND | 1)).includes(`data ${file}`), 'F_SETFL came meanwhile')
+})
+
 t.test('nor does what was written past them while an open waited for a notice', async (t) => {
   const { peer, other, file, clock } = await two(t)
   await peer.getattr(file)

@@ -90,6 +90,16 @@ t.test('bytes of the page cache go where they lie, through a handle that appends
     peer.ask('write', [handle, 1, BigInt(text.length) + (BigInt(flags) << 32n), 0, 0], Buffer.from(text))
   t.equal(await write(WRITE_CACHE, 'XY'), 2)
   t.equal((await peer.vfs.read(handle, 0, 10)).toString(), 'aXYdef')
-  t.equal(await write(0, 'Z'), 1)
-  t.equal((await peer.vfs.read(handle, 0, 10)).toString(), 'aXYdefZ')
+})
+
+t.test('where a write goes is told by its own flags, whatever the file was opened with', async (t) => {
+  const peer = await Peer.start()
+  const [plain, appending] = [await peer.open('f'), await peer.open('f', O_RDWR | O_APPEND)]
+  const write = (handle: number, flags: number, text: string): Promise<number | string> =>
+    peer.ask('write', [handle, 1, text.length, 0, flags], Buffer.from(text))
+  t.equal(await write(appending, O_RDWR | O_APPEND, 'abc'), 3)
+  t.equal(await write(plain, O_RDWR, 'X'), 1)
+  t.equal(await write(plain, O_RDWR | O_APPEND, 'd'), 1, 'told so later')
+  t.equal(await write(appending, O_RDWR, 'YZ'), 2, 'not any more')
+  t.equal((await peer.vfs.read(plain, 0, 10)).toString(), 'aYZd')
 })

@@ -2,7 +2,7 @@
 import t from 'tap'
 import { PosixError } from '../../../src/base/errno.js'
 import { RingfsError } from '../../../src/base/errors.js'
-import { O_TRUNC } from '../../../src/vfs/flags.js'
+import { O_DSYNC, O_TRUNC } from '../../../src/vfs/flags.js'
 import { KIB, MIB, WINDOW_BYTES } from '../../../src/base/limits.js'
 import { CALLER, Gate, O_APPEND, O_RDWR, codeOf, fixture, make, settle } from '../../helpers/vfs-fixture.js'
 import { within } from '../../helpers/deadline.js'
@@ -281,14 +281,31 @@ t.test('a write asks for its own durability, else the mount decides', async (st)
   const { handle } = await make(vfs, 'f')
   await vfs.write(handle, 0, Buffer.from('a'))
   await vfs.flush(handle)
-  await vfs.write(handle, 0, Buffer.from('a'), 'all')
-  await vfs.write(handle, 1, Buffer.from('a'), 'async')
+  await vfs.write(handle, 0, Buffer.from('a'), { durability: 'all' })
+  await vfs.write(handle, 1, Buffer.from('a'), { durability: 'async' })
   await vfs.flush(handle)
   st.same(
     [...chunks.stored.values()].map(({ options }) => options.durability),
     ['quorum', 'all'],
   )
   await vfs.release(handle)
+})
+
+t.test('a write may have flags of its own in place of those of the open', async (st) => {
+  const { vfs, meta, chunks } = fixture(st, SMALL)
+  const { ino, handle } = await make(vfs, 'f')
+  await vfs.write(handle, 0, Buffer.from('abc'))
+  await vfs.write(handle, 0, Buffer.from('de'), { flags: O_RDWR | O_APPEND })
+  st.notOk(meta.calls.get('sync'))
+  await vfs.write(handle, 0, Buffer.alloc(CHUNK, 'f'), { flags: O_RDWR | O_APPEND | O_DSYNC })
+  st.equal(meta.calls.get('sync'), 1)
+  st.ok([...chunks.stored.values()].every(({ synced }) => synced))
+  st.equal((await vfs.read(handle, 0, 6)).toString(), 'abcdef')
+  await vfs.release(handle)
+  const { handle: appending } = await vfs.open(CALLER, ino, O_RDWR | O_APPEND)
+  await vfs.write(appending, 1, Buffer.from('X'), { flags: O_RDWR })
+  st.equal((await vfs.read(appending, 0, 6)).toString(), 'aXcdef')
+  await vfs.release(appending)
 })
 
 t.test('stored bytes are counted once, whatever is overwritten', async (st) => {

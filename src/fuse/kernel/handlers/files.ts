@@ -36,6 +36,7 @@ const O_ACCMODE = 3
 const O_WRONLY = 1
 const O_TRUNC = 0o1000
 const O_APPEND = 0o2000
+const O_DSYNC = 0o10000
 /** asm-generic/fcntl.h; arm64 and others have another, where O_DIRECT is taken for what it is not: one drop too many. */
 const O_DIRECT = 0o40000
 
@@ -209,10 +210,11 @@ export class FileHandlers {
   /** As #write, of a handle that writes through the kernel's pages. */
   #writeNow({ body, rest }: Request): Buffer | undefined {
     const handle = handleOf(body)
-    const flags = body.readUInt32LE(20)
+    const how = body.readUInt32LE(20)
     const data = body.subarray(rest)
-    if ((flags & WRITE_CACHE) !== 0 || this.#past.has(handle) || data.length !== body.readUInt32LE(16)) return undefined
-    const taken = this.#vfs.atHand.write(handle, offsetAt(body, 8), data, (flags & WRITE_KILL) !== 0)
+    if ((how & WRITE_CACHE) !== 0 || this.#past.has(handle) || data.length !== body.readUInt32LE(16)) return undefined
+    if ((flagsAt(body) & (O_APPEND | O_DSYNC)) !== 0) return undefined
+    const taken = this.#vfs.atHand.write(handle, offsetAt(body, 8), data, (how & WRITE_KILL) !== 0)
     return taken === undefined ? undefined : encodeCount(taken)
   }
 
@@ -223,13 +225,25 @@ export class FileHandlers {
     const kills = (body.readUInt32LE(20) & WRITE_KILL) !== 0
     const dropped = kills ? await dropSetid(this.#vfs, caller, node) : undefined
     if (dropped !== undefined) await this.#cache.leftMode(dropped)
-    const isCached = (body.readUInt32LE(20) & WRITE_CACHE) !== 0
     const [handle, offset] = [handleOf(body), offsetAt(body, 8)]
     if (this.#past.has(handle)) this.#cache.wroteBeside(node)
-    return encodeCount(
-      await (isCached ? this.#vfs.writeBack(handle, offset, data) : this.#vfs.write(handle, offset, data)),
-    )
+    if ((body.readUInt32LE(20) & WRITE_CACHE) !== 0) {
+      return encodeCount(await this.#vfs.writeBack(handle, offset, data))
+    }
+    const flags = flagsAt(body)
+    const taken = await this.#vfs.write(handle, offset, data, { flags })
+    // The kernel has put it into its pages where it takes the end of the file to be.
+    if ((flags & O_APPEND) !== 0 && !this.#past.has(handle)) this.#cache.wroteElsewhere(node)
+    return encodeCount(taken)
   }
+}
+
+/**
+ * Of a WRITE, the flags of the open file as they are by now. With O_DSYNC also for whom no O_DSYNC was opened (pwritev2(2), a mount with
+ * `sync`): behind what goes past its pages the kernel sends no FSYNC by itself.
+ */
+function flagsAt(body: Buffer): number {
+  return body.readUInt32LE(32)
 }
 
 function staleName(): PosixError {
