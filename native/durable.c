@@ -15,7 +15,7 @@
 #include <unistd.h>
 #include "addon.h"
 
-enum { WRITES_MAX = 64, PARTS = 2 };
+enum { WRITES_MAX = 64, PARTS = 3 };
 
 /* All of it, or -1 with errno. */
 static int write_whole(int fd, struct iovec *parts, int count, off_t at) {
@@ -52,7 +52,7 @@ static void *numbers(napi_env env, napi_value array, napi_typedarray_type wanted
 }
 
 /*
- * writeDurably(fds: Int32Array, positions: Float64Array, parts: Buffer[], results: Int32Array): two parts for each write, one behind the other.
+ * writeDurably(fds: Int32Array, positions: Float64Array, parts: Buffer[], results: Int32Array): three parts for each write, one behind the other.
  * Writes of one file are neighbours. In `results` is 0 or a positive errno for each; a write that failed leaves those behind it in its
  * file undone.
  */

@@ -16,7 +16,7 @@ export function loadNative(folder: string = FOLDER): unknown {
 /** Several files brought to disk at once: native/durable.c. */
 export interface DurableAddon {
   /**
-   * Writes into files, on disk when it returns: write `i` is the parts `2 i` and `2 i + 1`, one behind the other, into `fds[i]` at
+   * Writes into files, on disk when it returns: write `i` is the parts `3 i` to `3 i + 2`, one behind the other, into `fds[i]` at
    * `positions[i]`. At most 64; those of one file are neighbours. `results[i]` is 0 or a positive errno.
    */
   writeDurably(fds: Int32Array, positions: Float64Array, parts: readonly Buffer[], results: Int32Array): void

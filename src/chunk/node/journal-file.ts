@@ -28,6 +28,7 @@ import { join } from 'node:path'
 import { MIB } from '../../base/limits.js'
 import { codeOf, hasCode } from '../../base/errors.js'
 import { decodePrefix } from '../format.js'
+import { sumBytes } from '../hash.js'
 import { storeChunkFile } from './chunk-file.js'
 import { moveFile, syncFolder } from './files.js'
 import {
@@ -36,6 +37,7 @@ import {
   contentOf,
   decodeLogHead,
   encodeLogHead,
+  restOfPage,
   type BadPlace,
   type LogContent,
   type LogHead,
@@ -217,7 +219,9 @@ export function writeJournal(task: JournalWriteTask): readonly boolean[] {
 export function writePieces(fd: number, { file, position, pieces }: JournalWriteTask): readonly boolean[] {
   const written = pieces.map(({ unless }) => unless === undefined || !existsSync(unless))
   const bytes = pieces.filter((_, index) => written[index]).map((piece) => piece.bytes)
-  const wanted = bytes.reduce((sum, piece) => sum + piece.length, 0)
+  const end = position + sumBytes(bytes)
+  if (end > position) bytes.push(restOfPage(end))
+  const wanted = sumBytes(bytes)
   if (wanted > 0 && writevSync(fd, bytes, position) !== wanted) throw new Error(`a short write into ${file}`)
   fdatasyncSync(fd)
   return written

@@ -19,6 +19,7 @@
  *         48     32  SHA-256 over the 48 bytes above and the bound part
  *         80     ..  body: of a chunk its file (../format.ts), bound as far as its data, which its leaf hash guards;
  *                    of removed ones their ids, 8 bytes each, all bound. Zeros up to a multiple of 8
+ *         ..     ..  behind the last one zeros up to a multiple of 4096, then what an earlier use has left
  *
  * Version 1 is read, too: its head has no salt and is there once, its records begin at 4096 and have the generation in place of the salt, and
  * neither number, id nor CRC.
@@ -43,6 +44,7 @@ const VERSION = 2
 const HEAD_BYTES = 32
 const OLD_HEAD_BYTES = 24
 const ALIGN_BYTES = 8
+const PAGE_OF_ZEROS = Buffer.alloc(4096)
 const SALT_AT = 8
 
 /** Of the records of one version. */
@@ -217,6 +219,14 @@ function writeU64(to: Buffer, value: number, at: number): void {
 
 function aligned(at: number): number {
   return Math.ceil(at / ALIGN_BYTES) * ALIGN_BYTES
+}
+
+/**
+ * Zeros from `end` up to the end of its page, to be written with what ends there: a page that is written as a whole need not be read from the
+ * disk first. Behind the end of a log is nothing that anybody needs.
+ */
+export function restOfPage(end: number): Buffer {
+  return PAGE_OF_ZEROS.subarray(0, -end & (PAGE_OF_ZEROS.length - 1))
 }
 
 export function encodeIds(ids: readonly number[]): Buffer {

@@ -51,6 +51,7 @@ import {
   encodeLogHead,
   encodeRecord,
   encodeRecordHead,
+  restOfPage,
 } from './journal-format.js'
 import { InlineGate } from '../../base/inline-gate.js'
 import { leaveLog } from './journal-leave.js'
@@ -233,9 +234,9 @@ export class Journal {
     const writes = entries.map(({ chunk: { id, layout }, body }): LogWrite => {
       const name = { kind: 'chunk', number: ++log.number, id } as const
       const head = encodeRecordHead(name, log.salt, body, layout.dataOffset)
-      const write = { fd, position, head, body: body.padded }
+      const at = position
       position += head.length + body.padded.length
-      return write
+      return { fd, position: at, head, body: body.padded, tail: restOfPage(position) }
     })
     if (position > JOURNAL_BYTES - REMOVALS_BYTES) return null
     return { writes, done: (error) => this.#written(log, position, entries, error) }

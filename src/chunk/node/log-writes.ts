@@ -1,15 +1,17 @@
 /** Records written into several logs at once, on disk when it is done. On the calling thread. */
-import { fdatasyncSync, writeSync, writevSync } from 'node:fs'
+import { fdatasyncSync, writeSync } from 'node:fs'
 import { getSystemErrorName } from 'node:util'
 import { durableAddon, type DurableAddon } from '../../base/addon.js'
 import { PosixError } from '../../base/errno.js'
 
-/** `head` and `body`, one behind the other. */
+/** `head`, `body` and `tail`, one behind the other. */
 export interface LogWrite {
   readonly fd: number
   readonly position: number
   readonly head: Buffer
   readonly body: Buffer
+  /** What nobody reads: the rest of a page (restOfPage() in journal-format.ts). */
+  readonly tail: Buffer
 }
 
 /** What is wrong with each, or null: it is on disk. Writes into one file are neighbours. Never throws. */
@@ -33,10 +35,10 @@ function writerWith(addon: Pick<DurableAddon, 'writeDurably'>): WriteLogs {
     const count = writes.length
     if (count > WRITES_MAX) return writeLogsOneByOne(writes)
     const parts: Buffer[] = []
-    for (const [index, { fd, position, head, body }] of writes.entries()) {
+    for (const [index, { fd, position, head, body, tail }] of writes.entries()) {
       fds[index] = fd
       positions[index] = position
-      parts.push(head, body)
+      parts.push(head, body, tail)
     }
     addon.writeDurably(fds.subarray(0, count), positions, parts, results)
     return writes.map((one, index) => failureOf(one, results[index] ?? 0))
@@ -59,16 +61,16 @@ export const writeLogsOneByOne: WriteLogs = (writes) => {
       failed.set(fd, error instanceof Error ? error : new PosixError('EIO', String(error)))
     }
   }
-  for (const { fd, position, head, body } of writes) attempt(fd, () => writeWhole(fd, position, head, body))
+  for (const { fd, position, head, body, tail } of writes) {
+    attempt(fd, () => writeWhole(fd, position, Buffer.concat([head, body, tail])))
+  }
   for (const fd of new Set(writes.map((write) => write.fd))) attempt(fd, () => fdatasyncSync(fd))
   return writes.map(({ fd }) => failed.get(fd) ?? null)
 }
 
-function writeWhole(fd: number, position: number, head: Buffer, body: Buffer): void {
-  let done = writevSync(fd, [head, body], position)
-  for (; done < head.length + body.length;) {
-    const left = done < head.length ? head.subarray(done) : body.subarray(done - head.length)
-    const more = writeSync(fd, left, 0, left.length, position + done)
+function writeWhole(fd: number, position: number, bytes: Buffer): void {
+  for (let done = 0; done < bytes.length;) {
+    const more = writeSync(fd, bytes, done, bytes.length - done, position + done)
     if (more === 0) throw new PosixError('EIO', 'a short write into a log')
     done += more
   }

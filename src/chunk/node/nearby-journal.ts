@@ -24,6 +24,7 @@ import { Journal, type JournalBatch, type JournalChunk, type JournalEntry } from
 import { JOURNAL_LOGS } from './journal-file.js'
 import { JOURNAL_BYTES, paddedBody, type RecordBody } from './journal-format.js'
 import { EpochReader } from './known-epoch.js'
+import { LookAhead } from './look-ahead.js'
 import { ChunkPaths } from './paths.js'
 import { SpaceGauge } from './space.js'
 
@@ -54,6 +55,7 @@ export class NearbyJournal {
   readonly #options: NearbyJournalOptions
   readonly #journal: Journal
   readonly #paths: ChunkPaths
+  readonly #ahead: LookAhead
   readonly #gauge: SpaceGauge
   readonly #epoch: EpochReader
   #isReady = false
@@ -63,6 +65,7 @@ export class NearbyJournal {
   constructor(options: NearbyJournalOptions) {
     this.#options = options
     this.#paths = new ChunkPaths(options.folder)
+    this.#ahead = new LookAhead(options.pool, this.#paths)
     this.#gauge = new SpaceGauge({ ...options, isInline: true })
     this.#epoch = new EpochReader(options.folder)
     this.#journal = new Journal({ ...options, place: 'near', settle: (ids) => this.#settle(ids) })
@@ -136,6 +139,7 @@ export class NearbyJournal {
     if (!this.#isReady || chunks.some(({ chunk }) => this.#journal.get(chunk.id) !== undefined)) return null
     const entries = chunks.map((one): JournalEntry => ({ ...one, path: this.#paths.fileOf(one.chunk.id) }))
     const batch = this.#journal.begin(entries)
+    for (const { chunk } of chunks) this.#ahead.wrote(chunk.id)
     const bytes = chunks.reduce((sum, { chunk }) => sum + chunk.file.length, 0)
     return batch !== null && this.#gauge.claimNow(bytes) ? batch : null
   }

@@ -24,7 +24,14 @@ t.test(
     const addon = durableAddon()
     if (addon === null) throw new Error('no addon')
     const results = new Int32Array(5).fill(-1)
-    const parts = ['ab', 'cd', 'ef', '', 'gh', 'ij', 'kl', 'mn', 'op', 'qr'].map((text) => Buffer.from(text))
+    const texts = [
+      ['a', 'b', 'cd'],
+      ['ef', '', ''],
+      ['gh', 'i', 'j'],
+      ['kl', 'mn', ''],
+      ['op', 'qr', ''],
+    ]
+    const parts = texts.flat().map((text) => Buffer.from(text))
     addon.writeDurably(
       Int32Array.of(one, one, two, readOnly, readOnly),
       Float64Array.of(10, 50, 98, 0, 20),

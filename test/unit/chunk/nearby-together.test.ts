@@ -161,6 +161,8 @@ for (const [name, native] of [
     for (const chunk of written) await put(client, chunk)
     t.strictSame(world.calls, [])
     t.equal(world.writes.length, written.length)
+    for (const { position, head, body, tail } of world.writes.flat())
+      t.equal((position + head.length + body.length + tail.length) % 4096, 0, 'no page is written that is to be read')
     for (const id of IDS) {
       const copy = temporaryFolder(t)
       cpSync(cluster.node(id).folder, copy, { recursive: true })
