@@ -24,27 +24,34 @@ export interface Timer {
   unref(): unknown
 }
 
-const NS_PER_SEC = 1_000_000_000n
+const NS_PER_SEC = 1_000_000_000
 
 /**
  * Where hrtime began, on the wall clock. Date cuts off what is below a millisecond: a clock that began there would be behind Redis's, and a
  * file that is written right after it was made would have been written before.
  */
-function originNs(): bigint {
-  const nowMs = performance.timeOrigin + performance.now()
-  return BigInt(Math.round(nowMs * 1000)) * 1000n - process.hrtime.bigint()
+function hrtimeOrigin(): TimeSpec {
+  const nowUs = Math.round((performance.timeOrigin + performance.now()) * 1000)
+  const [sec, nsec] = process.hrtime()
+  return timeOf(Math.floor(nowUs / 1e6) - sec, (nowUs % 1e6) * 1000 - nsec)
+}
+
+/** Nanoseconds may be more than a second, and fewer than none. */
+function timeOf(sec: number, nsec: number): TimeSpec {
+  const carry = Math.floor(nsec / NS_PER_SEC)
+  return { sec: sec + carry, nsec: nsec - carry * NS_PER_SEC }
 }
 
 class SystemClock implements Clock {
-  readonly #originNs = originNs()
+  readonly #origin = hrtimeOrigin()
 
   now(): TimeSpec {
     // Date has milliseconds only; hrtime gives the digits below, and a step of the wall clock is followed.
     const wallMs = Date.now()
-    let ns = this.#originNs + process.hrtime.bigint()
-    const driftMs = wallMs - Number(ns / 1_000_000n)
-    if (Math.abs(driftMs) > 2) ns += BigInt(driftMs) * 1_000_000n
-    return { sec: Number(ns / NS_PER_SEC), nsec: Number(ns % NS_PER_SEC) }
+    const [sec, nsec] = process.hrtime()
+    const time = timeOf(this.#origin.sec + sec, this.#origin.nsec + nsec)
+    const driftMs = wallMs - (time.sec * 1000 + Math.floor(time.nsec / 1e6))
+    return Math.abs(driftMs) > 2 ? timeOf(time.sec, time.nsec + driftMs * 1e6) : time
   }
 
   monotonicMs(): number {

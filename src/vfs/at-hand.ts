@@ -44,7 +44,7 @@ export class AtHand implements VfsAtHand {
     return !this.#isEnded() && this.#context.attrs.peek(ino)?.hasXattrs === false
   }
 
-  /** One of many that follow each other: what begins a batch or fills it goes the other way. */
+  /** What there is no room for, or fills a batch or a window, goes the other way. */
   write(handle: number, offset: number, data: Uint8Array, kills: boolean): number | undefined {
     const { handles, attrs, locks, clock, durability, early } = this.#context
     const file = this.#isEnded() ? undefined : handles.peekFile(handle)

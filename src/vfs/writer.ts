@@ -112,9 +112,14 @@ export class InodeWriter {
     }
   }
 
-  /** As write, in this tick: false, and nothing was done, unless they continue what is being gathered and there is room for more. */
+  /** As write, in this tick: false, and nothing was taken, unless they fit into one batch and there is room for them. */
   writeNow(offset: number, data: Uint8Array, info: WriteInfo): boolean {
-    return this.#active.get(Math.floor(offset / WINDOW_BYTES))?.putBehind(offset, data, info) === true
+    const window = Math.floor(offset / WINDOW_BYTES)
+    if (this.#active.get(window)?.putBehind(offset, data, info) === true) return true
+    if (data.length > this.#deps.chunkBytes || offset + data.length > (window + 1) * WINDOW_BYTES) return false
+    const known = this.#active.get(window)
+    if (known !== undefined && known.takeable(offset, data.length) < data.length) return false
+    return this.#takeNow(window, offset, data, info, 0) > 0
   }
 
   /** Takes bytes for the end of the file, wherever that is at their commit; up to a chunk they stay whole. */
@@ -260,7 +265,17 @@ export class InodeWriter {
 
   /** Copies bytes from the front of `data`, at most a chunk long, into a batch; answers how many. */
   async #take(key: number, start: number, data: Uint8Array, info: WriteInfo): Promise<number> {
-    for (let granted = 0; ;) {
+    const taken = this.#takeNow(key, start, data, info, 0)
+    if (taken > 0) return taken
+    await this.#waitForRoom(data.length)
+    // Whatever batch is active by now: no more than the data itself is ever needed.
+    return this.#takeNow(key, start, data, info, data.length)
+  }
+
+  /** As #take, with so much room that was waited for. 0: there is too little, and nothing was done. */
+  #takeNow(key: number, start: number, data: Uint8Array, info: WriteInfo, waitedFor: number): number {
+    let granted = waitedFor
+    for (;;) {
       const batch = this.#batchFor(key)
       const at = key === APPEND ? batch.end : start
       const fits = batch.takeable(at, data.length)
@@ -270,12 +285,7 @@ export class InodeWriter {
       }
       const { min, want } = batch.blockNeed(at, fits)
       if (min > 0 && granted === 0) granted = this.#tryRoom(want) || this.#tryRoom(min)
-      if (min > granted) {
-        await this.#waitForRoom(data.length)
-        // Whatever batch is active by now: no more than the data itself is ever needed.
-        granted = data.length
-        continue
-      }
+      if (min > granted) return 0
       if (min > 0) granted -= batch.addBlock(granted)
       if (granted > 0) this.#giveRoom(granted)
       batch.put(at, data.subarray(0, fits), info)

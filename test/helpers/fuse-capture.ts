@@ -47,9 +47,9 @@ const server: FuseServer = new FuseServer({
 const device: FuseDevice = new FuseDevice(
   addon,
   fd,
-  (bytes) => {
+  (bytes, isLent) => {
     requests.push({ in: bytes.toString('hex'), unique: bytes.readBigUInt64LE(8).toString(), out: '' })
-    return server.handle(bytes)
+    return server.handle(bytes, isLent)
   },
   log,
 )

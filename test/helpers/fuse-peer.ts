@@ -63,7 +63,11 @@ export class FusePeer {
     const opcode = OPCODES.find((one) => one.name === name)?.code ?? 0
     const body = Buffer.concat(parts)
     const header = words(IN_HEADER + body.length, opcode, ++this.#unique, 0, node, 0, uid, gid, pid, 0)
-    await this.#server.handle(Buffer.concat([header, body]))
+    const request = Buffer.concat([header, body])
+    const done = this.#server.handle(request, true)
+    // Where it was read, the next one is.
+    request.fill(0xff)
+    await done
     const [answer] = this.#answers.splice(0)
     if (answer?.readUInt32LE(8) !== this.#unique) throw new Error(`no answer to ${name}`)
     return { error: answer.readInt32LE(4), body: answer.subarray(OUT_HEADER) }

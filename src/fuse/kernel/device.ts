@@ -8,7 +8,7 @@ import type { StayAwake } from './stay-awake.js'
 
 /** The kernel wants room for its headers beside the largest write. */
 const BUFFER_BYTES = MAX_WRITE_BYTES + 64 * 1024
-/** A request up to this length is copied, so that the buffer can be read into at once. */
+/** A request up to this length is copied if it is not answered at once, so that the buffer can be read into. */
 const COPY_MAX_BYTES = 16 * 1024
 const SPARE_BUFFERS = 8
 /** Answers up to this length are one piece. */
@@ -17,6 +17,9 @@ const HEAD_BYTES = 4096
 const SPIN_US = 50
 /** The same while requests are under way: about what Redis takes for an answer. */
 const AWAIT_US = 200
+
+/** null, or settles when the bytes are no longer needed; those of a short request only in this turn, `isLent`. */
+export type Handle = (bytes: Buffer, isLent: boolean) => Promise<void> | null
 
 export class FuseDevice {
   readonly #fd: number
@@ -30,14 +33,8 @@ export class FuseDevice {
   /** Settles when the kernel has let go of the mount. */
   readonly ended: Promise<void>
 
-  /** `handle` settles when it no longer needs the bytes. `awake` is closed with the device. */
-  constructor(
-    addon: FuseAddon,
-    fd: number,
-    handle: (bytes: Buffer) => Promise<void>,
-    log: Log,
-    awake: StayAwake | null = null,
-  ) {
+  /** `awake` is closed with the device. */
+  constructor(addon: FuseAddon, fd: number, handle: Handle, log: Log, awake: StayAwake | null = null) {
     this.#fd = fd
     this.#log = log
     this.#awake = awake
@@ -63,13 +60,12 @@ export class FuseDevice {
   }
 
   /** Answers the buffer to read into next. */
-  #take(buffer: Buffer, length: number, handle: (bytes: Buffer) => Promise<void>): Buffer {
+  #take(buffer: Buffer, length: number, handle: Handle): Buffer {
     this.#awake?.asked()
-    if (length <= COPY_MAX_BYTES) {
-      void handle(Buffer.from(buffer.subarray(0, length)))
-      return buffer
-    }
-    void handle(buffer.subarray(0, length)).then(() => {
+    const isLent = length <= COPY_MAX_BYTES
+    const done = handle(buffer.subarray(0, length), isLent)
+    if (isLent || done === null) return buffer
+    void done.then(() => {
       if (this.#spare.length < SPARE_BUFFERS) this.#spare.push(buffer)
     })
     return this.#buffer()

@@ -46,7 +46,7 @@ export class KernelDriver implements FuseDriver {
       onReady: () => void raiseReadAhead(mountpoint, log),
     })
     const awake = startStayingAwake(options)
-    const device: FuseDevice = new FuseDevice(addon, fd, (bytes) => server.handle(bytes), log, awake)
+    const device: FuseDevice = new FuseDevice(addon, fd, (bytes, isLent) => server.handle(bytes, isLent), log, awake)
     const number = (await mountOn(mountpoint))?.device
     const guard = number === undefined ? undefined : startGuard(addon, number, log)
     void device.ended.then(() => guard?.end())

@@ -51,7 +51,6 @@ export interface ServerOptions {
 }
 
 const RECHECK_MS = 250
-const DONE = Promise.resolve()
 /** What is answered in the turn in which it was read cannot be interrupted. */
 const NOBODY_WAITS = new RunningRequest(0, 'never', () => undefined)
 const O_TRUNC = 0o1000
@@ -127,30 +126,31 @@ export class FuseServer {
   }
 
   /**
-   * One request, as it was read. Resolves when its handler is done with the bytes, and the answer is sent; never rejects.
-   * What is no request at all is dropped, as the kernel never sends it.
+   * One request, as it was read. Resolves when its handler is done with the bytes, and the answer is sent, null: that is now; never rejects.
+   * What is no request at all is dropped, as the kernel never sends it. `isLent`: the bytes are others' when this returns.
    */
-  handle(bytes: Buffer): Promise<void> {
+  handle(bytes: Buffer, isLent = false): Promise<void> | null {
     const header = decodeHeader(bytes)
     if (header === null) {
       this.#options.log.error({ bytes: bytes.length }, 'bytes that are no FUSE request')
-      return Promise.resolve()
+      return null
     }
     const opcode = BY_CODE.get(header.opcode)
     if (opcode === undefined) {
       this.#fail(header, ERRNO.ENOSYS)
-      return Promise.resolve()
+      return null
     }
     const body = bytes.subarray(IN_HEADER_BYTES)
     if (opcode.name === 'init') {
       this.#init(header, body)
-      return Promise.resolve()
+      return null
     }
     if (opcode.name === 'interrupt') {
       if (body.length >= opcode.bodyBytes) this.#requests.interrupt(readU64(body, 0))
-      return Promise.resolve()
+      return null
     }
-    return this.#runAtOnce(header, opcode, body) ? DONE : this.#run(header, opcode, body)
+    if (this.#runAtOnce(header, opcode, body)) return null
+    return this.#run(header, opcode, isLent ? Buffer.from(body) : body)
   }
 
   /** The kernel has let go. Waits for what is under way (not for what was abandoned: it may hang for ever), then closes what it did not close itself. */

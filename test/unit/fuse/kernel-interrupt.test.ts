@@ -53,14 +53,14 @@ class Peer {
     this.answers.length = 0
   }
 
-  send(name: string, node: number, unique: number, body: Buffer): Promise<void> {
+  async send(name: string, node: number, unique: number, body: Buffer): Promise<void> {
     const out = Buffer.alloc(40 + body.length)
     out.writeUInt32LE(out.length, 0)
     out.writeUInt32LE(codeOf(name), 4)
     out.writeUInt32LE(unique, 8)
     out.writeUInt32LE(node, 16)
     out.set(body, 40)
-    return this.#server.handle(out)
+    await this.#server.handle(out)
   }
 
   async interrupt(unique: number): Promise<void> {

@@ -1,9 +1,11 @@
 /** The protocol without a kernel: bytes in, bytes out. */
+import { setImmediate as turn } from 'node:timers/promises'
 import fc from 'fast-check'
 import t from 'tap'
 import { silentLog } from '../../../src/base/log.js'
 import { OPCODES } from '../../../src/fuse/kernel/opcodes.js'
 import { FuseServer } from '../../../src/fuse/kernel/server.js'
+import { FusePeer, cString, words } from '../../helpers/fuse-peer.js'
 import { MemoryVfs } from '../../helpers/memory-vfs.js'
 
 const OUT_HEADER = 16
@@ -157,6 +159,35 @@ t.test('create, write, read and lookup go through, and 64-bit offsets are exact'
   t.equal(Number(body.readBigUInt64LE(0)), node)
   t.equal(Number(body.readBigUInt64LE(40 + 8)), Number(offset) + 5)
 })
+
+/** It takes its time before it looks at names and bytes. */
+class SlowVfs extends MemoryVfs {
+  override async create(...all: Parameters<MemoryVfs['create']>): ReturnType<MemoryVfs['create']> {
+    await turn()
+    return super.create(...all)
+  }
+
+  override async write(...all: Parameters<MemoryVfs['write']>): Promise<number> {
+    await turn()
+    return super.write(...all)
+  }
+}
+
+t.test(
+  'the bytes of a request that waits stay what they were, though the next one is read into the same buffer',
+  async (t) => {
+    const peer = new FusePeer(new SlowVfs())
+    await peer.init()
+    const { body } = await peer.ask('create', 1, [words(0o102, 0o644, 0, 0), cString('name')])
+    const handle = body.subarray(128, 136)
+    const offset = Buffer.alloc(8)
+    const wrote = await peer.ask('write', 2, [handle, offset, words(5, 0, 0, 0, 0, 0), Buffer.from('hello')])
+    t.equal(wrote.body.readUInt32LE(0), 5)
+    const read = await peer.ask('read', 2, [handle, offset, words(100, 0, 0, 0, 0, 0)])
+    t.equal(read.body.toString(), 'hello')
+    t.equal((await peer.ask('lookup', 1, [cString('name')])).error, 0)
+  },
+)
 
 t.test('forget gets no answer', async (t) => {
   const peer = await new Peer().init()

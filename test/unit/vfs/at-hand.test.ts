@@ -1,7 +1,7 @@
 /** What is answered without waiting is what the call would answer; and where the call has to wait, nothing is answered. */
 import t from 'tap'
 import { PosixError } from '../../../src/base/errno.js'
-import { ROOT_INO } from '../../../src/base/limits.js'
+import { MIB, ROOT_INO, WINDOW_BYTES } from '../../../src/base/limits.js'
 import { LOCK_END } from '../../../src/meta/contract.js'
 import type { VfsContract } from '../../../src/vfs/contract.js'
 import { O_DSYNC, O_RDONLY } from '../../../src/vfs/flags.js'
@@ -70,11 +70,10 @@ t.test('attributes are not at hand while they change', async (t) => {
   t.match(vfs.atHand.getattr(ino), { mode: 0o600 })
 })
 
-t.test('writes that go on where others ended are at hand, and are what write() makes of them', async (t) => {
+t.test('writes are at hand, from the first on, and are what write() makes of them', async (t) => {
   const { vfs, chunks, meta } = fixture(t)
   const { ino, handle } = await make(vfs, 'f')
   const block = (index: number): Buffer => Buffer.alloc(4096, index)
-  t.equal(vfs.atHand.write(handle, 0, block(0), false), undefined, 'the first takes memory')
   let taken = 0
   for (let index = 0; index < 600; index++) {
     const now = vfs.atHand.write(handle, index * 4096, block(index), index % 2 === 0)
@@ -101,7 +100,8 @@ t.test('a write is not at hand where it must wait, tell something, or do more', 
   await begin(handle, 0)
   t.equal(vfs.atHand.write(handle, 32_000, text, false), 4)
   t.equal(vfs.atHand.write(handle, 40_000, text, false), 4, 'with a hole before it')
-  t.equal(vfs.atHand.write(handle, 100, text, false), undefined, 'over what is there')
+  t.equal(vfs.atHand.write(handle, 100, text, false), 4, 'over what is there')
+  t.equal(vfs.atHand.write(handle, WINDOW_BYTES - 2, text, false), undefined, 'across a border of windows')
   t.equal(vfs.atHand.write(handle, 40_004, Buffer.alloc(0), false), undefined)
   t.equal(vfs.atHand.write(handle, -1, text, false), undefined)
   t.equal(vfs.atHand.write(handle, Number.MAX_SAFE_INTEGER, text, false), undefined)
@@ -133,6 +133,28 @@ t.test('a write is not at hand where it must wait, tell something, or do more', 
   t.equal(vfs.atHand.write(second.handle, 32_000, text, false), undefined, 'there is a loss to tell')
   await codeOf(vfs.release(second.handle))
   await codeOf(vfs.release(handle))
+})
+
+t.test('writes anywhere are at hand as long as there is room for them, and none of them is lost', async (t) => {
+  const chunkBytes = MIB
+  const limits = { dirtyBytes: 2 * chunkBytes, dirtyInodeBytes: 2 * chunkBytes }
+  const { vfs, chunks } = fixture(t, { settings: { chunkBytes }, limits })
+  const { handle } = await make(vfs, 'f')
+  const gate = new Gate()
+  chunks.before = (call) => (call === 'write' ? gate.passed : undefined)
+  const pieces = Array.from({ length: 100 }, (_, index) => ({
+    at: ((index * 37) % 100) * 70_000,
+    data: Buffer.alloc(65_536, index + 1),
+  }))
+  const now = pieces.filter(({ at, data }) => vfs.atHand.write(handle, at, data, false) === data.length)
+  t.ok(now.length >= 16 && now.length < 40, `${now.length} of them`)
+  const last = pieces.filter((piece) => !now.includes(piece))
+  const waiting = Promise.all(last.map(({ at, data }) => vfs.write(handle, at, data)))
+  gate.open()
+  await waiting
+  await vfs.fsync(handle, false)
+  for (const { at, data } of pieces) t.ok((await vfs.read(handle, at, data.length)).equals(data))
+  await vfs.release(handle)
 })
 
 t.test('a close is at hand when there is nothing to write and no lock to give back', async (t) => {

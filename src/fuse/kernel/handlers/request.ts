@@ -29,7 +29,8 @@ export type Answer = Buffer | readonly Buffer[] | undefined
 export type Handler = (request: Request) => Promise<Answer>
 /**
  * Answers a request in the turn in which it was read: bytes, or an errno (0: nothing but that it is done). undefined: nothing
- * was done, the handler of the same name does it. It has no `signal`, and does not throw once it has done anything.
+ * was done, the handler of the same name does it. It has no `signal`, does not throw once it has done anything, and keeps none of the
+ * request's bytes: the next one is read into the same memory.
  */
 export type AtOnce = (request: Request) => Buffer | number | undefined
 export type AtOnceTable = Readonly<Record<string, AtOnce>>
