@@ -59,6 +59,8 @@ export class Blocks {
         'take-block',
       )
     const block = await this.#core.replicas.behind(keys.wide('n'), take)
+    // Chunks outlive a loss of power that a private Redis forgets the block by: it would give their ids again.
+    await this.#core.options.store.syncLocal()
     this.#taken.set(block, 'ours')
     this.#next = block * CHUNK_BLOCK
     this.#end = this.#next + CHUNK_BLOCK

@@ -17,7 +17,18 @@ import { VolumeKeys } from '../../src/meta/keys.js'
 import { bound } from '../helpers/bound-redis.js'
 import { PATIENCE_MS } from '../helpers/deadline.js'
 import { checkVolume } from '../helpers/meta-check.js'
-import { ROOT, bytes, makeDirIn, names, outcome, touch, until, volumesOn, writeAt } from '../helpers/meta.js'
+import {
+  ROOT,
+  bytes,
+  makeDirIn,
+  names,
+  outcome,
+  touch,
+  until,
+  volumesOn,
+  writeAt,
+  type MetaVolume,
+} from '../helpers/meta.js'
 import { startRedis, type TestRedis } from '../helpers/redis.js'
 import { CALLER, O_RDWR, codeOf } from '../helpers/vfs-fixture.js'
 
@@ -323,21 +334,39 @@ t.test('what a lost change has freed is there still', async (t) => {
   await volume.close()
 })
 
-t.test('nothing is deleted before a private Redis has on disk that it is not used any more', async (t) => {
-  let isStuck = false
+/** A private Redis whose file can be put on disk, or not, as the test says. */
+async function startPrivate(t: Test): Promise<{ volume: MetaVolume; file: { isStuck: boolean } }> {
+  const file = { isStuck: false }
   const wrap = (store: RedisStore): RedisStore => ({
     ...bound(store),
     syncLocal: () =>
-      isStuck ? Promise.reject(new RingfsError('METADATA_NOT_SYNCED', 'by the test')) : store.syncLocal(),
+      file.isStuck ? Promise.reject(new RingfsError('METADATA_NOT_SYNCED', 'by the test')) : Promise.resolve(true),
   })
-  const volume = await volumesOn(t, await startRedis(t), wrap)()
+  return { volume: await volumesOn(t, await startRedis(t), wrap)(), file }
+}
+
+t.test('no chunk has an id that a private Redis could give again after a loss of power', async (t) => {
+  const { volume, file } = await startPrivate(t)
+  const ann = await volume.client()
+  file.isStuck = true
+  await t.rejects(ann.chunkId(), { code: 'METADATA_NOT_SYNCED' })
+  file.isStuck = false
+  const first = await ann.chunkId()
+  file.isStuck = true
+  t.equal(await ann.chunkId(), first + 1, 'the block is on disk')
+  file.isStuck = false
+  await volume.close()
+})
+
+t.test('nothing is deleted before a private Redis has on disk that it is not used any more', async (t) => {
+  const { volume, file } = await startPrivate(t)
   const ann = await volume.client()
   const { ino } = await touch(ann, ROOT, 'file')
   const { chunk } = await writeAt(ann, ino, 0, 4096)
   await ann.unlink(ROOT, bytes('file'))
-  isStuck = true
+  file.isStuck = true
   await t.rejects(collected(ann), { code: 'METADATA_NOT_SYNCED' })
-  isStuck = false
+  file.isStuck = false
   t.strictSame(await collected(ann), [chunk?.id])
   await volume.close()
 })
