@@ -1,5 +1,6 @@
-// The programs of dist/, their modules put together in few files. Node takes about a millisecond of CPU for each module that it loads:
-// of a start of `ringfs up`, with 450 of them, that was two thirds.
+// The programs of dist/, and what its threads run, their modules put together in few files. Node takes about a millisecond of CPU for each
+// module that it loads: of a start of `ringfs up`, with 450 of them, that was two thirds, and of that of a thread, of which it has
+// some twenty, four fifths.
 //
 // They take the place of what tsc made of the same sources, and do the same; the modules beside them are for the tests and for
 // programs that import the package. What several programs and commands need is in files of its own in dist/src/shared.
@@ -11,7 +12,7 @@ import { SetupError } from './say.mjs'
 /** For esbuild, which is not there before the npm packages are. */
 const require = createRequire(import.meta.url)
 
-const PROGRAMS = ['src/main/ringfs.ts', 'src/main/mount-helper.ts']
+const PROGRAMS = ['src/main/ringfs.ts', 'src/main/mount-helper.ts', 'workers/disk.ts', 'workers/hash.ts']
 
 /** They find files of their own beside themselves: addons, what their threads run. */
 const APART = ['fuse-native', 'node-gyp-build', 'piscina']

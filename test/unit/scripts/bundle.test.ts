@@ -34,7 +34,9 @@ function reachedFrom(program: string): ReadonlySet<string> {
   return reached
 }
 
-for (const program of ['src/main/ringfs.js', 'src/main/mount-helper.js']) {
+const PROGRAMS = ['src/main/ringfs.js', 'src/main/mount-helper.js', 'workers/disk.js', 'workers/hash.js']
+
+for (const program of PROGRAMS) {
   t.test(`${program} is of few files, with all packages but those that find files beside themselves`, async (t) => {
     const others = [...reachedFrom(program)].filter((name) => name !== program && dirname(name) !== 'src/shared')
     t.same(
@@ -61,7 +63,7 @@ t.test(
 
 t.test('nothing of former builds is left among the files of the programs', async (t) => {
   const files = readdirSync(join(BUILD, 'src/shared')).filter((name) => name.endsWith('.js'))
-  const reached = new Set(['src/main/ringfs.js', 'src/main/mount-helper.js'].flatMap((one) => [...reachedFrom(one)]))
+  const reached = new Set(PROGRAMS.flatMap((one) => [...reachedFrom(one)]))
   t.ok(files.length > 0)
   t.same(
     files.filter((name) => !reached.has(join('src/shared', name))),
@@ -72,7 +74,7 @@ t.test('nothing of former builds is left among the files of the programs', async
 t.test(
   'the licences of all packages in them lie beside them: who hands on the build hands on their code',
   async (t) => {
-    const folders = ['src/main', 'src/shared'].map((name) => join(BUILD, name))
+    const folders = ['src/main', 'src/shared', 'workers'].map((name) => join(BUILD, name))
     const files = folders.flatMap((folder) => readdirSync(folder).map((name) => join(folder, name)))
     const maps = files.filter((file) => file.endsWith('.js.map')).map((file) => readFileSync(file, 'utf8'))
     const packages = new Set(maps.flatMap((text) => [...text.matchAll(PACKAGE)]).flatMap(([, name]) => name ?? []))
