@@ -305,6 +305,22 @@ t.test('of a log that the disk cannot read all of, all the rest is there, and it
   }
 })
 
+t.test('where the disk cannot read whether there was another record, there may have been one', async (t) => {
+  const disk = await FaultyDisk.make(temporaryFolder(t))
+  const folder = temporaryFolder(t)
+  // Their records fill whole blocks.
+  const written = some(1, 2, 2 * BLOCK - RECORD_HEAD_MAX_BYTES - PREFIX_BYTES)
+  leaveLogs(folder, [{ chunks: written }])
+  const file = logFile(folder, 0)
+  const from = recordOf(file, written[1] ?? randomChunk(0, 1))
+  t.equal(from % BLOCK, 0)
+  lose(disk, [{ file, from, to: from + BLOCK }])
+  const { said } = await runStore(folder, disk.env)
+  t.match(JSON.parse(said), { bad: 1, unreadable: 1, unfinished: 0 }, 'others are asked')
+  const after = await openStore(folder, poolOf(t))
+  t.strictSame(await idsThere(after, written), [1])
+})
+
 /** Where its record begins, of a chunk of one leaf. */
 function recordOf(file: string, { bytes }: TestChunk): number {
   return readFileSync(file).indexOf(bytes) - RECORD_HEAD_MAX_BYTES - PREFIX_BYTES
