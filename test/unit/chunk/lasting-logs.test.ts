@@ -18,6 +18,7 @@ import {
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { systemClock } from '../../../src/base/clock.js'
+import { PosixError } from '../../../src/base/errno.js'
 import { silentLog } from '../../../src/base/log.js'
 import type { ChunkNodeApi } from '../../../src/chunk/contract.js'
 import { createJournal, leftBehind, logFile } from '../../../src/chunk/node/journal-file.js'
@@ -25,6 +26,7 @@ import { JOURNAL_BYTES, RECORD_HEAD_MAX_BYTES } from '../../../src/chunk/node/jo
 import { NearbyJournal } from '../../../src/chunk/node/nearby-journal.js'
 import { ChunkService } from '../../../src/chunk/node/service.js'
 import type { ChunkStore } from '../../../src/chunk/node/store.js'
+import { WorkerPool, type Job } from '../../../src/chunk/pool.js'
 import { CapturedLog } from '../../helpers/captured-log.js'
 import {
   LATER_NEVER,
@@ -200,6 +202,43 @@ t.test('who writes beside a node writes over no log that has lost its heads', as
   await until('another is made', async () => await journal.put(putRequest(more, { sync: true }), more.data))
   t.ok(existsSync(file))
 })
+
+/** Of a disk that writes nothing in place, and is full. */
+class FullPool extends WorkerPool {
+  isFull = false
+
+  override async run<Input, Output>(
+    job: Job<Input, Output>,
+    input: Input,
+    transfer?: readonly ArrayBuffer[],
+  ): Promise<Output> {
+    if (this.isFull && job.name === 'appendJournal') throw new PosixError('ENOSPC', 'full')
+    return await super.run(job, input, transfer)
+  }
+}
+
+t.test(
+  'where a full disk takes not even what is written over, chunks of the log are deleted all the same',
+  async (t) => {
+    const folder = temporaryFolder(t)
+    const pool = new FullPool({ threads: 1 })
+    t.teardown(() => pool.close())
+    const store = await openStore(folder, pool, { inlineMaxBytes: 0 })
+    t.teardown(() => store.abandon())
+    let others = 100
+    await until('there is a log', async () => {
+      const other = randomChunk(others++, 700)
+      await store.put(other, other.data, true)
+      return logsInUse(folder).length > 0
+    })
+    const written = some(1, 3)
+    for (const chunk of written) await store.put(chunk, chunk.data, true)
+    t.notOk(existsSync(chunkFile(folder, 2)))
+    pool.isFull = true
+    await store.remove([2])
+    t.strictSame(await idsThere(store, written), [1, 3])
+  },
+)
 
 t.test('a log in use that is too short is not made anew over its chunks, but afterwards', async (t) => {
   const folder = temporaryFolder(t)
