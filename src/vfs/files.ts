@@ -138,8 +138,8 @@ export class Files {
     file.reportFull()
     if (data.length === 0) return 0
     const isAppend = (flags & O_APPEND) !== 0
-    const taken = isAppend ? data : fitting(offset, data)
     const { clock, locks } = this.#context
+    const taken = fitting(isAppend ? this.#knownEnd(file.state) : offset, data)
     if (!locks.isSure(file)) await locks.confirm(file)
     await file.state.settled()
     const info = {
@@ -152,6 +152,12 @@ export class Files {
     this.#context.early.wrote(file.state, offset + taken.length)
     if ((flags & O_DSYNC) !== 0) await this.#sync(file)
     return taken.length
+  }
+
+  /** Where the next append goes, if no other client has made one; 0 where that is not known. */
+  #knownEnd({ ino, writer }: InodeState): number {
+    const size = this.#context.attrs.peek(ino)?.sizeBytes ?? 0
+    return writer.view()?.sizeOver(size) ?? size
   }
 
   async writeBack(handle: number, offset: number, data: Uint8Array): Promise<number> {

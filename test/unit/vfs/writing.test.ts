@@ -291,6 +291,18 @@ t.test('a write asks for its own durability, else the mount decides', async (st)
   await vfs.release(handle)
 })
 
+t.test('what is appended ends at the largest size, as what is written', async (st) => {
+  const { vfs } = fixture(st, SMALL)
+  const { ino, handle } = await make(vfs, 'f', O_RDWR | O_APPEND)
+  await vfs.setattr(CALLER, ino, { sizeBytes: Number.MAX_SAFE_INTEGER - 2 })
+  st.equal(await vfs.write(handle, 0, Buffer.from('abcd')), 2)
+  await vfs.fsync(handle, true)
+  st.equal(await codeOf(vfs.write(handle, 0, Buffer.from('e'))), 'EFBIG')
+  await vfs.fsync(handle, true)
+  st.equal((await vfs.getattr(CALLER, ino)).sizeBytes, Number.MAX_SAFE_INTEGER)
+  await vfs.release(handle)
+})
+
 t.test('a write may have flags of its own in place of those of the open', async (st) => {
   const { vfs, meta, chunks } = fixture(st, SMALL)
   const { ino, handle } = await make(vfs, 'f')
