@@ -3,6 +3,7 @@
  * usual priority, however readily the process serves others.
  */
 import { atUsualPriority } from '../src/base/priority.js'
+import { writeBootNote, type BootNoteTask } from '../src/chunk/node/boot-note.js'
 import {
   prepareChunkFile,
   readChecked,
@@ -13,7 +14,7 @@ import {
 import { countChunks, existingFiles, moveFile, removeFiles, syncFiles } from '../src/chunk/node/files.js'
 import { probeDisk, type ProbeTask } from '../src/chunk/node/disk-probe.js'
 import { readLeafOfEach } from '../src/chunk/node/leaf-reads.js'
-import { listChunks } from '../src/chunk/node/list.js'
+import { listChunks, recentFiles, type RecentFiles, type RecentTask } from '../src/chunk/node/list.js'
 import { lookNear as look, type NearFound, type NearTask } from '../src/chunk/node/near-look.js'
 import { roomOf, type Room } from '../src/chunk/node/space.js'
 import type {
@@ -103,6 +104,14 @@ export function sync(task: SyncTask): Outcome<readonly SyncResult[]> {
 
 export function list(task: ListTask): Outcome<ListResult> {
   return attempt(() => atUsualPriority(() => listChunks(task)))
+}
+
+export function recent(task: RecentTask): Outcome<RecentFiles> {
+  return attempt(() => atUsualPriority(() => recentFiles(task)))
+}
+
+export function noteBoot(task: BootNoteTask): Outcome<void> {
+  return attempt(() => writeBootNote(task))
 }
 
 export function probe(task: ProbeTask): Outcome<void> {

@@ -32,7 +32,7 @@ export class DiskWatch {
     this.#volume = volume
   }
 
-  /** Once they are open. `isShort`: a disk that the node had is not among them. */
+  /** Once they are open. `isShort`: a disk that the node had is not among them, or something on one may be lost. */
   start(disks: NodeDisks, isShort: boolean): void {
     this.#disks = disks
     const { metrics } = this.#volume

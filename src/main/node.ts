@@ -2,6 +2,7 @@
 import { join as joinPath, resolve } from 'node:path'
 import { systemClock } from '../base/clock.js'
 import { RingfsError, messageOf } from '../base/errors.js'
+import { systemProcesses } from '../base/processes.js'
 import { knowFirstHistories } from '../check/histories.js'
 import { Healer } from '../chunk/node/healer.js'
 import { NodeDisks, type EmptyOptions } from '../chunk/node/disks.js'
@@ -11,6 +12,7 @@ import { Pace } from '../chunk/node/pace.js'
 import { serveChunkNode } from '../chunk/node/server.js'
 import { ChunkService } from '../chunk/node/service.js'
 import { WorkerPool } from '../chunk/pool.js'
+import { wallMs } from '../cluster/clock-offset.js'
 import { register, type RegisterOptions, type Registration } from '../cluster/membership.js'
 import { Sight } from '../cluster/sight.js'
 import type { ClusterWatcher } from '../cluster/watcher.js'
@@ -48,6 +50,7 @@ export interface RunningNode {
 /** Errors: those of openNodeFolders, of `listen` and of register. */
 export async function startNode(volume: Volume, options: NodeOptions): Promise<RunningNode> {
   const closer = new Closer()
+  const startMs = wallMs(systemClock)
   return closer.orClose(async () => {
     const data = await openNodeFolders(options.folders, volume.settings.uuid, { forget: options.forget ?? [] })
     closer.add(() => data.close())
@@ -74,7 +77,9 @@ export async function startNode(volume: Volume, options: NodeOptions): Promise<R
       disks: service.disks.states(),
     }))
     closer.add(() => registration.leave())
-    watch.start(service.disks, data.dropped.length > 0)
+    const boot = systemProcesses.self()?.boot
+    const isAfterRestart = boot !== undefined && service.disks.isAfterRestart(boot)
+    watch.start(service.disks, data.dropped.length > 0 || isAfterRestart)
     closer.add(() => watch.stop())
     const queue = consumeQueue(volume, data.nodeId, registration.incarnation, service.api)
     closer.add(queue.stop)
@@ -82,6 +87,11 @@ export async function startNode(volume: Volume, options: NodeOptions): Promise<R
     closer.add(healing.stop)
     const emptying = inBackground((signal) => service.disks.empty(emptyOptions(volume, service), signal))
     closer.add(emptying.stop)
+    if (boot !== undefined) {
+      const onBad = (id: number): Promise<void> => service.api.reportBad(volume.settings.uuid, id)
+      const look = inBackground((signal) => service.disks.lookAfterRestart({ boot, startMs, onBad }, signal))
+      closer.add(look.stop)
+    }
     closer.add(() => service.api.scrubber.stop())
     service.api.scrubber.start()
     // First of all: what waits for a disk that hangs holds nothing up.

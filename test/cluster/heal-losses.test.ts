@@ -1,8 +1,11 @@
 /** Five real nodes, three replicas: two lost for good at once, another one restarted while their chunks are made anew, surplus given up. */
 import { randomBytes } from 'node:crypto'
+import { truncateSync, unlinkSync } from 'node:fs'
 import t from 'tap'
 import { KIB } from '../../src/base/limits.js'
 import type { ChunkRef } from '../../src/chunk/contract.js'
+import { readBootNote, writeBootNote } from '../../src/chunk/node/boot-note.js'
+import { ChunkPaths } from '../../src/chunk/node/paths.js'
 import { setHealLimit, setSurplusTime } from '../../src/cluster/membership.js'
 import { startCluster, type TestCluster } from '../helpers/cluster.js'
 import { eventually } from '../helpers/ringfs.js'
@@ -15,11 +18,11 @@ const SLOWLY = 768 * KIB
 t.setTimeout(600_000)
 
 /** On three nodes each: the workload's writer waits for two. */
-async function fill({ client }: TestCluster): Promise<readonly ChunkRef[]> {
+async function fill({ client }: TestCluster, sync = true): Promise<readonly ChunkRef[]> {
   const refs: ChunkRef[] = []
   const extents = [{ fileOffset: 0, chunkOffset: 0, lengthBytes: BYTES }]
   for (let id = 1; id <= CHUNKS; id++) {
-    const options = { durability: 'all', sync: true } as const
+    const options = { durability: 'all', sync } as const
     refs.push(await client.write(id, [contentsOf(id)], { ino: 1, order: id, extents }, options))
   }
   return refs
@@ -78,5 +81,31 @@ t.test('two of five are lost for good at once, a third one restarts in the middl
   const fresh = refs.filter(({ id }) => ring.owners(id, 3).includes(one.id) && !first.owners(id, 3).includes(one.id))
   t.equal((await cluster.member(one))?.report?.heal.copied, fresh.length, 'it fetched only what it did not own before')
   t.strictSame(await cluster.holes(refs), [], 'nothing was given up that somebody needs')
+  t.strictSame(await checkAll(cluster, refs), [])
+})
+
+t.test('a machine loses power, and is back before its node has lost its place', async (t) => {
+  const cluster = await startCluster(t, 3)
+  const refs = await fill(cluster, false)
+  const node = cluster.node(0)
+  await eventually(
+    'its start is noted',
+    () => readBootNote(node.folder),
+    (note) => note !== null,
+  )
+  await node.kill()
+  // Not flushed: of some there is the name, and no bytes, of some nothing.
+  const paths = new ChunkPaths(node.folder)
+  for (const { id } of refs.slice(0, 10)) truncateSync(paths.fileOf(id))
+  for (const { id } of refs.slice(10, 20)) unlinkSync(paths.fileOf(id))
+  writeBootNote({ folder: node.folder, boot: 'before', fromMs: null })
+  await node.start()
+  const isLookedAt = (): boolean => {
+    const note = readBootNote(node.folder)
+    return note !== null && note.boot !== 'before' && note.fromMs === null
+  }
+  await eventually('what it wrote last was looked at', isLookedAt, (isDone) => isDone)
+  await cluster.whole('all is whole')
+  t.strictSame(await cluster.holes(refs), [], 'three good copies of each chunk')
   t.strictSame(await checkAll(cluster, refs), [])
 })

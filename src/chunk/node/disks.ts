@@ -31,6 +31,7 @@ import { noLeaves } from './leaf-reads.js'
 import { mergePages } from './list.js'
 import { NodeDisk } from './node-disk.js'
 import type { DiskFolder, MissingFolder } from './node-folders.js'
+import { isAfterRestart, lookAfterRestart, type RestartLookOptions } from './restart-look.js'
 import { Retiring, type Confirm } from './retiring.js'
 import type { Space } from './space.js'
 import { ChunkStore, type ChunkStoreOptions } from './store.js'
@@ -181,6 +182,16 @@ export class NodeDisks implements ChunkDisk {
   /** In the order in which a chunk is looked for. */
   #ranked(id: number): readonly NodeDisk[] {
     return this.#leavingFirst(rankDisks(id, this.#live))
+  }
+
+  /** The machine was started since this node had one of its disks. */
+  isAfterRestart(boot: string): boolean {
+    return this.#disks.some(({ folder }) => isAfterRestart(folder, boot))
+  }
+
+  /** What was written last before that is read and hashed: restart-look.ts. Never rejects. */
+  async lookAfterRestart(options: Omit<RestartLookOptions, 'verify' | 'log'>, signal: AbortSignal): Promise<void> {
+    await lookAfterRestart(this.#live, { ...this.#options, ...options, verify: (id) => this.verify(id) }, signal)
   }
 
   /** Empties the disks that are leaving. Resolves when it is told to end. Never rejects. */

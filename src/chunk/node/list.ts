@@ -4,9 +4,9 @@
  * A page ends after so many chunks, bytes of headers or folders, so that no call takes long, however many chunks there are.
  */
 import { codeOf } from '../../base/errors.js'
-import { readdirSync } from 'node:fs'
+import { readdirSync, statSync } from 'node:fs'
 import { KIB } from '../../base/limits.js'
-import type { ChunkOrigin, ListedChunk, ListReply, ListRequest } from '../contract.js'
+import { CHUNK_BUCKETS, type ChunkOrigin, type ListedChunk, type ListReply, type ListRequest } from '../contract.js'
 import { decodePrefix, type ChunkHeader } from '../format.js'
 import { asBuffer } from '../jobs.js'
 import { readHeader } from './chunk-file.js'
@@ -43,6 +43,46 @@ export function listChunks(task: ListTask): ListResult {
     }
   }
   return { chunks: page.chunks, next: end < task.toBucket ? { bucket: end, id: 0 } : null }
+}
+
+export interface RecentTask {
+  readonly folder: string
+  /** Ms since 1970: the last change before it counts as the last. */
+  readonly startMs: number
+  readonly doubtMs: number
+  /** At least those that were changed since then. Infinity: no such wish. */
+  readonly fromMs: number
+}
+
+export interface RecentFiles {
+  readonly ids: readonly number[]
+  /** Since when these were changed. */
+  readonly fromMs: number
+}
+
+/**
+ * The chunk files that were changed last before `startMs`: those of the last `doubtMs`, and all that were changed since. Where clocks were set back that is
+ * more. Errors: what the disk says.
+ */
+export function recentFiles({ folder, startMs, doubtMs, fromMs }: RecentTask): RecentFiles {
+  const changed = changesIn(folder)
+  let newestMs = -Infinity
+  for (const ms of changed.values()) if (ms < startMs && ms > newestMs) newestMs = ms
+  const sinceMs = Math.min(fromMs, newestMs === -Infinity ? startMs : newestMs - doubtMs)
+  return { ids: [...changed].filter(([, ms]) => ms >= sinceMs).map(([id]) => id), fromMs: Math.floor(sinceMs) }
+}
+
+/** Ms since 1970, of each. */
+function changesIn(folder: string): Map<number, number> {
+  const paths = new ChunkPaths(folder)
+  const changed = new Map<number, number>()
+  for (let bucket = 0; bucket < CHUNK_BUCKETS; bucket++) {
+    for (const id of idsOf(namesIn(paths.foldersOfBucket(bucket).inner) ?? [])) {
+      const ms = statSync(paths.fileOf(id), { throwIfNoEntry: false })?.ctimeMs
+      if (ms !== undefined) changed.set(id, ms)
+    }
+  }
+  return changed
 }
 
 class Page {

@@ -5,6 +5,7 @@
  *     chunks/a3/7/0000000000002a   chunk 42: the folders are the top 12 bits of its ring position, the name its id in hex
  *     journal/0, journal/1      small chunks that had to be on disk at once: journal-file.ts
  *     ring-epoch                for who writes small chunks beside the node: known-epoch.ts
+ *     boot                      to know of a loss of power: boot-note.ts
  *     tmp/                      being written; emptied at start
  *     removed/ID                what was deleted while another disk of the node, ID, was away: removed-file.ts
  *     quarantine/               bad copies, kept for whoever wants to know why; never read

@@ -1,0 +1,84 @@
+/**
+ * After a start of the machine the chunk files that were changed last on a disk are read and hashed. After a loss of power such a file may have its
+ * name and not its bytes: to whoever compares what nodes have it is a copy, and scrubbing would come to it within a week. What has not even
+ * its name is missed by the others, who are asked to walk (main/disk-watch.ts).
+ *
+ *   another boot --> noted, with the time from which on files are in doubt --all looked at--> noted without
+ *
+ * Invariant: until all are looked at the note has that time, so that a node which is killed meanwhile begins anew, with all of them.
+ */
+import { messageOf } from '../../base/errors.js'
+import type { Log } from '../../base/log.js'
+import type { Job } from '../pool.js'
+import { readBootNote, type BootNoteTask } from './boot-note.js'
+import type { RecentFiles, RecentTask } from './list.js'
+import type { NodeDisk } from './node-disk.js'
+import type { Verdict } from './tasks.js'
+
+const NOTE_JOB: Job<BootNoteTask, void> = { file: 'disk', name: 'noteBoot' }
+const RECENT_JOB: Job<RecentTask, RecentFiles> = { file: 'disk', name: 'recent' }
+/** So long before the last change everything is on disk: the kernel writes what is older than half a minute, if the disk can follow. */
+const DOUBT_MS = 10 * 60_000
+
+export interface RestartLookOptions {
+  /** boot_id of now. */
+  readonly boot: string
+  /** When this process began with the disk, ms since 1970: what was changed later is its own. */
+  readonly startMs: number
+  readonly verify: (id: number) => Promise<Verdict>
+  /** Has a bad copy replaced, if others have a good one. */
+  readonly onBad: (id: number) => Promise<void>
+  readonly log: Log
+}
+
+/** Was the machine started since a node had this disk? Of one that nobody has noted anything on: no. */
+export function isAfterRestart(folder: string, boot: string): boolean {
+  const note = readBootNote(folder)
+  return note !== null && (note.boot !== boot || note.fromMs !== null)
+}
+
+/** Never rejects: what could not be looked at is for the next start. */
+export async function lookAfterRestart(
+  disks: readonly NodeDisk[],
+  options: RestartLookOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  const looks = disks.map(async (disk) => {
+    try {
+      await lookAt(disk, options, signal)
+    } catch (error) {
+      const [{ folder }, err] = [disk, messageOf(error)]
+      options.log.warn({ folder, err }, 'what was written last before a start of the machine is not looked at')
+    }
+  })
+  await Promise.all(looks)
+}
+
+async function lookAt(disk: NodeDisk, options: RestartLookOptions, signal: AbortSignal): Promise<void> {
+  const { boot, startMs, log } = options
+  const { folder } = disk
+  const before = readBootNote(folder)
+  const note = (fromMs: number | null): Promise<void> =>
+    disk.run(() => disk.pool.run(NOTE_JOB, { folder, boot, fromMs }))
+  if (before === null) await note(null)
+  if (!isAfterRestart(folder, boot)) return
+  const task = { folder, startMs, doubtMs: DOUBT_MS, fromMs: before?.fromMs ?? Infinity }
+  const { ids, fromMs } = await disk.run(() => disk.pool.run(RECENT_JOB, task))
+  await note(fromMs)
+  let bad = 0
+  for (const id of ids) {
+    if (signal.aborted) return
+    if (await isBad(id, options)) bad++
+  }
+  await note(null)
+  log.info({ folder, chunks: ids.length, bad }, 'the machine was started: what was written last was read and hashed')
+}
+
+async function isBad(id: number, { verify, onBad, log }: RestartLookOptions): Promise<boolean> {
+  const verdict = await verify(id)
+  if (verdict.state !== 'bad') return false
+  log.warn({ chunk: id, why: verdict.why }, 'a chunk copy was not on disk when the machine ended')
+  // Nobody reached: it is in this node's queue by then, or scrubbing comes to it.
+  await onBad(id).catch((error: unknown) => log.warn({ chunk: id, err: messageOf(error) }, 'not replaced yet'))
+  return true
+}
