@@ -24,7 +24,13 @@ interface FileExtents {
 
 interface Fetch {
   readonly mark: number
-  readonly map: Promise<ExtentMap>
+  readonly found: Promise<WindowAt>
+}
+
+/** A window as it was in a version of the data. */
+export interface WindowAt {
+  readonly map: ExtentMap
+  readonly version: number
 }
 
 export class ExtentCache {
@@ -82,22 +88,27 @@ export class ExtentCache {
   }
 
   async get(ino: number, window: number): Promise<ExtentMap> {
+    return (await this.at(ino, window)).map
+  }
+
+  /** The same, and of which version it is: by then the file may have one that is newer than its attributes. */
+  async at(ino: number, window: number): Promise<WindowAt> {
     const known = this.peek(ino, window)
-    if (known !== undefined) return known
+    if (known !== undefined) return { map: known, version: this.#files.get(ino)?.version ?? 0 }
     const key = `${ino}/${window}`
     const running = this.#fetches.get(key)
-    if (running !== undefined && this.#fresh.inodeIsFresh(ino, running.mark)) return running.map
-    const fetch: Fetch = { mark: this.#fresh.mark(), map: this.#fetch(ino, window) }
+    if (running !== undefined && this.#fresh.inodeIsFresh(ino, running.mark)) return running.found
+    const fetch: Fetch = { mark: this.#fresh.mark(), found: this.#fetch(ino, window) }
     this.#fetches.set(key, fetch)
     try {
-      return await fetch.map
+      return await fetch.found
     } finally {
       if (this.#fetches.get(key) === fetch) this.#fetches.delete(key)
     }
   }
 
   /** Asks the store whatever is kept. */
-  async refetch(ino: number, window: number): Promise<ExtentMap> {
+  async refetch(ino: number, window: number): Promise<WindowAt> {
     this.drop(ino)
     return await this.#fetch(ino, window)
   }
@@ -185,13 +196,14 @@ export class ExtentCache {
     if (file.windows.get(window)?.takeCrowded(CROWDED_IN_USE) === true) this.#onCrowded(ino, window)
   }
 
-  async #fetch(ino: number, window: number): Promise<ExtentMap> {
+  async #fetch(ino: number, window: number): Promise<WindowAt> {
     const mark = this.#fresh.mark()
     const reply = await this.#meta.extents(ino, window)
     const map = new ExtentMap(reply.extents, reply.body, reply.generation)
     if (map.takeCrowded(CROWDED_IN_USE)) this.#onCrowded(ino, window)
-    this.#keep(ino, window, map, mark)
-    return map
+    // One of a later version would be taken for one of the version that is known.
+    if (this.#files.get(ino)?.version === reply.dataVersion) this.#keep(ino, window, map, mark)
+    return { map, version: reply.dataVersion }
   }
 
   #keep(ino: number, window: number, map: ExtentMap, mark: number): void {

@@ -2,7 +2,8 @@
  * Reads a file: what this process has not committed yet, over the extents of the store, over zeros.
  *
  * Invariant: the unwritten data is copied first and the extents are asked for afterwards. A batch that is committed in
- * between is in both; the other order could find it in neither.
+ * between is in both; the other order could find it in neither. Size and extents are of one version of the data: with the size of before and the
+ * extents of after another client cut the file, all of it would be zeros.
  */
 import { allDone } from '../base/all-done.js'
 import { WINDOW_BYTES } from '../base/limits.js'
@@ -12,7 +13,7 @@ import type { Log } from '../base/log.js'
 import type { Attr } from '../meta/contract.js'
 import type { AttrCache } from './cache.js'
 import { leafBytes, type ChunkCache, type ChunkPart } from './chunk-cache.js'
-import type { ExtentCache } from './extent-cache.js'
+import type { ExtentCache, WindowAt } from './extent-cache.js'
 import type { ExtentMap, FilePiece, WindowMark } from './extent-map.js'
 import type { Freshness } from './freshness.js'
 import type { FileHandle } from './handles.js'
@@ -22,6 +23,8 @@ import { TargetPool } from './target-pool.js'
 
 /** So many are fetched together. */
 const MANY_PIECES = 4
+/** Each time another client has changed the file since its size was asked for. */
+const TRIES_MAX = 16
 
 export interface ReaderDeps {
   readonly attrs: AttrCache
@@ -54,18 +57,26 @@ export class Reader {
     // Where appended data will lie is known only when it is committed.
     if (state.writer.hasAppends) await state.writer.flush()
     const target = this.#targets.take(lengthBytes)
-    const covered = new IntervalMap<true>()
-    state.writer.overlay(offset, offset + lengthBytes, target, (start, end) => covered.set(start, end, true, start))
-    const dirtyEnd = state.writer.positionalEnd
-    const attr = await this.#attr(state.ino)
-    seen(attr)
-    const size = Math.max(dirtyEnd, attr.sizeBytes)
-    const end = Math.min(offset + lengthBytes, size)
-    if (end <= offset) return Buffer.alloc(0)
-    const gaps = covered.gaps(offset, end)
-    await Promise.all(gaps.map((gap) => this.#fill(state.ino, gap.start, gap.end, target, gap.start - offset)))
-    this.#readAhead(file, offset, end, size)
-    return this.#targets.lend(target.subarray(0, end - offset))
+    for (let tries = 1; ; tries++) {
+      const covered = new IntervalMap<true>()
+      state.writer.overlay(offset, offset + lengthBytes, target, (start, end) => covered.set(start, end, true, start))
+      const dirtyEnd = state.writer.positionalEnd
+      const attr = await this.#attr(state.ino)
+      const size = Math.max(dirtyEnd, attr.sizeBytes)
+      const end = Math.min(offset + lengthBytes, size)
+      const gaps = end <= offset ? [] : covered.gaps(offset, end)
+      const version = tries < TRIES_MAX ? attr.dataVersion : undefined
+      const fills = gaps.map((gap) => this.#fill(state.ino, gap, version, target, gap.start - offset))
+      const areOfVersion = await allDone(fills)
+      if (areOfVersion.includes(false)) {
+        this.#deps.attrs.drop(state.ino)
+        continue
+      }
+      seen(attr)
+      if (end <= offset) return Buffer.alloc(0)
+      this.#readAhead(file, offset, end, size)
+      return this.#targets.lend(target.subarray(0, end - offset))
+    }
   }
 
   async #attr(ino: number): Promise<Attr> {
@@ -75,30 +86,56 @@ export class Reader {
     return attr
   }
 
-  /** Committed bytes of [start, end). */
-  async #fill(ino: number, start: number, end: number, target: Buffer, at: number): Promise<void> {
-    const parts: Promise<void>[] = []
-    for (const part of windowsOf(start, end)) {
-      parts.push(this.#fillWindow(ino, part, target, at + part.start - start))
-    }
-    await Promise.all(parts)
+  /** Committed bytes of [start, end). false: they are of another version, and not all there. */
+  async #fill(
+    ino: number,
+    { start, end }: { readonly start: number; readonly end: number },
+    version: number | undefined,
+    target: Buffer,
+    at: number,
+  ): Promise<boolean> {
+    const fills = windowsOf(start, end).map((part) =>
+      this.#fillWindow(ino, part, version, target, at + part.start - start),
+    )
+    return !(await allDone(fills)).includes(false)
   }
 
   /**
    * A chunk that is missing may have been replaced by a compaction: the window is asked for once more, when nothing that the
    * old map named can still be on its way to `target`: it would overwrite what the new one says, or, later, another read.
    */
-  async #fillWindow(ino: number, part: WindowPart, target: Buffer, at: number): Promise<void> {
+  async #fillWindow(
+    ino: number,
+    part: WindowPart,
+    version: number | undefined,
+    target: Buffer,
+    at: number,
+  ): Promise<boolean> {
+    const { extents } = this.#deps
     try {
-      await this.#copy(ino, await this.#deps.extents.get(ino, part.window), part, target, at)
+      return await this.#copyOf(ino, await extents.at(ino, part.window), part, version, target, at)
     } catch (error) {
       if (!hasCode(error, 'CHUNK_MISSING')) throw this.#failed(ino, error)
       try {
-        await this.#copy(ino, await this.#deps.extents.refetch(ino, part.window), part, target, at)
+        return await this.#copyOf(ino, await extents.refetch(ino, part.window), part, version, target, at)
       } catch (again) {
         throw this.#failed(ino, again)
       }
     }
+  }
+
+  /** false: it is of another version, and nothing was copied. */
+  async #copyOf(
+    ino: number,
+    found: WindowAt,
+    part: WindowPart,
+    version: number | undefined,
+    target: Buffer,
+    at: number,
+  ): Promise<boolean> {
+    if (version !== undefined && found.version !== version) return false
+    await this.#copy(ino, found.map, part, target, at)
+    return true
   }
 
   #failed(ino: number, error: unknown): PosixError {

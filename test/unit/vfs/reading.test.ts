@@ -31,3 +31,33 @@ t.test('a chunk of an old map that comes late is not written over what the new m
   await settle()
   t.ok(read.equals(now))
 })
+
+t.test('a read has the size and the bytes of one version, whoever changes the file meanwhile', async (t) => {
+  const { vfs, another } = fixture(t)
+  const { ino, handle } = await make(vfs, 'file')
+  const write = async (text: string): Promise<void> => {
+    await vfs.setattr(CALLER, ino, { sizeBytes: 0 })
+    await vfs.write(handle, 0, Buffer.from(text))
+    await vfs.flush(handle)
+  }
+  await write('what was there')
+  const other = another()
+  const opened = await other.vfs.open(CALLER, ino, O_RDWR)
+  for (const cut of [true, false]) {
+    let isChanged = false
+    await write('what was there')
+    other.meta.before = async (call) => {
+      if (call !== 'extents' || isChanged) return
+      isChanged = true
+      if (cut) await vfs.setattr(CALLER, ino, { sizeBytes: 0 })
+      else await write('less')
+    }
+    const read = await other.vfs.read(opened.handle, 0, 100)
+    t.ok(isChanged)
+    t.equal(read.toString(), cut ? '' : 'less')
+  }
+  other.meta.before = () => undefined
+  await write('more')
+  other.meta.before = (call) => (call === 'extents' ? write('again and again') : undefined)
+  t.equal((await other.vfs.read(opened.handle, 0, 100)).toString(), 'again and again', 'in the end it is answered')
+})
