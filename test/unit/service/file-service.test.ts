@@ -269,8 +269,8 @@ t.test('the durability of a write reaches the VFS', async (t) => {
   const { client: fs } = await serveFiles(t, {
     wrap: (vfs) =>
       replace(vfs, {
-        write: (handle, offset, data, durability) => {
-          seen.push(durability)
+        write: (handle, offset, data, settings) => {
+          seen.push(settings?.durability)
           return vfs.write(handle, offset, data)
         },
       }),
