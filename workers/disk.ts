@@ -14,7 +14,7 @@ import {
 import { countChunks, existingFiles, moveFile, removeFiles, syncFiles } from '../src/chunk/node/files.js'
 import { probeDisk, type ProbeTask } from '../src/chunk/node/disk-probe.js'
 import { readLeafOfEach } from '../src/chunk/node/leaf-reads.js'
-import { listChunks, recentFiles, type RecentFiles, type RecentTask } from '../src/chunk/node/list.js'
+import { changedFiles, listChunks, type ChangedFile, type ChangedTask } from '../src/chunk/node/list.js'
 import { lookNear as look, type NearFound, type NearTask } from '../src/chunk/node/near-look.js'
 import { roomOf, type Room } from '../src/chunk/node/space.js'
 import type {
@@ -106,8 +106,8 @@ export function list(task: ListTask): Outcome<ListResult> {
   return attempt(() => atUsualPriority(() => listChunks(task)))
 }
 
-export function recent(task: RecentTask): Outcome<RecentFiles> {
-  return attempt(() => atUsualPriority(() => recentFiles(task)))
+export function changed(task: ChangedTask): Outcome<readonly ChangedFile[]> {
+  return attempt(() => atUsualPriority(() => changedFiles(task)))
 }
 
 export function noteBoot(task: BootNoteTask): Outcome<void> {

@@ -6,7 +6,7 @@
 import { codeOf } from '../../base/errors.js'
 import { readdirSync, statSync } from 'node:fs'
 import { KIB } from '../../base/limits.js'
-import { CHUNK_BUCKETS, type ChunkOrigin, type ListedChunk, type ListReply, type ListRequest } from '../contract.js'
+import type { ChunkOrigin, ListedChunk, ListReply, ListRequest } from '../contract.js'
 import { decodePrefix, type ChunkHeader } from '../format.js'
 import { asBuffer } from '../jobs.js'
 import { readHeader } from './chunk-file.js'
@@ -45,42 +45,26 @@ export function listChunks(task: ListTask): ListResult {
   return { chunks: page.chunks, next: end < task.toBucket ? { bucket: end, id: 0 } : null }
 }
 
-export interface RecentTask {
+export interface ChangedTask {
   readonly folder: string
-  /** Ms since 1970: the last change before it counts as the last. */
-  readonly startMs: number
-  readonly doubtMs: number
-  /** At least those that were changed since then. Infinity: no such wish. */
-  readonly fromMs: number
+  readonly bucket: number
+  /** Ms since 1970. */
+  readonly sinceMs: number
 }
 
-export interface RecentFiles {
-  readonly ids: readonly number[]
-  /** Since when these were changed. */
-  readonly fromMs: number
+export interface ChangedFile {
+  readonly id: number
+  /** Of its last change, ms since 1970. */
+  readonly ms: number
 }
 
-/**
- * The chunk files that were changed last before `startMs`: those of the last `doubtMs`, and all that were changed since. Where clocks were set back that is
- * more. Errors: what the disk says.
- */
-export function recentFiles({ folder, startMs, doubtMs, fromMs }: RecentTask): RecentFiles {
-  const changed = changesIn(folder)
-  let newestMs = -Infinity
-  for (const ms of changed.values()) if (ms < startMs && ms > newestMs) newestMs = ms
-  const sinceMs = Math.min(fromMs, newestMs === -Infinity ? startMs : newestMs - doubtMs)
-  return { ids: [...changed].filter(([, ms]) => ms >= sinceMs).map(([id]) => id), fromMs: Math.floor(sinceMs) }
-}
-
-/** Ms since 1970, of each. */
-function changesIn(folder: string): Map<number, number> {
+/** The chunk files of the bucket that were changed since then. Errors: what the disk says. */
+export function changedFiles({ folder, bucket, sinceMs }: ChangedTask): readonly ChangedFile[] {
   const paths = new ChunkPaths(folder)
-  const changed = new Map<number, number>()
-  for (let bucket = 0; bucket < CHUNK_BUCKETS; bucket++) {
-    for (const id of idsOf(namesIn(paths.foldersOfBucket(bucket).inner) ?? [])) {
-      const ms = statSync(paths.fileOf(id), { throwIfNoEntry: false })?.ctimeMs
-      if (ms !== undefined) changed.set(id, ms)
-    }
+  const changed: ChangedFile[] = []
+  for (const id of idsOf(namesIn(paths.foldersOfBucket(bucket).inner) ?? [])) {
+    const ms = statSync(paths.fileOf(id), { throwIfNoEntry: false })?.ctimeMs
+    if (ms !== undefined && ms >= sinceMs) changed.push({ id, ms })
   }
   return changed
 }

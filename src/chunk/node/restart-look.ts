@@ -11,12 +11,13 @@ import { messageOf } from '../../base/errors.js'
 import type { Log } from '../../base/log.js'
 import type { Job } from '../pool.js'
 import { readBootNote, type BootNoteTask } from './boot-note.js'
-import type { RecentFiles, RecentTask } from './list.js'
+import { CHUNK_BUCKETS } from '../contract.js'
+import type { ChangedFile, ChangedTask } from './list.js'
 import type { NodeDisk } from './node-disk.js'
 import type { Verdict } from './tasks.js'
 
 const NOTE_JOB: Job<BootNoteTask, void> = { file: 'disk', name: 'noteBoot' }
-const RECENT_JOB: Job<RecentTask, RecentFiles> = { file: 'disk', name: 'recent' }
+const CHANGED_JOB: Job<ChangedTask, readonly ChangedFile[]> = { file: 'disk', name: 'changed' }
 /** So long before the last change everything is on disk: the kernel writes what is older than half a minute, if the disk can follow. */
 const DOUBT_MS = 10 * 60_000
 
@@ -62,8 +63,13 @@ async function lookAt(disk: NodeDisk, options: RestartLookOptions, signal: Abort
     disk.run(() => disk.pool.run(NOTE_JOB, { folder, boot, fromMs }))
   if (before === null) await note(null)
   if (!isAfterRestart(folder, boot)) return
-  const task = { folder, startMs, doubtMs: DOUBT_MS, fromMs: before?.fromMs ?? Infinity }
-  const { ids, fromMs } = await disk.run(() => disk.pool.run(RECENT_JOB, task))
+  // A folder at a time: of millions of files each is asked when it was changed.
+  const changed = (bucket: number, sinceMs: number): Promise<readonly ChangedFile[]> =>
+    disk.run(() => disk.pool.run(CHANGED_JOB, { folder, bucket, sinceMs }))
+  const bounds = { startMs, doubtMs: DOUBT_MS, fromMs: before?.fromMs ?? Infinity }
+  const recent = await recentFiles(changed, bounds, signal)
+  if (recent === null) return
+  const { ids, fromMs } = recent
   await note(fromMs)
   let bad = 0
   for (const id of ids) {
@@ -72,6 +78,46 @@ async function lookAt(disk: NodeDisk, options: RestartLookOptions, signal: Abort
   }
   await note(null)
   log.info({ folder, chunks: ids.length, bad }, 'the machine was started: what was written last was read and hashed')
+}
+
+export interface RecentBounds {
+  /** Ms since 1970: the last change before it counts as the last. */
+  readonly startMs: number
+  readonly doubtMs: number
+  /** At least those that were changed since then. Infinity: no such wish. */
+  readonly fromMs: number
+}
+
+export interface RecentFiles {
+  readonly ids: readonly number[]
+  /** Since when these were changed. */
+  readonly fromMs: number
+}
+
+/**
+ * The chunk files that were changed last before `startMs`: those of the last `doubtMs`, and all that were changed since. Where clocks were set back that is
+ * more. null: told to end. Errors: those of `changed`.
+ */
+export async function recentFiles(
+  changed: (bucket: number, sinceMs: number) => Promise<readonly ChangedFile[]>,
+  { startMs, doubtMs, fromMs }: RecentBounds,
+  signal: AbortSignal,
+): Promise<RecentFiles | null> {
+  let newestMs = -Infinity
+  let found: ChangedFile[] = []
+  const since = (ms: number): ChangedFile[] => found.filter((file) => file.ms >= ms)
+  for (let bucket = 0; bucket < CHUNK_BUCKETS; bucket++) {
+    if (signal.aborted) return null
+    const before = newestMs
+    const more = await changed(bucket, Math.min(fromMs, newestMs - doubtMs))
+    for (const file of more) {
+      if (file.ms < startMs && file.ms > newestMs) newestMs = file.ms
+      found.push(file)
+    }
+    if (newestMs > before) found = since(Math.min(fromMs, newestMs - doubtMs))
+  }
+  const sinceMs = Math.min(fromMs, newestMs === -Infinity ? startMs : newestMs - doubtMs)
+  return { ids: since(sinceMs).map(({ id }) => id), fromMs: Math.floor(sinceMs) }
 }
 
 async function isBad(id: number, { verify, onBad, log }: RestartLookOptions): Promise<boolean> {

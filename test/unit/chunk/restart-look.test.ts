@@ -2,7 +2,8 @@ import { truncateSync } from 'node:fs'
 import t, { type Test } from 'tap'
 import { systemClock } from '../../../src/base/clock.js'
 import { readBootNote } from '../../../src/chunk/node/boot-note.js'
-import { recentFiles } from '../../../src/chunk/node/list.js'
+import { changedFiles, type ChangedFile } from '../../../src/chunk/node/list.js'
+import { recentFiles } from '../../../src/chunk/node/restart-look.js'
 import type { NodeDisks } from '../../../src/chunk/node/disks.js'
 import { ChunkPaths } from '../../../src/chunk/node/paths.js'
 import { poolOf, randomChunk } from '../../helpers/chunks.js'
@@ -94,12 +95,29 @@ t.test(
     const startMs = Date.now()
     await systemClock.sleep(200)
     await fill(disks, folders, [3])
-    const recent = (task: { startMs: number; doubtMs: number; fromMs: number }): readonly number[] =>
-      [...recentFiles({ folder, ...task }).ids].sort((a, b) => a - b)
-    t.strictSame(recent({ startMs, doubtMs: 50, fromMs: Infinity }), [2, 3])
-    t.strictSame(recent({ startMs, doubtMs: 3_600_000, fromMs: Infinity }), [1, 2, 3])
-    t.strictSame(recent({ startMs, doubtMs: 50, fromMs: 0 }), [1, 2, 3], 'what an earlier look has begun with')
-    t.strictSame(recent({ startMs: betweenMs, doubtMs: 50, fromMs: Infinity }), [1, 2, 3], 'the last one before')
-    t.strictSame(recent({ startMs: 0, doubtMs: 50, fromMs: Infinity }), [1, 2, 3], 'a clock that was set back')
+    const recent = async (bounds: { startMs: number; doubtMs: number; fromMs: number }): Promise<readonly number[]> => {
+      const changed = (bucket: number, sinceMs: number): Promise<readonly ChangedFile[]> =>
+        Promise.resolve(changedFiles({ folder, bucket, sinceMs }))
+      const found = await recentFiles(changed, bounds, NEVER)
+      return [...(found?.ids ?? [])].sort((a, b) => a - b)
+    }
+    t.strictSame(await recent({ startMs, doubtMs: 50, fromMs: Infinity }), [2, 3])
+    t.strictSame(await recent({ startMs, doubtMs: 3_600_000, fromMs: Infinity }), [1, 2, 3])
+    t.strictSame(await recent({ startMs, doubtMs: 50, fromMs: 0 }), [1, 2, 3], 'what an earlier look has begun with')
+    t.strictSame(await recent({ startMs: betweenMs, doubtMs: 50, fromMs: Infinity }), [1, 2, 3], 'the last one before')
+    t.strictSame(await recent({ startMs: 0, doubtMs: 50, fromMs: Infinity }), [1, 2, 3], 'a clock that was set back')
   },
 )
+
+t.test('it ends between two folders when it is told to, and holds no thread for longer', async (t) => {
+  const ending = new AbortController()
+  const asked: number[] = []
+  const changed = (bucket: number): Promise<readonly ChangedFile[]> => {
+    asked.push(bucket)
+    if (bucket === 5) ending.abort()
+    return Promise.resolve([])
+  }
+  const bounds = { startMs: 1, doubtMs: 1, fromMs: Infinity }
+  t.equal(await recentFiles(changed, bounds, ending.signal), null)
+  t.strictSame(asked, [0, 1, 2, 3, 4, 5])
+})
