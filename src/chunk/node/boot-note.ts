@@ -4,10 +4,9 @@
  *
  *     boot     `<boot id>` or `<boot id> <ms since 1970>`: files that were changed since then are still to be looked at (restart-look.ts)
  */
-import { closeSync, fdatasyncSync, openSync, renameSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { readSmallFile } from '../../base/small-file.js'
-import { syncFolder } from './files.js'
+import { replaceFile } from './files.js'
 
 const NAME = 'boot'
 
@@ -35,14 +34,5 @@ export interface BootNoteTask extends BootNote {
 
 /** On disk when it returns. Synchronous: it runs in a worker. Errors: what the disk says. */
 export function writeBootNote({ folder, boot, fromMs }: BootNoteTask): void {
-  const temporary = join(folder, `${NAME}.new`)
-  const fd = openSync(temporary, 'w', 0o600)
-  try {
-    writeSync(fd, fromMs === null ? `${boot}\n` : `${boot} ${fromMs}\n`)
-    fdatasyncSync(fd)
-  } finally {
-    closeSync(fd)
-  }
-  renameSync(temporary, join(folder, NAME))
-  syncFolder(folder)
+  replaceFile(join(folder, NAME), fromMs === null ? `${boot}\n` : `${boot} ${fromMs}\n`)
 }

@@ -12,6 +12,7 @@ import {
   statSync,
   truncateSync,
   unlinkSync,
+  writeSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { PosixError } from '../../base/errno.js'
@@ -174,6 +175,20 @@ export function syncFolderIfThere(folder: string): void {
   } catch (error) {
     if (codeOf(error) !== 'ENOENT') throw error
   }
+}
+
+/** The file has this text, and is on disk, or it is as it was: written as FILE.new, and renamed. Errors: what the disk says. */
+export function replaceFile(file: string, text: string): void {
+  const temporary = `${file}.new`
+  const fd = openSync(temporary, 'w', 0o600)
+  try {
+    writeSync(fd, text)
+    fsyncSync(fd)
+  } finally {
+    closeSync(fd)
+  }
+  renameSync(temporary, file)
+  syncFolder(dirname(file))
 }
 
 /** fsync of a folder: its entries are on disk. */

@@ -8,15 +8,15 @@
  * `set`: all disks of the node, as of a start; how those of several disks are read: known-disks.ts. A file without `disk` is
  * of a program that knew one folder a node: the disk has the node's id, so that it is the same when the file cannot be written.
  */
-import { closeSync, fsyncSync, openSync, renameSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import * as z from 'zod'
 import { RingfsError, codeOf, messageOf } from '../../base/errors.js'
 import { FORMAT_VERSION } from '../../cluster/contract.js'
 import { readSmallFile } from '../../base/small-file.js'
-import { syncFolder } from './files.js'
+import { replaceFile } from './files.js'
 
 export const IDENTITY_FILE = 'ringfs-node.json'
+/** replaceFile() of it. */
 export const IDENTITY_TEMPORARY = `${IDENTITY_FILE}.new`
 
 const knownDiskSchema = z.object({ disk: z.uuid(), folder: z.string(), mount: z.string() })
@@ -96,14 +96,5 @@ function damaged(folder: string, why: string): RingfsError {
 
 /** Whole and on disk before it counts: a node that lost its id would come back as a stranger to its own chunks. */
 export function writeIdentity(folder: string, identity: Identity): void {
-  const temporary = join(folder, IDENTITY_TEMPORARY)
-  const fd = openSync(temporary, 'w', 0o600)
-  try {
-    writeSync(fd, `${JSON.stringify({ format: FORMAT_VERSION, ...identity })}\n`)
-    fsyncSync(fd)
-  } finally {
-    closeSync(fd)
-  }
-  renameSync(temporary, join(folder, IDENTITY_FILE))
-  syncFolder(folder)
+  replaceFile(join(folder, IDENTITY_FILE), `${JSON.stringify({ format: FORMAT_VERSION, ...identity })}\n`)
 }

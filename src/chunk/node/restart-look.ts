@@ -9,9 +9,9 @@
  */
 import { messageOf } from '../../base/errors.js'
 import type { Log } from '../../base/log.js'
-import type { Job } from '../pool.js'
-import { readBootNote, type BootNoteTask } from './boot-note.js'
 import { CHUNK_BUCKETS } from '../contract.js'
+import type { Job } from '../pool.js'
+import { readBootNote, type BootNote, type BootNoteTask } from './boot-note.js'
 import type { ChangedFile, ChangedTask } from './list.js'
 import type { NodeDisk } from './node-disk.js'
 import type { Verdict } from './tasks.js'
@@ -35,7 +35,11 @@ export interface RestartLookOptions {
 /** Was the machine started since a node had this disk? Of one that nobody has noted anything on: no. */
 export function isAfterRestart(folder: string, boot: string): boolean {
   const note = readBootNote(folder)
-  return note !== null && (note.boot !== boot || note.fromMs !== null)
+  return note !== null && isInDoubt(note, boot)
+}
+
+function isInDoubt(note: BootNote, boot: string): boolean {
+  return note.boot !== boot || note.fromMs !== null
 }
 
 /** Never rejects: what could not be looked at is for the next start. */
@@ -61,12 +65,12 @@ async function lookAt(disk: NodeDisk, options: RestartLookOptions, signal: Abort
   const before = readBootNote(folder)
   const note = (fromMs: number | null): Promise<void> =>
     disk.run(() => disk.pool.run(NOTE_JOB, { folder, boot, fromMs }))
-  if (before === null) await note(null)
-  if (!isAfterRestart(folder, boot)) return
+  if (before === null) return await note(null)
+  if (!isInDoubt(before, boot)) return
   // A folder at a time: of millions of files each is asked when it was changed.
   const changed = (bucket: number, sinceMs: number): Promise<readonly ChangedFile[]> =>
     disk.run(() => disk.pool.run(CHANGED_JOB, { folder, bucket, sinceMs }))
-  const bounds = { startMs, doubtMs: DOUBT_MS, fromMs: before?.fromMs ?? Infinity }
+  const bounds = { startMs, doubtMs: DOUBT_MS, fromMs: before.fromMs ?? Infinity }
   const recent = await recentFiles(changed, bounds, signal)
   if (recent === null) return
   const { ids, fromMs } = recent

@@ -16,6 +16,7 @@ import { PosixError } from '../../base/errno.js'
 import { RingfsError } from '../../base/errors.js'
 import { MIB } from '../../base/limits.js'
 import type { Attr, TimeSpec } from '../../vfs/contract.js'
+import { O_CREAT, O_EXCL, O_WRONLY, SEEK_HOLE } from '../../vfs/flags.js'
 import type { CliContext, VolumeSelector } from '../context.js'
 import { failureText, systemError } from '../failures.js'
 import { counted } from '../units.js'
@@ -31,10 +32,6 @@ const PIECE_BYTES = MIB
 /** A failed upload is heard of at the next flush. */
 const FLUSH_BYTES = 256 * MIB
 const PREFIX = '.ringfs-put-'
-const O_WRONLY = 1
-const O_CREAT = 0o100
-const O_EXCL = 0o200
-const SEEK_HOLE = 4
 
 export interface TransferOptions extends VolumeSelector {
   readonly recursive?: boolean
