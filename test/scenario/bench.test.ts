@@ -169,7 +169,11 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   })
 }
 
-t.test('a failure in the middle is told, and takes away what was made', async (t) => {
+/** A bench that works, and will find the next directory that it wants to make taken. */
+async function failingBench(
+  t: Test,
+  also: (made: string) => Promise<unknown> = () => Promise.resolve(),
+): Promise<{ folder: string; code: number | null; said: string }> {
   const ringfs = await Ringfs.in(t)
   const folder = await plainFolder(ringfs)
   const child = ringfs.start('bench', folder, '--only', 'small', '--files', '1000000', '--seconds', '600')
@@ -177,14 +181,39 @@ t.test('a failure in the middle is told, and takes away what was made', async (t
   child.stderr?.on('data', (data: Buffer) => (said += data.toString()))
   const ended = new Promise<number | null>((resolve) => child.once('close', resolve))
   const dir = async (): Promise<string> => (await sh('find', folder, '-name', 'thread0')).trim()
-  const found = await eventually('it works', dir, (seen) => seen !== '')
-  // The next directory that it wants to make is taken.
-  const files = async (): Promise<readonly string[]> => await readdir(found)
-  const last = (await eventually('folders', files, (seen) => seen.length > 1)).length
-  for (let next = last; next < last + 2_000; next++) await mkdir(join(found, `s${next}`)).catch(() => undefined)
-  t.equal(await ended, 1, said)
+  const made = await eventually('it works', dir, (seen) => seen !== '')
+  const files = async (): Promise<readonly string[]> => await readdir(made)
+  await eventually('folders', files, (seen) => seen.length > 1)
+  child.kill('SIGSTOP')
+  // Each thread stops for itself.
+  const states = async (): Promise<string> => await sh('sh', '-c', `cat /proc/${child.pid}/task/*/stat`)
+  await eventually('it stands still', states, (seen) => !/\) [^T] /.test(seen))
+  await mkdir(join(made, `s${(await files()).length}`))
+  await also(made)
+  child.kill('SIGCONT')
+  return { folder, code: await ended, said }
+}
+
+t.test('a failure in the middle is told, and takes away what was made', async (t) => {
+  const { folder, code, said } = await failingBench(t)
+  t.equal(code, 1, said)
   t.match(said, /^ringfs: .*exist/m)
   t.same(await readdir(folder), [])
+})
+
+t.test('what cannot be taken away is told beside the failure', async (t) => {
+  let busy = ''
+  const { code, said } = await failingBench(t, async (made) => {
+    busy = join(made, 'busy')
+    await mkdir(busy)
+    await sh('mount', '-t', 'tmpfs', 'none', busy)
+    t.teardown(async () => await sh('umount', busy))
+  })
+  t.equal(code, 1, said)
+  t.match(said, /^ringfs: .*exist/m)
+  t.match(said, /are left in .*\/ringfs-bench-/)
+  t.match(said, /EBUSY/)
+  t.same(await readdir(busy), [])
 })
 
 t.test('what cannot be measured is said before anything is made', async (t) => {

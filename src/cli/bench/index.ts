@@ -93,7 +93,10 @@ async function bench(surroundings: Surroundings, path: string, options: Options)
   const startMs = performance.now()
   const isShown = surroundings.stderr.isTTY && options.json !== true
   const progress = new BenchProgress({ stream: surroundings.stderr, isShown })
-  const measured = await inPlace(surroundings, place, keep, () => {
+  const removing = async (): Promise<void> => {
+    if (!keep) await orDie(surroundings, removePlace(place))
+  }
+  const { measured, unremoved } = await measuredIn(surroundings, place, removing, () => {
     return orDie(surroundings, measure(place, settings, progress, stopped))
   })
   const { measured: real, fsType } = place
@@ -104,19 +107,37 @@ async function bench(surroundings: Surroundings, path: string, options: Options)
   }
   print(surroundings, options.json === true ? `${JSON.stringify(report, null, 2)}\n` : reportText(report))
   if (keep) say(surroundings, `its files are in ${place.folder}`)
+  if (unremoved !== undefined) throw unremoved.error
   if (!report.isComplete) throw new RingfsError('CANCELLED', 'stopped before the end')
 }
 
-async function inPlace(
+interface Unremoved {
+  readonly error: unknown
+}
+
+/** What it made goes whatever happens. That it cannot go hides neither what was measured nor why measuring failed. */
+async function measuredIn(
   surroundings: Surroundings,
   place: Place,
-  keep: boolean,
+  removing: () => Promise<void>,
   work: () => Promise<Measured>,
-): Promise<Measured> {
+): Promise<{ readonly measured: Measured; readonly unremoved: Unremoved | undefined }> {
+  const removed = async (): Promise<Unremoved | undefined> => {
+    try {
+      await removing()
+      return undefined
+    } catch (error) {
+      say(surroundings, `its files are left in ${place.folder}`)
+      return { error }
+    }
+  }
   try {
-    return await work()
-  } finally {
-    if (!keep) await orDie(surroundings, removePlace(place))
+    const measured = await work()
+    return { measured, unremoved: await removed() }
+  } catch (error) {
+    const unremoved = await removed()
+    if (unremoved !== undefined) say(surroundings, messageOf(unremoved.error))
+    throw error
   }
 }
 

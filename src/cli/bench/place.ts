@@ -76,7 +76,9 @@ async function fsTypeOf(path: string): Promise<string> {
 /** Errors: RingfsError DEADLINE when the file system does not answer meanwhile. */
 export async function removePlace({ folder }: Place): Promise<void> {
   let isOver = false
-  const removing = rm(folder, { recursive: true, force: true, maxRetries: 3 }).finally(() => (isOver = true))
+  const removing = rm(folder, { recursive: true, force: true, maxRetries: 3, retryDelay: 20 }).finally(
+    () => (isOver = true),
+  )
   await Promise.race([removing, whileItAnswers(folder, () => isOver)])
 }
 
