@@ -7,9 +7,11 @@ import { formatMetaUrl, parseMetaUrl, type MetaUrl } from '../cluster/url.js'
 import type { MountOptionSet } from '../fuse/mount-options.js'
 import { ReadyPipe, detach } from '../main/detach.js'
 import type { MountReady } from '../main/mount-process.js'
+import { leaveWord } from '../main/runfiles.js'
 import { serve } from '../main/standard-output.js'
 import { starterInput, stopSignal } from '../main/stop-signal.js'
 import { commonOf, mountOptionsOf, mountWords, withMountOptions } from './arguments.js'
+import { failureText } from './failures.js'
 import { endAtOnce, keyOf, logOf, print, say, type CommonOptions, type Surroundings } from './surroundings.js'
 import { findTarget, urlOf } from './target.js'
 
@@ -86,6 +88,7 @@ async function here(surroundings: Surroundings, source: string, mountpoint: stri
     )
   } catch (error) {
     pipe.failed(error)
+    if (mounted !== undefined) leaveWord(runFolder, failureText(error))
     throw error
   }
 }

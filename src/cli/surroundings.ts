@@ -3,6 +3,7 @@ import { createLog, type Log } from '../base/log.js'
 import { abandonMount } from '../fuse/unmount.js'
 import type { Environment } from '../main/environment.js'
 import { watchKeyFile } from '../main/key-file.js'
+import { leaveWord } from '../main/runfiles.js'
 import type { Haste } from '../main/stop-signal.js'
 import type { KeyRing } from '../rpc/key-ring.js'
 
@@ -44,7 +45,10 @@ export function keyOf(surroundings: Surroundings, options: CommonOptions, log: L
 
 /** What a process with a mount does just before it ends without order: no dead mount is left. */
 export function endAtOnce(surroundings: Surroundings, why: Haste, mountpoint: string | undefined): void {
-  if (mountpoint !== undefined) abandonMount(mountpoint)
-  const late = 'not everything could be written in time: giving up'
-  say(surroundings, why === 'late' ? late : 'stopping at once')
+  const text = why === 'late' ? 'not everything could be written in time: giving up' : 'stopping at once'
+  if (mountpoint !== undefined) {
+    leaveWord(surroundings.environment.runFolder, text)
+    abandonMount(mountpoint)
+  }
+  say(surroundings, text)
 }

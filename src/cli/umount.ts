@@ -1,11 +1,12 @@
 import { Command } from 'commander'
 import { systemClock } from '../base/clock.js'
+import { PosixError } from '../base/errno.js'
 import { RingfsError, hasCode } from '../base/errors.js'
 import { resolveMounted } from '../fuse/mountpoint.js'
 import { FS_TYPE, mountOn, type MountEntry } from '../fuse/mounts.js'
 import { unmountPath } from '../fuse/unmount.js'
 import { listUsers, mountUsers, mountsBelow, namespacesWith } from '../fuse/users.js'
-import { isRunning, readRunFiles, type RunFile } from '../main/runfiles.js'
+import { isRunning, readRunFiles, takeWord, type RunFile } from '../main/runfiles.js'
 import { print, type CommonOptions, type Surroundings } from './surroundings.js'
 
 interface Options extends CommonOptions {
@@ -45,7 +46,10 @@ async function unmount(surroundings: Surroundings, path: string, lazy: boolean):
     throw hasCode(error, 'MOUNTPOINT_BUSY') ? await busy(mountpoint, error) : error
   }
   if (owner === undefined || lazy) return `${mountpoint} is unmounted`
-  return untilOver(mount, owner)
+  const done = await untilOver(mount, owner)
+  const word = takeWord(surroundings.environment.runFolder, owner)
+  if (word === undefined) return done
+  throw new PosixError('EIO', `${done}, but not everything may be written: ${word}`)
 }
 
 async function busy(mountpoint: string, cause: unknown): Promise<RingfsError> {

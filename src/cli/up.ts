@@ -3,10 +3,12 @@ import * as z from 'zod'
 import { lockFolder } from '../cluster/folder-lock.js'
 import { ReadyPipe, detach } from '../main/detach.js'
 import { UP_LOCK, openDataFolders, type OpenedDataFolders } from '../main/data-folder.js'
+import { leaveWord } from '../main/runfiles.js'
 import { serve } from '../main/standard-output.js'
 import { stopSignal } from '../main/stop-signal.js'
 import type { UpReady } from '../main/up.js'
 import { collect, commonOf, integer, mountOptionsOf, mountWords, withMountOptions } from './arguments.js'
+import { failureText } from './failures.js'
 import { endAtOnce, logOf, print, say, type CommonOptions, type Surroundings } from './surroundings.js'
 
 interface Options extends CommonOptions {
@@ -107,6 +109,7 @@ async function here(surroundings: Surroundings, mountpoint: string, options: Opt
     )
   } catch (error) {
     pipe.failed(error)
+    if (mounted !== undefined) leaveWord(runFolder, failureText(error))
     throw error
   }
 }

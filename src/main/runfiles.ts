@@ -5,6 +5,8 @@
  * Invariant: a run file appears whole (written under another name, renamed) and after its socket listens. One whose process
  * has died is not believed; a pid used again by another process is told by its start time. It is removed by whoever knows for certain that it
  * has died: in another pid or time namespace (a container that shares the folder) living processes look as if they were gone.
+ *
+ * A process that does not end well leaves `<pid>.word` for whoever told it to end (`down`, `umount`): it is not their child.
  */
 import { mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -84,6 +86,45 @@ export function readRunFiles(folder: string): readonly RunFile[] {
     else if (hasEnded(record)) rmSync(file, { force: true })
   }
   return found.sort((a, b) => Number(a.startedAt) - Number(b.startedAt))
+}
+
+const wordSchema = z.object({ startedAt: z.string().nullable(), text: z.string() })
+/** Nobody waited for it. */
+const WORD_KEPT_MS = 3_600_000
+
+/** For whoever waits for the end of this process, which does not end well: what it could not do. Never throws. */
+export function leaveWord(folder: string, text: string): void {
+  try {
+    removeOldWords(folder)
+    const word = { startedAt: startOf(process.pid), text }
+    writeFileSync(wordOf(folder, process.pid), JSON.stringify(word), { mode: 0o600 })
+  } catch {
+    // It says so in its log and with its exit code, too.
+  }
+}
+
+/** What a process that has ended left, once; undefined: it ended well. */
+export function takeWord(folder: string, { pid, startedAt }: Pick<RunFile, 'pid' | 'startedAt'>): string | undefined {
+  const file = wordOf(folder, pid)
+  try {
+    const word = wordSchema.parse(JSON.parse(readSmallFile(file)))
+    if (word.startedAt !== startedAt) return undefined
+    rmSync(file, { force: true })
+    return word.text
+  } catch {
+    return undefined
+  }
+}
+
+function wordOf(folder: string, pid: number): string {
+  return join(folder, `${pid}.word`)
+}
+
+function removeOldWords(folder: string): void {
+  for (const name of readdirSync(folder)) {
+    const file = join(folder, name)
+    if (name.endsWith('.word') && Date.now() - statSync(file).mtimeMs > WORD_KEPT_MS) rmSync(file, { force: true })
+  }
 }
 
 function list(folder: string): readonly string[] {

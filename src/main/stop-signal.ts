@@ -5,7 +5,7 @@ import { createInterface } from 'node:readline'
 const SAME_WISH_MS = 1_500
 const IMPATIENT_EXIT_CODE = 130
 /** Everything that an orderly end waits for has a deadline of its own; but there may be many of them. */
-const END_LIMIT_MS = 120_000
+export const END_LIMIT_MS = 120_000
 const LATE_EXIT_CODE = 1
 
 export interface StopSignal {

@@ -252,6 +252,6 @@ export interface VfsContract {
   statfs(): Promise<StatFs>
   /** Commits everything buffered; with `durable`, as fsync. */
   syncAll(durable: boolean): Promise<void>
-  /** syncAll, then ends. */
+  /** syncAll, then ends. Rejects when something was lost that nobody was told of, also if it was before. */
   shutdown(): Promise<void>
 }

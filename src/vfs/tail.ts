@@ -127,6 +127,17 @@ export class Tail {
     throw new PosixError('EIO', 'a Redis server has lost changes')
   }
 
+  /** At the very end, when nobody can sync or close any more: throws if there is something that nobody was told. */
+  reportLeft(): void {
+    const [first] = this.#owed.values()
+    const count = this.#owed.size
+    if (first !== undefined) {
+      const what = count === 1 ? 'a file or folder' : `${count} files and folders`
+      throw new PosixError(first.code, `what was changed of ${what} was lost, and nobody was told`, { cause: first })
+    }
+    if (this.#sweeping.length > 0) throw new PosixError('EIO', 'a Redis server has lost changes')
+  }
+
   /** At the end of a sync of the inode: throws what nobody was told, once. */
   report(ino: number): void {
     const owed = this.#owed.get(ino)

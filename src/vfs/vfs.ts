@@ -300,6 +300,8 @@ class Vfs implements VfsContract, Housekeeping {
       }
       await compactor.stop()
     }
+    // Now all handles are gone.
+    this.#context.tail.reportLeft()
   }
 
   async #syncAll(durable: boolean): Promise<void> {

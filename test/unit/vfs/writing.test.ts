@@ -78,6 +78,28 @@ t.test('release reports what no flush did, and the handle is gone all the same',
   st.equal(meta.opens(ino), 0, 'the store knows of no open file')
 })
 
+t.test('the end of the VFS says so when nobody was told of a loss, and only then', async (st) => {
+  for (const { last, told } of [
+    { last: 'none', told: false },
+    { last: 'syncAll', told: false },
+    { last: 'release', told: false },
+    { last: 'flush', told: true },
+    { last: 'fsync', told: true },
+  ] as const) {
+    const { vfs, chunks } = fixture(st, SMALL)
+    const { handle } = await make(vfs, 'f')
+    chunks.before = (call) => {
+      if (call === 'write') throw new PosixError('ENOSPC')
+    }
+    await vfs.write(handle, 0, Buffer.from('lost'))
+    if (last === 'syncAll') st.equal(await codeOf(vfs.syncAll(false)), 'ENOSPC')
+    if (last === 'release') st.equal(await codeOf(vfs.release(handle)), 'ENOSPC')
+    if (last === 'flush') st.equal(await codeOf(vfs.flush(handle)), 'ENOSPC')
+    if (last === 'fsync') st.equal(await codeOf(vfs.fsync(handle, false)), 'ENOSPC')
+    st.equal(await codeOf(vfs.shutdown()), told ? 'ok' : 'ENOSPC', last)
+  }
+})
+
 t.test('a file that is gone with the session that had it open is EIO for who wrote to it', async (st) => {
   const { vfs, meta } = fixture(st, SMALL)
   const { handle } = await make(vfs, 'f')
