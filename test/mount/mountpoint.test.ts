@@ -2,12 +2,15 @@ import { mkdir, open, readFile, readdir, rename, rmdir, symlink, unlink, writeFi
 import { dirname, join } from 'node:path'
 import t, { type Test } from 'tap'
 import { silentLog } from '../../src/base/log.js'
+import { KernelDriver } from '../../src/fuse/kernel/driver.js'
+import { loadAddon, type FuseAddon } from '../../src/fuse/kernel/addon.js'
 import { prepareMountpoint } from '../../src/fuse/mountpoint.js'
 import { mountOn } from '../../src/fuse/mounts.js'
 import { unmountPath } from '../../src/fuse/unmount.js'
 import { within } from '../helpers/deadline.js'
 import { FAULT_REJECTS, FAULT_THROWS } from '../helpers/faulty-vfs.js'
 import { outcome, readAt } from '../helpers/fs-ops.js'
+import { MemoryVfs } from '../helpers/memory-vfs.js'
 import { mountTest, newMountpoint, sh } from '../helpers/mount.js'
 
 const DEADLINE_MS = 90_000
@@ -162,6 +165,29 @@ t.test('a mount that fails half way leaves nothing behind', async (t) => {
   t.equal(await mountOn(mountpoint), undefined)
   t.same(await readdir(mountpoint), [])
 })
+
+t.test(
+  'a kernel that speaks an older protocol is a mount that fails, at once, and leaves nothing behind',
+  async (t) => {
+    const mountpoint = await newMountpoint(t)
+    const addon = loadAddon()
+    const older: FuseAddon = {
+      ...addon,
+      read: (fd, buffer, spin, wait, underWay, onRequest) =>
+        addon.read(fd, buffer, spin, wait, underWay, (length) => {
+          // The minor version that the kernel says it has, in fuse_init_in behind the header.
+          buffer.writeUInt32LE(23, 44)
+          return onRequest(length)
+        }),
+    }
+    const options = { mountpoint, fsName: 'ringfs-test', readOnly: false, allowOther: true, extra: [] }
+    const mounting = new KernelDriver(() => older).mount(new MemoryVfs(), options, silentLog)
+    const failure = { code: 'MOUNT_FAILED', message: /older FUSE protocol .*fuse-native/ }
+    await t.rejects(within(DEADLINE_MS, mounting, 'the refusal'), failure)
+    t.equal(await mountOn(mountpoint), undefined)
+    t.same(await readdir(mountpoint), [])
+  },
+)
 
 t.test('further options are passed through', async (t) => {
   const mount = await mountTest(t, { extra: ['ro', 'noexec'] })

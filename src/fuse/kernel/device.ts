@@ -30,7 +30,8 @@ export class FuseDevice {
   readonly #write: (length: number, body?: Buffer) => number
   readonly #underWay = new Uint32Array(1)
   #isOpen = true
-  /** Settles when the kernel has let go of the mount. */
+  #end: () => void = () => undefined
+  /** Settles when the kernel has let go of the mount, or we have. */
   readonly ended: Promise<void>
 
   /** `awake` is closed with the device. */
@@ -42,7 +43,7 @@ export class FuseDevice {
     this.ended = new Promise((resolve) => {
       let current = this.#buffer()
       const underWay = new Uint8Array(this.#underWay.buffer)
-      addon.read(fd, current, SPIN_US, AWAIT_US, underWay, (length) => {
+      const stop = addon.read(fd, current, SPIN_US, AWAIT_US, underWay, (length) => {
         if (length < 0) {
           resolve()
           return current
@@ -50,6 +51,10 @@ export class FuseDevice {
         current = this.#take(current, length, handle)
         return current
       })
+      this.#end = () => {
+        stop()
+        resolve()
+      }
     })
   }
 
@@ -108,10 +113,12 @@ export class FuseDevice {
     this.#log.error({ errno }, 'an answer could not be written')
   }
 
+  /** Nothing is read any more: its number may be that of another file from now on. */
   close(): void {
     if (!this.#isOpen) return
     this.#isOpen = false
     this.#awake?.close()
+    this.#end()
     closeSync(this.#fd)
   }
 }

@@ -1,14 +1,14 @@
 /** The driver that speaks the kernel's own protocol (Linux). */
 import { systemClock } from '../../base/clock.js'
+import { RingfsError } from '../../base/errors.js'
 import type { Log } from '../../base/log.js'
 import type { VfsContract } from '../../vfs/contract.js'
 import type { FuseDriver, Mounted, MountOptions } from '../driver.js'
-import { hasMountBelow } from '../mounts.js'
-import { prepareMountpoint } from '../mountpoint.js'
-import { mountOn } from '../mounts.js'
+import { prepareMountpoint, takeOffIfDead } from '../mountpoint.js'
+import { hasMountBelow, mountOn } from '../mounts.js'
 import { isMountedOn, unmountPath, writeAll } from '../unmount.js'
 import { namespacesWith } from '../users.js'
-import { loadAddon } from './addon.js'
+import { loadAddon, type FuseAddon } from './addon.js'
 import { attach } from './attach.js'
 import { FuseDevice } from './device.js'
 import { startGuard } from './guard.js'
@@ -22,35 +22,72 @@ const LOOK_EVERY_MS = 500
 
 export class KernelDriver implements FuseDriver {
   readonly name = 'kernel'
+  readonly #load: () => FuseAddon
+
+  constructor(load: () => FuseAddon = loadAddon) {
+    this.#load = load
+  }
 
   async mount(vfs: VfsContract, options: MountOptions, log: Log): Promise<Mounted> {
-    const addon = loadAddon()
+    const addon = this.#load()
     const mountpoint = await prepareMountpoint(options.mountpoint, log)
-    const fd = await attach(addon, mountpoint, options)
-    const server: FuseServer = new FuseServer({
-      vfs,
-      log,
-      ...(options.metrics && { metrics: options.metrics }),
-      send: (parts) => {
-        device.send(parts)
-      },
-      onRefused: () => {
-        log.error('the kernel speaks an older FUSE protocol than 7.31: use --driver fuse-native')
-        device.close()
-      },
-      onUnderWay: (count) => {
-        device.underWay(count)
-      },
-      hasNested: () => hasMountBelow(mountpoint),
-      startThreads: (threads, onDone) => addon.notifier(fd, threads, onDone),
-      onReady: () => void raiseReadAhead(mountpoint, log),
-    })
-    const awake = startStayingAwake(options)
-    const device: FuseDevice = new FuseDevice(addon, fd, (bytes, isLent) => server.handle(bytes, isLent), log, awake)
+    try {
+      const fd = await attach(addon, mountpoint, options)
+      return await serve(addon, fd, mountpoint, vfs, options, log)
+    } catch (error) {
+      // What may be mounted by now has nobody to serve it.
+      await takeOffIfDead(mountpoint, log).catch(() => undefined)
+      throw error
+    }
+  }
+}
+
+/** Closes the descriptor when it fails. Errors: RingfsError MOUNT_FAILED. */
+async function serve(
+  addon: FuseAddon,
+  fd: number,
+  mountpoint: string,
+  vfs: VfsContract,
+  options: MountOptions,
+  log: Log,
+): Promise<Mounted> {
+  let begun: (how: 'ready' | 'refused' | 'ended') => void = () => undefined
+  const beginning = new Promise<'ready' | 'refused' | 'ended'>((resolve) => (begun = resolve))
+  const server: FuseServer = new FuseServer({
+    vfs,
+    log,
+    ...(options.metrics && { metrics: options.metrics }),
+    send: (parts) => {
+      device.send(parts)
+    },
+    onRefused: () => begun('refused'),
+    onUnderWay: (count) => {
+      device.underWay(count)
+    },
+    hasNested: () => hasMountBelow(mountpoint),
+    startThreads: (threads, onDone) => addon.notifier(fd, threads, onDone),
+    onReady: () => {
+      begun('ready')
+      void raiseReadAhead(mountpoint, log)
+    },
+  })
+  const awake = startStayingAwake(options)
+  const device: FuseDevice = new FuseDevice(addon, fd, (bytes, isLent) => server.handle(bytes, isLent), log, awake)
+  void device.ended.then(() => begun('ended'))
+  try {
+    // The kernel asks as soon as it is mounted.
+    if ((await beginning) === 'refused') {
+      const message = 'the kernel speaks an older FUSE protocol than 7.31: use --driver fuse-native'
+      throw new RingfsError('MOUNT_FAILED', message)
+    }
     const number = (await mountOn(mountpoint))?.device
     const guard = number === undefined ? undefined : startGuard(addon, number, log)
     void device.ended.then(() => guard?.end())
     return new KernelMount(mountpoint, number, vfs, server, device, log)
+  } catch (error) {
+    device.close()
+    await server.end()
+    throw error
   }
 }
 
