@@ -10,7 +10,7 @@ import { prepareMountpoint } from '../fuse/mountpoint.js'
 import { mountOn } from '../fuse/mounts.js'
 import { BesideKernel } from '../vfs/beside-kernel.js'
 import { Closer } from './closer.js'
-import { learnFromFirstCalls } from './early-feedback.js'
+import { hastenFirstCalls } from './first-calls.js'
 import { serveFiles } from './file-server.js'
 import { driverOptions, filesOptions } from './mount-settings.js'
 import { writeRunFile } from './runfiles.js'
@@ -46,7 +46,7 @@ export interface ActiveMount {
 export async function startMount(volume: Volume, plan: MountPlan): Promise<ActiveMount> {
   const { log } = volume
   const closer = new Closer()
-  learnFromFirstCalls()
+  hastenFirstCalls()
   return closer.orClose(async () => {
     closer.add(watchMemory(systemClock))
     const mountpoint = await prepareMountpoint(plan.mountpoint, log)
