@@ -97,7 +97,7 @@ export class Holdings implements ChangeGuard {
   }
 
   around<T>(script: Script, [p, ...others]: readonly number[], change: () => Promise<T>): Promise<T> {
-    const isPreparing = script === SCRIPTS.txPrepare
+    const isPreparing = script === SCRIPTS.txPrepare || script === SCRIPTS.txPrepareGrowing
     if (p === undefined || (!isPreparing && !REMOVING.has(script))) return change()
     return this.#delegations.removing(p, isPreparing, async () => {
       await this.#openers.pay(p)

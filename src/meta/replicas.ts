@@ -30,6 +30,7 @@ const RESTED_ON: ReadonlySet<Script> = new Set<Script>([
   SCRIPTS.txPrepare,
   SCRIPTS.txCommit,
   SCRIPTS.txWhole,
+  ...[SCRIPTS.txPrepareGrowing, SCRIPTS.txCommitGrowing, SCRIPTS.txWholeGrowing],
   SCRIPTS.txFinish,
 ])
 

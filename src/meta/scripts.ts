@@ -35,11 +35,14 @@ class FileScript implements Script {
   readonly #body: string
   readonly #libraries: readonly string[]
   readonly #changes: boolean
+  readonly #runsWhenFull: boolean | undefined
   #whole: Script | undefined
 
-  constructor(name: string) {
+  /** `runsWhenFull`: default as it is marked; then one that is not marked may run if it removes something first. */
+  constructor(name: string, runsWhenFull?: false) {
     this.name = name
     this.#body = read(name)
+    this.#runsWhenFull = runsWhenFull ?? (/^-- oom: allowed$/m.test(this.#body) ? true : undefined)
     const names = /^-- include: (.+)$/m.exec(this.#body)?.[1]?.split(' ') ?? []
     this.#libraries = names.map(library)
     this.#changes = names.includes('mutate')
@@ -60,10 +63,12 @@ class FileScript implements Script {
   #put(): string {
     const body = this.#body
     const names = [
-      ...(/^-- oom: allowed$/m.test(body) ? ['allow-oom'] : []),
+      ...(this.#runsWhenFull === true ? ['allow-oom'] : []),
       ...(/^-- slots: several$/m.test(body) ? ['allow-cross-slot-keys'] : []),
     ]
-    const flags = names.length > 0 ? [`#!lua flags=${names.join(',')}`] : []
+    // With such a line, and without that flag, Redis looks at its memory before the script begins.
+    const isJudged = names.length > 0 || this.#runsWhenFull === false
+    const flags = isJudged ? [`#!lua flags=${names.join(',')}`] : []
     // What a changing script returns, wherever it returns, passes through settle() of lib/mutate.lua.
     const whole = this.#changes ? `local function script()\n${body}\nend\nreturn settle(script())` : body
     return [...flags, withoutUnused(this.#libraries.join('\n'), whole), whole].join('\n')
@@ -72,6 +77,11 @@ class FileScript implements Script {
 
 function load(name: string): Script {
   return new FileScript(name)
+}
+
+/** The same script, but never when Redis has no memory left. */
+function loadGrowing(name: string): Script {
+  return new FileScript(name, false)
 }
 
 export const SCRIPTS = {
@@ -125,6 +135,10 @@ export const SCRIPTS = {
   txFinish: load('tx-finish'),
   txDecide: load('tx-decide'),
   txWhole: load('tx-whole'),
+  // For what makes more of the metadata.
+  txPrepareGrowing: loadGrowing('tx-prepare'),
+  txCommitGrowing: loadGrowing('tx-commit'),
+  txWholeGrowing: loadGrowing('tx-whole'),
   forget: load('forget'),
   delegate: load('delegate'),
   register: load('register'),

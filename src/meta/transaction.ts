@@ -35,6 +35,11 @@ import { SCRIPTS } from './scripts.js'
 
 const PART_ARGS = 9
 
+const { txPrepare, txCommit, txWhole, txPrepareGrowing, txCommitGrowing, txWholeGrowing } = SCRIPTS
+const STEPS = { prepare: txPrepare, commit: txCommit, whole: txWhole }
+/** Refused when Redis has no memory left: it is needed for removing. A name that is moved makes no more of them. */
+const GROWING_STEPS: typeof STEPS = { prepare: txPrepareGrowing, commit: txCommitGrowing, whole: txWholeGrowing }
+
 /** A piece of a transaction: what happens to one directory entry or inode. See scripts/lib/parts.lua. */
 export interface Part {
   /** Whose partition it belongs to: the directory of an entry, or the inode. */
@@ -145,6 +150,7 @@ export class Transaction {
   readonly #core: Core
   readonly #session: number
   readonly #kind: string
+  readonly #steps: typeof STEPS
   readonly #commitPartition: number
   readonly #prepared = new Map<number, readonly number[]>()
   /** The commit was sent and no reply came: a copy of it may be on its way still. */
@@ -156,6 +162,7 @@ export class Transaction {
   constructor(core: Core, kind: string, at: number) {
     this.#core = core
     this.#kind = kind
+    this.#steps = kind === 'link' ? GROWING_STEPS : STEPS
     this.#commitPartition = core.keys.home(at)
     this.#session = core.session.id
     this.id = `${this.#session}.${core.session.nextSequence()}`
@@ -226,7 +233,7 @@ export class Transaction {
     const commitKeys = [partition.decisions, ...names]
     let reply
     try {
-      reply = await this.#change(SCRIPTS.txWhole, this.#commitPartition, commitKeys, args, others)
+      reply = await this.#change(this.#steps.whole, this.#commitPartition, commitKeys, args, others)
     } catch (error) {
       // Others than these refuse it for certain.
       if (!leavesDoubt(error)) this.#isCommitUnknown = false
@@ -280,7 +287,7 @@ export class Transaction {
     const { keys } = this.#core
     const names = parts.map((one) => keys.partition(p).names(one.ino))
     const args = [this.id, this.#commitPartition, ...parts.flatMap((one) => one.args)]
-    const reply = await this.#change(SCRIPTS.txPrepare, p, names, args)
+    const reply = await this.#change(this.#steps.prepare, p, names, args)
     await this.#judge(p, reply)
     await this.#core.step(`${this.#kind}:prepared:${p}`)
   }
@@ -291,7 +298,7 @@ export class Transaction {
     const names = parts.map((one) => partition.names(one.ino))
     const args = [this.id, this.#prepared.size > 0 ? 1 : 0, ...parts.flatMap((one) => one.args)]
     this.#isCommitUnknown = true
-    const reply = await this.#change(SCRIPTS.txCommit, this.#commitPartition, [partition.decisions, ...names], args)
+    const reply = await this.#change(this.#steps.commit, this.#commitPartition, [partition.decisions, ...names], args)
     this.#isCommitUnknown = false
     await this.#judge(this.#commitPartition, reply)
     await this.#core.step(`${this.#kind}:committed`)
