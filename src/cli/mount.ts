@@ -8,6 +8,7 @@ import type { MountOptionSet } from '../fuse/mount-options.js'
 import { ReadyPipe, detach } from '../main/detach.js'
 import type { MountReady } from '../main/mount-process.js'
 import { leaveWord } from '../main/runfiles.js'
+import type { ActiveMount } from '../main/mounting.js'
 import { serve } from '../main/standard-output.js'
 import { starterInput, stopSignal } from '../main/stop-signal.js'
 import { commonOf, mountOptionsOf, mountWords, withMountOptions } from './arguments.js'
@@ -59,7 +60,7 @@ export function mountCommand(surroundings: Surroundings): Command {
 async function here(surroundings: Surroundings, source: string, mountpoint: string, options: Options): Promise<void> {
   serve()
   const pipe = new ReadyPipe(options.readyPipe === true)
-  let mounted: string | undefined
+  let mounted: ActiveMount | undefined
   const { stopped } = stopSignal((why) => endAtOnce(surroundings, why, mounted))
   const { runFolder } = surroundings.environment
   try {
@@ -78,8 +79,8 @@ async function here(surroundings: Surroundings, source: string, mountpoint: stri
         log,
       },
       stopped,
-      (ready) => {
-        mounted = ready.mountpoint
+      (ready, mount) => {
+        mounted = mount
         pipe.ready(ready)
         // A process in the background keeps no folder busy.
         if (options.readyPipe === true) process.chdir('/')

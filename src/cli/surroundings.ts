@@ -1,8 +1,8 @@
 /** What every command is given: the surroundings as src/main read them, and where to write. */
 import { createLog, type Log } from '../base/log.js'
-import { abandonMount } from '../fuse/unmount.js'
 import type { Environment } from '../main/environment.js'
 import { watchKeyFile } from '../main/key-file.js'
+import type { ActiveMount } from '../main/mounting.js'
 import { leaveWord } from '../main/runfiles.js'
 import type { Haste } from '../main/stop-signal.js'
 import type { KeyRing } from '../rpc/key-ring.js'
@@ -44,11 +44,11 @@ export function keyOf(surroundings: Surroundings, options: CommonOptions, log: L
 }
 
 /** What a process with a mount does just before it ends without order: no dead mount is left. */
-export function endAtOnce(surroundings: Surroundings, why: Haste, mountpoint: string | undefined): void {
+export function endAtOnce(surroundings: Surroundings, why: Haste, mount: ActiveMount | undefined): void {
   const text = why === 'late' ? 'not everything could be written in time: giving up' : 'stopping at once'
-  if (mountpoint !== undefined) {
+  if (mount !== undefined) {
     leaveWord(surroundings.environment.runFolder, text)
-    abandonMount(mountpoint)
+    mount.abandon()
   }
   say(surroundings, text)
 }

@@ -4,6 +4,7 @@ import { lockFolder } from '../cluster/folder-lock.js'
 import { ReadyPipe, detach } from '../main/detach.js'
 import { UP_LOCK, openDataFolders, type OpenedDataFolders } from '../main/data-folder.js'
 import { leaveWord } from '../main/runfiles.js'
+import type { ActiveMount } from '../main/mounting.js'
 import { serve } from '../main/standard-output.js'
 import { stopSignal } from '../main/stop-signal.js'
 import type { UpReady } from '../main/up.js'
@@ -76,7 +77,7 @@ export function upCommand(surroundings: Surroundings): Command {
 async function here(surroundings: Surroundings, mountpoint: string, options: Options): Promise<void> {
   serve()
   const pipe = new ReadyPipe(options.readyPipe === true)
-  let mounted: string | undefined
+  let mounted: ActiveMount | undefined
   const { stopped } = stopSignal((why) => endAtOnce(surroundings, why, mounted))
   void stopped.then(() => say(surroundings, 'unmounting'))
   const { runFolder, inherited } = surroundings.environment
@@ -99,8 +100,8 @@ async function here(surroundings: Surroundings, mountpoint: string, options: Opt
         say: (text) => say(surroundings, text),
       },
       stopped,
-      (ready) => {
-        mounted = ready.mountpoint
+      (ready, mount) => {
+        mounted = mount
         pipe.ready(ready)
         if (options.readyPipe === true) process.chdir('/')
         warn(surroundings, ready)

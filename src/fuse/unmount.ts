@@ -6,7 +6,7 @@ import type { Log } from '../base/log.js'
 import { atUsualPriority } from '../base/priority.js'
 import { type CommandResult, runCommand } from './command.js'
 import type { VfsContract } from '../vfs/contract.js'
-import { FS_TYPE, mountOn, parseMountinfo } from './mounts.js'
+import { mountOn, parseMountinfo } from './mounts.js'
 
 const UNMOUNT_TIMEOUT_MS = 30_000
 
@@ -44,11 +44,12 @@ export async function isMountedOn(path: string, device: string | undefined): Pro
 
 /**
  * For a process that ends this moment: a program that outlives it takes the mount off, so that no dead one is left. Nothing
- * is done when the topmost mount there is not one of ringfs.
+ * is done when the topmost mount there is another: it may be that of the process that has taken the place of this one.
  */
-export function abandonMount(path: string): void {
+export function abandonMount(path: string, device: string | undefined): void {
   const mounts = parseMountinfo(readFileSync('/proc/self/mountinfo', 'utf8'))
-  if (mounts.findLast((mount) => mount.mountpoint === path)?.fsType !== FS_TYPE) return
+  const top = mounts.findLast((mount) => mount.mountpoint === path)
+  if (top === undefined || top.device !== device) return
   const [command] = candidates(path, true)
   if (command === undefined) return
   const [program, ...args] = command

@@ -9,7 +9,7 @@ import type { DriverName } from '../fuse/driver.js'
 import type { KeyRing } from '../rpc/key-ring.js'
 import { checkKey } from './key-check.js'
 import { Closer } from './closer.js'
-import { startMount, type MountSettings } from './mounting.js'
+import { startMount, type ActiveMount, type MountSettings } from './mounting.js'
 import { socketOfProcess } from './sockets.js'
 import { openVolume, type Volume } from './volume.js'
 
@@ -37,7 +37,7 @@ const RETRY_PAUSE_MS = 1_000
 export async function runMount(
   options: MountProcessOptions,
   stop: Promise<void>,
-  onReady: (mounted: MountReady) => void,
+  onReady: (mounted: MountReady, mount: ActiveMount) => void,
 ): Promise<void> {
   const { url, runFolder } = options
   serveReadily(options.options.nice, { group: true })
@@ -50,7 +50,7 @@ export async function runMount(
     closer.add(() => mount.stop())
     const warnings = options.options.readOnly ? [] : warningsOf(volume)
     for (const text of warnings) options.log.warn({}, text)
-    onReady({ volume: url.volume, mountpoint: mount.mountpoint, driver: mount.driver, warnings })
+    onReady({ volume: url.volume, mountpoint: mount.mountpoint, driver: mount.driver, warnings }, mount)
     await Promise.race([stop, mount.ended])
   })
   await closer.close()

@@ -8,6 +8,7 @@ import { pickDriver } from '../fuse/drivers.js'
 import type { MountOptionSet } from '../fuse/mount-options.js'
 import { prepareMountpoint } from '../fuse/mountpoint.js'
 import { mountOn } from '../fuse/mounts.js'
+import { abandonMount } from '../fuse/unmount.js'
 import { BesideKernel } from '../vfs/beside-kernel.js'
 import { Closer } from './closer.js'
 import { hastenFirstCalls } from './first-calls.js'
@@ -38,6 +39,8 @@ export interface ActiveMount {
   readonly driver: DriverName
   /** Settles when it is unmounted, by whomever. */
   readonly ended: Promise<void>
+  /** For a process that ends this moment: no dead mount is left. Throws nothing. */
+  abandon(): void
   /** Writes everything, unmounts (lazily when it is in use), ends the session. Rejects when data could not be written. */
   stop(): Promise<void>
 }
@@ -67,11 +70,13 @@ export async function startMount(volume: Volume, plan: MountPlan): Promise<Activ
     const how = { ...driverOptions(settings, mountpoint, driver, options), metrics }
     const mounted = await driver.mount(files.vfs, how, log)
     closer.add(() => unmount(mounted, mountpoint, log))
-    writability.of((await mountOn(mountpoint))?.device)
+    const device = (await mountOn(mountpoint))?.device
+    writability.of(device)
     const { dataDir, socket, runFolder } = plan
     const what = { volume: settings.name, metaUrl: formatMetaUrl(volume.url), dataDir, mountpoint, socket }
     closer.add(writeRunFile(runFolder, { ...what, driver: driver.name, readOnly: options.readOnly }))
-    return { mountpoint, driver: driver.name, ended: mounted.ended, stop: () => closer.close() }
+    const abandon = (): void => abandonMount(mountpoint, device)
+    return { mountpoint, driver: driver.name, ended: mounted.ended, abandon, stop: () => closer.close() }
   })
 }
 

@@ -73,11 +73,15 @@ export interface UpReady {
 const VOLUME_DEFAULT = 'ringfs'
 
 /** Runs until `stop` fires, the file system is unmounted, or something that it stands on is lost. */
-export async function runUp(options: UpOptions, stop: Promise<void>, onReady: (ready: UpReady) => void): Promise<void> {
+export async function runUp(
+  options: UpOptions,
+  stop: Promise<void>,
+  onReady: (ready: UpReady, mount: ActiveMount) => void,
+): Promise<void> {
   const closer = new Closer()
   const failure = await closer.orClose(async () => {
-    const { ready, ended } = await start(options, closer)
-    onReady(ready)
+    const { ready, mount, ended } = await start(options, closer)
+    onReady(ready, mount)
     return Promise.race([stop.then(() => undefined), ended])
   })
   await closer.close()
@@ -87,7 +91,7 @@ export async function runUp(options: UpOptions, stop: Promise<void>, onReady: (r
 async function start(
   options: UpOptions,
   closer: Closer,
-): Promise<{ ready: UpReady; ended: Promise<RingfsError | undefined> }> {
+): Promise<{ ready: UpReady; mount: ActiveMount; ended: Promise<RingfsError | undefined> }> {
   const { log, runFolder } = options
   const nice = serveReadily(options.options.nice, { group: true })
   const folders = openDataFolders(options.dataDir)
@@ -121,6 +125,7 @@ async function start(
       replicas: settings.replicas,
       warnings: warningsOf(folders, record, settings.replicas),
     },
+    mount,
     ended: Promise.race([mount.ended.then(() => undefined), keeper.lost, ...(node === undefined ? [] : [node.lost])]),
   }
 }

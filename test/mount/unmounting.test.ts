@@ -107,6 +107,31 @@ t.test('a second signal ends a process that is stuck, and leaves no dead mount',
   )
 })
 
+t.test('a process that is ended at once leaves the mount alone that has taken the place of its own', async (t) => {
+  const { ringfs, system, b } = await newMachine(t)
+  const { url, passwordFile } = await source(ringfs)
+  const mount = ['mount', '-t', 'ringfs', url, b, '-o', `password-file=${passwordFile}`] as const
+  await system.ok(...mount)
+  const { pid } = runFileOf(ringfs, b)
+  const user = system.start(t, 'sh', '-c', 'exec 3>"$0/file"; echo lost >&3; echo open; exec sleep 100', b)
+  if (user.stdout === null) throw new Error('no output')
+  await once(user.stdout, 'data')
+  await system.ok('umount', '--lazy', b)
+  await system.ok(...mount)
+  const before = await system.mounted(b)
+  t.ok(before)
+  stopRedis(t, ringfs)
+  kill(pid, 'SIGTERM')
+  const impatience = async (): Promise<readonly number[]> => {
+    await sleep(NEXT_WISH_MS)
+    kill(pid, 'SIGTERM')
+    return ringfs.processes()
+  }
+  await eventually('the end of the process', impatience, (pids) => !pids.includes(pid))
+  await sleep(NEXT_WISH_MS)
+  t.same(await system.mounted(b), before)
+})
+
 t.test('ringfs umount does not wait for another mount namespace that has a copy, and names it', async (t) => {
   const { ringfs, system, a } = await newMachine(t)
   const words = ['unshare', '-m', '--propagation', 'private', 'sh', '-c', 'echo held; exec sleep 100']
