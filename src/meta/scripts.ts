@@ -10,7 +10,7 @@ import { readFileSync } from 'node:fs'
 import { BUILD_FOLDER } from '../base/places.js'
 import { makeScript } from '../cluster/script.js'
 import type { Script } from '../cluster/contract.js'
-import { withoutUnused } from './lua.js'
+import { withConstants, withoutUnused } from './lua.js'
 
 const FOLDER = new URL('src/meta/scripts/', BUILD_FOLDER)
 
@@ -71,7 +71,8 @@ class FileScript implements Script {
     const flags = isJudged ? [`#!lua flags=${names.join(',')}`] : []
     // What a changing script returns, wherever it returns, passes through settle() of lib/mutate.lua.
     const whole = this.#changes ? `local function script()\n${body}\nend\nreturn settle(script())` : body
-    return [...flags, withoutUnused(this.#libraries.join('\n'), whole), whole].join('\n')
+    const all = withConstants(`${withoutUnused(this.#libraries.join('\n'), whole)}\n${whole}`)
+    return [...flags, all].join('\n')
   }
 }
 

@@ -12,6 +12,7 @@ import {
   newFile,
   outcome,
   touch,
+  writeAt,
   type OpenVolume,
 } from '../helpers/meta.js'
 
@@ -36,6 +37,58 @@ export function nameClaims(t: Test, open: OpenVolume): void {
     t.same(await meta.readlink(link.ino), bytes('to/\xff'))
     t.equal(link.sizeBytes, bytes('to/\xff').length)
   })
+
+  claim(
+    t,
+    open,
+    'a change of a name changes its times and the link counts of directories, and nothing else of an inode',
+    async (t, volume) => {
+      const meta = await volume.client()
+      const at = { partition: 2 }
+      const top = await makeDirIn(meta, ROOT, 'top', at)
+      const other = await makeDirIn(meta, ROOT, 'other', at)
+      const [before, behind] = [
+        { sec: 1_000_000_000, nsec: 999_999_999 },
+        { sec: -5, nsec: 7 },
+      ]
+      const file = await touch(meta, top.ino, 'file')
+      for (const { ino } of [top, other, file]) {
+        await meta.setxattr(ino, bytes('user.x'), bytes('v'), 'any')
+        await meta.setattr(ino, { mode: 0o3751, uid: 4_000_000_001, gid: 4_000_000_002, atime: before, mtime: behind })
+      }
+      await writeAt(meta, file.ino, 2 ** 33, 4096)
+      await meta.setattr(file.ino, { atime: before, mtime: behind })
+      const [inos, nlinks] = [
+        [top.ino, other.ino, file.ino],
+        [2, 2, 1],
+      ]
+      const look = (): Promise<Attr[]> => Promise.all(inos.map((ino) => meta.getattr(ino)))
+      let last = await look()
+      const changes = async (what: string, more: readonly number[], work: () => Promise<unknown>): Promise<void> => {
+        await work()
+        const now = await look()
+        more.forEach((links, i) => (nlinks[i] = (nlinks[i] ?? 0) + links))
+        for (const [i, { ctime, mtime, ...rest }] of now.entries()) {
+          const { ctime: ctimeBefore, mtime: mtimeBefore, ...restBefore } = last[i] ?? fail()
+          t.same(rest, { ...restBefore, nlink: nlinks[i] }, `${what}: inode ${i}`)
+          // Times in the order in which they are: a directory has one for both.
+          if (i === 2) t.same(mtime, mtimeBefore, `${what}: the file's data`)
+          else t.same(mtime, isSame(ctime, ctimeBefore) ? mtimeBefore : ctime, `${what}: directory ${i}`)
+        }
+        last = now
+      }
+      const [t0, o0] = [top.ino, other.ino]
+      await changes('create', [0, 0, 0], () => meta.create(t0, bytes('new'), newFile(), EXCLUSIVE))
+      await changes('mkdir', [1, 0, 0], () => meta.mkdir(t0, bytes('dir'), 0o755, 0, 0))
+      await changes('rename', [0, 0, 0], () => meta.rename(t0, bytes('file'), t0, bytes('renamed'), {}))
+      await changes('rename elsewhere', [0, 0, 0], () => meta.rename(t0, bytes('renamed'), o0, bytes('file'), {}))
+      await changes('exchange', [0, 0, 0], () => meta.rename(o0, bytes('file'), t0, bytes('new'), { exchange: true }))
+      await changes('link', [0, 0, 1], () => meta.link(file.ino, o0, bytes('second')))
+      await changes('unlink', [0, 0, -1], () => meta.unlink(t0, bytes('new')))
+      await changes('rename of a directory', [-1, 1, 0], () => meta.rename(t0, bytes('dir'), o0, bytes('dir'), {}))
+      await changes('rmdir', [0, -1, 0], () => meta.rmdir(o0, bytes('dir')))
+    },
+  )
 
   claim(t, open, 'a change of a name tells the attributes of its directory', async (t, volume) => {
     const meta = await volume.client()
@@ -241,4 +294,12 @@ function hardLinks(t: Test, open: OpenVolume, where: 'near' | 'far'): void {
     await Promise.all(work)
     t.equal((await meta.getattr(ino)).nlink, 1 + clients.length * 4)
   })
+}
+
+function isSame(a: Attr['ctime'], b: Attr['ctime']): boolean {
+  return a.sec === b.sec && a.nsec === b.nsec
+}
+
+function fail(): never {
+  throw new Error('there are as many as before')
 }

@@ -6,7 +6,7 @@
 local known = before('d' .. ARGV[7] .. '/' .. ARGV[8], 'i' .. ARGV[7])
 if known then return known end
 local parent, partitions = tonumber(ARGV[7]), tonumber(ARGV[18])
-local dir = load(ARGV[7])
+local dir = loaddir(ARGV[7])
 if not dir then return {ENOENT} end
 if dir.type ~= DIR then return {ENOTDIR} end
 local _, old, oldtype = find(KEYS[9], ARGV[8], ARGV[9])
@@ -24,8 +24,7 @@ local new = {type = type, mode = tonumber(ARGV[11]), uid = tonumber(ARGV[12]), g
   tk = tonumber(ARGV[14]), tail = ARGV[15], umask = tonumber(ARGV[19]), lone = ARGV[20]}
 local ino, n = birth(parent, dir, new, KEYS[10], partitions)
 redis.call('ZADD', KEYS[9], ARGV[9], member(ARGV[8], ino, type))
-changedir(parent, dir, 0, ARGV[8])
-local rec, dirrec, key = encode(n), encode(dir), text(ino)
+local rec, dirrec, key = encode(n), changedir(parent, dir, 0, ARGV[8]), text(ino)
 redis.call('HSET', KEYS[1], key, rec, ARGV[7], dirrec)
 -- Nobody else can have it open.
 if ARGV[17] == '1' then redis.call('HSET', KEYS[6], key, struct.pack('<I4', tonumber(ARGV[1]))) end

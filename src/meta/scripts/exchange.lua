@@ -6,7 +6,7 @@
 local known = before('d' .. ARGV[7] .. '/' .. ARGV[8], 'd' .. ARGV[10] .. '/' .. ARGV[11], 'i' .. ARGV[7], 'i' .. ARGV[10])
 if known then return known end
 local p1, p2, partitions = tonumber(ARGV[7]), tonumber(ARGV[10]), tonumber(ARGV[13])
-local d1, d2 = load(p1), load(p2)
+local d1, d2 = loaddir(ARGV[7]), loaddir(ARGV[10])
 if not d1 or not d2 then return {ENOENT} end
 if d1.type ~= DIR or d2.type ~= DIR then return {ENOTDIR} end
 local m1, ino1, type1 = find(KEYS[9], ARGV[8], ARGV[9])
@@ -35,8 +35,8 @@ redis.call('ZREM', KEYS[9], m1)
 redis.call('ZREM', KEYS[10], m2)
 redis.call('ZADD', KEYS[9], ARGV[9], member(ARGV[8], ino2, type2))
 redis.call('ZADD', KEYS[10], ARGV[12], member(ARGV[11], ino1, type1))
-touchdir(p1, d1, 0, ARGV[8])
+touchdir(ARGV[7], d1, 0, ARGV[8])
 if p1 == p2 then d2 = d1 end
-touchdir(p2, d2, 0, ARGV[11])
-for _, ino in ipairs(near) do relink(ino, load(ino), 0) end
+touchdir(ARGV[10], d2, 0, ARGV[11])
+for _, ino in ipairs(near) do renamed(text(ino)) end
 return after(reply)

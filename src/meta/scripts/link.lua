@@ -4,7 +4,7 @@
 local known = before('d' .. ARGV[7] .. '/' .. ARGV[8], 'i' .. ARGV[7], 'i' .. ARGV[10])
 if known then return known end
 local parent, ino = tonumber(ARGV[7]), tonumber(ARGV[10])
-local dir, n = load(parent), load(ino)
+local dir, n = loaddir(ARGV[7]), load(ARGV[10])
 if not dir or not n or (n.nlink == 0 and n.tmp == 0) then return {ENOENT} end
 if dir.type ~= DIR then return {ENOTDIR} end
 if n.type == DIR then return {-1} end
@@ -13,5 +13,5 @@ if n.nlink >= LINK_MAX then return {EMLINK} end
 local others = recall()
 if others then return others end
 redis.call('ZADD', KEYS[9], ARGV[9], member(ARGV[8], ino, n.type))
-local dirrec = touchdir(parent, dir, 0, ARGV[8])
+local dirrec = touchdir(ARGV[7], dir, 0, ARGV[8])
 return after({0, relink(ino, n, 1), dirrec})

@@ -9,7 +9,7 @@ if known then return known end
 -- The numbers of a session go when it is cleaned up after: nothing may be made with them then.
 if ARGV[11] ~= ARGV[1] then return {EIO} end
 local parent, ino, partitions = tonumber(ARGV[7]), tonumber(ARGV[10]), tonumber(ARGV[16])
-local dir = load(ARGV[7])
+local dir = loaddir(ARGV[7])
 if not dir then return {ENOENT} end
 if dir.type ~= DIR then return {ENOTDIR} end
 if find(KEYS[9], ARGV[8], ARGV[9]) then return {EEXIST} end

@@ -7,8 +7,8 @@
 local known = before()
 if known then return known end
 local p1, p2, partitions = tonumber(ARGV[7]), tonumber(ARGV[10]), tonumber(ARGV[14])
-local d1 = load(ARGV[7])
-local d2 = p1 == p2 and d1 or load(ARGV[10])
+local d1 = loaddir(ARGV[7])
+local d2 = p1 == p2 and d1 or loaddir(ARGV[10])
 if not d1 or not d2 then return {ENOENT} end
 if d1.type ~= DIR or d2.type ~= DIR then return {ENOTDIR} end
 local m, ino, type = find(KEYS[9], ARGV[8], ARGV[9])
@@ -39,6 +39,6 @@ redis.call('ZADD', KEYS[10], ARGV[12], member(ARGV[11], ino, type))
 local rec1
 if p1 == p2 then emit(3, p1, ARGV[8]) else rec1 = touchdir(ARGV[7], d1, 0, ARGV[8]) end
 local rec2 = touchdir(ARGV[10], d2, 0, ARGV[11])
-if not far then relink(ino, load(text(ino)), 0) end
+if not far then renamed(text(ino)) end
 if old then relink(old, load(text(old)), -1) end
 return after({0, ino, far and 1 or 0, rec1 or rec2, rec2, old or 0})

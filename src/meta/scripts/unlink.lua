@@ -5,7 +5,7 @@
 local known = before()
 if known then return known end
 local parent, partitions = tonumber(ARGV[7]), tonumber(ARGV[10])
-local dir = load(ARGV[7])
+local dir = loaddir(ARGV[7])
 if not dir then return {ENOENT} end
 if dir.type ~= DIR then return {ENOTDIR} end
 local m, ino, type = find(KEYS[9], ARGV[8], ARGV[9])

@@ -1,7 +1,7 @@
 /** Scripts without the functions that they do not call. */
 import { readFileSync, readdirSync } from 'node:fs'
 import t from 'tap'
-import { withoutUnused } from '../../../src/meta/lua.js'
+import { withConstants, withoutUnused } from '../../../src/meta/lua.js'
 import { SCRIPTS } from '../../../src/meta/scripts.js'
 
 const LIBRARIES = new URL('../../../src/meta/scripts/lib/', import.meta.url)
@@ -38,6 +38,33 @@ t.test('the libraries are written as it takes for that', (t) => {
     const outer = lines.filter((line) => /^(local function |end\b)/.test(line))
     outer.forEach((line, i) => t.equal(line === 'end', i % 2 === 1, `${file}: ${line}`))
     t.notMatch(lines.join('\n'), /^(function |local \w+ = function)/m, `${file}: local functions only`)
+  }
+  t.end()
+})
+
+t.test('constants are written where they are used, and nowhere else', (t) => {
+  const source = [
+    "local ENOENT, WORD = -2, 'w'",
+    'local TABLE, LIMIT = {1}, 5',
+    'local TWICE = 1',
+    "local function f(n)\n  local TWICE = n -- ENOENT\n  return {ENOENT, WORD, 'ENOENT', TABLE, TWICE}\nend",
+  ]
+  const left = [
+    'local TABLE, LIMIT = {1}, 5',
+    'local TWICE = 1',
+    "local function f(n)\n  local TWICE = n -- ENOENT\n  return {(-2), 'w', 'ENOENT', TABLE, TWICE}\nend",
+  ]
+  t.equal(withConstants(source.join('\n')), left.join('\n'))
+  t.end()
+})
+
+t.test('every name in capitals of a script is declared in it', (t) => {
+  for (const { name, source } of Object.values(SCRIPTS)) {
+    const code = source.replaceAll(/^#!.*$|--.*$|'(?:[^'\\]|\\.)*'/gm, '')
+    const declared = [...code.matchAll(/\blocal ([\w, ]+)/g)].flatMap(([, names = '']) => names.trim().split(', '))
+    const known = new Set(['KEYS', 'ARGV', ...declared])
+    const unknown = [...code.matchAll(/\b[A-Z][A-Z_]*\b/g)].map(([word]) => word).filter((word) => !known.has(word))
+    t.same(unknown, [], name)
   }
   t.end()
 })

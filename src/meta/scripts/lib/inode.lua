@@ -7,25 +7,20 @@ local ENOENT, EIO, EEXIST, ENOTDIR, EISDIR, EINVAL, EFBIG = -2, -5, -17, -20, -2
 local EMLINK, ENOTEMPTY = -31, -39
 local LINK_MAX = 65000
 
+-- The table is made in one piece: one that grows field by field is made anew five times.
 local function decode(rec)
-  local n = {}
-  local ver, tf
-  ver, tf, n.mode, n.uid, n.gid, n.nlink, n.size, n.alloc, n.dv, n.as, n.an, n.ms, n.mn, n.cs, n.cn, n.bs, n.bn =
-    struct.unpack(FMT, rec)
+  local ver, tf, mode, uid, gid, nlink, size, alloc, dv, as, an, ms, mn, cs, cn, bs, bn = struct.unpack(FMT, rec)
   if ver ~= 1 then error('inode record of version ' .. ver) end
-  n.type = tf % 16
-  tf = (tf - n.type) / 16
-  n.tk = tf % 4
-  tf = (tf - n.tk) / 4
-  n.win = tf % 2
-  n.xa = (tf - n.win) / 2
-  -- The store has bytes of the file itself (lib/body.lua).
-  n.body = math.floor(n.mode / 8192) % 2
-  -- A file made without a name that never had one: the only one that may get a name with none left.
-  n.tmp = math.floor(n.mode / 4096) % 2
-  n.mode = n.mode % 4096
-  n.tail = string.sub(rec, HEAD + 1)
-  return n
+  local type, totk, towin = tf % 16, tf % 64, tf % 128
+  local perm, totmp, tobody = mode % 4096, mode % 8192, mode % 16384
+  return {
+    type = type, tk = (totk - type) / 16, win = (towin - totk) / 64, xa = (tf - towin) / 128,
+    -- tmp: a file made without a name that never had one: the only one that may get a name with none left.
+    -- body: the store has bytes of the file itself (lib/body.lua).
+    mode = perm, tmp = (totmp - perm) / 4096, body = (tobody - totmp) / 8192,
+    uid = uid, gid = gid, nlink = nlink, size = size, alloc = alloc, dv = dv,
+    as = as, an = an, ms = ms, mn = mn, cs = cs, cn = cn, bs = bs, bn = bn, tail = string.sub(rec, HEAD + 1),
+  }
 end
 
 local function encode(n)
@@ -43,6 +38,15 @@ end
 local function load(ino)
   local rec = redis.call('HGET', KEYS[1], ino)
   if rec then return decode(rec), rec end
+end
+
+-- What a change of names asks of a directory; the record itself is only changed where it has to be (changedir of lib/mutate.lua).
+local function loaddir(ino)
+  local rec = redis.call('HGET', KEYS[1], ino)
+  if not rec then return end
+  local ver, tf, mode, _, gid, nlink = struct.unpack('<BBHI4I4I4', rec)
+  if ver ~= 1 then error('inode record of version ' .. ver) end
+  return {rec = rec, type = tf % 16, xa = tf < 128 and 0 or 1, mode = mode % 4096, gid = gid, nlink = nlink}
 end
 
 local function member(name, ino, type)

@@ -6,7 +6,7 @@
 --
 -- Invariant: a request with a given (session, sequence) is judged once. The reply, a refusal too, is kept until the client
 -- says that it has it (ARGV[4]); a copy of the request that comes later still is below the mark w and refused.
-local STALE, DEAD, FROZEN, FROZEN_MAX_MS = {6}, {7}, {16}, 3600000
+local STALE, DEAD, FROZEN, FROZEN_MAX_MS = 6, 7, 16, 3600000
 local sec, nsec = tonumber(ARGV[5]), tonumber(ARGV[6])
 
 local function nowms()
@@ -83,14 +83,14 @@ local whenfrozen
 local function before(...)
   local m = redis.call('HMGET', KEYS[4], ARGV[2], 'd', 'w')
   if m[1] then return cmsgpack.unpack(m[1]) end
-  if m[2] then return DEAD end
+  if m[2] then return {DEAD} end
   mark = tonumber(m[3]) or 0
-  if tonumber(ARGV[2]) < mark then return STALE end
+  if tonumber(ARGV[2]) < mark then return {STALE} end
   -- Somebody has to see the partition as it is (freeze.lua): the request is not judged, and comes again, or changes nothing.
   local found = redis.call('HMGET', KEYS[2], 'F', 'D', ...)
   if found[1] and not passesfreeze and isfrozen(found[1]) then
     isNew = whenfrozen ~= nil
-    return whenfrozen or FROZEN
+    return whenfrozen or {FROZEN}
   end
   isNew, delegated = true, found[2]
   for i = 3, #found do
@@ -186,17 +186,30 @@ local function relink(ino, n, delta)
   return encode(n)
 end
 
--- A name came or went in directory ino. The record is saved by the caller.
-local function changedir(ino, n, nlinks, name)
-  n.ms, n.mn, n.cs, n.cn = sec, nsec, sec, nsec
-  n.nlink = n.nlink + nlinks
-  emit(3, ino, name)
+-- The ctime of an inode is now: all else of its record, which is that long before and behind it, is left as it is.
+local function renamed(ino)
+  local rec = redis.call('HGET', KEYS[1], ino)
+  redis.call('HSET', KEYS[1], ino, string.sub(rec, 1, 52) .. struct.pack('<i5I4', sec, nsec) .. string.sub(rec, 62))
+  emit(1, ino)
 end
 
--- The same, saved. Answers the record.
-local function touchdir(ino, n, nlinks, name)
-  changedir(ino, n, nlinks, name)
-  return save(ino, n)
+-- A name came or went in directory ino, which is of loaddir(): its nlink, mtime and ctime. Answers the record, which the caller saves.
+local function changedir(ino, dir, nlinks, name)
+  local head = string.sub(dir.rec, 1, 43)
+  if nlinks ~= 0 then
+    dir.nlink = dir.nlink + nlinks
+    head = string.sub(head, 1, 12) .. struct.pack('<I4', dir.nlink) .. string.sub(head, 17)
+  end
+  dir.rec = head .. struct.pack('<i5I4i5I4', sec, nsec, sec, nsec) .. string.sub(dir.rec, 62)
+  emit(3, ino, name)
+  return dir.rec
+end
+
+-- The same, saved.
+local function touchdir(ino, dir, nlinks, name)
+  local rec = changedir(ino, dir, nlinks, name)
+  redis.call('HSET', KEYS[1], ino, rec)
+  return rec
 end
 
 -- The session has the inode open (4 bytes each in the list of openers).

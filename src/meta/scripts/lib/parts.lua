@@ -32,7 +32,7 @@ local function nameslocked(ino)
 end
 
 local function checkentry(part, names)
-  local dir = load(part[2])
+  local dir = loaddir(part[2])
   if not dir then return {ENOENT} end
   if dir.type ~= DIR then return {ENOTDIR} end
   if dir.nlink + tonumber(part[7]) > LINK_MAX then return {EMLINK} end
@@ -69,11 +69,11 @@ local function applypart(part, names)
   local kind, ino = part[1], tonumber(part[2])
   if kind == 'R' then
     redis.call('ZREM', names, member(part[3], tonumber(part[5]), tonumber(part[6])))
-    return touchdir(ino, load(ino), tonumber(part[7]), part[3])
+    return touchdir(part[2], loaddir(part[2]), tonumber(part[7]), part[3])
   elseif kind == 'P' then
     if part[8] ~= '0' then redis.call('ZREM', names, member(part[3], tonumber(part[8]), tonumber(part[9]))) end
     redis.call('ZADD', names, part[4], member(part[3], tonumber(part[5]), tonumber(part[6])))
-    return touchdir(ino, load(ino), tonumber(part[7]), part[3])
+    return touchdir(part[2], loaddir(part[2]), tonumber(part[7]), part[3])
   elseif kind == 'N' then
     local n = load(ino)
     if part[4] ~= '0' then n.tail = struct.pack('<I7', tonumber(part[4])) end
