@@ -156,9 +156,9 @@ export class Core {
     beside: readonly number[] = [],
   ): Promise<Reply> {
     let patience: Patience | undefined
-    const ask = async (): Promise<Reply> => {
+    const ask = (): Promise<Reply> => {
       check()
-      return await this.session.change(script, p, keys, args, beside)
+      return this.session.change(script, p, keys, args, beside)
     }
     return this.holdings.around(script, [p, ...beside], () =>
       this.recalls.past(

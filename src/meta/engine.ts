@@ -249,7 +249,7 @@ class RedisMeta implements MetaStore {
     return touch(this.#core, updates)
   }
 
-  async create(
+  create(
     parent: number,
     name: Buffer,
     inode: NewInode,

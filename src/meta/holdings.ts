@@ -101,7 +101,7 @@ export class Holdings implements ChangeGuard {
     if (p === undefined || (!isPreparing && !REMOVING.has(script))) return change()
     return this.#delegations.removing(p, isPreparing, async () => {
       await this.#openers.pay(p)
-      return this.around(script, others, change)
+      return await this.around(script, others, change)
     })
   }
 

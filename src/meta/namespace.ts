@@ -60,7 +60,7 @@ export class Namespace {
 
   async lookup(parent: number, name: Buffer): Promise<Attr> {
     const entry = entryOf(parent, name)
-    return untilDone(this.#core, async () => {
+    return await untilDone(this.#core, async () => {
       const found = await this.#ask(entry)
       if (found.record !== null) return decodeInode(found.ino, found.record).attr
       // Gone between the two round trips: the name is, too, or it names another inode by now (a rename over it).
@@ -120,7 +120,7 @@ export class Namespace {
   ): Promise<CreateReply> {
     const entry = entryOf(parent, name)
     const { kind, tail } = tailOf(inode)
-    return untilDone(this.#core, async () => {
+    return await untilDone(this.#core, async () => {
       const reply = await this.#changeEntry(SCRIPTS.create, entry, [
         typeCode(inode.type),
         inode.mode & 0o7777,
@@ -229,7 +229,7 @@ export class Namespace {
 
   async unlink(parent: number, name: Buffer, saw?: SawDirectory): Promise<Attr> {
     const entry = entryOf(parent, name)
-    return untilDone(this.#core, async () => {
+    return await untilDone(this.#core, async () => {
       const reply = await this.#changeEntry(SCRIPTS.unlink, entry, [this.#core.partitions])
       if (reply.status !== STATUS_FAR) {
         tell(saw, parent, reply.buffer(3))
@@ -294,7 +294,7 @@ export class Namespace {
       return await exchange(deps, from, to)
     }
     const isLocal = this.#core.keys.home(parent) === this.#core.keys.home(newParent)
-    return untilDone(this.#core, async () => {
+    return await untilDone(this.#core, async () => {
       const done = isLocal ? await this.#renameLocal(from, to, flags, saw) : null
       return done ?? (await this.#renameFar(from, to, flags, saw))
     })

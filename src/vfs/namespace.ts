@@ -163,13 +163,13 @@ export class Namespace {
   }
 
   /** Runs a change of a name; `means` tells what the name means afterwards. */
-  async #changed<T>(
+  #changed<T>(
     parent: number,
     name: Buffer,
     change: (saw: SawDirectory) => Promise<T>,
     means: (reply: T) => number,
   ): Promise<T> {
-    return await changeNames(this.#context, [{ parent, name }], change, (reply) => [means(reply)])
+    return changeNames(this.#context, [{ parent, name }], change, (reply) => [means(reply)])
   }
 
   /** It may be gone in a moment: open-directories.ts. */
