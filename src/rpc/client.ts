@@ -296,7 +296,7 @@ export class RpcConnection {
 /** setTimeout takes 31 bits. */
 const TIMER_MAX_MS = 2 ** 31 - 1
 
-function cancelled(): RingfsError {
+export function cancelled(): RingfsError {
   return new RingfsError('CANCELLED', 'the call was cancelled')
 }
 

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { open, type FileHandle } from 'node:fs/promises'
 import { Readable } from 'node:stream'
 import { PosixError } from '../base/errno.js'
+import { cancelled } from './client.js'
 import { IO_BYTES, Window, type CallSettings, type PathLike } from './file-session.js'
 import type { Owner } from './messages-file.js'
 import type { RemoteFile, WriteSettings } from './remote-file.js'
@@ -63,18 +64,50 @@ export async function putFile(
     const mode = settings.mode ?? (local === null ? MODE_DEFAULT : (await checkRegular(local)).mode & 0o777)
     const temporary = temporaryName(path)
     const { owner, signal, noReplace = false } = settings
-    const file = await client.open(temporary, 'wx', { mode, ...(owner && { owner }), ...(signal && { signal }) })
+    const file = await openTemporary(client, temporary, { mode, ...(owner && { owner }) }, signal)
     try {
       await writePieces(file, piecesOf(local ?? source), settings)
       await client.rename(temporary, path, { noReplace, ...(signal && { signal }) })
     } catch (error) {
-      await file.close().catch(() => undefined)
-      await client.unlink(temporary).catch(() => undefined)
+      await discard(client, temporary, file)
       throw error
     }
   } finally {
     await local?.close()
   }
+}
+
+/** A call that is cancelled may make the file all the same, a moment later. So it is not cancelled: what it made is removed behind it. */
+async function openTemporary(
+  client: PutTarget,
+  temporary: Buffer,
+  settings: { mode: number; owner?: Owner },
+  signal: AbortSignal | undefined,
+): Promise<RemoteFile> {
+  if (signal?.aborted === true) throw cancelled()
+  const opening = client.open(temporary, 'wx', settings)
+  if (signal === undefined) return await opening
+  let onAbort = (): void => undefined
+  const aborted = new Promise<never>((_, reject) => {
+    onAbort = () => {
+      reject(cancelled())
+      opening.then(
+        (file) => discard(client, temporary, file),
+        () => undefined,
+      )
+    }
+    signal.addEventListener('abort', onAbort, { once: true })
+  })
+  try {
+    return await Promise.race([opening, aborted])
+  } finally {
+    signal.removeEventListener('abort', onAbort)
+  }
+}
+
+async function discard(client: PutTarget, temporary: Buffer, file: RemoteFile): Promise<void> {
+  await file.close().catch(() => undefined)
+  await client.unlink(temporary).catch(() => undefined)
 }
 
 async function writePieces(file: RemoteFile, pieces: AsyncIterable<Piece>, settings: PutSettings): Promise<void> {

@@ -347,6 +347,34 @@ t.test('a put that fails leaves the old file and nothing else', async (t) => {
   t.equal(vfs.openHandles, 0)
 })
 
+t.test('a put that is cancelled while its temporary file is made leaves none', async (t) => {
+  let isMaking = false
+  let isRemoved = false
+  let go = (): void => undefined
+  const gate = new Promise<void>((resolve) => (go = resolve))
+  const { client: fs, vfs } = await serveFiles(t, {
+    wrap: (inner) =>
+      replace(inner, {
+        create: async (...args) => {
+          isMaking = true
+          await gate
+          return await inner.create(...args)
+        },
+        unlink: (...args) => inner.unlink(...args).finally(() => (isRemoved = true)),
+      }),
+  })
+  const stop = new AbortController()
+  const putting = fs.put(Buffer.from('x'), '/f', { signal: stop.signal })
+  await until('it is under way', () => isMaking)
+  stop.abort()
+  await t.rejects(putting, { code: 'CANCELLED' })
+  t.same(await names(fs, '/'), [])
+  go()
+  await until('it is removed', () => isRemoved)
+  t.same(await names(fs, '/'), [])
+  t.equal(vfs.openHandles, 0)
+})
+
 t.test('what is opened for a caller that waits no more is closed', async (t) => {
   let waiting = 0
   let opened = 0
