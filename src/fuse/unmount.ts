@@ -42,6 +42,11 @@ export async function isMountedOn(path: string, device: string | undefined): Pro
   return device !== undefined && (await mountOn(path))?.device === device
 }
 
+/** The kernel has ended a mount that is on its folder still: an abort, or `umount -f` while it was in use. */
+export async function takeOffEnded(path: string, device: string | undefined): Promise<void> {
+  if (await isMountedOn(path, device)) await unmountPath(path, true)
+}
+
 /**
  * For a process that ends this moment: a program that outlives it takes the mount off, so that no dead one is left. Nothing
  * is done when the topmost mount there is another: it may be that of the process that has taken the place of this one.

@@ -81,6 +81,26 @@ t.test('SIGTERM writes what is buffered and unmounts, also while the mount is in
   t.equal(await system.ok('cat', join(a, 'file')), 'buffered\n')
 })
 
+t.test('umount -f while it is in use ends the process, and leaves no dead mount', async (t) => {
+  const { ringfs, system, b } = await newMachine(t)
+  const { url, passwordFile } = await source(ringfs)
+  for (const driver of ['kernel', 'fuse-native']) {
+    await system.ok('mount', '-t', 'ringfs', url, b, '-o', `password-file=${passwordFile},driver=${driver}`)
+    const { pid } = runFileOf(ringfs, b)
+    const user = system.start(t, 'sh', '-c', 'exec 3>"$0/file"; echo open; exec sleep 100', b)
+    if (user.stdout === null) throw new Error('no output')
+    await once(user.stdout, 'data')
+    t.match(await system.run('umount', '--force', b), { code: 32, stderr: /target is busy/ })
+    await eventually(
+      'the end of the process',
+      () => ringfs.processes(),
+      (pids) => !pids.includes(pid),
+    )
+    t.equal(await system.mounted(b), undefined, driver)
+    user.kill('SIGKILL')
+  }
+})
+
 t.test('a second signal ends a process that is stuck, and leaves no dead mount', async (t) => {
   const { ringfs, system, b } = await newMachine(t)
   const { url, passwordFile } = await source(ringfs)

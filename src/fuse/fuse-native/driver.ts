@@ -5,7 +5,7 @@ import type { VfsContract } from '../../vfs/contract.js'
 import type { FuseDriver, Mounted, MountOptions } from '../driver.js'
 import { prepareMountpoint } from '../mountpoint.js'
 import { FS_TYPE, mountOn } from '../mounts.js'
-import { isMountedOn, unmountPath, writeAll } from '../unmount.js'
+import { isMountedOn, takeOffEnded, unmountPath, writeAll } from '../unmount.js'
 import { DeviceWatch } from './device.js'
 import { PathOps } from './ops.js'
 import { fuseOptions } from './options.js'
@@ -65,7 +65,10 @@ class NativeMount implements Mounted {
   }
 
   async unmount(lazy: boolean): Promise<void> {
-    if (this.#watch.isClosed) return this.ended
+    if (this.#watch.isClosed) {
+      await this.ended
+      return await takeOffEnded(this.#mountpoint, this.#device)
+    }
     await writeAll(this.#vfs, lazy, this.#log)
     if (!(await isMountedOn(this.#mountpoint, this.#device))) return
     await unmountPath(this.#mountpoint, lazy)

@@ -6,7 +6,7 @@ import type { VfsContract } from '../../vfs/contract.js'
 import type { FuseDriver, Mounted, MountOptions } from '../driver.js'
 import { prepareMountpoint, takeOffIfDead } from '../mountpoint.js'
 import { hasMountBelow, mountOn } from '../mounts.js'
-import { isMountedOn, unmountPath, writeAll } from '../unmount.js'
+import { isMountedOn, takeOffEnded, unmountPath, writeAll } from '../unmount.js'
 import { namespacesWith } from '../users.js'
 import { loadAddon, type FuseAddon } from './addon.js'
 import { attach } from './attach.js'
@@ -119,7 +119,10 @@ class KernelMount implements Mounted {
   }
 
   async unmount(lazy: boolean): Promise<void> {
-    if (this.#isOver) return this.ended
+    if (this.#isOver) {
+      await this.ended
+      return await takeOffEnded(this.#mountpoint, this.#device)
+    }
     await writeAll(this.#vfs, lazy, this.#log)
     if (!(await isMountedOn(this.#mountpoint, this.#device))) return
     await unmountPath(this.#mountpoint, lazy)
