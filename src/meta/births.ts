@@ -210,7 +210,7 @@ export class Births {
     const { store, keys, clock, operationDeadlineMs, replicas } = this.#options
     const { inodes, counters, acls, reserved, locks } = keys.partition(home)
     const args = births.flatMap(({ ino, birth }) => [ino, birth])
-    const run = (): Promise<RedisValue> =>
+    const run = (): Promise<Reply> =>
       pastFreeze(clock, operationDeadlineMs, () =>
         store.run(SCRIPTS.born, [inodes, counters, acls, reserved, locks], args, { deadlineMs: operationDeadlineMs }),
       )

@@ -171,12 +171,9 @@ export class Core {
   }
 
   /** A refusal may come from where a directory of ours is still to be made: births.ts. */
-  async #behindBirths(p: number, ask: () => Promise<Reply>): Promise<Reply> {
+  #behindBirths(p: number, ask: () => Promise<Reply>): Promise<Reply> {
     const births = this.births.ahead(p)
-    const reply = await ask()
-    if (births === undefined || reply.status >= 0) return reply
-    await births
-    return await ask()
+    return births === undefined ? ask() : againBehind(births, ask)
   }
 
   /** Has the directory made that an UNBORN reply of partition `p` names. */
@@ -216,6 +213,13 @@ export class Core {
   async forget(tx: string, commitPartition: number): Promise<void> {
     await this.run(SCRIPTS.forget, [this.keys.partition(commitPartition).decisions], [tx])
   }
+}
+
+async function againBehind(births: Promise<void>, ask: () => Promise<Reply>): Promise<Reply> {
+  const reply = await ask()
+  if (reply.status >= 0) return reply
+  await births
+  return await ask()
 }
 
 function refusedMs(reply: Reply): number {

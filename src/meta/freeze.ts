@@ -23,7 +23,7 @@ import { PosixError } from '../base/errno.js'
 import { RingfsError } from '../base/errors.js'
 import type { RedisArg, RedisStore, RedisValue } from '../cluster/contract.js'
 import type { VolumeKeys } from './keys.js'
-import { STATUS_FROZEN } from './reply.js'
+import { Reply, STATUS_FROZEN } from './reply.js'
 import { SCRIPTS } from './scripts.js'
 
 const AGAIN_FIRST_MS = 2
@@ -31,16 +31,12 @@ const AGAIN_MAX_MS = 25
 /** What is further ahead is of a clock that was set back: lib/mutate.lua. */
 const LONGEST_MS = 3_600_000
 
-/** Sends until the answer is another than that the partition is frozen. Errors: PosixError ETIMEDOUT; nothing was done then. */
-export async function pastFreeze(
-  clock: Clock,
-  deadlineMs: number,
-  send: () => Promise<RedisValue>,
-): Promise<RedisValue> {
+/** Sends until the reply is another than that the partition is frozen. Errors: PosixError ETIMEDOUT; nothing was done then. */
+export async function pastFreeze(clock: Clock, deadlineMs: number, send: () => Promise<RedisValue>): Promise<Reply> {
   const startMs = clock.monotonicMs()
   for (let pauseMs = AGAIN_FIRST_MS; ; pauseMs = Math.min(2 * pauseMs, AGAIN_MAX_MS)) {
-    const reply = await send()
-    if (!Array.isArray(reply) || reply[0] !== STATUS_FROZEN) return reply
+    const reply = new Reply(await send())
+    if (reply.status !== STATUS_FROZEN) return reply
     if (clock.monotonicMs() - startMs > deadlineMs) {
       throw new PosixError('ETIMEDOUT', 'the metadata were frozen for a backup or a check for too long')
     }

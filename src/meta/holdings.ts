@@ -99,9 +99,9 @@ export class Holdings implements ChangeGuard {
   around<T>(script: Script, [p, ...others]: readonly number[], change: () => Promise<T>): Promise<T> {
     const isPreparing = script === SCRIPTS.txPrepare || script === SCRIPTS.txPrepareGrowing
     if (p === undefined || (!isPreparing && !REMOVING.has(script))) return change()
-    return this.#delegations.removing(p, isPreparing, async () => {
-      await this.#openers.pay(p)
-      return await this.around(script, others, change)
+    const next = (): Promise<T> => this.around(script, others, change)
+    return this.#delegations.removing(p, isPreparing, () => {
+      return this.#openers.isPaid(p) ? next() : this.#openers.pay(p).then(next)
     })
   }
 

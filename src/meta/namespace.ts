@@ -227,9 +227,9 @@ export class Namespace {
     return this.#getattr(ino)
   }
 
-  async unlink(parent: number, name: Buffer, saw?: SawDirectory): Promise<Attr> {
-    const entry = entryOf(parent, name)
-    return await untilDone(this.#core, async () => {
+  unlink(parent: number, name: Buffer, saw?: SawDirectory): Promise<Attr> {
+    return untilDone(this.#core, async () => {
+      const entry = entryOf(parent, name)
       const reply = await this.#changeEntry(SCRIPTS.unlink, entry, [this.#core.partitions])
       if (reply.status !== STATUS_FAR) {
         tell(saw, parent, reply.buffer(3))

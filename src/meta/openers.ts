@@ -196,13 +196,18 @@ export class Openers {
     if (this.#owed.size > 0) this.#owedTimer ??= setTimeout(() => this.#payOld(), OWED_MS)
   }
 
+  /** Nothing is owed in the partition, or about to be registered. */
+  isPaid(p: number): boolean {
+    return !this.#paying.has(p) && !this.#owed.has(p)
+  }
+
   /**
    * Registers what is owed in the partition. `token`: in the same script, or the last of them, the delegation that has it, or an
    * older one, ends. Throws what keeps it from that; it is owed still then.
    */
   pay(p: number, token = 0): Promise<void> {
+    if (token === 0 && this.isPaid(p)) return Promise.resolve()
     const before = this.#paying.get(p)
-    if (before === undefined && token === 0 && !this.#owed.has(p)) return Promise.resolve()
     const paying = Promise.allSettled([before])
       .then(() => this.#pay(p, token))
       .finally(() => {

@@ -22,7 +22,7 @@ import { arrayOf, numberOf } from '../cluster/reply.js'
 import { pastFreeze } from './freeze.js'
 import { InFlight } from './in-flight.js'
 import { LateCopies } from './late-copies.js'
-import { Reply, STATUS_DEAD_SESSION, STATUS_DONE, STATUS_STALE } from './reply.js'
+import { STATUS_DEAD_SESSION, STATUS_DONE, STATUS_STALE, type Reply } from './reply.js'
 import type { VolumeKeys } from './keys.js'
 import type { Replicas } from './replicas.js'
 import { Tails, encodeNamed, isOfContents } from './tails.js'
@@ -170,12 +170,8 @@ export class Session {
         ...keys,
       ]
       const words = [session, sequence, low, encodeNamed(named), now.sec, now.nsec, ...args]
-      const run = async (): Promise<Reply> =>
-        new Reply(
-          await pastFreeze(clock, operationDeadlineMs, () =>
-            store.run(script, all, words, { deadlineMs: operationDeadlineMs }),
-          ),
-        )
+      const run = (): Promise<Reply> =>
+        pastFreeze(clock, operationDeadlineMs, () => store.run(script, all, words, { deadlineMs: operationDeadlineMs }))
       // Judged behind it: until then nobody may say that a lost server has lost it.
       // A refusal changes nothing; but what it had forgotten must not be missed later.
       const isNothing = (reply: Reply): boolean => reply.status !== STATUS_DONE && named.contents.length === 0

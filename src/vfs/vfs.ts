@@ -392,13 +392,17 @@ class Vfs implements VfsContract, Housekeeping {
    * read-only mount itself: this is for FileService, which has no kernel before it.
    */
   #change<T>(kind: 'names' | 'all', call: () => Promise<T>): Promise<T> {
-    return this.#do(async () => {
+    return this.#do(() => {
       this.#checkWritable()
-      const result = await call()
       const { durableChanges } = this.#context
-      if (durableChanges === 'all' || durableChanges === kind) await this.#context.sync()
-      return result
+      return durableChanges === 'all' || durableChanges === kind ? this.#durable(call()) : call()
     })
+  }
+
+  async #durable<T>(change: Promise<T>): Promise<T> {
+    const result = await change
+    await this.#context.sync()
+    return result
   }
 
   /** The one door: callers see PosixError only, and what is not one by intent is logged. */
