@@ -1,14 +1,19 @@
 /** Unmounting through the system's programs: umount as root, fusermount for everybody else. */
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
+import { systemClock } from '../base/clock.js'
 import { RingfsError, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { atUsualPriority } from '../base/priority.js'
 import { type CommandResult, runCommand } from './command.js'
 import type { VfsContract } from '../vfs/contract.js'
 import { mountOn, parseMountinfo } from './mounts.js'
+import { namespacesWith } from './users.js'
 
 const UNMOUNT_TIMEOUT_MS = 30_000
+/** Closing what was left open, with what is buffered, takes a moment; who holds the mount cannot always be seen. */
+const END_WAIT_MS = 15_000
+const LOOK_EVERY_MS = 500
 
 /** Before an unmount. What cannot be written must not keep a lazy one from happening: nobody would come back for it. */
 export async function writeAll(vfs: VfsContract, lazy: boolean, log: Log): Promise<void> {
@@ -40,6 +45,27 @@ export async function unmountPath(path: string, lazy: boolean): Promise<void> {
  */
 export async function isMountedOn(path: string, device: string | undefined): Promise<boolean> {
   return device !== undefined && (await mountOn(path))?.device === device
+}
+
+/**
+ * Until a mount that was unmounted has `ended`. A container or service with a mount namespace of its own, started meanwhile, holds a
+ * copy of it, and the kernel does not let go for as long as that runs: whoever unmounts here is not kept waiting for it.
+ */
+export async function untilReleased(
+  ended: Promise<void>,
+  mountpoint: string,
+  device: string | undefined,
+  log: Log,
+): Promise<void> {
+  const over = ended.then(() => true)
+  const deadlineMs = systemClock.monotonicMs() + END_WAIT_MS
+  while (systemClock.monotonicMs() < deadlineMs) {
+    if (await Promise.race([over, systemClock.sleep(LOOK_EVERY_MS).then(() => false)])) return
+    const holders = device === undefined ? [] : await namespacesWith(device)
+    if (holders.length === 0) continue
+    log.warn({ mountpoint, holders }, 'unmounted here, still held by another mount namespace')
+    return
+  }
 }
 
 /** The kernel has ended a mount that is on its folder still: an abort, or `umount -f` while it was in use. */

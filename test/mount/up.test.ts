@@ -102,20 +102,22 @@ t.test('after kill -9 of everything but Redis, a new start serves what was synce
   await down(t, second)
 })
 
-t.test('a mount that another mount namespace holds is ended all the same', async (t) => {
-  const [data, mountpoint] = [await newDataFolder(t), await newMountpoint(t)]
-  const mount = await up(t, data, mountpoint, 'kernel')
-  await writeFile(join(mountpoint, 'kept'), 'kept')
-  // It holds this mount only: those of tests that run beside this one would wait for it, too.
-  const others = `awk '$3 ~ /^fuse/ && $2 != "${mountpoint}" { print $2 }' /proc/self/mounts`
-  const command = `for other in $(${others}); do umount -l "$other"; done; echo held; exec sleep 300`
-  const holder = spawn('unshare', ['-m', '--propagation', 'private', 'sh', '-c', command], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+for (const driver of ['kernel', 'fuse-native'] as const) {
+  t.test(`a mount of ${driver} that another mount namespace holds is ended all the same`, async (t) => {
+    const [data, mountpoint] = [await newDataFolder(t), await newMountpoint(t)]
+    const mount = await up(t, data, mountpoint, driver)
+    await writeFile(join(mountpoint, 'kept'), 'kept')
+    // It holds this mount only: those of tests that run beside this one would wait for it, too.
+    const others = `awk '$3 ~ /^fuse/ && $2 != "${mountpoint}" { print $2 }' /proc/self/mounts`
+    const command = `for other in $(${others}); do umount -l "$other"; done; echo held; exec sleep 300`
+    const holder = spawn('unshare', ['-m', '--propagation', 'private', 'sh', '-c', command], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    t.teardown(() => holder.kill('SIGKILL'))
+    await once(holder.stdout, 'data')
+    await down(t, mount)
+    const again = await up(t, data, mountpoint, driver)
+    t.equal(await sh('cat', join(mountpoint, 'kept')), 'kept')
+    await down(t, again)
   })
-  t.teardown(() => holder.kill('SIGKILL'))
-  await once(holder.stdout, 'data')
-  await down(t, mount)
-  const again = await up(t, data, mountpoint, 'kernel')
-  t.equal(await sh('cat', join(mountpoint, 'kept')), 'kept')
-  await down(t, again)
-})
+}

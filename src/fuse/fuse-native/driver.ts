@@ -5,7 +5,7 @@ import type { VfsContract } from '../../vfs/contract.js'
 import type { FuseDriver, Mounted, MountOptions } from '../driver.js'
 import { prepareMountpoint } from '../mountpoint.js'
 import { FS_TYPE, mountOn } from '../mounts.js'
-import { isMountedOn, takeOffEnded, unmountPath, writeAll } from '../unmount.js'
+import { isMountedOn, takeOffEnded, unmountPath, untilReleased, writeAll } from '../unmount.js'
 import { DeviceWatch } from './device.js'
 import { PathOps } from './ops.js'
 import { fuseOptions } from './options.js'
@@ -74,7 +74,7 @@ class NativeMount implements Mounted {
     await unmountPath(this.#mountpoint, lazy)
     this.#watch.hurry()
     // Lazily unmounted, it goes on for those who still use it.
-    if (!lazy) await this.ended
+    if (!lazy) await untilReleased(this.ended, this.#mountpoint, this.#device, this.#log)
   }
 }
 

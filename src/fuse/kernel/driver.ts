@@ -1,13 +1,11 @@
 /** The driver that speaks the kernel's own protocol (Linux). */
-import { systemClock } from '../../base/clock.js'
 import { RingfsError } from '../../base/errors.js'
 import type { Log } from '../../base/log.js'
 import type { VfsContract } from '../../vfs/contract.js'
 import type { FuseDriver, Mounted, MountOptions } from '../driver.js'
 import { prepareMountpoint, takeOffIfDead } from '../mountpoint.js'
 import { hasMountBelow, mountOn } from '../mounts.js'
-import { isMountedOn, takeOffEnded, unmountPath, writeAll } from '../unmount.js'
-import { namespacesWith } from '../users.js'
+import { isMountedOn, takeOffEnded, unmountPath, untilReleased, writeAll } from '../unmount.js'
 import { loadAddon, type FuseAddon } from './addon.js'
 import { attach } from './attach.js'
 import { FuseDevice } from './device.js'
@@ -15,10 +13,6 @@ import { startGuard } from './guard.js'
 import { raiseReadAhead } from './read-ahead.js'
 import { FuseServer } from './server.js'
 import { startStayingAwake } from './stay-awake.js'
-
-/** Closing what was left open, with what is buffered, takes a moment; who holds the mount cannot always be seen. */
-const END_WAIT_MS = 15_000
-const LOOK_EVERY_MS = 500
 
 export class KernelDriver implements FuseDriver {
   readonly name = 'kernel'
@@ -127,23 +121,6 @@ class KernelMount implements Mounted {
     if (!(await isMountedOn(this.#mountpoint, this.#device))) return
     await unmountPath(this.#mountpoint, lazy)
     // Lazily unmounted, it goes on for those who still use it.
-    if (!lazy) await this.#untilEnded()
-  }
-
-  /**
-   * A container or service with a mount namespace of its own, started meanwhile, holds a copy of the mount, and the kernel
-   * does not let go for as long as that runs: whoever unmounts here is not kept waiting for it.
-   */
-  async #untilEnded(): Promise<void> {
-    const over = this.ended.then(() => true)
-    const deadlineMs = systemClock.monotonicMs() + END_WAIT_MS
-    while (systemClock.monotonicMs() < deadlineMs) {
-      if (await Promise.race([over, systemClock.sleep(LOOK_EVERY_MS).then(() => false)])) return
-      const holders = this.#device === undefined ? [] : await namespacesWith(this.#device)
-      if (holders.length === 0) continue
-      const mountpoint = this.#mountpoint
-      this.#log.warn({ mountpoint, holders }, 'unmounted here, still held by another mount namespace')
-      return
-    }
+    if (!lazy) await untilReleased(this.ended, this.#mountpoint, this.#device, this.#log)
   }
 }
