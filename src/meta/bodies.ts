@@ -8,7 +8,7 @@
 import { messageOf } from '../base/errors.js'
 import { longestInlineBytes } from '../base/limits.js'
 import { attributeArgs } from './attribute-args.js'
-import type { Attr, CommitReply, Extent, InlineCommitRequest } from './contract.js'
+import { BODY_PIECE_BYTES, type Attr, type CommitReply, type Extent, type InlineCommitRequest } from './contract.js'
 import type { Core } from './core.js'
 import { decodeInode, encodeBody, encodeExtents } from './records.js'
 import { allPartitions, each } from './recovery.js'
@@ -35,7 +35,8 @@ export class Bodies {
   get inlineBytes(): number {
     const { inlineBytes, inlineBudgetBytes } = this.#core.options.settings
     if (inlineBytes === 0) return 0
-    return this.usedBytes < inlineBudgetBytes ? inlineBytes : 0
+    // What is as good as full would be asked in vain for each file.
+    return Math.max(0, Math.min(inlineBytes, inlineBudgetBytes - this.usedBytes - BODY_PIECE_BYTES))
   }
 
   /** Of all bodies, as far as they were counted. */

@@ -56,7 +56,7 @@ export interface OldBodies {
 
 /** Of MetaStore. */
 export interface InlineStore {
-  /** Files up to this length are kept by the store itself, as long as they have no extents; 0: none now. */
+  /** Files up to this length are kept by the store itself, as long as they have no extents and there is room; 0: none now. */
   readonly inlineBytes: number
   /** The same of a file that one piece, from its start on, takes the place of; 0: none now. */
   readonly wholeInlineBytes: number

@@ -1,6 +1,7 @@
 /** Bytes of small files on a real Redis: damage is found, and the budget holds. */
 import t from 'tap'
 import { silentLog } from '../../src/base/log.js'
+import { BODY_PIECE_BYTES } from '../../src/meta/contract.js'
 import { openMeta } from '../../src/meta/engine.js'
 import { formatVolume } from '../../src/meta/format.js'
 import { VolumeKeys } from '../../src/meta/keys.js'
@@ -61,6 +62,11 @@ t.test('small files in Redis', async (t) => {
     t.equal((await put('most', BUDGET - 1_000)).isKept, true)
     t.equal((await put('beyond', 2_000)).isKept, false)
     t.equal((await put('little', 100)).isKept, true)
+    const left = BUDGET - (await meta.oldBodies.count())
+    t.equal(meta.inlineBytes, left - BODY_PIECE_BYTES, 'no longer ones are tried')
+    t.equal((await put('longest', meta.inlineBytes)).isKept, true)
+    t.equal(meta.inlineBytes, 0)
+    t.equal((await put('none', 1)).isKept, false)
     await meta.unlink(ROOT, Buffer.from('most'))
     t.equal((await put('again', 2_000)).isKept, true)
   })
