@@ -10,9 +10,7 @@ local RETRY = {3}
 local function readparts(from, to)
   local parts = {}
   for at = from, to or #ARGV, PART_ARGS do
-    local part = {}
-    for i = 0, PART_ARGS - 1 do part[i + 1] = ARGV[at + i] end
-    parts[#parts + 1] = part
+    parts[#parts + 1] = {unpack(ARGV, at, at + PART_ARGS - 1)}
   end
   return parts
 end
@@ -48,13 +46,15 @@ end
 
 local function checkpart(part, names)
   if part[1] == 'R' or part[1] == 'P' then return checkentry(part, names) end
-  local n = load(part[2])
-  if not n then return {ENOENT} end
   if part[1] == 'N' then
+    local n = load(part[2])
+    if not n then return {ENOENT} end
     if n.nlink == 0 and n.tmp == 0 and tonumber(part[3]) > 0 then return {ENOENT} end
     if n.nlink + tonumber(part[3]) > LINK_MAX then return {EMLINK} end
   else
-    if n.type ~= DIR then return {ENOTDIR} end
+    local dir = loaddir(part[2])
+    if not dir then return {ENOENT} end
+    if dir.type ~= DIR then return {ENOTDIR} end
     if redis.call('ZCARD', names) > 0 then
       local tx = nameslocked(part[2])
       if tx then return locked(tx) end
