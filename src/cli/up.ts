@@ -1,6 +1,6 @@
 import { Command, Option } from 'commander'
 import * as z from 'zod'
-import { lockFolder } from '../cluster/folder-lock.js'
+import { lockFolder } from '../base/folder-lock.js'
 import { ReadyPipe, detach } from '../main/detach.js'
 import { UP_LOCK, openDataFolders, type OpenedDataFolders } from '../main/data-folder.js'
 import { leaveWord } from '../main/runfiles.js'

@@ -15,7 +15,7 @@ import { RingfsError, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { atUsualPriority, calmChildren, setNice } from '../base/priority.js'
 import { LocalAof } from './aof.js'
-import { lockFolder, type FolderLock } from './folder-lock.js'
+import { lockFolder, type FolderLock } from '../base/folder-lock.js'
 import {
   CONFIG_FILE,
   LOG_FILE,

@@ -22,6 +22,8 @@ export interface MountOptions {
 }
 
 export interface Mounted {
+  /** As MountEntry has it. undefined: it was over at once. */
+  readonly device: string | undefined
   /** Settles when the file system is unmounted, by us or by anyone (`umount`, `fusermount -u`). */
   readonly ended: Promise<void>
   /** Flushes and unmounts. With `lazy`, also while busy. Errors: RingfsError MOUNTPOINT_BUSY. */

@@ -4,6 +4,7 @@ import { basename, dirname, join, resolve } from 'node:path'
 import { RingfsError, codeOf, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { runCommand } from './command.js'
+import { alone } from './mountpoint-lock.js'
 import { FS_TYPE, type MountEntry, mountOn } from './mounts.js'
 import { unmountPath } from './unmount.js'
 
@@ -16,13 +17,33 @@ const STEPS_MAX = 40
  * killed is taken off first; any other mount is left alone.
  * Errors: RingfsError MOUNTPOINT_BAD (missing, not a folder, not empty), MOUNTPOINT_BUSY (already mounted).
  */
-export async function prepareMountpoint(path: string, log: Log): Promise<string> {
+export function prepareMountpoint(path: string, log: Log): Promise<string> {
+  return mountAlone(path, log, (real) => Promise.resolve(real))
+}
+
+/**
+ * The same, and runs `mount` with the real path before any other process looks at the folder: what is on top of it behind that is what was
+ * mounted. What a `mount` that fails has left there dead is taken off. Errors: as above, and those of `mount`.
+ */
+export async function mountAlone<T>(path: string, log: Log, mount: (mountpoint: string) => Promise<T>): Promise<T> {
   const real = await resolveMountpoint(path)
+  return await alone(real, async () => {
+    await makeFree(path, real, log)
+    try {
+      return await mount(real)
+    } catch (error) {
+      await takeOff(real, log).catch(() => undefined)
+      throw error
+    }
+  })
+}
+
+async function makeFree(path: string, real: string, log: Log): Promise<void> {
   for (let step = 0; step < STEPS_MAX; step++) {
     const mounted = await mountOn(real)
     if (mounted === undefined) {
       await checkEmptyFolder(real)
-      return real
+      return
     }
     await takeOffDead(mounted, log)
   }
@@ -83,6 +104,11 @@ async function checkEmptyFolder(path: string): Promise<void> {
 
 /** Takes off what a killed process left on that path. Answers whether there was one; leaves a living mount alone. */
 export async function takeOffIfDead(mountpoint: string, log: Log): Promise<boolean> {
+  if ((await mountOn(mountpoint))?.fsType !== FS_TYPE) return false
+  return await alone(mountpoint, () => takeOff(mountpoint, log))
+}
+
+async function takeOff(mountpoint: string, log: Log): Promise<boolean> {
   const mount = await mountOn(mountpoint)
   if (mount?.fsType !== FS_TYPE || (await probe(mountpoint)) !== 'dead') return false
   await takeOffDead(mount, log)

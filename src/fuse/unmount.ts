@@ -7,6 +7,7 @@ import type { Log } from '../base/log.js'
 import { atUsualPriority } from '../base/priority.js'
 import { type CommandResult, runCommand } from './command.js'
 import type { VfsContract } from '../vfs/contract.js'
+import { alone } from './mountpoint-lock.js'
 import { mountOn, parseMountinfo } from './mounts.js'
 import { namespacesWith } from './users.js'
 
@@ -68,9 +69,15 @@ export async function untilReleased(
   }
 }
 
-/** The kernel has ended a mount that is on its folder still: an abort, or `umount -f` while it was in use. */
+/**
+ * The kernel has ended a mount that is on its folder still: an abort, or `umount -f` while it was in use. Who mounts there next may take it
+ * off first: not what he mounts is taken off then.
+ */
 export async function takeOffEnded(path: string, device: string | undefined): Promise<void> {
-  if (await isMountedOn(path, device)) await unmountPath(path, true)
+  if (!(await isMountedOn(path, device))) return
+  await alone(path, async () => {
+    if (await isMountedOn(path, device)) await unmountPath(path, true)
+  })
 }
 
 /**

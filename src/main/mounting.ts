@@ -7,7 +7,6 @@ import type { DriverName, Mounted } from '../fuse/driver.js'
 import { pickDriver } from '../fuse/drivers.js'
 import type { MountOptionSet } from '../fuse/mount-options.js'
 import { prepareMountpoint } from '../fuse/mountpoint.js'
-import { mountOn } from '../fuse/mounts.js'
 import { abandonMount } from '../fuse/unmount.js'
 import { BesideKernel } from '../vfs/beside-kernel.js'
 import { Closer } from './closer.js'
@@ -70,7 +69,7 @@ export async function startMount(volume: Volume, plan: MountPlan): Promise<Activ
     const how = { ...driverOptions(settings, mountpoint, driver, options), metrics }
     const mounted = await driver.mount(files.vfs, how, log)
     closer.add(() => unmount(mounted, mountpoint, log))
-    const device = (await mountOn(mountpoint))?.device
+    const { device } = mounted
     writability.of(device)
     const { dataDir, socket, runFolder } = plan
     const what = { volume: settings.name, metaUrl: formatMetaUrl(volume.url), dataDir, mountpoint, socket }

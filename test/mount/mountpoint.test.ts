@@ -5,7 +5,7 @@ import { silentLog } from '../../src/base/log.js'
 import { KernelDriver } from '../../src/fuse/kernel/driver.js'
 import { loadAddon, type FuseAddon } from '../../src/fuse/kernel/addon.js'
 import { prepareMountpoint } from '../../src/fuse/mountpoint.js'
-import { mountOn } from '../../src/fuse/mounts.js'
+import { mountOn, readMounts } from '../../src/fuse/mounts.js'
 import { unmountPath } from '../../src/fuse/unmount.js'
 import { within } from '../helpers/deadline.js'
 import { FAULT_REJECTS, FAULT_THROWS } from '../helpers/faulty-vfs.js'
@@ -63,6 +63,39 @@ t.test('what is mounted already is not mounted over, and goes on', async (t) => 
   await t.rejects(mountTest(t, { mountpoint: first.mountpoint }), /MOUNTPOINT_BUSY: .* already mounted/)
   t.equal(await readFile(join(first.mountpoint, 'file'), 'utf8'), 'first')
 })
+
+for (const before of ['nothing', 'a dead mount']) {
+  t.test(
+    `of two mounts on a folder at the same moment, with ${before} on it, one goes on and knows itself`,
+    async (t) => {
+      const mountpoint = before === 'nothing' ? await newMountpoint(t) : await deadMount(t)
+      const options = { mountpoint, fsName: 'ringfs-test', readOnly: false, allowOther: true, extra: [] }
+      const mounting = [0, 1].map(() => new KernelDriver().mount(new MemoryVfs(), options, silentLog))
+      const done = await within(DEADLINE_MS, Promise.allSettled(mounting), 'both')
+      const mounted = done.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []))
+      t.teardown(() => Promise.all(mounted.map((one) => one.unmount(true))))
+      t.match(
+        done.flatMap((one): unknown[] => (one.status === 'rejected' ? [one.reason] : [])),
+        [{ code: 'MOUNTPOINT_BUSY', message: /already mounted/ }],
+      )
+      t.same(await mountsOf(mountpoint), [mounted[0]?.device])
+      t.type(mounted[0]?.device, 'string')
+      await within(DEADLINE_MS, mounted[0]?.unmount(false) ?? Promise.resolve(), 'the unmount')
+      t.same(await mountsOf(mountpoint), [])
+    },
+  )
+}
+
+async function deadMount(t: Test): Promise<string> {
+  const mount = await mountTest(t)
+  mount.signal('SIGKILL')
+  await mount.exited()
+  return mount.mountpoint
+}
+
+async function mountsOf(mountpoint: string): Promise<readonly string[]> {
+  return (await readMounts()).filter((mount) => mount.mountpoint === mountpoint).map(({ device }) => device)
+}
 
 t.test('SIGTERM unmounts and ends the process', async (t) => {
   const mount = await mountTest(t)

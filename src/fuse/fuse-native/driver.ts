@@ -3,7 +3,7 @@ import { RingfsError, messageOf } from '../../base/errors.js'
 import type { Log } from '../../base/log.js'
 import type { VfsContract } from '../../vfs/contract.js'
 import type { FuseDriver, Mounted, MountOptions } from '../driver.js'
-import { prepareMountpoint } from '../mountpoint.js'
+import { mountAlone } from '../mountpoint.js'
 import { FS_TYPE, mountOn } from '../mounts.js'
 import { isMountedOn, takeOffEnded, unmountPath, untilReleased, writeAll } from '../unmount.js'
 import { DeviceWatch } from './device.js'
@@ -16,12 +16,13 @@ export class FuseNativeDriver implements FuseDriver {
 
   async mount(vfs: VfsContract, options: MountOptions, log: Log): Promise<Mounted> {
     const { Session } = await loadSession()
-    const mountpoint = await prepareMountpoint(options.mountpoint, log)
-    const ops = new PathOps(vfs, currentUser(), log)
-    const session = new Session(mountpoint, fuseOptions({ ...options, mountpoint }), ops, log, options.metrics)
-    const watch = await DeviceWatch.before()
-    await start(session, mountpoint)
-    return new NativeMount(mountpoint, (await mountOn(mountpoint))?.device, vfs, ops, session, watch, log)
+    return await mountAlone(options.mountpoint, log, async (mountpoint) => {
+      const ops = new PathOps(vfs, currentUser(), log)
+      const session = new Session(mountpoint, fuseOptions({ ...options, mountpoint }), ops, log, options.metrics)
+      const watch = await DeviceWatch.before()
+      await start(session, mountpoint)
+      return new NativeMount(mountpoint, (await mountOn(mountpoint))?.device, vfs, ops, session, watch, log)
+    })
   }
 }
 
@@ -38,8 +39,8 @@ async function start(session: Session, mountpoint: string): Promise<void> {
 
 class NativeMount implements Mounted {
   readonly ended: Promise<void>
+  readonly device: string | undefined
   readonly #mountpoint: string
-  readonly #device: string | undefined
   readonly #vfs: VfsContract
   readonly #watch: DeviceWatch
   readonly #log: Log
@@ -54,7 +55,7 @@ class NativeMount implements Mounted {
     log: Log,
   ) {
     this.#mountpoint = mountpoint
-    this.#device = deviceNumber
+    this.device = deviceNumber
     this.#vfs = vfs
     this.#watch = watch
     this.#log = log
@@ -67,14 +68,14 @@ class NativeMount implements Mounted {
   async unmount(lazy: boolean): Promise<void> {
     if (this.#watch.isClosed) {
       await this.ended
-      return await takeOffEnded(this.#mountpoint, this.#device)
+      return await takeOffEnded(this.#mountpoint, this.device)
     }
     await writeAll(this.#vfs, lazy, this.#log)
-    if (!(await isMountedOn(this.#mountpoint, this.#device))) return
+    if (!(await isMountedOn(this.#mountpoint, this.device))) return
     await unmountPath(this.#mountpoint, lazy)
     this.#watch.hurry()
     // Lazily unmounted, it goes on for those who still use it.
-    if (!lazy) await untilReleased(this.ended, this.#mountpoint, this.#device, this.#log)
+    if (!lazy) await untilReleased(this.ended, this.#mountpoint, this.device, this.#log)
   }
 }
 

@@ -3,7 +3,7 @@ import { RingfsError } from '../../base/errors.js'
 import type { Log } from '../../base/log.js'
 import type { VfsContract } from '../../vfs/contract.js'
 import type { FuseDriver, Mounted, MountOptions } from '../driver.js'
-import { prepareMountpoint, takeOffIfDead } from '../mountpoint.js'
+import { mountAlone } from '../mountpoint.js'
 import { hasMountBelow, mountOn } from '../mounts.js'
 import { isMountedOn, takeOffEnded, unmountPath, untilReleased, writeAll } from '../unmount.js'
 import { loadAddon, type FuseAddon } from './addon.js'
@@ -24,15 +24,10 @@ export class KernelDriver implements FuseDriver {
 
   async mount(vfs: VfsContract, options: MountOptions, log: Log): Promise<Mounted> {
     const addon = this.#load()
-    const mountpoint = await prepareMountpoint(options.mountpoint, log)
-    try {
+    return await mountAlone(options.mountpoint, log, async (mountpoint) => {
       const fd = await attach(addon, mountpoint, options)
       return await serve(addon, fd, mountpoint, vfs, options, log)
-    } catch (error) {
-      // What may be mounted by now has nobody to serve it.
-      await takeOffIfDead(mountpoint, log).catch(() => undefined)
-      throw error
-    }
+    })
   }
 }
 
@@ -87,8 +82,8 @@ async function serve(
 
 class KernelMount implements Mounted {
   readonly ended: Promise<void>
+  readonly device: string | undefined
   readonly #mountpoint: string
-  readonly #device: string | undefined
   readonly #vfs: VfsContract
   readonly #log: Log
   #isOver = false
@@ -102,7 +97,7 @@ class KernelMount implements Mounted {
     log: Log,
   ) {
     this.#mountpoint = mountpoint
-    this.#device = deviceNumber
+    this.device = deviceNumber
     this.#vfs = vfs
     this.#log = log
     this.ended = device.ended.then(async () => {
@@ -115,12 +110,12 @@ class KernelMount implements Mounted {
   async unmount(lazy: boolean): Promise<void> {
     if (this.#isOver) {
       await this.ended
-      return await takeOffEnded(this.#mountpoint, this.#device)
+      return await takeOffEnded(this.#mountpoint, this.device)
     }
     await writeAll(this.#vfs, lazy, this.#log)
-    if (!(await isMountedOn(this.#mountpoint, this.#device))) return
+    if (!(await isMountedOn(this.#mountpoint, this.device))) return
     await unmountPath(this.#mountpoint, lazy)
     // Lazily unmounted, it goes on for those who still use it.
-    if (!lazy) await untilReleased(this.ended, this.#mountpoint, this.#device, this.#log)
+    if (!lazy) await untilReleased(this.ended, this.#mountpoint, this.device, this.#log)
   }
 }

@@ -7,7 +7,7 @@
 import { stat, unlink } from 'node:fs/promises'
 import { connect, createServer, type Server } from 'node:net'
 import { join } from 'node:path'
-import { RingfsError } from '../base/errors.js'
+import { RingfsError } from './errors.js'
 
 export interface FolderLock {
   release(): Promise<void>

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
-import { isLocked, lockFolder } from '../../../src/cluster/folder-lock.js'
+import { isLocked, lockFolder } from '../../../src/base/folder-lock.js'
 
 async function temporaryFolder(t: { teardown(fn: () => Promise<void>): void }): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'ringfs-unit-'))
