@@ -192,6 +192,13 @@ export interface RunOptions {
 
 export interface Subscription {
   /**
+   * Has the messages of a channel come that was ignored. Resolves when all that are published from then on are given to `onMessage`; or
+   * `onState(false)` was told, and they are when it tells true. Never rejects.
+   */
+  listen(channel: string): Promise<void>
+  /** No messages of the channel are wanted until `listen`; some may come still. What `onState` tells goes for its server all the same. */
+  ignore(channel: string): void
+  /**
    * Resolves when all that was published before the call has been given to `onMessage`, or `onState(false)` told that it may
    * be lost. One round trip.
    */

@@ -50,6 +50,8 @@ interface Waiting {
   readonly reject: (error: Error) => void
   /** What it says holds only while the node is a master. */
   readonly isFenced: boolean
+  /** Asked to be told nothing more of this channel: the answer is a push that may also come unasked. */
+  readonly leaves?: string
 }
 
 export class RedisLink {
@@ -228,6 +230,12 @@ export class RedisLink {
     return this.send('SSUBSCRIBE', [channel])
   }
 
+  unsubscribe(channel: string): Promise<RedisValue> {
+    return new Promise((resolve, reject) =>
+      this.#add(NO_PREFIX, ['SUNSUBSCRIBE'], [channel], { resolve, reject, isFenced: false, leaves: channel }),
+    )
+  }
+
   #flushSoon(): void {
     if (this.#willFlush) return
     this.#willFlush = true
@@ -299,7 +307,9 @@ export class RedisLink {
         this.#next()?.resolve(values)
         return
       case 'sunsubscribe':
-        this.#onMoved()
+        // Of two, one that nobody asked for and the answer behind it, the second is one too many: either may stand for the other.
+        if (this.#waiting[this.#first]?.leaves === String(channel)) this.#next()?.resolve(values)
+        else this.#onMoved()
     }
   }
 

@@ -1,9 +1,10 @@
 /**
- * Sharded pub/sub over many channels: each is subscribed at the master that owns its slot, on one connection a master.
+ * Sharded pub/sub over many channels: each that is wanted is subscribed at the master that owns its slot, on one connection a master.
  *
- * Invariant: while `healthy` was last reported true, every channel is subscribed on a live connection to the master
- * that owned its slot when last checked. Whatever ends that (connection lost, slot gone, owner changed) reports false
- * first and subscribes again after: a listener that drops its caches on false cannot have missed a message unawares.
+ * Invariant: while `healthy` was last reported true, every channel has a live connection to the master that owned its slot when last
+ * checked, and is subscribed there if it is wanted and its `listen` has resolved. Whatever ends that (connection lost, slot gone, owner
+ * changed) reports false first and subscribes again after: a listener that drops its caches on false cannot have missed a message
+ * unawares. Channels that are not wanted are watched all the same, for a master that is replaced may lose what was read from it.
  *
  * A server that does not own the slot may take a subscription: so it is asked for a key of the slot behind it (`serves`), and believed only
  * if the others know it as a master (redis-fence.ts).
@@ -29,6 +30,7 @@ export interface SubscriptionOptions {
   readonly clock: Clock
   readonly random: () => number
   readonly log: Log
+  /** All are wanted at first. */
   readonly channels: readonly string[]
   readonly onMessage: (channel: string, message: Buffer) => void
   readonly onState: (healthy: boolean) => void
@@ -43,7 +45,8 @@ const BACKOFF_MAX_MS = 1_000
 export class ShardSubscription {
   readonly #options: SubscriptionOptions
   readonly #links = new Map<string, RedisLink>()
-  /** The connection on which a channel is subscribed, confirmed by the server. */
+  readonly #wanted: Set<string>
+  /** The connection to the master of a channel, on which it is subscribed if it is wanted: both confirmed by the server. */
   readonly #linkOf = new Map<string, RedisLink>()
   #timer: NodeJS.Timeout | undefined
   #isSubscribing = false
@@ -53,6 +56,7 @@ export class ShardSubscription {
 
   constructor(options: SubscriptionOptions) {
     this.#options = options
+    this.#wanted = new Set(options.channels)
   }
 
   /** Resolves after the first attempt, whether it succeeded or not: onState tells. */
@@ -61,12 +65,39 @@ export class ShardSubscription {
     this.#isSubscribing = true
     try {
       await this.#subscribeMissing()
-      this.#report(true)
     } catch (error) {
       this.#options.log.debug({ err: error }, 'not yet subscribed')
     } finally {
       this.#subscribed()
     }
+  }
+
+  /**
+   * Has messages of the channel come again. When it resolves they do: all that are published from then on; or onState(false) was told, and
+   * they do when it tells true.
+   */
+  async listen(channel: string): Promise<void> {
+    this.#wanted.add(channel)
+    const link = this.#linkOf.get(channel)
+    if (!this.#isHealthy || link === undefined) {
+      // What is missing is subscribed before true is told.
+      this.#linkOf.delete(channel)
+      return
+    }
+    try {
+      await this.#confirm(link, channel)
+    } catch (error) {
+      this.#drop(link, `a channel could not be subscribed: ${messageOf(error)}`)
+    }
+  }
+
+  /** No more messages of the channel are wanted; some may come still. */
+  ignore(channel: string): void {
+    this.#wanted.delete(channel)
+    const link = this.#linkOf.get(channel)
+    link?.unsubscribe(channel).catch((error: unknown) => {
+      this.#drop(link, `a channel could not be left: ${messageOf(error)}`)
+    })
   }
 
   /** A server sends the messages of a connection and its replies in the order in which they came about. */
@@ -111,7 +142,6 @@ export class ShardSubscription {
           await this.#options.topology.refresh()
         }
         await this.#subscribeMissing()
-        this.#report(true)
       } catch (error) {
         this.#options.log.debug({ err: error }, 'subscription not yet back')
       }
@@ -148,25 +178,34 @@ export class ShardSubscription {
     await settleAll([...missing].map(([address, channels]) => this.#subscribeAt(address, channels)))
     // A connection may have ended while another was still being made.
     if (!this.#isComplete()) throw new LinkLostError('a subscription was lost at once')
+    // In the same turn: nothing may become wanted in between.
+    this.#report(true)
   }
 
   async #subscribeAt(address: string, channels: readonly string[]): Promise<void> {
     const link = await this.#connect(address)
     await settleAll(
       channels.map(async (channel) => {
-        try {
-          await Promise.all([link.subscribe(channel), serves(link, channel)])
-        } catch (error) {
-          const verdict = classify(error)
-          if (verdict.kind === 'moved') {
-            this.#options.topology.moved(verdict.slot, resolveAddress(verdict.address, link.address))
-            link.abort('a channel is of another server')
-          }
-          throw error
-        }
-        if (link.isReady) this.#linkOf.set(channel, link)
+        const wasWanted = this.#wanted.has(channel)
+        await this.#confirm(link, channel)
+        if (link.isReady && (wasWanted || !this.#wanted.has(channel))) this.#linkOf.set(channel, link)
       }),
     )
+  }
+
+  /** The server has the slot of the channel, and has subscribed it if it is wanted. */
+  async #confirm(link: RedisLink, channel: string): Promise<void> {
+    const asked = this.#wanted.has(channel) ? [link.subscribe(channel)] : []
+    try {
+      await Promise.all([...asked, serves(link, channel)])
+    } catch (error) {
+      const verdict = classify(error)
+      if (verdict.kind === 'moved') {
+        this.#options.topology.moved(verdict.slot, resolveAddress(verdict.address, link.address))
+        link.abort('a channel is of another server')
+      }
+      throw error
+    }
   }
 
   async #connect(address: string): Promise<RedisLink> {
@@ -185,6 +224,11 @@ export class ShardSubscription {
     return link
   }
 
+  #drop(link: RedisLink, why: string): void {
+    link.abort(why)
+    this.#lose(link)
+  }
+
   #lose(link: RedisLink): void {
     let isUsed = false
     for (const [channel, of] of this.#linkOf) {
@@ -200,8 +244,7 @@ export class ShardSubscription {
   #dropMisplaced(): void {
     for (const [channel, link] of [...this.#linkOf]) {
       if (link.address === this.#owner(channel) && link.isReady) continue
-      link.abort('the owner of a channel changed')
-      this.#lose(link)
+      this.#drop(link, 'the owner of a channel changed')
     }
   }
 

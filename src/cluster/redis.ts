@@ -418,6 +418,8 @@ class ClusterStore implements RedisStore {
     this.#subscriptions.add(subscription)
     await subscription.start()
     return {
+      listen: (channel) => subscription.listen(channel),
+      ignore: (channel) => subscription.ignore(channel),
       caughtUp: () => subscription.caughtUp(),
       close: () => {
         this.#subscriptions.delete(subscription)

@@ -298,6 +298,10 @@ export type MetaEvent =
   | { readonly kind: 'lost' }
   /** It is back: caching may begin again, from empty. */
   | { readonly kind: 'back' }
+  /** Changes by others in these partitions are not told any more: nothing that is known of them may be used. */
+  | { readonly kind: 'ignored'; readonly partitions: ReadonlySet<number> }
+  /** They are told again: what was asked before may not be kept. */
+  | { readonly kind: 'heard'; readonly partitions: ReadonlySet<number> }
   /**
    * Another client ended our session: the file locks held in it (`of`: on these inodes) are others' by now. Told before anything is sent in the
    * new session, so that what was written under such a lock can be kept from being committed.
@@ -464,11 +468,21 @@ export interface MetaStore extends InlineStore {
   /** true while pushed invalidation works and the lease is good: only then may anything be cached. */
   readonly coherent: boolean
   /**
+   * Whether changes by others of the inode, and of names in it, are told now: only then may anything of it be cached. Whoever gives something
+   * away that he would have to take back on such a change asks this first, in the same turn: it counts as a use of the inode's partition, and
+   * those that nobody uses for longer than `coherentMs` are not listened to. Each question and change listens to what it needs.
+   */
+  hears(ino: number): boolean
+  /** From 0, below settings.partitions. */
+  partitionOf(ino: number): number
+  /** How many partitions are listened to. */
+  readonly partitionsHeard: number
+  /**
    * How long from now, in milliseconds, what is cached may be kept by somebody who cannot be told that it became false: a
    * kernel while this process is stopped. What is left of the lease: others do not wait for us beyond it. 0: not coherent.
    */
   readonly coherentMs: number
-  /** Resolves when the listener has had every event of a change that ended before this call, or has been told `lost`. */
+  /** Resolves when the listener has had every event of a change that ended before this call, or has been told `lost`; of what is listened to. */
   caughtUp(): Promise<void>
   /** Ends the session: releases what it holds. */
   shutdown(): Promise<void>

@@ -78,6 +78,8 @@ export class Core {
   /** For scripts that give numbers: '1' where no other server can ever take this one's place (scripts/lib/history.lua). */
   readonly lone: '0' | '1'
   holdings: ChangeGuard = { around: (_script, _partitions, change) => change() }
+  /** Called before something is asked of a partition, or changed there: resolves when it is listened to; undefined: no need to wait. */
+  listen: (p: number) => Promise<void> | undefined = () => undefined
   /** Called when a change of an inode was finished behind the answer of the call that made it. */
   onFinished: (ino: number) => void = () => undefined
 
@@ -116,6 +118,8 @@ export class Core {
   /** A script of lib/read.lua. What an undecided transaction will change is read as it is before it. */
   async read(script: Script, p: number, keys: readonly string[], args: readonly RedisArg[]): Promise<Reply> {
     const partition = this.keys.partition(p)
+    const heard = this.listen(p)
+    if (heard !== undefined) await heard
     const pending: string[] = []
     const patience = this.patience()
     for (;;) {
@@ -154,6 +158,26 @@ export class Core {
     args: readonly RedisArg[],
     check: () => void = () => undefined,
     beside: readonly number[] = [],
+  ): Promise<Reply> {
+    const heard = this.#heard(p, beside)
+    if (heard !== undefined) return heard.then(() => this.#send(script, p, keys, args, check, beside))
+    return this.#send(script, p, keys, args, check, beside)
+  }
+
+  #heard(p: number, beside: readonly number[]): Promise<unknown> | undefined {
+    const first = this.listen(p)
+    if (beside.length === 0) return first
+    const all = [first, ...beside.map((one) => this.listen(one))].filter((one) => one !== undefined)
+    return all.length === 0 ? undefined : Promise.all(all)
+  }
+
+  #send(
+    script: Script,
+    p: number,
+    keys: readonly string[],
+    args: readonly RedisArg[],
+    check: () => void,
+    beside: readonly number[],
   ): Promise<Reply> {
     let patience: Patience | undefined
     const ask = (): Promise<Reply> => {

@@ -35,8 +35,8 @@ export interface DelegationDeps {
   readonly partitions: number
   readonly clock: Clock
   readonly log: Log
-  /** Events arrive, and the lease is good. */
-  readonly isCoherent: () => boolean
+  /** Events of the partition arrive, and the lease is good. */
+  readonly isCoherent: (p: number) => boolean
   /** Asks for a delegation; `renews`: the token of the one that is held, 0 for a new one. */
   readonly ask: (p: number, token: number, renews: number) => Promise<Grant>
   /** Registers what is owed in the partition, then ends the entry in Redis that has this token or an older one. */
@@ -89,7 +89,7 @@ export class Delegations {
     const share = (this.#shares[p] ??= newShare())
     const nowMs = clock.monotonicMs()
     if (nowMs - this.#lookedMs >= LOOK_AT_CLOCK_MS) this.#lookAtClock(nowMs)
-    if (!isCoherent()) return false
+    if (!isCoherent(p)) return false
     if (share.untilMs > nowMs && share.removals === 0) {
       if (share.untilMs - nowMs < RENEW_BELOW_MS && nowMs >= share.notBeforeMs) this.#ask(p, share, share.token)
       return true
@@ -123,6 +123,12 @@ export class Delegations {
   /** Nothing is held any more, and nothing that was asked for counts. */
   lost(): void {
     for (const share of this.#shares) if (share !== undefined) this.#end(share)
+  }
+
+  /** The same of one partition. */
+  lostIn(p: number): void {
+    const share = this.#shares[p]
+    if (share !== undefined) this.#end(share)
   }
 
   /**

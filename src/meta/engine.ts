@@ -47,6 +47,7 @@ import { Hearing } from './hearing.js'
 import { Holdings } from './holdings.js'
 import type { OldBodies } from './inline-contract.js'
 import { VolumeKeys } from './keys.js'
+import { LISTEN_MS } from './listening.js'
 import { Locks, type WaitOptions } from './locks.js'
 import { Namespace } from './namespace.js'
 import { Neighbours } from './neighbours.js'
@@ -126,10 +127,16 @@ class RedisMeta implements MetaStore {
     this.#strays = new Strays(this.#core)
     this.#openers = new Openers(this.#core)
     this.#hearing = new Hearing({
-      ...{ session: this.#session, log: options.log, lookOver: () => this.#mender.lookOver() },
+      ...{ session: this.#session, log: options.log, clock: this.#clock, keys },
+      listenMs: options.listenMs ?? LISTEN_MS,
+      inUse: () => [...this.#openers.inos, ...this.#locks.inosWaitedFor],
+      lookOver: () => this.#mender.lookOver(),
       onChange: (isCoherent) => {
         this.#holdings.lost()
         if (isCoherent) this.#locks.back()
+      },
+      onGap: (partitions) => {
+        for (const p of partitions) this.#holdings.lostIn(p)
       },
       around: (p, message, tell) => {
         this.#locks.receive(message)
@@ -139,6 +146,7 @@ class RedisMeta implements MetaStore {
     })
     this.#holdings = new Holdings(this.#core, store, this.#openers, this.#hearing, options.delegations ?? {})
     this.#core.holdings = this.#holdings
+    this.#core.listen = (p) => this.#hearing.use(p)
     this.#core.onFinished = (ino) => this.#hearing.tell({ kind: 'attr', ino })
     this.#files = new Files(this.#core, this.#openers)
     this.#ranges = new Ranges(this.#core)
@@ -185,7 +193,7 @@ class RedisMeta implements MetaStore {
       this.#hearing.forgetAll()
     }
     await this.#session.open()
-    await this.#hearing.start(this.#store, this.#core.keys)
+    await this.#hearing.start(this.#store)
     const { ttlMs } = this.#session
     if (!this.#reaps) return
     this.#reaper = new Reaper(this.#core, ttlMs / 2, ttlMs / 2)
@@ -207,6 +215,18 @@ class RedisMeta implements MetaStore {
 
   get coherentMs(): number {
     return this.#hearing.coherentMs
+  }
+
+  hears(ino: number): boolean {
+    return this.#hearing.hears(this.#core.keys.home(ino))
+  }
+
+  partitionOf(ino: number): number {
+    return this.#core.keys.home(ino)
+  }
+
+  get partitionsHeard(): number {
+    return this.#hearing.partitions
   }
 
   caughtUp(): Promise<void> {
@@ -456,6 +476,7 @@ class RedisMeta implements MetaStore {
   }
 
   async shutdown(): Promise<void> {
+    this.#hearing.ending()
     await Promise.all([this.#reaper?.stop(), this.#neighbours.stop()])
     this.#locks.ended()
     await this.#holdings.giveAllBack()

@@ -23,7 +23,8 @@ export interface DelegationOptions {
 }
 
 interface Truth {
-  readonly isCoherent: boolean
+  /** What others change in the partition is told. */
+  hears(p: number): boolean
   /** A change of our own may still be made that we gave up: it needs no recall. */
   isUncertain(p: number): boolean
 }
@@ -60,7 +61,7 @@ export class Holdings implements ChangeGuard {
       partitions: core.partitions,
       clock,
       log,
-      isCoherent: () => truth.isCoherent,
+      isCoherent: (p) => truth.hears(p),
       ask: (p, token, renews) => this.#ask(p, token, renews),
       giveBack: (p, token) => this.#openers.pay(p, token),
       quietMs,
@@ -94,6 +95,10 @@ export class Holdings implements ChangeGuard {
 
   lost(): void {
     this.#delegations.lost()
+  }
+
+  lostIn(p: number): void {
+    this.#delegations.lostIn(p)
   }
 
   around<T>(script: Script, [p, ...others]: readonly number[], change: () => Promise<T>): Promise<T> {

@@ -138,6 +138,10 @@ export class Locks {
     }
   }
 
+  get inosWaitedFor(): Iterable<number> {
+    return Array.from(this.#waiters.values(), ({ ino }) => ino)
+  }
+
   /** Messages may have been missed. */
   back(): void {
     for (const waiter of this.#waiters.values()) waiter.tell('back')

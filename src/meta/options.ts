@@ -27,5 +27,7 @@ export interface MetaOptions {
   readonly onStep?: (step: string) => Promise<void>
   /** false: changes across partitions go step by step also where one script can do them. Default true without `onStep`. */
   readonly atOnce?: boolean
+  /** What is not used for so long, of the metadata, is not listened to any more. Default 45,000. */
+  readonly listenMs?: number
   readonly delegations?: DelegationOptions
 }

@@ -1,6 +1,6 @@
 /**
- * Attributes and names, kept only while the store is coherent: an event drops exactly what it names, a lost subscription
- * drops all, and a reply that was overtaken by an event or a change of our own is not kept (freshness.ts).
+ * Attributes and names, kept only while what others change of them is heard: an event drops exactly what it names, a lost subscription
+ * drops all, or all of some partitions, and a reply that was overtaken by an event or a change of our own is not kept (freshness.ts).
  */
 import { isDeepStrictEqual } from 'node:util'
 import { isErrno } from '../base/errno.js'
@@ -27,7 +27,7 @@ export class AttrCache {
 
   /** What is known for sure, without asking. */
   peek(ino: number): Attr | undefined {
-    return this.#fresh.coherent ? this.#attrs.get(ino) : undefined
+    return this.#fresh.hears(ino) ? this.#attrs.get(ino) : undefined
   }
 
   async get(ino: number): Promise<Attr> {
@@ -73,6 +73,10 @@ export class AttrCache {
   clear(): void {
     this.#attrs.clear()
   }
+
+  clearOf(isMeant: (ino: number) => boolean): void {
+    this.#attrs.deleteAll(isMeant)
+  }
 }
 
 /** 0 is no inode: the name is known not to exist. */
@@ -103,14 +107,14 @@ export class DentryCache {
 
   /** The inode, NEGATIVE, or undefined when it is not known. */
   peek(parent: number, name: Buffer): number | undefined {
-    if (!this.#fresh.coherent) return undefined
+    if (!this.#fresh.hears(parent)) return undefined
     const key = entryKey(parent, name)
     return this.#entries.get(key) ?? (this.#complete.lacks(parent, key) ? NEGATIVE : undefined)
   }
 
   put(parent: number, name: Buffer, ino: number, mark: number): void {
     const key = entryKey(parent, name)
-    if (this.#fresh.entryIsFresh(key, mark)) this.#entries.set(key, ino)
+    if (this.#fresh.entryIsFresh(parent, key, mark)) this.#entries.set(key, ino)
     else if (!this.#entries.has(key)) this.#complete.forget(parent)
   }
 
@@ -131,7 +135,7 @@ export class DentryCache {
 
   /** It ended and the name now means `ino`; undefined: not known. */
   settle({ parent, key, mark }: EntryMutation, ino: number | undefined): void {
-    const newest = this.#fresh.entryIsFresh(key, mark)
+    const newest = this.#fresh.entryIsFresh(parent, key, mark)
     this.#fresh.touchEntry(key)
     if (newest && ino !== undefined) {
       this.#entries.set(key, ino)
@@ -155,6 +159,11 @@ export class DentryCache {
   clear(): void {
     this.#entries.clear()
     this.#complete.clear()
+  }
+
+  /** In these directories. */
+  clearOf(isMeant: (directory: number) => boolean): void {
+    this.#entries.deleteAll((key) => isMeant(parentOf(key)))
   }
 }
 

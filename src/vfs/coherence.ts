@@ -76,6 +76,15 @@ export class Coherence implements VfsCoherence {
       case 'back':
         this.#listener({ kind: 'all' })
         return
+      case 'heard':
+        // The same of what was opened while nothing could be relied on.
+        for (const { ino } of this.#known.states.all()) {
+          if (event.partitions.has(this.#known.meta.partitionOf(ino))) this.#listener({ kind: 'data', ino })
+        }
+        return
+      // Whatever had a lifetime has run out, and of what is not open the next open compares the version of the pages.
+      case 'ignored':
+        return
       case 'entry':
         this.#listener(event)
         this.#listener({ kind: 'attr', ino: event.parent })

@@ -2,7 +2,7 @@
  * Directories of which every name is in the cache of names (cache.ts), so that a name which is not there does not exist.
  *
  * A directory is known to be complete when this client made it, or has listed it from the start to the end. Invariant: since it
- * was made, or since the listing began, the store was coherent, no other client changed it, every change of ours had a known
+ * was made, or since the listing began, what others change was heard, no other client changed it, every change of ours had a known
  * outcome, and no name of it was forgotten. Whatever casts doubt on any of these ends it.
  *
  * A name that another client adds shows as soon as its event has come: as with any absent name that is cached. A directory
@@ -10,6 +10,7 @@
  */
 import type { Clock } from '../base/clock.js'
 import { ForgottenNames } from './forgotten-names.js'
+import { Gaps } from './gaps.js'
 import { Lru } from './lru.js'
 
 const COMPLETE_MAX = 16_384
@@ -26,10 +27,11 @@ export class CompleteDirectories {
   readonly #doubted = new Float64Array(SLOTS)
   readonly #untilMs = new Float64Array(SLOTS).fill(-Infinity)
   #sequence = 0
-  #lost = 0
+  readonly #gaps: Gaps
 
-  constructor(clock: Clock, forgotten = new ForgottenNames()) {
+  constructor(clock: Clock, partitionOf: (ino: number) => number, forgotten = new ForgottenNames()) {
     this.#clock = clock
+    this.#gaps = new Gaps(partitionOf)
     this.#forgotten = forgotten
   }
 
@@ -52,7 +54,7 @@ export class CompleteDirectories {
   /** All names that the directory had at `mark`, or got since, are in the cache of names. */
   add(directory: number, mark: number): void {
     const slot = slotOf(directory)
-    const isDoubtful = (this.#doubted[slot] ?? 0) > mark || this.#lost > mark
+    const isDoubtful = (this.#doubted[slot] ?? 0) > mark || this.#gaps.isSince(mark, directory)
     if (isDoubtful || (this.#untilMs[slot] ?? 0) > this.#clock.monotonicMs()) return
     this.#complete.set(directory, true)
   }
@@ -72,7 +74,16 @@ export class CompleteDirectories {
   clear(): void {
     this.#complete.clear()
     this.#forgotten.clear()
-    this.#lost = ++this.#sequence
+    this.#gaps.everywhere(++this.#sequence)
+  }
+
+  clearOf(isMeant: (directory: number) => boolean): void {
+    this.#complete.deleteAll(isMeant)
+  }
+
+  /** What others changed in these was not heard: of no listing that is under way there it is known what it lacks. */
+  lostIn(partitions: Iterable<number>): void {
+    this.#gaps.in(partitions, ++this.#sequence)
   }
 }
 

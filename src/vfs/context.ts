@@ -105,7 +105,7 @@ export class VfsContext {
     const { meta, chunks, clock = systemClock, log = silentLog, durability = 'quorum' } = options
     const { chunkBytes } = meta.settings
     const limits = resolveLimits(options.limits ?? {}, chunkBytes)
-    const fresh = new Freshness(() => meta.coherent, this.tail)
+    const fresh = new Freshness(meta, this.tail)
     const attrs = new AttrCache(meta, fresh, limits.attrs, (attr) => this.directories.saw(attr))
     // The part that tells the kernel comes into being last.
     const onCommitted = (ino: number, version: number): void => this.coherence.committed(ino, version)
@@ -146,7 +146,7 @@ export class VfsContext {
     this.durableChanges = options.durableChanges ?? 'none'
     this.fresh = fresh
     this.attrs = attrs
-    this.complete = new CompleteDirectories(clock)
+    this.complete = new CompleteDirectories(clock, (ino) => meta.partitionOf(ino))
     this.dentries = new DentryCache(fresh, this.complete, limits.dentries)
     this.extents = extents
     this.uploader = uploader
@@ -185,6 +185,7 @@ export class VfsContext {
     metrics.gauge('inline.usedBytes', () => this.meta.oldBodies.usedBytes)
     metrics.gauge('inline.budgetBytes', () => this.meta.oldBodies.budgetBytes)
     metrics.counter('events.received', () => this.#events)
+    metrics.gauge('events.partitions', () => this.meta.partitionsHeard)
     metrics.gauge('buffers.dirtyBytes', () => memory.budget.used)
     metrics.gauge('buffers.dirtyMaxBytes', () => memory.budget.limit)
     metrics.gauge('buffers.readCacheBytes', () => data.usedBytes)
@@ -277,6 +278,22 @@ export class VfsContext {
         this.forgetAttrs()
         this.dentries.clear()
         this.extents.clear()
+        return
+      case 'ignored':
+        this.#forgetIn(event.partitions)
+        return
+      case 'heard':
+        // Nothing is kept of them, but what was asked before may be about to be.
+        this.fresh.lostIn(event.partitions)
+        this.complete.lostIn(event.partitions)
     }
+  }
+
+  #forgetIn(partitions: ReadonlySet<number>): void {
+    const isMeant = (ino: number): boolean => partitions.has(this.meta.partitionOf(ino))
+    this.attrs.clearOf(isMeant)
+    this.dentries.clearOf(isMeant)
+    this.complete.clearOf(isMeant)
+    this.extents.clearOf(isMeant)
   }
 }

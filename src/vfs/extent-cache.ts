@@ -76,7 +76,7 @@ export class ExtentCache {
 
   /** Known without asking, or undefined. */
   peek(ino: number, window: number): ExtentMap | undefined {
-    const file = this.#fresh.coherent ? this.#files.get(ino) : undefined
+    const file = this.#fresh.hears(ino) ? this.#files.get(ino) : undefined
     if (file === undefined) return undefined
     const map = file.windows.get(window)
     return map ?? (file.complete ? new ExtentMap() : undefined)
@@ -174,6 +174,11 @@ export class ExtentCache {
     this.#bodyBytes = 0
   }
 
+  /** What they held is counted until the next recount, as of what is dropped. */
+  clearOf(isMeant: (ino: number) => boolean): void {
+    this.#files.deleteAll(isMeant)
+  }
+
   #add(file: FileExtents, extent: Extent): void {
     const window = Math.floor(extent.fileOffset / WINDOW_BYTES)
     let map = file.windows.get(window)
@@ -185,7 +190,7 @@ export class ExtentCache {
 
   /** The file was closed here: windows that were mostly written over are told of. */
   closed(ino: number): void {
-    const file = this.#fresh.coherent ? this.#files.get(ino) : undefined
+    const file = this.#fresh.hears(ino) ? this.#files.get(ino) : undefined
     for (const [window, map] of file?.windows ?? []) if (map.takeCrowded(CROWDED_CLOSED)) this.#onCrowded(ino, window)
   }
 

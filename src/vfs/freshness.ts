@@ -2,9 +2,11 @@
  * Decides whether a reply may be cached.
  *
  * Each event and each change of our own gets a number. Who asks the store notes the number before (`mark`); the reply may
- * be kept only if nothing was said about its inode or name since, no change of it by this process is under way, and the
- * store is coherent. Numbers are kept per hash slot, not per inode: a collision costs a cached entry, never correctness.
+ * be kept only if nothing was said about its inode or name since, no change of it by this process is under way, and all that
+ * others change of it was told since. Numbers are kept per hash slot, not per inode: a collision costs a cached entry, never correctness.
  */
+import type { MetaStore } from '../meta/contract.js'
+import { Gaps } from './gaps.js'
 import type { Tail } from './tail.js'
 
 export interface Mutation {
@@ -18,21 +20,23 @@ const SLOT_BITS = 13
 const SLOTS = 2 ** SLOT_BITS
 
 export class Freshness {
-  readonly #isCoherent: () => boolean
+  readonly #meta: Pick<MetaStore, 'hears' | 'partitionOf'>
   readonly #tail: Pick<Tail, 'begin' | 'end'>
   #sequence = 0
-  #lost = 0
+  readonly #gaps: Gaps
   readonly #inodes = new Float64Array(SLOTS)
   readonly #entries = new Float64Array(SLOTS)
   readonly #inFlight = new Map<number, number>()
 
-  constructor(isCoherent: () => boolean, tail: Pick<Tail, 'begin' | 'end'>) {
-    this.#isCoherent = isCoherent
+  constructor(meta: Pick<MetaStore, 'hears' | 'partitionOf'>, tail: Pick<Tail, 'begin' | 'end'>) {
+    this.#meta = meta
     this.#tail = tail
+    this.#gaps = new Gaps((ino) => meta.partitionOf(ino))
   }
 
-  get coherent(): boolean {
-    return this.#isCoherent()
+  /** What is kept of the inode, and of names in it, is true as far as events have come. */
+  hears(ino: number): boolean {
+    return this.#meta.hears(ino)
   }
 
   mark(): number {
@@ -41,7 +45,12 @@ export class Freshness {
 
   /** Everything is in doubt. */
   lost(): void {
-    this.#lost = ++this.#sequence
+    this.#gaps.everywhere(++this.#sequence)
+  }
+
+  /** Everything in these partitions is. */
+  lostIn(partitions: Iterable<number>): void {
+    this.#gaps.in(partitions, ++this.#sequence)
   }
 
   touchInode(ino: number): void {
@@ -53,11 +62,11 @@ export class Freshness {
   }
 
   inodeIsFresh(ino: number, mark: number): boolean {
-    return this.#since(mark, this.#inodes[slotOf(ino)]) && !this.#inFlight.has(ino)
+    return this.#since(ino, mark, this.#inodes[slotOf(ino)]) && !this.#inFlight.has(ino)
   }
 
-  entryIsFresh(key: string, mark: number): boolean {
-    return this.#since(mark, this.#entries[hash(key)])
+  entryIsFresh(parent: number, key: string, mark: number): boolean {
+    return this.#since(parent, mark, this.#entries[hash(key)])
   }
 
   /** A change of the inode by this process is under way. */
@@ -84,8 +93,8 @@ export class Freshness {
     return newest
   }
 
-  #since(mark: number, last: number | undefined): boolean {
-    return this.#isCoherent() && this.#lost <= mark && (last ?? 0) <= mark
+  #since(ino: number, mark: number, last: number | undefined): boolean {
+    return (last ?? 0) <= mark && !this.#gaps.isSince(mark, ino) && this.#meta.hears(ino)
   }
 }
 

@@ -83,6 +83,11 @@ export class Lru<K, V> {
     this.#unlink(entry)
   }
 
+  /** `onForget` is not told. */
+  deleteAll(isMeant: (key: K) => boolean): void {
+    for (const key of this.#entries.keys()) if (isMeant(key)) this.delete(key)
+  }
+
   /** In no particular order. */
   *[Symbol.iterator](): Generator<[K, V]> {
     for (const { key, value } of this.#entries.values()) yield [key, value]

@@ -139,7 +139,7 @@ export class Namespace {
   async #meaning(parent: number, name: Buffer): Promise<number | undefined> {
     const { dentries, fresh } = this.#context
     const known = dentries.peek(parent, name)
-    if (known !== undefined || !fresh.coherent) return known
+    if (known !== undefined || !fresh.hears(parent)) return known
     return (await orMissing(this.lookup(parent, name)))?.ino ?? NEGATIVE
   }
 

@@ -218,7 +218,7 @@ class Vfs implements VfsContract, Housekeeping {
       this.#context.directories.opened(attr)
       const stream = this.#stream(ino)
       // Whoever walks a tree reads what he found in the directory above.
-      if (this.#context.fresh.coherent && this.#context.listed.get(attr.parent)) stream.prefetch()
+      if (this.#context.fresh.hears(ino) && this.#context.listed.get(attr.parent)) stream.prefetch()
       return this.#context.handles.addDirectory(stream)
     })
   }
@@ -345,7 +345,7 @@ class Vfs implements VfsContract, Housekeeping {
       learn: (entries) => this.#learn(entries),
       listed: (directory, mark) => {
         this.#context.listed.set(directory, true)
-        complete.add(directory, mark)
+        if (fresh.hears(directory)) complete.add(directory, mark)
       },
       completeMax: Math.floor(limits.dentries / 4),
     })
@@ -353,8 +353,8 @@ class Vfs implements VfsContract, Housekeeping {
 
   /** Directories lie elsewhere than their names: their attributes do not come along with these, and are asked for at once. */
   async #learn(entries: readonly DirEntry[]): Promise<void> {
-    const { attrs, fresh } = this.#context
-    if (!fresh.coherent) return
+    const { attrs, meta } = this.#context
+    if (!meta.coherent) return
     const unknown = entries.filter(({ ino, type }) => type === 'directory' && attrs.peek(ino) === undefined)
     await Promise.all(unknown.slice(0, LEARN_MAX).map(({ ino }) => attrs.get(ino).catch(() => undefined)))
   }

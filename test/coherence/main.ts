@@ -13,10 +13,11 @@ const HELP = `Usage: npm run coherence -- [options]
 Changes files on one mount and looks at them on another, caches on: nothing may be stale. Prints how long what is cached lags.
 
 Options:
-  --rounds N   (default: 100000)
-  --eager      delegations come back as soon as they can: many recalls
-  --disturbed  mounts are stopped, subscriptions cut and Redis killed meanwhile
-  --seed S     a whole number; decides every round (default: taken from the clock)
+  --rounds N     (default: 100000)
+  --eager        delegations come back as soon as they can: many recalls
+  --listen-ms N  what is not used for so long is not listened to, and now and then nobody does anything for thrice as long
+  --disturbed    mounts are stopped, subscriptions cut and Redis killed meanwhile
+  --seed S       a whole number; decides every round (default: taken from the clock)
   --help
 
 Ends with 0 if nothing was stale, 1 if something was, 2 for options that make no sense.
@@ -28,22 +29,23 @@ interface Settings {
   readonly rounds: number
   readonly seed: number
   readonly eager: boolean
+  readonly listenMs: number | undefined
   readonly disturbed: boolean
 }
 
-async function main({ rounds, seed, eager, disturbed }: Settings): Promise<number> {
+async function main({ rounds, seed, eager, listenMs, disturbed }: Settings): Promise<number> {
   process.stdout.write(`seed ${seed}\n`)
   const teardown = (call: () => unknown): void => {
     undo.push(call)
   }
-  const mounts = await twoMounts({ teardown }, { eager })
+  const mounts = await twoMounts({ teardown }, { eager, ...(listenMs === undefined ? {} : { listenMs }) })
   const { a, b } = mounts
   // The last that is done: they tell at their end.
   undo.unshift(() => {
     process.stdout.write(`a: ${a.output()}b: ${b.output()}`)
   })
   const player = fileURLToPath(new URL('./player.js', import.meta.url))
-  const words = [player, a.mountpoint, b.mountpoint, String(rounds), String(seed)]
+  const words = [player, a.mountpoint, b.mountpoint, String(rounds), String(seed), String((listenMs ?? 0) * 3)]
   const child = spawn(process.execPath, words, { stdio: ['ignore', 'inherit', 'inherit'] })
   const stop = (): void => void child.kill('SIGKILL')
   process.once('SIGINT', stop)
@@ -70,12 +72,18 @@ try {
       rounds: { type: 'string', default: '100000' },
       disturbed: { type: 'boolean', default: false },
       eager: { type: 'boolean', default: false },
+      'listen-ms': { type: 'string' },
       seed: { type: 'string', default: String(Date.now() % 2 ** 31) },
       help: { type: 'boolean', default: false },
     },
   })
   if (values.help) process.stdout.write(HELP)
-  else process.exitCode = await main({ ...values, rounds: positive(values.rounds), seed: positive(values.seed) })
+  else {
+    const { 'listen-ms': ms, ...others } = values
+    const listenMs = ms === undefined ? undefined : positive(ms)
+    const [rounds, seed] = [positive(values.rounds), positive(values.seed)]
+    process.exitCode = await main({ ...others, listenMs, rounds, seed })
+  }
 } catch (error) {
   process.stderr.write(`${messageOf(error)}\n${HELP}`)
   process.exitCode = 2

@@ -1,5 +1,5 @@
 /**
- * Plays rounds (rounds.ts) on two mounts that others serve: `node player.js A B ROUNDS SEED`. Says how far it is, and at the end
+ * Plays rounds (rounds.ts) on two mounts that others serve: `node player.js A B ROUNDS SEED REST_MS`. Says how far it is, and at the end
  * what it saw, as one line of JSON. Ends with 1 if anything was stale.
  */
 import { mkdirSync } from 'node:fs'
@@ -9,10 +9,10 @@ import { Rounds, type Report } from './rounds.js'
 
 const SAY_EVERY = 1_000
 
-const [a = '', b = '', rounds = '0', seed = '0'] = process.argv.slice(2)
+const [a = '', b = '', rounds = '0', seed = '0', restMs = '0'] = process.argv.slice(2)
 const folder = `played-${process.pid}`
 mkdirSync(join(a, folder))
-const game = new Rounds(join(a, folder), join(b, folder), randomFrom(Number(seed)))
+const game = new Rounds(join(a, folder), join(b, folder), randomFrom(Number(seed)), Number(restMs))
 for (let round = 1; round <= Number(rounds) && game.play(); round++) {
   if (round % SAY_EVERY === 0) process.stdout.write(`${round} rounds\n`)
 }

@@ -36,6 +36,7 @@ import { messageOf } from '../../src/base/errors.js'
 /** A lag that no busy machine explains. */
 const LAG_MAX_MS = 20_000
 const FILES = 8
+const REST_SHARE = 0.1
 const STALE_MAX = 20
 
 export interface Report {
@@ -54,16 +55,18 @@ export class Rounds {
   readonly #a: string
   readonly #b: string
   readonly #random: Random
+  readonly #restMs: number
   readonly #lags = new Map<string, number[]>()
   readonly #stale: string[] = []
   #round = 0
   #opens = 0
 
-  /** Both folders are the same one, seen through two mounts. */
-  constructor(a: string, b: string, random: Random) {
+  /** Both folders are the same one, seen through two mounts. `restMs`: nobody does anything for so long now and then. */
+  constructor(a: string, b: string, random: Random, restMs = 0) {
     this.#a = a
     this.#b = b
     this.#random = random
+    this.#restMs = restMs
   }
 
   get report(): Report {
@@ -79,6 +82,7 @@ export class Rounds {
     const kind = kinds[this.#below(kinds.length)]
     try {
       this.#warm(name)
+      if (this.#restMs > 0 && this.#random() < REST_SHARE) rest(this.#restMs)
       kind?.(this, name)
     } catch (error) {
       this.#wrong(`${kind?.name ?? ''} ${name}: ${messageOf(error)}`)
@@ -158,6 +162,10 @@ export class Rounds {
     if (look === 2) attempt(() => readFileSync(this.b(name)))
     if (look === 3) readdirSync(this.#b, { withFileTypes: true })
   }
+}
+
+function rest(ms: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms)
 }
 
 function short(text: string | Error): string {

@@ -15,7 +15,7 @@ export interface TwoMounts {
 /** `ofB`: what is different for the second. */
 export async function twoMounts(
   t: Pick<Test, 'teardown'>,
-  options: Pick<TestMount, 'sessionTtlMs' | 'eager'> = {},
+  options: Pick<TestMount, 'sessionTtlMs' | 'listenMs' | 'eager'> = {},
   ofB: Pick<TestMount, 'delayMs'> = {},
 ): Promise<TwoMounts> {
   const redis = await startRedis(t)

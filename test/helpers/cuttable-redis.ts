@@ -68,6 +68,11 @@ export class CuttableRedis extends PassedRedis {
       await this.#gate()
       await subscription.caughtUp()
     }
-    return { caughtUp, close: () => subscription.close() }
+    const listen = async (channel: string): Promise<void> => {
+      await this.#gate()
+      await subscription.listen(channel)
+    }
+    const ignore = (channel: string): void => subscription.ignore(channel)
+    return { listen, ignore, caughtUp, close: () => subscription.close() }
   }
 }

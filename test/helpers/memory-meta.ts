@@ -225,6 +225,31 @@ export class MemoryMeta implements MetaStore {
     return this.#coherent ? this.leaseMs : 0
   }
 
+  readonly #ignored = new Set<number>()
+
+  partitionOf(ino: number): number {
+    return ino % this.settings.partitions
+  }
+
+  hears(ino: number): boolean {
+    return this.#coherent && !this.#ignored.has(this.partitionOf(ino))
+  }
+
+  get partitionsHeard(): number {
+    return this.settings.partitions - this.#ignored.size
+  }
+
+  /** Nothing is told of these until something is asked of them. */
+  ignore(...partitions: number[]): void {
+    for (const p of partitions) this.#ignored.add(p)
+    this.#listener({ kind: 'ignored', partitions: new Set(partitions) })
+  }
+
+  #listen(ino: number): void {
+    const p = this.partitionOf(ino)
+    if (this.#ignored.delete(p)) this.#listener({ kind: 'heard', partitions: new Set([p]) })
+  }
+
   /** The subscription is lost, or back. */
   setCoherent(coherent: boolean): void {
     this.#coherent = coherent
@@ -280,7 +305,8 @@ export class MemoryMeta implements MetaStore {
   /** Events come a little later, in order. */
   receive(event: MetaEvent): void {
     this.#inbox = this.#inbox.then(() => {
-      if (this.#coherent) this.#listener(event)
+      const of = event.kind === 'entry' ? event.parent : 'ino' in event ? event.ino : undefined
+      if (of === undefined ? this.#coherent : this.hears(of)) this.#listener(event)
     })
   }
 
@@ -864,6 +890,7 @@ export class MemoryMeta implements MetaStore {
   }
 
   #inode(ino: number): Inode {
+    this.#listen(ino)
     const inode = this.#volume.inodes.get(ino)
     if (inode === undefined) throw new PosixError('ENOENT', `no inode ${ino}`)
     return inode

@@ -29,6 +29,7 @@ export interface Backend {
 
 export interface RedisBackendOptions {
   readonly sessionTtlMs?: number
+  readonly listenMs?: number
   /** Chunks in this folder, for several mounts of one volume; default: in memory. */
   readonly chunksFolder?: string
   readonly delegations?: DelegationOptions

@@ -2,7 +2,7 @@
  * The process that mounts, for tests; it must not be the test's own, which waits for the mount:
  *
  *     node mount-child.js --driver NAME --mountpoint FOLDER --backend BACKEND [--delay-ms N] [--option O]…
- *         [--session-ttl-ms N] [--chunks FOLDER] [--eager]
+ *         [--session-ttl-ms N] [--listen-ms N] [--chunks FOLDER] [--eager]
  *
  * --eager: delegations are asked for soon after others' changes, and granted again soon after a recall.
  *
@@ -65,6 +65,7 @@ function parseOptions(args: readonly string[]): ChildOptions {
       backend: { type: 'string' },
       'delay-ms': { type: 'string', default: '0' },
       'session-ttl-ms': { type: 'string' },
+      'listen-ms': { type: 'string' },
       chunks: { type: 'string' },
       eager: { type: 'boolean', default: false },
       option: { type: 'string', multiple: true, default: [] },
@@ -75,6 +76,7 @@ function parseOptions(args: readonly string[]): ChildOptions {
   if (!isDriver || !mountpoint || !backend) throw new RingfsError('USAGE', 'driver, mountpoint and backend are needed')
   const redis = {
     ...(values['session-ttl-ms'] === undefined ? {} : { sessionTtlMs: Number(values['session-ttl-ms']) }),
+    ...(values['listen-ms'] === undefined ? {} : { listenMs: Number(values['listen-ms']) }),
     ...(values.chunks === undefined ? {} : { chunksFolder: values.chunks }),
     ...(values.eager ? { delegations: { quietMs: 0, restMs: 1 } } : {}),
   }

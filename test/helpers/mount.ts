@@ -79,6 +79,8 @@ export interface TestMount {
   readonly delayMs?: number
   /** How long this client may be silent before others clean up after it. */
   readonly sessionTtlMs?: number
+  /** What is not used for so long is not listened to. */
+  readonly listenMs?: number
   /** The chunks of a backend on Redis lie in this folder, for several mounts of one volume. Default: in memory. */
   readonly chunksFolder?: string
   /** See mount-child.ts. */
@@ -89,11 +91,20 @@ export interface TestMount {
 
 /** Mounts in a process of the tests' own: mount-child.ts. */
 export async function mountTest(t: TearDown, options: TestMount = {}): Promise<MountProcess> {
-  const { driver = 'fuse-native', backend = 'memory', delayMs = 0, sessionTtlMs, chunksFolder, extra = [] } = options
+  const {
+    driver = 'fuse-native',
+    backend = 'memory',
+    delayMs = 0,
+    sessionTtlMs,
+    listenMs,
+    chunksFolder,
+    extra = [],
+  } = options
   const mountpoint = options.mountpoint ?? (await newMountpoint(t))
   const entry = fileURLToPath(new URL('./mount-child.js', import.meta.url))
   const args = [entry, '--driver', driver, '--mountpoint', mountpoint, '--backend', backend]
   if (sessionTtlMs !== undefined) args.push('--session-ttl-ms', String(sessionTtlMs))
+  if (listenMs !== undefined) args.push('--listen-ms', String(listenMs))
   if (chunksFolder !== undefined) args.push('--chunks', chunksFolder)
   if (options.eager === true) args.push('--eager')
   const further = ['--delay-ms', String(delayMs), ...extra.flatMap((option) => ['--option', option])]

@@ -20,6 +20,8 @@ const GROWTHS = 300
 const EAGER_ROUNDS = 400
 const PLAY_DEADLINE_MS = 400_000
 const SESSION_TTL_MS = 4_000
+const LISTEN_MS = 600
+const LISTEN_ROUNDS = 150
 const COMMAND_DEADLINE_MS = 90_000
 
 // Seen from dist/test/mount.
@@ -188,6 +190,24 @@ t.test('nor when files are opened by delegations that are recalled again and aga
   await b.exited()
   const opens = Number(/delegations {"opens":(\d+)/.exec(b.output())?.[1])
   t.ok(opens > 0, `${opens} opens by delegations`)
+})
+
+t.test('nor where a mount listens only to what it has used a moment ago', async (t) => {
+  const { a, b } = await twoMounts(t, { listenMs: LISTEN_MS })
+  const [file, onB] = [join(a.mountpoint, 'file'), join(b.mountpoint, 'file')]
+  const time = ['-d', '2026-01-01']
+  for (const text of ['before', 'behind', 'beside']) {
+    // Size and times are as they were.
+    await write(file, text)
+    await sh('touch', ...time, file)
+    t.equal(await sh('cat', onB), text)
+    await pause(3 * LISTEN_MS)
+  }
+  const player = fileURLToPath(new URL('../coherence/player.js', import.meta.url))
+  const seed = Date.now() % 2 ** 31
+  const words = [player, a.mountpoint, b.mountpoint, String(LISTEN_ROUNDS), String(seed), String(3 * LISTEN_MS)]
+  const output = await new Program(t, process.execPath, ...words).end(PLAY_DEADLINE_MS)
+  t.match(JSON.parse(output.trim().split('\n').at(-1) ?? ''), { stale: [] }, `seed ${seed}`)
 })
 
 t.test('a holder that is stopped keeps others waiting for a while, and then opens what they left', async (t) => {

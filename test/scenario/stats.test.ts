@@ -26,6 +26,7 @@ const line = z.strictObject({
   caches: z.record(z.string(), z.strictObject({ hits: bytes, misses: bytes, hitShare: z.number().nullable() })),
   invalidations: rates,
   eventsReceived: bytes,
+  partitionsHeard: bytes,
   redis: rates,
   redisRetries: bytes,
   nodes: z.record(

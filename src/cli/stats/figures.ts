@@ -40,6 +40,8 @@ export interface Figures {
   readonly invalidations: Readonly<Record<string, Rate>>
   /** Changes by others that this mount was told of. */
   readonly eventsReceived: number
+  /** Shares of the metadata of which changes are told. */
+  readonly partitionsHeard: number
   /** Redis round trips by script or command. */
   readonly redis: Readonly<Record<string, Rate>>
   readonly redisRetries: number
@@ -100,6 +102,7 @@ class Difference {
       caches: this.#caches(),
       invalidations: this.#group('kernel'),
       eventsReceived: this.#count('events.received'),
+      partitionsHeard: levels.get('events.partitions') ?? 0,
       redis: this.#group('redis'),
       redisRetries: this.#count('redis.retries'),
       nodes: this.#nodes(),

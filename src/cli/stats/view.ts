@@ -79,7 +79,7 @@ function nodeTable(nodes: Readonly<Record<string, NodeFigures>>, intervalMs: num
 }
 
 function lastLines(figures: Figures): string {
-  const { chunks, packed, redisRetries, eventsReceived, buffers, openHandles, process } = figures
+  const { chunks, packed, redisRetries, eventsReceived, partitionsHeard, buffers, openHandles, process } = figures
   const level = (name: string): string => humanBytes(buffers[name] ?? 0)
   const { rssBytes, heapBytes, externalBytes, cpuShare, loopBusyShare, awakeShare, loopLag } = process
   const lag = loopLag.p99Ms === null ? '' : `, late by ${timeText(loopLag.p50Ms)} (p99 ${timeText(loopLag.p99Ms)})`
@@ -87,7 +87,7 @@ function lastLines(figures: Figures): string {
   const { hedges, retries, failures, bad } = chunks
   return [
     `chunks   ${hedges} hedges, ${retries} retries, ${failures} failed, ${bad} bad copies${packed.chunks === 0 ? '' : packedText(packed)}`,
-    `events   ${eventsReceived} changes by others, ${redisRetries} Redis calls repeated`,
+    `events   ${eventsReceived} changes by others, ${partitionsHeard} partitions listened to, ${redisRetries} Redis calls repeated`,
     `small    ${smallText(figures)}`,
     `buffers  written ${level('dirtyBytes')} of ${level('dirtyMaxBytes')}, read cache ${level('readCacheBytes')} of ` +
       `${level('readCacheMaxBytes')}, lent ${level('lentBytes')}, ${openHandles} open handles`,

@@ -16,7 +16,10 @@ function attrOf(ino: number, dataVersion: number, sizeBytes = 0): Attr {
 }
 
 function cacheOf(maxPieces = PIECES_MAX) {
-  const fresh = new Freshness(() => true, { begin: () => undefined, end: () => undefined })
+  const fresh = new Freshness(
+    { hears: () => true, partitionOf: () => 0 },
+    { begin: () => undefined, end: () => undefined },
+  )
   const cache = new ExtentCache(new MemoryVolume().open(), fresh, 100_000, maxPieces, () => undefined)
   /** The file is new, and its first bytes are committed. */
   const make = (ino: number, bytes: Buffer): void => {

@@ -2,7 +2,7 @@
  * Random operations against a Buffer, over chunk nodes that are slow and fail from a seed.
  *
  * Fault model: each upload waits a random number of turns, and fails with NO_QUORUM at random but never for good; events
- * and replies come in any order; coherence comes and goes. Then nothing that was written may be missing, come twice or
+ * and replies come in any order; coherence comes and goes, and the partition is not listened to at times. Then nothing that was written may be missing, come twice or
  * come back. fast-check prints the seed of a failure.
  */
 import t from 'tap'
@@ -60,7 +60,12 @@ async function play(ops: readonly Op[], seed: number, { base, inlineBytes }: Pla
   const clock = new FastClock()
   const vfs = createVfs({ meta: metas[0], chunks, clock, limits })
   const other = createVfs({ meta: metas[1], chunks, clock, limits })
-  const game = new Play(vfs, other, () => metas[0].setCoherent(!metas[0].coherent), base)
+  const all = Array.from({ length: volume.settings.partitions }, (_, p) => p)
+  const lose = (): void => {
+    if (random() < 0.5) metas[0].setCoherent(!metas[0].coherent)
+    else metas[0].ignore(...all)
+  }
+  const game = new Play(vfs, other, lose, base)
   await game.start()
   for (const op of ops) await game.run(op)
   await game.end()

@@ -243,7 +243,7 @@ t.test('a directory that was not known wholly is asked about when a name of it w
 })
 
 t.test('when more names were forgotten than can be remembered, directories are asked about again', (st) => {
-  const complete = new CompleteDirectories(new ManualClock(), new ForgottenNames(2))
+  const complete = new CompleteDirectories(new ManualClock(), () => 0, new ForgottenNames(2))
   complete.add(7, complete.mark())
   for (const [key, isKnown] of [
     ['7/a', true],
@@ -319,7 +319,7 @@ t.test('attributes of a page that was fetched for an earlier read are given only
 
 t.test('a directory that others change is not taken for complete until it was left alone for a while', async (st) => {
   const clock = new ManualClock()
-  const complete = new CompleteDirectories(clock)
+  const complete = new CompleteDirectories(clock, () => 0)
   complete.add(7, complete.mark())
   st.ok(complete.lacks(7, '7/x'))
   complete.doubt(7)
