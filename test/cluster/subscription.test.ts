@@ -111,6 +111,29 @@ for (const masters of [1, 3] as const) {
       })
     }
 
+    t.test('a channel that is ignored brings nothing, and all from when it is listened to again', async (t) => {
+      await until('all is well', () => listener.isHealthy)
+      listener.states.length = 0
+      const [, channel = '', moving = ''] = CHANNELS
+      for (const one of [channel, moving]) listener.subscription?.ignore(one)
+      await listener.subscription?.caughtUp()
+      await publish(store, channel, 'ignored')
+      await listener.subscription?.listen(channel)
+      await publish(store, channel, 'heard')
+      await until('it has arrived', () => listener.has(channel, 'heard'))
+      t.notOk(listener.has(channel, 'ignored'))
+      t.strictSame(listener.states, [])
+      if (masters === 1) return
+      // Nobody tells who does not listen.
+      const slot = keySlot(moving)
+      const owner = Math.floor(slot / Math.ceil(SLOTS / 3))
+      await redis.moveSlot(slot, owner, (owner + 1) % 3)
+      await listener.subscription?.listen(moving)
+      await until('all is well', () => listener.isHealthy)
+      await publish(store, moving, 'moved')
+      await until('it has arrived', () => listener.has(moving, 'moved'))
+    })
+
     if (masters === 1) {
       t.test('a channel whose master has changed is subscribed once, and no connection is left', async (t) => {
         const subscribers = async (): Promise<number> =>
