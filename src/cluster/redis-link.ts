@@ -83,6 +83,7 @@ export class RedisLink {
   #reason = 'the connection ended'
   #onMessage: (channel: Buffer, message: Buffer) => void = () => undefined
   #onMoved: () => void = () => undefined
+  #onEnd: () => void = () => undefined
 
   /** `address` as formatHost writes it. */
   constructor(address: string, options: LinkOptions) {
@@ -345,8 +346,9 @@ export class RedisLink {
     this.#onMoved = listener
   }
 
+  /** Told in the turn in which it ends, before what is in flight fails: whoever waits for that finds it known. */
   onEnd(listener: () => void): void {
-    this.#redis.once('end', listener)
+    this.#onEnd = listener
   }
 
   /** Ends it now: in-flight calls fail with LinkLostError. */
@@ -360,12 +362,14 @@ export class RedisLink {
   }
 
   #ended(): void {
+    if (this.#isEnded) return
     this.#isReady = false
     this.#isEnded = true
     clearInterval(this.#watchdog)
     this.#watchdog = undefined
     const waiting = this.#waiting.splice(0).slice(this.#first)
     this.#first = 0
+    this.#onEnd()
     this.#fence.drop(this.#lost())
     for (const { reject } of waiting) reject(this.#lost())
   }

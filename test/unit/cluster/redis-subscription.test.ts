@@ -296,3 +296,13 @@ t.test('a server that does not take a channel: that is told, and it is tried aga
     t.ok(node.subscribed.includes(ONE))
   }
 })
+
+t.test('who waits for all messages until now knows of a loss before he goes on', async (t) => {
+  const { node, subscription, states } = await ground(t)
+  node.hold('PING')
+  const known = subscription.caughtUp().then(() => [...states])
+  await until('it is asked', node.isHolding)
+  // The server takes a channel away: the connection is given up, and with it the answer.
+  node.push(left(ONE))
+  t.strictSame(await known, [false])
+})
