@@ -8,7 +8,14 @@
 import { messageOf } from '../base/errors.js'
 import { longestInlineBytes } from '../base/limits.js'
 import { attributeArgs } from './attribute-args.js'
-import { BODY_PIECE_BYTES, type Attr, type CommitReply, type Extent, type InlineCommitRequest } from './contract.js'
+import {
+  BODIES_CROWDED_SHARE,
+  BODY_PIECE_BYTES,
+  type Attr,
+  type CommitReply,
+  type Extent,
+  type InlineCommitRequest,
+} from './contract.js'
 import type { Core } from './core.js'
 import { decodeInode, encodeBody, encodeExtents } from './records.js'
 import { allPartitions, each } from './recovery.js'
@@ -52,8 +59,8 @@ export class Bodies {
 
   get wholeInlineBytes(): number {
     const { inlineBudgetBytes } = this.#core.options.settings
-    // The short ones, of which each saves as much, have the other half of the room for themselves.
-    return 2 * this.#usedBytes < inlineBudgetBytes ? longestInlineBytes(this.inlineBytes) : 0
+    // The short ones, of which each saves as much, have the rest of the room for themselves. Old ones make room when it comes to that.
+    return this.#usedBytes < inlineBudgetBytes * BODIES_CROWDED_SHARE ? longestInlineBytes(this.inlineBytes) : 0
   }
 
   async commit(ino: number, request: InlineCommitRequest): Promise<CommitReply | null> {

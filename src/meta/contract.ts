@@ -9,7 +9,7 @@ import type { ChunkRef } from '../chunk/contract.js'
 import type { VolumeSettings } from '../cluster/contract.js'
 import type { InlineStore } from './inline-contract.js'
 
-export { BODY_PIECE_BYTES, EXTENT_BYTES } from './inline-contract.js'
+export { BODIES_CROWDED_SHARE, BODY_PIECE_BYTES, EXTENT_BYTES } from './inline-contract.js'
 export type { BodyMove, InlineCommitRequest, OldBodies, OldBody } from './inline-contract.js'
 
 export type InodeType = 'file' | 'directory' | 'symlink' | 'fifo' | 'socket' | 'char' | 'block'

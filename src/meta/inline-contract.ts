@@ -5,6 +5,8 @@ import type { Attr, AttrChange, BodyPiece, CommitReply, Extent } from './contrac
 /** What the store has of an extent, and of a piece of a body beside its bytes. */
 export const EXTENT_BYTES = 53
 export const BODY_PIECE_BYTES = 12
+/** Of the budget of all bodies: beyond it longer files get none, and old ones make room. */
+export const BODIES_CROWDED_SHARE = 3 / 4
 
 export interface InlineCommitRequest {
   /** Ordered by place, not overlapping. 'append': from 0 on, as in CommitRequest. */

@@ -1,6 +1,6 @@
 /**
  * Keeps room for the bytes of new small files in the metadata: when most of it is taken, those of files that nobody has changed for a while are moved
- * into chunks, until half of it is free, so that longer files that are written as a whole find room, too.
+ * into chunks, until half of it is free.
  *
  * Invariants:
  * - A body goes only together with the coming of extents that read the same, in one script, and only if the file is what it was when the
@@ -17,6 +17,7 @@ import { messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { ORIGIN_ORDERS_MAX, orderAt, type ChunkClient, type Durability } from '../chunk/contract.js'
 import {
+  BODIES_CROWDED_SHARE,
   BODY_PIECE_BYTES,
   EXTENT_BYTES,
   type BodyMove,
@@ -33,8 +34,7 @@ import type { InodeStates } from './inode-state.js'
 import { hasRoomFor } from './room.js'
 import type { Uploader } from './uploader.js'
 
-/** Of the budget: when it is begun, and how far it goes. */
-const BEGIN_SHARE = 3 / 4
+/** Of the budget: how far it goes, so that it does not begin again soon. */
 const END_SHARE = 1 / 2
 /** Of one page, which goes into one script. */
 const FILES_MAX = 64
@@ -112,7 +112,7 @@ export class BodyMover {
     const used = await oldBodies.count()
     // Others may have come to the end of what was begun here.
     this.#isUnderWay &&= used > oldBodies.budgetBytes * END_SHARE
-    if (!this.#isUnderWay && used <= oldBodies.budgetBytes * BEGIN_SHARE) return 'idle'
+    if (!this.#isUnderWay && used <= oldBodies.budgetBytes * BODIES_CROWDED_SHARE) return 'idle'
     this.#isUnderWay = true
     let tookMs = 0
     for (let fruitless = 0; fruitless < FRUITLESS_MAX; fruitless++) {

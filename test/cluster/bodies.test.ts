@@ -58,6 +58,19 @@ t.test('small files in Redis', async (t) => {
     t.match(merged, { attributesLeft: undefined, attr: { mode: mode ^ 1 } })
   })
 
+  await t.test('longer files written as a whole have room where moving ends, and none where it begins', async (t) => {
+    const fill = async (name: string, share: number): Promise<void> => {
+      const length = Math.round(BUDGET * share) - (await meta.oldBodies.count()) - BODY_PIECE_BYTES
+      t.equal((await put(name, length)).isKept, true)
+    }
+    await fill('half', 0.5)
+    t.ok(meta.wholeInlineBytes > meta.inlineBytes)
+    await fill('crowded', 0.75)
+    t.equal(meta.wholeInlineBytes, 0)
+    for (const name of ['half', 'crowded']) await meta.unlink(ROOT, Buffer.from(name))
+    await meta.oldBodies.count()
+  })
+
   await t.test('what goes beyond the budget is for chunks, and room that comes back is used', async (t) => {
     t.equal((await put('most', BUDGET - 1_000)).isKept, true)
     t.equal((await put('beyond', 2_000)).isKept, false)
