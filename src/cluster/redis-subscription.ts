@@ -87,7 +87,7 @@ export class ShardSubscription {
     try {
       await this.#confirm(link, channel)
     } catch (error) {
-      this.#drop(link, `a channel could not be subscribed: ${messageOf(error)}`)
+      link.abort(`a channel could not be subscribed: ${messageOf(error)}`)
     }
   }
 
@@ -96,7 +96,7 @@ export class ShardSubscription {
     this.#wanted.delete(channel)
     const link = this.#linkOf.get(channel)
     link?.unsubscribe(channel).catch((error: unknown) => {
-      this.#drop(link, `a channel could not be left: ${messageOf(error)}`)
+      link.abort(`a channel could not be left: ${messageOf(error)}`)
     })
   }
 
@@ -224,11 +224,6 @@ export class ShardSubscription {
     return link
   }
 
-  #drop(link: RedisLink, why: string): void {
-    link.abort(why)
-    this.#lose(link)
-  }
-
   #lose(link: RedisLink): void {
     let isUsed = false
     for (const [channel, of] of this.#linkOf) {
@@ -244,7 +239,7 @@ export class ShardSubscription {
   #dropMisplaced(): void {
     for (const [channel, link] of [...this.#linkOf]) {
       if (link.address === this.#owner(channel) && link.isReady) continue
-      this.#drop(link, 'the owner of a channel changed')
+      link.abort('the owner of a channel changed')
     }
   }
 
