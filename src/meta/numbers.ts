@@ -2,13 +2,19 @@
  * Numbers that were given out are not given out again, whatever the metadata have forgotten: counters that are behind what is in
  * use jump, farther than anybody can have gone beyond what was seen.
  */
+import { randomInt } from 'node:crypto'
 import type { RedisStore } from '../cluster/contract.js'
 import { arrayOf } from '../cluster/reply.js'
 import { CHUNK_BLOCK, type VolumeKeys } from './keys.js'
 import { SCRIPTS } from './scripts.js'
 
 /** How far counters jump: more than anybody used meanwhile, and little of what there is. */
-const JUMPS: Readonly<Record<string, number>> = { session: 2 ** 20, chunkBlock: 2 ** 20, token: 2 ** 20, n: 2 ** 24 }
+const JUMPS = { session: 2 ** 20, chunkBlock: 2 ** 20, token: 2 ** 20, n: 2 ** 24 } as const
+/**
+ * What comes on top where nobody tells what is in use: after a restore. The same backup may be restored twice, and what was given out between must
+ * not be given out again: nodes have chunks of that, and clients may live.
+ */
+const SPREADS = { session: 2 ** 24, chunkBlock: 2 ** 22, token: 2 ** 24, n: 2 ** 28 } as const
 const AT_ONCE = 32
 const EPOCH_MS = Date.UTC(2020, 0, 1)
 
@@ -18,9 +24,15 @@ export interface UsedNumbers {
   readonly sequences: readonly number[]
 }
 
-/** undefined: it is no such counter. */
-export function jumpOf(field: string): number | undefined {
-  return JUMPS[field]
+export type Counter = keyof typeof JUMPS
+
+export function isCounter(field: string): field is Counter {
+  return Object.hasOwn(JUMPS, field)
+}
+
+/** Where a counter of a backup goes on: another number each time. */
+export function numberAfter(counter: Counter, value: number): number {
+  return value + JUMPS[counter] + randomInt(SPREADS[counter])
 }
 
 /** Answers whether any counter was behind. */
@@ -48,11 +60,6 @@ export async function raiseAll(store: RedisStore, keys: VolumeKeys, used: UsedNu
   await raiseNumbers(store, keys, { ...used, sequences: used.sequences.map(() => newest + 1) })
 }
 
-async function raise(
-  store: RedisStore,
-  key: string,
-  field: 'chunkBlock' | 'n' | 'session' | 'token',
-  used: number,
-): Promise<boolean> {
-  return arrayOf(await store.run(SCRIPTS.raise, [key], [field, used, jumpOf(field) ?? 0]), 'raise')[0] === 1
+async function raise(store: RedisStore, key: string, field: Counter, used: number): Promise<boolean> {
+  return arrayOf(await store.run(SCRIPTS.raise, [key], [field, used, JUMPS[field]]), 'raise')[0] === 1
 }

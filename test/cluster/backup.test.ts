@@ -192,6 +192,33 @@ t.test('claims of the janitor on all extents of many windows are restored as the
   }
 })
 
+t.test('a backup that is restored twice gives no number out that was given out between', async (t) => {
+  const redis = await startRedis(t, { masters: 1 })
+  const store = await connectPatiently(redis.url('any'))
+  t.teardown(() => store.close())
+  const volume = await volumesOn(t, redis)()
+  await touch(await volume.client(), ROOT, 'old')
+  const file = backupFile(t)
+  await backupVolume(store, volume.settings, file, BACKUP_OPTIONS)
+  await volume.close()
+  /** As the first client of a restored volume gets them. */
+  const numbers = async (): Promise<readonly number[]> => {
+    await wipe(redis)
+    await restoreVolume(store, volume.settings.name, file, () => undefined)
+    const again = await restored(t, store, volume)
+    const client = await again.client()
+    const given = [client.sessionId, await client.chunkId(), (await touch(client, ROOT, 'new')).ino]
+    await again.close()
+    return given
+  }
+  const [first, second] = [await numbers(), await numbers()]
+  t.strictSame(
+    second.filter((number) => first.includes(number)),
+    [],
+    'nodes have chunks with those of the first time',
+  )
+})
+
 t.test('refusals', async (t) => {
   const redis = await startRedis(t, { masters: 1 })
   const open = volumesOn(t, redis)

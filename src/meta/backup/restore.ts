@@ -4,10 +4,10 @@
  * Invariants:
  * - Nothing is written before the whole file was read and its checksum was right. It is opened once: what gets its name meanwhile is another.
  * - The settings come last: until then there is no volume that anybody could use, nor make with `format`. A restore that was
- *   interrupted is begun anew with the same file (the mark `{v}:m:restore` has its checksum), and writes the same again.
+ *   interrupted is begun anew with the same file (the mark `{v}:m:restore` has its checksum), and writes the same again, but for counters.
  * - One at a time, and nothing is written late (claim.ts).
  * - Numbers that were given out after the backup are not given out again: counters of sessions, inodes, chunk blocks and tokens
- *   begin far above. A chunk's id is for ever, and nodes have chunks from after the backup.
+ *   begin far above, and each restore of a backup somewhere else. A chunk's id is for ever, and nodes have chunks from after the backup.
  * - What was written after the backup has no metadata, and is somebody's data: nobody frees chunks that no file names until a rebuild has
  *   looked at everything ({v}:m:rebuild). This mark comes before the settings.
  * - It is done when as many replicas as the volume's settings say have all of it, and no server was replaced meanwhile (lasting.ts): a failover
@@ -22,7 +22,7 @@ import { RingfsError } from '../../base/errors.js'
 import { FORMAT_VERSION, type RedisArg, type RedisStore } from '../../cluster/contract.js'
 import { parseSettings } from '../format.js'
 import { VolumeKeys, wideKey } from '../keys.js'
-import { jumpOf } from '../numbers.js'
+import { isCounter, numberAfter, type Counter } from '../numbers.js'
 import { redisMs } from '../rebuild-due.js'
 import { FENCE } from '../remains.js'
 import { Claim, refuseVolume, withRestoreLease, type Waiting } from './claim.js'
@@ -113,6 +113,7 @@ async function restoreFrom(
     const lasting = await Lasting.begin(store, keys, parseSettings(String(settings), volume))
     const claim = await Claim.take(store, keys, volume, checksum, lasting)
     await writeAll(claim, volume, file, (done) => onProgress(done, records))
+    await writeFirstNumbers(claim, keys)
     await claim.write(WIDE, keys.wide('rebuild'), 'HSETNX', ['begun', await redisMs(store, keys)])
     await claim.close()
     await lasting.written()
@@ -137,6 +138,17 @@ async function writeAll(
     onProgress(++done)
   }
   await writer.settled()
+}
+
+/** What had no number at the time of the backup may have had some later. */
+async function writeFirstNumbers(claim: Claim, keys: VolumeKeys): Promise<void> {
+  const write = (partition: number, key: string, counter: Counter): Promise<void> =>
+    claim.write(partition, key, 'HSETNX', [counter, numberAfter(counter, 0)])
+  for (const counter of ['session', 'chunkBlock', 'token'] as const) await write(WIDE, keys.wide('n'), counter)
+  for (let p = 0; p < keys.partitions; p += IN_FLIGHT) {
+    const some = Array.from({ length: Math.min(IN_FLIGHT, keys.partitions - p) }, (_, at) => p + at)
+    await Promise.all(some.map((one) => write(one, keys.partition(one).counters, 'n')))
+  }
 }
 
 async function checksumOf(file: FileHandle): Promise<string> {
@@ -259,8 +271,8 @@ function jumped(items: readonly Buffer[]): RedisArg[] {
   const counted: RedisArg[] = []
   for (let at = 0; at + 1 < items.length; at += 2) {
     const [field, value] = [String(items[at]), items[at + 1] ?? '']
-    const jump = jumpOf(field)
-    if (field !== FENCE) counted.push(field, jump === undefined ? value : String(Number(String(value)) + jump))
+    if (field === FENCE) continue
+    counted.push(field, isCounter(field) ? numberAfter(field, Number(String(value))) : value)
   }
   return counted
 }
