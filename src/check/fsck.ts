@@ -166,7 +166,7 @@ class Fsck {
   async #counters(p: number): Promise<void> {
     const { store, repair } = this.#parts
     this.#checkStop()
-    const counting = whileFrozen(store, this.#keys, [p], FREEZE_MS, async () => {
+    const counting = whileFrozen(store, this.#keys, [p], FREEZE_MS, async (freeze) => {
       const counted = await readCounters(store, this.#keys, p)
       const actual = await this.#sumOf(p)
       this.#checkStop()
@@ -174,8 +174,8 @@ class Fsck {
         return null
       if (repair !== undefined) {
         const { inodes, bytes, inline } = actual
-        const key = this.#keys.partition(p).counters
-        await store.call('HSET', key, 'inodes', inodes, 'bytes', bytes, 'inline', inline)
+        const { counters, locks } = this.#keys.partition(p)
+        await store.run(SCRIPTS.setCounts, [counters, locks], [freeze, inodes, bytes, inline])
       }
       return `partition ${p} counts ${JSON.stringify(counted)}, and has ${JSON.stringify(actual)}`
     })

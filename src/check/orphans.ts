@@ -4,13 +4,15 @@
  * Invariants:
  * - Nothing is freed that could still be named. A chunk is noted when it is first seen, with the newest session of that moment. It
  *   is freed only when the grace is over (Redis's clock), every session of that moment has ended (whoever could still commit it, or
- *   read by an old map, was one of them), a whole pass just now did not meet it, the janitor does not speak of it, it has no record
- *   of holders, and the file that it was written for does not name it.
+ *   read by an old map, was one of them), its block of ids is closed (a client that was declared dead and lives on has it in its next
+ *   session), a whole pass just now did not meet it, the janitor does not speak of it, it has no record of holders, and the file that it
+ *   was written for does not name it.
  * - Nothing is freed while the metadata are older than the chunks (restored, or lost): if any chunk's id is above what the
  *   counter has given out, or a rebuild is due or not complete ({v}:m:rebuild; a restore and a failover set it), orphans are somebody's data, and only rebuild may touch them.
  */
 import type { RedisStore, RedisValue } from '../cluster/contract.js'
 import { arrayOf, numberOf } from '../cluster/reply.js'
+import { endBlocks } from '../meta/blocks.js'
 import { CHUNK_BLOCK, type VolumeKeys } from '../meta/keys.js'
 import { chunksOf } from '../meta/scan.js'
 import { SCRIPTS } from '../meta/scripts.js'
@@ -75,8 +77,11 @@ export async function ripeOrphans(parts: OrphansParts, orphans: Iterable<number>
       [keys.wide('orphans'), keys.wide('n'), keys.wide('s'), keys.wide('dead')],
       [graceMs, ...batch],
     )
-    for (const chunk of arrayOf(reply, 'orphans')) {
-      const id = numberOf(chunk, 'orphans')
+    const ids = arrayOf(reply, 'orphans').map((chunk) => numberOf(chunk, 'orphans'))
+    const ended = await endBlocks(store, keys, ids)
+    // What was committed before its block was closed is named by now.
+    for (const id of ids) {
+      if (ended.get(Math.floor(id / CHUNK_BLOCK)) !== 'closed') continue
       if (!(await isHeld(parts, id, await headerOf(id)))) ripe.push(id)
     }
   }

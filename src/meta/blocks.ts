@@ -2,7 +2,8 @@
  * Ids for new chunks, in blocks, and who may still commit chunks of a block: key {v}:m:blocks, block -> session.
  *
  *   session's --session gone--> noted, since when --a grace period--> closed --its orphans freed (check/sweep.ts)--> forgotten
- *       ^                            |
+ *       ^  |                         |                                  ^
+ *       |  +-------------------------+----fsck, rebuild: endBlocks()----+
  *       +---- the same process, in its next session
  *
  * Invariant: nobody commits a chunk of a closed or forgotten block, so that what no file names of it is garbage for good. A session
@@ -13,13 +14,37 @@
 import { PosixError } from '../base/errno.js'
 import { messageOf } from '../base/errors.js'
 import { arrayOf, numberOf } from '../cluster/reply.js'
-import type { RedisValue } from '../cluster/contract.js'
+import type { RedisStore, RedisValue } from '../cluster/contract.js'
 import type { Extent } from './contract.js'
 import type { Core } from './core.js'
-import { CHUNK_BLOCK } from './keys.js'
+import { CHUNK_BLOCK, type VolumeKeys } from './keys.js'
 import { SCRIPTS } from './scripts.js'
 
 const RETRY_MS = 200
+const BLOCKS_AT_ONCE = 256
+/** As end-blocks.lua says it. */
+const ENDED = ['undecided', 'closed', 'alive'] as const
+
+/** `undecided`: its session may have ended, and others have not cleaned up after it yet. */
+export type BlockState = (typeof ENDED)[number]
+
+/** Blocks of these chunks: those whose session is over are closed now. Of `alive` and `undecided` ones chunks may still be committed. */
+export async function endBlocks(
+  store: RedisStore,
+  keys: VolumeKeys,
+  chunks: Iterable<number>,
+): Promise<ReadonlyMap<number, BlockState>> {
+  const blocks = [...new Set([...chunks].map((id) => Math.floor(id / CHUNK_BLOCK)))]
+  const states = new Map<number, BlockState>()
+  for (let at = 0; at < blocks.length; at += BLOCKS_AT_ONCE) {
+    const some = blocks.slice(at, at + BLOCKS_AT_ONCE)
+    const reply = await store.run(SCRIPTS.endBlocks, [keys.wide('blocks'), keys.wide('s'), keys.wide('dead')], some)
+    for (const [index, state] of arrayOf(reply, 'end-blocks').entries()) {
+      states.set(some[index] ?? 0, ENDED[numberOf(state, 'end-blocks')] ?? 'undecided')
+    }
+  }
+  return states
+}
 
 export class Blocks {
   readonly #core: Core

@@ -46,21 +46,22 @@ export async function pastFreeze(clock: Clock, deadlineMs: number, send: () => P
 
 /**
  * Runs `work` while the partitions are frozen, for at most `maxMs`, which is an hour at most; `isForBackup`: what it sees is kept. Errors: RingfsError DEADLINE when that was not long
- * enough or a freeze was lost, USAGE when somebody else has frozen one: what `work` saw is of no use then.
+ * enough or a freeze was lost, USAGE when somebody else has frozen one: what `work` saw is of no use then. What it writes is to be written by a script
+ * that looks whether the freeze, which `work` is told, still lasts (set-counts.lua).
  */
 export async function whileFrozen<T>(
   store: RedisStore,
   keys: VolumeKeys,
   partitions: readonly number[],
   maxMs: number,
-  work: () => Promise<T>,
+  work: (freeze: string) => Promise<T>,
   isForBackup = false,
 ): Promise<T> {
   const who = randomUUID()
   let result: T
   try {
     await freeze(store, keys, partitions, [who, Math.min(maxMs, LONGEST_MS), isForBackup ? 1 : 0])
-    result = await work()
+    result = await work(who)
   } catch (error) {
     await thaw(store, keys, partitions, who)
     throw error

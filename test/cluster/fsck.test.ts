@@ -13,7 +13,15 @@ import type { MetaStore } from '../../src/meta/contract.js'
 import { VolumeKeys } from '../../src/meta/keys.js'
 import { SCRIPTS } from '../../src/meta/scripts.js'
 import { bound } from '../helpers/bound-redis.js'
-import { VOLUME, chunkFile, originOf, startCluster, temporaryFolder, type TestCluster } from '../helpers/chunks.js'
+import {
+  VOLUME,
+  chunkFile,
+  failureOf,
+  originOf,
+  startCluster,
+  temporaryFolder,
+  type TestCluster,
+} from '../helpers/chunks.js'
 import { checkVolume } from '../helpers/meta-check.js'
 import { ROOT, bytes, makeDir, makeDirIn, newFile, touch, until, volumesOn, type MetaVolume } from '../helpers/meta.js'
 import { startRedis } from '../helpers/redis.js'
@@ -242,6 +250,40 @@ t.test('fsck', async (t) => {
     await volume.close()
   })
 
+  t.test('what was counted while a partition was frozen is not written once that is over', async (t) => {
+    const { parts, volume, meta, keys, cluster } = await bed(t, open)
+    const { counters, locks } = keys.of(ROOT)
+    const inodes = async (): Promise<number> => Number(String(await volume.redis.call('HGET', counters, 'inodes')))
+    const right = await inodes()
+    await volume.redis.call('HINCRBY', counters, 'inodes', 7)
+    let isSlow = true
+    /** As of an fsck that stood still between: the freeze runs out, and somebody makes a file. */
+    const stall = async (): Promise<void> => {
+      if (!isSlow) return
+      isSlow = false
+      await volume.redis.call('HDEL', locks, 'F')
+      await touch(meta, ROOT, 'meanwhile')
+    }
+    const store: RedisStore = {
+      ...bound(volume.redis),
+      call: async (...words) => {
+        if (words[0] === 'HSET' && words[1] === counters) await stall()
+        return await volume.redis.call(...words)
+      },
+      run: async (script, ...words) => {
+        if (script === SCRIPTS.setCounts) await stall()
+        return await volume.redis.run(script, ...words)
+      },
+    }
+    const enqueue = (): Promise<void> => Promise.resolve()
+    const repair = { meta: await volume.client(), chunks: cluster.client, enqueue, orphanGraceMs: 1e9 }
+    t.equal(await failureOf(fsck({ ...parts, store, repair })), 'DEADLINE')
+    t.equal(await inodes(), right + 7 + 1, 'as wrong as before, and the new file counts')
+    await fsck({ ...parts, store, repair })
+    t.equal(await inodes(), right + 1)
+    await volume.close()
+  })
+
   t.test('one that is stopped while a partition is frozen thaws it', async (t) => {
     const { keys, volume, parts } = await bed(t, open)
     const { redis } = volume
@@ -344,6 +386,40 @@ t.test('fsck', async (t) => {
     t.strictSame(await volume.redis.call('HLEN', keys.wide('orphans')), 1, 'the next one forgets it')
     await check({ repair: true })
     t.strictSame(await volume.redis.call('HLEN', keys.wide('orphans')), 0)
+    await volume.close()
+  })
+
+  t.test('what a client has still to commit that was declared dead, and lives on, is not freed', async (t) => {
+    const { parts, volume, cluster, meta, keys } = await bed(t, open)
+    const { ino } = await touch(meta, ROOT, 'file')
+    const sleeper = await volume.client({ sessionTtlMs: 1_000 })
+    const id = await sleeper.chunkId()
+    const write = { durability: 'all', sync: false } as const
+    const chunk = await cluster.client.write(id, [Buffer.alloc(10)], originOf(10, ino), write)
+    await meta.shutdown()
+    const freed = async (): Promise<number> => {
+      const client = await volume.client()
+      const enqueue = (): Promise<void> => Promise.resolve()
+      const repair = { meta: client, chunks: cluster.client, enqueue, orphanGraceMs: 0 }
+      const { freedOrphans } = await fsck({ ...parts, repair })
+      await client.shutdown()
+      return freedOrphans
+    }
+    t.equal(await freed(), 0, 'seen for the first time')
+    const session = sleeper.sessionId
+    volume.cut(sleeper)
+    const other = await volume.client({ sessionTtlMs: 1_000 })
+    await until('others have cleaned up', async () => {
+      const score = async (key: 's' | 'dead') => await volume.redis.call('ZSCORE', keys.wide(key), session)
+      return (await score('s')) === null && (await score('dead')) === null
+    })
+    await other.shutdown()
+    volume.mend(sleeper)
+    await until('it has another session', () => sleeper.sessionId !== session && sleeper.leased)
+    t.equal(await freed(), 0, 'every client of then has ended, but for this one')
+    const extents = [{ fileOffset: 0, lengthBytes: 10, chunkOffset: 0, chunk }]
+    await sleeper.commit(ino, { extents, mode: 'at', allocatedDeltaBytes: 10, mtime: TIME })
+    t.ok(cluster.nodes.every((node) => existsSync(chunkFile(node.folder, id))))
     await volume.close()
   })
 

@@ -9,15 +9,17 @@ import { fsck, type FsckParts } from '../../src/check/fsck.js'
 import { makeAnew } from '../../src/check/rebuild/anew.js'
 import { rebuild, type RebuildParts, type RebuildResult } from '../../src/check/rebuild/rebuild.js'
 import { unknownOf } from '../../src/check/rebuild/words.js'
-import type { ChunkOriginExtent } from '../../src/chunk/contract.js'
+import type { ChunkOriginExtent, ChunkRef } from '../../src/chunk/contract.js'
 import type { RedisStore } from '../../src/cluster/contract.js'
 import type { MetaStore } from '../../src/meta/contract.js'
 import { openMeta } from '../../src/meta/engine.js'
 import { VolumeKeys } from '../../src/meta/keys.js'
+import { SCRIPTS } from '../../src/meta/scripts.js'
 import type { VfsContract } from '../../src/vfs/contract.js'
 import { ExtentMap } from '../../src/vfs/extent-map.js'
 import { createVfs } from '../../src/vfs/vfs.js'
-import { VOLUME, chunkFile, originOf, startCluster, type TestCluster } from '../helpers/chunks.js'
+import { bound } from '../helpers/bound-redis.js'
+import { VOLUME, chunkFile, failureOf, originOf, startCluster, type TestCluster } from '../helpers/chunks.js'
 import { ROOT, bytes, names, touch, until, volumesOn, type MetaVolume, type OpenVolume } from '../helpers/meta.js'
 import { startRedis, type TestRedis } from '../helpers/redis.js'
 
@@ -29,6 +31,7 @@ const O_CREAT = 0o100
 const O_TRUNC = 0o1000
 const O_APPEND = 0o2000
 const HOUR_S = 3600
+const TTL_MS = 1_000
 
 interface Client {
   readonly meta: MetaStore
@@ -482,6 +485,48 @@ t.test('rebuild', async (t) => {
       await end()
     },
   )
+
+  t.test('of what a file is made nobody commits any more, or nothing is made of it', async (t) => {
+    const { end, rebuild, volume, cluster, keys } = await bed(t, open)
+    const other = await volume.client()
+    const { ino } = await touch(other, ROOT, 'file')
+    const sleeper = await volume.client({ sessionTtlMs: TTL_MS })
+    const upload = async (): Promise<ChunkRef> => {
+      const origin = { ...originOf(1_000, ino), order: (systemClock.now().sec - HOUR_S) * 1e6 }
+      const write = { durability: 'all', sync: false } as const
+      return await cluster.client.write(await sleeper.chunkId(), [randomBytes(1_000)], origin, write)
+    }
+    const commit = (chunk: ChunkRef): Promise<unknown> => {
+      const extents = [{ fileOffset: 0, lengthBytes: 1_000, chunkOffset: 0, chunk }]
+      return sleeper.commit(ino, { extents, mode: 'at', allocatedDeltaBytes: 1_000, mtime: systemClock.now() })
+    }
+    const late = await upload()
+    const store: RedisStore = {
+      ...bound(volume.redis),
+      run: async (script, ...words) => {
+        if (script === SCRIPTS.endBlocks) await commit(late)
+        return await volume.redis.run(script, ...words)
+      },
+    }
+    t.strictSame((await rebuild({ store })).files, [], 'committed behind the survey')
+    const lost = await upload()
+    const session = sleeper.sessionId
+    volume.cut(sleeper)
+    await systemClock.sleep(1.5 * TTL_MS)
+    const early = await rebuild()
+    t.strictSame(early.files, [], 'its session may be renewed, or not')
+    t.match(early, { young: 1, isComplete: false })
+    await volume.client({ sessionTtlMs: TTL_MS })
+    await until('others have cleaned up', async () => {
+      const score = async (key: 's' | 'dead') => await volume.redis.call('ZSCORE', keys.wide(key), session)
+      return (await score('s')) === null && (await score('dead')) === null
+    })
+    t.match(await rebuild(), { files: [{ chunks: 1 }], isComplete: true })
+    volume.mend(sleeper)
+    await until('it has another session', () => sleeper.sessionId !== session && sleeper.leased)
+    t.equal(await failureOf(commit(lost)), 'EIO', 'or two files would share a chunk unawares')
+    await end()
+  })
 
   t.test('uploads that began after the histories of now were first seen keep no rebuild open', async (t) => {
     const { client, end, rebuild, volume, keys, upload } = await uploadsBed(t, open)

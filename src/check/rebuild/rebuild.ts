@@ -6,6 +6,9 @@
  * - While the hash {v}:m:rebuild is there, nobody frees chunks that no file names (orphans.ts). It goes when everything that there is
  *   was looked at: not while a node is away, nor while there are chunks of unknown fate from before the histories of now were first
  *   seen, and all nodes asked (histories.ts). Uploads that are under way since then keep nothing open: on a busy volume there always are some.
+ * - Nobody can commit what is named here: the blocks of ids of those whose session is over are closed first (meta/blocks.ts), and what they had committed
+ *   by then is looked for once more. Of a session that lives a commit does not take as long as the least age; of one of which that is not known
+ *   nothing is named yet.
  * - Numbers first: before a file is made, the counters are beyond all numbers on the nodes, or what is made could be taken for what
  *   was lost.
  * - One at a time: a lease, which whoever frees orphans has, too. Interrupted anywhere, it can be begun anew, and adds nothing twice (restore-file.ts).
@@ -14,6 +17,7 @@ import { RingfsError } from '../../base/errors.js'
 import type { VolumeSettings } from '../../cluster/contract.js'
 import { arrayOf, numberOf, textOf } from '../../cluster/reply.js'
 import type { MetaStore } from '../../meta/contract.js'
+import { endBlocks } from '../../meta/blocks.js'
 import { CHUNK_BLOCK, VolumeKeys } from '../../meta/keys.js'
 import { raiseNumbers } from '../../meta/numbers.js'
 import { noteRebuildDue, redisMs } from '../../meta/rebuild-due.js'
@@ -95,11 +99,12 @@ async function run(parts: RebuildParts, keys: VolumeKeys, seen: Seen, check: () 
   const settled = await settledUs(parts, keys, seen)
   const seenUs = Math.max(seen.sinceMs * 1000, seen.newestUs)
   const times = { settledUs: settled, madeUs: settings.createdMs * 1000, seenUs }
-  const found = await survey({ ...parts, keys, ...times })
+  const surveyed = await survey({ ...parts, keys, ...times })
   if (meta !== null) {
-    await raiseNumbers(parts.store, keys, { chunk: found.newestChunk, sequences: found.sequences })
-    await keepBlocks(parts, keys, found)
+    await raiseNumbers(parts.store, keys, { chunk: surveyed.newestChunk, sequences: surveyed.sequences })
+    await keepBlocks(parts, keys, surveyed)
   }
+  const found = meta === null ? surveyed : await withEndedBlocks(parts, keys, surveyed)
   const folder = meta === null || found.files.length === 0 ? null : await lostAndFound(meta)
   const files: RestoredFile[] = []
   const rest = found.files.entries()
@@ -144,6 +149,22 @@ async function keepBlocks({ store }: RebuildParts, keys: VolumeKeys, found: Surv
     if ((await store.call('HEXISTS', keys.wide('blocks'), block)) === 0) continue
     await store.call('HSET', keys.wide('blocks'), `${KEPT}${block}`, 1)
   }
+}
+
+/** Without the chunks of which it is not known whether their writers live. */
+async function withEndedBlocks({ store }: RebuildParts, keys: VolumeKeys, found: Survey): Promise<Survey> {
+  const states = await endBlocks(
+    store,
+    keys,
+    found.files.flatMap(({ lost }) => lost.map(({ id }) => id)),
+  )
+  let { young } = found
+  const files = found.files.map((file) => {
+    const lost = file.lost.filter(({ id }) => states.get(Math.floor(id / CHUNK_BLOCK)) !== 'undecided')
+    young += file.lost.length - lost.length
+    return { ...file, lost }
+  })
+  return { ...found, young, files: files.filter(({ lost }) => lost.length > 0) }
 }
 
 function figuresOf(found: Survey): Omit<RebuildResult, 'files' | 'hidden' | 'isComplete'> {

@@ -9,7 +9,8 @@
  * - A new file gets all chunks, the hidden ones, too, below what hides them: a second run finds nothing that nobody names, and what is
  *   hidden is freed as after any other overwriting. What is seen of a chunk is named at once (commits.ts). A file that has some already gets only what is to be seen over it: that is
  *   right whatever order it comes in.
- * - A chunk is named only if a node says once more, after all metadata were read, that it has it: it is not being deleted.
+ * - A chunk is named only if a node says once more, after all metadata were read, that it has it: it is not being deleted; and if the file that it was
+ *   written for still does not name it, now that its writer cannot commit it any more (rebuild.ts).
  */
 import type { RedisStore } from '../../cluster/contract.js'
 import { numberOf } from '../../cluster/reply.js'
@@ -76,7 +77,8 @@ interface Target {
 export async function restoreFile(parts: RestoreParts, file: LostFile): Promise<RestoredFile | null> {
   const { meta, folder } = parts
   const { gone, bad } = await parts.look(file.lost)
-  const lost = file.lost.filter(({ id }) => !gone.has(id))
+  const since = await chunksOf(parts.store, parts.keys, file.ino, 'readable')
+  const lost = file.lost.filter(({ id }) => !gone.has(id) && !since.has(id))
   const target = await targetOf(parts, file)
   const layout = layoutOf([...lost.map(asLost), ...(await namedIn(parts, file, target))])
   if (layout.seenBytes === 0) return null
