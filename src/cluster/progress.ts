@@ -83,6 +83,16 @@ function isFinished({ report, queueLength }: Member, plan: string): boolean {
   return queueLength === 0 && report?.heal.plan === plan && report.heal.isDone
 }
 
+/**
+ * Whether a node may have chunks that are none of its business: it has not walked the whole ring as it is now, or found such ones, or could not ask all
+ * owners. Unknown is yes.
+ */
+export function mayHaveSurplus({ report }: Member, plan: string): boolean {
+  const { heal } = report ?? { heal: NOTHING_HEALED }
+  const isWalked = heal.plan === plan && heal.isDone && heal.walked >= BUCKETS
+  return !isWalked || heal.surplus > 0 || heal.skipped > 0
+}
+
 /** One that drains is never judged by its silence: here it is. */
 function isHere({ state, silentMs }: Member, { settings }: ClusterView): boolean {
   if (state === 'gone' || state === 'down') return false

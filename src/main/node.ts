@@ -198,6 +198,7 @@ async function makeHealer(volume: Volume, nodeId: string, { api, disks, pace }: 
     enqueue: (id, tasks) => queue.enqueue(id, tasks),
     queueLength: (id) => queue.length(id),
     caughtUp: await queue.mark(nodeId),
+    removals: () => queue.removals(nodeId),
     pace,
     copied: () => api.repairer.copied,
     clock: systemClock,

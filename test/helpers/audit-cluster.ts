@@ -35,6 +35,8 @@ export interface AuditClusterOptions {
   /** false: nodes of a version that had lists only. */
   readonly hasDigests?: boolean
   readonly graceMs?: number
+  /** What nodes are to remove, as their queues say, of which nothing is handed out. */
+  readonly removals?: ReadonlyMap<string, ReadonlySet<number>>
 }
 
 export class AuditCluster {
@@ -105,10 +107,18 @@ export class AuditCluster {
       current: () => ({ view: this.#view, ring: this.ring }),
       enqueue: (id, tasks) => this.#enqueue(id, tasks),
       queueLength: async (id) => this.#pending.get(id) ?? 0,
-      caughtUp: async () => true,
+      caughtUp: async () => this.#options.removals?.has(nodeId) !== true,
+      removals: async () => this.#options.removals?.get(nodeId) ?? new Set(),
       pace: new Pace(systemClock, () => 0),
       copied: () => 0,
-      times: { settleMs: 10, graceMs: this.#options.graceMs ?? 50, repeatMs: 500, auditMs: HOUR_MS, pollMs: 10 },
+      times: {
+        settleMs: 10,
+        graceMs: this.#options.graceMs ?? 50,
+        repeatMs: 500,
+        auditMs: HOUR_MS,
+        pollMs: 10,
+        caughtUpMs: 50,
+      },
     })
   }
 

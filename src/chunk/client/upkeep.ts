@@ -1,6 +1,8 @@
 /** sync and remove: many chunks, few requests. */
 import { RingfsError, codeOf, messageOf } from '../../base/errors.js'
 import { addTo } from '../../base/groups.js'
+import { planOf } from '../../cluster/plan.js'
+import { mayHaveSurplus } from '../../cluster/progress.js'
 import { withDeadline } from '../deadline.js'
 import { ChunksMissing } from '../contract.js'
 import { isNoAnswer } from '../node-health.js'
@@ -138,16 +140,21 @@ export class ChunkSync {
 }
 
 /**
- * Deletes on the owners, on those before them and on the first stand-ins (in a small cluster: everywhere). Who cannot be told now is told by its
- * replication queue. Errors: what the queue says, when it cannot be reached either: call again, it is idempotent.
+ * Deletes on the owners, on those before them, on the first stand-ins (in a small cluster: everywhere), and on all that may have more than what is
+ * theirs: when many nodes have come at once, a chunk is still where it was before, and who has it alone offers it to its owners. Who cannot be told
+ * now is told by its replication queue. Errors: what the queue says, when it cannot be reached either: call again, it is idempotent.
  */
 export async function removeChunks(parts: ClientParts, ids: readonly number[]): Promise<void> {
   const placement = parts.placement.current()
+  const plan = planOf(placement.view)
+  const unsettled = new Set(placement.view.members.filter((one) => mayHaveSurplus(one, plan)).map(({ id }) => id))
   const asked = new Map<string, number[]>()
   const down = new Set<string>()
   for (const id of new Set(ids)) {
     for (const [index, { id: node, rank, former }] of candidatesOf(id, placement, parts).entries()) {
-      if (index >= 2 * parts.replicas && !former) continue
+      // Not the queue of one that is down for months, with all that is deleted.
+      const isFar = index >= 2 * parts.replicas && !former
+      if (isFar && (rank === 2 || !unsettled.has(node))) continue
       addTo(asked, node, id)
       if (rank === 2) down.add(node)
     }

@@ -21,6 +21,7 @@
  *   owners; what was put before this node knew of the new ring is met by the walk for it, which begins later.
  * - Nothing is done about what was seen only once: what is being written is not everywhere yet, and what is being deleted not gone
  *   everywhere.
+ * - What this node is still to remove is offered to nobody: others have removed it, and would have it for good.
  * - A walk changes nothing that a second one would do differently: it may be interrupted anywhere.
  */
 import type { Clock } from '../../base/clock.js'
@@ -51,6 +52,8 @@ export interface HealerOptions {
   readonly queueLength: (nodeId: string) => Promise<number>
   /** Whether this node has begun with all that stood in its queue when it started: what was deleted meanwhile is not offered. */
   readonly caughtUp: () => Promise<boolean>
+  /** Chunks that this node is still to remove, as its queue says. Default: none. */
+  readonly removals?: () => Promise<ReadonlySet<number>>
   readonly pace: Pace
   /** Chunks that were fetched so far. */
   readonly copied: () => number
@@ -70,6 +73,8 @@ export interface HealTimes {
   /** All is compared again, whatever is known. */
   readonly auditMs: number
   readonly pollMs: number
+  /** So long the first walk waits for the own queue. */
+  readonly caughtUpMs: number
 }
 
 /** Where the view does not say it. */
@@ -81,13 +86,14 @@ const TIMES: HealTimes = {
   repeatMs: 60_000,
   auditMs: 6 * 3_600_000,
   pollMs: 500,
+  caughtUpMs: 10 * 60_000,
 }
 
 /** Chunks of about so many are compared at a time. */
 const SPAN_CHUNKS = 32_768
 /** So many tasks wait in a queue at most: Redis holds them in memory. */
 const QUEUE_MAX = 4_000
-const CAUGHT_UP_MAX_MS = 10 * 60_000
+const NONE: ReadonlySet<number> = new Set()
 
 /** What seemed to be lacking, and since when. */
 interface Doubt {
@@ -108,6 +114,8 @@ export class Healer {
   #inVain = 0
   /** Owners that were down when their chunks were walked: when one is back, what it lacks is still to be found. */
   readonly #skipped = new Set<string>()
+  /** Here, and to be removed: the queue is too long to be waited for. */
+  #doomed = NONE
 
   constructor(options: HealerOptions) {
     this.#options = options
@@ -149,17 +157,33 @@ export class Healer {
   }
 
   async #catchUp(signal: AbortSignal): Promise<void> {
-    const endMs = this.#options.clock.monotonicMs() + CAUGHT_UP_MAX_MS
-    while (!signal.aborted && this.#options.clock.monotonicMs() < endMs) {
-      const done = await this.#options.caughtUp().catch(() => false)
-      if (done) return
-      await this.#options.clock.sleep(this.#times.pollMs)
+    const { clock, removals } = this.#options
+    const { pollMs, caughtUpMs } = this.#times
+    const endMs = clock.monotonicMs() + caughtUpMs
+    while (!signal.aborted && clock.monotonicMs() < endMs) {
+      if (await this.#isCaughtUp()) return
+      await clock.sleep(pollMs)
     }
+    // Others may need all else that is here.
+    for (let isKnown = removals === undefined; !isKnown && !signal.aborted;) {
+      try {
+        this.#doomed = (await removals?.()) ?? NONE
+        isKnown = true
+      } catch (error) {
+        this.#options.log.debug({ err: messageOf(error) }, 'what this node is to remove is not known yet')
+        await clock.sleep(pollMs)
+      }
+    }
+  }
+
+  #isCaughtUp(): Promise<boolean> {
+    return this.#options.caughtUp().catch(() => false)
   }
 
   /** Everything that one plan needs, and then rest; ends when the plan changes. */
   async #keep(plan: string, signal: AbortSignal): Promise<void> {
     const { settleMs, auditMs } = this.#times
+    if (this.#doomed.size > 0 && (await this.#isCaughtUp())) this.#doomed = NONE
     if (!(await this.#wait(settleMs * (0.5 + this.#random()), plan, signal))) return
     if (!(await this.#makeWhole(plan, signal))) return
     if (!(await this.#giveUp(plan, signal))) return
@@ -251,7 +275,7 @@ export class Healer {
     const ids: number[] = []
     for await (const page of idsOnDisk(disk, volume, from, to)) {
       if (signal.aborted || !this.#isStill(plan)) return null
-      for (const id of page) ids.push(id)
+      for (const id of page) if (!this.#doomed.has(id)) ids.push(id)
     }
     return signal.aborted || !this.#isStill(plan) ? null : ids
   }

@@ -100,3 +100,19 @@ t.test('a node of a version without digests is asked by lists', async (t) => {
   t.ok(asked.ids >= 6 * 59)
   t.strictSame(await disks.get('n1')?.lacks([7], true), [])
 })
+
+t.test('what a node is still to remove, for longer than it waits for its queue, it offers to nobody', async (t) => {
+  const pool = poolOf(t)
+  const disks = new Map<string, ChunkDisk>()
+  for (const id of NODES.slice(0, 3)) disks.set(id, await openStore(temporaryFolder(t), pool))
+  const chunks = Array.from({ length: 60 }, (_, index) => randomChunk(index, 64))
+  const deleted = [3, 33]
+  const missed = 20
+  for (const [id, disk] of disks) {
+    const others = id === 'n0' ? [] : [...deleted, missed]
+    for (const chunk of chunks) if (!others.includes(chunk.id)) await disk.put(chunk, chunk.data)
+  }
+  const cluster = new AuditCluster(t, { disks, removals: new Map([['n0', new Set(deleted)]]) })
+  await cluster.audit()
+  for (const id of ['n1', 'n2']) t.strictSame(await disks.get(id)?.lacks([...deleted, missed], false), deleted)
+})

@@ -7,6 +7,8 @@ import { CHUNK_MAX_BYTES, LEAF_BYTES } from '../../../src/base/limits.js'
 import type { ChunkNodeApi, ChunkRef, ChunkWriteOptions } from '../../../src/chunk/contract.js'
 import { Gate } from '../../../src/chunk/deadline.js'
 import { SharedBuffers } from '../../../src/chunk/shared-buffer.js'
+import type { HealReport, NodeState } from '../../../src/cluster/contract.js'
+import { planOf } from '../../../src/cluster/plan.js'
 import { chunkClientSuite } from '../../conformance/chunk-client.js'
 import { eventually } from '../../helpers/ringfs.js'
 import {
@@ -14,6 +16,7 @@ import {
   chunkFile,
   failureOf,
   originOf,
+  randomChunk,
   startCluster,
   type TestCluster,
   type TestNode,
@@ -297,6 +300,39 @@ t.test('remove reaches everyone; who is away is told by its queue', async (t) =>
   await cluster.drain()
   for (const node of cluster.nodes) t.equal(node.store.chunks, 0)
   await cluster.client.remove(ids)
+})
+
+t.test('remove reaches whoever may have more than what is theirs, and nobody else', async (t) => {
+  const cluster = await startCluster(t, { nodes: 9 })
+  const far = cluster.node('node-8')
+  const chunk = randomChunk(0, 100)
+  await far.store.put(chunk, chunk.data)
+  const done = { walked: 4096, lacking: 0, skipped: 0, surplus: 0, copied: 0, copiedBytes: 0, retired: 0, bytesPerS: 0 }
+  const plan = planOf(cluster.placement().view)
+  const removeWith = async (heal: Partial<HealReport>, state: NodeState = 'up'): Promise<void> => {
+    far.faults.state = state
+    const { ring, view } = cluster.placement()
+    const report = { clockOffsetMs: 0, unreachable: [], heal: { ...done, plan, isDone: true, ...heal }, disks: [] }
+    const members = view.members.map((member) => ({ ...member, report }))
+    const placement = { current: () => ({ ring, view: { ...view, members } }) }
+    await cluster.clientWith({ placement }).remove([0])
+  }
+  await removeWith({})
+  await removeWith({ plan: 'another' }, 'down')
+  t.equal(far.store.chunks, 1)
+  t.strictSame([far.calls, far.queue], [[], []])
+  const unsettled: readonly Partial<HealReport>[] = [
+    { plan: 'another' },
+    { isDone: false },
+    { walked: 4095 },
+    { surplus: 1 },
+    { skipped: 1 },
+  ]
+  for (const heal of unsettled) {
+    await far.store.put(chunk, chunk.data)
+    await removeWith(heal)
+    t.equal(far.store.chunks, 0, JSON.stringify(heal))
+  }
 })
 
 t.test('space is the sum over living nodes by the replicas', async (t) => {
