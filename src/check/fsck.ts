@@ -15,7 +15,8 @@ import type { MetaStore } from '../meta/contract.js'
 import { whileFrozen } from '../meta/freeze.js'
 import { VolumeKeys } from '../meta/keys.js'
 import { SCRIPTS } from '../meta/scripts.js'
-import { recordOf, readCounters, scanPartition, type Counters } from '../meta/scan.js'
+import { decodeInode } from '../meta/records.js'
+import { recordOf, readCounters, scanPartition, witnessIn, type Counters } from '../meta/scan.js'
 import { checkChunks, type ChunkProblem, type ChunksResult } from './chunks.js'
 import type { Finding } from './finding.js'
 import { withRebuildLease } from './lease.js'
@@ -202,17 +203,18 @@ class Fsck {
     return sum
   }
 
-  async #mendInode({ kind, ino, nlink }: Suspect): Promise<boolean> {
+  /** false: it is not to be, or has changed since it was judged: that may be minutes ago. */
+  async #mendInode({ kind, ino, nlink, witness }: Suspect): Promise<boolean> {
     const { store, repair } = this.#parts
     if (repair === undefined) return false
     const record = await recordOf(store, this.#keys, ino)
-    if (record === null) return false
+    if (record === null || witnessIn(record) !== witness) return false
     if (kind === 'link-count' && nlink !== undefined) return await this.#setLinks(ino, record, nlink)
     if (kind !== 'nameless' || (await repair.meta.getattr(ino)).type === 'directory') return false
     await this.#giveName(repair.meta, ino)
-    // It counted names that are lost. Interrupted before this, the next fsck counts.
+    // It counted names that are lost: what it counts more now is there. Interrupted before this, the next fsck counts.
     const again = await recordOf(store, this.#keys, ino)
-    return again !== null && (await this.#setLinks(ino, again, 1))
+    return again !== null && (await this.#setLinks(ino, again, linksOf(ino, again) - linksOf(ino, record)))
   }
 
   async #giveName(meta: MetaStore, ino: number): Promise<void> {
@@ -340,6 +342,10 @@ class Fsck {
     }
     return null
   }
+}
+
+function linksOf(ino: number, record: Buffer): number {
+  return decodeInode(ino, record).attr.nlink
 }
 
 /** `nodes`: owners without a copy, which some other node may have in their place. */

@@ -43,6 +43,8 @@ export interface Suspect {
   readonly text: string
   /** Inodes whose records must stay the same for it to count. */
   readonly witnesses: readonly number[]
+  /** Of the inode, when it was found to be so: whoever mends it looks whether that is so still (witnessIn). */
+  readonly witness?: string
   readonly nlink?: number
   readonly partition?: number
   readonly place?: Place
@@ -233,7 +235,7 @@ export async function checkTree(
         [ino, ...witnesses].every((one) => !busy.has(one)) &&
         witnesses.every((one) => before.get(one) === after.get(one))
       if (!(await isTrue(store, keys, suspect))) continue
-      if (isStill) findings.push(suspect)
+      if (isStill) findings.push({ ...suspect, witness: after.get(ino) ?? '' })
       else open.push(suspect)
     }
   }

@@ -177,7 +177,10 @@ function countOf(value: RedisValue): number {
 /** The record without its access time; '' where there is none. Two that are the same mean that nothing has changed. */
 export async function witnessOf(store: RedisStore, keys: VolumeKeys, ino: number): Promise<string> {
   const record = await recordOf(store, keys, ino)
-  if (record === null) return ''
+  return record === null ? '' : witnessIn(record)
+}
+
+export function witnessIn(record: Buffer): string {
   return Buffer.concat([record.subarray(0, ATIME_FROM), record.subarray(ATIME_TO)]).toString('latin1')
 }
 

@@ -150,6 +150,40 @@ t.test('fsck', async (t) => {
     await volume.close()
   })
 
+  t.test('links that were made since they were counted are counted, or nothing is mended', async (t) => {
+    const { parts, meta, check, file, volume, cluster, keys } = await bed(t, open)
+    const [linked, nameless] = [await file(ROOT, 'linked'), await file(ROOT, 'nameless')]
+    const names = keys.of(ROOT).names(ROOT)
+    const at = keys.of(linked.ino)
+    const record = await volume.redis.call('HGET', at.inodes, linked.ino)
+    if (!Buffer.isBuffer(record)) throw new Error('it has a record')
+    await volume.redis.run(SCRIPTS.recount, [at.inodes, at.channel], [linked.ino, record, 3])
+    const members = arrayOf(await volume.redis.call('ZRANGE', names, 0, -1), 'ZRANGE')
+    const member = members.find((one) => String(one).startsWith('nameless'))
+    await volume.redis.call('ZREM', names, Buffer.isBuffer(member) ? member : '')
+    /** By others, when it was judged, or when the nameless one has just got a name. */
+    const more = new Map([
+      [linked.ino, { looks: 2, name: 'linked too' }],
+      [nameless.ino, { looks: 3, name: 'nameless no more' }],
+    ])
+    const call: RedisStore['call'] = async (...words) => {
+      const next = words[0] === 'HGET' ? more.get(Number(words[2])) : undefined
+      if (next !== undefined && next.looks-- === 0) await meta.link(Number(words[2]), ROOT, bytes(next.name))
+      return await volume.redis.call(...words)
+    }
+    const enqueue = (): Promise<void> => Promise.resolve()
+    const repair = { meta: await volume.client(), chunks: cluster.client, enqueue, orphanGraceMs: 1e9 }
+    const found = kinds(await fsck({ ...parts, store: { ...bound(volume.redis), call }, repair }))
+    t.strictSame(found, ['link-count', 'nameless mended'])
+    t.ok([...more.values()].every(({ looks }) => looks < 0))
+    t.equal((await meta.getattr(nameless.ino)).nlink, 2)
+    t.equal((await meta.getattr(linked.ino)).nlink, 4, 'as wrong as before')
+    t.strictSame(kinds(await check({ repair: true })), ['link-count mended'])
+    t.equal((await meta.getattr(linked.ino)).nlink, 2)
+    t.strictSame(await checkVolume(volume), [])
+    await volume.close()
+  })
+
   t.test('an inode without a name gets one beside those that are taken in lost+found', async (t) => {
     const { meta, check, file, volume, keys } = await bed(t, open)
     const { ino } = await file(ROOT, 'nameless')
