@@ -4,8 +4,12 @@
 //
 // They take the place of what tsc made of the same sources, and do the same; the modules beside them are for the tests and for
 // programs that import the package. What several programs and commands need is in files of its own in dist/src/shared.
+//
+// Of the packages that most test files load, those of many modules are a file each, too: in dist/node_modules, where Node looks first.
+import { writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { writeNotices } from './notices.mjs'
 import { SetupError } from './say.mjs'
 
@@ -13,6 +17,12 @@ import { SetupError } from './say.mjs'
 const require = createRequire(import.meta.url)
 
 const PROGRAMS = ['src/main/ringfs.ts', 'src/main/mount-helper.ts', 'workers/disk.ts', 'workers/hash.ts']
+
+/**
+ * tap has 180 modules, zod 95. ES modules both: of CommonJS Node would not know the names that a bundle exports. And where their one file is:
+ * tap leaves out of its stacks what lies in such a folder.
+ */
+const PACKAGES = { tap: 'node_modules/@tapjs/index', zod: 'index' }
 
 /** They find files of their own beside themselves: addons, what their threads run. */
 const APART = ['fuse-native', 'node-gyp-build', 'piscina']
@@ -47,25 +57,36 @@ export function bundlePrograms() {
   return [...Object.keys(outputs), writeNotices(outputs)]
 }
 
+/** Answers the files of dist/ that it made. Errors: SetupError. */
+export function bundlePackages() {
+  return Object.entries(PACKAGES).flatMap(([name, file]) => {
+    const folder = `dist/node_modules/${name}`
+    const entryPoints = { [file]: fileURLToPath(import.meta.resolve(name)) }
+    // Without a source map: Node would read it at every start.
+    const { outputs } = build({ entryPoints, outdir: folder })
+    const about = `${folder}/package.json`
+    writeFileSync(about, JSON.stringify({ name, type: 'module', main: `${file}.js` }))
+    return [...Object.keys(outputs), about]
+  })
+}
+
 function bundle() {
+  return build({
+    entryPoints: PROGRAMS,
+    outdir: 'dist',
+    outbase: '.',
+    chunkNames: 'src/shared/[hash]',
+    splitting: true,
+    external: APART,
+    sourcemap: 'linked',
+    sourcesContent: false,
+  })
+}
+
+function build(options) {
+  const common = { bundle: true, platform: 'node', format: 'esm', target: 'node20.19', banner: { js: BANNER } }
   try {
-    return require('esbuild').buildSync({
-      entryPoints: PROGRAMS,
-      outdir: 'dist',
-      outbase: '.',
-      chunkNames: 'src/shared/[hash]',
-      bundle: true,
-      splitting: true,
-      platform: 'node',
-      format: 'esm',
-      target: 'node20.19',
-      external: APART,
-      banner: { js: BANNER },
-      sourcemap: 'linked',
-      sourcesContent: false,
-      metafile: true,
-      logLevel: 'silent',
-    }).metafile
+    return require('esbuild').buildSync({ ...common, metafile: true, logLevel: 'silent', ...options }).metafile
   } catch (error) {
     throw new SetupError(`the programs could not be put together:\n${error.message}`)
   }

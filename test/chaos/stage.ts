@@ -223,7 +223,7 @@ async function nodesOn(
   env: NodeJS.ProcessEnv,
   cleanup: Cleanup,
 ): Promise<readonly NodePlace[]> {
-  const library = await ShiftedClock.library(folder)
+  const library = await ShiftedClock.library()
   const places: NodePlace[] = []
   for (let index = 0; index < nodes; index++) {
     const clock = await ShiftedClock.in(folder, `node-${index}`, library)
@@ -241,7 +241,7 @@ async function mountsOn(
   env: NodeJS.ProcessEnv,
   cleanup: Cleanup,
 ): Promise<readonly ChaosMount[]> {
-  const library = await ShiftedClock.library(folder)
+  const library = await ShiftedClock.library()
   const made: ChaosMount[] = []
   for (let index = 0; index < mounts; index++) {
     const [mountpoint, log] = [join(folder, `mnt${index}`), join(folder, 'logs', `mount-${index}.log`)]

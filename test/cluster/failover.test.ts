@@ -70,7 +70,7 @@ t.test('Redis fails under a mounted workload', async (t) => {
   const load = new LoadProcess(t, one.mountpoint, LANES)
   await load.ask('start')
   const counter = await startCounter(one.mountpoint)
-  const program = await compileLocker(t)
+  const program = await compileLocker()
   const lockers = [one, two].map(() => new Locker(t, program))
   const [first, second] = lockers
   await first?.tell(`open 0 ${counter}`)

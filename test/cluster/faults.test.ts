@@ -17,7 +17,7 @@ t.setTimeout(600_000)
 
 async function clocks(t: Test): Promise<readonly ShiftedClock[]> {
   const folder = temporaryFolder(t)
-  const library = await ShiftedClock.library(folder)
+  const library = await ShiftedClock.library()
   return Promise.all(HOURS_S.map((_, index) => ShiftedClock.in(folder, `${index}`, library)))
 }
 

@@ -23,7 +23,7 @@ t.setTimeout(600_000)
 
 t.test('when the clock of Redis steps, no session that lives is ended, and a dead one is', async (t) => {
   const folder = temporaryFolder(t)
-  const clock = await ShiftedClock.in(folder, 'redis', await ShiftedClock.library(folder))
+  const clock = await ShiftedClock.in(folder, 'redis', await ShiftedClock.library())
   const redis = await startRedis(t, { env: clock.env })
   let looks = 0
   const counted = (store: RedisStore): RedisStore => {
@@ -74,7 +74,7 @@ t.test('when the clock of Redis steps, no session that lives is ended, and a dea
 
 t.test('when the clock of Redis is set back, tasks in pauses, of the dead and new ones are done', async (t) => {
   const folder = temporaryFolder(t)
-  const clock = await ShiftedClock.in(folder, 'redis', await ShiftedClock.library(folder))
+  const clock = await ShiftedClock.in(folder, 'redis', await ShiftedClock.library())
   const redis = await startRedis(t, { env: clock.env })
   const [store, cut] = [
     await connectPatiently(redis.url('v'), { log }),
@@ -125,7 +125,7 @@ t.test('when the clock of Redis is set back, tasks in pauses, of the dead and ne
 
 t.test('who begins after the clock of Redis was set back does what others had in work before', async (t) => {
   const folder = temporaryFolder(t)
-  const clock = await ShiftedClock.in(folder, 'redis', await ShiftedClock.library(folder))
+  const clock = await ShiftedClock.in(folder, 'redis', await ShiftedClock.library())
   const redis = await startRedis(t, { env: clock.env })
   const store = await connectPatiently(redis.url('v'), { log })
   t.teardown(() => store.close())

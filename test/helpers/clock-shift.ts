@@ -1,7 +1,7 @@
 /** Wall clocks of processes that are wrong, and may be set while they run: c/clock-shift.c. */
 import { open, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { compileC } from './wire.js'
+import { compiled } from './compiled.js'
 
 export class ShiftedClock {
   readonly #file: string
@@ -12,15 +12,15 @@ export class ShiftedClock {
     this.#library = library
   }
 
-  /** What a clock in the folder, beside the library, is called. */
+  /** What a clock in the folder is called. */
   static async in(folder: string, name: string, library: string): Promise<ShiftedClock> {
     const clock = new ShiftedClock(join(folder, `clock-${name}`), library)
     await writeFile(clock.#file, eightBytes(0))
     return clock
   }
 
-  static library(folder: string): Promise<string> {
-    return compileC('clock-shift.c', folder, '-shared', '-fPIC')
+  static library(): Promise<string> {
+    return compiled('clock-shift.c', '-shared', '-fPIC')
   }
 
   /** Of a process whose clock it is. */

@@ -1,7 +1,7 @@
 /** Processes whose disk cannot read some places, or that are killed before a certain change of a folder: c/faulty-disk.c. */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { compileC } from './wire.js'
+import { compiled } from './compiled.js'
 
 export interface UnreadablePlace {
   readonly file: string
@@ -20,7 +20,7 @@ export class FaultyDisk {
 
   /** Reads everything, until it is told otherwise. `folder`: for what it needs. */
   static async make(folder: string): Promise<FaultyDisk> {
-    return new FaultyDisk(folder, await compileC('faulty-disk.c', folder, '-shared', '-fPIC'))
+    return new FaultyDisk(folder, await compiled('faulty-disk.c', '-shared', '-fPIC'))
   }
 
   /** From the next start of a process on. */

@@ -1,18 +1,12 @@
 /** System calls on files that Node does not have, made by a process compiled from c/file-calls.c. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { constants, tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { constants } from 'node:os'
 import { createInterface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
-import { runCommand } from '../../src/fuse/command.js'
+import { compiled } from './compiled.js'
 import { within } from './deadline.js'
 
 const CALL_TIMEOUT_MS = 90_000
-const COMPILE_TIMEOUT_MS = 120_000
-// Seen from dist/test/helpers.
-const SOURCE = fileURLToPath(new URL('../../../test/helpers/c/file-calls.c', import.meta.url))
 
 export const FLAGS = {
   rdonly: 0,
@@ -47,12 +41,7 @@ export class FileCalls {
   }
 
   static async start(t: Pick<Test, 'teardown'>): Promise<FileCalls> {
-    const folder = await mkdtemp(join(tmpdir(), 'ringfs-file-calls-'))
-    t.teardown(() => rm(folder, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 }))
-    const program = join(folder, 'file-calls')
-    const { exitCode, output } = await runCommand('cc', ['-O1', '-Wall', '-o', program, SOURCE], COMPILE_TIMEOUT_MS)
-    if (exitCode !== 0) throw new Error(`cc: ${output}`)
-    const calls = new FileCalls(program)
+    const calls = new FileCalls(await compiled('file-calls.c'))
     t.teardown(() => calls.#child.kill('SIGKILL'))
     return calls
   }

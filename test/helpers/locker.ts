@@ -1,27 +1,17 @@
-/** Processes that lock files as they are told (locker.c), compiled once a test file. */
+/** Processes that lock files as they are told (c/locker.c). */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
+import { compiled } from './compiled.js'
 import { within } from './deadline.js'
-import { sh } from './mount.js'
 
-// Seen from dist/test/helpers.
-const SOURCE = fileURLToPath(new URL('../../../test/helpers/locker.c', import.meta.url))
 const SIGNAL_EVERY_MS = 200
 const ANSWER_TIMEOUT_MS = 120_000
 
 /** Answers the program's path. */
-export async function compileLocker(t: Pick<Test, 'teardown'>): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'ringfs-locker-'))
-  t.teardown(() => rm(folder, { recursive: true, force: true }))
-  const program = join(folder, 'locker')
-  await sh('cc', '-O1', '-Wall', '-o', program, SOURCE)
-  return program
+export function compileLocker(): Promise<string> {
+  return compiled('locker.c')
 }
 
 export class Locker {

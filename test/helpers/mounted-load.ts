@@ -188,7 +188,7 @@ function folderOf(lane: number): string {
   return `folder-${lane}`
 }
 
-/** The number that lockers raise: test/helpers/locker.c. */
+/** The number that lockers raise: test/helpers/c/locker.c. */
 export async function startCounter(root: string): Promise<string> {
   const path = join(root, 'counter')
   await writeFile(path, '0')

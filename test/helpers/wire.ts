@@ -6,20 +6,14 @@
  */
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { join } from 'node:path'
 import { createInterface, type Interface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
-import { runCommand } from '../../src/fuse/command.js'
-import { temporaryFolder } from './chunks.js'
+import { compiled } from './compiled.js'
 import { within } from './deadline.js'
 import type { Place, Places } from './network.js'
 import { runIn, sh } from './ringfs.js'
 
-const COMPILE_TIMEOUT_MS = 120_000
 const ANSWER_TIMEOUT_MS = 90_000
-// Seen from dist/test/helpers.
-const SOURCES = fileURLToPath(new URL('../../../test/helpers/c', import.meta.url))
 
 /** What happens to what one host sends to another. */
 export interface Rule {
@@ -33,15 +27,6 @@ export interface Rule {
 
 const CUT: Rule = { loss: 1 }
 const CLEAR: Rule = {}
-
-/** Compiles a file of test/helpers/c into a folder. Answers what came out. */
-export async function compileC(source: string, folder: string, ...flags: readonly string[]): Promise<string> {
-  const result = join(folder, source.replace(/\.c$/, ''))
-  const words = ['-O2', '-Wall', '-Wextra', '-Werror', ...flags, '-o', result, join(SOURCES, source), '-ldl']
-  const { exitCode, output } = await runCommand('gcc', words, COMPILE_TIMEOUT_MS)
-  if (exitCode !== 0) throw new Error(`gcc (apt-get install gcc) could not build ${source}: ${output}`)
-  return result
-}
 
 export class Wire implements Places {
   readonly #name = `rw${process.pid}`
@@ -61,7 +46,7 @@ export class Wire implements Places {
 
   /** `hosts`: as many as will be added. */
   static async of(t: Pick<Test, 'teardown'>, hosts: number, seed = 1): Promise<Wire> {
-    const wire = new Wire(await compileC('wire.c', temporaryFolder(t)), hosts + 1, seed)
+    const wire = new Wire(await compiled('wire.c'), hosts + 1, seed)
     t.teardown(() => wire.#end())
     await wire.#answer()
     await wire.#dress(`${wire.#name}0`, [], 0)

@@ -1,12 +1,11 @@
 /** Two mounts of one volume, caches on: nothing stale, whatever happens to one of them. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { twoMounts } from '../coherence/two-mounts.js'
+import { compiled } from '../helpers/compiled.js'
 import { within } from '../helpers/deadline.js'
 import { FLAGS, FileCalls } from '../helpers/file-calls.js'
 import { pause } from '../helpers/meta.js'
@@ -23,9 +22,6 @@ const SESSION_TTL_MS = 4_000
 const LISTEN_MS = 600
 const LISTEN_ROUNDS = 150
 const COMMAND_DEADLINE_MS = 90_000
-
-// Seen from dist/test/mount.
-const GROW = fileURLToPath(new URL('../../../test/helpers/c/grow.c', import.meta.url))
 
 /** Reads the same bytes of an open file again when another file has come. */
 const READER = `
@@ -172,10 +168,7 @@ t.test('what is appended by who set O_APPEND later lies behind what another moun
 
 t.test('nor do sendfile and mappings end where such a file ended before', async (t) => {
   const { a, b } = await twoMounts(t)
-  const folder = await mkdtemp(join(tmpdir(), 'ringfs-grow-'))
-  t.teardown(() => rm(folder, { recursive: true, force: true }))
-  const program = join(folder, 'grow')
-  await sh('cc', '-O1', '-Wall', '-o', program, GROW)
+  const program = await compiled('grow.c')
   const words = [join(a.mountpoint, 'file'), join(b.mountpoint, 'file'), String(GROWTHS)]
   t.equal(await new Program(t, program, ...words).end(PLAY_DEADLINE_MS), `all of ${GROWTHS}\n`)
 })

@@ -15,7 +15,7 @@ const SESSION_TTL_MS = 600_000
 /** Longer than a mount looks around for neighbours that ended. */
 const LOOKED_MS = 3_000
 
-const locker = await compileLocker(t)
+const locker = await compileLocker()
 const redis = await startRedis(t)
 let volumes = 0
 

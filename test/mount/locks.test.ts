@@ -15,7 +15,7 @@ t.setTimeout(600_000)
 const MOMENT_MS = 300
 const SHORT_LEASE = { sessionTtlMs: 4_000 }
 
-const locker = await compileLocker(t)
+const locker = await compileLocker()
 const redis = await startRedis(t)
 
 interface Ground {

@@ -3,17 +3,11 @@ import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { constants } from 'node:os'
 import { createInterface } from 'node:readline'
-import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { runCommand } from '../../src/fuse/command.js'
+import { compiled } from '../helpers/compiled.js'
 import { within } from '../helpers/deadline.js'
 
-const COMPILE_TIMEOUT_MS = 60_000
 /** Of one system call, an outage of Redis or of a chunk node in the middle of it included. */
 const CALL_TIMEOUT_MS = 120_000
-// Seen from dist/test/torture.
-const SOURCE = fileURLToPath(new URL('../../../test/helpers/c/ringfs-syscalls.c', import.meta.url))
-const FLAGS = ['-O2', '-Wall', '-Wextra', '-Werror', '-o']
 const ERRNO_NAMES = new Map(Object.entries(constants.errno).map(([name, value]) => [value, name]))
 
 /** One command: its words, names escaped. */
@@ -28,12 +22,9 @@ export interface Reply {
   readonly own: readonly string[]
 }
 
-/** Compiles the agent into a folder. Answers its path. */
-export async function compileAgent(folder: string): Promise<string> {
-  const program = join(folder, 'ringfs-syscalls')
-  const { exitCode, output } = await runCommand('gcc', [...FLAGS, program, SOURCE], COMPILE_TIMEOUT_MS)
-  if (exitCode !== 0) throw new Error(`gcc (apt-get install gcc) could not build ${SOURCE}: ${output}`)
-  return program
+/** Answers the agent's path. */
+export function compileAgent(): Promise<string> {
+  return compiled('ringfs-syscalls.c')
 }
 
 /** The agent has ended, or was ended. */

@@ -62,7 +62,7 @@ export class Crew {
     const { folder, random, onOperation } = options
     const [oracle, scratch] = [join(folder, 'oracle'), join(folder, 'scratch')]
     await Promise.all([mkdir(oracle, { mode: 0o755 }), mkdir(scratch)])
-    const program = await compileAgent(folder)
+    const program = await compileAgent()
     const viewer = new Agent(program)
     cleanup.teardown(() => viewer.end())
     await mkdir(join(folder, 'probe'))

@@ -1,16 +1,11 @@
 /** What the torture test found, and shells and node cannot ask for: single system calls, through its agent. */
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import type { Test } from 'tap'
 import { Agent, compileAgent, type Words } from '../../torture/agent.js'
 import type { Suite } from './suite.js'
 
 /** In the folder of the test, as root. Answers what a command answered, or its errno. */
 async function agentIn(t: Test, root: string): Promise<(...words: Words) => Promise<string>> {
-  const folder = await mkdtemp(join(tmpdir(), 'ringfs-agent-'))
-  t.teardown(() => rm(folder, { recursive: true }))
-  const agent = new Agent(await compileAgent(folder))
+  const agent = new Agent(await compileAgent())
   t.teardown(() => agent.end())
   await agent.must(['cd', root])
   return async (...words) => (await agent.call(words)).text

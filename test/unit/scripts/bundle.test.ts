@@ -1,9 +1,11 @@
 /** What the build makes of the programs: scripts/setup/bundle.mjs. */
+import { execFileSync } from 'node:child_process'
 import { readFileSync, readdirSync } from 'node:fs'
 import { builtinModules } from 'node:module'
 import { dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 import t from 'tap'
+import { z } from 'zod'
 import { sh } from '../../helpers/ringfs.js'
 
 // Seen from dist/test/unit/scripts.
@@ -13,6 +15,9 @@ const IMPORT = /^(?:import|export)\b[^'"]*?["']([^'"]+)["'];?$|\bimport\(["']([^
 
 /** Of a source in a source map: the innermost package that it is of. */
 const PACKAGE = /node_modules\/((?:@[^/"]+\/)?[^/"]+)\/(?![^"]*node_modules)/g
+
+/** What a program says of a package. */
+const SEEN = z.object({ place: z.string(), exports: z.array(z.tuple([z.string(), z.string()])) })
 
 const isBuiltin = (name: string): boolean => name.startsWith('node:') || builtinModules.includes(name)
 
@@ -60,6 +65,23 @@ t.test(
     t.equal(await sh(process.execPath, '--input-type=module', '-e', program), 'true false false\n')
   },
 )
+
+for (const name of ['tap', 'zod']) {
+  t.test(`the tests have a ${name} of dist/, which exports all that the installed package does`, async (t) => {
+    const program = `
+    import * as all from ${JSON.stringify(name)}
+    const exports = Object.entries(all).map(([name, value]) => [name, typeof value])
+    console.log(JSON.stringify({ place: import.meta.resolve(${JSON.stringify(name)}), exports }))`
+    const words = ['--input-type=module', '-e', program]
+    // It looks for packages from the folder in which it is started.
+    const seenFrom = (cwd: string) =>
+      SEEN.parse(JSON.parse(execFileSync(process.execPath, words, { cwd, encoding: 'utf8' })))
+    const [ours, installed] = [seenFrom(join(BUILD, 'test')), seenFrom(join(BUILD, '..'))]
+    t.ok(ours.place.startsWith(pathToFileURL(join(BUILD, 'node_modules', name)).href), ours.place)
+    t.notOk(installed.place.startsWith(pathToFileURL(BUILD).href), installed.place)
+    t.same(ours.exports, installed.exports)
+  })
+}
 
 t.test('nothing of former builds is left among the files of the programs', async (t) => {
   const files = readdirSync(join(BUILD, 'src/shared')).filter((name) => name.endsWith('.js'))

@@ -7,7 +7,7 @@ const said = (text: string) => ({ text, isOk: false, lines: [], own: [] })
 
 t.test('a pipe that is open may be gone with its last name; what has a name, and files, may not', async (t) => {
   const folder = t.testdir()
-  const oracle = new Agent(await compileAgent(folder))
+  const oracle = new Agent(await compileAgent())
   t.teardown(() => oracle.end())
   await oracle.must(['cd', folder])
   await oracle.must(['mknod', 'pipe', 'fifo', '644', '0', '0'])
