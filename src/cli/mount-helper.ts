@@ -15,6 +15,7 @@ import { remount } from '../fuse/remount.js'
 import { findDataFolders } from '../main/data-folder.js'
 import { PROGRAM, detach } from '../main/detach.js'
 import { readRunFiles } from '../main/runfiles.js'
+import { checkWords } from '../main/words.js'
 import { mountWords } from './arguments.js'
 import { failureText } from './failures.js'
 import { detachMount, isUrl, sourceUrl } from './mount.js'
@@ -41,6 +42,7 @@ interface Request {
 export async function runMountHelper(surroundings: Surroundings, words: readonly string[]): Promise<number> {
   let options: MountOptionSet | undefined
   try {
+    checkWords(words)
     const request = parseRequest(words)
     options = request.options
     if (request.namespace !== undefined) return inNamespace(request.namespace, words)

@@ -13,10 +13,11 @@
  * completed by the next one, and a volume whose metadata has vanished is not taken for a new one and formatted over. One that was refused before
  * it began leaves no folder.
  */
-import { chmodSync, mkdirSync, readdirSync, realpathSync, renameSync, rmSync, rmdirSync, writeFileSync } from 'node:fs'
+import { chmodSync, readdirSync, realpathSync, renameSync, rmSync, rmdirSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import * as z from 'zod'
 import { RingfsError, codeOf, messageOf } from '../base/errors.js'
+import { makeFolders } from '../base/make-folders.js'
 import { readSmallFile } from '../base/small-file.js'
 
 /** What only one `up`, or a rebuild of what it had, does in it: folder-lock.ts. */
@@ -84,7 +85,7 @@ export function openDataFolders(path: string): OpenedDataFolders {
 /** Answers what it has made, the lowest first. */
 function makeFolder(folder: string): readonly string[] {
   const path = resolve(folder)
-  const first = mkdirSync(path, { recursive: true, mode: 0o700 })
+  const first = makeFolders(path, 0o700)
   const made: string[] = []
   if (first !== undefined) for (let at = path; at !== dirname(first); at = dirname(at)) made.push(at)
   return made

@@ -1,11 +1,12 @@
 /** Starting this program again in the background, and waiting until it is ready. */
 import { spawn, type ChildProcess } from 'node:child_process'
-import { closeSync, fstatSync, mkdirSync, openSync, readSync, writeSync } from 'node:fs'
+import { closeSync, fstatSync, openSync, readSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import type * as z from 'zod'
 import { RingfsError, messageOf } from '../base/errors.js'
+import { makeFolders } from '../base/make-folders.js'
 import { BUILD_FOLDER } from '../base/places.js'
 import { withoutSecrets } from './environment.js'
 import { failureLine, firstLine, parseOutcome, successLine } from './outcome-line.js'
@@ -68,7 +69,7 @@ function passOnSignals(child: ChildProcess): () => void {
 /** Errors: RingfsError USAGE. */
 function openLog(file: string): number {
   try {
-    mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
+    makeFolders(dirname(file), 0o700)
     return openSync(file, 'a', 0o600)
   } catch (error) {
     throw new RingfsError('USAGE', `the log ${file} cannot be written: ${messageOf(error)}`, { cause: error })

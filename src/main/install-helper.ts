@@ -5,19 +5,11 @@
  * It is a script of a few lines with the paths of Node and of this program, since mount(8) is called at boot, without any
  * PATH of a user's. Moving either means installing it again, which is what it says then.
  */
-import {
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  readlinkSync,
-  renameSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs'
+import { existsSync, readFileSync, readlinkSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { RingfsError, messageOf } from '../base/errors.js'
+import { makeFolders } from '../base/make-folders.js'
 import { BUILD_FOLDER } from '../base/places.js'
 
 const NAME = 'mount.ringfs'
@@ -32,7 +24,7 @@ export function installMountHelper(prefix: string): string {
   refuseForeign(file)
   refuseForeign(join(folder, ALIAS))
   return acting(folder, () => {
-    mkdirSync(folder, { recursive: true })
+    makeFolders(folder)
     writeFileSync(`${file}.new`, script(), { mode: 0o755 })
     renameSync(`${file}.new`, file)
     rmSync(join(folder, ALIAS), { force: true })

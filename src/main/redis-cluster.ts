@@ -12,11 +12,12 @@
  * them. The process that keeps it running holds the folder's lock; a crash of it leaves the servers running, and they are adopted by
  * the next `up`, or ended by `down`.
  */
-import { mkdir, readFile, readdir, realpath, rm } from 'node:fs/promises'
+import { readFile, readdir, realpath, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { systemClock } from '../base/clock.js'
 import { RingfsError, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
+import { makeFolders } from '../base/make-folders.js'
 import { startOf } from '../base/processes.js'
 import { lockFolder } from '../base/folder-lock.js'
 import { formCluster, untilWhole, type ClusterServers } from '../cluster/form-cluster.js'
@@ -220,7 +221,7 @@ async function openFolder(path: string): Promise<string> {
   let folder: string
   let names: readonly string[]
   try {
-    await mkdir(path, { recursive: true, mode: 0o700 })
+    makeFolders(path, 0o700)
     folder = await realpath(path)
     names = await readdir(folder)
   } catch (error) {

@@ -6,6 +6,7 @@ import { buildProgram, withMetaOption } from '../cli/program.js'
 import { endProcess } from './end.js'
 import { readEnvironment } from './environment.js'
 import { guardStandardOutput } from './standard-output.js'
+import { checkWords } from './words.js'
 
 const words = withMetaOption(process.argv.slice(2))
 const surroundings = { environment: readEnvironment(), stdout: process.stdout, stderr: process.stderr }
@@ -13,6 +14,7 @@ const surroundings = { environment: readEnvironment(), stdout: process.stdout, s
 guardStandardOutput()
 
 try {
+  checkWords(words)
   const program = await buildProgram(surroundings, words)
   await program.parseAsync([...words], { from: 'user' })
 } catch (error) {

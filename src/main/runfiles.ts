@@ -8,10 +8,11 @@
  *
  * A process that does not end well leaves `<pid>.word` for whoever told it to end (`down`, `umount`): it is not their child.
  */
-import { mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import * as z from 'zod'
 import { RingfsError, messageOf } from '../base/errors.js'
+import { makeFolders } from '../base/make-folders.js'
 import { PID_MAX, isThere, startOf, systemProcesses } from '../base/processes.js'
 import { readSmallFile } from '../base/small-file.js'
 
@@ -48,7 +49,7 @@ export type RunFile = z.infer<typeof schema>
 /** Makes the folder, or makes sure that it is ours alone: a stranger's could feed us a socket of his. Errors: RingfsError USAGE. */
 export function ensureRunFolder(folder: string): void {
   try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 })
+    makeFolders(folder, 0o700)
   } catch (error) {
     throw new RingfsError('USAGE', `no run files in ${folder} (${messageOf(error)}): set XDG_RUNTIME_DIR`)
   }

@@ -2,9 +2,10 @@
  * Units for systemd: a chunk node as a service, and a mount. They name this very program and its Node by their paths, so
  * that they are made anew when either moves.
  */
-import { mkdirSync, renameSync, writeFileSync } from 'node:fs'
+import { renameSync, writeFileSync } from 'node:fs'
 import { isAbsolute, join } from 'node:path'
 import { ERROR_CODES, RingfsError, messageOf } from '../base/errors.js'
+import { makeFolders } from '../base/make-folders.js'
 import { INCOMPLETE } from '../check/rebuild/words.js'
 import { PROGRAM } from './detach.js'
 
@@ -173,7 +174,7 @@ export function installUnit({ name, text }: Unit, prefix: string): string {
   const folder = join(prefix === '' ? '/' : prefix, FOLDER)
   const file = join(folder, name)
   try {
-    mkdirSync(folder, { recursive: true })
+    makeFolders(folder)
     writeFileSync(`${file}.new`, text, { mode: 0o644 })
     renameSync(`${file}.new`, file)
     return file

@@ -10,6 +10,7 @@ import { mkdirSync, readdirSync, statSync } from 'node:fs'
 import { basename, dirname, resolve } from 'node:path'
 import { RingfsError, hasCode, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
+import { makeFolders } from '../base/make-folders.js'
 import { serveReadily } from '../base/priority.js'
 import type { RedisStore, VolumeSettings } from '../cluster/contract.js'
 import { lockFolder } from '../base/folder-lock.js'
@@ -145,7 +146,7 @@ function warningsOf({ root }: DataFolders, { more = [] }: UpRecord, replicas: nu
 /** Made if it is missing, with what is above it. A dead mount on it exists, although looking at it fails. */
 function makeMountpoint(path: string): void {
   try {
-    mkdirSync(dirname(resolve(path)), { recursive: true })
+    makeFolders(dirname(resolve(path)))
     if (!readdirSync(dirname(resolve(path))).includes(basename(resolve(path)))) mkdirSync(path)
   } catch (error) {
     throw new RingfsError('MOUNTPOINT_BAD', `mount point ${path} cannot be made: ${messageOf(error)}`)

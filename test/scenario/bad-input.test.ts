@@ -3,7 +3,7 @@ import { mkdir, readFile, readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { startRedis } from '../helpers/redis.js'
-import { Ringfs, runIn, sh } from '../helpers/ringfs.js'
+import { PROGRAM, Ringfs, runIn, sh } from '../helpers/ringfs.js'
 
 async function refused(t: Test, ringfs: Ringfs, words: readonly string[], code: number, text: RegExp): Promise<void> {
   const ran = await ringfs.run(...words)
@@ -37,6 +37,23 @@ t.test('arguments that make no sense are refused with exit code 2', async (t) =>
   t.equal(none.code, 2)
   t.match(none.stderr, /Usage: ringfs/)
   t.same(ringfs.processes(), [])
+})
+
+t.test('an argument that is not UTF-8 is refused, and nothing is made by another name', async (t) => {
+  const ringfs = await Ringfs.in(t)
+  const raw = `exec "$0" "$1" up "$(printf 'bad\\377')" --detach`
+  const { code, stderr } = await runIn(ringfs.folder, 'sh', ['-c', raw, process.execPath, PROGRAM], ringfs.env)
+  t.equal(code, 2)
+  t.match(stderr, /^ringfs: bad\uFFFD is not UTF-8: .*\n$/)
+  t.same(await readdir(ringfs.folder), ['run'])
+  await refused(t, ringfs, ['ls', '/\uFFFD', '--data', 'none'], 83, /none is not a data folder/)
+})
+
+t.test('a folder below which the system makes none is refused, and not tried for ever', async (t) => {
+  const ringfs = await Ringfs.in(t)
+  await refused(t, ringfs, ['up', '/proc/none/mnt'], 30, /none\/mnt cannot be made: ENOENT/)
+  await refused(t, ringfs, ['up', '--data', '/proc/none/data'], 2, /data cannot be a data folder.*ENOENT/)
+  await refused(t, ringfs, ['redis-cluster', 'up', '/proc/none'], 2, /cannot be a folder for a Redis Cluster.*ENOENT/)
 })
 
 t.test('every command has help with examples, and help succeeds', async (t) => {
