@@ -13,7 +13,7 @@
  */
 import { createHash, randomBytes } from 'node:crypto'
 import { constants, type Stats } from 'node:fs'
-import { lstat, mkdir, open, opendir, readlink, rename, rm, stat, symlink, type FileHandle } from 'node:fs/promises'
+import { lstat, open, opendir, readlink, rename, rm, stat, symlink, type FileHandle } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { Command } from 'commander'
 import { compareTime } from '../../base/clock.js'
@@ -24,6 +24,7 @@ import type { Attr, TimeSpec } from '../../vfs/contract.js'
 import { SEEK_DATA } from '../../vfs/flags.js'
 import type { CliContext } from '../context.js'
 import { Checkpoints } from './checkpoints.js'
+import { LocalFolders } from './local-folders.js'
 import { Names } from './names.js'
 import { ALL_BEFORE, each } from './parallel.js'
 import type { Progress, FileProgress } from './progress.js'
@@ -69,6 +70,7 @@ class Download {
   readonly #options: TransferOptions
   readonly #progress: Progress
   /** Temporary names that were in local folders. */
+  readonly #folders = new LocalFolders()
   readonly #left = new Map<string, Promise<readonly string[]>>()
 
   constructor(session: Session, options: TransferOptions, progress: Progress) {
@@ -80,6 +82,7 @@ class Download {
   async run(from: readonly string[], to: string): Promise<void> {
     await each(this.#jobs(from, to), this.#options.parallel, (job) => this.#get(job))
   }
+    await this.#folders.complete()
 
   async *#jobs(from: readonly string[], to: string): AsyncGenerator<Job | typeof ALL_BEFORE> {
     const isFolder = await isDirectory(to)
@@ -104,11 +107,17 @@ class Download {
       else {
         if (local !== to) await checkNoLink(local)
         yield* this.#folder(attr, path, local, before, isSpread ? names : null)
+        await this.#top(attr, local, isFolder && isSpread)
       }
     }
   }
 
   /** `before`: folders that have become the same one. */
+  /** `isGiven`: it is that which the caller has named, and stays as it is. */
+  async #top(folder: Attr, local: string, isGiven: boolean): Promise<void> {
+    if (!isGiven) await this.#folders.make(local, folder.mode)
+  }
+
   async *#folder(
     folder: Attr,
     from: string,
@@ -116,7 +125,6 @@ class Download {
     before: readonly number[],
     names: Names<number> | null = null,
   ): AsyncGenerator<Job | typeof ALL_BEFORE> {
-    await mkdir(local, { recursive: true, mode: folder.mode | 0o700 })
     for await (const entry of this.#session.entries(folder.ino, true)) {
       const name = textOf(entry.name)
       const path = join(local, name)
@@ -135,6 +143,7 @@ class Download {
         await checkNoLink(path)
         const folders = others.filter(({ type }) => type === 'directory').map(({ ino }) => ino)
         yield* this.#folder(attr, `${from}/${name}`, path, [...taken, ...folders])
+        await this.#folders.make(path, attr.mode)
       } else if (attr.type === 'symlink') await this.#symlink(attr, path, replaces)
       else yield { attr, from: `${from}/${name}`, local: path, replaces }
     }

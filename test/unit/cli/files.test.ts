@@ -144,6 +144,44 @@ async function shell(t: Test): Promise<Shell> {
   return self
 }
 
+t.test(
+  'folders that their owner may not write into are so when all is in them, also after an interruption',
+  async (t) => {
+    const sh = await shell(t)
+    const { folder, run } = sh
+    const [tree, out] = [join(folder, 'tree'), join(folder, 'out')]
+    await mkdir(join(tree, 'ro', 'below'), { recursive: true })
+    await writeFile(join(tree, 'ro', 'a'), 'a')
+    await writeFile(join(tree, 'ro', 'below', 'b'), 'b')
+    await chmod(join(tree, 'ro', 'below'), 0o500)
+    await chmod(join(tree, 'ro'), 0o555)
+    await run('put', '-r', tree, '/')
+    const modes = async (): Promise<readonly number[]> =>
+      Promise.all(['ro', 'ro/below', '.'].map(async (name) => (await stat(join(out, name))).mode & 0o777))
+    const umask = process.umask(0o022)
+    t.teardown(() => process.umask(umask))
+
+    sh.through = (vfs) => failing(vfs, 'read', 1)
+    await t.rejects(run('get', '-r', '-j', '1', '/tree', out), { code: 'EIO' })
+    t.equal((await modes())[0], 0o755, 'until it is complete its owner may write into it')
+    sh.through = (vfs) => vfs
+    await run('get', '-r', '/tree/.', out)
+    const whole = [0o555, 0o500, 0o755]
+    t.same(await modes(), whole)
+
+    await chmod(join(out, 'ro'), 0o755)
+    await rm(join(out, 'ro', 'a'))
+    await chmod(join(out, 'ro'), 0o555)
+    await run('get', '-r', '/tree/.', out)
+    t.equal(await readFile(join(out, 'ro', 'a'), 'utf8'), 'a')
+    t.same(await modes(), whole, 'a complete one is opened and closed again')
+
+    await chmod(join(out, 'ro'), 0o770)
+    await run('get', '-r', '/tree/.', out)
+    t.equal((await modes())[0], 0o770, 'one of another mode is its owner’s')
+  },
+)
+
 t.test('put, ls, cat, stat, mv, get and rm', async (t) => {
   const { run, folder } = await shell(t)
   await writeFile(join(folder, 'a'), 'hello\n', { mode: 0o640 })
