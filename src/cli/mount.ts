@@ -13,7 +13,16 @@ import { serve } from '../main/standard-output.js'
 import { starterInput, stopSignal } from '../main/stop-signal.js'
 import { commonOf, mountOptionsOf, mountWords, withMountOptions } from './arguments.js'
 import { failureText } from './failures.js'
-import { endAtOnce, keyOf, logOf, print, say, type CommonOptions, type Surroundings } from './surroundings.js'
+import {
+  endAtOnce,
+  keyOf,
+  logOf,
+  print,
+  say,
+  saySlowEnd,
+  type CommonOptions,
+  type Surroundings,
+} from './surroundings.js'
 import { findTarget, urlOf } from './target.js'
 
 interface Options extends CommonOptions {
@@ -61,7 +70,8 @@ async function here(surroundings: Surroundings, source: string, mountpoint: stri
   serve()
   const pipe = new ReadyPipe(options.readyPipe === true)
   let mounted: ActiveMount | undefined
-  const { stopped } = stopSignal((why) => endAtOnce(surroundings, why, mounted))
+  const { stopped, wasTold } = stopSignal((why) => endAtOnce(surroundings, why, mounted))
+  void stopped.then(() => say(surroundings, 'unmounting'))
   const { runFolder } = surroundings.environment
   try {
     const set = mountOptionsOf(options)
@@ -77,6 +87,7 @@ async function here(surroundings: Surroundings, source: string, mountpoint: stri
         retryMs: retryMsOf(set),
         key: keyOf(surroundings, common, log),
         log,
+        onSlowEnd: (why) => saySlowEnd(surroundings, why, wasTold()),
       },
       stopped,
       (ready, mount) => {

@@ -4,7 +4,7 @@ import type { Environment } from '../main/environment.js'
 import { watchKeyFile } from '../main/key-file.js'
 import type { ActiveMount } from '../main/mounting.js'
 import { leaveWord } from '../main/runfiles.js'
-import type { Haste } from '../main/stop-signal.js'
+import { END_LIMIT_MS, type Haste } from '../main/stop-signal.js'
 import type { KeyRing } from '../rpc/key-ring.js'
 
 export interface Surroundings {
@@ -41,6 +41,12 @@ export function logOf(surroundings: Surroundings, options: CommonOptions, level:
 export function keyOf(surroundings: Surroundings, options: CommonOptions, log: Log): KeyRing | undefined {
   const file = options.keyFile ?? surroundings.environment.keyFile
   return file === undefined ? undefined : watchKeyFile(file, log)
+}
+
+/** The end of a process with a mount takes long. `isLimited`: a signal has asked for it, and another one ends it at once. */
+export function saySlowEnd(surroundings: Surroundings, why: string, isLimited: boolean): void {
+  const limit = `ended by another Ctrl-C, or after ${END_LIMIT_MS / 60_000} minutes: what is not written by then is lost`
+  say(surroundings, `still unmounting: ${why}${isLimited ? ` (${limit})` : ''}`)
 }
 
 /** What a process with a mount does just before it ends without order: no dead mount is left. */

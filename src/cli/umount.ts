@@ -6,6 +6,7 @@ import { resolveMounted } from '../fuse/mountpoint.js'
 import { FS_TYPE, mountOn, type MountEntry } from '../fuse/mounts.js'
 import { unmountPath } from '../fuse/unmount.js'
 import { listUsers, mountUsers, mountsBelow, namespacesWith } from '../fuse/users.js'
+import { END_LIMIT_MS } from '../main/stop-signal.js'
 import { isRunning, readRunFiles, takeWord, type RunFile } from '../main/runfiles.js'
 import { print, type CommonOptions, type Surroundings } from './surroundings.js'
 
@@ -61,8 +62,8 @@ async function busy(mountpoint: string, cause: unknown): Promise<RingfsError> {
 }
 
 const POLL_MS = 50
-/** It writes what is buffered first. */
-const END_WAIT_MS = 120_000
+/** It writes what is buffered first, and ends itself when that takes too long. */
+const END_WAIT_MS = END_LIMIT_MS + 30_000
 /** It ends by itself in this time, unless something holds it. */
 const LOOK_AFTER_MS = 1_000
 

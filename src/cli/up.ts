@@ -10,7 +10,7 @@ import { stopSignal } from '../main/stop-signal.js'
 import type { UpReady } from '../main/up.js'
 import { collect, commonOf, integer, mountOptionsOf, mountWords, withMountOptions } from './arguments.js'
 import { failureText } from './failures.js'
-import { endAtOnce, logOf, print, say, type CommonOptions, type Surroundings } from './surroundings.js'
+import { endAtOnce, logOf, print, say, saySlowEnd, type CommonOptions, type Surroundings } from './surroundings.js'
 
 interface Options extends CommonOptions {
   readonly data?: readonly string[]
@@ -78,7 +78,7 @@ async function here(surroundings: Surroundings, mountpoint: string, options: Opt
   serve()
   const pipe = new ReadyPipe(options.readyPipe === true)
   let mounted: ActiveMount | undefined
-  const { stopped } = stopSignal((why) => endAtOnce(surroundings, why, mounted))
+  const { stopped, wasTold } = stopSignal((why) => endAtOnce(surroundings, why, mounted))
   void stopped.then(() => say(surroundings, 'unmounting'))
   const { runFolder, inherited } = surroundings.environment
   try {
@@ -98,6 +98,7 @@ async function here(surroundings: Surroundings, mountpoint: string, options: Opt
         inherited,
         log: logOf(surroundings, common, options.readyPipe === true ? 'info' : 'warn'),
         say: (text) => say(surroundings, text),
+        onSlowEnd: (why) => saySlowEnd(surroundings, why, wasTold()),
       },
       stopped,
       (ready, mount) => {

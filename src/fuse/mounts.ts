@@ -34,7 +34,12 @@ export async function mountOn(path: string): Promise<MountEntry | undefined> {
   return (await readMounts()).findLast((entry) => entry.mountpoint === path)
 }
 
-/** At once, for who cannot wait: the list is short and made by the kernel. */
+/** As mountOn, at once, for who cannot wait: the list is short and made by the kernel. */
+export function mountOnNow(path: string): MountEntry | undefined {
+  return parseMountinfo(readFileSync(OWN, 'utf8')).findLast((entry) => entry.mountpoint === path)
+}
+
+/** At once, as mountOnNow. */
 export function hasMountBelow(mountpoint: string): boolean {
   const entries = parseMountinfo(readFileSync(OWN, 'utf8'))
   return entries.some((entry) => entry.mountpoint.startsWith(`${mountpoint}/`))

@@ -1,6 +1,5 @@
 /** Unmounting through the system's programs: umount as root, fusermount for everybody else. */
 import { spawn } from 'node:child_process'
-import { readFileSync } from 'node:fs'
 import { systemClock } from '../base/clock.js'
 import { RingfsError, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
@@ -8,7 +7,7 @@ import { atUsualPriority } from '../base/priority.js'
 import { type CommandResult, runCommand } from './command.js'
 import type { VfsContract } from '../vfs/contract.js'
 import { alone } from './mountpoint-lock.js'
-import { mountOn, parseMountinfo } from './mounts.js'
+import { mountOn, mountOnNow } from './mounts.js'
 import { namespacesWith } from './users.js'
 
 const UNMOUNT_TIMEOUT_MS = 30_000
@@ -82,18 +81,22 @@ export async function takeOffEnded(path: string, device: string | undefined): Pr
 
 /**
  * For a process that ends this moment: a program that outlives it takes the mount off, so that no dead one is left. Nothing
- * is done when the topmost mount there is another: it may be that of the process that has taken the place of this one.
+ * is done when the topmost mount there is another: it may be that of the process that has taken the place of this one. Throws nothing: the
+ * process is to end whatever the machine lacks (processes, descriptors, /proc).
  */
 export function abandonMount(path: string, device: string | undefined): void {
-  const mounts = parseMountinfo(readFileSync('/proc/self/mountinfo', 'utf8'))
-  const top = mounts.findLast((mount) => mount.mountpoint === path)
-  if (top === undefined || top.device !== device) return
-  const [command] = candidates(path, true)
-  if (command === undefined) return
-  const [program, ...args] = command
-  const child = atUsualPriority(() => spawn(program, args, { detached: true, stdio: 'ignore' }))
-  child.on('error', () => undefined)
-  child.unref()
+  try {
+    const top = mountOnNow(path)
+    if (top === undefined || top.device !== device) return
+    const [command] = candidates(path, true)
+    if (command === undefined) return
+    const [program, ...args] = command
+    const child = atUsualPriority(() => spawn(program, args, { detached: true, stdio: 'ignore' }))
+    child.on('error', () => undefined)
+    child.unref()
+  } catch {
+    // The dead mount is taken off by the next one there.
+  }
 }
 
 type Command = readonly [string, ...string[]]

@@ -11,6 +11,7 @@ import { checkKey } from './key-check.js'
 import { Closer } from './closer.js'
 import { startMount, type ActiveMount, type MountSettings } from './mounting.js'
 import { socketOfProcess } from './sockets.js'
+import { SlowEnd } from './slow-end.js'
 import { openVolume, type Volume } from './volume.js'
 
 export interface MountProcessOptions extends MountSettings {
@@ -21,6 +22,8 @@ export interface MountProcessOptions extends MountSettings {
   readonly retryMs: number
   readonly key?: KeyRing | undefined
   readonly log: Log
+  /** The end takes long: why. */
+  readonly onSlowEnd: (why: string) => void
 }
 
 export interface MountReady {
@@ -45,9 +48,12 @@ export async function runMount(
   await closer.orClose(async () => {
     const volume = await openWhenThere(options, stop)
     closer.add(() => volume.close())
+    const slowEnd = new SlowEnd({ volume, tell: options.onSlowEnd })
+    closer.add(() => slowEnd.over())
     await checkKey(volume.watcher.current().view.members, options.key)
     const mount = await startMount(volume, { ...options, socket: socketOfProcess(runFolder), dataDir: null })
     closer.add(() => mount.stop())
+    closer.add(() => slowEnd.begin())
     const warnings = options.options.readOnly ? [] : warningsOf(volume)
     for (const text of warnings) options.log.warn({}, text)
     onReady({ volume: url.volume, mountpoint: mount.mountpoint, driver: mount.driver, warnings }, mount)

@@ -11,6 +11,8 @@ const LATE_EXIT_CODE = 1
 export interface StopSignal {
   /** Resolves at the first SIGINT, SIGTERM or SIGHUP. */
   readonly stopped: Promise<void>
+  /** Whether that was: the end is limited. */
+  readonly wasTold: () => boolean
 }
 
 export type Haste = 'impatient' | 'late'
@@ -33,7 +35,7 @@ export function stopSignal(onHaste: (why: Haste) => void = () => undefined): Sto
     }
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal)
   })
-  return { stopped }
+  return { stopped, wasTold: () => firstMs !== undefined }
 }
 
 function limitEnd(onHaste: (why: Haste) => void): void {

@@ -38,6 +38,7 @@ import { keepRedis } from './redis-keeper.js'
 import { diskWarnings } from './shared-disks.js'
 import { socketIn } from './sockets.js'
 import { Supervisor } from './supervisor.js'
+import { SlowEnd } from './slow-end.js'
 import { openVolume, type Volume } from './volume.js'
 
 export interface UpOptions extends MountSettings {
@@ -59,6 +60,8 @@ export interface UpOptions extends MountSettings {
   readonly log: Log
   readonly inherited: NodeJS.ProcessEnv
   readonly say: (text: string) => void
+  /** The end takes long: why. */
+  readonly onSlowEnd: (why: string) => void
 }
 
 export interface UpReady {
@@ -109,7 +112,7 @@ async function start(
   if (redis.isAdopted) options.say('found the Redis of an earlier start that was cut short, and goes on with it')
   const url = redis.url(record.volume)
   const settings = await ensureVolume(url, folders, record, options)
-  const { volume, node } = await startNodes(options, folders, url, record, closer)
+  const { volume, node, slowEnd } = await startNodes(options, folders, url, record, closer)
   const mount: ActiveMount = await startMount(volume, {
     ...options,
     socket: socketIn(folders.root, 'files', runFolder),
@@ -117,6 +120,7 @@ async function start(
     dataDir: folders.root,
   })
   closer.add(() => mount.stop())
+  closer.add(() => slowEnd.begin())
   return {
     ready: {
       volume: settings.name,
@@ -257,7 +261,7 @@ async function startNodes(
   url: MetaUrl,
   { nodes: count, more = [], forgotten = [] }: UpRecord,
   closer: Closer,
-): Promise<{ volume: Volume; node: RunningNode | undefined }> {
+): Promise<{ volume: Volume; node: RunningNode | undefined; slowEnd: SlowEnd }> {
   const { log } = options
   const nodeFolders = Array.from({ length: count }, (_, index) => folders.node(index + 1, more))
   const gone = [...forgotten, ...options.forgetDirs.map((folder) => resolve(folder))]
@@ -269,10 +273,12 @@ async function startNodes(
   }
   const volume = await openVolume(url, { log, firstAnswerMs: FIRST_ANSWER_MS })
   closer.add(() => volume.close())
+  const slowEnd = new SlowEnd({ volume, tell: options.onSlowEnd })
+  closer.add(() => slowEnd.over())
   if (count > 1) {
     const beside = await startBeside(volume, nodeFolders)
     closer.add(() => beside.close())
-    return { volume, node: undefined }
+    return { volume, node: undefined, slowEnd }
   }
   const node = await startNode(volume, {
     folders: folders.node(1, more),
@@ -283,7 +289,7 @@ async function startNodes(
     listen: (server) => server.listen(`unix:${socketIn(folders.root, 'node', options.runFolder)}`),
   })
   closer.add(() => node.stop())
-  return { volume, node }
+  return { volume, node, slowEnd }
 }
 
 /** The URL holds a password: it goes through the pipe by which the nodes also see that `up` has ended. */

@@ -1,5 +1,5 @@
 /** One volume and several mounts, drivers and users of it. */
-import { mkdir, readFile } from 'node:fs/promises'
+import { mkdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { formatMetaUrl } from '../../src/cluster/url.js'
@@ -18,6 +18,22 @@ t.test('umount ends the up whose mount it is', async (t) => {
   await ringfs.ok('up', '--detach')
   t.equal(await ringfs.ok('cat', '/file'), 'there\n')
   await ringfs.ok('down')
+})
+
+t.test('umount says so when the process could not write everything', async (t) => {
+  const ringfs = await Ringfs.in(t)
+  await ringfs.ok('up', '--detach')
+  const { pid, startedAt } = ringfs.runFile() ?? {}
+  const word = join(ringfs.env['XDG_RUNTIME_DIR'] ?? '', 'ringfs', `${pid}.word`)
+  // As the process leaves it (leaveWord).
+  await writeFile(word, JSON.stringify({ startedAt, text: 'no node took it' }), { mode: 0o600 })
+  t.match(await ringfs.run('umount', 'mnt'), {
+    code: 1,
+    stderr: /mnt is unmounted, but not everything may be written: no node took it$/m,
+  })
+  await t.rejects(stat(word), { code: 'ENOENT' }, 'the word is taken')
+  await ringfs.ok('up', '--detach')
+  t.equal((await ringfs.run('umount', 'mnt')).code, 0, 'that of an earlier process is not told')
 })
 
 t.test('a volume of an up can be mounted a second time, and both see each other', async (t) => {
