@@ -30,8 +30,9 @@ const CALL_DEADLINE_MS = 15_000
 const WRONG = 4
 
 const EXAMPLES = `
-Every node does this by itself once a week (ringfs node settings --scrub), slowly, and goes on where it was after a restart. A copy that has rotted is replaced by a
-good one from another node and set aside (quarantine/ in the node's data folder); without a good one it stays.
+Every node does this by itself once a week (ringfs node settings --scrub), slowly, and goes on where it was after a restart. A copy
+that has rotted is replaced by a good one from another node and set aside (quarantine/ in the node's data folder); without a good
+one it stays.
 
 Exit codes: 0; 4 when a copy could not be replaced or a node does not answer.
 

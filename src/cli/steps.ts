@@ -50,7 +50,9 @@ export class Steps {
   /** Never longer than the terminal is wide: it could not be drawn over. */
   #draw(whole: string): void {
     const { stderr } = this.#surroundings
-    const text = whole.slice(0, Math.max(1, (stderr.columns ?? 80) - 1))
+    // 0: a terminal that does not say.
+    const { columns = 0 } = stderr
+    const text = whole.slice(0, Math.max(1, (columns === 0 ? 80 : columns) - 1))
     stderr.write(`\r${text.padEnd(this.#width)}`)
     this.#width = text.length
   }

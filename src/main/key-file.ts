@@ -22,6 +22,7 @@ import {
   rmSync,
   statSync,
   writeFileSync,
+  type Stats,
 } from 'node:fs'
 import { readFile, stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
@@ -69,7 +70,7 @@ class Watch {
     if (this.#isLooking) return
     this.#isLooking = true
     try {
-      checkMode(this.#file, (await stat(this.#file)).mode)
+      checkMode(this.#file, await stat(this.#file))
       const keys = parseIn(this.#file, await readFile(this.#file, 'utf8'))
       this.#complaint = ''
       if (this.#ring.replace(keys))
@@ -90,7 +91,7 @@ class Watch {
 
 function readText(file: string): string {
   try {
-    checkMode(file, statSync(file).mode)
+    checkMode(file, statSync(file))
     return readFileSync(file, 'utf8')
   } catch (error) {
     if (error instanceof RingfsError) throw error
@@ -98,9 +99,11 @@ function readText(file: string): string {
   }
 }
 
-function checkMode(file: string, mode: number): void {
-  if ((mode & NOT_OWNER) === 0) return
-  throw new RingfsError('USAGE', `others can get at the cluster key in ${file}: chmod 600 ${file}`)
+function checkMode(file: string, info: Stats): void {
+  if ((info.mode & NOT_OWNER) === 0) return
+  // Nobody is to change the mode of a folder, or of /dev/null.
+  const advice = info.isFile() ? `chmod 600 ${file}` : 'give the name of a file'
+  throw new RingfsError('USAGE', `others can get at the cluster key in ${file}: ${advice}`)
 }
 
 function parseIn(file: string, text: string): ReturnType<typeof parseKeys> {

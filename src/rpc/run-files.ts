@@ -26,8 +26,9 @@ export async function findRunning(folder: string, volume?: string): Promise<Runn
     throw new RingfsError('NOT_RUNNING', `${which}: start it with 'ringfs up', or name an address`)
   }
   if (found.length > 1) {
-    const volumes = found.map((running) => running.volume).join(', ')
-    throw new RingfsError('USAGE', `several ringfs run here (${volumes}): name the volume or an address`)
+    const those = found.map((running) => `${running.volume} at ${running.address}`).join(', ')
+    const what = volume === undefined ? 'an address, or a volume' : 'an address'
+    throw new RingfsError('USAGE', `several ringfs run here (${those}): name ${what}`)
   }
   return first
 }

@@ -34,6 +34,10 @@ t.test('key files are made, listed and changed, and are for their owner alone', 
 
   await chmod(file, 0o640)
   t.match(await ringfs.run('key', 'list', file), { code: 2, stderr: /chmod 600/ })
+  t.match(await ringfs.run('key', 'list', '/dev/null'), {
+    code: 2,
+    stderr: /in \/dev\/null: give the name of a file$/m,
+  })
 })
 
 /** A process of ringfs, with what it has printed. */

@@ -7,9 +7,10 @@ import { inVolume, named, withVolume, type Session } from './session.js'
 
 export function register(program: Command, context: CliContext): void {
   withVolume(program.command('cat'))
-    .description('write the contents of files to stdout')
+    .summary('write the contents of files to stdout')
+    .description('Writes the contents of files to standard output.')
     .argument('<path...>', 'paths in the volume')
-    .addHelpText('after', '\nExample:\n  ringfs cat /notes.txt | less')
+    .addHelpText('after', '\nExample:\n  $ ringfs cat /notes.txt | less')
     .action((paths: string[], options: VolumeSelector) =>
       inVolume(context, options, async (session) => {
         for (const path of paths) await named(path, cat(session, context, path))

@@ -9,7 +9,8 @@ interface DfOptions extends VolumeSelector {
 
 export function register(program: Command, context: CliContext): void {
   withVolume(program.command('df'))
-    .description('show the space of a volume: what files can still be stored, all copies counted')
+    .summary('show the space of a volume: what files can still be stored, all copies counted')
+    .description('Shows the space of a volume: what files can still be stored, all copies counted.')
     .option('--json', 'as JSON')
     .action(async (options: DfOptions) => {
       const volume = await context.openVfs(options)
@@ -29,7 +30,7 @@ export function register(program: Command, context: CliContext): void {
         const share = totalBytes === 0 ? 0 : Math.ceil((usedBytes / totalBytes) * 100)
         context.stdout.write(
           `volume ${name}: ${bytesText(totalBytes)} in all, ${bytesText(usedBytes)} used (${share}%), ` +
-            `${bytesText(freeBytes)} free, ${files} files, ${replicas} ${replicas === 1 ? 'copy' : 'copies'} of each chunk\n`,
+            `${bytesText(freeBytes)} free, ${files} ${files === 1 ? 'file' : 'files'}, ${replicas} ${replicas === 1 ? 'copy' : 'copies'} of each chunk\n`,
         )
       } finally {
         await volume.close()

@@ -42,12 +42,13 @@ const OWNER_BITS = 0o600
 
 export function register(program: Command, context: CliContext): void {
   transferOptions(program.command('get'))
+    .summary('copy files of a volume to local ones')
     .description(
-      'copy files of the volume to local ones; run it again after an interruption, and it goes on where it stopped',
+      'Copies files of a volume to local ones. Run it again after an interruption, and it goes on where it stopped.',
     )
     .usage('[options] <from...> <to>')
     .argument('<paths...>', 'paths in the volume, and then local path: a directory, or a new name for one file')
-    .addHelpText('after', '\nExamples:\n  ringfs get /photos/cat.jpg .\n  ringfs get -r /backup/photos ~/restored')
+    .addHelpText('after', '\nExamples:\n  $ ringfs get /photos/cat.jpg .\n  $ ringfs get -r /backup/photos ~/restored')
     .action((paths: string[], options: TransferOptions) => {
       const { from, to } = splitPaths(paths)
       return inVolume(context, options, (session) =>
@@ -69,8 +70,8 @@ class Download {
   readonly #session: Session
   readonly #options: TransferOptions
   readonly #progress: Progress
-  /** Temporary names that were in local folders. */
   readonly #folders = new LocalFolders()
+  /** Temporary names that were in local folders. */
   readonly #left = new Map<string, Promise<readonly string[]>>()
 
   constructor(session: Session, options: TransferOptions, progress: Progress) {
@@ -81,8 +82,8 @@ class Download {
 
   async run(from: readonly string[], to: string): Promise<void> {
     await each(this.#jobs(from, to), this.#options.parallel, (job) => this.#get(job))
-  }
     await this.#folders.complete()
+  }
 
   async *#jobs(from: readonly string[], to: string): AsyncGenerator<Job | typeof ALL_BEFORE> {
     const isFolder = await isDirectory(to)
@@ -106,18 +107,18 @@ class Download {
         throw new PosixError('EISDIR', `${path}: is a directory (copy it with -r)`)
       else {
         if (local !== to) await checkNoLink(local)
-        yield* this.#folder(attr, path, local, before, isSpread ? names : null)
         await this.#top(attr, local, isFolder && isSpread)
+        yield* this.#folder(attr, path, local, before, isSpread ? names : null)
       }
     }
   }
 
-  /** `before`: folders that have become the same one. */
   /** `isGiven`: it is that which the caller has named, and stays as it is. */
   async #top(folder: Attr, local: string, isGiven: boolean): Promise<void> {
     if (!isGiven) await this.#folders.make(local, folder.mode)
   }
 
+  /** `before`: folders that have become the same one. */
   async *#folder(
     folder: Attr,
     from: string,
@@ -142,8 +143,8 @@ class Download {
       if (attr.type === 'directory') {
         await checkNoLink(path)
         const folders = others.filter(({ type }) => type === 'directory').map(({ ino }) => ino)
-        yield* this.#folder(attr, `${from}/${name}`, path, [...taken, ...folders])
         await this.#folders.make(path, attr.mode)
+        yield* this.#folder(attr, `${from}/${name}`, path, [...taken, ...folders])
       } else if (attr.type === 'symlink') await this.#symlink(attr, path, replaces)
       else yield { attr, from: `${from}/${name}`, local: path, replaces }
     }

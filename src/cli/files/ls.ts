@@ -17,14 +17,15 @@ interface Listed {
 
 export function register(program: Command, context: CliContext): void {
   withVolume(program.command('ls'))
-    .description('list directories of a volume')
-    .argument('[path...]', 'paths in the volume', ['/'])
+    .summary('list directories of a volume')
+    .description('Lists directories of a volume.')
+    .argument('[path...]', 'paths in the volume (default: /)')
     .option('-l, --long', 'with mode, owner, size and time')
     .option('-a, --all', 'also names that begin with a dot')
     .option('--json', 'as a JSON array')
-    .addHelpText('after', '\nExamples:\n  ringfs ls -l /photos\n  ringfs ls --json / | jq .[].name')
+    .addHelpText('after', '\nExamples:\n  $ ringfs ls -l /photos\n  $ ringfs ls --json / | jq .[].name')
     .action((paths: string[], options: LsOptions) =>
-      inVolume(context, options, (session) => ls(session, context, paths, options)),
+      inVolume(context, options, (session) => ls(session, context, paths.length === 0 ? ['/'] : paths, options)),
     )
 }
 

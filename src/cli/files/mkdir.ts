@@ -12,11 +12,12 @@ interface MkdirOptions extends VolumeSelector {
 
 export function register(program: Command, context: CliContext): void {
   withVolume(program.command('mkdir'))
-    .description('make directories')
+    .summary('make directories')
+    .description('Makes directories in a volume.')
     .argument('<path...>', 'paths in the volume')
     .option('-p, --parents', 'make what is missing above it, too; no error if it exists')
     .addOption(new Option('-m, --mode <octal>', 'permission bits').argParser(octal).default(MODE, MODE.toString(8)))
-    .addHelpText('after', '\nExample:\n  ringfs mkdir -p /photos/2026/11')
+    .addHelpText('after', '\nExample:\n  $ ringfs mkdir -p /photos/2026/11')
     .action((paths: string[], options: MkdirOptions) =>
       inVolume(context, options, async (session) => {
         for (const path of paths) {

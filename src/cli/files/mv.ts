@@ -9,11 +9,12 @@ interface MvOptions extends VolumeSelector {
 
 export function register(program: Command, context: CliContext): void {
   withVolume(program.command('mv'))
-    .description('rename, or move into a directory; at once, whatever the size')
+    .summary('rename, or move into a directory; at once, whatever the size')
+    .description('Renames, or moves into a directory; at once, whatever the size.')
     .argument('<from>', 'path in the volume')
     .argument('<to>', 'new path, or a directory to move it into')
     .option('-n, --no-clobber', 'fail if the new path exists')
-    .addHelpText('after', '\nExample:\n  ringfs mv /drafts/report.odt /done/')
+    .addHelpText('after', '\nExample:\n  $ ringfs mv /drafts/report.odt /done/')
     .action((from: string, to: string, options: MvOptions) =>
       inVolume(context, options, async (session) => {
         const source = await session.existing(from)

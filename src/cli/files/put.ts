@@ -63,12 +63,13 @@ export function splitPaths(paths: readonly string[]): { readonly from: readonly 
 
 export function register(program: Command, context: CliContext): void {
   transferOptions(program.command('put'))
+    .summary('copy local files into a volume')
     .description(
-      'copy local files into the volume; run it again after an interruption, and it goes on where it stopped',
+      'Copies local files into a volume. Run it again after an interruption, and it goes on where it stopped.',
     )
     .usage('[options] <from...> <to>')
     .argument('<paths...>', 'local paths, and then path in the volume: a directory, or a new name for one file')
-    .addHelpText('after', '\nExamples:\n  ringfs put cat.jpg /photos/\n  ringfs put -r ~/photos /backup')
+    .addHelpText('after', '\nExamples:\n  $ ringfs put cat.jpg /photos/\n  $ ringfs put -r ~/photos /backup')
     .action((paths: string[], options: TransferOptions) => {
       const { from, to } = splitPaths(paths)
       return inVolume(context, options, (session) =>

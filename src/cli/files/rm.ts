@@ -14,11 +14,12 @@ interface RmOptions extends VolumeSelector {
 
 export function register(program: Command, context: CliContext): void {
   withVolume(program.command('rm'))
-    .description('remove files, and with -r directories')
+    .summary('remove files, and with -r directories')
+    .description('Removes files, and with -r directories.')
     .argument('<path...>', 'paths in the volume')
     .option('-r, --recursive', 'directories with all that is in them')
     .option('-f, --force', 'no error for what is not there')
-    .addHelpText('after', '\nExample:\n  ringfs rm -r /tmp/old')
+    .addHelpText('after', '\nExample:\n  $ ringfs rm -r /tmp/old')
     .action((paths: string[], options: RmOptions) =>
       inVolume(context, options, async (session) => {
         for (const path of paths) await rm(session, path, options)

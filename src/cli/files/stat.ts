@@ -10,11 +10,12 @@ interface StatOptions extends VolumeSelector {
 
 export function register(program: Command, context: CliContext): void {
   withVolume(program.command('stat'))
-    .description('show the attributes of files')
+    .summary('show the attributes of files')
+    .description('Shows the attributes of files.')
     .argument('<path...>', 'paths in the volume')
     .option('-L, --dereference', 'follow a symbolic link at the end of a path')
     .option('--json', 'as a JSON array')
-    .addHelpText('after', '\nExample:\n  ringfs stat /photos/cat.jpg')
+    .addHelpText('after', '\nExample:\n  $ ringfs stat /photos/cat.jpg')
     .action((paths: string[], options: StatOptions) =>
       inVolume(context, options, async (session) => {
         const follow = options.dereference === true ? 'always' : 'slash'

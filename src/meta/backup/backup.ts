@@ -105,7 +105,7 @@ async function writeBackup(
     gzip.end(writer.end())
     await written
     await syncPath(path)
-    return { ...figures, bytes: out.bytesWritten, pausedMs }
+    return { ...figures, bytes: out.bytesWritten, pausedMs: Math.round(pausedMs) }
   } finally {
     gzip.destroy()
     out.destroy()

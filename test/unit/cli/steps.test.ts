@@ -34,6 +34,13 @@ t.test('what is soon done says nothing there', async (t) => {
   t.same(screen.written, [])
 })
 
+t.test('a terminal that does not say how wide it is has 80 columns', async (t) => {
+  const terminal = new Screen(true, 0)
+  const steps = new Steps(terminal, false, () => 0)
+  steps.show('x'.repeat(100), 1, 0)
+  t.same(terminal.written, [`\r${'x'.repeat(79)}`])
+})
+
 t.test('on a terminal one line is drawn again, and goes in the end; who asked for JSON sees nothing', async (t) => {
   const terminal = new Screen(true)
   let nowMs = 0
