@@ -15,7 +15,8 @@
  * - Housekeeping (move-bodies.lua, compact.lua) does not wait: it is refused, changes nothing, and is thought of anew some time later. A chunk that
  *   was made for it is given up at once.
  * - A backup's freeze notes its moment in each partition (last-backup.ts).
- * - Not frozen are sessions, decisions to abort, and the janitor, who takes away only what nobody names any more.
+ * - The janitor rests: its scripts look for the freeze. What it has begun it does again afterwards.
+ * - Not frozen are sessions, decisions to abort, and the janitor's looks at clones.
  */
 import { randomUUID } from 'node:crypto'
 import type { Clock } from '../base/clock.js'

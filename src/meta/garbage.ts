@@ -5,6 +5,7 @@
  * Invariant: a claim leaves the list only after it was settled (claims.ts) and its chunks were deleted, so a crash settles
  * it again, never forgets. A record of holders that became empty leaves after its chunk and before the claim: until then it
  * says that the chunk is being deleted, afterwards nobody will ask.
+ * In a freeze nothing leaves the list, nor is an inode freed: a backup reads both, one after the other.
  * A chunk is deleted only when replicas, and the disk of a private Redis, have all by which it is unused: where these are away it stays. A grace
  * alone is not enough: a replica may be minutes behind and take its master's place, and clocks are set.
  */
@@ -80,20 +81,18 @@ async function collectPartition(core: Core, p: number, remove: RemoveChunks, gra
     removed += unused.length
     // Somebody is at these chunks right now: they are looked at again in the next round.
     if (!isSettled) return removed
-    await core.run(SCRIPTS.garbageDone, [partition.garbage], [first, entries.length])
+    await core.run(SCRIPTS.garbageDone, [partition.garbage, partition.locks], [first, entries.length])
   }
 }
 
 async function freeZombie(core: Core, p: number, ino: number): Promise<void> {
   const partition = core.keys.partition(p)
+  const { garbage, zombies, acls, locks } = partition
+  const keys = [garbage, zombies, partition.windows(ino), partition.xattrs(ino), acls, locks]
   let windows: number[] = []
   do {
     const extents = windows.map((window) => partition.extents(ino, window))
-    const reply = await core.run(
-      SCRIPTS.zombieFree,
-      [partition.garbage, partition.zombies, partition.windows(ino), partition.xattrs(ino), partition.acls, ...extents],
-      [ino, ...windows],
-    )
+    const reply = await core.run(SCRIPTS.zombieFree, [...keys, ...extents], [ino, ...windows])
     windows = Array.isArray(reply) ? reply.map((window) => Number(String(window))) : []
   } while (windows.length > 0)
 }

@@ -192,6 +192,53 @@ t.test('claims of the janitor on all extents of many windows are restored as the
   }
 })
 
+t.test('while a backup is made the janitor takes nothing away that it would miss', async (t) => {
+  const redis = await startRedis(t, { masters: 1 })
+  const store = await connectPatiently(redis.url('any'))
+  t.teardown(() => store.close())
+  const volume = await volumesOn(t, redis)()
+  const { settings } = volume
+  const janitor = await volume.client({ reaps: false })
+  const { garbage, zombies } = new VolumeKeys(settings.name, settings.partitions).partition(3)
+  const claimOf = (chunk: number): Buffer => {
+    const head = Buffer.alloc(18)
+    head.writeUIntLE(Date.now() - 60_000, 0, 6)
+    writeU56(head, 11, 7)
+    return Buffer.concat([head, encodeExtents([extentOf(chunk, 0, 4096)], 0)])
+  }
+  const claims = Array.from({ length: 1_100 }, (_, i) => claimOf(2 ** 24 + i))
+  for (const claim of claims) await store.call('RPUSH', garbage, claim)
+  await store.call('HSET', zombies, 11, 1)
+  const removed: number[] = []
+  const collect = (): Promise<number> =>
+    janitor.collectGarbage((ids) => {
+      removed.push(...ids)
+      return Promise.resolve()
+    }, 0)
+  let isDue = true
+  // Between two pages.
+  const busy: RedisStore = {
+    ...bound(store),
+    call: async (...words) => {
+      const reply = await store.call(...words)
+      if (words[0] !== 'LRANGE' || words[1] !== garbage || !isDue) return reply
+      isDue = false
+      await collect()
+      return reply
+    },
+  }
+  const file = backupFile(t)
+  await backupVolume(busy, settings, file, BACKUP_OPTIONS)
+  t.strictSame([isDue, removed], [false, []])
+  t.equal(await store.call('HLEN', zombies), 1)
+  t.equal(await collect(), claims.length, 'afterwards')
+  t.equal(await store.call('HLEN', zombies), 0)
+  await volume.close()
+  await wipe(redis)
+  await restoreVolume(store, settings.name, file, () => undefined)
+  t.equal(await store.call('LLEN', garbage), claims.length)
+})
+
 t.test('a backup that is restored twice gives no number out that was given out between', async (t) => {
   const redis = await startRedis(t, { masters: 1 })
   const store = await connectPatiently(redis.url('any'))

@@ -10,7 +10,7 @@ import { startRedis } from '../helpers/redis.js'
 
 const BLOCK_BYTES = 8_192
 const WINDOWS = 6
-const OWN_KEYS = 5
+const OWN_KEYS = 6
 /** A window of 4 KiB blocks has half as many: one that is more than enough, and what came before it. */
 const EXTENTS_MAX = 2 * 16_384
 

@@ -1,9 +1,11 @@
+-- include: freeze
 -- oom: allowed
 -- Garbage older than ARGV[1] ms, at most ARGV[2] entries and about ARGV[3] bytes, and inodes whose keys are to be freed.
--- KEYS: 1 garbage, 2 zombies, 3 locks. {entry, …}, {ino, …}
+-- KEYS: 1 garbage, 2 zombies, 3 locks. {entry, …}, {ino, …}: none in a freeze
 -- Where no moment of a backup is noted (freeze.lua) there may have been one until now, by an older program, or of what was restored.
 local t = redis.call('TIME')
 redis.call('HSETNX', KEYS[3], 'B', string.format('%.0f', t[1] * 1000000 + t[2]))
+if frozen(KEYS[3]) then return {{}, {}} end
 local limit = math.floor(t[1] * 1000 + t[2] / 1000) - tonumber(ARGV[1])
 local old, bytes = {}, 0
 while #old < tonumber(ARGV[2]) and bytes < tonumber(ARGV[3]) do
