@@ -84,6 +84,7 @@ export class Bodies {
         inlineBytes,
         isWhole(request) ? longestInlineBytes(inlineBytes) : inlineBytes,
         this.#limitOf(p),
+        request.neverBack === true ? 1 : 0,
         ...(request.attributes === undefined ? [] : attributeArgs(request.attributes, options.clock)),
       ],
     )

@@ -148,6 +148,11 @@ export interface CommitRequest {
   readonly allocatedDeltaBytes: number
   /** mtime and ctime; the store's caller measured it when the data was written. */
   readonly mtime: TimeSpec
+  /**
+   * Bytes that waited for this commit: where the file's mtime is a later one already, of what another client wrote, theirs is the time of
+   * the commit. Not where it was set ahead of the last change: then it is theirs as told.
+   */
+  readonly neverBack?: true
   /** Clear suid and sgid: a write by someone without CAP_FSETID. */
   readonly clearSuid?: boolean
   /** Size to grow to at least, for a commit whose last bytes are a hole; 'at' only. */

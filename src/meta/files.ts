@@ -205,6 +205,7 @@ export class Files {
         request.mtime.nsec,
         request.clearSuid === true ? 1 : 0,
         request.minSizeBytes ?? 0,
+        request.neverBack === true ? 1 : 0,
       ],
     )
   }

@@ -12,9 +12,10 @@ export interface InlineCommitRequest {
   /** Ordered by place, not overlapping. 'append': from 0 on, as in CommitRequest. */
   readonly pieces: readonly { readonly fileOffset: number; readonly bytes: Buffer }[]
   readonly mode: 'at' | 'append'
-  /** These three as in CommitRequest. */
+  /** These four as in CommitRequest. */
   readonly allocatedDeltaBytes: number
   readonly mtime: TimeSpec
+  readonly neverBack?: true
   readonly clearSuid?: boolean
   /**
    * Changed in the same moment, as by a setattr behind it; never the size. Where that has to wait, or would be refused for what was

@@ -80,7 +80,7 @@ export class Committer {
     batch: Batch,
     notBefore: TimeSpec,
     attributes?: AttrChange,
-  ): Promise<{ readonly mtime: TimeSpec; readonly attr: Attr; readonly isMerged: boolean } | null> {
+  ): Promise<{ readonly attr: Attr; readonly isMerged: boolean } | null> {
     const mtime = compareTime(batch.mtime, notBefore) > 0 ? batch.mtime : notBefore
     // A copy, which the caches keep: the blocks of the batch are used again.
     const data = Buffer.concat(batch.seal().data)
@@ -96,12 +96,20 @@ export class Committer {
     const clear = batch.clearSuid ? ({ clearSuid: true } as const) : {}
     const allocatedDeltaBytes = sumOf(pieces) - stored
     const also = attributes === undefined ? {} : { attributes }
-    const request = { pieces, mode: batch.mode, allocatedDeltaBytes, mtime, ...clear, ...also }
+    const request = {
+      pieces,
+      mode: batch.mode,
+      allocatedDeltaBytes,
+      mtime,
+      neverBack: true,
+      ...clear,
+      ...also,
+    } as const
     const reply = await this.#inline(ino, request)
     if (reply === null) return null
     const placed = pieces.map((piece) => ({ ...piece, fileOffset: piece.fileOffset + reply.baseOffset }))
     this.#deps.extents.committedInline(reply.attr, placed, reply.isNewest)
-    return { mtime, attr: reply.attr, isMerged: reply.attributesLeft !== true }
+    return { attr: reply.attr, isMerged: reply.attributesLeft !== true }
   }
 
   async #inline(
@@ -124,7 +132,7 @@ export class Committer {
     }
   }
 
-  /** Positional batches of one window, in write order, as one change. */
+  /** Positional batches of one window, in write order, as one change. The mtime that it made. */
   async commitAt(ino: number, uploads: readonly Uploaded[], notBefore: TimeSpec): Promise<TimeSpec> {
     const extents = uploads.flatMap(({ batch, chunk }) => batch.extents.map((extent) => toExtent(extent, chunk)))
     const [first] = extents
@@ -132,9 +140,9 @@ export class Committer {
     const known = this.#deps.extents.peek(ino, uploads[0]?.batch.window ?? 0)
     const allocatedDeltaBytes = known === undefined ? sumOf(extents) : allocatedDelta(known, extents)
     const mtime = latest(notBefore, uploads)
-    await this.#commit(ino, { extents, mode: 'at', allocatedDeltaBytes, mtime, ...suid(uploads) })
+    const { attr } = await this.#commit(ino, { extents, mode: 'at', allocatedDeltaBytes, mtime, ...suid(uploads) })
     for (const { batch, chunk } of uploads) this.#deps.data.put(chunk, batch.seal().data)
-    return mtime
+    return attr.mtime
   }
 
   /**
@@ -152,8 +160,11 @@ export class Committer {
     const { data, lengthBytes } = batch.seal()
     let parts: readonly Part[] = [{ data, lengthBytes, chunk }]
     for (;;) {
-      const cut = await this.#append(ino, batch, mtime, parts)
-      if (cut === undefined) break
+      const { attr, cutAfterBytes: cut } = await this.#append(ino, batch, mtime, parts)
+      if (cut === undefined) {
+        for (const part of parts) this.#deps.data.put(part.chunk, part.data)
+        return attr.mtime
+      }
       // Where the border lies changes with what others append meanwhile.
       invariant(cut > 0 && cut < lengthBytes, 'a cut leaves two parts')
       this.#deps.uploader.discard(parts.map((part) => part.chunk.id))
@@ -165,12 +176,9 @@ export class Committer {
       this.#deps.uploader.discard(parts.map((part) => part.chunk.id))
       return null
     }
-    for (const part of parts) this.#deps.data.put(part.chunk, part.data)
-    return mtime
   }
 
-  /** undefined when it is done, else where the data is to be cut. */
-  async #append(ino: number, batch: Batch, mtime: TimeSpec, parts: readonly Part[]): Promise<number | undefined> {
+  async #append(ino: number, batch: Batch, mtime: TimeSpec, parts: readonly Part[]): Promise<CommitReply> {
     const extents: Extent[] = []
     let end = 0
     for (const { lengthBytes, chunk } of parts) {
@@ -178,14 +186,7 @@ export class Committer {
       end += lengthBytes
     }
     const clear = batch.clearSuid ? ({ clearSuid: true } as const) : {}
-    const { cutAfterBytes } = await this.#commit(ino, {
-      extents,
-      mode: 'append',
-      allocatedDeltaBytes: end,
-      mtime,
-      ...clear,
-    })
-    return cutAfterBytes
+    return await this.#commit(ino, { extents, mode: 'append', allocatedDeltaBytes: end, mtime, ...clear })
   }
 
   async #cut(
@@ -227,7 +228,7 @@ export class Committer {
     const mutation = this.#deps.fresh.begin(ino)
     let reply: CommitReply
     try {
-      reply = await this.#deps.meta.commit(ino, request)
+      reply = await this.#deps.meta.commit(ino, { ...request, neverBack: true })
     } catch (error) {
       this.#deps.attrs.settle(mutation, null)
       this.#deps.extents.drop(ino)

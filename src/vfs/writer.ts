@@ -416,7 +416,7 @@ export class InodeWriter {
     try {
       const done = await this.#deps.committer.commitInline(this.ino, entry.batch, this.#mtimeFloor, attributes)
       if (done === null) return false
-      this.#mtimeFloor = done.mtime
+      this.#mtimeFloor = done.attr.mtime
       // Left alone, they are changed when it is the barrier's turn.
       if (behind !== undefined && told !== undefined && done.isMerged) {
         behind.isDone = true

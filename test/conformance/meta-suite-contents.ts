@@ -1,6 +1,7 @@
 /** MetaStore: what the extents of a file say after writes, appends, truncations and compactions, byte for byte. */
 import fc from 'fast-check'
 import type { Test } from 'tap'
+import { compareTime } from '../../src/base/clock.js'
 import { WINDOW_BYTES } from '../../src/base/limits.js'
 import type { Extent, MetaStore } from '../../src/meta/contract.js'
 import { bytes, claim, extentOf, newFile, ROOT, touch, writeAt, type OpenVolume } from '../helpers/meta.js'
@@ -98,6 +99,36 @@ export function contentClaims(t: Test, open: OpenVolume): void {
     t.match((await meta.commit(ino, { ...request, minSizeBytes: 5 })).attr, { sizeBytes: 500 })
     t.match((await meta.commit(ino, { ...request, clearSuid: true })).attr, { mode: 0o755 })
   })
+
+  claim(
+    t,
+    open,
+    'bytes that waited, and come behind others that are younger, count as written now',
+    async (t, volume) => {
+      const [a, b] = [await volume.client(), await volume.client()]
+      const { ino, mtime: before } = await touch(a, ROOT, 'f')
+      const empty = { extents: [], mode: 'at', allocatedDeltaBytes: 0 } as const
+      const pieces = [{ fileOffset: 0, bytes: bytes('x') }]
+      const ways = [
+        () => a.commitInline(ino, { ...empty, pieces, mtime: before, neverBack: true }),
+        () => a.commit(ino, { ...empty, mtime: before, neverBack: true }),
+      ]
+      for (const commit of ways) {
+        const last = (await b.getattr(ino)).mtime
+        const { attr: others } = await b.commit(ino, { ...empty, mtime: { ...last, nsec: last.nsec + 1 } })
+        const attr = (await commit())?.attr
+        t.ok(attr && compareTime(attr.mtime, others.mtime) > 0, 'the time did not go back')
+        t.same(attr?.ctime, attr?.mtime)
+        t.same(attr, await b.getattr(ino))
+      }
+      const ahead = { sec: before.sec + 1_000_000, nsec: 0 }
+      for (const commit of ways.slice(1)) {
+        await b.setattr(ino, { mtime: ahead })
+        t.same((await commit())?.attr.mtime, before, 'a time that was set ahead is not that of a write')
+      }
+      t.same((await a.commit(ino, { ...empty, mtime: TIME })).attr.mtime, TIME, 'else it is as told')
+    },
+  )
 
   claim(t, open, 'a hole hides what is below it', async (t, volume) => {
     const meta = await volume.client()

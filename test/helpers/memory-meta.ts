@@ -5,7 +5,7 @@
  * before each call, may wait, and may throw.
  */
 import { WINDOW_BYTES, longestInlineBytes } from '../../src/base/limits.js'
-import { compareTime, systemClock, type Clock } from '../../src/base/clock.js'
+import { compareTime, systemClock, type Clock, type TimeSpec } from '../../src/base/clock.js'
 import { PosixError } from '../../src/base/errno.js'
 import { aclKind } from '../../src/base/acl.js'
 import type { VolumeSettings } from '../../src/cluster/contract.js'
@@ -59,6 +59,8 @@ interface Inode {
   generation: number
   /** Made without a name, and has had none yet. */
   isTmp: boolean
+  /** Whose bytes came last. */
+  writer?: MemoryMeta
 }
 
 export const MEMORY_SETTINGS: VolumeSettings = {
@@ -625,8 +627,8 @@ export class MemoryMeta implements MetaStore {
       attr.sizeBytes = Math.max(attr.sizeBytes, base + length, request.minSizeBytes ?? 0)
       account(attr, request.allocatedDeltaBytes)
       attr.dataVersion++
-      attr.mtime = request.mtime
-      attr.ctime = compareTime(request.mtime, attr.ctime) > 0 ? request.mtime : attr.ctime
+      attr.mtime = this.#mtimeOf(inode, request)
+      attr.ctime = compareTime(attr.mtime, attr.ctime) > 0 ? attr.mtime : attr.ctime
       dropPrivileges(aclInode(inode), request.clearSuid === true)
       this.#emit({ kind: 'data', ino })
       return { attr: { ...attr }, baseOffset: base }
@@ -666,8 +668,8 @@ export class MemoryMeta implements MetaStore {
         inode.body.push(piece)
       }
       attr.hasBody = true
-      const { allocatedDeltaBytes, mtime, clearSuid = false } = request
-      const reply = this.#wrote(inode, { allocatedDeltaBytes, mtime, clearSuid, minSizeBytes: base + end })
+      const { clearSuid = false } = request
+      const reply = this.#wrote(inode, { ...request, clearSuid, minSizeBytes: base + end })
       if (request.attributes === undefined) return { attr: reply, baseOffset: base }
       const left = { attr: reply, baseOffset: base, attributesLeft: true } as const
       if (this.leavesAttributes) return left
@@ -991,17 +993,26 @@ export class MemoryMeta implements MetaStore {
 
   #wrote(
     inode: Inode,
-    request: Pick<CloneRequest, 'minSizeBytes' | 'allocatedDeltaBytes' | 'mtime' | 'clearSuid'>,
+    request: Pick<CloneRequest, 'minSizeBytes' | 'allocatedDeltaBytes' | 'mtime' | 'clearSuid'> & { neverBack?: true },
   ): Attr {
     const { attr } = inode
     attr.sizeBytes = Math.max(attr.sizeBytes, request.minSizeBytes)
     account(attr, request.allocatedDeltaBytes)
     attr.dataVersion++
-    attr.mtime = request.mtime
-    attr.ctime = compareTime(request.mtime, attr.ctime) > 0 ? request.mtime : attr.ctime
+    attr.mtime = this.#mtimeOf(inode, request)
+    attr.ctime = compareTime(attr.mtime, attr.ctime) > 0 ? attr.mtime : attr.ctime
     dropPrivileges(aclInode(inode), request.clearSuid)
     this.#emit({ kind: 'data', ino: attr.ino })
     return { ...attr }
+  }
+
+  /** The clients' clocks are not the store's: so it goes by who wrote. */
+  #mtimeOf(inode: Inode, { mtime, neverBack }: Pick<CommitRequest, 'mtime' | 'neverBack'>): TimeSpec {
+    const { attr, writer } = inode
+    inode.writer = this
+    const isLate = compareTime(mtime, attr.mtime) < 0 && compareTime(attr.mtime, attr.ctime) <= 0
+    const isBehindOthers = writer !== undefined && writer !== this
+    return neverBack === true && isBehindOthers && isLate ? this.#volume.clock.now() : mtime
   }
 
   #truncate(inode: Inode, size: number): void {

@@ -1,13 +1,13 @@
 -- include: inode locks mutate acl privileges attributes extents body
 -- Bytes that are kept here, in the body of the file, as one change.
 -- KEYS: 9 xattrs, 10 ACLs. ARGV: 7 ino, 8 at|append, 9 pieces, 10 allocated delta, 11 mtime sec, 12 nsec, 13 clear suid, 14 longest
--- file, 15 longest file if one piece from its start covers all of it, 16 most bytes of all bodies of the partition, 17… attributes that are
--- changed behind it (lib/attributes.lua)
+-- file, 15 longest file if one piece from its start covers all of it, 16 most bytes of all bodies of the partition, 17 '1': the times
+-- never go back, 18… attributes that are changed behind it (lib/attributes.lua)
 -- 0, record, base offset, bytes of all bodies, 1 if the attributes were left alone | 11: they are for chunks: the file has extents, gets too long, or there is no room
 local known = before()
 if known then return known end
 -- The attributes wait for a transaction that is prepared, perhaps for as long as a partition is away. The bytes need not.
-local left = ARGV[17] and redis.call('HEXISTS', KEYS[2], 'i' .. ARGV[7]) or 0
+local left = ARGV[18] and redis.call('HEXISTS', KEYS[2], 'i' .. ARGV[7]) or 0
 local ino, pieces, longest, longestwhole = tonumber(ARGV[7]), ARGV[9], tonumber(ARGV[14]), tonumber(ARGV[15])
 local n = load(ARGV[7])
 if not n then return {ENOENT} end
@@ -40,10 +40,10 @@ end
 n.body = 1
 if last > n.size then n.size = last end
 account(n, tonumber(ARGV[10]))
-written(n, ARGV[11], ARGV[12], ARGV[13], KEYS[9])
+written(n, ARGV[11], ARGV[12], ARGV[13], KEYS[9], ARGV[17])
 -- Nor do they rest on whose file it is.
-if isothers(n, 17) then left = 1 end
-if ARGV[17] and left == 0 then setattributes(n, 17, KEYS[10], KEYS[9]) end
+if isothers(n, 18) then left = 1 end
+if ARGV[18] and left == 0 then setattributes(n, 18, KEYS[10], KEYS[9]) end
 emit(2, ino)
 local rec = encode(n)
 redis.call('HSET', KEYS[1], ARGV[7], rec, 'b' .. ARGV[7], new)

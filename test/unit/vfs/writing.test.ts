@@ -1,11 +1,13 @@
 /** What happens to written data: order, room, durability, and how its loss is told. */
 import t from 'tap'
+import { compareTime } from '../../../src/base/clock.js'
 import { PosixError } from '../../../src/base/errno.js'
 import { RingfsError } from '../../../src/base/errors.js'
 import { O_DSYNC, O_TRUNC } from '../../../src/vfs/flags.js'
 import { KIB, MIB, WINDOW_BYTES } from '../../../src/base/limits.js'
 import { CALLER, Gate, O_APPEND, O_RDWR, codeOf, fixture, make, settle } from '../../helpers/vfs-fixture.js'
 import { within } from '../../helpers/deadline.js'
+import { FastClock } from '../../helpers/vfs-clock.js'
 
 const CHUNK = 64 * KIB
 const SMALL = {
@@ -465,4 +467,26 @@ t.test('a truncate that fails takes nothing away', async (st) => {
   st.equal(await codeOf(vfs.fsync(handle, false)), 'ok')
   st.equal((await vfs.read(handle, 0, 100)).toString(), 'KEPT at first')
   await vfs.release(handle)
+})
+
+t.test('what another client sees later than what it wrote itself has a later time', async (st) => {
+  for (const inlineBytes of [0, 4 * KIB]) {
+    const clock = new FastClock()
+    const { vfs, another } = fixture(st, { settings: { inlineBytes }, clock, vfsClock: clock })
+    const other = another().vfs
+    const { ino, handle } = await make(vfs, 'f')
+    const there = (await other.open(CALLER, ino, O_RDWR)).handle
+    await vfs.write(handle, 0, Buffer.from('first'))
+    await other.write(there, 10, Buffer.from('second'))
+    await other.flush(there)
+    const { mtime } = await other.getattr(CALLER, ino)
+    await vfs.flush(handle)
+    const after = await other.getattr(CALLER, ino)
+    st.equal((await other.read(there, 0, 5)).toString(), 'first')
+    st.ok(compareTime(after.mtime, mtime) > 0, `mtime, with ${inlineBytes} bytes inline`)
+    st.ok(compareTime(after.ctime, mtime) > 0, 'ctime')
+    st.same((await vfs.getattr(CALLER, ino)).mtime, after.mtime)
+    await vfs.release(handle)
+    await other.release(there)
+  }
 })

@@ -49,13 +49,22 @@ local function account(n, delta)
   redis.call('HINCRBY', KEYS[3], 'bytes', string.format('%d', delta))
 end
 
+local function isbefore(asec, ansec, bsec, bnsec)
+  return asec < bsec or (asec == bsec and ansec < bnsec)
+end
+
 -- The data changed: version, times, and the rights that go with an owner's trust (set-id bits if clear is '1'). With
--- lib/privileges.lua before this one; `xattrs`: the key of the file's attributes.
-local function written(n, msec, mnsec, clear, xattrs)
+-- lib/privileges.lua before this one; `xattrs`: the key of the file's attributes. `neverback` '1': behind what another client wrote later the
+-- bytes count as written now: who looks for what is newer than his last look would not see them. A time that was set ahead of the
+-- last change is nobody's writing.
+local function written(n, msec, mnsec, clear, xattrs, neverback)
   n.dv = n.dv + 1
-  n.ms, n.mn = tonumber(msec), tonumber(mnsec)
+  local ms, mn = tonumber(msec), tonumber(mnsec)
+  local islate = isbefore(ms, mn, n.ms, n.mn) and not isbefore(n.cs, n.cn, n.ms, n.mn) and isbefore(n.ms, n.mn, sec, nsec)
+  if neverback == '1' and islate then ms, mn = sec, nsec end
+  n.ms, n.mn = ms, mn
   -- The status changed when the bytes were written, as the writer has shown since: committing them is no second change.
-  if n.ms > n.cs or (n.ms == n.cs and n.mn > n.cn) then n.cs, n.cn = n.ms, n.mn end
+  if isbefore(n.cs, n.cn, n.ms, n.mn) then n.cs, n.cn = n.ms, n.mn end
   if clear == '1' then dropsetid(n) end
   dropcapabilities(n, xattrs)
 end
