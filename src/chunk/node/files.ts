@@ -12,7 +12,7 @@ import {
   statSync,
   truncateSync,
   unlinkSync,
-  writeSync,
+  writeFileSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { PosixError } from '../../base/errno.js'
@@ -182,7 +182,8 @@ export function replaceFile(file: string, text: string): void {
   const temporary = `${file}.new`
   const fd = openSync(temporary, 'w', 0o600)
   try {
-    writeSync(fd, text)
+    // All of it: what a disk that gets full takes of a write is no error.
+    writeFileSync(fd, text)
     fsyncSync(fd)
   } finally {
     closeSync(fd)

@@ -1,10 +1,12 @@
 import t from 'tap'
 import { fork } from 'node:child_process'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { replaceFile } from '../../../src/chunk/node/files.js'
 import { openNodeFolders } from '../../../src/chunk/node/node-folders.js'
 import { VOLUME, failureOf, temporaryFolder } from '../../helpers/chunks.js'
+import { isRoot, tmpfs } from '../../helpers/disks.js'
 
 const OTHER = '11111111-2222-4333-8444-555555555555'
 const HOLDER = fileURLToPath(new URL('../../helpers/folder-holder.js', import.meta.url))
@@ -73,4 +75,13 @@ t.test('a killed process holds nothing', { timeout: 300_000 }, async (t) => {
   child.kill('SIGKILL')
   await new Promise((resolve) => child.once('exit', resolve))
   await (await openNodeFolders([folder], VOLUME)).close()
+})
+
+t.test('a file that is replaced on a disk that gets full is as it was', { skip: !isRoot }, (t) => {
+  const page = 4096
+  const file = join(tmpfs(t, 2 * page), 'file')
+  writeFileSync(file, 'before')
+  t.throws(() => replaceFile(file, 'x'.repeat(page + 1)), { code: 'ENOSPC' })
+  t.equal(readFileSync(file, 'utf8'), 'before')
+  t.end()
 })
