@@ -1,10 +1,10 @@
-import { Command, Option } from 'commander'
-import { SMALL_CHUNK_BYTES } from '../base/limits.js'
+import { Command, InvalidArgumentError, Option } from 'commander'
+import { CHUNK_MAX_BYTES, SMALL_CHUNK_BYTES } from '../base/limits.js'
 import { META_SYNCS, type MetaSync, type VolumeSettings } from '../cluster/contract.js'
 import { connectRedis } from '../cluster/redis.js'
 import { formatVolume, replicasThere, type FormatOptions } from '../meta/format.js'
 import { byteSize, byteSizeOrNone, integer } from './arguments.js'
-import { logOf, print, type CommonOptions, type Surroundings } from './surroundings.js'
+import { logOf, print, say, type CommonOptions, type Surroundings } from './surroundings.js'
 import { urlOf } from './target.js'
 import { counted, humanBytes } from './units.js'
 
@@ -34,7 +34,7 @@ export function formatCommand(surroundings: Surroundings): Command {
     .option('--replicas <n>', 'copies of each chunk, on different nodes (default: 1)', integer(1))
     .option('--write-quorum <n>', 'copies that must be there before a write counts (default: the majority)', integer(1))
     .option('--partitions <n>', 'shares of the metadata, to spread over Redis masters (default: 256)', integer(1))
-    .option('--chunk-size <bytes>', `largest chunk, ${SMALL_CHUNK_BYTES / 1024}K to 4M (default: 4M)`, byteSize)
+    .option('--chunk-size <bytes>', `largest chunk, ${SMALL_CHUNK_BYTES / 1024}K to 4M (default: 4M)`, chunkSize)
     .option(
       '--meta-replicas <n>',
       'Redis replicas that must have the metadata (default: 1 where every master has one, else 0)',
@@ -57,18 +57,33 @@ export function formatCommand(surroundings: Surroundings): Command {
     })
 }
 
+function chunkSize(text: string): number {
+  const bytes = byteSize(text)
+  if (bytes >= SMALL_CHUNK_BYTES && bytes <= CHUNK_MAX_BYTES) return bytes
+  throw new InvalidArgumentError('Give a size from 64K to 4M.')
+}
+
 async function format(surroundings: Surroundings, text: string, options: Options): Promise<void> {
   const url = urlOf(surroundings, text)
   const redis = await connectRedis(url, { log: logOf(surroundings, options, 'error') })
   try {
-    const metaReplicas = options.metaReplicas ?? (await replicasThere(redis, url.volume))
-    const made = await formatVolume(redis, url.volume, { ...settingsOf(options), metaReplicas })
+    const { metaReplicas: wanted } = options
+    const there = wanted === 0 ? 0 : await replicasThere(redis, url.volume, { most: wanted ?? 1 })
+    const made = await formatVolume(redis, url.volume, { ...settingsOf(options), metaReplicas: wanted ?? there })
+    warnOfMissing(surroundings, made, there)
     const { name, replicas, writeQuorum, partitions, chunkBytes } = made
     const what = `${counted(replicas, 'replica')}, write quorum ${writeQuorum}, ${partitions} partitions, chunks of ${humanBytes(chunkBytes)}`
     print(surroundings, `volume ${name} is made: ${what}, ${syncText(made)}\n`)
   } finally {
     await redis.close()
   }
+}
+
+function warnOfMissing(surroundings: Surroundings, { metaReplicas }: VolumeSettings, there: number): void {
+  if (there >= metaReplicas) return
+  const now =
+    there === 0 ? 'a Redis master has no replica now' : `a Redis master has only ${counted(there, 'replica')} now`
+  say(surroundings, `warning: ${now}: until each has ${metaReplicas}, fsync is EIO`)
 }
 
 function syncText({ metaReplicas, metaSync }: VolumeSettings): string {

@@ -13,7 +13,7 @@ import { integer, positive } from './arguments.js'
 import { Steps } from './steps.js'
 import { keyOf, logOf, print, type CommonOptions, type Surroundings } from './surroundings.js'
 import { findTarget, urlOf } from './target.js'
-import { humanBytes } from './units.js'
+import { counted, humanBytes } from './units.js'
 
 interface Options extends CommonOptions {
   readonly meta?: string
@@ -181,8 +181,8 @@ function asText(result: Rebuilt, { dryRun }: Options): string {
   const unknown = unknownOf(result, isAnew, longestInlineBytes(settings.inlineBytes))
   return [
     ...files.flatMap((file) => linesOf(file, humanBytes)),
-    `${files.length} files, ${humanBytes(bytes)}, ${would} into /${LOST_AND_FOUND.toString()} of volume ${settings.name}` +
-      ` (${chunks} chunks on ${nodes} nodes looked at)`,
+    `${counted(files.length, 'file')}, ${humanBytes(bytes)}, ${would} into /${LOST_AND_FOUND.toString()} of volume ${settings.name}` +
+      ` (${counted(chunks, 'chunk')} on ${counted(nodes, 'node')} looked at)`,
     ...(isAnew && dryRun !== true ? [`volume ${settings.name} was made anew: nothing of its metadata was left`] : []),
     ...(unknown.length === 0 ? [] : ['What the chunks do not tell:', ...unknown.map((line) => `  - ${line}`)]),
     ...(result.isComplete ? [] : ['There may be more: run it again']),

@@ -1,3 +1,4 @@
+import { stat } from 'node:fs/promises'
 import { Command } from 'commander'
 import { RingfsError } from '../base/errors.js'
 import type { RedisStore } from '../cluster/contract.js'
@@ -5,6 +6,7 @@ import { connectRedis } from '../cluster/redis.js'
 import { abandonRestore } from '../meta/backup/abandon.js'
 import type { Waiting } from '../meta/backup/claim.js'
 import { restoreVolume } from '../meta/backup/restore.js'
+import { failureText, systemError } from './failures.js'
 import { Steps } from './steps.js'
 import { logOf, print, type CommonOptions, type Surroundings } from './surroundings.js'
 import { urlOf } from './target.js'
@@ -48,6 +50,7 @@ async function restore(
   text: string | undefined,
 ): Promise<void> {
   if (text === undefined) throw new RingfsError('USAGE', 'say which backup, and of what: ringfs restore FILE META_URL')
+  await checkFile(file)
   await withRedis(surroundings, options, text, async (redis, volume, show, waiting) => {
     const { head, records } = await restoreVolume(redis, volume, file, (...so) => show('records', ...so), waiting)
     const taken = new Date(head.takenMs).toISOString()
@@ -55,6 +58,14 @@ async function restore(
       ? `${JSON.stringify({ ...head, records }, null, 2)}\n`
       : `volume ${head.volume} is as it was at ${taken}: start its nodes, then run ringfs rebuild and ringfs fsck\n`
   })
+}
+
+/** Before anything is asked of Redis. */
+async function checkFile(file: string): Promise<void> {
+  const info = await stat(file).catch((error: unknown) => {
+    throw new RingfsError('USAGE', `${file} cannot be read: ${failureText(systemError(error) ?? error)}`)
+  })
+  if (info.isDirectory()) throw new RingfsError('USAGE', `${file} is a folder: give a file of ringfs backup`)
 }
 
 async function abandon(

@@ -53,10 +53,14 @@ async function unmount(surroundings: Surroundings, path: string, lazy: boolean):
   throw new PosixError('EIO', `${done}, but not everything may be written: ${word}`)
 }
 
+/** Root sees all that have something open; not who waits for an answer of the mount at this moment. */
+const UNSEEN =
+  process.getuid?.() === 0 ? 'a call that is under way' : 'a process of another user, or a call that is under way'
+
 async function busy(mountpoint: string, cause: unknown): Promise<RingfsError> {
   const [users, below] = await Promise.all([mountUsers(mountpoint), mountsBelow(mountpoint)])
   const by = [...(users.length > 0 ? [listUsers(users)] : []), ...below.map((path) => `what is mounted on ${path}`)]
-  const who = by.length > 0 ? by.join(', ') : 'a process of another user'
+  const who = by.length > 0 ? by.join(', ') : UNSEEN
   const message = `${mountpoint} is in use by ${who}: end that, or unmount with --lazy`
   return new RingfsError('MOUNTPOINT_BUSY', message, { cause })
 }

@@ -150,7 +150,8 @@ export function checkSettings(value: unknown): VolumeSettings {
   const result = Settings.safeParse(value)
   if (result.success) return result.data
   const [issue] = result.error.issues
-  throw new RingfsError('USAGE', `bad setting ${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'unknown'}`)
+  const where = ['bad setting', ...(issue?.path ?? [])].join(' ')
+  throw new RingfsError('USAGE', `${where}: ${issue?.message ?? 'unknown'}`)
 }
 
 /** Errors: VOLUME_MISSING, VOLUME_NEWER, VOLUME_CORRUPT. */

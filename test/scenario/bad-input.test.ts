@@ -114,8 +114,12 @@ t.test('a Redis that cannot be reached, would forget, or has no such volume is r
   t.match(made, /3 replicas, write quorum 2.*metadata on the Redis masters alone/)
   await refused(t, ringfs, ['format', redis.urlText('bad'), '--meta-sync', 'never'], 2, /always/)
   await refused(t, ringfs, ['format', url], 21, /exists already/)
-  await refused(t, ringfs, ['format', redis.urlText('bad'), '--write-quorum', '2'], 2, /quorum/)
-  await refused(t, ringfs, ['format', redis.urlText('bad'), '--chunk-size', '5M'], 2, /chunk/)
+  await refused(t, ringfs, ['format', redis.urlText('bad'), '--write-quorum', '2'], 2, /bad setting: the write quorum/)
+  await refused(t, ringfs, ['format', redis.urlText('bad'), '--chunk-size', '5M'], 2, /chunk-size.*64K to 4M/)
+  const lonely = await ringfs.run('format', redis.urlText('lonely'), '--meta-replicas', '1')
+  t.match(lonely, { code: 0, stderr: /^ringfs: warning: a Redis master has no replica now: until each has 1, / })
+  await refused(t, ringfs, ['restore', 'none', redis.urlText('bad')], 2, /none cannot be read: no such file/)
+  await refused(t, ringfs, ['restore', ringfs.folder, redis.urlText('bad')], 2, /is a folder/)
 })
 
 t.test('a mount point that is a file, not empty or taken is refused, and nothing runs afterwards', async (t) => {

@@ -2,6 +2,7 @@ import type { Command } from 'commander'
 import type { CliContext, VolumeSelector } from '../context.js'
 import { withVolume } from './session.js'
 import { bytesText } from './show.js'
+import { counted } from '../units.js'
 
 interface DfOptions extends VolumeSelector {
   readonly json?: boolean
@@ -30,7 +31,7 @@ export function register(program: Command, context: CliContext): void {
         const share = totalBytes === 0 ? 0 : Math.ceil((usedBytes / totalBytes) * 100)
         context.stdout.write(
           `volume ${name}: ${bytesText(totalBytes)} in all, ${bytesText(usedBytes)} used (${share}%), ` +
-            `${bytesText(freeBytes)} free, ${files} ${files === 1 ? 'file' : 'files'}, ${replicas} ${replicas === 1 ? 'copy' : 'copies'} of each chunk\n`,
+            `${bytesText(freeBytes)} free, ${counted(files, 'file')}, ${replicas} ${replicas === 1 ? 'copy' : 'copies'} of each chunk\n`,
         )
       } finally {
         await volume.close()
