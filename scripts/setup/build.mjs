@@ -16,7 +16,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { bundlePackages, bundlePrograms, canBundle } from './bundle.mjs'
+import { bundlePackages, bundlePrograms, bundleTestPrograms, canBundle } from './bundle.mjs'
 import { say, secondsSince, SetupError } from './say.mjs'
 
 const SOURCE_FOLDERS = ['src', 'workers', 'test', 'bench', 'proto']
@@ -102,7 +102,7 @@ export function ensureBuilt({ force = false } = {}) {
   if (!whole || !isBundling) rmSync(BUILD_INFO, { force: true })
   rmSync(STAMP, { force: true })
   compile()
-  const bundles = isBundling ? [...bundlePrograms(), ...bundlePackages()] : []
+  const bundles = isBundling ? [...bundlePrograms(), ...bundleTestPrograms(), ...bundlePackages()] : []
   copyAssets(sources)
   removeStale(new Set([...outputs, ...bundles]))
   writeFileSync(STAMP, JSON.stringify({ print, bundles }))

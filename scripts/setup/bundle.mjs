@@ -5,7 +5,8 @@
 // They take the place of what tsc made of the same sources, and do the same; the modules beside them are for the tests and for
 // programs that import the package. What several programs and commands need is in files of its own in dist/src/shared.
 //
-// Of the packages that most test files load, those of many modules are a file each, too: in dist/node_modules, where Node looks first.
+// So are the programs that tests start by the dozen, and of the packages that most test files load, those of many modules are a file each:
+// in dist/node_modules, where Node looks first.
 import { writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname } from 'node:path'
@@ -17,6 +18,9 @@ import { SetupError } from './say.mjs'
 const require = createRequire(import.meta.url)
 
 const PROGRAMS = ['src/main/ringfs.ts', 'src/main/mount-helper.ts', 'workers/disk.ts', 'workers/hash.ts']
+
+/** They run in processes of their own only: whoever imported one would have other modules than those beside it. */
+const TEST_PROGRAMS = ['mount-child', 'chunk-node-process', 'crash-child', 'store-child']
 
 /**
  * tap has 180 modules, zod 95. ES modules both: of CommonJS Node would not know the names that a bundle exports. And where their one file is:
@@ -49,12 +53,37 @@ export function canBundle(resolve = require.resolve) {
 
 /** Answers the files of dist/ that it made. Errors: SetupError. */
 export function bundlePrograms() {
-  const { outputs } = bundle()
+  const outputs = bundle(PROGRAMS, 'src/shared')
+  return [...Object.keys(outputs), writeNotices(outputs)]
+}
+
+/** Answers the files of dist/ that it made. Errors: SetupError. */
+export function bundleTestPrograms() {
+  return Object.keys(
+    bundle(
+      TEST_PROGRAMS.map((name) => `test/helpers/${name}.ts`),
+      'test/shared',
+    ),
+  )
+}
+
+/** `shared`: the folder of what several of them need. Answers esbuild's outputs. */
+function bundle(entryPoints, shared) {
+  const { outputs } = build({
+    entryPoints,
+    outdir: 'dist',
+    outbase: '.',
+    chunkNames: `${shared}/[hash]`,
+    splitting: true,
+    external: APART,
+    sourcemap: 'linked',
+    sourcesContent: false,
+  })
   for (const [path, { inputs }] of Object.entries(outputs)) {
     if (!(PLACES in inputs) || dirname(path).split('/').length === PLACES_DEPTH) continue
     throw new SetupError(`${path} has ${PLACES} in it, which would look for everything in the wrong folder`)
   }
-  return [...Object.keys(outputs), writeNotices(outputs)]
+  return outputs
 }
 
 /** Answers the files of dist/ that it made. Errors: SetupError. */
@@ -67,19 +96,6 @@ export function bundlePackages() {
     const about = `${folder}/package.json`
     writeFileSync(about, JSON.stringify({ name, type: 'module', main: `${file}.js` }))
     return [...Object.keys(outputs), about]
-  })
-}
-
-function bundle() {
-  return build({
-    entryPoints: PROGRAMS,
-    outdir: 'dist',
-    outbase: '.',
-    chunkNames: 'src/shared/[hash]',
-    splitting: true,
-    external: APART,
-    sourcemap: 'linked',
-    sourcesContent: false,
   })
 }
 

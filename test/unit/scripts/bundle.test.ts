@@ -66,6 +66,25 @@ t.test(
   },
 )
 
+for (const name of ['mount-child', 'chunk-node-process', 'crash-child', 'store-child']) {
+  t.test(`${name}, which tests start, is of few files, and no module of a test imports it`, async (t) => {
+    const program = `test/helpers/${name}.js`
+    const others = [...reachedFrom(program)].filter((one) => one !== program && dirname(one) !== 'test/shared')
+    t.same(
+      others.filter((one) => !['fuse-native', 'node-gyp-build', 'piscina'].includes(one)),
+      [],
+    )
+    const modules = readdirSync(join(BUILD, 'test'), { recursive: true, encoding: 'utf8' })
+      .filter((path) => path.endsWith('.js') && dirname(path) !== 'shared')
+      .map((path) => join('test', path))
+    t.ok(modules.length > 280)
+    t.same(
+      modules.filter((path) => importsOf(path).includes(program)),
+      [],
+    )
+  })
+}
+
 for (const name of ['tap', 'zod']) {
   t.test(`the tests have a ${name} of dist/, which exports all that the installed package does`, async (t) => {
     const program = `
