@@ -32,15 +32,24 @@ const FIRST_PAUSE_MS = 200
 const LONGEST_PAUSE_MS = 10_000
 /** One that ran so long died of something new. */
 const HEALTHY_MS = 30_000
-const READY_TIMEOUT_MS = 60_000
+/** A node looks through its folders first: a million chunks on a slow disk that nothing of is in memory are many minutes. */
+const READY_TIMEOUT_MS = 30 * 60_000
+/** So often it is said that one is waited for. */
+const TELL_MS = 30_000
 const STOP_WAIT_MS = 15_000
 const TERM_WAIT_MS = 5_000
+
+export interface SupervisorTimes {
+  /** How long one may take until it is ready. */
+  readonly readyMs?: number
+  readonly tellMs?: number
+}
 
 export class Supervisor {
   readonly #children: SupervisedChild[]
 
-  constructor(plans: readonly ChildPlan[], log: Log) {
-    this.#children = plans.map((plan) => new SupervisedChild(plan, log))
+  constructor(plans: readonly ChildPlan[], log: Log, times: SupervisorTimes = {}) {
+    this.#children = plans.map((plan) => new SupervisedChild(plan, log, times))
   }
 
   /** Resolves when all are ready; when one cannot start, ends the others and throws what it said. */
@@ -67,6 +76,7 @@ const readySchema = z.object({ id: z.string(), address: z.string() })
 class SupervisedChild {
   readonly #plan: ChildPlan
   readonly #log: Log
+  readonly #times: Required<SupervisorTimes>
   #process: ChildProcess | undefined
   #exited: Promise<void> = Promise.resolve()
   #timer: NodeJS.Timeout | undefined
@@ -74,9 +84,10 @@ class SupervisedChild {
   #stopping = false
   #wasReady = false
 
-  constructor(plan: ChildPlan, log: Log) {
+  constructor(plan: ChildPlan, log: Log, { readyMs = READY_TIMEOUT_MS, tellMs = TELL_MS }: SupervisorTimes) {
     this.#plan = plan
     this.#log = log
+    this.#times = { readyMs, tellMs }
   }
 
   get pid(): number | undefined {
@@ -85,7 +96,7 @@ class SupervisedChild {
 
   async start(): Promise<void> {
     const child = this.#spawn()
-    await ready(child, this.#plan.name)
+    await this.#ready(child)
     this.#wasReady = true
     const startedMs = performance.now()
     if (child.exitCode !== null || child.signalCode !== null) this.#died(child, startedMs)
@@ -107,6 +118,30 @@ class SupervisedChild {
     child.stdin.on('error', () => undefined)
     child.stdin.write(`${input}\n`)
     return child
+  }
+
+  /** The child's first line of output says that it is ready, or why it cannot be. */
+  async #ready(child: ChildProcess): Promise<void> {
+    const { name } = this.#plan
+    const { readyMs, tellMs } = this.#times
+    const startMs = performance.now()
+    const telling = setInterval(() => {
+      const waitedS = Math.round((performance.now() - startMs) / 1000)
+      this.#log.warn({ waitedS }, `${name} is not ready yet: it looks through its folders`)
+    }, tellMs)
+    const failed = new Promise<undefined>((resolve) => child.once('error', () => resolve(undefined)))
+    const first = child.stdout === null ? undefined : firstLine(child.stdout)
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<undefined>((resolve) => (timer = setTimeout(() => resolve(undefined), readyMs)))
+    const line = await Promise.race([first, failed, late])
+    clearTimeout(timer)
+    clearInterval(telling)
+    if (line !== undefined) {
+      parseOutcome(line, readySchema)
+      return
+    }
+    child.kill('SIGKILL')
+    throw new RingfsError('INTERNAL', `${name} did not become ready: see the log`)
   }
 
   #died(child: ChildProcess, startedMs: number): void {
@@ -142,22 +177,6 @@ class SupervisedChild {
     child.kill('SIGKILL')
     await this.#exited
   }
-}
-
-/** The child's first line of output says that it is ready, or why it cannot be. */
-async function ready(child: ChildProcess, name: string): Promise<void> {
-  const failed = new Promise<undefined>((resolve) => child.once('error', () => resolve(undefined)))
-  const first = child.stdout === null ? undefined : firstLine(child.stdout)
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<undefined>((resolve) => (timer = setTimeout(() => resolve(undefined), READY_TIMEOUT_MS)))
-  const line = await Promise.race([first, failed, late])
-  clearTimeout(timer)
-  if (line !== undefined) {
-    parseOutcome(line, readySchema)
-    return
-  }
-  child.kill('SIGKILL')
-  throw new RingfsError('INTERNAL', `${name} did not become ready: see the log`)
 }
 
 async function within(done: Promise<void>, waitMs: number): Promise<boolean> {

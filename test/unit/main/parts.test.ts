@@ -22,6 +22,7 @@ import { findDataFolders, openDataFolders, readUpRecord, writeUpRecord } from '.
 import { readEnvironment } from '../../../src/main/environment.js'
 import { failureLine, parseOutcome, successLine } from '../../../src/main/outcome-line.js'
 import { Supervisor } from '../../../src/main/supervisor.js'
+import { CapturedLog } from '../../helpers/captured-log.js'
 import { until } from '../../helpers/deadline.js'
 
 // Seen from dist/test/unit/main.
@@ -161,6 +162,20 @@ t.test('a child that cannot start tells why, and the others are ended', async (t
   const supervisor = new Supervisor([{ name: 'good', words: ['-e', CHILD], env: {}, input: '' }, failing], silentLog)
   await t.rejects(supervisor.start(), { code: 'NODE_WRONG_VOLUME', message: 'not ours' })
   await until('all have ended', () => supervisor.pids().every((pid) => !isAlive(pid)))
+  t.same(supervisor.pids().filter(isAlive), [])
+})
+
+t.test('a child that takes long is waited for, which is said, and not for ever', async (t) => {
+  const captured = new CapturedLog()
+  const slow = { name: 'node 1', words: ['-e', `setTimeout(() => { ${CHILD} }, 500)`], env: {}, input: '' }
+  const patient = new Supervisor([slow], captured.log, { tellMs: 50 })
+  t.teardown(() => patient.stop())
+  await patient.start()
+  t.ok(captured.tells('msg', 'node 1 is not ready yet'))
+  await patient.stop()
+  const hung = { ...slow, words: ['-e', 'setInterval(() => undefined, 1000)'] }
+  const supervisor = new Supervisor([hung], silentLog, { readyMs: 200 })
+  await t.rejects(supervisor.start(), { message: 'node 1 did not become ready: see the log' })
   t.same(supervisor.pids().filter(isAlive), [])
 })
 
