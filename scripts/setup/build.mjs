@@ -16,7 +16,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { bundlePackages, bundlePrograms, bundleTestPrograms, canBundle } from './bundle.mjs'
+import { PACKAGES, bundlePackages, bundlePrograms, bundleTestPrograms, canBundle } from './bundle.mjs'
 import { say, secondsSince, SetupError } from './say.mjs'
 
 const SOURCE_FOLDERS = ['src', 'workers', 'test', 'bench', 'proto']
@@ -101,6 +101,8 @@ export function ensureBuilt({ force = false } = {}) {
   // tsc takes its own notes for what stands in dist/: without them it writes every file anew, programs that were bundles included.
   if (!whole || !isBundling) rmSync(BUILD_INFO, { force: true })
   rmSync(STAMP, { force: true })
+  // An empty folder of a package would hide the one that is installed.
+  rmSync(PACKAGES, { recursive: true, force: true })
   compile()
   const bundles = isBundling ? [...bundlePrograms(), ...bundleTestPrograms(), ...bundlePackages()] : []
   copyAssets(sources)

@@ -22,11 +22,14 @@ const PROGRAMS = ['src/main/ringfs.ts', 'src/main/mount-helper.ts', 'workers/dis
 /** They run in processes of their own only: whoever imported one would have other modules than those beside it. */
 const TEST_PROGRAMS = ['mount-child', 'chunk-node-process', 'crash-child', 'store-child']
 
+/** Where Node looks first for what a file of dist/ imports. */
+export const PACKAGES = 'dist/node_modules'
+
 /**
  * tap has 180 modules, zod 95. ES modules both: of CommonJS Node would not know the names that a bundle exports. And where their one file is:
  * tap leaves out of its stacks what lies in such a folder.
  */
-const PACKAGES = { tap: 'node_modules/@tapjs/index', zod: 'index' }
+const IN_ONE_FILE = { tap: 'node_modules/@tapjs/index', zod: 'index' }
 
 /** They find files of their own beside themselves: addons, what their threads run. */
 const APART = ['fuse-native', 'node-gyp-build', 'piscina']
@@ -88,8 +91,8 @@ function bundle(entryPoints, shared) {
 
 /** Answers the files of dist/ that it made. Errors: SetupError. */
 export function bundlePackages() {
-  return Object.entries(PACKAGES).flatMap(([name, file]) => {
-    const folder = `dist/node_modules/${name}`
+  return Object.entries(IN_ONE_FILE).flatMap(([name, file]) => {
+    const folder = `${PACKAGES}/${name}`
     const entryPoints = { [file]: fileURLToPath(import.meta.resolve(name)) }
     // Without a source map: Node would read it at every start.
     const { outputs } = build({ entryPoints, outdir: folder })
