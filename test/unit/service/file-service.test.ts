@@ -537,7 +537,7 @@ t.test('connect finds what runs here by its run file', async (t) => {
   await writeFile(path.join(folder, 'demo.json'), run('demo', process.pid))
   await connect()
   await writeFile(path.join(folder, 'two.json'), run('two', process.pid))
-  await t.rejects(connect(), { code: 'USAGE', message: /demo, two|two, demo/ })
+  await t.rejects(connect(), { code: 'USAGE', message: /demo at unix:.*two at|two at unix:.*demo at/ })
   await connect('two')
   await t.rejects(connect('three'), { code: 'NOT_RUNNING', message: /three/ })
   await t.rejects(connectClient('unix:/nowhere/sock', folder), { code: 'NODE_UNREACHABLE' })
