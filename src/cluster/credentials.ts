@@ -67,8 +67,9 @@ function firstLine(text: Buffer): string {
 }
 
 async function readSecret(file: string): Promise<Buffer> {
-  const { mode } = await stat(file).catch((error: unknown) => unreadable(file, error))
-  if ((mode & OTHERS) !== 0) {
+  const info = await stat(file).catch((error: unknown) => unreadable(file, error))
+  if ((info.mode & OTHERS) !== 0) {
+    if (!info.isFile()) throw new RingfsError('USAGE', `${file} is no file that only its owner can read`)
     throw new RingfsError('USAGE', `every user can get at the secret in ${file}: chmod 600 ${file}`)
   }
   return readAny(file)

@@ -8,11 +8,12 @@
  *   redis.pid redis.log nodes.conf appendonlydir/    Redis's own
  */
 import { randomBytes } from 'node:crypto'
-import { chmod, mkdir, open, readFile, realpath, rename } from 'node:fs/promises'
+import { chmod, open, readFile, realpath, rename } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import * as z from 'zod'
 import { RingfsError, codeOf, messageOf } from '../base/errors.js'
+import { makeFolders } from '../base/make-folders.js'
 import type { ServerCertificate } from './server-certificate.js'
 
 export interface RedisFiles {
@@ -52,7 +53,7 @@ export type FixedServer = Required<Omit<RedisFiles, 'folder'>>
  * ours.
  */
 export async function openFiles(path: string, random: () => number, fixed?: FixedServer): Promise<RedisFiles> {
-  await mkdir(path, { recursive: true, mode: 0o700 })
+  makeFolders(path, 0o700)
   // Also one that was made by hand: the append-only file holds every name of the filesystem.
   await chmod(path, 0o700)
   const folder = await realpath(path)

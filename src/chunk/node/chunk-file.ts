@@ -15,7 +15,6 @@ import {
   existsSync,
   fstatSync,
   linkSync,
-  mkdirSync,
   openSync,
   readSync,
   renameSync,
@@ -26,6 +25,7 @@ import { PosixError } from '../../base/errno.js'
 import { LEAF_BYTES } from '../../base/limits.js'
 import { RingfsError, codeOf, hasCode, messageOf } from '../../base/errors.js'
 import { invariant } from '../../base/invariant.js'
+import { makeFolders } from '../../base/make-folders.js'
 import { PREFIX_PROBE_BYTES, decodePrefix, prefixBytesOf, type ChunkHeader, type ChunkPrefix } from '../format.js'
 import { firstBadLeaf, rootOf } from '../hash.js'
 import { compact } from '../jobs.js'
@@ -203,7 +203,7 @@ function renameIntoFolder(task: TakeTask): void {
     renameSync(task.temporary, task.file)
   } catch (error) {
     if (codeOf(error) !== 'ENOENT') throw error
-    mkdirSync(task.folder, { recursive: true, mode: 0o700 })
+    makeFolders(task.folder, 0o700)
     renameSync(task.temporary, task.file)
   }
 }

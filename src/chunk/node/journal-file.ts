@@ -16,7 +16,6 @@ import {
   existsSync,
   fdatasyncSync,
   fstatSync,
-  mkdirSync,
   openSync,
   rmSync,
   statSync,
@@ -27,6 +26,7 @@ import {
 import { join } from 'node:path'
 import { MIB } from '../../base/limits.js'
 import { codeOf, hasCode } from '../../base/errors.js'
+import { makeFolders } from '../../base/make-folders.js'
 import { decodePrefix } from '../format.js'
 import { sumBytes } from '../hash.js'
 import { storeChunkFile } from './chunk-file.js'
@@ -149,7 +149,7 @@ export function createJournal({ folder, place }: JournalTask): void {
   const files = filesOf(folder, place).filter((file) => !isWhole(file) && !isInUse(file))
   if (files.length === 0) return
   const above = join(folder, place)
-  mkdirSync(above, { recursive: true, mode: 0o700 })
+  makeFolders(above, 0o700)
   for (const file of files) createLog(file)
   syncFolder(above)
   syncFolder(folder)
@@ -296,7 +296,7 @@ export function putLogAside({ folder, place, log }: PutAsideTask): void {
 
 function quarantineIn(folder: string): string {
   const { quarantine } = new ChunkPaths(folder)
-  mkdirSync(quarantine, { recursive: true, mode: 0o700 })
+  makeFolders(quarantine, 0o700)
   syncFolder(folder)
   return quarantine
 }

@@ -13,10 +13,11 @@
  * would go to the disk of the system. One that has an identity has its name on disk, as have those above it.
  */
 import { randomUUID } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, realpathSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { RingfsError, codeOf, messageOf } from '../../base/errors.js'
 import { lockFolder, type FolderLock } from '../../base/folder-lock.js'
+import { makeFolders } from '../../base/make-folders.js'
 import { syncNames } from './files.js'
 import { IDENTITY_FILE, IDENTITY_TEMPORARY, readIdentity, writeIdentity } from './identity.js'
 import type { Identity, KnownDisk } from './identity.js'
@@ -275,7 +276,7 @@ function isFolder(path: string): boolean {
 
 function makeFolder(folder: string): void {
   try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 })
+    makeFolders(folder, 0o700)
   } catch (error) {
     throw unusable(folder, error)
   }

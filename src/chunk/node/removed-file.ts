@@ -11,17 +11,8 @@
  * Synchronous: it runs in a worker.
  */
 import { codeOf } from '../../base/errors.js'
-import {
-  closeSync,
-  constants,
-  fdatasyncSync,
-  fstatSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  unlinkSync,
-  writeSync,
-} from 'node:fs'
+import { makeFolders } from '../../base/make-folders.js'
+import { closeSync, constants, fdatasyncSync, fstatSync, openSync, readFileSync, unlinkSync, writeSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import { syncFolder, syncFolderIfThere } from './files.js'
@@ -85,7 +76,7 @@ function append(file: string, entries: Buffer, maxBytes: number): boolean {
 }
 
 function openForNotes(file: string): number {
-  mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
+  makeFolders(dirname(file), 0o700)
   return openSync(file, constants.O_WRONLY | constants.O_CREAT, 0o600)
 }
 

@@ -9,13 +9,14 @@
  * - Only one process has the folder open (node-folders.ts): the locks above are in memory. Another one of this machine may write
  *   logs into it, which are read here and become files here (small-chunks.ts).
  */
-import { mkdirSync, readdirSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Clock } from '../../base/clock.js'
 import { PosixError } from '../../base/errno.js'
 import { RingfsError, codeOf, hasCode, messageOf } from '../../base/errors.js'
 import { HASH_INLINE_MAX_BYTES } from '../../base/limits.js'
 import type { Log } from '../../base/log.js'
+import { makeFolders } from '../../base/make-folders.js'
 import { Repeats } from '../../base/repeats.js'
 import type { LeafPlace, LeavesReply, ListReply, ListRequest } from '../contract.js'
 import { encodePrefix, type ChunkHeader } from '../format.js'
@@ -128,7 +129,7 @@ export class ChunkStore implements ChunkDisk {
   static async open(options: ChunkStoreOptions): Promise<ChunkStore> {
     const store = new ChunkStore(options)
     const { chunks, temporary, quarantine } = store.#paths
-    for (const folder of [chunks, temporary, quarantine]) mkdirSync(folder, { recursive: true, mode: 0o700 })
+    for (const folder of [chunks, temporary, quarantine]) makeFolders(folder, 0o700)
     // What is said to be on disk lies in them.
     syncFolder(options.folder)
     // A process beside this one may delete its own at the same time.

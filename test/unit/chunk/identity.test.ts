@@ -52,6 +52,10 @@ t.test('newer formats, damage, foreign folders and files are refused, and not to
   await (await openNodeFolders([fresh], VOLUME)).close()
 })
 
+t.test('a folder below which the system makes none is refused, and not tried for ever', async (t) => {
+  await t.rejects(openNodeFolders(['/proc/none/data'], VOLUME), { message: /\/proc\/none.*ENOENT/ })
+})
+
 t.test('two openings of one folder: the second is refused', async (t) => {
   const folder = temporaryFolder(t)
   const open = await openNodeFolders([folder], VOLUME)
