@@ -278,7 +278,9 @@ function makeFolder(folder: string): void {
   try {
     makeFolders(folder, 0o700)
   } catch (error) {
-    throw unusable(folder, error)
+    if (codeOf(error) !== 'ENOENT') throw unusable(folder, error)
+    // Below /proc, say: the folder above is there, and nothing can be made in it.
+    throw new RingfsError('USAGE', `${folder} cannot be made (${messageOf(error)}): give another data folder`)
   }
 }
 
