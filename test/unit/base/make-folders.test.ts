@@ -57,6 +57,5 @@ t.test('a folder that may not be written into is told', (t) => {
     if (isRoot) process.seteuid?.(0)
   })
   t.throws(() => makeFolders(join(root, 'ro/a')), { code: 'EACCES' })
-  t.equal(makeFolders(join(root, 'ro')), undefined)
   t.end()
 })
