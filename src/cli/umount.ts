@@ -3,7 +3,7 @@ import { systemClock } from '../base/clock.js'
 import { PosixError } from '../base/errno.js'
 import { RingfsError, hasCode } from '../base/errors.js'
 import { resolveMounted } from '../fuse/mountpoint.js'
-import { FS_TYPE, mountOn, type MountEntry } from '../fuse/mounts.js'
+import { FS_TYPE, readMounts, type MountEntry } from '../fuse/mounts.js'
 import { unmountPath } from '../fuse/unmount.js'
 import { listUsers, mountUsers, mountsBelow, namespacesWith } from '../fuse/users.js'
 import { END_LIMIT_MS } from '../main/stop-signal.js'
@@ -38,7 +38,8 @@ export function umountCommand(surroundings: Surroundings): Command {
 /** Answers what was done, in a line. */
 async function unmount(surroundings: Surroundings, path: string, lazy: boolean): Promise<string> {
   const mountpoint = await resolveMounted(path)
-  const mount = await mountOn(mountpoint)
+  const mounts = await readMounts()
+  const mount = mounts.findLast((entry) => entry.mountpoint === mountpoint)
   if (mount?.fsType !== FS_TYPE) throw new RingfsError('NOT_RUNNING', `no ringfs is mounted on ${path}`)
   const owner = readRunFiles(surroundings.environment.runFolder).findLast((run) => run.mountpoint === mountpoint)
   try {
@@ -47,7 +48,8 @@ async function unmount(surroundings: Surroundings, path: string, lazy: boolean):
     throw hasCode(error, 'MOUNTPOINT_BUSY') ? await busy(mountpoint, error) : error
   }
   if (owner === undefined || lazy) return `${mountpoint} is unmounted`
-  const done = await untilOver(mount, owner)
+  const copies = mounts.filter(({ id, device }) => device === mount.device && id !== mount.id).map(({ id }) => id)
+  const done = await untilOver(mount, new Set(copies), owner)
   const word = takeWord(surroundings.environment.runFolder, owner)
   if (word === undefined) return done
   throw new PosixError('EIO', `${done}, but not everything may be written: ${word}`)
@@ -73,9 +75,13 @@ const LOOK_AFTER_MS = 1_000
 
 /**
  * Waits for the end of the process. Not when another mount namespace (a container, a service of systemd) has a copy of the
- * mount: the process serves that for as long as it is there.
+ * mount: the process serves that for as long as it is there. `copies`: those in this namespace, from before the unmount (mount --bind).
  */
-async function untilOver({ device, mountpoint }: MountEntry, owner: RunFile): Promise<string> {
+async function untilOver(
+  { device, mountpoint }: MountEntry,
+  copies: ReadonlySet<number>,
+  owner: RunFile,
+): Promise<string> {
   const startMs = systemClock.monotonicMs()
   for (let lookMs = startMs + LOOK_AFTER_MS; isRunning(owner);) {
     const nowMs = systemClock.monotonicMs()
@@ -83,7 +89,7 @@ async function untilOver({ device, mountpoint }: MountEntry, owner: RunFile): Pr
       throw new RingfsError('INTERNAL', `process ${owner.pid} still stops after ${END_WAIT_MS / 1000} s`)
     }
     if (nowMs >= lookMs) {
-      const holders = await namespacesWith(device)
+      const holders = await namespacesWith(device, ({ id }) => copies.has(id))
       const rest = `process ${owner.pid} serves it to another mount namespace until that ends`
       if (holders.length > 0) return `${mountpoint} is unmounted here; ${rest}: ${listUsers(holders)}`
       lookMs = nowMs + LOOK_AFTER_MS

@@ -5,7 +5,7 @@
  * Nothing here touches the mount: links are read, not followed.
  */
 import { readFile, readdir, readlink } from 'node:fs/promises'
-import { parseMountinfo, readMounts } from './mounts.js'
+import { parseMountinfo, readMounts, type MountEntry } from './mounts.js'
 
 export interface MountUser {
   readonly pid: number
@@ -28,9 +28,14 @@ export async function mountsBelow(mountpoint: string): Promise<readonly string[]
 
 /**
  * One process of each mount namespace that has a copy of the mount: the kernel does not let go of it before they end. To be
- * asked after the unmount here. `device`: of MountEntry.
+ * asked after the unmount here. `device`: of MountEntry. `isOfBefore`: whether a mount of this namespace was there before the unmount; one that
+ * came since has been given the number anew. Default: all were.
  */
-export async function namespacesWith(device: string): Promise<readonly MountUser[]> {
+export async function namespacesWith(
+  device: string,
+  isOfBefore: (mount: MountEntry) => boolean = () => true,
+): Promise<readonly MountUser[]> {
+  const own = await readlink(`${PROC}/self/ns/mnt`)
   const seen = new Set<string>()
   return found(async (pid) => {
     const namespace = await readlink(`${PROC}/${pid}/ns/mnt`)
@@ -38,7 +43,10 @@ export async function namespacesWith(device: string): Promise<readonly MountUser
     seen.add(namespace)
     const file = `${PROC}/${pid}/mountinfo`
     const mounts = parseMountinfo(await readFile(file, 'utf8'), file)
-    return mounts.some((mount) => mount.device === device) ? { pid, name: await nameOf(pid) } : undefined
+    const isCopy = (mount: MountEntry): boolean => namespace !== own || isOfBefore(mount)
+    return mounts.some((mount) => mount.device === device && isCopy(mount))
+      ? { pid, name: await nameOf(pid) }
+      : undefined
   })
 }
 
