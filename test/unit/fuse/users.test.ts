@@ -5,7 +5,12 @@ import { namespacesWith, type MountUser } from '../../../src/fuse/users.js'
 import { isRoot, tmpfs } from '../../helpers/disks.js'
 
 function isHere({ pid }: MountUser): boolean {
-  return readlinkSync(`/proc/${pid}/ns/mnt`) === readlinkSync('/proc/self/ns/mnt')
+  try {
+    return readlinkSync(`/proc/${pid}/ns/mnt`) === readlinkSync('/proc/self/ns/mnt')
+  } catch {
+    // It has ended meanwhile.
+    return false
+  }
 }
 
 t.test('a mount that was given the number of an unmounted one is no copy of it', { skip: !isRoot }, async (t) => {
