@@ -1,6 +1,7 @@
 /** Folders with all that is above them. */
 import { mkdirSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
+import { codeOf } from './errors.js'
 
 /**
  * Makes a folder and what is missing above it; one that is there is good. Answers the uppermost that it has made, if any. Errors: what the
@@ -12,7 +13,7 @@ export function makeFolders(path: string, mode = 0o777): string | undefined {
     return makeOne(path, mode)
   } catch (error) {
     const above = dirname(path)
-    if (!isMissing(error) || above === path) throw error
+    if (codeOf(error) !== 'ENOENT' || above === path) throw error
     const first = makeFolders(above, mode)
     const own = makeOne(path, mode)
     return first ?? own
@@ -24,13 +25,9 @@ function makeOne(path: string, mode: number): string | undefined {
     mkdirSync(path, { mode })
     return path
   } catch (error) {
-    if (isMissing(error) || !isFolder(path)) throw error
+    if (codeOf(error) === 'ENOENT' || !isFolder(path)) throw error
     return undefined
   }
-}
-
-function isMissing(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'ENOENT'
 }
 
 function isFolder(path: string): boolean {
