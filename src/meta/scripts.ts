@@ -1,5 +1,5 @@
 /**
- * The Lua scripts, each with the libraries that its first line names: `-- include: inode locks mutate`. A script marked
+ * The Lua scripts, each with the libraries that its first line names: `-- include: inode locks freeze mutate`. A script marked
  * `-- oom: allowed` runs also when Redis has no memory left: what reads, deletes or ends something, or makes room, must still work then. One marked
  * `-- slots: several` may reach keys of other slots that it does not declare, where they are on the same server (lib/sides.lua).
  *

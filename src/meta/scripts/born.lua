@@ -1,15 +1,9 @@
--- include: bear
+-- include: bear freeze
 -- oom: allowed
 -- Makes the inodes of directories of this partition (mkdir.lua, births.ts). Anybody may call it who has seen what makes them;
 -- the second time it does nothing. KEYS: 1 inodes, 2 counters, 3 ACLs, 4 reserved numbers, 5 locks. ARGV: ino, what makes it, …
 -- 0 | 16 the partition is frozen (freeze.lua): call again
-local frozen = redis.call('HGET', KEYS[5], 'F')
-if frozen then
-  local t = redis.call('TIME')
-  local left = struct.unpack('<I6', frozen) - math.floor(t[1] * 1000 + t[2] / 1000)
-  -- An hour: as lib/mutate.lua.
-  if left > 0 and left <= 3600000 then return {16} end
-end
+if isfrozen(redis.call('HGET', KEYS[5], 'F')) then return {16} end
 for at = 1, #ARGV, 2 do
   local birth = cmsgpack.unpack(ARGV[at + 1])
   bear(KEYS[1], KEYS[2], KEYS[3], KEYS[4], ARGV[at], birth[2], birth[3], birth[4])

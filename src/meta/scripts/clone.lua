@@ -1,4 +1,4 @@
--- include: inode locks mutate privileges extents
+-- include: inode locks freeze mutate privileges extents
 -- Extents that name chunks of another window are added, if the file is what it was (clone.ts says why that is enough).
 -- KEYS: 9 windows, 10… extents of the windows in ARGV, at last xattrs
 -- ARGV: 7 ino, 8 data version, 9 allocated delta, 10 mtime sec, 11 nsec, 12 clear suid, 13 least size, 14… window, extents

@@ -1,4 +1,4 @@
--- include: inode locks mutate acl privileges attributes extents body
+-- include: inode locks freeze mutate acl privileges attributes extents body
 -- Bytes that are kept here, in the body of the file, as one change.
 -- KEYS: 9 xattrs, 10 ACLs. ARGV: 7 ino, 8 at|append, 9 pieces, 10 allocated delta, 11 mtime sec, 12 nsec, 13 clear suid, 14 longest
 -- file, 15 longest file if one piece from its start covers all of it, 16 most bytes of all bodies of the partition, 17 '1': the times

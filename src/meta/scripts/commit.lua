@@ -1,4 +1,4 @@
--- include: inode locks mutate privileges extents
+-- include: inode locks freeze mutate privileges extents
 -- KEYS: 9 extents of the window, 10 windows, 11 extents of the window behind it (append only), 12 xattrs
 -- ARGV: 7 ino, 8 window, 9 at|append, 10 extents, 11 allocated delta, 12 mtime sec, 13 nsec, 14 clear suid, 15 least size, 16 '1': the times never go back
 -- 0, record, base offset | 4, size (append: another window is meant) | 5, bytes that fit into this window (append: an extent

@@ -1,4 +1,4 @@
--- include: inode locks mutate extents
+-- include: inode locks freeze mutate extents
 -- oom: allowed
 -- A window's extents are replaced by fewer that read the same; what was appended meanwhile stays behind them.
 -- KEYS: 9 extents of the window. ARGV: 7 ino, 8 generation, 9 bytes that were read, 10 new extents, 11 extents dropped,

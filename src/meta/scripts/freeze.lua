@@ -1,15 +1,13 @@
+-- include: freeze
 -- oom: allowed
 -- Nothing of the partition changes until the time is over, or thaw.lua ends it. KEYS: 1 locks. ARGV: 1 who, 2 ms, at most an hour,
 -- 3 1: for a backup, whose moment is noted (field B, microseconds; never an earlier one than before)
 -- 1 it is so, 0 somebody else has it now. The field F: u48 end in ms, who.
-local t = redis.call('TIME')
-local now = math.floor(t[1] * 1000 + t[2] / 1000)
 local held = redis.call('HGET', KEYS[1], 'F')
-local left = held and struct.unpack('<I6', held) - now or 0
--- More than an hour: Redis's clock was set back, and nobody heeds it (lib/mutate.lua).
-if left > 0 and left <= 3600000 and string.sub(held, 7) ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], 'F', struct.pack('<I6', now + tonumber(ARGV[2])) .. ARGV[1])
+if isfrozen(held) and string.sub(held, 7) ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'F', struct.pack('<I6', nowms() + tonumber(ARGV[2])) .. ARGV[1])
 if ARGV[3] == '1' then
+  local t = redis.call('TIME')
   local last = tonumber(redis.call('HGET', KEYS[1], 'B') or '0')
   redis.call('HSET', KEYS[1], 'B', string.format('%.0f', math.max(last, t[1] * 1000000 + t[2])))
 end

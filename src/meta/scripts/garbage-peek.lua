@@ -5,8 +5,8 @@
 -- Where no moment of a backup is noted (freeze.lua) there may have been one until now, by an older program, or of what was restored.
 local t = redis.call('TIME')
 redis.call('HSETNX', KEYS[3], 'B', string.format('%.0f', t[1] * 1000000 + t[2]))
-if frozen(KEYS[3]) then return {{}, {}} end
-local limit = math.floor(t[1] * 1000 + t[2] / 1000) - tonumber(ARGV[1])
+if isfrozen(redis.call('HGET', KEYS[3], 'F')) then return {{}, {}} end
+local limit = nowms() - tonumber(ARGV[1])
 local old, bytes = {}, 0
 while #old < tonumber(ARGV[2]) and bytes < tonumber(ARGV[3]) do
   local e = redis.call('LINDEX', KEYS[1], #old)

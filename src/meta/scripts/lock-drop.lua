@@ -1,4 +1,4 @@
--- include: inode locks mutate filelocks
+-- include: inode locks freeze mutate filelocks
 -- oom: allowed
 -- What a session holds and waits for is gone. KEYS: 9 file locks. ARGV: 7 session, then inos. 0
 local known = before()

@@ -1,4 +1,4 @@
--- include: inode locks mutate history newinode acl bear
+-- include: inode locks freeze mutate history newinode acl bear
 -- A directory's name comes into its parent, and with it what makes its inode in another partition (births.ts). Where that is
 -- this one, the inode is made at once.
 -- KEYS: 9 names of the parent, 10 ACLs, 11 reserved numbers

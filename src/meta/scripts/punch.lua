@@ -1,4 +1,4 @@
--- include: inode locks mutate privileges extents
+-- include: inode locks freeze mutate privileges extents
 -- oom: allowed
 -- Parts of windows become holes. KEYS: 9 windows, 10… extents of the windows in ARGV, at last xattrs
 -- ARGV: 7 ino, 8 mtime sec, 9 nsec, 10 clear suid, 11 least size, 12… window, offset in it, length, allocated delta

@@ -1,4 +1,4 @@
--- include: inode locks mutate
+-- include: inode locks freeze mutate
 -- The root directory, if it is not there. KEYS as in lib/mutate.lua (no reply is kept). ARGV: 7 ino, 8 mode, 9 uid, 10 gid
 local ino = tonumber(ARGV[7])
 if redis.call('HEXISTS', KEYS[1], ino) == 1 then return 0 end

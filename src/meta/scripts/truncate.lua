@@ -1,4 +1,4 @@
--- include: inode locks mutate acl privileges attributes extents stored body
+-- include: inode locks freeze mutate acl privileges attributes extents stored body
 -- oom: allowed
 -- KEYS: 9 windows, 10 extents of the window in which the new size lies, 11 ACLs, 12 xattrs, 13… extents of the windows named in ARGV
 -- ARGV: 7 ino, 8 size, 9 1 to drop set-id bits, 10 how many windows to free, 11… these, ascending; then what else is changed

@@ -1,4 +1,4 @@
--- include: sides inode locks mutate unborn parts
+-- include: sides inode locks freeze mutate unborn parts
 -- oom: allowed
 -- slots: several
 -- A transaction in one script, where one server has all its partitions (transaction.ts). All parts are checked, then all are done; or
@@ -60,7 +60,7 @@ for _, side in ipairs(sides) do
   KEYS = side.keys
   local found = redis.call('HMGET', KEYS[2], 'F', 'D')
   delegated = found[2]
-  if found[1] and isfrozen(found[1]) then away = {17, 0} end
+  if isfrozen(found[1]) then away = {17, 0} end
   for k, part in ipairs(side.parts) do away = away or checkpart(part, side.names[k]) end
   if not away and recall() then away = {17, 0} end
   KEYS = own

@@ -4,10 +4,8 @@
 -- ARGV: 1 ino, 2… windows. {window, …}: the next ones to name; empty when all is freed, or in a freeze. Work: as a step of truncate.lua; of the windows that
 -- are named those stay for the next call whose extents are too many.
 local STEP_BYTES = 16384 * 53
-if frozen(KEYS[6]) or redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0 then return {} end
-local t = redis.call('TIME')
-local now = math.floor(t[1] * 1000 + t[2] / 1000)
-local bytes = 0
+if isfrozen(redis.call('HGET', KEYS[6], 'F')) or redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0 then return {} end
+local now, bytes = nowms(), 0
 for at = 2, #ARGV do
   if bytes > STEP_BYTES then break end
   local blob = redis.call('GET', KEYS[at + 5])

@@ -6,13 +6,8 @@
 --
 -- Invariant: a request with a given (session, sequence) is judged once. The reply, a refusal too, is kept until the client
 -- says that it has it (ARGV[4]); a copy of the request that comes later still is below the mark w and refused.
-local STALE, DEAD, FROZEN, FROZEN_MAX_MS = 6, 7, 16, 3600000
+local STALE, DEAD, FROZEN = 6, 7, 16
 local sec, nsec = tonumber(ARGV[5]), tonumber(ARGV[6])
-
-local function nowms()
-  local t = redis.call('TIME')
-  return math.floor(t[1] * 1000 + t[2] / 1000)
-end
 
 -- Delegations (docs/decisions/2026-11-21-delegations.md), field D of KEYS[2]: u48 until when nothing is granted, u8 recalls that
 -- followed each other, u16 ms without grants after the first of them, u48 when the holders were told last; for each holder
@@ -67,13 +62,6 @@ local function undelegate(session, token)
   redis.call('HSET', KEYS[2], 'D', table.concat(left))
 end
 
--- Field F of KEYS[2]: until when.
-local function isfrozen(untilms)
-  local left = struct.unpack('<I6', untilms) - nowms()
-  -- Further ahead than it is ever put: Redis's clock was set back.
-  return left > 0 and left <= FROZEN_MAX_MS
-end
-
 local mark, isNew = 0, false
 -- Set by what is no part of the moment that a freeze shows.
 local passesfreeze = false
@@ -88,7 +76,7 @@ local function before(...)
   if tonumber(ARGV[2]) < mark then return {STALE} end
   -- Somebody has to see the partition as it is (freeze.lua): the request is not judged, and comes again, or changes nothing.
   local found = redis.call('HMGET', KEYS[2], 'F', 'D', ...)
-  if found[1] and not passesfreeze and isfrozen(found[1]) then
+  if not passesfreeze and isfrozen(found[1]) then
     isNew = whenfrozen ~= nil
     return whenfrozen or {FROZEN}
   end
