@@ -61,14 +61,15 @@ export class AtHand implements VfsAtHand {
 
   flush(handle: number, owner?: string): boolean {
     const file = this.#quiet(handle)
-    if (file === undefined || (owner !== undefined && this.#context.locks.mayHold(file.state.ino))) return false
+    if (file === undefined || file.hasFailure || (owner !== undefined && this.#context.locks.mayHold(file.state.ino)))
+      return false
     this.#context.early.flushed(file.state)
     return true
   }
 
   release(handle: number): boolean {
     const file = this.#quiet(handle)
-    if (file === undefined || this.#context.locks.mayHold(file.state.ino)) return false
+    if (file === undefined || file.unreported !== null || this.#context.locks.mayHold(file.state.ino)) return false
     const { handles, states, meta, extents, atimes } = this.#context
     const { ino, users } = file.state
     handles.remove(handle)
@@ -84,11 +85,11 @@ export class AtHand implements VfsAtHand {
     return this.#isEnded() ? undefined : this.#context.coherence.attr(ino)
   }
 
-  /** An open file of which nothing is unwritten, and whose failures were all told. */
+  /** An open file of which nothing is unwritten. */
   #quiet(handle: number): FileHandle | undefined {
     if (this.#isEnded()) return undefined
     const file = this.#context.handles.peekFile(handle)
-    return file === undefined || file.state.writer.isDirty || file.hasFailure ? undefined : file
+    return file === undefined || file.state.writer.isDirty ? undefined : file
   }
 }
 

@@ -21,8 +21,9 @@ export class FileHandle {
   readonly readAhead = new ReadAhead()
   /** Locks on its inode were lost while it was open: locks.ts. */
   lostLocks = false
-  /** Failures of the writer that this handle has reported, by fsync or close and by write. */
+  /** Failures of the writer that this handle has reported, by fsync, by close and by write. */
   reported: number
+  reportedByClose: number
   reportedByWrite: number
 
   constructor(state: InodeState, flags: number, clearSuid: boolean) {
@@ -35,34 +36,44 @@ export class FileHandle {
     this.append = (flags & O_APPEND) !== 0
     this.sync = (flags & O_DSYNC) !== 0
     this.clearSuid = clearSuid
-    this.reported = this.reportedByWrite = state.writer.failures
+    this.reported = this.reportedByClose = this.reportedByWrite = state.writer.failures
   }
 
-  /** There is a failure to report. */
+  /** There is a failure that no fsync has reported. */
   get hasFailure(): boolean {
-    return this.state.writer.failures !== this.reported && this.state.writer.failure !== null
+    return this.#failureSince(this.reported) !== null
   }
 
   /** A failure of writing that this handle has not reported yet. */
   get unreported(): PosixError | null {
-    const { failures, failure } = this.state.writer
-    if (failures === this.reported || failure === null) return null
-    return new PosixError(failure.code, 'written data was lost', { cause: failure })
+    return this.#failureSince(Math.max(this.reported, this.reportedByClose))
   }
 
-  /** For a close: throws it, once. */
+  /**
+   * For a close: throws it, each time until an fsync has. The descriptor may be one of several of this open file, and nobody hears what the
+   * close of one says that a process left open when it ended, or ran another program.
+   */
   report(): void {
-    const failure = this.unreported
+    const failure = this.#failureSince(this.reported)
     if (failure === null) return
-    this.reported = this.reportedByWrite = this.state.writer.failures
+    this.reportedByClose = this.reportedByWrite = this.state.writer.failures
     this.state.writer.seen()
     throw failure
   }
 
-  /** For an fsync: also one of before this was opened, if nobody was told. */
+  /** For an fsync: throws it, once; also one of before this was opened, if nobody was told. */
   reportUnseen(): void {
-    if (this.state.writer.isUnseen) this.reported = -1
-    this.report()
+    const failure = this.#failureSince(this.state.writer.isUnseen ? -1 : this.reported)
+    if (failure === null) return
+    this.reported = this.reportedByClose = this.reportedByWrite = this.state.writer.failures
+    this.state.writer.seen()
+    throw failure
+  }
+
+  #failureSince(told: number): PosixError | null {
+    const { failures, failure } = this.state.writer
+    if (failures === told || failure === null) return null
+    return new PosixError(failure.code, 'written data was lost', { cause: failure })
   }
 
   /**

@@ -46,6 +46,28 @@ t.test(
   },
 )
 
+t.test('what the close of one descriptor says is still told to fsync, and to the close of another one', async (st) => {
+  // A process that inherited it has ended, or ran another program: nobody hears what its closes say.
+  const { vfs, chunks } = fixture(st, SMALL)
+  const { ino, handle } = await make(vfs, 'f')
+  chunks.before = (call) => {
+    if (call === 'write') throw new RingfsError('NO_QUORUM', 'all nodes are away')
+  }
+  await vfs.write(handle, 0, Buffer.from('lost'))
+  st.equal(await codeOf(vfs.flush(handle)), 'EIO', 'the close of the first descriptor')
+  st.notOk(vfs.atHand.flush(handle))
+  st.equal(await codeOf(vfs.flush(handle)), 'EIO', 'the close of the second')
+  st.equal(await codeOf(vfs.fsync(handle, false)), 'EIO', 'fsync')
+  st.equal(await codeOf(vfs.fsync(handle, false)), 'ok', 'once')
+  st.equal(await codeOf(vfs.flush(handle)), 'ok', 'and no close behind it')
+  await vfs.write(handle, 0, Buffer.from('lost'))
+  st.equal(await codeOf(vfs.flush(handle)), 'EIO', 'of the next loss')
+  st.equal(await codeOf(vfs.release(handle)), 'ok', 'the last close has told')
+  const later = await vfs.open(CALLER, ino, O_RDWR)
+  st.equal(await codeOf(vfs.fsync(later.handle, false)), 'ok', 'who comes later is told nothing')
+  await vfs.release(later.handle)
+})
+
 t.test('what can be on disk as quickly is written so, and an fsync has nothing more to bring there', async (st) => {
   const { vfs, chunks } = fixture(st, SMALL)
   chunks.syncedBytes = 4 * KIB
@@ -159,7 +181,7 @@ t.test('a commit that the store refuses is a failed write, too', async (st) => {
     if (call === 'commit') throw new PosixError('EDQUOT')
   }
   await vfs.write(handle, 0, Buffer.from('x'))
-  st.equal(await codeOf(vfs.flush(handle)), 'EDQUOT')
+  st.equal(await codeOf(vfs.fsync(handle, false)), 'EDQUOT')
   st.equal(await codeOf(vfs.flush(handle)), 'ok')
 })
 
