@@ -28,10 +28,9 @@ import { LocalFolders } from './local-folders.js'
 import { Names } from './names.js'
 import { ALL_BEFORE, each } from './parallel.js'
 import type { Progress, FileProgress } from './progress.js'
-import { splitPaths, transfer, transferOptions, type TransferOptions } from './put.js'
-import { inVolume, named, textOf, type Session } from './session.js'
+import { named, textOf, type Session } from './session.js'
+import { PIECE_BYTES, transferCommand, type Transfer, type TransferOptions } from './transfer.js'
 
-const PIECE_BYTES = MIB
 /** A multiple of PIECE_BYTES. An interrupted get reads at most twice as much again. */
 const SYNC_BYTES = 32 * MIB
 const MARK = '.ringfs-get-'
@@ -41,7 +40,9 @@ const UNUSED_MS = 3_600_000
 const OWNER_BITS = 0o600
 
 export function register(program: Command, context: CliContext): void {
-  transferOptions(program.command('get'))
+  const begin = (session: Session, options: TransferOptions, progress: Progress): Download =>
+    new Download(session, options, progress)
+  transferCommand(program.command('get'), context, 'got', begin)
     .summary('copy files of a volume to local ones')
     .description(
       'Copies files of a volume to local ones. Run it again after an interruption, and it goes on where it stopped.',
@@ -49,12 +50,6 @@ export function register(program: Command, context: CliContext): void {
     .usage('[options] <from...> <to>')
     .argument('<paths...>', 'paths in the volume, and then local path: a directory, or a new name for one file')
     .addHelpText('after', '\nExamples:\n  $ ringfs get /photos/cat.jpg .\n  $ ringfs get -r /backup/photos ~/restored')
-    .action((paths: string[], options: TransferOptions) => {
-      const { from, to } = splitPaths(paths)
-      return inVolume(context, options, (session) =>
-        transfer(context, options, 'got', (progress) => new Download(session, options, progress).run(from, to)),
-      )
-    })
 }
 
 interface Job {
@@ -66,7 +61,7 @@ interface Job {
   readonly replaces: boolean
 }
 
-class Download {
+class Download implements Transfer {
   readonly #session: Session
   readonly #options: TransferOptions
   readonly #progress: Progress

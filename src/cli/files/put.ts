@@ -17,52 +17,24 @@ import { RingfsError } from '../../base/errors.js'
 import { MIB } from '../../base/limits.js'
 import type { Attr, TimeSpec } from '../../vfs/contract.js'
 import { O_CREAT, O_EXCL, O_WRONLY, SEEK_HOLE } from '../../vfs/flags.js'
-import type { CliContext, VolumeSelector } from '../context.js'
+import type { CliContext } from '../context.js'
 import { failureText, systemError } from '../failures.js'
-import { counted } from '../units.js'
 import { Checkpoints } from './checkpoints.js'
 import { mkdir } from './mkdir.js'
 import { Names } from './names.js'
 import { ALL_BEFORE, each } from './parallel.js'
-import { Progress, type FileProgress } from './progress.js'
-import { inVolume, named, withVolume, type Session } from './session.js'
+import type { FileProgress, Progress } from './progress.js'
+import { named, type Session } from './session.js'
+import { PIECE_BYTES, transferCommand, type Transfer, type TransferOptions } from './transfer.js'
 
-const PARALLEL_DEFAULT = 4
-const PIECE_BYTES = MIB
 /** A failed upload is heard of at the next flush. */
 const FLUSH_BYTES = 256 * MIB
 const PREFIX = '.ringfs-put-'
 
-export interface TransferOptions extends VolumeSelector {
-  readonly recursive?: boolean
-  readonly parallel: number
-  readonly quiet?: boolean
-  readonly json?: boolean
-}
-
-export function transferOptions(command: Command): Command {
-  return withVolume(command)
-    .option('-r, --recursive', 'directories with all that is in them')
-    .option('-j, --parallel <n>', 'files at once', count, PARALLEL_DEFAULT)
-    .option('-q, --quiet', 'no progress')
-    .option('--json', 'the figures of the end as JSON')
-}
-
-function count(text: string): number {
-  const value = Number(text)
-  if (!Number.isInteger(value) || value < 1 || value > 64) throw new RingfsError('USAGE', '--parallel is 1 to 64')
-  return value
-}
-
-/** The last path is where to. */
-export function splitPaths(paths: readonly string[]): { readonly from: readonly string[]; readonly to: string } {
-  const to = paths.at(-1)
-  if (to === undefined || paths.length < 2) throw new RingfsError('USAGE', 'say what to copy and where to')
-  return { from: paths.slice(0, -1), to }
-}
-
 export function register(program: Command, context: CliContext): void {
-  transferOptions(program.command('put'))
+  const begin = (session: Session, options: TransferOptions, progress: Progress): Upload =>
+    new Upload(session, context.machine, options, progress)
+  transferCommand(program.command('put'), context, 'put', begin)
     .summary('copy local files into a volume')
     .description(
       'Copies local files into a volume. Run it again after an interruption, and it goes on where it stopped.',
@@ -70,38 +42,6 @@ export function register(program: Command, context: CliContext): void {
     .usage('[options] <from...> <to>')
     .argument('<paths...>', 'local paths, and then path in the volume: a directory, or a new name for one file')
     .addHelpText('after', '\nExamples:\n  $ ringfs put cat.jpg /photos/\n  $ ringfs put -r ~/photos /backup')
-    .action((paths: string[], options: TransferOptions) => {
-      const { from, to } = splitPaths(paths)
-      return inVolume(context, options, (session) =>
-        transfer(context, options, 'put', (progress) =>
-          new Upload(session, context.machine, options, progress).run(from, to),
-        ),
-      )
-    })
-}
-
-/** Runs a transfer with its progress; what was left out makes it fail at the end, with the rest done. */
-export async function transfer(
-  context: CliContext,
-  options: TransferOptions,
-  verb: string,
-  work: (progress: Progress) => Promise<void>,
-): Promise<void> {
-  const progress = new Progress(context, options.quiet === true || options.json === true)
-  try {
-    await work(progress)
-  } finally {
-    progress.stop()
-  }
-  const { skipped, replaced } = progress.totals
-  if (options.json === true) context.stdout.write(`${JSON.stringify(progress.totals)}\n`)
-  else if (options.quiet !== true) context.stderr.write(`${progress.summary(verb)}\n`)
-  if (replaced > 0)
-    context.stderr.write(
-      `${counted(replaced, 'file')} replaced what this run had copied before from folders of the same name\n`,
-    )
-  for (const reason of skipped) context.stderr.write(`left out: ${reason}\n`)
-  if (skipped.length > 0) throw new RingfsError('USAGE', `${skipped.length} entries were left out`)
 }
 
 interface Job {
@@ -113,7 +53,7 @@ interface Job {
   readonly replaces: boolean
 }
 
-class Upload {
+class Upload implements Transfer {
   readonly #session: Session
   readonly #machine: string
   readonly #options: TransferOptions
