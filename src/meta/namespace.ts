@@ -239,8 +239,17 @@ export class Namespace {
       const before = await restartIfGone(this.#getattr(ino))
       const tx = new Transaction(this.#core, 'unlink', parent)
       await tx.run([changeInode(ino, -1), removeEntry(entry, ino, reply.number(2), 0)])
-      return { ...before, nlink: before.nlink - 1 }
+      return before.nlink > 1 ? { ...before, nlink: before.nlink - 1 } : await this.#leftOf(before)
     })
+  }
+
+  /** It may have got another name meanwhile, and who takes it for gone forgets what an fsync owes it. So it is not called gone unseen. */
+  async #leftOf(before: Attr): Promise<Attr> {
+    try {
+      return await this.#getattr(before.ino)
+    } catch (error) {
+      return isErrno(error, 'ENOENT') ? { ...before, nlink: 0 } : before
+    }
   }
 
   /** Two round trips with a guess of what the name means, which is tried once. */

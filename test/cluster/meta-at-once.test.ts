@@ -246,6 +246,26 @@ for (const { name, at, first, second, meets, outcomes } of MEETINGS) {
   })
 }
 
+for (const atOnce of [true, false]) {
+  check(
+    `a file that gets another name while it loses one is not called gone, ${atOnce ? 'at once' : 'step by step'}`,
+    async (t, volume) => {
+      const ann = await volume.client({ ...PLACES, atOnce })
+      const bob = await volume.client(PLACES)
+      const { a, b, file } = await ground(ann)
+      await ann.link(file, b, bytes('link'))
+      t.match(await ann.unlink(a, bytes('f')), { nlink: 1 })
+      spy.instead.set(atOnce ? 'tx-whole' : 'tx-prepare', async (send) => {
+        spy.instead.clear()
+        await bob.link(file, a, bytes('late'))
+        return send()
+      })
+      t.match(await ann.unlink(b, bytes('link')), { ino: file, nlink: 1 })
+      t.match(await ann.unlink(a, bytes('late')), { ino: file, nlink: 0 })
+    },
+  )
+}
+
 check("another partition's delegation is given back before one script changes it", async (t, volume) => {
   const eager = { ...PLACES, delegations: { quietMs: 0, restMs: 5 } }
   const ann = await volume.client(eager)
