@@ -8,10 +8,10 @@
  *                            |--session ended by another client--> EIO
  *                            +--messages missed, or none for long--> asks once: queued still, held, or unknown (a failover): asks anew
  *
- * Invariants. A ticket is known here before it is sent, so that a message that overtakes the reply finds it. A waiter that
+ * Invariants. A ticket is known here before it is sent, so that a message that overtakes the reply finds it. Who
  * gives up knows whether it was granted before it answers, or owes: what could not be told to Redis is told later, and
  * before the same owner asks for anything of that inode again. So no lock is left behind that nobody knows of, but with
- * the session. What failed may be carried out later still: the same owner asks for nothing before it cannot any more
+ * the session, or beside others of the same owner: of these none is taken away. What failed may be carried out later still: the same owner asks for nothing before it cannot any more
  * (late-copies.ts), so that no old unlock takes a new lock away, and an old lock is given back behind that.
  *
  * What another client did before it gave the lock back is told here, too, before the lock is answered: its messages may take
@@ -95,7 +95,7 @@ export class Locks {
     const settled = this.#settled(owedKey(ino, lock))
     if (settled !== undefined) await orInterrupted(settled, signal)
     const waiter = new Waiter(wait ? ++this.#lastTicket : 0, ino, lock, signal)
-    if (!wait) return this.#must(await this.#send(waiter, false))
+    if (!wait) return await this.#try(waiter)
     const onAbort = (): void => waiter.tell('aborted')
     this.#waiters.set(waiter.ticket, waiter)
     signal?.addEventListener('abort', onAbort)
@@ -105,7 +105,7 @@ export class Locks {
       while (attr === null) attr = await this.#hear(waiter)
       return attr
     } catch (error) {
-      if (!isCertain(error, waiter)) this.#oweAbandoned(waiter)
+      this.#failed(waiter, error)
       throw error
     } finally {
       signal?.removeEventListener('abort', onAbort)
@@ -197,11 +197,6 @@ export class Locks {
     }
   }
 
-  #must(attr: Attr | null): Attr {
-    if (attr === null) throw new PosixError('EAGAIN')
-    return attr
-  }
-
   async #hear(waiter: Waiter): Promise<Attr | null> {
     switch (await waiter.next(this.#core.options.clock)) {
       case 'ended':
@@ -282,17 +277,34 @@ export class Locks {
     }
   }
 
-  /** At once, for those who wait for it; and once more behind a copy of what failed. */
-  #oweAbandoned(waiter: Waiter): void {
+  async #try(waiter: Waiter): Promise<Attr> {
+    try {
+      const attr = await this.#send(waiter, false)
+      if (attr === null) throw new PosixError('EAGAIN')
+      return attr
+    } catch (error) {
+      this.#failed(waiter, error)
+      throw error
+    }
+  }
+
+  /** What may be held all the same is given back at once, for those who wait for it; and once more behind a copy of what failed. */
+  #failed(waiter: Waiter, error: unknown): void {
+    if (isCertain(error, waiter)) return
     const { ino, lock } = waiter
-    const owe = (): void => this.#owe(ino, lock, () => this.#abandon(waiter))
+    const heldBefore = lock.kind === 'posix' && this.#holdings.get(lock.owner)?.has(ino) === true
+    const owe = (): void => this.#owe(ino, lock, () => this.#abandon(waiter, heldBefore))
     owe()
     void this.#late.end(owedKey(ino, lock))?.then(owe)
   }
 
-  /** Nobody waits for the answer any more. */
-  async #abandon(waiter: Waiter): Promise<void> {
-    if (!(await this.#cancel(waiter))) await this.#unlock(waiter.ino, waiter.lock)
+  /**
+   * Nobody waits for the answer any more. What its owner held before is not given back with it, for it goes on under that: it may hold more than
+   * it knows then, until it unlocks all or closes the file.
+   */
+  async #abandon(waiter: Waiter, heldBefore: boolean): Promise<void> {
+    const isGone = await this.#cancel(waiter)
+    if (!isGone && !heldBefore) await this.#unlock(waiter.ino, waiter.lock)
   }
 
   async #granted(waiter: Waiter): Promise<Attr> {

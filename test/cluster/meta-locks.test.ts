@@ -6,6 +6,7 @@
  */
 import t, { type Test } from 'tap'
 import { systemClock, type Clock } from '../../src/base/clock.js'
+import { RingfsError } from '../../src/base/errors.js'
 import { LOCK_END, type MetaStore } from '../../src/meta/contract.js'
 import type { RedisStore } from '../../src/cluster/contract.js'
 import { listSessions } from '../../src/meta/format.js'
@@ -16,6 +17,7 @@ import { Waiting, record, trying, whole } from '../helpers/locks.js'
 import { LossyRedis, randomFrom } from '../helpers/lossy-redis.js'
 import { ROOT, claim, makeDirIn, outcome, pause, touch, until, volumesOn, type MetaVolume } from '../helpers/meta.js'
 import { propertyRun } from '../helpers/property.js'
+import { ScriptSpy } from '../helpers/script-spy.js'
 import { startRedis } from '../helpers/redis.js'
 
 const LONG_TTL = { sessionTtlMs: 3_600_000 }
@@ -109,6 +111,40 @@ claim(t, open, 'whoever waits asks nothing of Redis until it is told', async (t)
   t.equal(await waiting.done, 'ok')
   await b.unlock(ino, record('write', '1'))
 })
+
+const spy = new ScriptSpy()
+for (const wait of [true, false]) {
+  const how = wait ? 'that waits' : 'that does not wait'
+  claim(
+    t,
+    volumesOn(t, redis, (store) => spy.wrap(store)),
+    `a call ${how} whose answer was lost takes no lock away, and leaves none to who had none`,
+    async (t, volume) => {
+      const [a, b] = await clients(volume, 2, LONG_TTL)
+      if (a === undefined || b === undefined) throw new Error('there are two')
+      const [{ ino: held }, { ino: free }] = [await touch(a, ROOT, 'held'), await touch(a, ROOT, 'free')]
+      const lost = async (ino: number): Promise<void> => {
+        spy.instead.set('lock', async (send) => {
+          spy.instead.clear()
+          await send()
+          throw new RingfsError('REDIS_UNREACHABLE', 'lost by the test')
+        })
+        await t.rejects(a.setlk(ino, record('write', '1', [10n, 20n]), { wait }), { code: 'REDIS_UNREACHABLE' })
+        spy.take('')
+        await until('it was looked at', () => spy.ran.some(({ script }) => script === 'lock-cancel'))
+        // Behind all that is owed.
+        t.equal(await trying(a, ino, record('read', '1', [0n, 1n])), 'ok')
+      }
+      t.equal(await trying(a, held, record('write', '1')), 'ok')
+      await lost(held)
+      t.equal(await trying(b, held, record('read', '2', [10n, 20n])), 'EAGAIN', 'it is held as before')
+      await a.unlock(held, record('write', '1'))
+      t.equal(await trying(b, held, record('read', '2', [10n, 20n])), 'ok')
+      await lost(free)
+      t.equal(await trying(b, free, record('write', '2', [10n, 20n])), 'ok', 'nobody holds it')
+    },
+  )
+}
 
 claim(
   t,
