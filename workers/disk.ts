@@ -5,6 +5,7 @@
 import { atUsualPriority } from '../src/base/priority.js'
 import { writeBootNote, type BootNoteTask } from '../src/chunk/node/boot-note.js'
 import {
+  hashAndStoreChunkFile,
   prepareChunkFile,
   readChecked,
   storeChunkFile,
@@ -20,6 +21,8 @@ import { roomOf, type Room } from '../src/chunk/node/space.js'
 import type {
   CountTask,
   FilesTask,
+  HashStoreResult,
+  HashStoreTask,
   LeavesResult,
   LeavesTask,
   ListResult,
@@ -66,6 +69,10 @@ import { attempt, type Outcome } from '../src/chunk/outcome.js'
 
 export function store(task: StoreTask): Outcome<StoreResult> {
   return attempt(() => storeChunkFile(task))
+}
+
+export function hashAndStore(task: HashStoreTask): Outcome<HashStoreResult> {
+  return attempt(() => hashAndStoreChunkFile(task))
 }
 
 export function prepare(task: PrepareTask): Outcome<PrepareResult> {

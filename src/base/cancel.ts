@@ -34,3 +34,20 @@ export class Cancellation implements CancelSignal {
     for (const listener of this.#listeners.splice(0)) listener()
   }
 }
+
+/** Runs `work` with a signal that is aborted with `outer`, and when the work has settled: that is told to what it left behind, too. */
+export async function whileWanted<T>(
+  outer: CancelSignal | undefined,
+  work: (signal: CancelSignal) => Promise<T>,
+): Promise<T> {
+  const over = new Cancellation()
+  const end = (): void => over.cancel()
+  if (outer?.aborted === true) end()
+  outer?.addEventListener('abort', end, { once: true })
+  try {
+    return await work(over)
+  } finally {
+    outer?.removeEventListener('abort', end)
+    end()
+  }
+}

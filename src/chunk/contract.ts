@@ -140,6 +140,14 @@ export interface PutRequest {
   readonly prepared?: string
 }
 
+/** A put whose hashes the node computes: of its only copy, which is passed on to nobody. */
+export type UnhashedPut = Pick<PutRequest, 'volume' | 'id' | 'origin' | 'sync' | 'epoch'>
+
+export interface UnhashedReply extends PutReply {
+  /** As in PutRequest. */
+  readonly leaves: Buffer
+}
+
 export interface PutReply {
   /** Nodes that have the chunk now (on disk if sync). */
   readonly stored: readonly string[]
@@ -310,6 +318,11 @@ export interface ChunkNodeApi {
   /** This process writes long chunks into its folder: to give one to all owners costs no more than to have it passed on. */
   readonly isBeside?: true
   put(request: PutRequest, data: readonly Uint8Array[], options: CallOptions): Promise<PutReply>
+  /**
+   * As put of a long chunk, hashed by the job that writes it. The data must not change until it settles or `options.signal` is aborted: of what was
+   * given up before all of it was written nothing is kept. Absent where the node is not in this process.
+   */
+  putUnhashed?(request: UnhashedPut, data: readonly Uint8Array[], options: CallOptions): Promise<UnhashedReply>
   get(request: GetRequest, options: CallOptions): Promise<GetReply>
   /**
    * As get, in this tick, where that can be done without making anybody wait: null if not, or if anything is wrong, which

@@ -1,6 +1,16 @@
 /** A chunk node whose calls are counted and timed, by what was asked and of whom. */
 import type { Metrics, Timer } from '../base/metrics.js'
-import type { CallOptions, ChunkNodeApi, GetReply, GetRequest, LeafPlace, LeavesReply } from './contract.js'
+import type {
+  CallOptions,
+  ChunkNodeApi,
+  GetReply,
+  GetRequest,
+  LeafPlace,
+  LeavesReply,
+  UnhashedPut,
+  UnhashedReply,
+} from './contract.js'
+import { sumBytes } from './hash.js'
 
 export function meteredChunkNode(node: ChunkNodeApi, id: string, metrics: Metrics): ChunkNodeApi {
   const puts = metrics.timer('chunk.put', id)
@@ -26,10 +36,18 @@ export function meteredChunkNode(node: ChunkNodeApi, id: string, metrics: Metric
     for (const leaf of reply.found) receivedBytes += leaf?.data.length ?? 0
     return reply
   }
+  const putUnhashed = node.putUnhashed?.bind(node)
+  const unhashed =
+    putUnhashed &&
+    ((request: UnhashedPut, data: readonly Uint8Array[], options: CallOptions): Promise<UnhashedReply> => {
+      sentBytes += sumBytes(data)
+      return timed(puts, options, () => putUnhashed(request, data, options))
+    })
   return {
+    ...(unhashed && { putUnhashed: unhashed }),
     ...(node.isBeside === undefined ? {} : { isBeside: true }),
     put: (request, data, options) => {
-      for (const piece of data) sentBytes += piece.length
+      sentBytes += sumBytes(data)
       return timed(puts, options, () => node.put(request, data, options))
     },
     get: async (request, options) => {

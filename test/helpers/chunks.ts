@@ -289,7 +289,7 @@ function memberOf({ id, faults }: TestNode): Member {
   }
 }
 
-function faulty(api: ChunkNodeApi, faults: Faults, calls: string[]): ChunkNodeApi {
+function faulty(api: ChunkNodeApi & Pick<ChunkService, 'putUnhashed'>, faults: Faults, calls: string[]): ChunkNodeApi {
   const through = async <T>(name: string, options: CallOptions, call: () => Promise<T>): Promise<T> => {
     calls.push(name)
     if (faults.hung) await hang(options)
@@ -305,6 +305,11 @@ function faulty(api: ChunkNodeApi, faults: Faults, calls: string[]): ChunkNodeAp
       through('put', options, () => {
         if (faults.putError !== null) throw faults.putError
         return api.put(request, data, options)
+      }),
+    putUnhashed: (request, data, options) =>
+      through('putUnhashed', options, () => {
+        if (faults.putError !== null) throw faults.putError
+        return api.putUnhashed(request, data, options)
       }),
     get: (request, options) => through('get', options, () => api.get(request, options)),
     sync: (volume, ids, options) => through('sync', options, () => api.sync(volume, ids, options)),

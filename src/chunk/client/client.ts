@@ -25,6 +25,7 @@ import { NodeHealth } from '../node-health.js'
 import type { WorkerPool } from '../pool.js'
 import type { Enqueue } from '../replication.js'
 import { sharePieces, type SharedBuffers } from '../shared-buffer.js'
+import { writeAlone } from './alone.js'
 import { Gathering } from './gather.js'
 import { HedgeTimer } from './latency.js'
 import { LeafCache } from './leaf-cache.js'
@@ -33,6 +34,7 @@ import { ChunkCounts } from './options.js'
 import { ChunkRead, readNow, type ReadParts } from './reader.js'
 import { ChunkSync, removeChunks } from './upkeep.js'
 import { syncsAtOnce, writeChunk } from './together.js'
+import { ChunkWrite } from './writer.js'
 
 const IN_FLIGHT_DEFAULT_BYTES = 64 * MIB
 const ATTEMPT_DEFAULT_MS = 3000
@@ -152,10 +154,33 @@ export class ChunkClientImpl implements ChunkClient {
     options: ChunkWriteOptions,
   ): Promise<ChunkRef> {
     // Without a promise where that takes no time.
-    const leaves = lengthBytes <= HASH_INLINE_MAX_BYTES ? leafHashes(data) : await this.#parts.hasher.leaves(data)
+    if (lengthBytes > HASH_INLINE_MAX_BYTES) return await this.#sendLong(id, data, lengthBytes, origin, options)
+    const leaves = leafHashes(data)
     const root = rootOf(leaves)
     await writeChunk(this.#parts, { id, root, leaves, data, origin }, lengthBytes, options)
     this.#parts.leafCache.set(id, root, leaves)
+    return { id, lengthBytes, root }
+  }
+
+  async #sendLong(
+    id: number,
+    data: readonly Uint8Array[],
+    lengthBytes: number,
+    origin: ChunkOrigin,
+    options: ChunkWriteOptions,
+  ): Promise<ChunkRef> {
+    const { clock, deadlineMs, hasher, placement, leafCache } = this.#parts
+    const startMs = clock.monotonicMs()
+    const { epoch } = placement.current().view
+    const alone = await writeAlone(this.#parts, id, data, origin, options)
+    const leaves = alone?.leaves ?? (await hasher.leaves(data))
+    const root = rootOf(leaves)
+    const chunk = { id, root, leaves, data, origin }
+    const left = { ...options, deadlineMs: (options.deadlineMs ?? deadlineMs) - (clock.monotonicMs() - startMs) }
+    if (alone === null) await writeChunk(this.#parts, chunk, lengthBytes, left)
+    // A node that knows a newer ring may have walked for it already.
+    else if (alone.epoch > epoch) await new ChunkWrite(this.#parts, chunk, left, alone).run()
+    leafCache.set(id, root, leaves)
     return { id, lengthBytes, root }
   }
 

@@ -4,6 +4,7 @@
  */
 import { SMALL_CHUNK_BYTES } from '../../base/limits.js'
 import type { ChunkNodeApi, ChunkWriteOptions, PutRequest, StoredTogether, TogetherPut } from '../contract.js'
+import { ownersAtHand } from './at-hand.js'
 import type { ClientParts } from './options.js'
 import { ChunkWrite, type HashedChunk } from './writer.js'
 
@@ -16,8 +17,9 @@ export async function writeChunk(
   lengthBytes: number,
   options: ChunkWriteOptions,
 ): Promise<void> {
-  const together = options.sync && lengthBytes <= SMALL_CHUNK_BYTES ? parts.together() : undefined
-  const nodes = together === undefined ? null : ownersAtHand(parts, chunk.id, options)
+  const maybe = options.sync && options.durability !== 'async' && lengthBytes <= SMALL_CHUNK_BYTES
+  const together = maybe ? parts.together() : undefined
+  const nodes = together === undefined ? null : ownersAtHand(parts, chunk.id)
   if (together === undefined || nodes === null) return await new ChunkWrite(parts, chunk, options).run()
   const { epoch } = parts.placement.current().view
   const done = await putTogether(parts, together, nodes, chunk, lengthBytes)
@@ -31,31 +33,8 @@ export async function writeChunk(
  */
 export function syncsAtOnce(parts: ClientParts, chunkId: number, lengthBytes: number): boolean {
   const together = lengthBytes <= SMALL_CHUNK_BYTES ? parts.together() : undefined
-  const nodes = together === undefined ? null : ownersAtHand(parts, chunkId, { durability: 'quorum' })
+  const nodes = together === undefined ? null : ownersAtHand(parts, chunkId)
   return together !== undefined && nodes !== null && together.isQuick([...nodes.keys()], lengthBytes)
-}
-
-/** null: not all of them work, as far as is known, or there are fewer than are needed. */
-function ownersAtHand(
-  { placement, replicas, writeQuorum, health, node }: ClientParts,
-  chunkId: number,
-  { durability }: Pick<ChunkWriteOptions, 'durability'>,
-): ReadonlyMap<string, ChunkNodeApi> | null {
-  const { ring, view } = placement.current()
-  const owners = ring.owners(chunkId, replicas)
-  if (durability === 'async' || owners.length < writeQuorum) return null
-  const found = new Map<string, ChunkNodeApi>()
-  for (const id of owners) {
-    const member = view.members.find((one) => one.id === id)
-    if (member?.state !== 'up' || health.isTroubled(id)) return null
-    try {
-      found.set(id, node(id))
-    } catch {
-      // One without an address: ChunkWrite tells.
-      return null
-    }
-  }
-  return found
 }
 
 /** Which of them have it. */

@@ -3,9 +3,9 @@
  * thread for small chunks (store.ts decides).
  *
  * Invariants:
- * - What gets its final name is whole, and was compared with its hashes behind the write (of a prepared file that is its writer's
- *   word): it is written under a temporary name and renamed at the end. It is not flushed: after a loss of power the name may be
- *   there without all of the bytes.
+ * - What gets its final name is whole, and was compared with its hashes behind the write (or nobody else could have changed it since it was hashed; of a
+ *   prepared file that is its writer's word): it is written under a temporary name and renamed at the end. It is not flushed: after a loss
+ *   of power the name may be there without all of the bytes.
  * - A final name that holds a good chunk is never replaced: chunks are immutable.
  * - A bad copy keeps its name until a whole and verified one takes it: its other leaves may be the last good ones.
  * The caller sees to it that no two jobs on one id run at once.
@@ -26,12 +26,21 @@ import { LEAF_BYTES } from '../../base/limits.js'
 import { RingfsError, codeOf, hasCode, messageOf } from '../../base/errors.js'
 import { invariant } from '../../base/invariant.js'
 import { makeFolders } from '../../base/make-folders.js'
-import { PREFIX_PROBE_BYTES, decodePrefix, prefixBytesOf, type ChunkHeader, type ChunkPrefix } from '../format.js'
-import { firstBadLeaf, rootOf } from '../hash.js'
+import {
+  PREFIX_PROBE_BYTES,
+  decodePrefix,
+  encodePrefix,
+  prefixBytesOf,
+  type ChunkHeader,
+  type ChunkPrefix,
+} from '../format.js'
+import { firstBadLeaf, leafHashes, rootOf, sumBytes } from '../hash.js'
 import { compact } from '../jobs.js'
 import { readDirect, writeDirect } from './direct-file.js'
 import type {
   ChunkLayout,
+  HashStoreResult,
+  HashStoreTask,
   PrepareResult,
   PrepareTask,
   ReadResult,
@@ -54,12 +63,33 @@ export function storeChunkFile(task: StoreTask): StoreResult {
   if (!rootOf(task.leaves).equals(task.root)) {
     throw new RingfsError('CHUNK_CORRUPT', `chunk ${task.id}: the leaf table does not match the root hash`)
   }
+  return storeFile(task, () => verifyData(task))
+}
+
+/**
+ * As storeChunkFile, of data that nobody has hashed yet. They are hashed once, before the write: as long as nobody had given them up when all was
+ * written, nobody had changed them. Errors: CANCELLED (they were given up), CHUNK_CONFLICT, or what the disk says.
+ */
+export function hashAndStoreChunkFile(task: HashStoreTask): HashStoreResult {
+  const { volume, id, origin, data } = task
+  const leaves = leafHashes(data)
+  const root = rootOf(leaves)
+  const prefix = encodePrefix({ volume, id, lengthBytes: sumBytes(data), root, origin }, leaves)
+  const stored = storeFile({ ...task, root, prefix }, () => {
+    if (Atomics.load(task.givenUp, 0) !== 0)
+      throw new RingfsError('CANCELLED', `chunk ${id}: given up while it was written`)
+  })
+  return { ...stored, leaves: compact(leaves), dataOffset: prefix.length }
+}
+
+/** `mayTakeName`: called when all is written; what it throws leaves nothing. */
+function storeFile(task: TakeTask & PrepareTask, mayTakeName: () => void): StoreResult {
   const existing = existingCopy(task)
   if (existing === 'good') return { created: false, replacedBad: false, direct: false, writeUs: 0 }
   let written: PrepareResult
   try {
     written = timedWrite(task)
-    verifyData(task)
+    mayTakeName()
     giveName(task, existing)
   } catch (error) {
     unlinkQuietly(task.temporary)

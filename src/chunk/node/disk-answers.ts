@@ -6,6 +6,7 @@ import { rootOf } from '../hash.js'
 import type { StoredRange } from './chunk-files.js'
 import type { StoredChunk } from './disk.js'
 import type { NodeDisk } from './node-disk.js'
+import type { Space } from './space.js'
 import type { ChunkStore } from './store.js'
 import type { Verdict } from './tasks.js'
 
@@ -83,4 +84,13 @@ export function noDisk(): PosixError {
 
 export function toError(reason: unknown): Error {
   return reason instanceof Error ? reason : new Error(messageOf(reason))
+}
+
+/** Folders of one file system count once. */
+export function spaceOf(disks: readonly NodeDisk[]): Space {
+  const all = [...new Map(disks.map((disk) => [disk.device, disk.space()])).values()]
+  return {
+    totalBytes: all.reduce((sum, { totalBytes }) => sum + totalBytes, 0),
+    freeBytes: all.reduce((sum, { freeBytes }) => sum + freeBytes, 0),
+  }
 }

@@ -1,4 +1,5 @@
 /** What ChunkService, healing and scrubbing need of the disks of a node: one store (store.ts), or several (disks.ts). */
+import type { CancelSignal } from '../../base/cancel.js'
 import type { ChunkOrigin, LeafPlace, LeavesReply, ListReply, ListRequest } from '../contract.js'
 import type { PlainRange, StoredRange } from './chunk-files.js'
 import type { Space } from './space.js'
@@ -12,6 +13,14 @@ export interface StoredChunk {
   readonly origin: ChunkOrigin
 }
 
+/** Of a long chunk that is hashed by the job that writes it. */
+export type UnhashedChunk = Pick<StoredChunk, 'id' | 'origin'>
+
+export interface PutHow {
+  readonly sync: boolean
+  readonly signal: CancelSignal | undefined
+}
+
 /** Errors of all: RingfsError, PosixError. */
 export interface ChunkDisk {
   /** Verifies and stores; on disk if `sync`. Errors: CHUNK_CORRUPT, CHUNK_CONFLICT, CHUNK_MISSING, ENOSPC, EINVAL, EIO. */
@@ -21,6 +30,11 @@ export interface ChunkDisk {
    * fails. Absent where nobody writes beside. Errors: EINVAL (there is no such file, or it is not what it should be), and those of put.
    */
   putPrepared?(chunk: StoredChunk, name: string, sync?: boolean): Promise<void>
+  /**
+   * As put; answers the leaf table. The data must not change until it settles, or `signal` is aborted: nothing is stored of what was given up
+   * before all of it was written. Absent where nothing is hashed. Errors: CANCELLED, and those of put.
+   */
+  putUnhashed?(chunk: UnhashedChunk, data: readonly Uint8Array[], how: PutHow): Promise<Buffer>
   /** fdatasync; answers the ids that are not here. Errors: EIO (such a copy is set aside: it cannot be trusted). */
   sync(ids: readonly number[]): Promise<readonly number[]>
   /** Not verified, unless `check` and the answer says so. Errors: CHUNK_MISSING, CHUNK_CORRUPT. */

@@ -22,8 +22,8 @@ import { settledWithin } from '../deadline.js'
 import { WorkerPool } from '../pool.js'
 import { AwayRemovals } from './away-removals.js'
 import type { PlainRange, StoredRange } from './chunk-files.js'
-import type { ChunkDisk, StoredChunk } from './disk.js'
-import { goodChunkOn, lackedBy, noDisk, notStored, toError, verdictOf } from './disk-answers.js'
+import type { ChunkDisk, PutHow, StoredChunk, UnhashedChunk } from './disk.js'
+import { goodChunkOn, lackedBy, noDisk, notStored, spaceOf, toError, verdictOf } from './disk-answers.js'
 import { rankDisks } from './disk-choice.js'
 import { DiskEmptier, type EmptierOptions, type Moved } from './disk-emptier.js'
 import { KeyedLock } from './keyed-lock.js'
@@ -214,7 +214,9 @@ export class NodeDisks implements ChunkDisk {
       const chunk = await goodChunkOn(from, id)
       if (typeof chunk === 'string') return chunk
       try {
-        await this.#putOn(this.#staying(this.#ranked(id)), chunk, [chunk.range.data], true)
+        await this.#putOn(this.#staying(this.#ranked(id)), (disk) =>
+          disk.run((store) => store.put(chunk, [chunk.range.data], true)),
+        )
         await from.run((store) => store.remove([id]))
         return chunk.range.data.length
       } finally {
@@ -236,12 +238,7 @@ export class NodeDisks implements ChunkDisk {
 
   /** Of the disks that work; folders of one file system count once. */
   space(): Space {
-    const spaces = new Map(this.#staying(this.#live).map((disk) => [disk.device, disk.space()]))
-    const all = [...spaces.values()]
-    return {
-      totalBytes: all.reduce((sum, { totalBytes }) => sum + totalBytes, 0),
-      freeBytes: all.reduce((sum, { freeBytes }) => sum + freeBytes, 0),
-    }
+    return spaceOf(this.#staying(this.#live))
   }
 
   /** For people: those that do not work are told, too. */
@@ -290,22 +287,25 @@ export class NodeDisks implements ChunkDisk {
   }
 
   async put(chunk: StoredChunk, data: readonly Uint8Array[], sync = false): Promise<void> {
-    await this.#locks.run(chunk.id, async () => this.#putOn(await this.#placesFor(chunk.id), chunk, data, sync))
+    await this.#put(chunk.id, (disk) => disk.run((store) => store.put(chunk, data, sync)))
+  }
+
+  async putUnhashed(chunk: UnhashedChunk, data: readonly Uint8Array[], how: PutHow): Promise<Buffer> {
+    return await this.#put(chunk.id, (disk) => disk.putUnhashed(chunk, data, how))
+  }
+
+  #put<T>(id: number, put: (disk: NodeDisk) => Promise<T>): Promise<T> {
+    return this.#locks.run(id, async () => await this.#putOn(await this.#placesFor(id), put))
   }
 
   /** On the first of them that takes it. */
-  async #putOn(
-    places: readonly NodeDisk[],
-    chunk: StoredChunk,
-    data: readonly Uint8Array[],
-    sync: boolean,
-  ): Promise<void> {
+  async #putOn<T>(places: readonly NodeDisk[], put: (disk: NodeDisk) => Promise<T>): Promise<T> {
     const failures: Error[] = []
     for (const disk of places) {
       try {
-        await disk.run((store) => store.put(chunk, data, sync))
+        const stored = await put(disk)
         // Nothing counts as written that a disk took which has failed meanwhile.
-        if (disk.isUp) return
+        if (disk.isUp) return stored
       } catch (error) {
         if (REFUSALS.has(codeOf(error))) throw error
         failures.push(toError(error))

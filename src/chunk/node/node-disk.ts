@@ -11,12 +11,14 @@
  * - Time alone is no failure where there is no other disk: it may be all that stands still.
  */
 import { statSync } from 'node:fs'
+import { whileWanted } from '../../base/cancel.js'
 import type { Clock } from '../../base/clock.js'
 import { PosixError } from '../../base/errno.js'
 import { RingfsError, codeOf, messageOf } from '../../base/errors.js'
 import type { Log } from '../../base/log.js'
 import type { Job, WorkerPool } from '../pool.js'
 import { seedOf, weightOf, type Candidate, type DiskSeed } from './disk-choice.js'
+import type { PutHow, UnhashedChunk } from './disk.js'
 import { Look, SLOW_MS } from './disk-look.js'
 import type { ProbeTask } from './disk-probe.js'
 import type { DiskFolder } from './node-folders.js'
@@ -112,6 +114,13 @@ export class NodeDisk implements Candidate {
       this.#mustBeUp()
       throw error
     }
+  }
+
+  /** As of the store. When the disk has failed, or the chunk was given up, what may still be writing stores nothing. */
+  putUnhashed(chunk: UnhashedChunk, data: readonly Uint8Array[], { sync, signal }: PutHow): Promise<Buffer> {
+    return whileWanted(signal, (wanted) =>
+      this.run((store) => store.putUnhashed(chunk, data, { sync, signal: wanted })),
+    )
   }
 
   #unlessFailed<T>(work: Promise<T>, onLate: (late: T) => void): Promise<T> {

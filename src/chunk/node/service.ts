@@ -30,6 +30,8 @@ import {
   type LacksRequest,
   type ScrubRequest,
   type ScrubState,
+  type UnhashedPut,
+  type UnhashedReply,
 } from '../contract.js'
 import { Gate, settledWithin, withDeadline } from '../deadline.js'
 import { sumBytes } from '../hash.js'
@@ -110,14 +112,12 @@ export class ChunkService implements ChunkNodeApi {
     this.#checkVolume(request.volume)
     const lengthBytes = sumBytes(data)
     if (request.prepared !== undefined) this.#checkPrepared(request, lengthBytes)
-    else if (lengthBytes === 0 || lengthBytes > CHUNK_MAX_BYTES) {
-      throw new PosixError('EINVAL', `chunk ${request.id}: ${lengthBytes} bytes are no chunk`)
-    }
+    else checkLength(request.id, lengthBytes)
     if (request.forward.length + request.absent.length > NODES_MAX) {
       throw new PosixError('EINVAL', `chunk ${request.id}: too many owners`)
     }
     const { epochs } = this.#options
-    if ((request.epoch ?? 0) > (epochs?.current() ?? Infinity)) epochs?.onNewer()
+    this.#noteEpoch(request.epoch)
     const stored = new Set<string>()
     const newer = { epoch: 0 }
     const local = await this.#spread(request, data, options, stored, newer)
@@ -129,6 +129,32 @@ export class ChunkService implements ChunkNodeApi {
     if (lacking.size === 0) return { stored: [...stored], queued: [], missing: [], ...told }
     const queued = await this.#enqueue(request, lacking, [...stored], options.deadlineMs * ENQUEUE_SHARE)
     return { stored: [...stored], queued, missing: [...lacking].filter((id) => !queued.includes(id)), ...told }
+  }
+
+  async putUnhashed(
+    { volume, id, origin, sync, epoch }: UnhashedPut,
+    data: readonly Uint8Array[],
+    { signal }: CallOptions,
+  ): Promise<UnhashedReply> {
+    const { disk, nodeId, epochs } = this.#options
+    this.#checkVolume(volume)
+    checkLength(id, sumBytes(data))
+    if (disk.putUnhashed === undefined) throw new PosixError('EINVAL', `chunk ${id} is not hashed here`)
+    this.#noteEpoch(epoch)
+    this.repairer.wasPut(id)
+    try {
+      const leaves = await disk.putUnhashed({ id, origin }, data, { sync, signal })
+      // After it was stored, as in put.
+      const told = epochs === undefined ? {} : { epoch: epochs.current() }
+      return { stored: [nodeId], queued: [], missing: [], leaves, ...told }
+    } catch (error) {
+      throw toChunkError(error)
+    }
+  }
+
+  #noteEpoch(epoch = 0): void {
+    const { epochs } = this.#options
+    if (epoch > (epochs?.current() ?? Infinity)) epochs?.onNewer()
   }
 
   #checkPrepared({ id, forward }: PutRequest, lengthBytes: number): void {
@@ -365,4 +391,9 @@ function isRange({ id, offset, lengthBytes }: GetRequest): boolean {
 function checkIds(ids: readonly number[]): void {
   const wrong = ids.find((id) => !isCount(id))
   if (wrong !== undefined) throw new PosixError('EINVAL', `${wrong} is no chunk id`)
+}
+
+function checkLength(id: number, lengthBytes: number): void {
+  if (lengthBytes > 0 && lengthBytes <= CHUNK_MAX_BYTES) return
+  throw new PosixError('EINVAL', `chunk ${id}: ${lengthBytes} bytes are no chunk`)
 }

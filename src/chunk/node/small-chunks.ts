@@ -140,6 +140,11 @@ export class SmallChunks {
     this.#near.forget(ids)
   }
 
+  /** For a chunk that is too long to be here. The caller holds the id's lock. Errors: CHUNK_CONFLICT, what the disk says. */
+  async mustNotHave(id: number): Promise<void> {
+    if (this.#journal.get(id) !== undefined || (await this.#near.get(id)) !== undefined) throw conflict(id)
+  }
+
   /**
    * null: it is not for the journal, or there is no room in it. 'known': it was here, on disk; 'beside': in another process' log, of which
    * nobody here knows whether it is on disk. The caller holds the id's lock.
@@ -157,7 +162,7 @@ export class SmallChunks {
     const known = own ?? near
     if (known !== undefined) {
       if (known.root.equals(root)) return own === undefined ? 'beside' : 'known'
-      throw new RingfsError('CHUNK_CONFLICT', `chunk ${id} exists already with other contents`)
+      throw conflict(id)
     }
     if (!sync || sumBytes(data) > SMALL_CHUNK_BYTES) return null
     // A copy: nobody changes it while it is verified and written.
@@ -209,4 +214,8 @@ export class SmallChunks {
     })
     return made.reduce((sum, count) => sum + count, 0)
   }
+}
+
+function conflict(id: number): RingfsError {
+  return new RingfsError('CHUNK_CONFLICT', `chunk ${id} exists already with other contents`)
 }

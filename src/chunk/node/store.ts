@@ -11,24 +11,25 @@
  */
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
+import type { CancelSignal } from '../../base/cancel.js'
 import type { Clock } from '../../base/clock.js'
 import { PosixError } from '../../base/errno.js'
 import { RingfsError, codeOf, hasCode, messageOf } from '../../base/errors.js'
-import { HASH_INLINE_MAX_BYTES } from '../../base/limits.js'
+import { HASH_INLINE_MAX_BYTES, SMALL_CHUNK_BYTES } from '../../base/limits.js'
+import { invariant } from '../../base/invariant.js'
 import type { Log } from '../../base/log.js'
 import { makeFolders } from '../../base/make-folders.js'
 import { Repeats } from '../../base/repeats.js'
 import type { LeafPlace, LeavesReply, ListReply, ListRequest } from '../contract.js'
-import { encodePrefix, type ChunkHeader } from '../format.js'
+import { dataOffsetOf, encodePrefix, type ChunkHeader } from '../format.js'
 import { sumBytes } from '../hash.js'
-import { compact } from '../jobs.js'
+import { asBuffer, compact } from '../jobs.js'
 import { toChunkError } from '../outcome.js'
 import type { Job, WorkerPool } from '../pool.js'
-import { sharePieces, type SharedBuffers } from '../shared-buffer.js'
+import type { SharedBuffers } from '../shared-buffer.js'
 import { againUntil } from './again.js'
 import { DirectChoice } from './direct-choice.js'
-import { canBeDirect } from './direct-file.js'
-import type { ChunkDisk, StoredChunk } from './disk.js'
+import type { ChunkDisk, PutHow, StoredChunk, UnhashedChunk } from './disk.js'
 import { storeChunkFile } from './chunk-file.js'
 import { ChunkFiles, type PlainRange, type StoredRange } from './chunk-files.js'
 import { removeFiles, syncFolder } from './files.js'
@@ -42,6 +43,7 @@ import { RecentIds } from './recent-ids.js'
 import { Retiring, type Confirm } from './retiring.js'
 import { SmallChunks } from './small-chunks.js'
 import { SpaceGauge, type Space } from './space.js'
+import { StoreJobs } from './store-jobs.js'
 import { SyncGroup } from './sync-group.js'
 import type {
   ChunkLayout,
@@ -59,7 +61,6 @@ import type {
   VerifyTask,
 } from './tasks.js'
 
-const STORE_JOB: Job<StoreTask, StoreResult> = { file: 'disk', name: 'store' }
 const TAKE_JOB: Job<TakeTask, TakeResult> = { file: 'disk', name: 'take' }
 const VERIFY_JOB: Job<VerifyTask, Verdict> = { file: 'disk', name: 'verify' }
 const REMOVE_JOB: Job<FilesTask, readonly boolean[]> = { file: 'disk', name: 'remove' }
@@ -98,6 +99,7 @@ export class ChunkStore implements ChunkDisk {
   readonly #syncs: SyncGroup
   readonly #direct = new DirectChoice()
   readonly #files: ChunkFiles
+  readonly #jobs: StoreJobs
   readonly #small: SmallChunks
   readonly #retiring: Retiring
   /** Files that this process has written, or compared with their hashes: flushed, they are on disk as they should be. */
@@ -115,6 +117,7 @@ export class ChunkStore implements ChunkDisk {
     const isInline = inlineMaxBytes > 0
     this.#gate = new InlineGate(options.clock, inlineMaxBytes)
     this.#files = new ChunkFiles({ ...options, gate: this.#gate, direct: this.#direct })
+    this.#jobs = new StoreJobs({ ...options, direct: this.#direct })
     this.#gauge = new SpaceGauge({ ...options, isInline })
     this.#syncs = new SyncGroup(options.pool, this.#paths)
     this.#small = new SmallChunks({ ...options, isInline }, this.#paths, this.#locks)
@@ -210,6 +213,12 @@ export class ChunkStore implements ChunkDisk {
     if ((await this.#put(chunk, data, sync)) === 'stored' && sync) await this.#syncStored(chunk.id)
   }
 
+  async putUnhashed(chunk: UnhashedChunk, data: readonly Uint8Array[], { sync, signal }: PutHow): Promise<Buffer> {
+    const leaves = await this.#putUnhashed(chunk, data, signal)
+    if (sync) await this.#syncStored(chunk.id)
+    return leaves
+  }
+
   async putPrepared(chunk: StoredChunk, name: string, sync = false): Promise<void> {
     await this.#take(chunk, name)
     if (sync) await this.#syncStored(chunk.id)
@@ -230,7 +239,8 @@ export class ChunkStore implements ChunkDisk {
       if ((await this.#small.put(chunk, NO_BYTES, [], false)) !== null) {
         throw new PosixError('EINVAL', `chunk ${id} cannot be taken: it is being stored here as a small one`)
       }
-      const result = await this.#options.pool.run(TAKE_JOB, { ...this.#placesOf(chunk), temporary: prepared })
+      const places = { ...this.#placesOf(id), root: compact(chunk.root), temporary: prepared }
+      const result = await this.#options.pool.run(TAKE_JOB, places)
       this.#noteStored(id, result, result.layout)
     })
   }
@@ -253,6 +263,24 @@ export class ChunkStore implements ChunkDisk {
     })
   }
 
+  async #putUnhashed(
+    { id, origin }: UnhashedChunk,
+    data: readonly Uint8Array[],
+    signal: CancelSignal | undefined,
+  ): Promise<Buffer> {
+    const lengthBytes = sumBytes(data)
+    invariant(lengthBytes > SMALL_CHUNK_BYTES, 'a chunk that is hashed where it is stored is a long one')
+    await this.#gauge.claim(dataOffsetOf(origin.extents.length, lengthBytes, origin.orders !== undefined) + lengthBytes)
+    return await this.#locks.run(id, async () => {
+      await this.#small.mustNotHave(id)
+      const task = { ...this.#placesOf(id), temporary: this.#paths.newTemporary(id), origin }
+      const result = await this.#toldIfFull(() => this.#jobs.hashAndStore(task, data, lengthBytes, signal))
+      const leaves = asBuffer(result.leaves)
+      this.#noteStored(id, result, { lengthBytes, dataOffset: result.dataOffset, leaves })
+      return leaves
+    })
+  }
+
   #noteStored(id: number, result: Pick<StoreResult, 'created' | 'replacedBad'>, layout: ChunkLayout): void {
     const { lengthBytes, dataOffset, leaves } = layout
     this.#files.know(id, { lengthBytes, dataOffset, leaves })
@@ -262,11 +290,10 @@ export class ChunkStore implements ChunkDisk {
     this.#whole.add(id)
   }
 
-  #placesOf({ id, root }: StoredChunk): Omit<TakeTask, 'temporary'> {
+  #placesOf(id: number): Omit<TakeTask, 'temporary' | 'root'> {
     return {
       volume: this.#options.volume,
       id,
-      root: compact(root),
       folder: this.#paths.foldersOf(id).inner,
       file: this.#paths.fileOf(id),
       quarantine: this.#paths.newQuarantine(id),
@@ -275,30 +302,24 @@ export class ChunkStore implements ChunkDisk {
 
   #storeTask(chunk: StoredChunk, prefix: Buffer, data: readonly Uint8Array[]): StoreTask {
     const temporary = this.#paths.newTemporary(chunk.id)
-    return { ...this.#placesOf(chunk), leaves: compact(chunk.leaves), prefix, data, temporary, direct: false }
+    const hashes = { root: compact(chunk.root), leaves: compact(chunk.leaves) }
+    return { ...this.#placesOf(chunk.id), ...hashes, prefix, data, temporary, direct: false }
   }
 
   async #store(task: StoreTask, lengthBytes: number): Promise<StoreResult> {
-    try {
+    return await this.#toldIfFull(async () => {
       if (this.#gate.allows(lengthBytes)) return this.#gate.run(() => storeChunkFile(task))
-      return await this.#storeInWorker(task, lengthBytes)
+      return await this.#jobs.store(task, lengthBytes)
+    })
+  }
+
+  async #toldIfFull<T>(store: () => Promise<T>): Promise<T> {
+    try {
+      return await store()
     } catch (error) {
       const known = toChunkError(error)
       if (known.code === 'ENOSPC') this.#gauge.refresh()
       throw known
-    }
-  }
-
-  async #storeInWorker(task: StoreTask, lengthBytes: number): Promise<StoreResult> {
-    const { buffers, pool } = this.#options
-    const shared = sharePieces(buffers, task.data, lengthBytes)
-    const direct = canBeDirect(shared.pieces) && this.#direct.forWrite()
-    try {
-      const result = await pool.run(STORE_JOB, { ...task, data: shared.pieces, direct })
-      if (result.created) this.#direct.noteWrite(direct, result, lengthBytes)
-      return result
-    } finally {
-      shared.release()
     }
   }
 

@@ -31,6 +31,21 @@ export interface StoreResult {
   readonly writeUs: number
 }
 
+/** A chunk whose hashes the job computes. */
+export interface HashStoreTask extends Omit<TakeTask, 'root'> {
+  readonly origin: ChunkOrigin
+  readonly data: readonly Uint8Array[]
+  readonly direct: boolean
+  /** One word of shared memory: not 0 when the data may be others' by now. */
+  readonly givenUp: Int32Array
+}
+
+export interface HashStoreResult extends StoreResult {
+  readonly leaves: Uint8Array
+  /** Where the data begin in the file. */
+  readonly dataOffset: number
+}
+
 /** The file of a chunk that another process of this machine is to take. */
 export type PrepareTask = Pick<StoreTask, 'prefix' | 'data' | 'temporary' | 'direct'>
 

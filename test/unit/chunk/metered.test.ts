@@ -82,3 +82,14 @@ t.test('a call that was given up is no failure of the node', async (t) => {
   await t.rejects(node.get(get, { ...LATER, signal: stop.signal }), { code: 'CANCELLED' })
   t.same(metrics.snapshot().timers, [])
 })
+
+t.test('a put that the node hashes is a put', async (t) => {
+  const metrics = new Metrics()
+  const stored = { stored: ['a'], queued: [], missing: [], leaves: Buffer.alloc(32) }
+  const node = meteredChunkNode(nodeThat({ putUnhashed: () => Promise.resolve(stored) }), 'a', metrics)
+  t.equal(await node.putUnhashed?.(put, [Buffer.alloc(3), Buffer.alloc(4)], LATER), stored)
+  const { timers, counters } = metrics.snapshot()
+  t.equal(timers.find(({ group }) => group === 'chunk.put')?.count, 1)
+  t.equal(counters.find(({ name }) => name === 'chunk.sent.a')?.value, 7)
+  t.notOk('putUnhashed' in meteredChunkNode(nodeThat({}), 'b', metrics), 'where it cannot be done it is not offered')
+})
