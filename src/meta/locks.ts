@@ -176,8 +176,8 @@ export class Locks {
       waiter.wasQueued = true
       return this.#follow(waiter, reply.buffer(1).toString(), heard)
     }
-    this.#took(waiter)
     await this.#deps.caughtUp()
+    this.#took(waiter)
     return decodeInode(ino, reply.buffer(1)).attr
   }
 
@@ -308,9 +308,9 @@ export class Locks {
   }
 
   async #granted(waiter: Waiter): Promise<Attr> {
-    this.#took(waiter)
     const { ino } = waiter
     const [attr] = await Promise.all([this.#deps.getattr(ino), this.#deps.caughtUp(), this.#mustKeep(waiter)])
+    this.#took(waiter)
     return attr
   }
 
@@ -323,6 +323,7 @@ export class Locks {
     throw new PosixError('EIO', 'a Redis server has lost the lock that it had granted')
   }
 
+  /** Last of all: of what fails after a grant its owner is told that it failed, and what he does not hold is given back. */
   #took({ ino, lock, ticket }: Waiter): void {
     if (lock.kind !== 'posix') return
     const inos = this.#holdings.get(lock.owner)

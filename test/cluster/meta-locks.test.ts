@@ -148,6 +148,26 @@ for (const wait of [true, false]) {
 
 claim(
   t,
+  volumesOn(t, redis, (store) => spy.wrap(store)),
+  'a lock that was granted, and told to have failed all the same, is given back',
+  async (t, volume) => {
+    const [a, b] = await clients(volume, 2, LONG_TTL)
+    if (a === undefined || b === undefined) throw new Error('there are two')
+    const { ino } = await touch(a, ROOT, 'file')
+    t.equal(await trying(b, ino, record('write', '2')), 'ok')
+    spy.take('')
+    const waiting = t.rejects(a.setlk(ino, record('write', '1'), { wait: true }), { code: 'REDIS_UNREACHABLE' })
+    await until('it waits', () => spy.ran.some(({ script }) => script === 'lock'))
+    spy.instead.set('getattr', () => Promise.reject(new RingfsError('REDIS_UNREACHABLE', 'lost by the test')))
+    await b.unlock(ino, record('write', '2'))
+    await waiting
+    spy.instead.clear()
+    await until('it is free', async () => (await trying(b, ino, record('write', '2'))) === 'ok')
+  },
+)
+
+claim(
+  t,
   open,
   'a lock of a session that is over, as a promoted replica brings one back, keeps nobody waiting',
   async (t, volume) => {
