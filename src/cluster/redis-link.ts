@@ -1,6 +1,6 @@
 /**
  * One connection to one Redis node. ioredis makes it (AUTH, HELLO) and tells when it ends; its queues, retries and reconnects
- * are all turned off, because a call that waits inside them has no deadline. Commands and replies go past it (resp.ts): all
+ * are all turned off, because a call that waits inside them has no deadline. Commands and replies go past it (resp-*.ts): all
  * that is asked in one turn of the event loop leaves in one write. Here a connection lives once: when it ends, or when a reply
  * is overdue, everything in flight fails with LinkLostError and the owner of the link makes a new one.
  *
@@ -17,7 +17,8 @@ import type { Credentials } from './credentials.js'
 import { LinkLostError, authError, classify, tlsError } from './redis-errors.js'
 import { Fence } from './redis-fence.js'
 import { connectorTo } from './redis-socket.js'
-import { CommandBuffer, NO_PREFIX, ReplyReader, type Prefix, type ReplyError } from './resp.js'
+import { CommandBuffer, NO_PREFIX, type Prefix } from './resp-commands.js'
+import { ReplyReader, type ReplyError } from './resp-replies.js'
 import { parseHost } from './url.js'
 
 export interface LinkOptions {

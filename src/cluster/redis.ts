@@ -21,7 +21,7 @@ import type { RedisLink } from './redis-link.js'
 import { ShardSubscription } from './redis-subscription.js'
 import { Topology } from './redis-topology.js'
 import { MARK, ReplicaWaits, WAIT_SLICE_MS } from './replica-waits.js'
-import { NO_PREFIX, encodePrefix, type Prefix } from './resp.js'
+import { NO_PREFIX, encodePrefix, type Prefix } from './resp-commands.js'
 import { keySlot } from './slot.js'
 import { formatHost, type MetaUrl } from './url.js'
 

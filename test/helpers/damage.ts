@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import type { Test } from 'tap'
 import { PosixError } from '../../src/base/errno.js'
 import { RingfsError } from '../../src/base/errors.js'
-import { ProtocolError } from '../../src/cluster/resp.js'
+import { ProtocolError } from '../../src/cluster/resp-replies.js'
 import { propertyRun } from './property.js'
 
 /** How a good example is damaged: where, with what, and where it is cut. */

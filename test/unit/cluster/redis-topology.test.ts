@@ -4,7 +4,7 @@ import { systemClock } from '../../../src/base/clock.js'
 import { silentLog } from '../../../src/base/log.js'
 import type { RedisLink } from '../../../src/cluster/redis-link.js'
 import { Topology, parseSlots, resolveAddress } from '../../../src/cluster/redis-topology.js'
-import { NO_PREFIX } from '../../../src/cluster/resp.js'
+import { NO_PREFIX } from '../../../src/cluster/resp-commands.js'
 
 t.setTimeout(300_000)
 

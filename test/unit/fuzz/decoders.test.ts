@@ -10,7 +10,7 @@ import { decodeTask, encodeTask } from '../../../src/cluster/queue-task.js'
 import { classify } from '../../../src/cluster/redis-errors.js'
 import { parseSlots } from '../../../src/cluster/redis-topology.js'
 import { decodeReport } from '../../../src/cluster/report.js'
-import { ProtocolError, ReplyReader } from '../../../src/cluster/resp.js'
+import { ProtocolError, ReplyReader } from '../../../src/cluster/resp-replies.js'
 import { parseMetaUrl } from '../../../src/cluster/url.js'
 import { decodeEvents } from '../../../src/meta/events.js'
 import {
