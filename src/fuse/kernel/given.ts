@@ -1,4 +1,4 @@
-/** What of an inode, and of a name, was answered to the kernel (invalidations.ts). */
+/** What of an inode, and of a name, was answered to the kernel (kernel-view.ts). */
 import type { Attr } from '../../vfs/contract.js'
 import type { Given } from './handed.js'
 import type { Way } from './way.js'

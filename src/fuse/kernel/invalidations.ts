@@ -15,25 +15,19 @@
  * to know: it is notified once more a little later. Names have the same rule.
  */
 import type { Clock } from '../../base/clock.js'
-import type { Attr, Invalidation } from '../../vfs/contract.js'
-import { ROOT_INO } from '../../base/limits.js'
+import type { Invalidation } from '../../vfs/contract.js'
 import { Doubts } from './doubts.js'
 import type { GivenAttr, GivenEntry, Name } from './given.js'
-import { Handed, LIFETIME_MAX_MS } from './handed.js'
+import { GRACE_MS, RECENT_MS, SEVERAL, entryKey, type KernelView } from './kernel-view.js'
 import type { Notifier } from './notifier.js'
-import { SymlinkWays, Way } from './way.js'
 import { encodeIncEpoch, encodeInvalAttr, encodeInvalData, encodeInvalEntry } from './notify.js'
 
-/** In which whoever asked comes to take the answer, and how long he is waited for at most. */
-const GRACE_MS = 2
+/** So long is waited at most for whoever asked to take the answer. */
 const GRACE_MAX_MS = 20
-/** What was handed out less than this ago and is not known is notified again after each of these. */
-const RECENT_MS = 1_000
+/** What was handed out a moment ago and is not known is notified again after each of these. */
 const AGAIN_MS: readonly number[] = [10, 100, 1_000]
 const ENOENT = 2
-const DEPTH_MAX = 256
 const EPOCH = 'epoch'
-const SEVERAL = 0
 
 interface Waiting {
   readonly sinceMs: number
@@ -43,6 +37,8 @@ interface Waiting {
 export interface InvalidationOptions {
   readonly clock: Clock
   readonly notifier: Notifier
+  /** What the kernel goes by. */
+  readonly view: KernelView
   /** Whether the kernel may have pages of the file. */
   readonly hasPages: (ino: number) => boolean
   readonly withPages: () => Iterable<number>
@@ -54,125 +50,26 @@ export interface InvalidationOptions {
 
 export class Invalidations {
   readonly #options: InvalidationOptions
-  readonly #attrs = new Handed<number, GivenAttr>(LIFETIME_MAX_MS)
-  readonly #entries = new Handed<string, GivenEntry>(LIFETIME_MAX_MS)
+  readonly #view: KernelView
   readonly #waiting = new Map<number, Waiting>()
   /** Notices about pages that are not written yet; true: one of them is about a change by others. */
   readonly #dataDue = new Map<number, boolean>()
   /** Names of which a notice is not written yet that is to be written again where the kernel did not know them. */
   readonly #againDue = new Set<string>()
   readonly #doubts = new Doubts()
-  readonly #symlinks = new SymlinkWays()
   /** The kernel knows INC_EPOCH. */
   hasEpoch = false
   #isClosed = false
 
   constructor(options: InvalidationOptions) {
     this.#options = options
+    this.#view = options.view
     options.notifier.overdue = () => this.#dropNames()
-  }
-
-  /**
-   * An answer about the inode goes out. false: it must have no lifetime, since there is no room to remember it. One without a
-   * lifetime does not end that of another before it: the kernel ignores an answer that was overtaken (by a write, which
-   * makes it ask for size and times, and leaves mode and owner as they were), and goes on by what it had.
-   */
-  answered(attr: Attr, holds: boolean, thread = SEVERAL, askedMs?: number): boolean {
-    const atMs = this.#nowMs()
-    const last = this.#attrs.last(attr.ino, atMs)
-    const held = last?.holds === true ? last : undefined
-    const isAlone = held === undefined || held.to === thread || atMs - held.atMs >= RECENT_MS
-    const given = {
-      atMs,
-      askedMs: askedMs ?? atMs,
-      attr: holds ? attr : (held?.attr ?? attr),
-      told: attr,
-      hasNewRights: hasNewRights(last, attr, atMs),
-      isOvertaken: false,
-      holds: holds || held !== undefined,
-      to: isAlone ? thread : SEVERAL,
-      sizeVersion: holds || held === undefined ? attr.dataVersion : held.sizeVersion,
-      resizedAtMs: lastOf(last?.resizedAtMs),
-      noticedAtMs: lastOf(last?.noticedAtMs),
-      isSizeOld: !holds && last?.isSizeOld === true,
-      way: last?.way ?? new Way(),
-    }
-    return this.#attrs.add(attr.ino, given, attr.type === 'directory')
-  }
-
-  /** The kernel comes to the inode by a name in this directory, whether the name has a lifetime or not. After `answered`. */
-  cameBy(parent: number, ino: number): void {
-    this.#attrs.last(ino, this.#nowMs())?.way.add(parent, this.#nowMs())
-  }
-
-  /**
-   * Whether all directories are held in which the kernel may have found names on its way to the inode. false: some are not, or it is
-   * not known which they are. All are asked for, also behind the first that is not held: asking is a wish.
-   */
-  isWayHeld(ino: number, holds: (directory: number) => boolean): boolean {
-    let areHeld = this.#isAboveHeld(ino, holds)
-    const throughSymlinks = this.#symlinks.directories(this.#nowMs())
-    if (throughSymlinks === undefined) return false
-    for (const directory of throughSymlinks) {
-      areHeld = holds(directory) && this.#isAboveHeld(directory, holds) && areHeld
-    }
-    return areHeld
-  }
-
-  #isAboveHeld(ino: number, holds: (directory: number) => boolean): boolean {
-    let areHeld = true
-    for (let at = ino, steps = 0; at !== ROOT_INO; steps++) {
-      const parent = this.#attrs.last(at, this.#nowMs())?.way.only
-      if (parent === undefined || steps === DEPTH_MAX) return false
-      areHeld = holds(parent) && areHeld
-      at = parent
-    }
-    return areHeld
-  }
-
-  /** The name goes out with a lifetime; null: that there is none. */
-  named(parent: number, name: Buffer, attr: Attr | null): boolean {
-    // Else nobody would know by which directories the kernel comes there.
-    if (attr !== null && this.#attrs.last(attr.ino, this.#nowMs()) === undefined) return false
-    const movedTo = this.#lastEntry({ parent, name })?.movedTo
-    if (attr?.type === 'symlink') this.#symlinks.add(parent, this.#nowMs())
-    const ino = attr?.ino ?? 0
-    const given = { atMs: this.#nowMs(), holds: true, ino, leadsOn: leadsOn(attr), replaced: 0, movedTo }
-    return this.#entries.add(entryKey(parent, name), given, given.leadsOn)
   }
 
   /** Whether somebody may have come to the inode by a name that means something else now. */
   isDoubtful(ino: number): boolean {
     return this.#doubts.has(ino, this.#nowMs())
-  }
-
-  /** What the kernel takes the name for without asking, 0 for no inode; undefined: nothing. */
-  meaning(name: Name): number | undefined {
-    const given = this.#lastEntry(name)
-    return given?.holds === true ? given.ino : undefined
-  }
-
-  /** What the kernel goes by without asking, if anything. */
-  held(ino: number): Attr | undefined {
-    const given = this.#attrs.last(ino, this.#nowMs())
-    return given?.holds === true ? given.attr : undefined
-  }
-
-  /** What was written through the kernel made `version` of the one before. */
-  committed(ino: number, version: number): void {
-    const given = this.#attrs.last(ino, this.#nowMs())
-    if (given?.sizeVersion === version - 1) given.sizeVersion = version
-  }
-
-  /** Whether what the kernel goes by, if anything, tells the size of these contents. */
-  isSizeOf(ino: number, version: number): boolean {
-    const given = this.#attrs.last(ino, this.#nowMs())
-    return given?.holds !== true || given.sizeVersion === version
-  }
-
-  /** Whether the kernel may take the file for as long as it was before somebody else changed it. */
-  hasOldSize(ino: number): boolean {
-    return this.#attrs.last(ino, this.#nowMs())?.isSizeOld === true
   }
 
   /**
@@ -181,7 +78,7 @@ export class Invalidations {
    * at the earliest.
    */
   mayEndEarly(ino: number, version: number, thread: number, sinceMs?: number): boolean {
-    const given = this.#attrs.last(ino, this.#nowMs())
+    const given = this.#view.lastAttr(ino)
     if (given === undefined) return false
     if (given.isSizeOld || given.sizeVersion < version) return true
     if (this.#nowMs() - given.resizedAtMs >= RECENT_MS) return false
@@ -192,30 +89,17 @@ export class Invalidations {
     return isNoticed || !notifier.isSettled('attr', ino) || !notifier.isSettled('data', ino)
   }
 
-  /** Whether the kernel was told the size of these contents, or has made them of those whose size it was told. */
-  wasToldSizeOf(ino: number, version: number): boolean {
-    return this.#attrs.last(ino, this.#nowMs())?.sizeVersion === version
-  }
-
-  /** The kernel has cut the file itself. */
-  cut(ino: number, version: number): void {
-    const given = this.#attrs.last(ino, this.#nowMs())
-    if (given === undefined) return
-    given.sizeVersion = version
-    given.isSizeOld = false
-  }
-
   add(what: Invalidation): void {
     switch (what.kind) {
       case 'attr':
-        if (this.held(what.ino) !== undefined) this.#whenTaken(what.ino, false)
+        if (this.#view.held(what.ino) !== undefined) this.#whenTaken(what.ino, false)
         return
       case 'data':
         if (this.#options.hasPages(what.ino)) this.#whenTaken(what.ino, true)
-        else if (this.held(what.ino) !== undefined) this.#whenTaken(what.ino, false)
+        else if (this.#view.held(what.ino) !== undefined) this.#whenTaken(what.ino, false)
         return
       case 'entry':
-        this.#dropEntry(what.parent, what.name)
+        this.#dropEntry(what)
         return
       case 'all':
         this.#dropAll()
@@ -223,10 +107,10 @@ export class Invalidations {
   }
 
   /** What the name means may have changed, and with it what it meant before, and its directory. */
-  doubt({ parent, name }: Name): void {
-    const { ino = 0, replaced = 0 } = this.#lastEntry({ parent, name }) ?? {}
-    this.#dropEntry(parent, name)
-    for (const one of [parent, ino, replaced]) if (one !== 0) this.drop(one, false)
+  doubt(name: Name): void {
+    const { ino = 0, replaced = 0 } = this.#view.lastEntry(name) ?? {}
+    this.#dropEntry(name)
+    for (const one of [name.parent, ino, replaced]) if (one !== 0) this.drop(one, false)
   }
 
   /**
@@ -235,7 +119,7 @@ export class Invalidations {
    */
   drop(ino: number, alsoData: boolean, isSizeKnown = false): void {
     const withData = alsoData || this.#waiting.get(ino)?.withData === true
-    const given = this.#attrs.last(ino, this.#nowMs())
+    const given = this.#view.lastAttr(ino)
     const wasRecent = given !== undefined && given.holds && this.#nowMs() - given.atMs < RECENT_MS
     this.#overtake(ino, given, isSizeKnown)
     const onDone = wasRecent ? this.#again(() => this.#postAttr(ino)) : undefined
@@ -255,22 +139,18 @@ export class Invalidations {
 
   /** Nobody waits for it: for attributes that the kernel does not hold it asks anyway, and a notice would only overtake the answer. */
   #dropTaken(ino: number, withData: boolean): void {
-    if (!withData || this.held(ino) !== undefined) {
+    if (!withData || this.#view.held(ino) !== undefined) {
       this.drop(ino, withData)
       return
     }
-    this.#overtake(ino, this.#attrs.last(ino, this.#nowMs()), false)
+    this.#overtake(ino, this.#view.lastAttr(ino), false)
     this.#postData(ino, true)
   }
 
   /** A notice is about to be posted. */
   #overtake(ino: number, given: GivenAttr | undefined, isSizeKnown: boolean): void {
     this.#waiting.delete(ino)
-    if (given === undefined) return
-    given.holds = false
-    given.isOvertaken ||= this.#nowMs() - given.atMs < GRACE_MS
-    if (!isSizeKnown) given.resizedAtMs = this.#nowMs()
-    given.isSizeOld ||= this.#nowMs() - given.resizedAtMs < RECENT_MS
+    if (given !== undefined) this.#view.overtaken(given, isSizeKnown)
   }
 
   /** It may be held back for as long as the file is read, and be posted again with each change: its end is noted once. */
@@ -284,27 +164,19 @@ export class Invalidations {
   #dataDone(ino: number): void {
     const isOfOthers = this.#dataDue.get(ino) === true
     this.#dataDue.delete(ino)
-    this.#noticed(ino, isOfOthers)
+    this.#view.noticed(ino, isOfOthers)
   }
 
   #postAttr(ino: number, onDone: (errno: number) => void = () => undefined): void {
     this.#options.notifier.post('attr', ino, ino, encodeInvalAttr(ino), (errno) => {
-      this.#noticed(ino, false)
+      this.#view.noticed(ino, false)
       onDone(errno)
     })
   }
 
-  /** A notice is written. One about pages that others changed may have been held back for long. */
-  #noticed(ino: number, isOfOthers: boolean): void {
-    const given = this.#attrs.last(ino, this.#nowMs())
-    if (given === undefined) return
-    given.noticedAtMs = this.#nowMs()
-    if (isOfOthers) given.resizedAtMs = this.#nowMs()
-  }
-
   /** For a change that the kernel makes known to itself without a new version: an answer from before may still be on its way. */
   dropRecent(ino: number): void {
-    const given = this.#attrs.last(ino, this.#nowMs())
+    const given = this.#view.lastAttr(ino)
     if (given?.holds === true && this.#nowMs() - given.atMs < RECENT_MS) this.drop(ino, false)
   }
 
@@ -313,7 +185,7 @@ export class Invalidations {
    * earlier answers it has taken; those of other threads may be on their way still, and would count.
    */
   dropOfOthers(ino: number, thread: number): void {
-    const given = this.#attrs.last(ino, this.#nowMs())
+    const given = this.#view.lastAttr(ino)
     if (given === undefined || (given.to === thread && thread !== SEVERAL)) return
     this.dropRecent(ino)
   }
@@ -323,29 +195,17 @@ export class Invalidations {
    * knew of the old name: what becomes known to be false of that is false of the new one.
    */
   moving(from: Name, to: Name, isExchange: boolean): void {
-    const [given, other] = [this.#lastEntry(from), this.#lastEntry(to)]
+    const [given, other] = [this.#view.lastEntry(from), this.#view.lastEntry(to)]
     this.#move(from, given, to, other)
     if (isExchange) this.#move(to, other, from, given)
   }
 
   #move(from: Name, given: GivenEntry | undefined, to: Name, other: GivenEntry | undefined): void {
     if (given === undefined) return
-    const { notifier } = this.#options
-    const isDropped = !given.holds && !notifier.isSettled('entry', entryKey(from.parent, from.name))
-    const { ino, leadsOn } = given
-    if (this.#attrs.last(ino, this.#nowMs())?.attr.type === 'symlink') this.#symlinks.add(to.parent, this.#nowMs())
-    const replaced = other?.ino ?? 0
-    const moved = { ino, leadsOn, replaced, atMs: this.#nowMs(), holds: true, movedTo: other?.movedTo }
-    const isKept = this.#entries.add(entryKey(to.parent, to.name), moved)
-    this.cameBy(to.parent, ino)
-    const left = this.#lastEntry(from)
-    if (left !== undefined) left.movedTo = to
+    const isDropped = !given.holds && !this.#options.notifier.isSettled('entry', entryKey(from.parent, from.name))
+    const isKept = this.#view.moved(from, given, to, other)
     // Written when the directory is unlocked, so after the move.
     if (!isKept || isDropped) this.#postEntry(to)
-  }
-
-  #lastEntry({ parent, name }: Name): GivenEntry | undefined {
-    return this.#entries.last(entryKey(parent, name), this.#nowMs())
   }
 
   /** What waits for who is asking waits no longer. */
@@ -389,26 +249,27 @@ export class Invalidations {
 
   /** Whether an answer that the kernel may not have taken yet may tell of rights that it does not know. */
   #mayBringRights(ino: number): boolean {
-    return this.#options.isAsked(ino) || this.#attrs.last(ino, this.#nowMs())?.hasNewRights === true
+    return this.#options.isAsked(ino) || this.#view.lastAttr(ino)?.hasNewRights === true
   }
 
   #graceMs(ino: number): number {
     if (this.#options.isAsked(ino)) return GRACE_MS
-    const given = this.#attrs.last(ino, this.#nowMs())
+    const given = this.#view.lastAttr(ino)
     return given === undefined ? 0 : given.atMs + GRACE_MS - this.#nowMs()
   }
 
-  #dropEntry(parent: number, name: Buffer): void {
-    const key = entryKey(parent, name)
-    const given = this.#entries.last(key, this.#nowMs())
+  #dropEntry(dropped: Name): void {
+    const given = this.#view.lastEntry(dropped)
     const moved = given?.movedTo
     if (given !== undefined && moved !== undefined) {
       given.movedTo = undefined
-      this.#dropEntry(moved.parent, moved.name)
+      this.#dropEntry(moved)
     }
     if (given?.holds !== true) return
     given.holds = false
     this.#doubts.add(given, this.#nowMs())
+    const { parent, name } = dropped
+    const key = entryKey(parent, name)
     const bytes = encodeInvalEntry(parent, name)
     const post = (): void => {
       this.#options.notifier.post('entry', key, parent, bytes)
@@ -429,10 +290,9 @@ export class Invalidations {
   }
 
   #dropAll(): void {
-    const nowMs = this.#nowMs()
-    if (!this.#dropNames()) for (const key of this.#entries.keys(nowMs)) this.#expire(key)
+    if (!this.#dropNames()) for (const name of this.#view.names()) this.#expire(name)
     for (const ino of this.#options.withPages()) this.#whenTaken(ino, true)
-    for (const ino of this.#attrs.keys(nowMs)) if (this.held(ino) !== undefined) this.#whenTaken(ino, false)
+    for (const ino of this.#view.inos()) if (this.#view.held(ino) !== undefined) this.#whenTaken(ino, false)
   }
 
   /** All names at once, without waiting for anybody. false: that cannot be. */
@@ -442,11 +302,8 @@ export class Invalidations {
     return true
   }
 
-  #expire(key: string): void {
-    const slash = key.indexOf('/')
-    const parent = Number(key.slice(0, slash))
-    const name = Buffer.from(key.slice(slash + 1), 'latin1')
-    this.#options.notifier.post('entry', `${key}/`, parent, encodeInvalEntry(parent, name, true))
+  #expire({ parent, name }: Name): void {
+    this.#options.notifier.post('entry', `${entryKey(parent, name)}/`, parent, encodeInvalEntry(parent, name, true))
   }
 
   /** For a notice of what was handed out a moment ago. */
@@ -460,25 +317,4 @@ export class Invalidations {
       }
     }
   }
-}
-
-function lastOf(atMs: number | undefined): number {
-  return atMs ?? -Infinity
-}
-
-/** Of who is not known to have them: nothing was answered for long, or something else, or what was answered was overtaken. */
-function hasNewRights(last: GivenAttr | undefined, { mode, uid, gid }: Attr, atMs: number): boolean {
-  if (last === undefined) return true
-  const isTaken = !last.isOvertaken && atMs - last.atMs >= GRACE_MS
-  const { told } = last
-  return (last.hasNewRights && !isTaken) || told.mode !== mode || told.uid !== uid || told.gid !== gid
-}
-
-function leadsOn(attr: Attr | null): boolean {
-  return attr?.type === 'directory' || attr?.type === 'symlink'
-}
-
-/** latin1 keeps every byte of the name apart. */
-function entryKey(parent: number, name: Buffer): string {
-  return `${parent}/${name.toString('latin1')}`
 }

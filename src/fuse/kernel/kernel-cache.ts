@@ -1,5 +1,6 @@
 /**
- * What the kernel caches of this mount: lifetimes in answers, and notifications that end them early (invalidations.ts).
+ * What the kernel caches of this mount: lifetimes in answers (kernel-view.ts), and notifications that end
+ * them early (invalidations.ts).
  *
  * Rules, and what each is for:
  * - A lifetime is given only to what the VFS holds in its own caches in the turn in which the answer is encoded: an answer that
@@ -31,6 +32,7 @@ import { Lru } from '../../vfs/lru.js'
 import type { Name } from './given.js'
 import { LIFETIME_MAX_MS } from './handed.js'
 import { Invalidations } from './invalidations.js'
+import { KernelView } from './kernel-view.js'
 import type { Notifier } from './notifier.js'
 import { SecondWalks } from './second-walks.js'
 import type { Touched } from './touched.js'
@@ -70,6 +72,8 @@ export class KernelCache {
   readonly secondWalks: SecondWalks
   readonly #coherence: VfsCoherence
   readonly #notifier: Notifier | null
+  /** Empty where the kernel cannot be told anything. */
+  readonly #view: KernelView
   readonly #told: Invalidations | null
   readonly #holds: (directory: number) => boolean
   /**
@@ -90,7 +94,9 @@ export class KernelCache {
     )
     const hasPages = (ino: number): boolean => this.#pages.has(ino)
     const withPages = (): Iterable<number> => this.#pages.keys()
-    this.#told = notifier && new Invalidations({ clock, notifier, hasPages, withPages, ...uses })
+    const view = new KernelView(clock)
+    this.#view = view
+    this.#told = notifier && new Invalidations({ clock, notifier, view, hasPages, withPages, ...uses })
     coherence.onInvalidate((what) => {
       if (what.kind === 'data') this.wroteBeside(what.ino)
       this.#told?.add(what)
@@ -106,13 +112,13 @@ export class KernelCache {
     const lifetimeMs = this.#lifetimeMs()
     const known = lifetimeMs === 0 ? undefined : this.#coherence.attr(given.ino)
     const attr = known ?? given
-    const isKept = this.#told?.answered(attr, known !== undefined, thread, askedMs) === true
+    const isKept = this.#told !== null && this.#view.answered(attr, known !== undefined, thread, askedMs)
     return { attr, attrMs: isKept && known !== undefined ? lifetimeMs : 0 }
   }
 
   entry(parent: number, name: Buffer, given: Attr, thread = 0, askedMs?: number): Lifetimes & { readonly attr: Attr } {
     const { attr, attrMs } = this.attr(given, thread, askedMs)
-    this.#told?.cameBy(parent, given.ino)
+    this.#view.cameBy(parent, given.ino)
     return { attr, attrMs, entryMs: this.#entryMs(parent, name, given) }
   }
 
@@ -124,13 +130,13 @@ export class KernelCache {
   #entryMs(parent: number, name: Buffer, attr: Attr | null): number {
     const lifetimeMs = this.#lifetimeMs()
     if (lifetimeMs === 0 || this.#coherence.entry(parent, name) !== (attr?.ino ?? 0)) return 0
-    return this.#told?.named(parent, name, attr) === true ? lifetimeMs : 0
+    return this.#view.named(parent, name, attr) ? lifetimeMs : 0
   }
 
   /** Whether the way to an inode that is to be opened was walked by true names. Resolves when all changes until now are known. */
   async isPathTrue(ino: number): Promise<boolean> {
     if (this.#told === null) return true
-    if (!this.#told.isWayHeld(ino, this.#holds)) await this.#coherence.caughtUp()
+    if (!this.#view.isWayHeld(ino, this.#holds)) await this.#coherence.caughtUp()
     return !this.#told.isDoubtful(ino)
   }
 
@@ -148,13 +154,13 @@ export class KernelCache {
     let [isPast, isSizeOld] = [false, false]
     if (this.#told !== null) {
       const isOther = hasOtherPages || this.#holdsOther(attr)
-      const isOurs = !hasOtherPages && this.#told.isSizeOf(ino, dataVersion)
+      const isOurs = !hasOtherPages && this.#view.isSizeOf(ino, dataVersion)
       // What has no lifetime is asked for before each open.
       const sinceMs = isSecond ? this.secondWalks.beganMs(thread) : undefined
       isSizeOld = this.#lifetimeMs() > 0 && this.#told.mayEndEarly(ino, dataVersion, thread, sinceMs)
       // Pages may be others because bytes of ours went past them.
-      if (isOther) this.#told.drop(ino, hasOtherPages, this.#told.wasToldSizeOf(ino, dataVersion))
-      isPast = this.canReadPast && (!isOurs || isSizeOld || this.#told.hasOldSize(ino))
+      if (isOther) this.#told.drop(ino, hasOtherPages, this.#view.wasToldSizeOf(ino, dataVersion))
+      isPast = this.canReadPast && (!isOurs || isSizeOld || this.#view.hasOldSize(ino))
       // Pages that somebody is reading just now are left to the kernel to drop, for each opener until they are gone.
       if (!(await this.#settled(ino))) {
         // What is in use stays, and more may come through this handle.
@@ -180,13 +186,13 @@ export class KernelCache {
   }
 
   #committed(ino: number, dataVersion: number): void {
-    this.#told?.committed(ino, dataVersion)
+    this.#view.committed(ino, dataVersion)
     if (this.#pages.get(ino) === dataVersion - 1) this.#setPages(ino, dataVersion)
   }
 
   /** For an open that cut the file: the kernel drops all pages itself, and knows its size. */
   cut({ ino, dataVersion }: Attr): void {
-    this.#told?.cut(ino, dataVersion)
+    this.#view.cut(ino, dataVersion)
     this.#setPages(ino, dataVersion)
   }
 
@@ -205,7 +211,7 @@ export class KernelCache {
    * may look as soon as he has his answer.
    */
   async leftMode({ ino, mode }: Attr): Promise<void> {
-    if ((this.#told?.held(ino)?.mode ?? mode) !== mode) this.#told?.drop(ino, false)
+    if ((this.#view.held(ino)?.mode ?? mode) !== mode) this.#told?.drop(ino, false)
     await this.#toldAttr(ino)
   }
 
@@ -233,7 +239,7 @@ export class KernelCache {
 
   /** What the kernel takes the name for, if that is known: for `changedBy`, before a change of the name is begun. */
   meaning(parent: number, name: Buffer): number | undefined {
-    return this.#told?.meaning({ parent, name })
+    return this.#view.meaning({ parent, name })
   }
 
   /**
@@ -242,7 +248,7 @@ export class KernelCache {
    */
   async changedBy(taken: number | undefined, ino: number): Promise<void> {
     if (ino === 0 || taken === ino) return
-    if (this.#told?.held(ino) !== undefined) this.#told.drop(ino, false)
+    if (this.#view.held(ino) !== undefined) this.#told?.drop(ino, false)
     await this.#toldAttr(ino)
   }
 
@@ -279,7 +285,7 @@ export class KernelCache {
   }
 
   #holdsOther(attr: Attr): boolean {
-    const held = this.#told?.held(attr.ino)
+    const held = this.#view.held(attr.ino)
     if (held === undefined) return false
     return held.dataVersion !== attr.dataVersion || compareTime(held.ctime, attr.ctime) !== 0
   }

@@ -3,6 +3,7 @@ import t from 'tap'
 import { ROOT_INO } from '../../../src/base/limits.js'
 import { silentLog } from '../../../src/base/log.js'
 import { Invalidations } from '../../../src/fuse/kernel/invalidations.js'
+import { KernelView } from '../../../src/fuse/kernel/kernel-view.js'
 import { Notifier } from '../../../src/fuse/kernel/notifier.js'
 import { FakeThreads } from '../../helpers/cache-peer.js'
 import { ManualClock } from '../../helpers/manual-clock.js'
@@ -20,15 +21,17 @@ t.test('however often a file is changed while it is read, the end of its notice 
   let isRead = true
   const notifier = new Notifier({ start: threads.start, clock, log: silentLog, isInUse: () => isRead })
   const posted = t.capture(notifier, 'post', notifier.post.bind(notifier))
+  const view = new KernelView(clock)
   const told = new Invalidations({
     clock,
     notifier,
+    view,
     hasPages: () => true,
     withPages: () => [ino],
     isAsked: () => false,
     hasNested: () => false,
   })
-  told.answered(attr, true, THREAD)
+  view.answered(attr, true, THREAD)
   await clock.pass(100)
   told.drop(ino, true, true)
   for (let i = 0; i < 100; i++) told.add({ kind: 'data', ino })
@@ -39,7 +42,7 @@ t.test('however often a file is changed while it is read, the end of its notice 
   isRead = false
   await clock.pass(10)
   t.ok(threads.take().includes(`data ${ino}`))
-  told.answered(attr, true, THREAD)
+  view.answered(attr, true, THREAD)
   t.ok(told.mayEndEarly(ino, attr.dataVersion, THREAD), 'one of them was about a change by others')
   await clock.pass(100)
   told.add({ kind: 'data', ino })
@@ -61,17 +64,19 @@ t.test(
     threads.isQuick = false
     const notifier = new Notifier({ start: threads.start, clock, log: silentLog, isInUse: () => isUsed })
     const posted = t.capture(notifier, 'post', notifier.post.bind(notifier))
+    const view = new KernelView(clock)
     const told = new Invalidations({
       clock,
       notifier,
+      view,
       hasPages: () => false,
       withPages: () => [],
       isAsked: () => false,
       hasNested: () => true,
     })
-    told.answered(attr, true, THREAD)
+    view.answered(attr, true, THREAD)
     const change = (): void => {
-      told.named(ROOT_INO, name, attr)
+      view.named(ROOT_INO, name, attr)
       told.add({ kind: 'entry', parent: ROOT_INO, name })
     }
     for (let i = 0; i < 100; i++) change()
