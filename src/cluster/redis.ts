@@ -1,13 +1,11 @@
 /**
- * The door to Redis Cluster: see RedisStore in contract.ts for what it promises.
- *
- * The way of a call: slot of the key -> owner from the slot map -> that master's one pipelined connection. This is our
- * own and not ioredis's Cluster, because that waits without a deadline when no node answers, and adds a queue for each
- * call. What goes wrong is sorted by redis-errors.ts, and tried again here until the call's deadline.
+ * The door to Redis Cluster: see RedisStore in contract.ts for what it promises. It connects and checks the masters, and puts the parts
+ * together: calls (redis-router.ts), subscriptions (redis-subscription.ts), waits for replicas (replica-waits.ts), the append-only file of
+ * a private server (aof.ts).
  */
 import { existsSync } from 'node:fs'
 import { systemClock, type Clock } from '../base/clock.js'
-import { RingfsError, messageOf } from '../base/errors.js'
+import { RingfsError } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import { Metrics, type Timer } from '../base/metrics.js'
 import { CredentialSource } from './credentials.js'
@@ -15,12 +13,12 @@ import type { RedisArg, RedisStore, RedisValue, RunOptions, Script, Subscription
 import { LocalAof, findLocalFolder } from './aof.js'
 import { readFiles, socketPath } from './private-redis-files.js'
 import { checkServers } from './redis-check.js'
-import { LateError, doubtful, isSilence, resolved, telling } from './redis-attempts.js'
-import { LinkLostError, classify, finalError, type Verdict } from './redis-errors.js'
-import type { RedisLink } from './redis-link.js'
+import { Attempts, isSilence, serversAt, telling, unreachable } from './redis-attempts.js'
+import { classify } from './redis-errors.js'
+import { Router, sending, type Send } from './redis-router.js'
 import { ShardSubscription } from './redis-subscription.js'
 import { Topology } from './redis-topology.js'
-import { MARK, ReplicaWaits, WAIT_SLICE_MS } from './replica-waits.js'
+import { MARK, ReplicaWaits, WAIT_SLICE_MS, type AskedLink } from './replica-waits.js'
 import { NO_PREFIX, encodePrefix, type Prefix } from './resp-commands.js'
 import { keySlot } from './slot.js'
 import { formatHost, type MetaUrl } from './url.js'
@@ -50,8 +48,6 @@ const REPLY_TIMEOUT_MS = 5_000
 const DEADLINE_MS = 30_000
 /** `firstAnswerMs` of processes that go on for long. */
 export const FIRST_ANSWER_MS = 30_000
-const BACKOFF_FIRST_MS = 5
-const BACKOFF_MAX_MS = 500
 
 /**
  * Connects and checks every master. Errors: REDIS_UNREACHABLE, REDIS_AUTH, REDIS_NOT_CLUSTER, REDIS_UNSAFE. A server
@@ -76,60 +72,25 @@ async function isLone(folders: readonly (string | undefined)[]): Promise<boolean
   return (await readFiles(folder))?.member === undefined
 }
 
-/** One command: the parts of its bytes. */
-interface Command {
-  readonly prefix: Prefix
-  readonly first: readonly RedisArg[]
-  readonly second: readonly RedisArg[]
-}
-
-/** What is carried out where a slot lives, and what it is named by in errors. */
-interface Call {
-  readonly slot: number
-  readonly what: string
-  readonly timer: Timer
-  readonly send: Send
-  readonly timeoutMs: number
-  readonly script?: Script
-}
-
-/** An attempt that went wrong, and where it had gone. */
-interface Failed {
-  readonly error: unknown
-  readonly address: string
-}
-
-type Send = (link: RedisLink) => Promise<RedisValue>
-
-function sending({ prefix, first, second }: Command): Send {
-  return (link) => new Promise((resolve, reject) => link.enqueue(prefix, first, second, resolve, reject))
-}
-
-/** Where the next attempt goes, when a redirection said so. */
-interface Target {
-  readonly address: string
-  readonly asking: boolean
-}
-
 class ClusterStore implements RedisStore {
   readonly #seeds: readonly string[]
   readonly #log: Log
   readonly #clock: Clock
   readonly #random: () => number
   readonly #replyTimeoutMs: number
+  readonly #attempts: Attempts
   readonly #topology: Topology
+  readonly #router: Router
   /** WAIT holds up its connection, so it has its own. */
   readonly #waits: Topology
   readonly #replicaWaits: ReplicaWaits
   /** By script or command. */
   readonly #timer: (what: string) => Timer
-  #retries = 0
   #unknowns = 0
   readonly #subscriptions = new Set<ShardSubscription>()
   /** By the SHA-1 of the script and how many keys it gets. */
   readonly #prefixes = new Map<string, Prefix[]>()
   #aofs: readonly (LocalAof | undefined)[] = []
-  #isClosed = false
   #isLone = false
 
   constructor(url: MetaUrl, options: ConnectOptions) {
@@ -138,9 +99,10 @@ class ClusterStore implements RedisStore {
     this.#clock = options.clock ?? systemClock
     this.#random = options.random ?? Math.random
     const metrics = options.metrics ?? new Metrics()
-    metrics.counter('redis.retries', () => this.#retries)
+    metrics.counter('redis.retries', () => this.#router.retries)
     this.#timer = metrics.timers('redis')
     this.#replyTimeoutMs = options.replyTimeoutMs ?? REPLY_TIMEOUT_MS
+    this.#attempts = new Attempts(this.#clock, this.#random, this.#replyTimeoutMs)
     const credentials = new CredentialSource(url, options.log)
     const link = {
       log: options.log,
@@ -151,6 +113,14 @@ class ClusterStore implements RedisStore {
       protocol: 2,
     } as const
     this.#topology = new Topology({ ...link, replyTimeoutMs: this.#replyTimeoutMs })
+    this.#router = new Router({
+      topology: this.#topology,
+      clock: this.#clock,
+      log: options.log,
+      seeds: this.#seeds,
+      replyTimeoutMs: this.#replyTimeoutMs,
+      attempts: this.#attempts,
+    })
     this.#waits = new Topology({
       ...link,
       replyTimeoutMs: this.#replyTimeoutMs + WAIT_SLICE_MS,
@@ -172,7 +142,10 @@ class ClusterStore implements RedisStore {
       const deadline = startedMs + timeoutMs
       const attemptMs = this.#clock.monotonicMs()
       try {
-        const servers = await this.#before(deadline, checkServers(this.#topology, requirePersistence, this.#log))
+        const servers = await this.#attempts.before(
+          deadline,
+          checkServers(this.#topology, requirePersistence, this.#log),
+        )
         const folders = await Promise.all(servers.map(findLocalFolder))
         this.#aofs = folders.map((folder) => (folder === undefined ? undefined : new LocalAof(folder)))
         this.#useSockets(folders)
@@ -192,9 +165,12 @@ class ClusterStore implements RedisStore {
           timeoutMs < firstAnswerMs &&
           isSilence(error, this.#clock.monotonicMs() - attemptMs, connectTimeoutMs)
         ) {
-          this.#log.warn({ err: last }, `${this.#named} has not answered yet: waiting up to ${firstAnswerMs / 1_000} s`)
+          this.#log.warn(
+            { err: last },
+            `${serversAt(this.#seeds)} has not answered yet: waiting up to ${firstAnswerMs / 1_000} s`,
+          )
           timeoutMs = firstAnswerMs
-        } else if (!(await this.#pause(attempt, deadline))) throw this.#unreachable(timeoutMs, last)
+        } else if (!(await this.#attempts.pause(attempt, deadline))) throw unreachable(this.#seeds, timeoutMs, last)
       }
     }
   }
@@ -215,14 +191,21 @@ class ClusterStore implements RedisStore {
     const command = { prefix: this.#prefixOf(script, keys.length), first: keys, second: args }
     const { name } = script
     const timer = this.#timer(name)
-    return this.#start(command, { slot: keySlot(key), what: name, timer, send: sending(command), timeoutMs, script })
+    return this.#router.start(command, {
+      slot: keySlot(key),
+      what: name,
+      timer,
+      send: sending(command),
+      timeoutMs,
+      script,
+    })
   }
 
   call(command: string, key: string, ...args: readonly RedisArg[]): Promise<RedisValue> {
     const whole = { prefix: NO_PREFIX, first: [command, key], second: args }
     const [slot, timer, send] = [keySlot(key), this.#timer(command), sending(whole)]
     const call = { slot, what: command, timer, send, timeoutMs: DEADLINE_MS }
-    return this.#start(whole, call)
+    return this.#router.start(whole, call)
   }
 
   /** EVALSHA, the script, and how many keys it gets. */
@@ -230,175 +213,6 @@ class ClusterStore implements RedisStore {
     let known = this.#prefixes.get(script.sha1)
     if (known === undefined) this.#prefixes.set(script.sha1, (known = []))
     return (known[keys] ??= encodePrefix('EVALSHA', script.sha1, keys))
-  }
-
-  /** The usual call: the link is there, its own timeouts end before the deadline, and it goes well. Else see #route. */
-  #start({ prefix, first, second }: Command, call: Call): Promise<RedisValue> {
-    const link = this.#isClosed ? undefined : this.#topology.readyLink(call.slot)
-    const startedMs = this.#clock.monotonicMs()
-    if (link === undefined || call.timeoutMs <= 2 * this.#replyTimeoutMs) return this.#route(call, startedMs)
-    return new Promise((resolve, reject) => {
-      const replied = (value: RedisValue): void => {
-        call.timer.record(this.#clock.monotonicMs() - startedMs)
-        resolve(value)
-      }
-      link.enqueue(prefix, first, second, replied, (error) => {
-        this.#route(call, startedMs, { error, address: link.address }).then(resolve, reject)
-      })
-    })
-  }
-
-  /** Tries until the deadline. `failed`: of the first attempt, if that was made already. */
-  async #route(call: Call, startedMs: number, failed?: Failed): Promise<RedisValue> {
-    const deadline = startedMs + call.timeoutMs
-    let target: Target | undefined
-    let last: unknown
-    let failure = failed
-    let mayHaveRun = false
-    for (let attempt = 0; ; attempt++) {
-      if (this.#isClosed) throw new RingfsError('CANCELLED', 'the connection to Redis was closed')
-      if (failure === undefined) {
-        // Read before anything is awaited: it is where this attempt goes, whatever the map says when it fails.
-        const address = this.#addressOf(call.slot, target)
-        try {
-          const value = await this.#attempt(call, target, deadline)
-          call.timer.record(this.#clock.monotonicMs() - startedMs)
-          return value
-        } catch (error) {
-          if (error instanceof RingfsError) throw error
-          failure = { error, address }
-        }
-      }
-      const { error, address } = failure
-      failure = undefined
-      const verdict = classify(error)
-      const { kind } = verdict
-      // A script that the server does not know yet is no trouble.
-      if (kind !== 'noscript') {
-        call.timer.errors++
-        this.#retries++
-      }
-      // A refusal says nothing of an earlier attempt that may have run: it must not be taken for 'nothing was done'.
-      if (mayHaveRun && (kind === 'full' || kind === 'refused')) throw doubtful(address, call.what, error)
-      if (kind === 'full' || kind === 'auth' || kind === 'refused') throw finalError(kind, error, address, call.what)
-      mayHaveRun ||= kind === 'lost'
-      if (this.#clock.monotonicMs() >= deadline) throw this.#unreachable(call.timeoutMs, telling(error, last))
-      last = error
-      target = await this.#recover(resolved(verdict, address), call.slot, target, call.script, attempt, deadline)
-    }
-  }
-
-  #addressOf(slot: number, target: Target | undefined): string {
-    return target?.address ?? this.#topology.owner(slot) ?? this.#seeds.join(',')
-  }
-
-  async #attempt(call: Call, target: Target | undefined, deadline: number): Promise<RedisValue> {
-    const { send } = call
-    const ready = target === undefined ? this.#topology.readyLink(call.slot) : undefined
-    if (ready !== undefined) return this.#before(deadline, send(ready))
-    const link = await this.#before(deadline, this.#connect(call.slot, target))
-    if (target?.asking !== true) return this.#before(deadline, send(link))
-    // ASKING holds for the next command of the connection only: nothing may come between the two.
-    const asking = link.send('ASKING', [])
-    const reply = send(link)
-    reply.catch(() => undefined)
-    await asking
-    return this.#before(deadline, reply)
-  }
-
-  async #connect(slot: number, target: Target | undefined): Promise<RedisLink> {
-    if (target !== undefined) return this.#topology.connect(target.address)
-    if (this.#topology.owner(slot) === undefined) await this.#topology.refresh()
-    const owner = this.#topology.owner(slot)
-    if (owner === undefined) throw new LinkLostError(`no master serves slot ${slot}`)
-    return this.#topology.connect(owner)
-  }
-
-  /** Makes the next attempt possible; answers where it goes. */
-  async #recover(
-    verdict: Verdict,
-    slot: number,
-    target: Target | undefined,
-    script: Script | undefined,
-    attempt: number,
-    deadline: number,
-  ): Promise<Target | undefined> {
-    switch (verdict.kind) {
-      case 'moved':
-        this.#topology.moved(slot, verdict.address)
-        // Two nodes that each say the other one has it (a failover under way) must not be asked without a pause.
-        if (attempt > 1) await this.#pause(attempt, deadline)
-        return undefined
-      case 'ask':
-        if (attempt > 3) await this.#pause(attempt, deadline)
-        return { address: verdict.address, asking: true }
-      case 'noscript':
-        if (script !== undefined) await this.#load(script, slot, target, deadline)
-        return target
-      case 'lost':
-        await this.#pause(attempt, deadline)
-        await this.#before(deadline, this.#topology.refresh()).catch((error: unknown) => {
-          this.#log.debug({ err: error }, 'slot map not refreshed')
-        })
-        return undefined
-      default:
-        await this.#pause(attempt, deadline)
-        // What waits may wait for a slot that has gone elsewhere meanwhile, or READONLY for a new master.
-        this.#topology.refreshBehind()
-        return undefined
-    }
-  }
-
-  /** SCRIPT LOAD on the node that will run it. A failure shows in the next attempt. */
-  async #load(script: Script, slot: number, target: Target | undefined, deadline: number): Promise<void> {
-    try {
-      const link = await this.#before(deadline, this.#connect(slot, target))
-      await this.#before(deadline, link.send('SCRIPT', ['LOAD', script.source]))
-    } catch (error) {
-      if (classify(error).kind === 'refused') throw finalError('refused', error, '', `script ${script.name}`)
-      this.#log.debug({ err: error, script: script.name }, 'script not loaded')
-    }
-  }
-
-  /** Sleeps with backoff and jitter; false when the deadline would pass meanwhile. */
-  async #pause(attempt: number, deadline: number): Promise<boolean> {
-    const longestMs = Math.min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * 2 ** Math.min(attempt, 16))
-    const leftMs = deadline - this.#clock.monotonicMs()
-    if (leftMs <= 0) return false
-    await this.#clock.sleep(Math.min(leftMs, longestMs * (0.5 + this.#random() / 2)))
-    return true
-  }
-
-  /**
-   * The promise, or LinkLostError at the deadline. What is further off than the links' own timeouts needs no timer of
-   * its own: so the usual call costs none.
-   */
-  async #before<T>(deadline: number, promise: Promise<T>): Promise<T> {
-    const leftMs = deadline - this.#clock.monotonicMs()
-    if (leftMs > 2 * this.#replyTimeoutMs) return promise
-    let timer: NodeJS.Timeout | undefined
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new LateError('no answer before the deadline')), Math.max(0, leftMs))
-    })
-    try {
-      return await Promise.race([promise, late])
-    } finally {
-      clearTimeout(timer)
-    }
-  }
-
-  get #named(): string {
-    return `Redis at ${this.#seeds.join(',')}`
-  }
-
-  #unreachable(timeoutMs: number, cause: unknown): RingfsError {
-    const code = classify(cause).kind === 'wait' ? 'is not ready' : 'cannot be reached'
-    return new RingfsError(
-      'REDIS_UNREACHABLE',
-      `${this.#named} ${code} (${messageOf(cause)}; tried for ${Math.round(timeoutMs)} ms): ` +
-        'start redis-server there, or run `ringfs up`, which starts its own',
-      { cause },
-    )
   }
 
   async subscribe(
@@ -433,10 +247,10 @@ class ClusterStore implements RedisStore {
     return this.#replicaWaits.count(keys, replicas, timeoutMs)
   }
 
-  #routeWait(key: string, timeoutMs: number, ask: Send): Promise<RedisValue> {
+  #routeWait(key: string, timeoutMs: number, ask: (link: AskedLink) => Promise<RedisValue>): Promise<RedisValue> {
     const send: Send = async (main) => ask(await this.#waits.connect(main.address))
     const what = { slot: keySlot(key), what: 'WAIT', script: MARK, timer: this.#timer('WAIT') }
-    return this.#route({ ...what, send, timeoutMs: timeoutMs + this.#replyTimeoutMs }, this.#clock.monotonicMs())
+    return this.#router.route({ ...what, send, timeoutMs: timeoutMs + this.#replyTimeoutMs }, this.#clock.monotonicMs())
   }
 
   serverOf(key: string): string {
@@ -474,7 +288,7 @@ class ClusterStore implements RedisStore {
   }
 
   async close(): Promise<void> {
-    this.#isClosed = true
+    this.#router.close()
     for (const subscription of this.#subscriptions) subscription.close()
     this.#subscriptions.clear()
     this.#waits.close()
