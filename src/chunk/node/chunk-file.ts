@@ -52,6 +52,7 @@ import type {
   Verdict,
   VerifyTask,
 } from './tasks.js'
+import { isUnreadable } from './unreadable.js'
 
 /** writev(2) takes at most IOV_MAX pieces. */
 const IOV_MAX = 1024
@@ -383,8 +384,8 @@ export function verifyChunkFile(task: VerifyTask): Verdict {
   } catch (error) {
     if (hasCode(error, 'CHUNK_MISSING')) return { state: 'missing' }
     if (hasCode(error, 'CHUNK_CORRUPT')) return { state: 'bad', root, why: messageOf(error) }
-    // A bad sector reads as EIO: this copy is lost, and others are not.
-    if (codeOf(error) === 'EIO') return { state: 'bad', root, why: messageOf(error) }
+    // This copy is lost, and others are not.
+    if (isUnreadable(error)) return { state: 'bad', root, why: messageOf(error) }
     throw error
   }
 }

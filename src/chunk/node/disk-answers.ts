@@ -9,6 +9,7 @@ import type { NodeDisk } from './node-disk.js'
 import type { Space } from './space.js'
 import type { ChunkStore } from './store.js'
 import type { Verdict } from './tasks.js'
+import { isUnreadable } from './unreadable.js'
 
 /** A copy that is bad because its disk is dead is not here. */
 export async function verdictOf(disk: NodeDisk, look: (store: ChunkStore) => Promise<Verdict>): Promise<Verdict> {
@@ -68,6 +69,12 @@ async function readChecked(disk: NodeDisk, id: number): Promise<StoredRange | 'g
     if (codeOf(error) === 'CHUNK_CORRUPT') return 'bad'
     throw error
   }
+}
+
+/** What a disk that works cannot read is a bad copy, as one that has rotted: who wants it tells, and it is replaced. */
+export function badCopyOr(error: unknown, id: number): Error {
+  if (!isUnreadable(error)) return toError(error)
+  return new RingfsError('CHUNK_CORRUPT', `chunk ${id} cannot be read: ${messageOf(error)}`, { cause: error })
 }
 
 /** A node is full only when every disk that works is. */

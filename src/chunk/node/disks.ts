@@ -23,7 +23,7 @@ import { WorkerPool } from '../pool.js'
 import { AwayRemovals } from './away-removals.js'
 import type { PlainRange, StoredRange } from './chunk-files.js'
 import type { ChunkDisk, PutHow, StoredChunk, UnhashedChunk } from './disk.js'
-import { goodChunkOn, lackedBy, noDisk, notStored, spaceOf, toError, verdictOf } from './disk-answers.js'
+import { badCopyOr, goodChunkOn, lackedBy, noDisk, notStored, spaceOf, toError, verdictOf } from './disk-answers.js'
 import { rankDisks } from './disk-choice.js'
 import { DiskEmptier, type EmptierOptions, type Moved } from './disk-emptier.js'
 import { KeyedLock } from './keyed-lock.js'
@@ -420,7 +420,7 @@ export class NodeDisks implements ChunkDisk {
           ({ release }) => release(),
         )
       } catch (error) {
-        if (codeOf(error) !== 'CHUNK_MISSING' && disk.isUp) failure ??= toError(error)
+        if (codeOf(error) !== 'CHUNK_MISSING' && disk.isUp) failure ??= badCopyOr(error, id)
       }
     }
     throw failure ?? new RingfsError('CHUNK_MISSING', `chunk ${id} is not here`)

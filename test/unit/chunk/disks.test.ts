@@ -1,6 +1,15 @@
 /** A node on several disks: a chunk is on one of them, whichever, and a disk that has failed has nothing. */
 import t from 'tap'
-import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { dirname } from 'node:path'
 import type { Test } from 'tap'
 import { CHUNK_BUCKETS, type ListReply } from '../../../src/chunk/contract.js'
@@ -117,6 +126,27 @@ t.test('one id has one content, on whichever disk; the same again is no second c
   const results = await Promise.all([two, ...others].map((one) => failureOf(disks.put(one, one.data, true))))
   t.equal(results.filter((code) => code === '').length, 1, 'of several at once one wins')
 })
+
+for (const count of [1, 2])
+  t.test(
+    `what ${count === 1 ? 'the disk' : 'one of the disks'} cannot read is a bad copy, and the disk works`,
+    async (t) => {
+      const { folders, failed, disks } = await ground(t, count)
+      for (const chunk of chunks(1, 2, 300_000)) {
+        await disks.put(chunk, chunk.data, true)
+        const [folder = ''] = placesOf(folders, chunk)
+        const file = chunkFile(folder, chunk.id)
+        rmSync(file)
+        // Nothing is mapped at its beginning: EIO.
+        symlinkSync('/proc/self/mem', file)
+        t.equal(await failureOf(disks.read(chunk.id, 0, 100)), 'CHUNK_CORRUPT', 'it is reported by who wants it')
+        t.match(await disks.verify(chunk.id), { state: 'bad' })
+        await disks.put(chunk, chunk.data, true)
+        t.ok(await isThere(disks, chunk), 'and replaced')
+      }
+      t.strictSame(failed, [])
+    },
+  )
 
 t.test('giving up and asking go together, as on one disk', async (t) => {
   const { disks } = await ground(t)
