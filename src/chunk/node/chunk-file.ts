@@ -26,6 +26,7 @@ import { LEAF_BYTES } from '../../base/limits.js'
 import { RingfsError, codeOf, hasCode, messageOf } from '../../base/errors.js'
 import { invariant } from '../../base/invariant.js'
 import { makeFolders } from '../../base/make-folders.js'
+import { inPlace } from '../../base/thread-places.js'
 import {
   PREFIX_PROBE_BYTES,
   decodePrefix,
@@ -73,7 +74,7 @@ export function storeChunkFile(task: StoreTask): StoreResult {
  */
 export function hashAndStoreChunkFile(task: HashStoreTask): HashStoreResult {
   const { volume, id, origin, data } = task
-  const leaves = leafHashes(data)
+  const leaves = inPlace(task.places, () => leafHashes(data))
   const root = rootOf(leaves)
   const prefix = encodePrefix({ volume, id, lengthBytes: sumBytes(data), root, origin }, leaves)
   const stored = storeFile({ ...task, root, prefix }, () => {

@@ -1,6 +1,6 @@
 /** Looks into the logs that a process beside the node writes (near-logs.ts). Synchronous: runs in a worker, or where the disk is quick. */
 import { codeOf } from '../../base/errors.js'
-import { closeSync, openSync } from 'node:fs'
+import { closeSync, openSync, statSync } from 'node:fs'
 import { openUse } from './journal-file.js'
 import {
   JOURNAL_BYTES,
@@ -102,6 +102,8 @@ function badPlaceIn(fd: number, position: number, use: LogUse, above: number): B
 }
 
 function openLog(file: string): number | null {
+  // Mostly there is none, and an error takes longer to make than this question.
+  if (statSync(file, { throwIfNoEntry: false }) === undefined) return null
   try {
     return openSync(file, 'r')
   } catch (error) {

@@ -1,5 +1,7 @@
 /** Long chunks, written by a thread. */
+import { availableParallelism } from 'node:os'
 import { whileWanted, type CancelSignal } from '../../base/cancel.js'
+import { threadPlaces } from '../../base/thread-places.js'
 import type { Job, WorkerPool } from '../pool.js'
 import { sharePieces, type SharedBuffers } from '../shared-buffer.js'
 import type { DirectChoice } from './direct-choice.js'
@@ -17,6 +19,8 @@ interface Parts {
 
 export class StoreJobs {
   readonly #parts: Parts
+  /** One processor is left to the program that writes, and to whoever takes what it writes: both have less of a say than threads that compute without a rest. */
+  readonly #places = threadPlaces(Math.max(1, availableParallelism() - 1))
 
   constructor(parts: Parts) {
     this.#parts = parts
@@ -30,7 +34,7 @@ export class StoreJobs {
 
   /** What `signal` tells the thread sees, too. Errors: CANCELLED. */
   async hashAndStore(
-    task: Omit<HashStoreTask, 'data' | 'direct' | 'givenUp'>,
+    task: Omit<HashStoreTask, 'data' | 'direct' | 'givenUp' | 'places'>,
     pieces: readonly Uint8Array[],
     lengthBytes: number,
     signal: CancelSignal | undefined,
@@ -41,7 +45,7 @@ export class StoreJobs {
       if (wanted.aborted) giveUp()
       wanted.addEventListener('abort', giveUp)
       return await this.#write(pieces, lengthBytes, (data, direct) =>
-        this.#parts.pool.run(HASH_STORE_JOB, { ...task, data, direct, givenUp }),
+        this.#parts.pool.run(HASH_STORE_JOB, { ...task, data, direct, givenUp, places: this.#places }),
       )
     })
   }

@@ -1,4 +1,5 @@
 /** What goes to the disk worker and comes back: plain values, for structured clone. */
+import type { ThreadPlaces } from '../../base/thread-places.js'
 import type { ChunkOrigin, ListReply, ListRequest } from '../contract.js'
 
 export interface StoreTask {
@@ -38,6 +39,8 @@ export interface HashStoreTask extends Omit<TakeTask, 'root'> {
   readonly direct: boolean
   /** One word of shared memory: not 0 when the data may be others' by now. */
   readonly givenUp: Int32Array
+  /** To hash in. */
+  readonly places: ThreadPlaces
 }
 
 export interface HashStoreResult extends StoreResult {

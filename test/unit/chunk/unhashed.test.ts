@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { Cancellation } from '../../../src/base/cancel.js'
 import { PosixError } from '../../../src/base/errno.js'
 import { CHUNK_MAX_BYTES, KIB, LEAF_BYTES } from '../../../src/base/limits.js'
+import { threadPlaces } from '../../../src/base/thread-places.js'
 import type { PlacementSource } from '../../../src/chunk/client/placement.js'
 import type { ChunkNodeApi, ChunkWriteOptions } from '../../../src/chunk/contract.js'
 import { leafHashes, rootOf } from '../../../src/chunk/hash.js'
@@ -112,6 +113,7 @@ t.test('what was given up before all was written gets no name', (t) => {
     temporary,
     quarantine: join(folder, 'bad'),
     givenUp,
+    places: threadPlaces(1),
   }
   givenUp[0] = 1
   t.throws(() => hashAndStoreChunkFile({ ...task, direct: false }), { code: 'CANCELLED' })
