@@ -27,7 +27,8 @@ export function leafHashes(pieces: readonly Uint8Array[]): Buffer {
       at += part.length
       done += part.length
       if (begun === null && done === leafEnd) {
-        written += oneShot(part).copy(out, written)
+        // As text, which is less to make than a Buffer: a tenth of hashing 16 KiB.
+        written += out.write(hash('sha256', part, 'binary'), written, 'latin1')
         continue
       }
       begun ??= createHash('sha256')
@@ -57,6 +58,7 @@ export function firstBadLeaf(pieces: readonly Uint8Array[], leaves: Uint8Array, 
   const actual = leafHashes(pieces)
   const start = firstLeaf * HASH_BYTES
   const expected = Buffer.from(leaves.buffer, leaves.byteOffset, leaves.length).subarray(start, start + actual.length)
+  if (actual.equals(expected)) return -1
   for (let at = 0; at < actual.length; at += HASH_BYTES) {
     const end = at + HASH_BYTES
     if (!actual.subarray(at, end).equals(expected.subarray(at, end))) return firstLeaf + at / HASH_BYTES

@@ -141,6 +141,9 @@ export class BesideKernel implements VfsContract {
   read(handle: number, offset: number, lengthBytes: number): Promise<Buffer> {
     return this.#vfs.read(handle, offset, lengthBytes)
   }
+  readPieces(handle: number, offset: number, lengthBytes: number): Promise<readonly Buffer[]> {
+    return this.#vfs.readPieces(handle, offset, lengthBytes)
+  }
   seek(handle: number, offset: number, whence: number): Promise<number> {
     return this.#vfs.seek(handle, offset, whence)
   }

@@ -188,6 +188,11 @@ export interface VfsContract {
   /** Short only at the end of the file. */
   read(handle: number, offset: number, lengthBytes: number): Promise<Buffer>
   /**
+   * As `read`, in pieces, in order, that may lie where they are kept for others: nobody writes there, and whoever asked gives each of them back
+   * (base/lent.ts), or it is kept for ever. For a driver that hands them on at once.
+   */
+  readPieces(handle: number, offset: number, lengthBytes: number): Promise<readonly Buffer[]>
+  /**
    * `data` is copied before the promise settles. With O_APPEND the offset is ignored. Answers the bytes taken: all but
    * those behind the largest size (EFBIG if there are no others).
    */

@@ -118,6 +118,21 @@ export class Files {
   }
 
   async read(handle: number, offset: number, lengthBytes: number): Promise<Buffer> {
+    const { file, seen } = await this.#toRead(handle, offset, lengthBytes)
+    return await this.#context.reader.read(file, offset, lengthBytes, seen)
+  }
+
+  async readPieces(handle: number, offset: number, lengthBytes: number): Promise<readonly Buffer[]> {
+    const { file, seen } = await this.#toRead(handle, offset, lengthBytes)
+    return await this.#context.reader.readPieces(file, offset, lengthBytes, seen)
+  }
+
+  /** The file, and what is to be told of it when it was read. */
+  async #toRead(
+    handle: number,
+    offset: number,
+    lengthBytes: number,
+  ): Promise<{ readonly file: FileHandle; readonly seen: (attr: Attr) => void }> {
     const file = this.#context.handles.file(handle)
     if (!file.readable) throw new PosixError('EBADF', 'not open for reading')
     checkRange(offset, lengthBytes)
@@ -126,9 +141,10 @@ export class Files {
     }
     if (!this.#context.locks.isSure(file)) await this.#context.locks.confirm(file)
     const counts = lengthBytes > 0 && !file.noAtime
-    return await this.#context.reader.read(file, offset, lengthBytes, (attr) => {
+    const seen = (attr: Attr): void => {
       if (counts) this.#attributes.accessed(attr)
-    })
+    }
+    return { file, seen }
   }
 
   async write(handle: number, offset: number, data: Uint8Array, settings: WriteSettings = {}): Promise<number> {

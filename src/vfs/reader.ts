@@ -6,7 +6,8 @@
  * extents of after another client cut the file, all of it would be zeros.
  */
 import { allDone } from '../base/all-done.js'
-import { WINDOW_BYTES } from '../base/limits.js'
+import { giveBack } from '../base/lent.js'
+import { KIB, WINDOW_BYTES } from '../base/limits.js'
 import { PosixError } from '../base/errno.js'
 import { hasCode, messageOf } from '../base/errors.js'
 import type { Log } from '../base/log.js'
@@ -23,6 +24,8 @@ import { TargetPool } from './target-pool.js'
 
 /** So many are fetched together. */
 const MANY_PIECES = 4
+/** Shorter ones are copied as quickly, and do not keep what is longer. */
+const SLICES_MIN_BYTES = 64 * KIB
 /** Each time another client has changed the file since its size was asked for. */
 const TRIES_MAX = 16
 
@@ -76,6 +79,57 @@ export class Reader {
       if (end <= offset) return Buffer.alloc(0)
       this.#readAhead(file, offset, end, size)
       return this.#targets.lend(target.subarray(0, end - offset))
+    }
+  }
+
+  /** As read(), but what lies in few chunks is not joined: contract.ts. */
+  async readPieces(
+    file: FileHandle,
+    offset: number,
+    lengthBytes: number,
+    seen: (attr: Attr) => void,
+  ): Promise<readonly Buffer[]> {
+    const slices = lengthBytes < SLICES_MIN_BYTES ? null : await this.#slices(file, offset, lengthBytes, seen)
+    return slices ?? [await this.read(file, offset, lengthBytes, seen)]
+  }
+
+  /** null: nothing was done; it lies in many pieces, or not in chunks alone, or what is known of it is not of one version. */
+  async #slices(
+    file: FileHandle,
+    offset: number,
+    lengthBytes: number,
+    seen: (attr: Attr) => void,
+  ): Promise<readonly Buffer[] | null> {
+    const { state } = file
+    await state.settled()
+    // Looked at first, as what is unwritten is copied first.
+    if (state.writer.isDirty) return null
+    const attr = await this.#attr(state.ino)
+    const end = Math.min(offset + lengthBytes, attr.sizeBytes)
+    const [part, other] = windowsOf(offset, end)
+    if (part === undefined || other !== undefined || end - offset < SLICES_MIN_BYTES) return null
+    try {
+      const found = await this.#deps.extents.at(state.ino, part.window)
+      const parts = this.#pieces(state.ino, found.map, part).flatMap(partOf)
+      if (found.version !== attr.dataVersion || !isWhole(parts, part)) return null
+      const slices = await this.#slicesOf(parts)
+      seen(attr)
+      this.#readAhead(file, offset, end, attr.sizeBytes)
+      return slices
+    } catch (error) {
+      // read() asks for the extents once more.
+      if (hasCode(error, 'CHUNK_MISSING')) return null
+      throw this.#failed(state.ino, error)
+    }
+  }
+
+  async #slicesOf(parts: readonly ChunkPart[]): Promise<readonly Buffer[]> {
+    const all = parts.map(({ ref, from, to }) => this.#deps.data.slices(ref, from, to))
+    try {
+      return (await allDone(all)).flat()
+    } catch (error) {
+      for (const one of await Promise.allSettled(all)) if (one.status === 'fulfilled') one.value.forEach(giveBack)
+      throw error
     }
   }
 
@@ -181,6 +235,11 @@ export class Reader {
       await this.#deps.data.prefetch(parts)
     }
   }
+}
+
+/** Few chunks have all of it. */
+function isWhole(parts: readonly ChunkPart[], { start, end }: WindowPart): boolean {
+  return parts.length < MANY_PIECES && parts.reduce((sum, { from, to }) => sum + to - from, 0) === end - start
 }
 
 function partOf({ start, end, chunk, chunkOffset }: FilePiece): ChunkPart[] {

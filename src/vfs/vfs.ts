@@ -161,6 +161,10 @@ class Vfs implements VfsContract, Housekeeping {
   read(handle: number, offset: number, lengthBytes: number): Promise<Buffer> {
     return this.#do(() => this.#files.read(handle, offset, lengthBytes))
   }
+
+  readPieces(handle: number, offset: number, lengthBytes: number): Promise<readonly Buffer[]> {
+    return this.#do(() => this.#files.readPieces(handle, offset, lengthBytes))
+  }
   write(handle: number, offset: number, data: Uint8Array, settings?: WriteSettings): Promise<number> {
     return this.#do(() => this.#files.write(handle, offset, data, settings))
   }

@@ -36,11 +36,14 @@ export function withFaults(vfs: VfsContract): VfsContract {
     if (hangingInos.has(ino)) hanging.add(opened.handle)
     return opened
   }
+  const never = (): Promise<never> => new Promise(() => undefined)
   const read: VfsContract['read'] = (handle, offset, lengthBytes) =>
-    hanging.has(handle) ? new Promise(() => undefined) : vfs.read(handle, offset, lengthBytes)
+    hanging.has(handle) ? never() : vfs.read(handle, offset, lengthBytes)
+  const readPieces: VfsContract['readPieces'] = (handle, offset, lengthBytes) =>
+    hanging.has(handle) ? never() : vfs.readPieces(handle, offset, lengthBytes)
   const lookup: VfsContract['lookup'] = (caller, parent, name) =>
-    name.toString() === FAULT_LOOKUP_HANGS ? new Promise(() => undefined) : vfs.lookup(caller, parent, name)
-  const bent: Partial<VfsContract> = { mkdir, create, open, read, lookup }
+    name.toString() === FAULT_LOOKUP_HANGS ? never() : vfs.lookup(caller, parent, name)
+  const bent: Partial<VfsContract> = { mkdir, create, open, read, readPieces, lookup }
   return new Proxy(vfs, {
     get(target, property) {
       const instead: unknown = Reflect.get(bent, property)

@@ -285,6 +285,10 @@ export class MemoryVfs implements VfsContract {
     return node.file.read(offset, lengthBytes)
   }
 
+  async readPieces(handle: number, offset: number, lengthBytes: number): Promise<readonly Buffer[]> {
+    return [await this.read(handle, offset, lengthBytes)]
+  }
+
   async write(handle: number, offset: number, data: Uint8Array, settings: WriteSettings = {}): Promise<number> {
     const { node, flags: openFlags } = this.#file(handle)
     const { flags = openFlags } = settings

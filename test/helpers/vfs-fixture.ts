@@ -29,7 +29,7 @@ export interface Fixture extends Mounted {
 /** How a VFS is mounted. */
 export type MountedOptions = Pick<
   VfsOptions,
-  'readOnly' | 'mayTidyUp' | 'durableChanges' | 'atime' | 'nodiratime' | 'log' | 'random'
+  'readOnly' | 'limits' | 'mayTidyUp' | 'durableChanges' | 'atime' | 'nodiratime' | 'log' | 'random'
 >
 
 export interface FixtureOptions extends MemoryVolumeOptions {

@@ -222,8 +222,12 @@ export class FuseServer {
       const answer = await handler(request)
       if (OVERTAKING.has(opcode.name)) await this.cache.overtook(header.node)
       if (NAMING.has(opcode.name)) for (const node of held.nodes) this.cache.namesChanged(node, header.pid)
-      if (running.isAbandoned) await this.#handlers.drop(opcode.name, request, answer)
-      else if (opcode.replies) this.#answer(header, answer)
+      if (!running.isAbandoned && opcode.replies) {
+        this.#answer(header, answer)
+      } else {
+        giveAllBack(answer)
+        if (running.isAbandoned) await this.#handlers.drop(opcode.name, request, answer)
+      }
     } catch (thrown) {
       if (request !== undefined && leavesDoubt(thrown)) this.cache.doubt(touchedBy(opcode.name, request))
       const error = await this.#staleInstead(thrown, opcode, header)
@@ -267,12 +271,11 @@ export class FuseServer {
       this.#options.send([encodeHeader(header, 0, 0)])
     } else if (Buffer.isBuffer(answer)) {
       this.#options.send([encodeHeader(header, 0, answer.length), answer])
-      giveBack(answer)
     } else {
       const bytes = answer.reduce((sum, part) => sum + part.length, 0)
       this.#options.send([encodeHeader(header, 0, bytes), ...answer])
-      for (const part of answer) giveBack(part)
     }
+    giveAllBack(answer)
   }
 
   #reply(header: RequestHeader, reply: Buffer | number): void {
@@ -293,6 +296,12 @@ export class FuseServer {
     const times = this.#failures.times(`${opcode.name} ${message}`)
     if (times > 0) this.#options.log.error({ operation: opcode.name, error: message, times }, 'a request failed')
   }
+}
+
+/** Its memory is others' from now on, if it was lent. */
+function giveAllBack(answer: Answer): void {
+  if (Buffer.isBuffer(answer)) giveBack(answer)
+  else for (const part of answer ?? []) giveBack(part)
 }
 
 function atOnceOf(table: AtOnceTable): readonly (AtOnce | undefined)[] {

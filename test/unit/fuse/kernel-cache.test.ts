@@ -273,8 +273,8 @@ t.test('what another user of the same VFS wrote is not in the pages, whoever rea
   const opened = await peer.ask('open', file, openBody(O_NOATIME))
   await clock.pass(100)
   const gate = new Gate()
-  const read = vfs.read.bind(vfs)
-  t.capture(vfs, 'read', async (...values: Parameters<typeof read>) => {
+  const read = vfs.readPieces.bind(vfs)
+  t.capture(vfs, 'readPieces', async (...values: Parameters<typeof read>) => {
     const bytes = await read(...values)
     await gate.passed
     return bytes
@@ -718,8 +718,8 @@ t.test('nor is it answered before pages that somebody uses are dropped: a mappin
   await clock.pass(QUIET_MS)
   peer.threads.isQuick = false
   const gate = new Gate()
-  const read = vfs.read.bind(vfs)
-  t.capture(vfs, 'read', async (...values: Parameters<typeof read>) => {
+  const read = vfs.readPieces.bind(vfs)
+  t.capture(vfs, 'readPieces', async (...values: Parameters<typeof read>) => {
     await gate.passed
     return read(...values)
   })

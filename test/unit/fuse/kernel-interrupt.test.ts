@@ -1,6 +1,7 @@
 /** INTERRUPT, bytes in and bytes out, and what proc(5) says of signals. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
+import { lend } from '../../../src/base/lent.js'
 import { silentLog } from '../../../src/base/log.js'
 import { hasDeadlySignal, isDying } from '../../../src/fuse/kernel/dying.js'
 import { OPCODES } from '../../../src/fuse/kernel/opcodes.js'
@@ -21,14 +22,15 @@ class Peer {
   letGo: () => void = () => undefined
   readonly #server: FuseServer
 
-  constructor(slow: keyof VfsContract) {
+  constructor(slow: keyof VfsContract, pieces: readonly Buffer[] = []) {
     const gate = new Promise<void>((resolve) => (this.letGo = resolve))
     const vfs = new Proxy<VfsContract>(this.vfs, {
       get(target, property) {
         const value: unknown = Reflect.get(target, property, target)
         if (typeof value !== 'function') return value
         return (...args: unknown[]): unknown => {
-          const call = (): unknown => Reflect.apply(value, target, args)
+          const call = (): unknown =>
+            property === 'readPieces' ? Promise.resolve(pieces) : Reflect.apply(value, target, args)
           return property === slow ? gate.then(call) : call()
         }
       },
@@ -84,6 +86,21 @@ t.test('a question of a dying caller is answered EINTR at once, and not again wh
   peer.letGo()
   await done
   t.equal(peer.answers.length, 1)
+})
+
+t.test('what was lent for an answer is given back once, whether it is sent or comes too late', async (t) => {
+  for (const isLate of [false, true]) {
+    let back = 0
+    const pieces = ['some', 'bytes'].map((text) => lend(Buffer.from(text), () => (back += 1)))
+    const peer = new Peer('readPieces', pieces)
+    const done = peer.send('read', 1, 10, Buffer.alloc(40))
+    if (isLate) await peer.interrupt(10)
+    t.equal(back, 0)
+    peer.letGo()
+    await done
+    t.same(peer.answers, [{ unique: 10, error: isLate ? EINTR : 0 }])
+    t.equal(back, 2)
+  }
 })
 
 t.test('the bytes of an interrupted request are kept until its handler is done', async (t) => {

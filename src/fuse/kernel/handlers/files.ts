@@ -66,7 +66,7 @@ export class FileHandlers {
       })),
     // Past the kernel's pages it comes with any offset. Behind the largest file there is nothing, as behind any other.
     read: ({ body }) =>
-      this.#vfs.read(handleOf(body), Math.min(readU64(body, 8), FILE_MAX_BYTES), body.readUInt32LE(16)),
+      this.#vfs.readPieces(handleOf(body), Math.min(readU64(body, 8), FILE_MAX_BYTES), body.readUInt32LE(16)),
     write: (request) => this.#write(request),
     flush: async ({ body }) => {
       await this.#vfs.flush(handleOf(body), ownerAt(body, 16))
