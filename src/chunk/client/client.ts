@@ -141,7 +141,7 @@ export class ChunkClientImpl implements ChunkClient {
       return await this.#send(id, shared.pieces, lengthBytes, origin, options)
     } finally {
       // An attempt that was left behind may still read this memory, and then others' bytes, or zeros: whoever stores it checks the
-      // hashes after the last byte was taken, and stores nothing.
+      // hashes, or whether it was given up, after the last byte was taken, and stores nothing.
       shared.release()
     }
   }

@@ -10,17 +10,7 @@
  * - A bad copy keeps its name until a whole and verified one takes it: its other leaves may be the last good ones.
  * The caller sees to it that no two jobs on one id run at once.
  */
-import {
-  closeSync,
-  existsSync,
-  fstatSync,
-  linkSync,
-  openSync,
-  readSync,
-  renameSync,
-  unlinkSync,
-  writevSync,
-} from 'node:fs'
+import { closeSync, existsSync, fstatSync, linkSync, openSync, readSync, renameSync, unlinkSync } from 'node:fs'
 import { PosixError } from '../../base/errno.js'
 import { LEAF_BYTES } from '../../base/limits.js'
 import { RingfsError, codeOf, hasCode, messageOf } from '../../base/errors.js'
@@ -53,10 +43,9 @@ import type {
   Verdict,
   VerifyTask,
 } from './tasks.js'
+import { writeAll } from './write-all.js'
 import { isUnreadable } from './unreadable.js'
 
-/** writev(2) takes at most IOV_MAX pieces. */
-const IOV_MAX = 1024
 /** Whole leaves that are read at once to be verified. */
 const VERIFY_BYTES = 8 * LEAF_BYTES
 
@@ -191,29 +180,6 @@ function writeThroughCache(task: PrepareTask): void {
   } finally {
     closeSync(fd)
   }
-}
-
-/** A full disk shows as a short write first and as ENOSPC at the next. */
-function writeAll(fd: number, pieces: readonly Uint8Array[]): void {
-  let pending = pieces.filter((piece) => piece.length > 0)
-  while (pending.length > 0) {
-    const written = writevSync(fd, pending.slice(0, IOV_MAX))
-    pending = dropBytes(pending, written)
-  }
-}
-
-function dropBytes(pieces: Uint8Array[], count: number): Uint8Array[] {
-  let left = count
-  let index = 0
-  for (; index < pieces.length; index++) {
-    const length = pieces[index]?.length ?? 0
-    if (length > left) break
-    left -= length
-  }
-  const rest = pieces.slice(index)
-  const first = rest[0]
-  if (first !== undefined && left > 0) rest[0] = first.subarray(left)
-  return rest
 }
 
 function giveName(task: TakeTask, existing: 'none' | 'bad'): void {

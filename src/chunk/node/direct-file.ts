@@ -6,9 +6,11 @@
  * begin on a page) says EINVAL, and the caller goes through the page cache as ever.
  */
 import { codeOf } from '../../base/errors.js'
-import { closeSync, constants, openSync, readSync, writeSync, writevSync } from 'node:fs'
+import { closeSync, constants, openSync, readSync, writeSync } from 'node:fs'
 import { pageAlignedMemory } from '../../base/shared-memory.js'
 import { KIB } from '../../base/limits.js'
+import { sumBytes } from '../hash.js'
+import { writeAll } from './write-all.js'
 
 /** A multiple of every block size in use. */
 const BLOCK_BYTES = 4 * KIB
@@ -30,9 +32,11 @@ function roundUp(bytes: number): number {
 
 /** Is it worth trying? Memory that does not begin on a page itself is found out by the kernel. */
 export function canBeDirect(data: readonly Uint8Array[]): boolean {
-  const [only] = data
-  if (only === undefined || data.length > 1 || direct() === 0) return false
-  return only.length >= DIRECT_MIN_BYTES && only.byteOffset % BLOCK_BYTES === 0
+  if (sumBytes(data) < DIRECT_MIN_BYTES || direct() === 0) return false
+  const last = data.length - 1
+  return data.every(({ byteOffset, length }, index) => {
+    return byteOffset % BLOCK_BYTES === 0 && (index === last || length % BLOCK_BYTES === 0)
+  })
 }
 
 /**
@@ -40,30 +44,28 @@ export function canBeDirect(data: readonly Uint8Array[]): boolean {
  * Errors: what the disk says.
  */
 export function writeDirect(file: string, prefix: Uint8Array, data: readonly Uint8Array[]): boolean {
-  const [only] = data
-  if (only === undefined || !canBeDirect(data)) return false
+  const last = data.at(-1)
+  if (last === undefined || !canBeDirect(data)) return false
   if (prefix.length % BLOCK_BYTES !== 0 || prefix.length > SCRATCH_BYTES) return false
-  const wholeBytes = only.length - (only.length % BLOCK_BYTES)
+  const tailBytes = last.length % BLOCK_BYTES
+  const [whole, tail] = [last.subarray(0, last.length - tailBytes), last.subarray(last.length - tailBytes)]
   try {
-    writeBlocks(file, prefix, only.subarray(0, wholeBytes))
+    writeBlocks(file, prefix, [...data.slice(0, -1), whole])
   } catch (error) {
     if (codeOf(error) === 'EINVAL') return false
     throw error
   }
-  if (wholeBytes < only.length) writeTail(file, only.subarray(wholeBytes), prefix.length + wholeBytes)
+  if (tailBytes > 0) writeTail(file, tail, prefix.length + sumBytes(data) - tailBytes)
   return true
 }
 
-function writeBlocks(file: string, prefix: Uint8Array, data: Uint8Array): void {
+function writeBlocks(file: string, prefix: Uint8Array, data: readonly Uint8Array[]): void {
   scratch ??= Buffer.from(pageAlignedMemory(SCRATCH_BYTES))
   scratch.set(prefix)
   const fd = openSync(file, constants.O_CREAT | constants.O_EXCL | constants.O_WRONLY | direct(), 0o600)
   try {
-    let done = writevSync(fd, [scratch.subarray(0, prefix.length), data], 0)
-    // A full disk shows as a short write, in whole blocks, and as ENOSPC at the next.
-    while (done < prefix.length) done += writeSync(fd, scratch, done, prefix.length - done, done)
-    for (let at = done - prefix.length; at < data.length;)
-      at += writeSync(fd, data, at, data.length - at, prefix.length + at)
+    // What a full disk does not take are whole blocks, too.
+    writeAll(fd, [scratch.subarray(0, prefix.length), ...data])
   } finally {
     closeSync(fd)
   }

@@ -26,6 +26,9 @@ t.test('a file written past the page cache holds prefix and data, whatever their
     const file = join(folder, `f${lengthBytes}`)
     // A filesystem that cannot do it says so.
     if (!writeDirect(file, prefix, [bytes])) continue
+    const pieces = [bytes.subarray(0, 4096), bytes.subarray(4096, 200 * KIB), bytes.subarray(200 * KIB)]
+    t.ok(writeDirect(`${file}.pieces`, prefix, pieces))
+    t.ok(readFileSync(`${file}.pieces`).equals(readFileSync(file)), 'in pieces')
     const found = readFileSync(file)
     t.equal(found.length, prefix.length + lengthBytes)
     t.ok(found.equals(Buffer.concat([prefix, bytes])))
@@ -44,7 +47,10 @@ t.test('what does not lie on a page is not tried, and what the kernel refuses is
   t.ok(canBeDirect([bytes]) || process.platform !== 'linux')
   t.notOk(canBeDirect([bytes.subarray(16)]))
   t.notOk(canBeDirect([bytes.subarray(0, 4096)]))
-  t.notOk(canBeDirect([bytes, bytes]))
+  t.ok(canBeDirect([bytes, bytes.subarray(4096), bytes.subarray(0, 100)]) || process.platform !== 'linux')
+  t.notOk(canBeDirect([bytes, bytes.subarray(100)]))
+  t.notOk(canBeDirect([bytes.subarray(0, 100), bytes]), 'what follows would not begin with a block of the file')
+  t.notOk(canBeDirect([]))
   t.notOk(writeDirect(join(folder, 'a'), Buffer.alloc(100), [bytes]), 'a prefix that is no whole page')
   t.notOk(existsSync(join(folder, 'a')))
   t.equal(readDirect(join(folder, 'a'), 0, Buffer.alloc(4096).subarray(5)), null)
