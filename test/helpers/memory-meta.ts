@@ -1,11 +1,11 @@
 /**
- * A metadata store in memory, for tests of what lies above: `MemoryVolume` is the shared state, each `open()` a session
- * of it. Faithful to the comments of src/meta/contract.ts: appends are placed by the commit, unlinked files live until
+ * A metadata store in memory, for tests of what lies above: `MemoryVolume` is the shared state (memory-state.ts), each `open()` a session
+ * of it. Faithful to the comments of src/meta/contract.ts: appends are placed by the commit (memory-contents.ts), unlinked files live until
  * their last session closes them, every change of one session is an event of the others. `before` bends it: it runs
  * before each call, may wait, and may throw.
  */
 import { WINDOW_BYTES, longestInlineBytes } from '../../src/base/limits.js'
-import { compareTime, systemClock, type Clock, type TimeSpec } from '../../src/base/clock.js'
+import { compareTime, type TimeSpec } from '../../src/base/clock.js'
 import { PosixError } from '../../src/base/errno.js'
 import { aclKind } from '../../src/base/acl.js'
 import type { VolumeSettings } from '../../src/cluster/contract.js'
@@ -13,7 +13,6 @@ import type {
   AccessTime,
   Attr,
   AttrChange,
-  BodyPiece,
   CloneRequest,
   CommitReply,
   CommitRequest,
@@ -42,149 +41,20 @@ import type {
   WindowList,
 } from '../../src/meta/contract.js'
 import type { OldBodies, OldBody } from '../../src/meta/inline-contract.js'
-import { ExtentMap } from '../../src/vfs/extent-map.js'
 import { changeMode, checkSeen, dropPrivileges, inherit, setAcl, type AclInode } from './acl-model.js'
-import { LockTable } from './lock-table.js'
-
-type Mutable<T> = { -readonly [K in keyof T]: T[K] }
-
-interface Inode {
-  readonly attr: Mutable<Attr>
-  readonly names: Map<string, number>
-  readonly windows: Map<number, Extent[]>
-  body: BodyPiece[]
-  readonly xattrs: Map<string, Buffer>
-  target: Buffer
-  opens: number
-  generation: number
-  /** Made without a name, and has had none yet. */
-  isTmp: boolean
-  /** Whose bytes came last. */
-  writer?: MemoryMeta
-}
-
-export const MEMORY_SETTINGS: VolumeSettings = {
-  name: 'memory',
-  uuid: '00000000-0000-4000-8000-000000000000',
-  formatVersion: 1,
-  partitions: 16,
-  chunkBytes: 4 * 1024 * 1024,
-  replicas: 1,
-  writeQuorum: 1,
-  createdMs: 0,
-  metaReplicas: 0,
-  metaSync: 'always',
-  inlineBytes: 0,
-  inlineBudgetBytes: 2 ** 20,
-}
+import { account, addExtent, freeWindow, shorten, windowOf } from './memory-contents.js'
+import { pageOf } from './memory-listing.js'
+import { MemoryState, ROOT, key, type Inode } from './memory-state.js'
 
 const SETGID = 0o2000
-const ROOT = 1
 
-export interface MemoryVolumeOptions {
-  readonly settings?: Partial<VolumeSettings>
-  readonly clock?: Clock
-  /** Score of a name in a listing; the default spreads them. A constant makes every name a tie. */
-  readonly score?: (name: string) => number
-}
-
-export class MemoryVolume {
-  readonly settings: VolumeSettings
-  readonly inodes = new Map<number, Inode>()
-  readonly sessions: MemoryMeta[] = []
-  readonly #locks = new Map<number, LockTable>()
-  readonly clock: Clock
-  readonly score: (name: string) => number
-  /** Chunks that compaction left over. */
-  readonly garbage = new Set<number>()
-  /** A chunk of this order or a lower one a backup may name. */
-  keptOrder = 0
-  /** The session that moves bodies. */
-  mover: number | undefined
-  /** Chunks that were cloned. */
-  readonly shared = new Set<number>()
-  nextIno = 2
-  nextChunk = 1
-  nextSession = 1
-
-  constructor(options: MemoryVolumeOptions = {}) {
-    this.settings = { ...MEMORY_SETTINGS, ...options.settings }
-    this.clock = options.clock ?? systemClock
-    this.score = options.score ?? hashName
-    this.inodes.set(ROOT, this.newInode(ROOT, { type: 'directory', mode: 0o755, uid: 0, gid: 0 }, ROOT))
-  }
-
-  get bodyBytes(): number {
-    const pieces = [...this.inodes.values()].flatMap(({ body }) => body)
-    return pieces.reduce((sum, { bytes }) => sum + (bytes?.length ?? 0), 0)
-  }
+export class MemoryVolume extends MemoryState {
+  #nextSession = 1
 
   open(): MemoryMeta {
-    const meta = new MemoryMeta(this, this.nextSession++)
-    this.sessions.push(meta)
+    const meta = new MemoryMeta(this, this.#nextSession++)
+    this.receivers.push(meta)
     return meta
-  }
-
-  newInode(ino: number, inode: NewInode, parent: number): Inode {
-    const now = this.clock.now()
-    const isDirectory = inode.type === 'directory'
-    const target = inode.target ?? Buffer.alloc(0)
-    const attr: Attr = {
-      ino,
-      type: inode.type,
-      mode: inode.mode,
-      uid: inode.uid,
-      gid: inode.gid,
-      nlink: isDirectory ? 2 : 1,
-      sizeBytes: isDirectory ? 4096 : target.length,
-      allocatedBytes: 0,
-      rdev: inode.rdev ?? 0,
-      atime: now,
-      mtime: now,
-      ctime: now,
-      btime: now,
-      dataVersion: 1,
-      parent: isDirectory ? parent : 0,
-      hasXattrs: false,
-      hasExtents: false,
-      hasBody: false,
-    }
-    return {
-      attr,
-      names: new Map(),
-      windows: new Map(),
-      body: [],
-      xattrs: new Map(),
-      target,
-      opens: 0,
-      generation: 1,
-      isTmp: false,
-    }
-  }
-
-  /** Of the inode. Deadlocks are found within one inode only. */
-  locks(ino: number): LockTable {
-    let table = this.#locks.get(ino)
-    if (table === undefined) this.#locks.set(ino, (table = new LockTable()))
-    return table
-  }
-
-  /** All is released that the session held. */
-  dropLocks(session: number): void {
-    for (const table of this.#locks.values()) table.drop(session)
-  }
-
-  /** Chunk ids that some extent names. */
-  liveChunks(): Set<number> {
-    const ids = new Set<number>()
-    for (const { windows } of this.inodes.values()) {
-      for (const extents of windows.values()) for (const { chunk } of extents) if (chunk !== null) ids.add(chunk.id)
-    }
-    return ids
-  }
-
-  emit(by: MemoryMeta, event: MetaEvent): void {
-    for (const session of this.sessions) if (session !== by) session.receive(event)
   }
 }
 
@@ -556,7 +426,7 @@ export class MemoryMeta implements MetaStore {
       this.#register(ino)
       const attr = { ...inode.attr }
       const comes = attr.type === 'file' && attr.dataVersion !== options.have && inode.windows.size <= 1
-      return comes ? { attr, window0: this.#window(inode, 0) } : { attr }
+      return comes ? { attr, window0: windowOf(inode, 0) } : { attr }
     })
   }
 
@@ -596,17 +466,14 @@ export class MemoryMeta implements MetaStore {
 
   readdir(ino: number, cursor: DirCursor | null, limit: number, plus: boolean): Promise<ReaddirReply> {
     return this.#call('readdir', () => {
-      const all = [...this.#directory(ino).names]
-        .map(([name, child]) => this.#entry(name, child, plus))
-        .sort(compareEntries)
-      const behind = all.filter((entry) => isBehind(entry, cursor))
-      return { entries: behind.slice(0, limit), end: behind.length <= limit }
+      const all = [...this.#directory(ino).names].map(([name, child]) => this.#entry(name, child, plus))
+      return pageOf(all, cursor, limit)
     })
   }
 
   extents(ino: number, window: number, have?: ExtentWindow): Promise<ExtentWindow> {
     return this.#call('extents', () => {
-      const now = this.#window(this.#inode(ino), window)
+      const now = windowOf(this.#inode(ino), window)
       if (have === undefined || have.generation !== now.generation) return now
       // What the caller holds is taken for true.
       return { ...now, extents: [...have.extents, ...now.extents.slice(have.extents.length)] }
@@ -623,7 +490,7 @@ export class MemoryMeta implements MetaStore {
       const room = WINDOW_BYTES - (base % WINDOW_BYTES)
       const isCut = request.extents.some((one) => one.fileOffset < room && one.fileOffset + one.lengthBytes > room)
       if (request.mode === 'append' && isCut) return { attr: { ...attr }, baseOffset: base, cutAfterBytes: room }
-      for (const extent of request.extents) this.#addExtent(inode, { ...extent, fileOffset: base + extent.fileOffset })
+      for (const extent of request.extents) addExtent(inode, { ...extent, fileOffset: base + extent.fileOffset })
       attr.sizeBytes = Math.max(attr.sizeBytes, base + length, request.minSizeBytes ?? 0)
       account(attr, request.allocatedDeltaBytes)
       attr.dataVersion++
@@ -785,8 +652,8 @@ export class MemoryMeta implements MetaStore {
         const end = Math.min(request.offset + request.lengthBytes, (window + 1) * WINDOW_BYTES)
         if (end <= start || !inode.windows.has(window)) continue
         const hole = { fileOffset: start, lengthBytes: end - start, chunk: null, chunkOffset: 0 }
-        if (end - start < WINDOW_BYTES) this.#addExtent(inode, hole)
-        else this.#freeWindow(inode, window)
+        if (end - start < WINDOW_BYTES) addExtent(inode, hole)
+        else for (const id of freeWindow(inode, window)) this.#volume.garbage.add(id)
       }
       return this.#wrote(inode, { ...request, allocatedDeltaBytes })
     })
@@ -800,7 +667,7 @@ export class MemoryMeta implements MetaStore {
       if (inode.attr.dataVersion !== request.version || source.attr.dataVersion !== request.sourceVersion) return null
       if (inode.attr.hasBody && request.extents.some(({ extent }) => extent.fileOffset < WINDOW_BYTES)) return null
       for (const { extent, sourceWindow } of request.extents) {
-        this.#addExtent(inode, extent)
+        addExtent(inode, extent)
         const isElsewhere = request.source !== ino || Math.floor(extent.fileOffset / WINDOW_BYTES) !== sourceWindow
         if (isElsewhere && extent.chunk !== null) this.#volume.shared.add(extent.chunk.id)
       }
@@ -968,29 +835,6 @@ export class MemoryMeta implements MetaStore {
     return plus ? { ...entry, attr: { ...attr } } : entry
   }
 
-  #window(inode: Inode, window: number): ExtentWindow {
-    const extents = [...(inode.windows.get(window) ?? [])]
-    const body = window === 0 && inode.attr.hasBody ? { body: [...inode.body] } : {}
-    return { window, generation: inode.generation, dataVersion: inode.attr.dataVersion, extents, ...body }
-  }
-
-  #addExtent(inode: Inode, extent: Extent): void {
-    const window = Math.floor(extent.fileOffset / WINDOW_BYTES)
-    const last = extent.fileOffset + extent.lengthBytes - 1
-    if (Math.floor(last / WINDOW_BYTES) !== window) throw new Error('an extent lies across two windows')
-    const extents = inode.windows.get(window) ?? []
-    extents.push(extent)
-    inode.windows.set(window, extents)
-    inode.attr.hasExtents = true
-  }
-
-  #freeWindow(inode: Inode, window: number): void {
-    for (const { chunk } of inode.windows.get(window) ?? []) if (chunk !== null) this.#volume.garbage.add(chunk.id)
-    inode.windows.delete(window)
-    inode.attr.hasExtents = inode.windows.size > 0
-    inode.generation = inode.attr.dataVersion + 1
-  }
-
   #wrote(
     inode: Inode,
     request: Pick<CloneRequest, 'minSizeBytes' | 'allocatedDeltaBytes' | 'mtime' | 'clearSuid'> & { neverBack?: true },
@@ -1009,9 +853,9 @@ export class MemoryMeta implements MetaStore {
   /** The clients' clocks are not the store's: so it goes by who wrote. */
   #mtimeOf(inode: Inode, { mtime, neverBack }: Pick<CommitRequest, 'mtime' | 'neverBack'>): TimeSpec {
     const { attr, writer } = inode
-    inode.writer = this
+    inode.writer = this.sessionId
     const isLate = compareTime(mtime, attr.mtime) < 0 && compareTime(attr.mtime, attr.ctime) <= 0
-    const isBehindOthers = writer !== undefined && writer !== this
+    const isBehindOthers = writer !== undefined && writer !== this.sessionId
     return neverBack === true && isBehindOthers && isLate ? this.#volume.clock.now() : mtime
   }
 
@@ -1019,48 +863,12 @@ export class MemoryMeta implements MetaStore {
     const { attr } = inode
     if (attr.type === 'directory') throw new PosixError('EISDIR')
     if (attr.type !== 'file') throw new PosixError('EINVAL')
-    if (size < attr.sizeBytes) {
-      const gone = storedBehind(inode, size)
-      for (const [window, extents] of inode.windows) {
-        const kept = extents
-          .filter((extent) => extent.fileOffset < size)
-          .map((extent) => ({ ...extent, lengthBytes: Math.min(extent.lengthBytes, size - extent.fileOffset) }))
-        if (kept.length > 0) inode.windows.set(window, kept)
-        else inode.windows.delete(window)
-      }
-      inode.body = inode.body
-        .filter((piece) => piece.fileOffset < size)
-        .map((piece) => cutPiece(piece, size - piece.fileOffset))
-      attr.hasBody = inode.body.length > 0
-      attr.hasExtents = inode.windows.size > 0
-      inode.generation = attr.dataVersion + 1
-      attr.sizeBytes = size
-      const most = (inode.windows.size + (attr.hasBody ? 1 : 0)) * WINDOW_BYTES
-      account(attr, Math.min(-gone, most - attr.allocatedBytes))
-    }
+    if (size < attr.sizeBytes) shorten(inode, size)
     attr.sizeBytes = size
     attr.dataVersion++
     dropPrivileges(aclInode(inode), false)
     attr.mtime = attr.ctime = this.#volume.clock.now()
   }
-}
-
-function storedBehind(inode: Inode, size: number): number {
-  let sum = 0
-  for (const window of new Set([0, ...inode.windows.keys()])) {
-    const map = new ExtentMap(inode.windows.get(window), window === 0 ? inode.body : [])
-    sum += map.storedBytes(Math.max(size, window * WINDOW_BYTES), (window + 1) * WINDOW_BYTES)
-  }
-  return sum
-}
-
-/** Nothing is stored behind the size. */
-function account(attr: { allocatedBytes: number; readonly sizeBytes: number }, deltaBytes: number): void {
-  attr.allocatedBytes = Math.max(0, Math.min(attr.sizeBytes, attr.allocatedBytes + deltaBytes))
-}
-
-function cutPiece({ fileOffset, lengthBytes, bytes }: BodyPiece, most: number): BodyPiece {
-  return { fileOffset, lengthBytes: Math.min(lengthBytes, most), bytes: bytes?.subarray(0, most) ?? null }
 }
 
 /** The inode as the ACL model sees it: the mode is that of the attributes. */
@@ -1075,29 +883,4 @@ function aclInode({ attr, xattrs }: Inode): AclInode {
       attr.mode = mode
     },
   }
-}
-
-function key(name: Buffer): string {
-  return name.toString('latin1')
-}
-
-/** 52 bits, spread. */
-function hashName(name: string): number {
-  let high = 0x811c9dc5
-  let low = 0x1000193
-  for (const unit of Buffer.from(name, 'latin1')) {
-    high = Math.imul(high ^ unit, 0x01000193) >>> 0
-    low = Math.imul(low ^ unit ^ (high >>> 7), 0x85ebca6b) >>> 0
-  }
-  return (high % 2 ** 20) * 2 ** 32 + low
-}
-
-function compareEntries(a: DirEntry, b: DirEntry): number {
-  return a.cursor.score - b.cursor.score || Buffer.compare(a.name, b.name)
-}
-
-function isBehind(entry: DirEntry, cursor: DirCursor | null): boolean {
-  if (cursor === null || entry.cursor.score > cursor.score) return true
-  if (entry.cursor.score < cursor.score || cursor.name === null) return false
-  return Buffer.compare(entry.name, cursor.name) > 0
 }
