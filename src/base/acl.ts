@@ -15,8 +15,8 @@ const NAMES: Readonly<Record<AclKind, Buffer>> = {
 const SYSTEM = Buffer.from('system.')
 
 const VERSION = 2
-export const ACL_HEADER_BYTES = 4
-export const ACL_ENTRY_BYTES = 8
+const ACL_HEADER_BYTES = 4
+const ACL_ENTRY_BYTES = 8
 const ALL = 7
 /** The id of entries that name nobody. */
 const NO_ID = 0xffffffff

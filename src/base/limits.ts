@@ -24,7 +24,6 @@ export const PATH_MAX_BYTES = 4096
 export const SYMLINK_MAX_BYTES = PATH_MAX_BYTES - 1
 /** Largest file: the exact integers of a double. Above it: EFBIG. */
 export const FILE_MAX_BYTES = Number.MAX_SAFE_INTEGER
-export const LINK_MAX = 65_000
 /** Seconds of file times, before and after 1970: what 40 bits hold. Others become the nearest, as on local disks. */
 export const TIME_MAX_S = 2 ** 39 - 1
 export const TIME_MIN_S = -(2 ** 39)

@@ -11,7 +11,7 @@ import { readFileSync, readdirSync, writeFileSync } from 'node:fs'
 import { getPriority, setPriority } from 'node:os'
 
 /** Of a process whose requests programs wait for; see docs/decisions/2026-11-21-priority.md. */
-export const SERVING_NICE = -10
+const SERVING_NICE = -10
 /** What a process has unless somebody wanted something else. */
 const USUAL_NICE = 0
 const THIS_THREAD = 0

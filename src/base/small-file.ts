@@ -6,7 +6,7 @@ import { closeSync, constants, openSync, readSync } from 'node:fs'
 import { RingfsError } from './errors.js'
 import { MIB } from './limits.js'
 
-export const SMALL_FILE_MAX_BYTES = MIB
+const SMALL_FILE_MAX_BYTES = MIB
 
 /** Errors: RingfsError USAGE for one that is too long; what the system says (ENOENT, …). */
 export function readSmallFile(file: string): string {

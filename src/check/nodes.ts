@@ -19,11 +19,6 @@ export interface NodesParts {
   readonly lacking?: (id: string) => string | undefined
 }
 
-export interface Away {
-  readonly node: string
-  readonly why: string
-}
-
 export interface RangeInventory {
   readonly fromBucket: number
   readonly toBucket: number

@@ -39,7 +39,7 @@ import { rootOf } from './hash.js'
 const MAGIC = Buffer.from('RINGCHNK', 'latin1')
 export const CHUNK_FORMAT_VERSION = 2
 /** Older programs would take the place of appended data for certain, and are to say that they are too old. */
-export const CHUNK_FORMAT_APPENDED = 3
+const CHUNK_FORMAT_APPENDED = 3
 /** Older programs would lay all of a packed chunk over what was written before it was packed. */
 export const CHUNK_FORMAT_PACKED = 4
 const FIXED_BYTES = 96
@@ -109,7 +109,7 @@ function extentProblem(extent: ChunkOriginExtent, lengthBytes: number): string |
 }
 
 /** What is wrong with a header that someone else made; undefined if nothing is. */
-export function headerProblem(header: ChunkHeader): string | undefined {
+function headerProblem(header: ChunkHeader): string | undefined {
   const { volume, id, lengthBytes, root, origin } = header
   if (!UUID.test(volume)) return 'volume is not a uuid'
   if (!isCount(id, Number.MAX_SAFE_INTEGER)) return 'chunk id out of bounds'

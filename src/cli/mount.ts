@@ -193,6 +193,6 @@ export function isUrl(source: string): boolean {
 const NETDEV_RETRY_MS = 60_000
 
 /** At boot the network may be up before Redis is. Less than the 90 s after which systemd gives a mount up. */
-export function retryMsOf({ retryMs, netDev }: MountOptionSet): number {
+function retryMsOf({ retryMs, netDev }: MountOptionSet): number {
   return retryMs ?? (netDev ? NETDEV_RETRY_MS : 0)
 }

@@ -63,7 +63,7 @@ export function doubtful(address: string, what: string, cause: unknown): RingfsE
 }
 
 /** The deadline ended an attempt. What an earlier attempt met tells more. */
-export class LateError extends LinkLostError {}
+class LateError extends LinkLostError {}
 
 export function telling(failure: unknown, earlier: unknown): unknown {
   return failure instanceof LateError ? (earlier ?? failure) : failure

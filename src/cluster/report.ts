@@ -3,9 +3,9 @@ import * as z from 'zod'
 import type { NodeReport } from './contract.js'
 
 /** Of a cluster in which nobody reaches anybody, the first so many are named. */
-export const UNREACHABLE_MAX = 32
+const UNREACHABLE_MAX = 32
 /** Nor of a machine with more disks than this all of them. */
-export const DISKS_MAX = 128
+const DISKS_MAX = 128
 
 const count = z.number().nonnegative().catch(0)
 

@@ -16,7 +16,7 @@ export interface RingMember {
   readonly zone: string
 }
 
-export const TOKENS_PER_NODE = 128
+const TOKENS_PER_NODE = 128
 /** More would make a heavy node slow to place, not better spread. */
 export const WEIGHT_MAX = 100
 
@@ -81,7 +81,7 @@ function positionsOf(id: string, count: number): Uint32Array {
   return fresh
 }
 
-export function tokenCount(weight: number): number {
+function tokenCount(weight: number): number {
   return Math.max(1, Math.round(TOKENS_PER_NODE * Math.min(weight, WEIGHT_MAX)))
 }
 

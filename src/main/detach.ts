@@ -12,7 +12,7 @@ import { withoutSecrets } from './environment.js'
 import { failureLine, firstLine, parseOutcome, successLine } from './outcome-line.js'
 
 /** The descriptor over which a process in the background tells how its start went. */
-export const READY_FD = 3
+const READY_FD = 3
 const TAIL_BYTES = 2_000
 
 /** The words that start this program: `node PROGRAM …`. */

@@ -36,7 +36,7 @@ export function saveMemory(isThrifty: boolean): void {
   setFlagsFromString(`--heap-growing-percent=${isThrifty ? THRIFTY_GROWING_PERCENT : GROWING_PERCENT}`)
 }
 
-export function memoryOfProcess(): MemoryUse {
+function memoryOfProcess(): MemoryUse {
   return { residentBytes: process.memoryUsage.rss(), heapBytes: getHeapStatistics().total_heap_size }
 }
 

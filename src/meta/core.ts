@@ -38,7 +38,7 @@ const BACKOFF_FIRST_MS = 1
 const BACKOFF_MAX_MS = 50
 
 /** Waits a little longer each time; gives up with ETIMEDOUT. */
-export class Patience {
+class Patience {
   readonly #core: CoreOptions
   readonly #untilMs: number
   #backoffMs = BACKOFF_FIRST_MS

@@ -2,7 +2,7 @@
 import { readU56 } from './records.js'
 
 export const DELEGATION_MARKER = 9
-export const DELEGATION_RECALL = 10
+const DELEGATION_RECALL = 10
 export const DELEGATION_GIVEN_BACK = 11
 
 const HEAD_BYTES = 4

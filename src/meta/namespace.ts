@@ -366,7 +366,7 @@ function tell(saw: SawDirectory | undefined, ino: number, record: Buffer | null)
   if (saw !== undefined && record !== null) saw(decodeInode(ino, record).attr)
 }
 
-export function entryOf(parent: number, name: Buffer): Entry {
+function entryOf(parent: number, name: Buffer): Entry {
   if (name.length > NAME_MAX_BYTES) throw new PosixError('ENAMETOOLONG', `a name has at most ${NAME_MAX_BYTES} bytes`)
   if (name.length === 0) throw new PosixError('ENOENT', 'an empty name')
   if (name.includes(0) || name.includes(0x2f)) throw new PosixError('EINVAL', 'a name has no slash and no NUL')

@@ -22,7 +22,7 @@ import { PosixError } from '../base/errno.js'
 import type { ChunkRef } from '../chunk/contract.js'
 import { BODY_PIECE_BYTES, EXTENT_BYTES, type Attr, type BodyPiece, type Extent, type InodeType } from './contract.js'
 
-export const INODE_VERSION = 1
+const INODE_VERSION = 1
 export const INODE_HEAD_BYTES = 70
 /** The bit above them: a file made without a name that has had none yet. */
 const MODE_BITS = 0o7777
@@ -41,7 +41,7 @@ export function typeCode(type: InodeType): number {
   return TYPES.indexOf(type)
 }
 
-export function typeName(code: number): InodeType {
+function typeName(code: number): InodeType {
   const type = TYPES[code]
   if (type === undefined) throw new PosixError('EIO', `unknown inode type ${code}`)
   return type
@@ -220,7 +220,7 @@ function checksum(ino: number, bytes: Buffer): number {
 }
 
 /** A member of a directory's zset: the name, a NUL, u56 ino, u8 type. */
-export const DIRENT_TAIL_BYTES = 9
+const DIRENT_TAIL_BYTES = 9
 
 export function decodeDirent(member: Buffer): { name: Buffer; ino: number; type: InodeType } {
   const cut = member.length - DIRENT_TAIL_BYTES
@@ -233,7 +233,7 @@ export function decodeDirent(member: Buffer): { name: Buffer; ino: number; type:
 }
 
 /** A window as the holder of a chunk: u56 ino, u32 window. In a record u32 data version follows (scripts/lib/holders.lua). */
-export const HOLDER_BYTES = 15
+const HOLDER_BYTES = 15
 
 export function encodeHolder(ino: number, window: number): Buffer {
   const out = Buffer.alloc(HOLDER_BYTES - 4)

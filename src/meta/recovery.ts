@@ -38,7 +38,7 @@ const NOBODY_MS = 2 ** 50
 const LEASE_MAX_MS = 3_600_000
 
 /** Marks sessions dead whose lease ran out, and cleans up after all that are dead. Answers how many. */
-export async function reapSessions(core: Core, graceMs: number): Promise<number> {
+async function reapSessions(core: Core, graceMs: number): Promise<number> {
   const { keys, session } = core
   if (!session.isLive) return 0
   // After an outage of Redis every lease has run out: who comes back first must not take the others for dead.

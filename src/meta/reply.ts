@@ -29,7 +29,7 @@ export const STATUS_APART = 17
 export const STATUS_FROZEN = 16
 
 /** The inode has another owner, group or mode than the rights to the change were judged by: it is left alone. */
-export const STATUS_OTHERS = 18
+const STATUS_OTHERS = 18
 
 /** What was to be kept in the inode's body is for chunks. */
 export const STATUS_REFUSED = 11

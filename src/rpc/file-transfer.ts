@@ -11,7 +11,7 @@ import type { RemoteFile, WriteSettings } from './remote-file.js'
 const PARALLEL_DEFAULT = 8
 const MODE_DEFAULT = 0o644
 /** What an interrupted put leaves behind begins so. */
-export const PUT_PREFIX = '.ringfs-put-'
+const PUT_PREFIX = '.ringfs-put-'
 
 /** A string is the path of a local file. */
 export type PutSource = string | Uint8Array | AsyncIterable<Uint8Array>

@@ -23,9 +23,9 @@ import { RingfsError } from '../base/errors.js'
 import { FRAME_HEADER_MAX_BYTES, FRAME_PAYLOAD_MAX_BYTES, KIB } from '../base/limits.js'
 
 export const PREAMBLE_BYTES = 28
-export const FRAME_VERSION = 1
+const FRAME_VERSION = 1
 /** "RNGF" */
-export const FRAME_MAGIC = 0x524e4746
+const FRAME_MAGIC = 0x524e4746
 export const REQUEST_ID_MAX = 0xffff_ffff
 export const DEADLINE_MAX_MS = 0xffff_ffff
 
@@ -61,7 +61,7 @@ export interface PayloadMemory {
 export type LandFrame = (frame: Preamble) => Landing | null
 
 /** Shorter payloads are not worth a loan. */
-export const LAND_MIN_BYTES = 32 * KIB
+const LAND_MIN_BYTES = 32 * KIB
 
 const KEEP = (): void => undefined
 const EMPTY = Buffer.alloc(0)

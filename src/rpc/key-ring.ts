@@ -14,7 +14,7 @@ import { hkdfSync } from 'node:crypto'
 import { RingfsError } from '../base/errors.js'
 
 /** Short keys can be guessed from one recorded handshake. */
-export const CLUSTER_KEY_MIN_BYTES = 16
+const CLUSTER_KEY_MIN_BYTES = 16
 /** More is no rotation. Each costs a refused handshake where it is not known. */
 export const CLUSTER_KEYS_MAX = 8
 const PSK_BYTES = 32

@@ -18,7 +18,7 @@ import * as names from './names.js'
 import { openFile, writable } from './open.js'
 import { resolveExisting } from './resolve.js'
 
-export const HANDLES_MAX_PER_CONNECTION = 1024
+const HANDLES_MAX_PER_CONNECTION = 1024
 
 export interface FileServiceOptions {
   readonly identity: calls.Owner

@@ -5,7 +5,7 @@ import { CURSOR_BYTES, type FileType, type ListedEntry } from '../rpc/messages-f
 import type { Caller, VfsContract, VfsDirEntry } from '../vfs/contract.js'
 
 /** A thousand names of 255 bytes, with attributes, fit into a frame's header. */
-export const PAGE_MAX_ENTRIES = 1000
+const PAGE_MAX_ENTRIES = 1000
 
 export interface Page {
   readonly entries: readonly ListedEntry[]

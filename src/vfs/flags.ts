@@ -28,7 +28,6 @@ export const SEEK_HOLE = 4
 export const S_IFMT = 0o170000
 export const S_ISUID = 0o4000
 export const S_ISGID = 0o2000
-export const S_IXGRP = 0o010
 export const MODE_BITS = 0o7777
 
 export const XATTR_CREATE = 1

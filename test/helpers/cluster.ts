@@ -93,7 +93,7 @@ function digestOf(bytes: Buffer): string {
 }
 
 /** Writes and reads for as long as it is told; remembers what was acknowledged and compares what is read. */
-export class Workload {
+class Workload {
   readonly acknowledged: Acknowledged[] = []
   readonly faults: string[] = []
   readonly #client: ChunkClientImpl

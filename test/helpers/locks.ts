@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import { LOCK_END, type FileLock, type MetaStore } from '../../src/meta/contract.js'
 import { outcome } from './meta.js'
 
-export function lockOf(
+function lockOf(
   kind: 'posix' | 'flock',
   type: 'read' | 'write',
   owner: string,

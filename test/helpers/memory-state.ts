@@ -25,7 +25,7 @@ export interface Inode {
   writer?: number
 }
 
-export const MEMORY_SETTINGS: VolumeSettings = {
+const MEMORY_SETTINGS: VolumeSettings = {
   name: 'memory',
   uuid: '00000000-0000-4000-8000-000000000000',
   formatVersion: 1,

@@ -67,7 +67,7 @@ export class Network implements Places {
   }
 }
 
-export class Host implements Place {
+class Host implements Place {
   readonly namespace: string
   /** Its cable's end on the bridge. */
   readonly port: string

@@ -24,7 +24,7 @@ export const AUDIT_MS = 40_000
 export const SCRUB_MS = 60_000
 export const SCRUB_FOLDERS = 512
 export const QUEUE_TIMES = { takeoverMs: 10_000, pollMs: 1_500 }
-export const MEMBER_TIMES = { suspectMs: 4_000, downMs: 10_000, outMs: 25_000, surplusMs: 5_000 }
+const MEMBER_TIMES = { suspectMs: 4_000, downMs: 10_000, outMs: 25_000, surplusMs: 5_000 }
 
 export interface WorldOptions {
   readonly seed: number

@@ -88,6 +88,6 @@ function parseReply(last: string, lines: readonly string[]): Reply {
   return { text: [...lines.map(withoutOwn), end].join('\n'), isOk, lines, own: own.split(' ') }
 }
 
-export function withoutOwn(line: string): string {
+function withoutOwn(line: string): string {
   return line.replace(/ #.*$/, '')
 }

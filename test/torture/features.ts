@@ -5,7 +5,7 @@
 import type { DriverName } from '../../src/fuse/driver.js'
 import type { Agent, Words } from './agent.js'
 
-export const FEATURES = [
+const FEATURES = [
   'users',
   'bytes',
   'nanoseconds',

@@ -3,7 +3,7 @@ import { CLIENT, type Machines } from './machines.js'
 
 const UNIT = 'ringfs-test-load'
 const NOTES = '/var/tmp/ringfs-test-load'
-export const LOAD_FOLDER = '/mnt/ringfs/load'
+const LOAD_FOLDER = '/mnt/ringfs/load'
 
 /**
  * Every second file is small enough to be kept in Redis, the others are chunks. A name stands in `acknowledged` only when its fsync has

@@ -218,7 +218,7 @@ function unlinkQuietly(path: string): void {
  * Whole leaves that cover the range. The data is not verified here: the reader does that.
  * Errors: RingfsError CHUNK_MISSING, CHUNK_CORRUPT (header bad, file too short), or what the disk says.
  */
-export function readRange(task: ReadTask): ReadResult {
+function readRange(task: ReadTask): ReadResult {
   const { layout, withOrigin } = task
   if (layout !== null && !withOrigin) {
     return readPastCache(task, layout) ?? withFile(task, (fd) => readLeaves(fd, task, layout, null))

@@ -39,7 +39,7 @@ export async function mkdir(session: Session, path: string, mode: number): Promi
 }
 
 /** Each directory on the way that is missing. What others make at the same time is as good. */
-export async function mkdirs(session: Session, path: string, mode: number): Promise<void> {
+async function mkdirs(session: Session, path: string, mode: number): Promise<void> {
   const parts = path.split('/').filter((part) => part !== '')
   for (let count = 1; count <= parts.length; count++) {
     const above = `/${parts.slice(0, count).join('/')}`

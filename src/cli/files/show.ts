@@ -31,7 +31,7 @@ export function timeText({ sec, nsec }: TimeSpec): string {
   return `${text}${String(nsec).padStart(9, '0')}Z`
 }
 
-export function shortTime({ sec }: TimeSpec): string {
+function shortTime({ sec }: TimeSpec): string {
   const date = new Date(sec * 1000)
   return Number.isNaN(date.getTime()) ? `@${sec}` : date.toISOString().slice(0, 16).replace('T', ' ')
 }

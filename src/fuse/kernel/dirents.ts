@@ -28,7 +28,7 @@ export function encodeEntries(entries: readonly VfsDirEntry[], room: number, des
   return out.subarray(0, at)
 }
 
-export function entryBytes(entry: VfsDirEntry, plus: boolean): number {
+function entryBytes(entry: VfsDirEntry, plus: boolean): number {
   return (plus ? ENTRY_BYTES : 0) + Math.ceil((DIRENT_BYTES + entry.name.length) / ALIGN) * ALIGN
 }
 

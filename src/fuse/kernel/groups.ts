@@ -12,7 +12,7 @@ export async function isInGroup({ gid, pid }: Caller, group: number): Promise<bo
   }
 }
 
-export function hasGroup(status: string, group: number): boolean {
+function hasGroup(status: string, group: number): boolean {
   const groups = /^Groups:[\t ]*([0-9 ]*)$/m.exec(status)?.[1] ?? ''
   return groups.split(' ').includes(String(group))
 }

@@ -1,10 +1,10 @@
 /** FUSE_INIT: what the kernel offers and what we take. linux/fuse.h, struct fuse_init_in and fuse_init_out. */
 import { MIB } from '../../base/limits.js'
 
-export const MAJOR = 7
+const MAJOR = 7
 /** Newest minor version whose layouts this driver knows; and the oldest. */
 const MINOR_MAX = 45
-export const MINOR_MIN = 31
+const MINOR_MIN = 31
 
 export const MAX_WRITE_BYTES = MIB
 const MAX_READAHEAD_BYTES = MIB

@@ -7,9 +7,9 @@ import { typeBits } from '../../vfs/flags.js'
 
 export const IN_HEADER_BYTES = 40
 export const OUT_HEADER_BYTES = 16
-export const ATTR_BYTES = 88
+const ATTR_BYTES = 88
 export const ENTRY_BYTES = 128
-export const ATTR_OUT_BYTES = 104
+const ATTR_OUT_BYTES = 104
 
 /** 2^32. */
 export const HIGH = 0x1_0000_0000
@@ -61,7 +61,7 @@ export function writeU64(bytes: Buffer, value: number, at: number): void {
   bytes.writeUInt32LE(Math.floor(value / HIGH), at + 4)
 }
 
-export function writeAttr(out: Buffer, at: number, attr: Attr): void {
+function writeAttr(out: Buffer, at: number, attr: Attr): void {
   writeU64(out, attr.ino, at)
   writeU64(out, attr.sizeBytes, at + 8)
   writeU64(out, Math.ceil(attr.allocatedBytes / BLOCK_BYTES), at + 16)

@@ -34,7 +34,7 @@ const AT_ONCE = 64
 const KEYS_AT_ONCE = 1000
 const POLL_MS = 500
 /** Longer than a lease: that of a process that was killed runs out. */
-export const LEASE_WAIT_MS = 40_000
+const LEASE_WAIT_MS = 40_000
 
 export interface Waiting {
   /** How long to wait for a restore that may have been killed. */

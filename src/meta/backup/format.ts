@@ -18,7 +18,7 @@ import { invariant } from '../../base/invariant.js'
 import { MIB } from '../../base/limits.js'
 
 const MAGIC = Buffer.from('RINGBKUP', 'latin1')
-export const BACKUP_VERSION = 1
+const BACKUP_VERSION = 1
 export const PREAMBLE_BYTES = 12
 export const WIDE = 0xffff_ffff
 const RECORD_HEAD_BYTES = 7
