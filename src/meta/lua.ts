@@ -8,6 +8,21 @@
 interface Piece {
   readonly name: string | undefined
   readonly text: string
+  readonly words: readonly string[]
+}
+
+/** Taken apart when it is first used, and once for all scripts. */
+export class Library {
+  readonly #text: string
+  #pieces: readonly Piece[] | undefined
+
+  constructor(text: string) {
+    this.#text = text
+  }
+
+  get pieces(): readonly Piece[] {
+    return (this.#pieces ??= piecesOf(this.#text))
+  }
 }
 
 const FUNCTION = /^local function (\w+)[^]*?^end$/gm
@@ -18,34 +33,40 @@ const WORD = /[A-Za-z_]\w*/g
  * `libraries` without the functions that neither `script` nor one that stays mentions. All else stays, comments too. Redis makes each
  * function of a script anew whenever it runs it: one that is not called costs time all the same.
  */
-export function withoutUnused(libraries: string, script: string): string {
-  const pieces = piecesOf(libraries)
+export function withoutUnused(libraries: readonly Library[], script: string): string {
+  const pieces = libraries.flatMap((library) => library.pieces)
   const functions = new Map(pieces.map((piece) => [piece.name, piece]))
-  const used = new Set<Piece>()
-  const texts = [script, ...pieces.filter(({ name }) => name === undefined).map(({ text }) => text)]
-  for (let text = texts.pop(); text !== undefined; text = texts.pop()) {
-    for (const [word] of text.replace(COMMENT, '').matchAll(WORD)) {
+  const used = new Set(pieces.filter(({ name }) => name === undefined))
+  const mentioned = [wordsOf(script), ...[...used].map(({ words }) => words)]
+  for (let words = mentioned.pop(); words !== undefined; words = mentioned.pop()) {
+    for (const word of words) {
       const piece = functions.get(word)
       if (piece === undefined || used.has(piece)) continue
       used.add(piece)
-      texts.push(piece.text)
+      mentioned.push(piece.words)
     }
   }
-  return pieces
-    .filter((piece) => piece.name === undefined || used.has(piece))
-    .map(({ text }) => text)
-    .join('')
+  const texts = libraries.map((library) => library.pieces.filter((piece) => used.has(piece)).map(({ text }) => text))
+  return texts.map((parts) => parts.join('')).join('\n')
 }
 
-function piecesOf(libraries: string): Piece[] {
+function piecesOf(text: string): Piece[] {
   const pieces: Piece[] = []
-  let at = 0
-  for (const { 0: text, 1: name, index } of libraries.matchAll(FUNCTION)) {
-    pieces.push({ name: undefined, text: libraries.slice(at, index) }, { name, text })
-    at = index + text.length
+  const add = (name: string | undefined, part: string): void => {
+    pieces.push({ name, text: part, words: wordsOf(part) })
   }
-  pieces.push({ name: undefined, text: libraries.slice(at) })
+  let at = 0
+  for (const { 0: part, 1: name, index } of text.matchAll(FUNCTION)) {
+    add(undefined, text.slice(at, index))
+    add(name, part)
+    at = index + part.length
+  }
+  add(undefined, text.slice(at))
   return pieces
+}
+
+function wordsOf(text: string): readonly string[] {
+  return [...new Set(text.replace(COMMENT, '').match(WORD))]
 }
 
 const CONSTANTS = /^local ([A-Z]\w*(?:, [A-Z]\w*)*) = (.+)\n/gm
@@ -59,12 +80,19 @@ const TOKEN = /--.*$|'(?:[^'\\]|\\.)*'|\b[A-Za-z_]\w*/gm
  * mentions, whenever the script is run.
  */
 export function withConstants(source: string): string {
-  const declared = [...source.matchAll(LOCALS)].flatMap(([, names = '']) => names.trim().split(', '))
-  const isAgain = (name: string): boolean => declared.indexOf(name) !== declared.lastIndexOf(name)
+  const [declared, again] = [new Set<string>(), new Set<string>()]
+  for (const [, names = ''] of source.matchAll(LOCALS)) {
+    for (const name of names.trim().split(', ')) (declared.has(name) ? again : declared).add(name)
+  }
   const values = new Map<string, string>()
   const rest = source.replace(CONSTANTS, (line, list: string, literals: string) => {
     const [names, texts] = [list.split(', '), literals.split(', ')]
-    if (names.length !== texts.length || names.some(isAgain) || !texts.every((text) => LITERAL.test(text))) return line
+    if (
+      names.length !== texts.length ||
+      names.some((name) => again.has(name)) ||
+      !texts.every((text) => LITERAL.test(text))
+    )
+      return line
     for (const [i, name] of names.entries()) values.set(name, inPlace(texts[i] ?? ''))
     return ''
   })

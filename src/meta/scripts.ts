@@ -10,20 +10,20 @@ import { readFileSync } from 'node:fs'
 import { BUILD_FOLDER } from '../base/places.js'
 import { makeScript } from '../cluster/script.js'
 import type { Script } from '../cluster/contract.js'
-import { withConstants, withoutUnused } from './lua.js'
+import { Library, withConstants, withoutUnused } from './lua.js'
 
 const FOLDER = new URL('src/meta/scripts/', BUILD_FOLDER)
 
-const libraries = new Map<string, string>()
+const libraries = new Map<string, Library>()
 
 function read(name: string): string {
   return readFileSync(new URL(`${name}.lua`, FOLDER), 'utf8')
 }
 
-function library(name: string): string {
-  let text = libraries.get(name)
-  if (text === undefined) libraries.set(name, (text = read(`lib/${name}`)))
-  return text
+function libraryOf(name: string): Library {
+  let library = libraries.get(name)
+  if (library === undefined) libraries.set(name, (library = new Library(read(`lib/${name}`))))
+  return library
 }
 
 /**
@@ -33,7 +33,7 @@ function library(name: string): string {
 class FileScript implements Script {
   readonly name: string
   readonly #body: string
-  readonly #libraries: readonly string[]
+  readonly #libraries: readonly Library[]
   readonly #changes: boolean
   readonly #runsWhenFull: boolean | undefined
   #whole: Script | undefined
@@ -44,7 +44,7 @@ class FileScript implements Script {
     this.#body = read(name)
     this.#runsWhenFull = runsWhenFull ?? (/^-- oom: allowed$/m.test(this.#body) ? true : undefined)
     const names = /^-- include: (.+)$/m.exec(this.#body)?.[1]?.split(' ') ?? []
-    this.#libraries = names.map(library)
+    this.#libraries = names.map(libraryOf)
     this.#changes = names.includes('mutate')
   }
 
@@ -71,7 +71,7 @@ class FileScript implements Script {
     const flags = isJudged ? [`#!lua flags=${names.join(',')}`] : []
     // What a changing script returns, wherever it returns, passes through settle() of lib/mutate.lua.
     const whole = this.#changes ? `local function script()\n${body}\nend\nreturn settle(script())` : body
-    const all = withConstants(`${withoutUnused(this.#libraries.join('\n'), whole)}\n${whole}`)
+    const all = withConstants(`${withoutUnused(this.#libraries, whole)}\n${whole}`)
     return [...flags, all].join('\n')
   }
 }

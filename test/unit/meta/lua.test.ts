@@ -1,7 +1,7 @@
 /** Scripts without the functions that they do not call. */
 import { readFileSync, readdirSync } from 'node:fs'
 import t from 'tap'
-import { withConstants, withoutUnused } from '../../../src/meta/lua.js'
+import { Library, withConstants, withoutUnused } from '../../../src/meta/lua.js'
 import { SCRIPTS } from '../../../src/meta/scripts.js'
 
 const LIBRARIES = new URL('../../../src/meta/scripts/lib/', import.meta.url)
@@ -14,11 +14,11 @@ t.test('what a script mentions stays, with what that mentions, and all that is n
     '-- It is called by nobody but inner\nlocal function lone(a)\n  return inner(a)\nend',
     'local function outer()\n  -- not lone\n  return inner()\nend',
   ].join('\n')
-  const left = withoutUnused(library, 'return outer() -- lone()')
+  const left = withoutUnused([new Library(library)], 'return outer() -- lone()')
   for (const name of ['start', 'inner', 'outer']) t.match(left, `local function ${name}(`)
   t.notMatch(left, 'local function lone(')
   t.match(left, 'local LIMIT = start()')
-  t.equal(withoutUnused(library, 'lone() outer()'), library, 'nothing else is changed')
+  t.equal(withoutUnused([new Library(library)], 'lone() outer()'), library, 'nothing else is changed')
   t.end()
 })
 
