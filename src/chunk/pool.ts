@@ -32,10 +32,10 @@ const FILES: Readonly<Record<WorkerFile, string>> = {
 }
 
 export interface PoolOptions {
-  /** Worker threads. Default 4. */
+  /** Worker threads, at most. Default 4. */
   readonly threads?: number
-  /** Of these are kept when there is nothing to do; others come when all are busy. Default: all. */
-  readonly kept?: number
+  /** Those beyond the first end as soon as there is nothing to do. Default: they stay. */
+  readonly shrinks?: boolean
   readonly clock?: Pick<Clock, 'after'>
 }
 
@@ -61,7 +61,7 @@ export function stuckThreads(): number {
 
 export class WorkerPool {
   readonly #threads: number
-  readonly #kept: number
+  readonly #shrinks: boolean
   readonly #clock: Pick<Clock, 'after'>
   readonly #running = new Set<Promise<unknown>>()
   #starting: Promise<Piscina<unknown, unknown>> | null = null
@@ -71,11 +71,11 @@ export class WorkerPool {
 
   constructor(options: PoolOptions = {}) {
     this.#threads = options.threads ?? THREADS
-    this.#kept = Math.min(this.#threads, options.kept ?? this.#threads)
+    this.#shrinks = options.shrinks ?? false
     this.#clock = options.clock ?? systemClock
   }
 
-  /** Starts the threads at the first call. Errors: what the job failed with; RingfsError CANCELLED after close(). */
+  /** Starts a thread at the first call, and another one whenever all are busy. Errors: what the job failed with; RingfsError CANCELLED after close(). */
   async run<Input, Output>(
     job: Job<Input, Output>,
     input: Input,
@@ -112,8 +112,10 @@ export class WorkerPool {
   async #start(): Promise<Piscina<unknown, unknown>> {
     const { Piscina } = await import('piscina')
     return new Piscina({
-      minThreads: this.#kept,
+      // Each costs some 30 ms of CPU before its first job: a node that has little to do needs one.
+      minThreads: 1,
       maxThreads: this.#threads,
+      idleTimeout: this.#shrinks ? 0 : Infinity,
       atomics: 'sync',
       recordTiming: false,
       resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },

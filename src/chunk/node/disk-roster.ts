@@ -53,7 +53,7 @@ export class DiskRoster {
 
   constructor(options: DiskRosterOptions) {
     this.#options = options
-    this.#probes = new WorkerPool({ threads: options.disks.length + 1, kept: 1 })
+    this.#probes = new WorkerPool({ threads: options.disks.length + 1, shrinks: true })
     this.#pools = [this.#probes]
     this.#missing.push(...(options.missing ?? []))
     this.#leaving = new Set(options.leaving)

@@ -1,5 +1,7 @@
 /** The small parts of the chunk client and node, each by itself. */
+import { once } from 'node:events'
 import { availableParallelism } from 'node:os'
+import { Worker } from 'node:worker_threads'
 import t from 'tap'
 import { Budget } from '../../../src/base/budget.js'
 import { systemClock } from '../../../src/base/clock.js'
@@ -255,6 +257,32 @@ t.test('a closed pool refuses, and closing again does nothing', async (t) => {
   await pool.close()
   await pool.close()
   t.equal(await failureOf(pool.run({ file: 'hash', name: 'hash' }, { pieces: [] })), 'CANCELLED')
+})
+
+/** Threads of this process are numbered in the order in which they are made. */
+async function numberOfNext(): Promise<number> {
+  const worker = new Worker('', { eval: true })
+  const { threadId } = worker
+  await once(worker, 'exit')
+  return threadId
+}
+
+t.test('a pool starts a thread when all that it has are busy, up to its limit', async (t) => {
+  const long = new Uint8Array(new SharedArrayBuffer(CHUNK_MAX_BYTES))
+  const startedBy = async (work: (pool: WorkerPool) => Promise<unknown>): Promise<number> => {
+    const before = await numberOfNext()
+    const pool = new WorkerPool({ threads: 3 })
+    await work(pool)
+    const started = (await numberOfNext()) - before - 1
+    await pool.close()
+    return started
+  }
+  const hash = (pool: WorkerPool): Promise<unknown> => pool.run({ file: 'hash', name: 'hash' }, { pieces: [long] })
+  const one = await startedBy(async (pool) => {
+    for (let n = 0; n < 5; n++) await hash(pool)
+  })
+  t.equal(one, 1)
+  t.equal(await startedBy((pool) => Promise.all(Array.from({ length: 5 }, () => hash(pool)))), 3)
 })
 
 t.test('a pool that closes lets all its jobs finish, waiting ones and long ones', async (t) => {
