@@ -126,52 +126,56 @@ async function soon(t: Test, what: string, look: () => Promise<string>, wanted: 
   t.pass(what)
 }
 
-t.test('nothing that is opened on B is older than what A closed before, and what is cached follows', async (t) => {
+t.test('two mounts that nothing happens to', async (t) => {
   const { a, b } = await twoMounts(t)
-  const player = fileURLToPath(new URL('../coherence/player.js', import.meta.url))
-  const seed = Date.now() % 2 ** 31
-  const words = [player, a.mountpoint, b.mountpoint, String(ROUNDS), String(seed)]
-  const output = await new Program(t, process.execPath, ...words).end(PLAY_DEADLINE_MS)
-  const told: unknown = JSON.parse(output.trim().split('\n').at(-1) ?? '')
-  t.match(told, { rounds: ROUNDS, stale: [] }, `seed ${seed}`)
-  t.comment(JSON.stringify(told))
+  await t.test(
+    'nothing that is opened on B is older than what A closed before, and what is cached follows',
+    async (t) => {
+      const player = fileURLToPath(new URL('../coherence/player.js', import.meta.url))
+      const seed = Date.now() % 2 ** 31
+      const words = [player, a.mountpoint, b.mountpoint, String(ROUNDS), String(seed)]
+      const output = await new Program(t, process.execPath, ...words).end(PLAY_DEADLINE_MS)
+      const told: unknown = JSON.parse(output.trim().split('\n').at(-1) ?? '')
+      t.match(told, { rounds: ROUNDS, stale: [] }, `seed ${seed}`)
+      t.comment(JSON.stringify(told))
+    },
+  )
+
+  await t.test(
+    'who opens a file that changed a moment ago reads all of it, whatever the kernel took its size for',
+    async (t) => {
+      const seed = 1 + (Date.now() % 2 ** 30)
+      const words = ['-e', PING_PONG, String(PING_PONGS), String(seed), a.mountpoint, b.mountpoint]
+      const output = await new Program(t, process.execPath, ...words).end(PLAY_DEADLINE_MS)
+      t.equal(output, `all of ${PING_PONGS}\n`, `seed ${seed}`)
+    },
+  )
+
+  await t.test('what is appended by who set O_APPEND later lies behind what another mount has appended', async (t) => {
+    const [onA, onB] = [join(a.mountpoint, 'file'), join(b.mountpoint, 'file')]
+    const calls = await FileCalls.start(t)
+    await calls.ok('open', 0, onA, FLAGS.rdwr | FLAGS.creat, 0o644)
+    await calls.ok('pwrite', 0, 0, 3, 97)
+    await calls.ok('setfl', 0, FLAGS.append)
+    let wanted = 'aaa'
+    for (let round = 0; round < 20; round++) {
+      await calls.ok('fsync', 0)
+      await sh('sh', '-c', `printf b >> ${onB}`)
+      await calls.ok('pwrite', 0, 0, 2, 99)
+      wanted += 'bcc'
+      // What the kernel put where it took the end to be is dropped a moment later.
+      await soon(t, 'through A', () => sh('cat', onA), wanted)
+      t.equal(await sh('cat', onB), wanted)
+    }
+  })
+
+  await t.test('nor do sendfile and mappings end where such a file ended before', async (t) => {
+    const program = await compiled('grow.c')
+    const words = [join(a.mountpoint, 'grown'), join(b.mountpoint, 'grown'), String(GROWTHS)]
+    t.equal(await new Program(t, program, ...words).end(PLAY_DEADLINE_MS), `all of ${GROWTHS}\n`)
+  })
 })
 
-t.test(
-  'who opens a file that changed a moment ago reads all of it, whatever the kernel took its size for',
-  async (t) => {
-    const { a, b } = await twoMounts(t)
-    const seed = 1 + (Date.now() % 2 ** 30)
-    const words = ['-e', PING_PONG, String(PING_PONGS), String(seed), a.mountpoint, b.mountpoint]
-    const output = await new Program(t, process.execPath, ...words).end(PLAY_DEADLINE_MS)
-    t.equal(output, `all of ${PING_PONGS}\n`, `seed ${seed}`)
-  },
-)
-t.test('what is appended by who set O_APPEND later lies behind what another mount has appended', async (t) => {
-  const { a, b } = await twoMounts(t)
-  const [onA, onB] = [join(a.mountpoint, 'file'), join(b.mountpoint, 'file')]
-  const calls = await FileCalls.start(t)
-  await calls.ok('open', 0, onA, FLAGS.rdwr | FLAGS.creat, 0o644)
-  await calls.ok('pwrite', 0, 0, 3, 97)
-  await calls.ok('setfl', 0, FLAGS.append)
-  let wanted = 'aaa'
-  for (let round = 0; round < 20; round++) {
-    await calls.ok('fsync', 0)
-    await sh('sh', '-c', `printf b >> ${onB}`)
-    await calls.ok('pwrite', 0, 0, 2, 99)
-    wanted += 'bcc'
-    // What the kernel put where it took the end to be is dropped a moment later.
-    await soon(t, 'through A', () => sh('cat', onA), wanted)
-    t.equal(await sh('cat', onB), wanted)
-  }
-})
-
-t.test('nor do sendfile and mappings end where such a file ended before', async (t) => {
-  const { a, b } = await twoMounts(t)
-  const program = await compiled('grow.c')
-  const words = [join(a.mountpoint, 'file'), join(b.mountpoint, 'file'), String(GROWTHS)]
-  t.equal(await new Program(t, program, ...words).end(PLAY_DEADLINE_MS), `all of ${GROWTHS}\n`)
-})
 t.test('nor when files are opened by delegations that are recalled again and again', async (t) => {
   const { a, b } = await twoMounts(t, { eager: true })
   const player = fileURLToPath(new URL('../coherence/player.js', import.meta.url))
