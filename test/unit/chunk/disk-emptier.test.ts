@@ -239,12 +239,16 @@ t.test('interrupted again and again, it goes on where it was; what is deleted me
     empty()
     await until('it is interrupted', () => room < 0 || leavingOf(disks) === 'empty')
     const victim = on.findLast(isOn)
+    let removed: Promise<void> | undefined
     if (victim !== undefined && times < 2) {
       gone.push(victim.id)
-      await disks.remove([victim.id])
+      removed = disks.remove([victim.id])
+      // As far as it comes: it waits for the move, if it is moved just now.
+      await Promise.race([removed, systemClock.sleep(300)])
     }
     const ended = end()
     goOn()
+    await removed
     await ended
     room = Infinity
     // As one that was killed between the two leaves it: on both disks.
