@@ -402,6 +402,7 @@ export class ChunkStore implements ChunkDisk {
     if (kept !== undefined) return { state: 'good', root: kept.root }
     const verdict = await pool.run(VERIFY_JOB, { file: this.#paths.fileOf(id), volume, id })
     if (verdict.state === 'good') this.#whole.add(id)
+    else this.#whole.delete(id)
     const near = verdict.state === 'missing' ? await this.#small.beside(id) : undefined
     return near === undefined ? verdict : { state: 'good', root: near.root }
   }
