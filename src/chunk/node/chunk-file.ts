@@ -63,14 +63,17 @@ export function storeChunkFile(task: StoreTask): StoreResult {
  */
 export function hashAndStoreChunkFile(task: HashStoreTask): HashStoreResult {
   const { volume, id, origin, data } = task
+  // Who has waited in line for a slow disk until nobody wants it must not keep the disk from the next.
+  mustBeWanted(task)
   const leaves = inPlace(task.places, () => leafHashes(data))
   const root = rootOf(leaves)
   const prefix = encodePrefix({ volume, id, lengthBytes: sumBytes(data), root, origin }, leaves)
-  const stored = storeFile({ ...task, root, prefix }, () => {
-    if (Atomics.load(task.givenUp, 0) !== 0)
-      throw new RingfsError('CANCELLED', `chunk ${id}: given up while it was written`)
-  })
+  const stored = storeFile({ ...task, root, prefix }, () => mustBeWanted(task))
   return { ...stored, leaves: compact(leaves), dataOffset: prefix.length }
+}
+
+function mustBeWanted({ id, givenUp }: HashStoreTask): void {
+  if (Atomics.load(givenUp, 0) !== 0) throw new RingfsError('CANCELLED', `chunk ${id}: given up before it was written`)
 }
 
 /** `mayTakeName`: called when all is written; what it throws leaves nothing. */

@@ -115,9 +115,19 @@ t.test('what was given up before all was written gets no name', (t) => {
     givenUp,
     places: threadPlaces(1),
   }
-  givenUp[0] = 1
-  t.throws(() => hashAndStoreChunkFile({ ...task, direct: false }), { code: 'CANCELLED' })
+  const whileHashed = {
+    ...{ ...task, direct: false },
+    get temporary(): string {
+      givenUp[0] = 1
+      return temporary
+    },
+  }
+  givenUp[0] = 0
+  t.throws(() => hashAndStoreChunkFile(whileHashed), { code: 'CANCELLED' })
   t.strictSame(readdirSync(folder), [])
+  givenUp[0] = 1
+  const nowhere = { ...task, temporary: join(folder, 'none', 'temporary'), direct: false }
+  t.throws(() => hashAndStoreChunkFile(nowhere), { code: 'CANCELLED' }, 'nothing is written of what was given up before')
   givenUp[0] = 0
   hashAndStoreChunkFile({ ...task, direct: false })
   t.strictSame(readdirSync(folder), ['chunk'])
