@@ -64,7 +64,7 @@ export class Locks {
   /** By owedKey(). */
   readonly #late = new LateCopies<string>()
   readonly #waiters = new Map<number, Waiter>()
-  /** Inodes on which an owner may hold fcntl locks. */
+  /** By holderKey(): inodes on which an owner may hold locks of a kind. */
   readonly #holdings = new Map<string, Set<number>>()
   #lastTicket = 0
 
@@ -116,8 +116,8 @@ export class Locks {
 
   async unlock(ino: number, range: LockRange): Promise<void> {
     check(range)
-    const isWhole = range.start === 0n && range.end === LOCK_END
-    if (range.kind === 'posix' && isWhole) this.#gave(range.owner, ino)
+    const isWhole = range.kind === 'flock' || (range.start === 0n && range.end === LOCK_END)
+    if (isWhole) this.#gave(holderKey(range), ino)
     try {
       await this.#settled(owedKey(ino, range))
       await this.#unlock(ino, range)
@@ -149,7 +149,7 @@ export class Locks {
 
   /** Locks on these inodes may be lost, and places in their queues. */
   lost(of: (ino: number) => boolean): void {
-    for (const [owner, inos] of this.#holdings) for (const ino of inos) if (of(ino)) this.#gave(owner, ino)
+    for (const [holder, inos] of this.#holdings) for (const ino of inos) if (of(ino)) this.#gave(holder, ino)
     for (const waiter of this.#waiters.values()) if (of(waiter.ino)) waiter.tell('back')
   }
 
@@ -221,8 +221,8 @@ export class Locks {
       void this.#core.options.clock.sleep(COURTESY_MS).then(() => waiter.tell('impatient'))
       return null
     }
-    const { kind, owner } = waiter.lock
-    if (kind !== 'posix' || !this.#holdsAny(owner)) return null
+    const { lock } = waiter
+    if (lock.kind !== 'posix' || !this.#holdings.has(holderKey(lock))) return null
     if (!(await this.#graph.closesCircle(waiter))) return null
     return this.#giveUp(waiter, new PosixError('EDEADLK', 'the holder of the lock waits for this one'))
   }
@@ -292,7 +292,7 @@ export class Locks {
   #failed(waiter: Waiter, error: unknown): void {
     if (isCertain(error, waiter)) return
     const { ino, lock } = waiter
-    const heldBefore = lock.kind === 'posix' && this.#holdings.get(lock.owner)?.has(ino) === true
+    const heldBefore = this.#holdings.get(holderKey(lock))?.has(ino) === true
     const owe = (): void => this.#owe(ino, lock, () => this.#abandon(waiter, heldBefore))
     owe()
     void this.#late.end(owedKey(ino, lock))?.then(owe)
@@ -325,10 +325,11 @@ export class Locks {
 
   /** Last of all: of what fails after a grant its owner is told that it failed, and what he does not hold is given back. */
   #took({ ino, lock, ticket }: Waiter): void {
-    if (lock.kind !== 'posix') return
-    const inos = this.#holdings.get(lock.owner)
+    const holder = holderKey(lock)
+    const inos = this.#holdings.get(holder)
     if (inos !== undefined) inos.add(ino)
-    else this.#holdings.set(lock.owner, new Set([ino]))
+    else this.#holdings.set(holder, new Set([ino]))
+    if (lock.kind !== 'posix') return
     // Whoever waits for this one may have to wait for what another thread of its process waits for.
     for (const other of this.#waiters.values()) {
       if (other.lock.owner === lock.owner && other.ticket !== ticket && !other.hasEdge) other.tell('moved')
@@ -336,14 +337,10 @@ export class Locks {
   }
 
   /** Owners come and go with processes: none that holds nothing is remembered. */
-  #gave(owner: string, ino: number): void {
-    const inos = this.#holdings.get(owner)
+  #gave(holder: string, ino: number): void {
+    const inos = this.#holdings.get(holder)
     inos?.delete(ino)
-    if (inos?.size === 0) this.#holdings.delete(owner)
-  }
-
-  #holdsAny(owner: string): boolean {
-    return this.#holdings.has(owner)
+    if (inos?.size === 0) this.#holdings.delete(holder)
   }
 
   async #unlock(ino: number, range: LockRange): Promise<void> {
@@ -380,6 +377,10 @@ function isCertain(error: unknown, { wasQueued }: Waiter): boolean {
 
 function owedKey(ino: number, { kind, owner }: LockRange): string {
   return `${ino}/${kind}/${owner}`
+}
+
+function holderKey({ kind, owner }: Pick<LockRange, 'kind' | 'owner'>): string {
+  return `${kind}/${owner}`
 }
 
 function kindCode(kind: LockRange['kind']): string {

@@ -149,6 +149,38 @@ for (const wait of [true, false]) {
 claim(
   t,
   volumesOn(t, redis, (store) => spy.wrap(store)),
+  'a flock that is asked for once more, and not answered, is held as before',
+  async (t, volume) => {
+    const [a, b] = await clients(volume, 2, LONG_TTL)
+    if (a === undefined || b === undefined) throw new Error('there are two')
+    const { ino } = await touch(a, ROOT, 'file')
+    for (const wait of [true, false]) {
+      t.equal(await trying(a, ino, whole('write', '1')), 'ok')
+      spy.instead.set('lock', async (send) => {
+        spy.instead.clear()
+        await send()
+        throw new RingfsError('REDIS_UNREACHABLE', 'lost by the test')
+      })
+      spy.take('')
+      await t.rejects(a.setlk(ino, whole('write', '1'), { wait }), { code: 'REDIS_UNREACHABLE' })
+      await until('it was looked at', () => spy.ran.some(({ script }) => script === 'lock-cancel'))
+      // Behind all that is owed.
+      t.equal(await trying(a, ino, whole('write', '1')), 'ok')
+      t.notOk(
+        spy.ran.some(({ script }) => script === 'unlock'),
+        'it was never free',
+      )
+      t.equal(await trying(b, ino, whole('read', '2')), 'EAGAIN')
+      await a.unlock(ino, whole('write', '1'))
+      t.equal(await trying(b, ino, whole('read', '2')), 'ok')
+      await b.unlock(ino, whole('read', '2'))
+    }
+  },
+)
+
+claim(
+  t,
+  volumesOn(t, redis, (store) => spy.wrap(store)),
   'a lock that was granted, and told to have failed all the same, is given back',
   async (t, volume) => {
     const [a, b] = await clients(volume, 2, LONG_TTL)
