@@ -153,30 +153,33 @@ for (const count of [1, 2])
     },
   )
 
-t.test('a copy that cannot be opened keeps its name, whoever wants it repaired, and where nobody has another', async (t) => {
-  const { folders, failed, disks } = await ground(t, 1)
-  const [folder = ''] = folders
-  const [chunk] = chunks(1, 1, 300_000)
-  if (chunk === undefined) throw new Error('there is one')
-  await disks.put(chunk, chunk.data, true)
-  const file = chunkFile(folder, chunk.id)
-  renameSync(file, `${folder}/aside`)
-  // It can neither be read nor flushed.
-  symlinkSync('/proc/self/mem', file)
-  const alone = { nodeId: 'alone', volume: VOLUME, disk: disks, order: () => [], clock: systemClock, log: silentLog }
-  const peer = (): never => {
-    throw new Error('there is no other node')
-  }
-  await new Repairer({ ...alone, peer }).ensure(chunk.id, null, [])
-  t.match(await disks.verify(chunk.id), { state: 'bad' })
-  t.strictSame(await disks.sync([chunk.id]), [chunk.id], 'not on disk')
-  t.strictSame(readdirSync(`${folder}/quarantine`), [])
-  // What was in the way has passed.
-  renameSync(`${folder}/aside`, file)
-  t.ok(await isThere(disks, chunk))
-  t.strictSame(await disks.sync([chunk.id]), [])
-  t.strictSame(failed, [])
-})
+t.test(
+  'a copy that cannot be opened keeps its name, whoever wants it repaired, and where nobody has another',
+  async (t) => {
+    const { folders, failed, disks } = await ground(t, 1)
+    const [folder = ''] = folders
+    const [chunk] = chunks(1, 1, 300_000)
+    if (chunk === undefined) throw new Error('there is one')
+    await disks.put(chunk, chunk.data, true)
+    const file = chunkFile(folder, chunk.id)
+    renameSync(file, `${folder}/aside`)
+    // It can neither be read nor flushed.
+    symlinkSync('/proc/self/mem', file)
+    const alone = { nodeId: 'alone', volume: VOLUME, disk: disks, order: () => [], clock: systemClock, log: silentLog }
+    const peer = (): never => {
+      throw new Error('there is no other node')
+    }
+    await new Repairer({ ...alone, peer }).ensure(chunk.id, null, [])
+    t.match(await disks.verify(chunk.id), { state: 'bad' })
+    t.strictSame(await disks.sync([chunk.id]), [chunk.id], 'not on disk')
+    t.strictSame(readdirSync(`${folder}/quarantine`), [])
+    // What was in the way has passed.
+    renameSync(`${folder}/aside`, file)
+    t.ok(await isThere(disks, chunk))
+    t.strictSame(await disks.sync([chunk.id]), [])
+    t.strictSame(failed, [])
+  },
+)
 
 t.test('giving up and asking go together, as on one disk', async (t) => {
   const { disks } = await ground(t)

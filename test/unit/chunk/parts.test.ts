@@ -236,6 +236,7 @@ t.test('errors keep their code through a worker', async (t) => {
   for (const [thrown, code] of [
     [nodeError, 'ENOSPC'],
     [Object.assign(new Error('quota'), { code: 'EDQUOT' }), 'ENOSPC'],
+    [Object.assign(new Error('file table overflow'), { code: 'ENFILE' }), 'ENFILE'],
     [new Error('whatever'), 'EIO'],
     [new RingfsError('CHUNK_CORRUPT', 'bad'), 'CHUNK_CORRUPT'],
   ] as const) {

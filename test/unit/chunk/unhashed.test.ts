@@ -127,7 +127,11 @@ t.test('what was given up before all was written gets no name', (t) => {
   t.strictSame(readdirSync(folder), [])
   givenUp[0] = 1
   const nowhere = { ...task, temporary: join(folder, 'none', 'temporary'), direct: false }
-  t.throws(() => hashAndStoreChunkFile(nowhere), { code: 'CANCELLED' }, 'nothing is written of what was given up before')
+  t.throws(
+    () => hashAndStoreChunkFile(nowhere),
+    { code: 'CANCELLED' },
+    'nothing is written of what was given up before',
+  )
   givenUp[0] = 0
   hashAndStoreChunkFile({ ...task, direct: false })
   t.strictSame(readdirSync(folder), ['chunk'])
