@@ -113,6 +113,16 @@ claim(t, open, 'whoever waits asks nothing of Redis until it is told', async (t)
 })
 
 const spy = new ScriptSpy()
+
+/** Of the next request for a lock, which is carried out. */
+function nextAnswerIsLost(): void {
+  spy.instead.set('lock', async (send) => {
+    spy.instead.clear()
+    await send()
+    throw new RingfsError('REDIS_UNREACHABLE', 'lost by the test')
+  })
+}
+
 for (const wait of [true, false]) {
   const how = wait ? 'that waits' : 'that does not wait'
   claim(
@@ -124,11 +134,7 @@ for (const wait of [true, false]) {
       if (a === undefined || b === undefined) throw new Error('there are two')
       const [{ ino: held }, { ino: free }] = [await touch(a, ROOT, 'held'), await touch(a, ROOT, 'free')]
       const lost = async (ino: number): Promise<void> => {
-        spy.instead.set('lock', async (send) => {
-          spy.instead.clear()
-          await send()
-          throw new RingfsError('REDIS_UNREACHABLE', 'lost by the test')
-        })
+        nextAnswerIsLost()
         await t.rejects(a.setlk(ino, record('write', '1', [10n, 20n]), { wait }), { code: 'REDIS_UNREACHABLE' })
         spy.take('')
         await until('it was looked at', () => spy.ran.some(({ script }) => script === 'lock-cancel'))
@@ -156,11 +162,7 @@ claim(
     const { ino } = await touch(a, ROOT, 'file')
     for (const wait of [true, false]) {
       t.equal(await trying(a, ino, whole('write', '1')), 'ok')
-      spy.instead.set('lock', async (send) => {
-        spy.instead.clear()
-        await send()
-        throw new RingfsError('REDIS_UNREACHABLE', 'lost by the test')
-      })
+      nextAnswerIsLost()
       spy.take('')
       await t.rejects(a.setlk(ino, whole('write', '1'), { wait }), { code: 'REDIS_UNREACHABLE' })
       await until('it was looked at', () => spy.ran.some(({ script }) => script === 'lock-cancel'))
