@@ -1,6 +1,6 @@
 /**
- * One process at a time for a folder. Node has no flock(2), and a file with a pid outlives a crash. The lock is a listening
- * Unix socket: on Linux with an abstract name made of the folder's device and inode, which the kernel takes back when
+ * One process at a time for a folder, or for what a name stands for. Node has no flock(2), and a file with a pid outlives a crash. The lock is a
+ * listening Unix socket: on Linux with an abstract name, of a folder made of its device and inode, which the kernel takes back when
  * the process dies, however it dies; elsewhere a socket file, stale when nobody answers on it. Whoever connects is
  * told the holder's pid.
  */
@@ -14,6 +14,9 @@ export interface FolderLock {
 }
 
 const ASK_TIMEOUT_MS = 1_000
+const IS_ABSTRACT = process.platform === 'linux'
+/** For sockets of names, where they are files: their paths have a hundred bytes at most. */
+const SOCKET_FOLDER = '/tmp'
 
 /**
  * `purpose` keeps locks of different things on one folder apart; `stopWith` is the command that ends the holder. Errors: ALREADY_RUNNING, with
@@ -21,17 +24,28 @@ const ASK_TIMEOUT_MS = 1_000
  */
 export async function lockFolder(folder: string, purpose: string, stopWith?: string): Promise<FolderLock> {
   const { dev, ino } = await stat(folder)
-  const isAbstract = process.platform === 'linux'
-  const name = isAbstract ? `\0ringfs-${purpose}-${dev}-${ino}` : join(folder, `${purpose}.lock`)
+  const address = IS_ABSTRACT ? `\0ringfs-${purpose}-${dev}-${ino}` : join(folder, `${purpose}.lock`)
+  const how = stopWith === undefined ? '' : `: ${stopWith}`
+  return await lock(address, (holder) => `${folder} is in use by ${holder}: stop that first${how}`)
+}
+
+/** The same for a name of this machine, of letters and digits. `taken`: what is told of who holds it. Errors: ALREADY_RUNNING. */
+export async function lockName(name: string, taken: (holder: string) => string): Promise<FolderLock> {
+  return await lock(IS_ABSTRACT ? `\0ringfs-${name}` : join(SOCKET_FOLDER, `ringfs-${name}.lock`), taken)
+}
+
+async function lock(address: string, taken: (holder: string) => string): Promise<FolderLock> {
+  const refusal = (pid: string | undefined): RingfsError =>
+    new RingfsError('ALREADY_RUNNING', taken(pid === undefined ? 'another process' : `process ${pid}`))
   const server = createServer((socket) => {
     socket.on('error', () => undefined)
     socket.end(`${process.pid}`)
   })
-  if (!(await listen(server, name))) {
-    const pid = await askHolder(name)
-    if (pid !== undefined || isAbstract) throw taken(folder, pid, stopWith)
-    await unlink(name)
-    if (!(await listen(server, name))) throw taken(folder, undefined, stopWith)
+  if (!(await listen(server, address))) {
+    const pid = await askHolder(address)
+    if (pid !== undefined || IS_ABSTRACT) throw refusal(pid)
+    await unlink(address)
+    if (!(await listen(server, address))) throw refusal(undefined)
   }
   server.unref()
   return { release: () => new Promise((resolve) => server.close(() => resolve())) }
@@ -46,12 +60,6 @@ export async function isLocked(folder: string, purpose: string): Promise<boolean
     if (error instanceof RingfsError && error.code === 'ALREADY_RUNNING') return true
     throw error
   }
-}
-
-function taken(folder: string, pid: string | undefined, stopWith: string | undefined): RingfsError {
-  const who = pid === undefined ? 'another process' : `process ${pid}`
-  const how = stopWith === undefined ? '' : `: ${stopWith}`
-  return new RingfsError('ALREADY_RUNNING', `${folder} is in use by ${who}: stop that first${how}`)
 }
 
 /** false: the name is taken. */

@@ -2,12 +2,13 @@
  * `ringfs get`: files of the volume to local ones.
  *
  * Invariants. A local file gets its name only when it is whole and on disk: it is written beside it, front to back (partial-file.ts), and
- * renamed. So an interrupted get is continued. A file that changes in the volume meanwhile is an error, not a mixture.
+ * renamed. So an interrupted get is continued; one that still runs is left alone (one-copy.ts). A file that changes in the volume meanwhile is an
+ * error, not a mixture.
  */
 import { randomBytes } from 'node:crypto'
 import type { Stats } from 'node:fs'
 import { lstat, readlink, rename, rm, stat, symlink } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import type { Command } from 'commander'
 import { PosixError, isErrno } from '../../base/errno.js'
 import { RingfsError } from '../../base/errors.js'
@@ -16,6 +17,7 @@ import { SEEK_DATA } from '../../vfs/flags.js'
 import type { CliContext } from '../context.js'
 import { LocalFolders } from './local-folders.js'
 import { Names } from './names.js'
+import { lockCopy } from './one-copy.js'
 import { ALL_BEFORE, each } from './parallel.js'
 import { Leftovers, PartialFile, isChanged, partialNames, temporaryBeside } from './partial-file.js'
 import type { Progress, FileProgress } from './progress.js'
@@ -180,19 +182,30 @@ class Download implements Transfer {
     try {
       const names = partialNames(this.#session.volume, from, attr, local)
       if (this.#options.recursive !== true) await this.#leftovers.remove(names)
-      const partial = await PartialFile.open(names.partial, attr)
+      const { dev, ino } = await stat(dirname(names.partial))
+      const lock = await lockCopy([dev, ino, basename(names.partial)], local)
       try {
-        await this.#read(handle, partial, attr, bar)
-        if (isChanged(attr, await vfs.getattr(caller, attr.ino))) {
-          await partial.remove()
-          throw new RingfsError('USAGE', `${local}: the file was changed while it was copied: run it again`)
-        }
-        await partial.moveTo(local)
+        await this.#receiveAlone(attr, handle, names.partial, local, bar)
       } finally {
-        await partial.close()
+        await lock.release()
       }
     } finally {
       await vfs.release(handle)
+    }
+  }
+
+  async #receiveAlone(attr: Attr, handle: number, path: string, local: string, bar: FileProgress): Promise<void> {
+    const { vfs, caller } = this.#session
+    const partial = await PartialFile.open(path, attr)
+    try {
+      await this.#read(handle, partial, attr, bar)
+      if (isChanged(attr, await vfs.getattr(caller, attr.ino))) {
+        await partial.remove()
+        throw new RingfsError('USAGE', `${local}: the file was changed while it was copied: run it again`)
+      }
+      await partial.moveTo(local)
+    } finally {
+      await partial.close()
     }
   }
 

@@ -3,7 +3,8 @@
  *
  * Invariants. A file gets its name in the volume only when it is whole: it is written under a temporary name beside it and
  * renamed. The temporary name is made of the machine and of the local path, inode, size and times, so an interrupted put is found
- * and continued by the next, never with other contents, and never disturbed by another machine. It is written front to back, and what could not be stored is a hole: so all
+ * and continued by the next, never with other contents, and never disturbed by another machine, nor by another put of this one while it runs
+ * (one-copy.ts). It is written front to back, and what could not be stored is a hole: so all
  * before its first hole is good, whatever lies behind. A local file that changes meanwhile is an error, not a mixture.
  */
 import { createHash, randomBytes } from 'node:crypto'
@@ -22,6 +23,7 @@ import { failureText, systemError } from '../failures.js'
 import { Checkpoints } from './checkpoints.js'
 import { mkdir } from './mkdir.js'
 import { Names } from './names.js'
+import { lockCopy } from './one-copy.js'
 import { ALL_BEFORE, each } from './parallel.js'
 import type { FileProgress, Progress } from './progress.js'
 import { named, type Session } from './session.js'
@@ -175,9 +177,18 @@ class Upload implements Transfer {
   }
 
   async #send(job: Job, local: FileHandle, bar: FileProgress): Promise<void> {
-    const { vfs, caller } = this.#session
     const { temporary, prefix } = await temporaryNames(this.#machine, job)
     await this.#removeOthers(job.parent, prefix, temporary)
+    const lock = await lockCopy([this.#session.volume, job.parent, temporary.toString('latin1')], job.local)
+    try {
+      await this.#sendAlone(job, temporary, local, bar)
+    } finally {
+      await lock.release()
+    }
+  }
+
+  async #sendAlone(job: Job, temporary: Buffer, local: FileHandle, bar: FileProgress): Promise<void> {
+    const { vfs, caller } = this.#session
     const partial = await this.#partial(job.parent, temporary)
     const { attr, handle } =
       partial === null

@@ -270,6 +270,31 @@ t.test('puts of the same path on two machines do not disturb each other', async 
   t.ok((await one.run('cat', '/big')) === bytes.toString())
 })
 
+t.test('a put leaves alone what another one of the same file is sending', async (t) => {
+  const sh = await shell(t)
+  const { vfs } = fixture(t)
+  const local = join(sh.folder, 'sparse')
+  const bytes = Buffer.concat([Buffer.alloc(MIB), Buffer.alloc(7 * MIB, 'abcdefg')])
+  await writeFile(local, bytes)
+  execFileSync('fallocate', ['-d', local])
+  const second = async (): Promise<void> => {
+    const broken = failing(vfs, 'write', 0)
+    sh.through = () => broken
+    await t.rejects(sh.run('put', local, '/sparse'), { code: 'ALREADY_RUNNING' })
+  }
+  let writes = 0
+  sh.through = () =>
+    changed(vfs, {
+      write: async (...args) => {
+        if (++writes === 5) await second()
+        return await vfs.write(...args)
+      },
+    })
+  await sh.run('put', local, '/sparse')
+  t.equal(writes, 7)
+  t.ok((await sh.run('cat', '/sparse')) === bytes.toString())
+})
+
 t.test('a file that was changed under its old time and size is no more the same', async (t) => {
   const sh = await shell(t)
   const local = join(sh.folder, 'big')
@@ -446,6 +471,29 @@ t.test('an interrupted get is continued, not behind what is certainly on disk', 
   await truncate(join(sh.folder, partial), PIECES * MIB)
   sh.through = (vfs) => vfs
   t.match(await sh.run('get', '/big', out), /got 1 file, 40.0 MiB .*32.0 MiB were there/)
+  t.ok(bytes.equals(await readFile(out)))
+})
+
+t.test('a get leaves alone what another one of the same file has received', async (t) => {
+  const sh = await shell(t)
+  const bytes = Buffer.alloc(LONG_BYTES, 'xyz')
+  await writeFile(join(sh.folder, 'big'), bytes)
+  await sh.run('put', join(sh.folder, 'big'), '/big')
+  const out = join(sh.folder, 'out')
+  const second = async (): Promise<void> => {
+    const broken = failing(sh.vfs, 'read', 0)
+    sh.through = () => broken
+    await t.rejects(sh.run('get', '/big', out), { code: 'ALREADY_RUNNING' })
+  }
+  let reads = 0
+  sh.through = () =>
+    changed(sh.vfs, {
+      read: async (...args) => {
+        if (++reads === PIECES) await second()
+        return await sh.vfs.read(...args)
+      },
+    })
+  await sh.run('get', '/big', out)
   t.ok(bytes.equals(await readFile(out)))
 })
 
