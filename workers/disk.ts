@@ -12,13 +12,14 @@ import {
   takeChunkFile,
   verifyChunkFile,
 } from '../src/chunk/node/chunk-file.js'
-import { countChunks, existingFiles, moveFile, removeFiles, syncFiles } from '../src/chunk/node/files.js'
+import { existingFiles, moveFile, removeFiles, syncFiles } from '../src/chunk/node/files.js'
 import { probeDisk, type ProbeTask } from '../src/chunk/node/disk-probe.js'
 import { readLeafOfEach } from '../src/chunk/node/leaf-reads.js'
-import { changedFiles, listChunks, type ChangedFile, type ChangedTask } from '../src/chunk/node/list.js'
+import { changedFiles, countChunks, listChunks, type ChangedFile, type ChangedTask } from '../src/chunk/node/list.js'
 import { lookNear as look, type NearFound, type NearTask } from '../src/chunk/node/near-look.js'
 import { roomOf, type Room } from '../src/chunk/node/space.js'
 import type {
+  CountResult,
   CountTask,
   FilesTask,
   HashStoreResult,
@@ -113,7 +114,7 @@ export function list(task: ListTask): Outcome<ListResult> {
   return attempt(() => atUsualPriority(() => listChunks(task)))
 }
 
-export function changed(task: ChangedTask): Outcome<readonly ChangedFile[]> {
+export function changed(task: ChangedTask): Outcome<readonly ChangedFile[] | null> {
   return attempt(() => atUsualPriority(() => changedFiles(task)))
 }
 
@@ -143,8 +144,8 @@ export function lookNear(task: NearTask): Outcome<readonly (NearFound | null)[]>
   )
 }
 
-export function count(task: CountTask): Outcome<number> {
-  return attempt(() => atUsualPriority(() => countChunks(task.folder)))
+export function count(task: CountTask): Outcome<CountResult> {
+  return attempt(() => atUsualPriority(() => countChunks(task)))
 }
 
 export function createJournalLogs(task: JournalTask): Outcome<void> {

@@ -3,7 +3,7 @@
  *
  * Missing is a chunk only if every node answered that it does not have it, and afterwards its window still names it: a chunk that
  * is named no more is never named again, so it was named when the nodes were asked. Too few copies are counted the same way. It is lost
- * only if no node and no disk was away: these may have it.
+ * only if no node and no disk was away, and no folder of one could not be listed: these may have it.
  *
  * An orphan is a chunk that the pass over the metadata did not meet and that a node has, only if afterwards the file that it was written for
  * does not name it (it was committed meanwhile), then nobody speaks of it (it ceased to be named meanwhile), and then a node has it still (the
@@ -41,7 +41,7 @@ export interface ChunksResult {
   readonly orphans: ReadonlyMap<number, readonly string[]>
   readonly copies: number
   readonly away: ReadonlyMap<string, string>
-  /** Nodes that answered for some of their disks only, with why: the others may have what is missing. */
+  /** Nodes that answered for some of their disks only, or cannot list all that they have, with why: they may have what is missing. */
   readonly short: ReadonlyMap<string, string>
 }
 
@@ -62,9 +62,9 @@ export async function checkChunks(parts: ChunksParts, uses: ReadonlyMap<number, 
   const byBucket = inBuckets(uses)
   const few: [number, ChunkUse][] = []
   // Before and afterwards: a disk may come back, or fail, while its node is asked.
-  const short = shortOfDisks(parts)
+  const short = new Map(shortOfDisks(parts))
   let copies = 0
-  for await (const { fromBucket, toBucket, copies: here } of inventory(parts, false, away)) {
+  for await (const { fromBucket, toBucket, copies: here } of inventory(parts, false, away, short)) {
     for (let bucket = fromBucket; bucket < toBucket; bucket++) {
       for (const chunk of byBucket.get(bucket) ?? []) {
         const use = uses.get(chunk)

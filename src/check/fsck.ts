@@ -127,7 +127,10 @@ class Fsck {
       this.#add({ kind: 'node-away', severity: 'wrong', text: `node ${node} does not answer: ${why}`, mended: false })
     }
     for (const [node, why] of result.short) {
-      this.#note('node-away', `node ${node} answers without a disk of its own, on which more may be: ${why}`)
+      this.#note(
+        'node-away',
+        `node ${node} does not tell all that it has, on disks or in folders where more may be: ${why}`,
+      )
     }
     const isAllThere = result.away.size + result.short.size === 0
     if (holdersOf(this.#parts.view()).length > 0) {

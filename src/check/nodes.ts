@@ -1,6 +1,7 @@
 /** What the nodes have, range by range of the ring. */
-import { messageOf } from '../base/errors.js'
-import { CHUNK_BUCKETS, type ChunkNodeApi, type ListedChunk } from '../chunk/contract.js'
+import { hasCode, messageOf } from '../base/errors.js'
+import { CHUNK_BUCKETS, type ChunkNodeApi, type GetReply, type ListedChunk } from '../chunk/contract.js'
+import { rootOf } from '../chunk/hash.js'
 import type { ClusterView } from '../cluster/contract.js'
 
 const LIST_DEADLINE_MS = 60_000
@@ -51,17 +52,24 @@ export function shortOfDisks(parts: NodesParts): ReadonlyMap<string, string> {
 /** As the node reports it. */
 export function disksLacking({ members }: ClusterView, id: string): string | undefined {
   const disks = members.find((member) => member.id === id)?.report?.disks ?? []
-  const lacking = disks.filter(({ state }) => state !== 'up').map(({ folder, state }) => `${folder} ${SAID[state]}`)
+  const lacking = disks.flatMap(({ folder, state, unlistedWhy }) => {
+    if (state !== 'up') return [`${folder} ${SAID[state]}`]
+    return unlistedWhy === '' ? [] : [`${folder} cannot be listed all (${unlistedWhy})`]
+  })
   return lacking.length === 0 ? undefined : lacking.join(', ')
 }
 
-const SAID = { up: 'is there', failed: 'has failed', missing: 'is missing' } as const
+const SAID = { failed: 'has failed', missing: 'is missing' } as const
 
-/** One range after the other. A node that does not answer is named in `away`, and not asked again. */
+/**
+ * One range after the other. A node that does not answer is named in `away`, and not asked again; one that cannot list all that it has, in `short`:
+ * what it tells is true, and there may be more.
+ */
 export async function* inventory(
   parts: NodesParts,
   headers: boolean,
   away: Map<string, string>,
+  short: Map<string, string>,
 ): AsyncGenerator<RangeInventory> {
   for (let fromBucket = 0; fromBucket < CHUNK_BUCKETS; fromBucket += RANGE_BUCKETS) {
     const toBucket = Math.min(fromBucket + RANGE_BUCKETS, CHUNK_BUCKETS)
@@ -71,7 +79,8 @@ export async function* inventory(
     await Promise.all(
       nodes.map(async (id) => {
         try {
-          for (const chunk of await listRange(parts, id, fromBucket, toBucket, headers)) {
+          const onGap = (): unknown => short.set(id, 'folders of chunks there cannot be listed')
+          for (const chunk of await listRange(parts, id, { fromBucket, toBucket, headers, onGap })) {
             copies.set(chunk.id, [...(copies.get(chunk.id) ?? []), id])
             if (chunk.header !== undefined) found.set(chunk.id, chunk)
           }
@@ -84,18 +93,26 @@ export async function* inventory(
   }
 }
 
+interface Range {
+  readonly fromBucket: number
+  readonly toBucket: number
+  readonly headers: boolean
+  /** The node cannot list all of it. */
+  readonly onGap: () => void
+}
+
 async function listRange(
   { volume, node }: NodesParts,
   id: string,
-  fromBucket: number,
-  toBucket: number,
-  headers: boolean,
+  { fromBucket, toBucket, headers, onGap }: Range,
 ): Promise<ListedChunk[]> {
   const chunks: ListedChunk[] = []
   let from: { readonly bucket: number; readonly id: number } | null = { bucket: fromBucket, id: 0 }
   while (from !== null) {
-    const request = { volume, fromBucket: from.bucket, toBucket, fromId: from.id, limit: LIST_PAGE, headers }
+    const range = { fromBucket: from.bucket, toBucket, fromId: from.id }
+    const request = { volume, ...range, limit: LIST_PAGE, headers, withGaps: true }
     const page = await node(id).list(request, { deadlineMs: LIST_DEADLINE_MS })
+    if (page.gaps !== undefined) onGap()
     chunks.push(...page.chunks)
     from = page.next
   }
@@ -116,7 +133,26 @@ export async function headOf(
     fromId: chunk,
     limit: 1,
     headers: true,
+    withGaps: true,
   }
-  const { chunks } = await parts.node(id).list(request, { deadlineMs: LIST_DEADLINE_MS })
-  return chunks.find((one) => one.id === chunk) ?? null
+  const { chunks, gaps } = await parts.node(id).list(request, { deadlineMs: LIST_DEADLINE_MS })
+  const listed = chunks.find((one) => one.id === chunk)
+  if (listed !== undefined || gaps === undefined) return listed ?? null
+  return await headByName(parts, id, chunk)
+}
+
+/** Of one in a folder that cannot be listed. */
+async function headByName({ volume, node }: NodesParts, id: string, chunk: number): Promise<ListedChunk | null> {
+  const request = { volume, id: chunk, offset: 0, lengthBytes: 1, withOrigin: true }
+  let reply: GetReply
+  try {
+    reply = await node(id).get(request, { deadlineMs: LIST_DEADLINE_MS })
+  } catch (error) {
+    if (hasCode(error, 'CHUNK_MISSING')) return null
+    if (hasCode(error, 'CHUNK_CORRUPT')) return { id: chunk }
+    throw error
+  }
+  const { chunkLengthBytes: lengthBytes, leaves, origin, release } = reply
+  release()
+  return origin === undefined ? { id: chunk } : { id: chunk, header: { lengthBytes, root: rootOf(leaves), origin } }
 }

@@ -8,7 +8,7 @@
  * - A chunk is freed only if the file that it was written for does not name it, the janitor does not speak of it, it has no record of
  *   holders, and no rebuild or other sweep is under way (they share a lease) or incomplete. Blocks of which a rebuild has named chunks are left
  *   to `ringfs fsck --repair`, which looks at all files.
- * - A block is forgotten only when every node has told what it has of it, on all its disks.
+ * - A block is forgotten only when every node has told what it has of it, on all its disks and in all their folders.
  * - Nothing is freed after a failover, which may have lost the end of the metadata, until a rebuild was complete (histories.ts): what that
  *   named looks like an orphan, and `ringfs rebuild` restores it.
  */
@@ -74,10 +74,10 @@ async function closedBlocks({ store, keys, graceMs }: SweepParts): Promise<Set<n
 async function sweepBlocks(parts: SweepParts, blocks: ReadonlySet<number>, check: () => void): Promise<number> {
   const { store, keys, chunks } = parts
   // Before and afterwards: a disk may come back, or fail, while its node is asked.
-  const short = shortOfDisks(parts)
+  const short = new Map(shortOfDisks(parts))
   const silent = new Map<string, string>()
   const found = new Map<number, readonly string[]>()
-  for await (const { copies } of inventory(parts, false, silent)) {
+  for await (const { copies } of inventory(parts, false, silent, short)) {
     for (const [id, nodes] of copies) if (blocks.has(Math.floor(id / CHUNK_BLOCK))) found.set(id, nodes)
   }
   const { orphans, isSure } = await orphansAmong(parts, found)

@@ -221,6 +221,11 @@ export interface ListRequest {
   readonly limit: number
   /** true: with what their headers say. */
   readonly headers: boolean
+  /**
+   * The caller takes a list that lacks what is in folders which the disk cannot list, and takes nothing for absent that may be there (`gaps`).
+   * Default: such a folder is EIO.
+   */
+  readonly withGaps?: boolean
 }
 
 export interface ListedChunk {
@@ -241,13 +246,15 @@ export interface ListReply {
   readonly chunks: readonly ListedChunk[]
   /** null: that was all. */
   readonly next: { readonly bucket: number; readonly id: number } | null
+  /** Buckets whose folder cannot be listed, or not on each disk: there may be more in them. Absent: none. */
+  readonly gaps?: readonly number[]
 }
 
 export interface LacksRequest {
   /** Volume uuid. */
   readonly volume: string
   readonly ids: readonly number[]
-  /** true: only what is on disk, and whose bytes match their hashes, is not lacking. Ask for few then. */
+  /** true: only what is on disk, in a folder that can be listed, and whose bytes match their hashes, is not lacking. Ask for few then. */
   readonly verify: boolean
 }
 
@@ -292,6 +299,10 @@ export interface ScrubState {
   readonly bad: number
   /** Of the bad ones: a good copy is in their place. */
   readonly replaced: number
+  /** Chunks of which could not be told, twice, whether they are good: the next round looks again. */
+  readonly unread: number
+  /** Folders that could not be listed: what is in them was not read. */
+  readonly unlisted: number
   /** It was asked for, and is not over days. */
   readonly isHasty: boolean
 }

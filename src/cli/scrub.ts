@@ -9,7 +9,7 @@ import type { VolumeSelector } from './context.js'
 import { withVolume } from './files/session.js'
 import type { Steps } from './steps.js'
 import { print, type CommonOptions, type Surroundings } from './surroundings.js'
-import { humanBytes, table } from './units.js'
+import { counted, humanBytes, table } from './units.js'
 import { withOpenVolume } from './with-volume.js'
 
 interface Options extends CommonOptions, VolumeSelector {
@@ -34,7 +34,7 @@ Every node does this by itself once a week (ringfs node settings --scrub), slowl
 that has rotted is replaced by a good one from another node and set aside (quarantine/ in the node's data folder); without a good
 one it stays.
 
-Exit codes: 0; 4 when a copy could not be replaced or a node does not answer.
+Exit codes: 0; 4 when a copy could not be replaced or not be read, a folder not be listed, or a node does not answer.
 
 Examples:
   $ ringfs scrub                       how far each node is, and what it found
@@ -64,7 +64,11 @@ async function run(surroundings: Surroundings, text: string | undefined, options
     return options.now === true ? await untilDone(volume, first, steps) : first
   })
   print(surroundings, options.json === true ? `${JSON.stringify(nodes, null, 2)}\n` : asText(nodes))
-  return nodes.some(({ state }) => state === undefined || state.bad > state.replaced) ? WRONG : 0
+  return nodes.every(({ state }) => state !== undefined && isWell(state)) ? 0 : WRONG
+}
+
+function isWell({ bad, replaced, unread, unlisted }: ScrubState): boolean {
+  return bad <= replaced && unread + unlisted === 0
 }
 
 /** Errors: USAGE. */
@@ -109,5 +113,14 @@ function asText(nodes: readonly NodeScrub[]): string {
     const last = finishedMs === 0 ? 'never' : new Date(finishedMs).toISOString()
     return [node, place, `${checked} (${humanBytes(checkedBytes)})`, String(bad), String(replaced), last]
   })
-  return table(['NODE', 'ROUND', 'CHECKED', 'BAD', 'REPLACED', 'LAST ROUND'], rows)
+  return [table(['NODE', 'ROUND', 'CHECKED', 'BAD', 'REPLACED', 'LAST ROUND'], rows), ...nodes.flatMap(leftOut)].join(
+    '',
+  )
+}
+
+function leftOut({ node, state }: NodeScrub): string[] {
+  if (state === undefined || state.unread + state.unlisted === 0) return []
+  const { unread, unlisted } = state
+  const what = `${counted(unread, 'chunk')} that could not be read, and ${counted(unlisted, 'folder')} that could not be listed`
+  return [`! node ${node} has left out ${what}: ringfs status and its log say more\n`]
 }

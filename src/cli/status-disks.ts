@@ -19,7 +19,18 @@ function isStuck(disks: readonly DiskReport[]): boolean {
 }
 
 function problemsOf(node: string, disk: DiskReport): string[] {
-  return [...problemOf(node, disk), ...damageOf(node, disk), ...waitingOn(node, disk), ...stuckOn(node, disk)]
+  const problems = [problemOf, unlistedOn, damageOf, waitingOn, stuckOn]
+  return problems.flatMap((problem) => problem(node, disk))
+}
+
+/** Until it is listed again: at the node's start, or when it is next walked. */
+function unlistedOn(node: string, { folder, unlisted, unlistedWhy }: DiskReport): string[] {
+  if (unlisted === 0) return []
+  const what = unlisted === 1 ? 'a folder of chunks' : `${unlisted} folders of chunks`
+  const state = 'what is in there is read, and neither offered to other nodes nor scrubbed'
+  const advice =
+    'stop the node, have its file system checked (fsck), and start it again: what is lost then is copied from others'
+  return [`the disk ${folder} of node ${node} cannot list ${what} (${unlistedWhy}): ${state}; ${advice}`]
 }
 
 /** Until it has room, mostly. */
@@ -31,7 +42,7 @@ function waitingOn(node: string, { folder, waiting }: DiskReport): string[] {
 
 function stuckOn(node: string, { folder, chunks, leaving }: DiskReport): string[] {
   if (leaving !== 'stuck') return []
-  const why = 'no room on its other disks, or bad copies (its log says which)'
+  const why = 'no room on its other disks, bad copies (its log says which), or folders that cannot be listed'
   return [`the disk ${folder} of node ${node} does not get empty: ${why}; ${chunks} chunks are left`]
 }
 

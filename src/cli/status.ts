@@ -162,8 +162,12 @@ function asText(status: Status, withGone: boolean): string {
 function healText(view: ClusterView): string {
   const progress = healProgress(view)
   if (view.members.every(({ state }) => state === 'gone')) return 'no nodes'
-  const lacking = progress.away.length === 0 ? '' : `, as far as is known without ${progress.away.join(', ')}`
-  return progress.isDone ? `on all their owners${lacking}` : progressText(progress, " since the nodes' starts")
+  const { away, short } = progress
+  const lacking = away.length === 0 ? '' : `, as far as is known without ${away.join(', ')}`
+  const unlisted = short.length === 0 ? '' : `, as far as ${short.join(', ')} can list them`
+  return progress.isDone
+    ? `on all their owners${lacking}${unlisted}`
+    : progressText(progress, " since the nodes' starts")
 }
 
 /** A clock that is further off is named: logs of the machine cannot be compared with others'. */

@@ -48,6 +48,8 @@ export interface HealReport {
   readonly lacking: number
   /** Owners that were down, so that this walk did not ask them. */
   readonly skipped: number
+  /** Folders of the ring that this walk could not list: what only this node has of them it has offered to nobody. */
+  readonly unlisted: number
   /** Chunks here that have other owners, as found by this walk, without those that were given up. */
   readonly surplus: number
   /** Since the node's start: what it fetched, and what it gave up because all owners have it. */
@@ -74,6 +76,9 @@ export interface DiskReport {
   readonly damaged: number
   /** Small chunks in its logs that could not be given files when that was last tried: it has no room, say. They are read from there. */
   readonly waiting: number
+  /** Folders of chunks that it could not list when that was last tried, and why the first of them. What is in them is read by its name. */
+  readonly unlisted: number
+  readonly unlistedWhy: string
   /**
    * Whether it is to be emptied, and how far that is: stuck where nothing more can be moved for now (no room on the node's other disks, bad
    * copies), empty where nothing is left.

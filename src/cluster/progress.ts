@@ -26,6 +26,8 @@ export interface HealProgress {
   readonly unfinished: readonly string[]
   /** Nodes that are down: what only they have is not copied, and what they lack is not known. */
   readonly away: readonly string[]
+  /** Nodes that cannot list all that they have: what only they have there is not copied. */
+  readonly short: readonly string[]
 }
 
 export function healProgress(view: ClusterView): HealProgress {
@@ -51,6 +53,7 @@ export function healProgress(view: ClusterView): HealProgress {
     leftMs: unfinished.length === 0 ? 0 : leftMs(waiting, walked, totals),
     unfinished: unfinished.map(({ id }) => id),
     away: away.map(({ id }) => id),
+    short: here.filter(({ report }) => (report?.heal.unlisted ?? 0) > 0).map(({ id }) => id),
   }
 }
 
@@ -70,13 +73,14 @@ export function copiedSince(first: ClusterView, now: ClusterView): Pick<HealProg
 
 /**
  * Of a node that drains: all that it has is whole without it. One that is silent by now may have had more than others know: its last word
- * counts. What an owner lacks that was down when it was to be asked nobody knows, and this node may have the only copy of it.
+ * counts. What an owner lacks that was down when it was to be asked nobody knows, and this node may have the only copy of it; so it may of what lies in
+ * a folder that it cannot list.
  */
 export function isHandedOver(view: ClusterView, id: string): boolean {
   const member = view.members.find((one) => one.id === id)
   if (member?.state !== 'draining' || !isFinished(member, planOf(view))) return false
-  const { walked, skipped } = member.report?.heal ?? NOTHING_HEALED
-  return walked >= BUCKETS && skipped === 0 && healProgress(view).isDone
+  const { walked, skipped, unlisted } = member.report?.heal ?? NOTHING_HEALED
+  return walked >= BUCKETS && skipped + unlisted === 0 && healProgress(view).isDone
 }
 
 function isFinished({ report, queueLength }: Member, plan: string): boolean {
@@ -84,13 +88,13 @@ function isFinished({ report, queueLength }: Member, plan: string): boolean {
 }
 
 /**
- * Whether a node may have chunks that are none of its business: it has not walked the whole ring as it is now, or found such ones, or could not ask all
- * owners. Unknown is yes.
+ * Whether a node may have chunks that are none of its business: it has not walked the whole ring as it is now, or found such ones, could not ask all
+ * owners, or not list all that it has. Unknown is yes.
  */
 export function mayHaveSurplus({ report }: Member, plan: string): boolean {
   const { heal } = report ?? { heal: NOTHING_HEALED }
   const isWalked = heal.plan === plan && heal.isDone && heal.walked >= BUCKETS
-  return !isWalked || heal.surplus > 0 || heal.skipped > 0
+  return !isWalked || heal.surplus + heal.skipped + heal.unlisted > 0
 }
 
 /** One that drains is never judged by its silence: here it is. */

@@ -41,8 +41,14 @@ export class DiskWatch {
     }
     if (isShort || disks.isDamaged || disks.states().some(({ state }) => state !== 'up')) this.#ask()
     metrics.gauge('disks.damaged', () => disks.states().reduce((sum, { damaged }) => sum + damaged, 0))
+    metrics.gauge('disks.unlisted', () => disks.states().reduce((sum, { unlisted }) => sum + unlisted, 0))
     this.#judge()
     this.#schedule(1)
+  }
+
+  /** Folders of a disk cannot be listed: what is lost with them is missed by others. */
+  unlisted(): void {
+    this.#ask()
   }
 
   /** A disk has failed. */

@@ -151,6 +151,7 @@ async function openService(volume: Volume, folders: NodeFolders, { watch, leavin
     newPool: () => new WorkerPool(),
     leaving,
     onFailed: () => watch.failed(),
+    onUnlisted: () => watch.unlisted(),
   })
   const stateOf = (id: string): string | undefined => watcher.current().view.members.find((one) => one.id === id)?.state
   const pace = new Pace(systemClock, () => watcher.current().view.settings?.healBytesPerS ?? 0)

@@ -13,7 +13,7 @@ export interface OfflineNode {
   readonly id: string
   /** null: a process serves the folders. */
   readonly api: ChunkNodeApi | null
-  /** Its disks that were not given, or cannot be read, in words; undefined: none. */
+  /** Its disks that were not given, or cannot be read, or not listed all, in words; undefined: none. */
   readonly lacking?: string | undefined
   close(): Promise<void>
 }
@@ -66,6 +66,9 @@ export async function openOfflineNode(
 }
 
 function lackingOf(disks: NodeDisks): string | undefined {
-  const bad = disks.states().filter(({ state }) => state !== 'up')
-  return bad.length === 0 ? undefined : bad.map(({ folder, why }) => `${folder}: ${why}`).join(', ')
+  const bad = disks.states().flatMap(({ folder, state, why, unlistedWhy }) => {
+    const what = state === 'up' ? unlistedWhy : why
+    return state === 'up' && what === '' ? [] : [`${folder}: ${what}`]
+  })
+  return bad.length === 0 ? undefined : bad.join(', ')
 }

@@ -165,6 +165,7 @@ interface ListRequest {
   readonly fromId: number
   readonly limit: number
   readonly headers: boolean
+  readonly withGaps?: boolean
 }
 
 interface ListedChunk {
@@ -175,6 +176,7 @@ interface ListedChunk {
 interface ListReply {
   readonly chunks: readonly ListedChunk[]
   readonly next: { readonly bucket: number; readonly id: number } | null
+  readonly gaps?: readonly number[]
 }
 
 const listRequest = codec<ListRequest>('ListRequest', (fields) => ({
@@ -184,6 +186,7 @@ const listRequest = codec<ListRequest>('ListRequest', (fields) => ({
   fromId: fields.uint('fromId'),
   limit: fields.uint('limit'),
   headers: fields.bool('headers'),
+  withGaps: fields.bool('withGaps'),
 }))
 
 const readListed = (fields: Fields): ListedChunk => {
@@ -200,14 +203,21 @@ const readNext = (fields: Fields): ListReply['next'] => {
   return { bucket: next.uint('bucket'), id: next.uint('id') }
 }
 
+/** An empty list says nothing. */
+const gapsOf = (fields: Fields): Pick<ListReply, 'gaps'> => {
+  const gaps = fields.uints('gaps')
+  return gaps.length > 0 ? { gaps } : {}
+}
+
 const listReply = codec<ListReply>(
   'ListReply',
   (fields) => ({
     chunks: [...fields.uints('ids').map((id) => ({ id })), ...fields.messages('chunks', 'ListedChunk').map(readListed)],
     next: readNext(fields),
+    ...gapsOf(fields),
   }),
-  ({ chunks, next }) => {
-    const rest = next === null ? {} : { next }
+  ({ chunks, next, gaps = [] }) => {
+    const rest = { gaps, ...(next === null ? {} : { next }) }
     // Bare numbers are packed, which is much shorter.
     if (chunks.every(({ header }) => header === undefined)) return { ids: chunks.map(({ id }) => id), ...rest }
     return { chunks: chunks.map(({ id, header }) => ({ id, ...header })), ...rest }
@@ -276,6 +286,8 @@ const scrubState = codec('ScrubState', (fields) => ({
   bad: fields.uint('bad'),
   replaced: fields.uint('replaced'),
   isHasty: fields.bool('isHasty'),
+  unread: fields.uint('unread'),
+  unlisted: fields.uint('unlisted'),
 }))
 
 export const CHUNK_PUT = defineMethod('CHUNK_PUT', putRequest, putReply)

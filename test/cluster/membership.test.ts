@@ -108,8 +108,9 @@ t.test('membership', { timeout: 300_000 }, async (t) => {
 
   t.test('a node whose disks all hang says so and is silent: it is down until they answer', async (t) => {
     let why = ''
-    const room = { totalBytes: 1, freeBytes: 1, chunks: 1, damaged: 0, waiting: 0, leaving: 'no' } as const
-    const disks = () => [{ disk: 'd', folder: '/disk', state: 'up' as const, why, ...room }]
+    const room = { totalBytes: 1, freeBytes: 1, chunks: 1, damaged: 0, waiting: 0 }
+    const rest = { unlisted: 0, unlistedWhy: '', leaving: 'no' } as const
+    const disks = () => [{ disk: 'd', folder: '/disk', state: 'up' as const, why, ...room, ...rest }]
     const registration = await register(store, {
       volume: 'n',
       identity: { id: 'stuck', address: 'h:1', zone: '', weight: 1, pid: 1 },

@@ -1,6 +1,7 @@
 /** What dead writers leave on the nodes is freed by itself; what anybody could still commit never is. */
 import t, { type Test } from 'tap'
-import { existsSync } from 'node:fs'
+import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { sweepOrphans } from '../../src/check/sweep.js'
 import { systemClock } from '../../src/base/clock.js'
 import { RingfsError } from '../../src/base/errors.js'
@@ -9,6 +10,7 @@ import type { MetaStore } from '../../src/meta/contract.js'
 import { VolumeKeys } from '../../src/meta/keys.js'
 import { SCRIPTS } from '../../src/meta/scripts.js'
 import type { ClusterView, RedisStore, RedisValue } from '../../src/cluster/contract.js'
+import { NOTHING_HEALED } from '../../src/cluster/report.js'
 import { CountingRedis } from '../helpers/counting-redis.js'
 import { VOLUME, chunkFile, startCluster, type TestCluster } from '../helpers/chunks.js'
 import { ROOT, bytes, outcome, touch, until, volumesOn, type MetaVolume, type OpenVolume } from '../helpers/meta.js'
@@ -90,6 +92,13 @@ async function bed(t: Test, open: OpenVolume): Promise<Bed> {
   }
 }
 
+/** One of the names that folders of chunks have. */
+function unusedIn(folder: string): string {
+  const used = new Set(readdirSync(join(folder, 'chunks')))
+  const names = Array.from({ length: 256 }, (_, name) => name.toString(16).padStart(2, '0'))
+  return names.find((name) => !used.has(name)) ?? ''
+}
+
 /** The first node reports of a second disk. */
 function withDisk(view: ClusterView, state: 'up' | 'failed'): ClusterView {
   const disk = {
@@ -102,10 +111,11 @@ function withDisk(view: ClusterView, state: 'up' | 'failed'): ClusterView {
     chunks: 0,
     damaged: 0,
     waiting: 0,
+    unlisted: 0,
+    unlistedWhy: '',
     leaving: 'no' as const,
   }
-  const done = { walked: 0, lacking: 0, skipped: 0, surplus: 0, copied: 0, copiedBytes: 0, retired: 0, bytesPerS: 0 }
-  const heal = { plan: '', isDone: true, ...done }
+  const heal = { ...NOTHING_HEALED, isDone: true }
   const report = { clockOffsetMs: 0, unreachable: [], heal, disks: [disk] }
   return { ...view, members: view.members.map((one) => (one.id === 'node-0' ? { ...one, report } : one)) }
 }
@@ -240,6 +250,12 @@ t.test('orphans of dead writers', async (t) => {
     await sweep()
     t.equal(await volume.redis.call('HLEN', keys.wide('blocks')), 1, 'one of its disks is away')
     reports('up')
+    // In the place of a folder: what is in there cannot be listed.
+    const place = join(node?.folder ?? '', 'chunks', unusedIn(node?.folder ?? ''))
+    writeFileSync(place, '')
+    await sweep()
+    t.equal(await volume.redis.call('HLEN', keys.wide('blocks')), 1, 'one of its folders cannot be listed')
+    rmSync(place)
     await sweep()
     t.notOk(isThere(lost))
     t.equal(await volume.redis.call('HLEN', keys.wide('blocks')), 0)

@@ -8,7 +8,7 @@ import { Healer } from '../../src/chunk/node/healer.js'
 import { Pace } from '../../src/chunk/node/pace.js'
 import { ChunkService } from '../../src/chunk/node/service.js'
 import type { ReplicationTask } from '../../src/chunk/replication.js'
-import type { ClusterView, Member, RangedRing } from '../../src/cluster/contract.js'
+import type { ClusterView, HealReport, Member, RangedRing } from '../../src/cluster/contract.js'
 import { planOf } from '../../src/cluster/plan.js'
 import { buildRing } from '../../src/cluster/ring.js'
 import { PREAMBLE_BYTES } from '../../src/rpc/frame.js'
@@ -48,7 +48,7 @@ export class AuditCluster {
   onAnswered: OnAnswered = () => undefined
   #view: ClusterView
   readonly #pending = new Map<string, number>()
-  readonly #healers: readonly Healer[]
+  readonly #healers: ReadonlyMap<string, Healer>
   #runs: readonly Promise<void>[] = []
   readonly #stop = new AbortController()
   readonly #options: AuditClusterOptions
@@ -59,7 +59,7 @@ export class AuditCluster {
     this.ring = buildRing(ids.map((id) => ({ id, weight: 1, zone: '' })))
     this.#view = { epoch: 1, members: ids.map(memberOf) }
     this.services = new Map([...options.disks].map(([id, disk]) => [id, this.#serviceOf(id, disk)]))
-    this.#healers = [...options.disks].map(([id, disk]) => this.#healerOf(id, disk))
+    this.#healers = new Map([...options.disks].map(([id, disk]) => [id, this.#healerOf(id, disk)]))
     t.teardown(async () => {
       this.#stop.abort()
       await Promise.all(this.#runs)
@@ -82,11 +82,16 @@ export class AuditCluster {
       scrubMs: HOUR_MS,
     }
     this.#view = { ...this.#view, settings: { ...settings, walks: (this.#view.settings?.walks ?? 0) + 1 } }
-    if (this.#runs.length === 0) this.#runs = this.#healers.map((healer) => healer.run(this.#stop.signal))
+    const healers = [...this.#healers.values()]
+    if (this.#runs.length === 0) this.#runs = healers.map((healer) => healer.run(this.#stop.signal))
     const plan = planOf(this.#view)
     const isDone = (healer: Healer): boolean => healer.report().plan === plan && healer.report().isDone
-    while (!this.#healers.every(isDone)) await systemClock.sleep(5)
+    while (!healers.every(isDone)) await systemClock.sleep(5)
     return this.asked
+  }
+
+  report(id: string): HealReport | undefined {
+    return this.#healers.get(id)?.report()
   }
 
   #serviceOf(nodeId: string, disk: ChunkDisk): ChunkService {

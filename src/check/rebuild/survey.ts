@@ -66,7 +66,7 @@ export interface Survey {
   readonly newestUs: number
   /** Chunks of which no copy has a good header: where they are. */
   readonly headless: ReadonlyMap<number, readonly string[]>
-  /** Nodes that did not answer, or not for all their disks. */
+  /** Nodes that did not answer, not for all their disks, or could not list all that they have. */
   readonly away: ReadonlyMap<string, string>
   readonly nodes: number
 }
@@ -83,13 +83,13 @@ interface Listed {
 export async function survey(parts: SurveyParts): Promise<Survey> {
   // Before and afterwards: a disk may come back, or fail, while its node is asked.
   const short = new Map(shortOfDisks(parts))
-  const survey = await surveyed(parts)
+  const survey = await surveyed(parts, short)
   return { ...survey, away: new Map([...short, ...shortOfDisks(parts), ...survey.away]) }
 }
 
-async function surveyed(parts: SurveyParts): Promise<Survey> {
+async function surveyed(parts: SurveyParts, short: Map<string, string>): Promise<Survey> {
   const before = await passOf(parts, 'metadata')
-  const listed = await listAll(parts, before)
+  const listed = await listAll(parts, before, short)
   const { found, headless, away } = listed
   const nodes = nodesOf(parts).length
   const figures = { ...listed, nodes, deleted: 0, young: 0, newestUs: 0, files: [], headless, away }
@@ -102,15 +102,15 @@ async function surveyed(parts: SurveyParts): Promise<Survey> {
   const files = await filesOf(parts, found, after)
   const young = files.reduce((sum, { young: some }) => sum + some, 0)
   const lost = files.map(({ file }) => file).filter((file) => file.lost.length > 0)
-  return { ...figures, deleted, young, newestUs, files: await withOthers(parts, lost, after, away) }
+  return { ...figures, deleted, young, newestUs, files: await withOthers(parts, lost, after, { away, short }) }
 }
 
-/** Highest numbers that anything on the nodes has. A node that is away is not asked: it may have higher ones. */
+/** Highest numbers that anything on the nodes has. A node that is away is not asked: it may have higher ones, and so may what cannot be listed. */
 export async function countNumbers(
   parts: NodesParts & Pick<SurveyParts, 'keys' | 'onProgress'>,
 ): Promise<{ readonly chunk: number; readonly sequences: readonly number[] }> {
   const listed = emptyList(parts.keys)
-  for await (const { toBucket, copies, headers } of inventory(parts, true, listed.away)) {
+  for await (const { toBucket, copies, headers } of inventory(parts, true, listed.away, new Map())) {
     for (const id of copies.keys()) noteNumbers(listed, parts.keys, id, headers.get(id)?.header)
     parts.onProgress('numbers', toBucket, CHUNK_BUCKETS)
   }
@@ -124,9 +124,9 @@ async function passOf({ store, keys, onProgress }: SurveyParts, what: string): P
 }
 
 /** Everything that the metadata do not name. */
-async function listAll(parts: SurveyParts, known: Pass): Promise<Listed> {
+async function listAll(parts: SurveyParts, known: Pass, short: Map<string, string>): Promise<Listed> {
   const listed = emptyList(parts.keys)
-  for await (const { toBucket, copies, headers } of inventory(parts, true, listed.away)) {
+  for await (const { toBucket, copies, headers } of inventory(parts, true, listed.away, short)) {
     listed.chunks += copies.size
     for (const [id, nodes] of copies) {
       const header = headers.get(id)?.header
@@ -228,11 +228,11 @@ async function withOthers(
   parts: SurveyParts,
   files: readonly LostFile[],
   pass: Pass,
-  away: Map<string, string>,
+  { away, short }: { readonly away: Map<string, string>; readonly short: Map<string, string> },
 ): Promise<LostFile[]> {
   const wanted = new Map(files.map(({ ino }): [number, (LostChunk & { namedBy: number })[]] => [ino, []]))
   if (wanted.size > 0 && pass.chunks.size > 0) {
-    for await (const { toBucket, copies, headers } of inventory(parts, true, away)) {
+    for await (const { toBucket, copies, headers } of inventory(parts, true, away, short)) {
       for (const [id, { header }] of headers) {
         const namedBy = pass.chunks.get(id)?.ino
         if (header === undefined || namedBy === undefined) continue

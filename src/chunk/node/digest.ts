@@ -60,18 +60,21 @@ export function isSameDigest(a: RangeDigest, b: RangeDigest): boolean {
 }
 
 /**
- * Ids of what is on the disk in buckets `from` up to `to` (not included), page by page, each once. Errors: what the disk says; CANCELLED.
+ * Ids of what is on the disk in buckets `from` up to `to` (not included), page by page, each once. `onGaps`: of these buckets the disk cannot list all;
+ * called once or more often for each. Errors: what the disk says; CANCELLED.
  */
 export async function* idsOnDisk(
   disk: Pick<ChunkDisk, 'list'>,
   volume: string,
   from: number,
   to: number,
+  onGaps: (buckets: readonly number[]) => void,
 ): AsyncGenerator<readonly number[], void, undefined> {
   let next: { readonly bucket: number; readonly id: number } | null = { bucket: from, id: 0 }
   while (next !== null) {
     const range = { fromBucket: next.bucket, fromId: next.id, toBucket: to }
-    const page = await disk.list({ volume, ...range, limit: PAGE, headers: false })
+    const page = await disk.list({ volume, ...range, limit: PAGE, headers: false, withGaps: true })
+    if (page.gaps !== undefined) onGaps(page.gaps)
     yield page.chunks.map(({ id }) => id)
     next = page.next
   }
@@ -81,7 +84,10 @@ interface GroupedRange extends RingRange {
   readonly group: number
 }
 
-/** One for each group. Errors: EINVAL; CANCELLED; what the disk says. */
+/**
+ * One for each group. What is in a folder that cannot be listed is not in it: then it differs from that of who has it, who asks for it by its id. One
+ * that is equal all the same says only what the listed chunks say. Errors: EINVAL; CANCELLED; what the disk says.
+ */
 export async function digestsOfDisk(
   disk: Pick<ChunkDisk, 'list' | 'isRetiring'>,
   volume: string,
@@ -91,7 +97,7 @@ export async function digestsOfDisk(
   const ranges = checkedRanges(groups)
   const sums = groups.map(() => new DigestSum())
   for (const { from, to } of bucketsOf(ranges)) {
-    for await (const ids of idsOnDisk(disk, volume, from, to)) {
+    for await (const ids of idsOnDisk(disk, volume, from, to, () => undefined)) {
       if (signal?.aborted === true) throw new RingfsError('CANCELLED', 'nobody waits for these digests any more')
       for (const id of ids) {
         const range = ranges[rangeAt(ranges, chunkPosition(id))]

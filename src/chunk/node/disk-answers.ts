@@ -2,6 +2,7 @@
 import { CHUNK_MAX_BYTES } from '../../base/limits.js'
 import { PosixError } from '../../base/errno.js'
 import { RingfsError, codeOf, messageOf } from '../../base/errors.js'
+import type { ListReply, ListRequest } from '../contract.js'
 import { rootOf } from '../hash.js'
 import type { StoredRange } from './chunk-files.js'
 import type { StoredChunk } from './disk.js'
@@ -37,6 +38,14 @@ export async function lackedBy(
     if (disk.isUp) throw error
     return all
   }
+}
+
+/** Errors: EIO also where folders cannot be listed since the disk has failed. */
+export async function listedOn(disk: NodeDisk, request: ListRequest): Promise<ListReply> {
+  const page = await disk.run((store) => store.list(request))
+  if (page.gaps === undefined) return page
+  await disk.suspect('folders of chunks cannot be listed')
+  return await disk.run(() => Promise.resolve(page))
 }
 
 /** All of a chunk. `range` is lent. */

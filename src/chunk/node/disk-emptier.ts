@@ -2,7 +2,7 @@
  * Empties disks of a node, so that they can be taken out: what lies on them goes to its other disks.
  *
  *     moving --a walk finds nothing--> empty        (and back, if a later one does)
- *        +----a walk moves nothing---> stuck --there is room elsewhere, bad copies are replaced--> moving
+ *        +----a walk moves nothing---> stuck --there is room elsewhere, bad copies are replaced, all folders can be listed--> moving
  *
  * Which disks these are is said at each start of the node; nothing else is remembered: a walk goes on with what it finds.
  */
@@ -12,7 +12,7 @@ import type { Log } from '../../base/log.js'
 import { Repeats } from '../../base/repeats.js'
 import { CHUNK_BUCKETS, type ListRequest } from '../contract.js'
 import { idsOnDisk } from './digest.js'
-import { toError } from './disk-answers.js'
+import { listedOn, toError } from './disk-answers.js'
 import type { NodeDisk } from './node-disk.js'
 import type { Pace } from './pace.js'
 
@@ -78,8 +78,9 @@ export class DiskEmptier {
     let found = 0
     let moved = 0
     let failure: Error | undefined
-    const listed = { list: (request: ListRequest) => disk.run((store) => store.list(request)) }
-    for await (const ids of idsOnDisk(listed, volume, 0, CHUNK_BUCKETS)) {
+    let gaps = 0
+    const listed = { list: (request: ListRequest) => listedOn(disk, request) }
+    for await (const ids of idsOnDisk(listed, volume, 0, CHUNK_BUCKETS, (buckets) => (gaps += buckets.length))) {
       for (let at = 0; at < ids.length; at += TOGETHER) {
         if (signal.aborted || !disk.isUp) return false
         const tried = await Promise.all(ids.slice(at, at + TOGETHER).map((id) => this.#tryMoving(id)))
@@ -89,7 +90,7 @@ export class DiskEmptier {
         failure = tried.find((one) => one instanceof Error) ?? failure
       }
     }
-    if (found === 0) await this.#empty()
+    if (found + gaps === 0) await this.#empty()
     else if (moved > 0) this.#state = 'moving'
     else if (failure === undefined) this.#state = 'stuck'
     else throw failure

@@ -188,22 +188,32 @@ export class DiskRoster {
 
   /** For people: those that do not work are told, too. `leavingOf`: how far one is emptied, if that has begun. */
   states(leavingOf: (disk: NodeDisk) => DiskReport['leaving'] | undefined): readonly DiskReport[] {
-    const none = { totalBytes: 0, freeBytes: 0, chunks: 0, damaged: 0, waiting: 0, leaving: 'no' as const }
+    const none = {
+      totalBytes: 0,
+      freeBytes: 0,
+      chunks: 0,
+      damaged: 0,
+      waiting: 0,
+      unlisted: 0,
+      unlistedWhy: '',
+      leaving: 'no' as const,
+    }
     const missing = this.#missing.map((one) => ({ ...one, ...none, state: 'missing' as const }))
     const here = this.#disks.map((disk) => {
       const { id, folder, failure, store } = disk
       const name = { disk: id, folder }
       if (failure !== null) return { ...name, ...none, state: 'failed' as const, why: failure }
-      const { chunks, damage, waiting } = store
+      const { chunks, damage, waiting, unlisted } = store
       const leaving = leavingOf(disk) ?? (this.#leaving.has(id) ? 'moving' : 'no')
-      const found = { chunks, damaged: damage.bad, waiting, leaving }
+      const lists = { unlisted: unlisted.count, unlistedWhy: unlisted.why }
+      const found = { chunks, damaged: damage.bad, waiting, ...lists, leaving }
       return { ...name, ...disk.space(), ...found, state: 'up' as const, why: disk.slow ?? '' }
     })
     return [...here, ...missing]
   }
 
   get isDamaged(): boolean {
-    return this.#disks.some(({ store: { damage } }) => damage.bad + damage.unfinished > 0)
+    return this.#disks.some(({ store: { damage, unlisted } }) => damage.bad + damage.unfinished + unlisted.count > 0)
   }
 
   /** No disk that has not failed answers: what is asked of this node waits. */

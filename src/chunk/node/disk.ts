@@ -46,9 +46,12 @@ export interface ChunkDisk {
   verify(id: number): Promise<Verdict>
   /** Sets a bad copy aside; nothing if it is gone or good by now. */
   quarantine(id: number): Promise<Verdict>
-  /** One page of what is here. */
+  /** One page of what is here. Errors: EIO where a folder cannot be listed, unless it may have gaps. */
   list(request: ListRequest): Promise<ListReply>
-  /** Which are not here, or being given up; with `verify`, also those that are not on disk or not what they should be. */
+  /**
+   * Which are not here, or being given up; with `verify`, also those that are not on disk, not what they should be, or in a folder that cannot be
+   * listed.
+   */
   lacks(ids: readonly number[], verify: boolean): Promise<readonly number[]>
   /** It is being given up: whoever asks finds it missing. */
   isRetiring(id: number): boolean

@@ -17,7 +17,7 @@ import type { LeafPlace, LeavesReply, ListReply, ListRequest } from '../contract
 import { AwayRemovals } from './away-removals.js'
 import type { PlainRange, StoredRange } from './chunk-files.js'
 import type { ChunkDisk, PutHow, StoredChunk, UnhashedChunk } from './disk.js'
-import { badCopyOr, goodChunkOn, lackedBy, noDisk, notStored, toError, verdictOf } from './disk-answers.js'
+import { badCopyOr, goodChunkOn, lackedBy, listedOn, noDisk, notStored, toError, verdictOf } from './disk-answers.js'
 import { DiskEmptier, type EmptierOptions, type Moved } from './disk-emptier.js'
 import { DiskRoster, type DiskRosterOptions } from './disk-roster.js'
 import { KeyedLock } from './keyed-lock.js'
@@ -149,7 +149,7 @@ export class NodeDisks implements ChunkDisk {
     return this.#roster.states((disk) => this.#emptiers.get(disk)?.state)
   }
 
-  /** Something that was written here may have gone bad before it had a file: others are to look for what is missing here. */
+  /** Something that was written here may have gone bad before it had a file, or with its folder: others are to look for what is missing here. */
   get isDamaged(): boolean {
     return this.#roster.isDamaged
   }
@@ -312,7 +312,7 @@ export class NodeDisks implements ChunkDisk {
 
   async list(request: ListRequest): Promise<ListReply> {
     const pages: ListReply[] = []
-    await this.#roster.each(async (disk) => pages.push(await disk.run((store) => store.list(request))))
+    await this.#roster.each(async (disk) => pages.push(await listedOn(disk, request)))
     if (pages.length === 0) throw noDisk()
     return mergePages(pages, request)
   }

@@ -1,5 +1,6 @@
-/** Synchronous work on many files: deleting, fdatasync, counting. Runs in a worker. */
-import { codeOf } from '../../base/errors.js'
+/** Synchronous work on many files: deleting, fdatasync. Runs in a worker. */
+import { codeOf, messageOf } from '../../base/errors.js'
+import type { Log } from '../../base/log.js'
 import {
   closeSync,
   existsSync,
@@ -18,6 +19,7 @@ import { dirname, join } from 'node:path'
 import { PosixError } from '../../base/errno.js'
 import { flushTogether, isNumberForOneFlush, type FlushTogether } from './flush-together.js'
 import type { FilesTask, MoveTask, SyncResult, SyncTask } from './tasks.js'
+import { isUnlistable } from './unreadable.js'
 
 /** This process is short of something: the file is as good as it was. */
 const OF_THE_PROCESS = new Set(['EMFILE', 'ENFILE', 'ENOMEM'])
@@ -33,6 +35,16 @@ export function removeFiles(files: readonly string[]): readonly boolean[] {
       throw error
     }
   })
+}
+
+/** What cannot be listed is in nobody's way. Errors: what the disk says else. */
+export function removeFilesIn(folder: string, log: Log): void {
+  try {
+    removeFiles(readdirSync(folder).map((name) => join(folder, name)))
+  } catch (error) {
+    if (!isUnlistable(error)) throw error
+    log.error({ folder, err: messageOf(error) }, 'what was left in a folder is not removed')
+  }
 }
 
 /** Answers whether it was there. */
@@ -217,19 +229,4 @@ export function syncNames(folder: string): void {
     }
     at = above
   }
-}
-
-/** Files in the two levels of chunk folders below `folder`. */
-export function countChunks(folder: string): number {
-  let count = 0
-  for (const outer of folders(folder)) {
-    for (const inner of folders(outer)) count += readdirSync(inner).length
-  }
-  return count
-}
-
-function folders(path: string): string[] {
-  return readdirSync(path, { withFileTypes: true })
-    .filter((entry) => entry.isDirectory())
-    .map((entry) => join(path, entry.name))
 }

@@ -21,6 +21,8 @@
  *   owners; what was put before this node knew of the new ring is met by the walk for it, which begins later.
  * - Nothing is done about what was seen only once: what is being written is not everywhere yet, and what is being deleted not gone
  *   everywhere.
+ * - What lies in a folder that cannot be listed is not walked: it is neither offered nor given up. The walk goes on, and says how many such there are:
+ *   a node that drains is not done with them.
  * - What this node is still to remove is offered to nobody: others have removed it, and would have it for good.
  * - A walk changes nothing that a second one would do differently: it may be interrupted anywhere.
  */
@@ -108,7 +110,7 @@ export class Healer {
   readonly #owners: OwnersAsked
   /** Put into a queue by this process, and not known to be done. */
   readonly #queued = new Map<string, Set<number>>()
-  #state = { plan: '', walked: 0, isDone: false, lacking: 0, skipped: 0, surplus: 0 }
+  #state = { plan: '', walked: 0, isDone: false, lacking: 0, skipped: 0, unlisted: 0, surplus: 0 }
   #retired = 0
   /** Walks for this plan after which something was still lacking. */
   #inVain = 0
@@ -241,7 +243,7 @@ export class Healer {
 
   /** Resolves false when it was not finished. */
   async #walk(plan: string, retiring: boolean, signal: AbortSignal): Promise<boolean> {
-    this.#state = { plan, walked: 0, isDone: retiring, lacking: 0, skipped: 0, surplus: 0 }
+    this.#state = { plan, walked: 0, isDone: retiring, lacking: 0, skipped: 0, unlisted: 0, surplus: 0 }
     this.#skipped.clear()
     const doubts: Doubt[] = []
     let unknown = 0
@@ -273,10 +275,13 @@ export class Healer {
   async #idsIn(from: number, to: number, plan: string, signal: AbortSignal): Promise<readonly number[] | null> {
     const { disk, volume } = this.#options
     const ids: number[] = []
-    for await (const page of idsOnDisk(disk, volume, from, to)) {
+    const gaps = new Set<number>()
+    const onGaps = (buckets: readonly number[]): void => buckets.forEach((bucket) => gaps.add(bucket))
+    for await (const page of idsOnDisk(disk, volume, from, to, onGaps)) {
       if (signal.aborted || !this.#isStill(plan)) return null
       for (const id of page) if (!this.#doomed.has(id)) ids.push(id)
     }
+    this.#state.unlisted += gaps.size
     return signal.aborted || !this.#isStill(plan) ? null : ids
   }
 

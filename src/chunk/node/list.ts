@@ -2,17 +2,21 @@
  * What lies in the folders of a node, in the order of the ring. Synchronous: it runs in a worker.
  *
  * A page ends after so many chunks, bytes of headers or folders, so that no call takes long, however many chunks there are.
+ *
+ * Invariant: who gets a list that lacks a folder knows it, and which: what is not on it is not known to be absent.
  */
 import { codeOf } from '../../base/errors.js'
-import { readdirSync, statSync } from 'node:fs'
+import { statSync } from 'node:fs'
 import { KIB } from '../../base/limits.js'
-import type { ChunkOrigin, ListedChunk, ListReply, ListRequest } from '../contract.js'
+import { CHUNK_BUCKETS, type ChunkOrigin, type ListedChunk, type ListReply, type ListRequest } from '../contract.js'
 import { decodePrefix, type ChunkHeader } from '../format.js'
 import { asBuffer } from '../jobs.js'
+import { BucketFolders, isUnlisted, type UnlistedBucket } from './bucket-folders.js'
 import { readHeader } from './chunk-file.js'
 import type { JournalChunk } from './journal.js'
 import { ChunkPaths, bucketOf, idOfFile } from './paths.js'
-import type { ListResult, ListTask } from './tasks.js'
+import type { CountResult, CountTask, ListResult, ListTask } from './tasks.js'
+import { isUnlistable } from './unreadable.js'
 
 const IDS_MAX = 16_384
 /** Each is a file that is opened and read. */
@@ -22,27 +26,40 @@ const EXTENT_BYTES = 32
 const ORDER_BYTES = 12
 const HEADER_BYTES = 96
 const FOLDERS_MAX = 512
-const INNER_FOLDERS = 16
 
-/** Errors: what the disk says; a file whose header is bad is listed without one. */
+/** Errors: what the disk says; a file whose header is bad is listed without one, a folder that cannot be listed is told. */
 export function listChunks(task: ListTask): ListResult {
   const paths = new ChunkPaths(task.folder)
+  const folders = new BucketFolders(task.folder)
   const page = new Page(task)
+  const unlisted: UnlistedBucket[] = []
   const end = Math.min(task.toBucket, task.fromBucket + FOLDERS_MAX)
   for (let bucket = task.fromBucket; bucket < end; bucket++) {
-    const { outer, inner } = paths.foldersOfBucket(bucket)
-    const names = namesIn(inner)
-    if (names === null && bucket % INNER_FOLDERS === 0 && namesIn(outer) === null) {
-      bucket += INNER_FOLDERS - 1
+    const names = folders.namesIn(bucket)
+    if (isUnlisted(names)) {
+      unlisted.push(names)
       continue
     }
     const from = bucket === task.fromBucket ? task.fromId : 0
-    for (const id of idsOf(names ?? []).filter((id) => id >= from)) {
-      if (page.isFull) return { chunks: page.chunks, next: { bucket, id } }
+    for (const id of idsOf(names).filter((id) => id >= from)) {
+      if (page.isFull) return { chunks: page.chunks, next: { bucket, id }, unlisted }
       page.add(id, task.headers ? headerOf(task, paths, id) : undefined)
     }
   }
-  return { chunks: page.chunks, next: end < task.toBucket ? { bucket: end, id: 0 } : null }
+  return { chunks: page.chunks, next: end < task.toBucket ? { bucket: end, id: 0 } : null, unlisted }
+}
+
+/** Errors: what the disk says. */
+export function countChunks({ folder }: CountTask): CountResult {
+  const folders = new BucketFolders(folder)
+  const unlisted: UnlistedBucket[] = []
+  let chunks = 0
+  for (let bucket = 0; bucket < CHUNK_BUCKETS; bucket++) {
+    const names = folders.namesIn(bucket)
+    if (isUnlisted(names)) unlisted.push(names)
+    else chunks += names.length
+  }
+  return { chunks, unlisted }
 }
 
 export interface ChangedTask {
@@ -54,19 +71,31 @@ export interface ChangedTask {
 
 export interface ChangedFile {
   readonly id: number
-  /** Of its last change, ms since 1970. */
+  /** Of its last change, ms since 1970. Infinity: the disk does not say. */
   readonly ms: number
 }
 
-/** The chunk files of the bucket that were changed since then. Errors: what the disk says. */
-export function changedFiles({ folder, bucket, sinceMs }: ChangedTask): readonly ChangedFile[] {
+/** The chunk files of the bucket that were changed since then; null: they cannot be listed. Errors: what the disk says. */
+export function changedFiles({ folder, bucket, sinceMs }: ChangedTask): readonly ChangedFile[] | null {
   const paths = new ChunkPaths(folder)
+  const names = new BucketFolders(folder).namesIn(bucket)
+  if (isUnlisted(names)) return null
   const changed: ChangedFile[] = []
-  for (const id of idsOf(namesIn(paths.foldersOfBucket(bucket).inner) ?? [])) {
-    const ms = statSync(paths.fileOf(id), { throwIfNoEntry: false })?.ctimeMs
+  for (const id of idsOf(names)) {
+    const ms = changedMs(paths.fileOf(id))
     if (ms !== undefined && ms >= sinceMs) changed.push({ id, ms })
   }
   return changed
+}
+
+/** undefined: it has gone. */
+function changedMs(file: string): number | undefined {
+  try {
+    return statSync(file, { throwIfNoEntry: false })?.ctimeMs
+  } catch (error) {
+    if (isUnlistable(error)) return Infinity
+    throw error
+  }
 }
 
 class Page {
@@ -97,16 +126,6 @@ function listed(id: number, { lengthBytes, root, origin }: ChunkHeader): ListedC
   return { id, header: { lengthBytes, root, origin } }
 }
 
-/** null: there is no such folder. */
-function namesIn(folder: string): string[] | null {
-  try {
-    return readdirSync(folder)
-  } catch (error) {
-    if (codeOf(error) === 'ENOENT') return null
-    throw error
-  }
-}
-
 function idsOf(names: readonly string[]): number[] {
   return names.flatMap((name) => idOfFile(name) ?? []).sort((a, b) => a - b)
 }
@@ -132,10 +151,10 @@ export function withKept(page: ListReply, request: ListRequest, kept: readonly J
   if (extra.length > 0) all.sort((a, b) => (isBefore(a.place, b.place) ? -1 : 1))
   const full = cutOf(all.map(({ chunk }) => chunk))
   const cut = full < 0 ? all.length : full
-  return { chunks: all.slice(0, cut).map(({ chunk }) => chunk), next: all[cut]?.place ?? page.next }
+  return { ...page, chunks: all.slice(0, cut).map(({ chunk }) => chunk), next: all[cut]?.place ?? page.next }
 }
 
-/** One page of several disks, each chunk once, as far as all of them have looked. */
+/** One page of several disks, each chunk once, as far as all of them have looked. A gap may be told again with the next page. */
 export function mergePages(pages: readonly ListReply[], request: ListRequest): ListReply {
   const [only] = pages
   if (only !== undefined && pages.length === 1) return only
@@ -152,7 +171,12 @@ export function mergePages(pages: readonly ListReply[], request: ListRequest): L
   const full = cutOf(seen.map(({ chunk }) => chunk))
   const max = Math.min(request.limit, request.headers ? HEADERS_MAX : IDS_MAX)
   const cut = Math.min(full < 0 ? seen.length : full, max)
-  return { chunks: seen.slice(0, cut).map(({ chunk }) => chunk), next: seen[cut]?.place ?? end }
+  const gaps = [...new Set(pages.flatMap((page) => page.gaps ?? []))].sort((a, b) => a - b)
+  return {
+    chunks: seen.slice(0, cut).map(({ chunk }) => chunk),
+    next: seen[cut]?.place ?? end,
+    ...(gaps.length > 0 ? { gaps } : {}),
+  }
 }
 
 /** How many of them make a page that fits into a frame; -1: all. */

@@ -5,7 +5,8 @@
  *
  *   another boot --> noted, with the time from which on files are in doubt --all looked at--> noted without
  *
- * Invariant: until all are looked at the note has that time, so that a node which is killed meanwhile begins anew, with all of them.
+ * Invariant: until all are looked at the note has that time, so that a node which is killed meanwhile, or cannot list a folder, begins anew, with all of
+ * them.
  */
 import { messageOf } from '../../base/errors.js'
 import type { Log } from '../../base/log.js'
@@ -17,7 +18,7 @@ import type { NodeDisk } from './node-disk.js'
 import type { Verdict } from './tasks.js'
 
 const NOTE_JOB: Job<BootNoteTask, void> = { file: 'disk', name: 'noteBoot' }
-const CHANGED_JOB: Job<ChangedTask, readonly ChangedFile[]> = { file: 'disk', name: 'changed' }
+const CHANGED_JOB: Job<ChangedTask, readonly ChangedFile[] | null> = { file: 'disk', name: 'changed' }
 /** So long before the last change everything is on disk: the kernel writes what is older than half a minute, if the disk can follow. */
 const DOUBT_MS = 10 * 60_000
 
@@ -68,19 +69,24 @@ async function lookAt(disk: NodeDisk, options: RestartLookOptions, signal: Abort
   if (before === null) return await note(null)
   if (!isInDoubt(before, boot)) return
   // A folder at a time: of millions of files each is asked when it was changed.
-  const changed = (bucket: number, sinceMs: number): Promise<readonly ChangedFile[]> =>
+  const changed = (bucket: number, sinceMs: number): Promise<readonly ChangedFile[] | null> =>
     disk.run(() => disk.pool.run(CHANGED_JOB, { folder, bucket, sinceMs }))
   const bounds = { startMs, doubtMs: DOUBT_MS, fromMs: before.fromMs ?? Infinity }
   const recent = await recentFiles(changed, bounds, signal)
   if (recent === null) return
-  const { ids, fromMs } = recent
+  const { ids, fromMs, unlisted } = recent
   await note(fromMs)
   let bad = 0
   for (const id of ids) {
     if (signal.aborted) return
     if (await isBad(id, options)) bad++
   }
-  await note(null)
+  if (unlisted === 0) await note(null)
+  else
+    log.warn(
+      { folder, unlisted },
+      'folders cannot be listed: what was written last is looked at again at the next start',
+    )
   log.info({ folder, chunks: ids.length, bad }, 'the machine was started: what was written last was read and hashed')
 }
 
@@ -96,6 +102,8 @@ export interface RecentFiles {
   readonly ids: readonly number[]
   /** Since when these were changed. */
   readonly fromMs: number
+  /** Folders that cannot be listed: what is in them is not among these. */
+  readonly unlisted: number
 }
 
 /**
@@ -103,25 +111,27 @@ export interface RecentFiles {
  * more. null: told to end. Errors: those of `changed`.
  */
 export async function recentFiles(
-  changed: (bucket: number, sinceMs: number) => Promise<readonly ChangedFile[]>,
+  changed: (bucket: number, sinceMs: number) => Promise<readonly ChangedFile[] | null>,
   { startMs, doubtMs, fromMs }: RecentBounds,
   signal: AbortSignal,
 ): Promise<RecentFiles | null> {
   let newestMs = -Infinity
   let found: ChangedFile[] = []
+  let unlisted = 0
   const since = (ms: number): ChangedFile[] => found.filter((file) => file.ms >= ms)
   for (let bucket = 0; bucket < CHUNK_BUCKETS; bucket++) {
     if (signal.aborted) return null
     const before = newestMs
     const more = await changed(bucket, Math.min(fromMs, newestMs - doubtMs))
-    for (const file of more) {
+    if (more === null) unlisted++
+    for (const file of more ?? []) {
       if (file.ms < startMs && file.ms > newestMs) newestMs = file.ms
       found.push(file)
     }
     if (newestMs > before) found = since(Math.min(fromMs, newestMs - doubtMs))
   }
   const sinceMs = Math.min(fromMs, newestMs === -Infinity ? startMs : newestMs - doubtMs)
-  return { ids: since(sinceMs).map(({ id }) => id), fromMs: Math.floor(sinceMs) }
+  return { ids: since(sinceMs).map(({ id }) => id), fromMs: Math.floor(sinceMs), unlisted }
 }
 
 async function isBad(id: number, { verify, onBad, log }: RestartLookOptions): Promise<boolean> {

@@ -4,7 +4,8 @@
  *   folder 0, 1, … 4095 of the ring, each when its time has come (a 4096th of the period), or at once for `ringfs scrub --now`
  *
  * Invariants: where it is and what it found is kept in the data folder every 16 folders, so that a restart goes on there. A bad copy
- * is replaced by a good one, and set aside then (repair.ts): where there is no good one it stays, for its good leaves.
+ * is replaced by a good one, and set aside then (repair.ts): where there is no good one it stays, for its good leaves. What cannot be looked at
+ * keeps the round from nothing else: such a chunk is looked at once more, a minute later, and counted, such a folder is left out, and counted.
  */
 import { renameSync, writeFileSync } from 'node:fs'
 import * as z from 'zod'
@@ -52,11 +53,22 @@ const stateSchema = z.object({
   checkedBytes: z.int().min(0),
   bad: z.int().min(0),
   replaced: z.int().min(0),
+  // Younger than the others.
+  unread: z.int().min(0).default(0),
+  unlisted: z.int().min(0).max(CHUNK_BUCKETS).default(0),
 })
 
 type Kept = z.infer<typeof stateSchema>
 
-const FRESH: Kept = { bucket: 0, startedMs: 0, finishedMs: 0, checked: 0, checkedBytes: 0, bad: 0, replaced: 0 }
+const FRESH: Kept = {
+  ...{ bucket: 0, startedMs: 0, finishedMs: 0, checked: 0, checkedBytes: 0 },
+  ...{ bad: 0, replaced: 0, unread: 0, unlisted: 0 },
+}
+
+interface Listed {
+  readonly id: number
+  readonly lengthBytes: number
+}
 
 export class Scrubber {
   readonly #options: ScrubOptions
@@ -125,7 +137,10 @@ export class Scrubber {
     return this.#options.scrubPeriodMs?.() ?? WEEK_MS
   }
 
+  /** Until it is woken, at the latest. */
   #sleep(ms: number): Promise<void> {
+    // Told to end meanwhile: nobody wakes it any more.
+    if (this.#isStopped) return Promise.resolve()
     return new Promise((resolve) => {
       const timer = this.#options.clock.after(ms, resolve)
       timer.unref()
@@ -148,29 +163,69 @@ export class Scrubber {
     const { scrubFolders = 1 } = this.#options
     const step = this.#haste === null ? scrubFolders : Math.max(scrubFolders, HASTY_FOLDERS)
     const end = Math.min(CHUNK_BUCKETS, state.bucket - (state.bucket % step) + step)
-    let next: { readonly bucket: number; readonly id: number } | null = { bucket: state.bucket, id: 0 }
-    while (next !== null && next.bucket < end) {
-      const range = { fromBucket: next.bucket, fromId: next.id, toBucket: end }
-      const page = await this.#options.disk.list({
-        ...{ volume: this.#options.volume, limit: LIST_PAGE, headers: true },
-        ...range,
-      })
-      for (const { id, header } of page.chunks) {
-        if (this.#isStopped || this.#state !== state) return
-        await this.#check(state, id, header?.lengthBytes ?? 0)
-      }
-      next = page.next
+    const gaps = new Set<number>()
+    const failed: Listed[] = []
+    for await (const chunk of this.#listed(state.bucket, end, gaps)) {
+      if (!this.#goesOn(state)) return
+      if (!(await this.#tryChecking(state, chunk))) failed.push(chunk)
     }
+    if (failed.length > 0 && !(await this.#checkAgain(state, failed))) return
+    if (!this.#goesOn(state)) return
+    state.unlisted += gaps.size
     state.bucket = end
     if (end === CHUNK_BUCKETS) this.#finish(state)
     // Mostly folders are empty: their places are kept with the next that is not.
     else if (state.checked > 0 && end % KEPT_FOLDERS === 0) this.#keep()
   }
 
+  #goesOn(state: Kept): boolean {
+    return !this.#isStopped && this.#state === state
+  }
+
+  /** `gaps`: gets the folders that cannot be listed. Errors: what the disk says. */
+  async *#listed(from: number, to: number, gaps: Set<number>): AsyncGenerator<Listed, void, undefined> {
+    const { disk, volume } = this.#options
+    let next: { readonly bucket: number; readonly id: number } | null = { bucket: from, id: 0 }
+    while (next !== null && next.bucket < to) {
+      const range = { fromBucket: next.bucket, fromId: next.id, toBucket: to }
+      const page = await disk.list({ volume, ...range, limit: LIST_PAGE, headers: true, withGaps: true })
+      for (const bucket of page.gaps ?? []) gaps.add(bucket)
+      for (const { id, header } of page.chunks) yield { id, lengthBytes: header?.lengthBytes ?? 0 }
+      next = page.next
+    }
+  }
+
+  /** false: it could not be told whether it is good. */
+  async #tryChecking(state: Kept, { id, lengthBytes }: Listed): Promise<boolean> {
+    try {
+      await this.#check(state, id, lengthBytes)
+      return true
+    } catch (error) {
+      this.#options.log.warn({ chunk: id, err: messageOf(error) }, 'a chunk could not be looked at')
+      return false
+    }
+  }
+
+  /** What was in the way may have passed (too many open files, say). false: told to end meanwhile. */
+  async #checkAgain(state: Kept, chunks: readonly Listed[]): Promise<boolean> {
+    if (this.#goesOn(state)) await this.#sleep(FAILURE_PAUSE_MS)
+    for (const chunk of chunks) {
+      if (!this.#goesOn(state)) return false
+      if (!(await this.#tryChecking(state, chunk))) state.unread++
+    }
+    return true
+  }
+
   #finish(state: Kept): void {
-    const { checked, bad, replaced } = state
+    const { checked, bad, replaced, unread, unlisted } = state
     this.#haste = null
-    this.#options.log.info({ checked, bad, replaced }, 'all chunks of this node were read and hashed')
+    if (unread + unlisted === 0)
+      this.#options.log.info({ checked, bad, replaced }, 'all chunks of this node were read and hashed')
+    else
+      this.#options.log.error(
+        { checked, bad, replaced, unread, unlisted },
+        'not all chunks of this node were read and hashed: some could not be, or lie in folders that cannot be listed',
+      )
     // What the round found stays until the next has begun.
     this.#state = { ...state, bucket: 0, startedMs: 0, finishedMs: this.#nowMs() }
     this.#keep()
@@ -185,16 +240,16 @@ export class Scrubber {
       return undefined
     })
     if (verdict === undefined || verdict.state === 'missing') return
-    state.checked++
-    state.checkedBytes += lengthBytes
     if (verdict.state === 'bad') {
       log.warn({ chunk: id, why: verdict.why }, 'a chunk copy has rotted')
       const now = await this.#replaced(id)
       // Deleted meanwhile: nobody needs a good one.
       if (now !== 'missing') state.bad++
       if (now === 'good') state.replaced++
-      this.#keep()
     }
+    state.checked++
+    state.checkedBytes += lengthBytes
+    if (verdict.state === 'bad') this.#keep()
     const perSecond = this.#haste ?? CALM_BYTES_PER_SECOND * Math.max(1, WEEK_MS / this.#periodMs())
     const leftMs = (lengthBytes / perSecond) * 1000 - (clock.monotonicMs() - startMs)
     if (leftMs > 1) await clock.sleep(leftMs)

@@ -6,18 +6,17 @@
  * - One id has one content for ever: a put of an id that exists with another root is CHUNK_CONFLICT and changes nothing.
  * - Work that creates, replaces or deletes the file of an id holds that id's lock. Reads take no lock: a file is immutable
  *   under its name, and an open file outlives its name.
+ * - What lies in a folder that the disk cannot list is here for whoever knows its name: it is read, and removed. It is on no list that does not
+ *   say so, and no reason for anybody to give up another copy.
  * - Only one process has the folder open (node-folders.ts): the locks above are in memory. Another one of this machine may write
  *   logs into it, which are read here and become files here (small-chunks.ts).
  */
-import { readdirSync } from 'node:fs'
-import { join } from 'node:path'
 import type { CancelSignal } from '../../base/cancel.js'
 import type { Clock } from '../../base/clock.js'
 import { PosixError } from '../../base/errno.js'
 import { RingfsError, codeOf, hasCode, messageOf } from '../../base/errors.js'
 import { HASH_INLINE_MAX_BYTES, SMALL_CHUNK_BYTES } from '../../base/limits.js'
 import { invariant } from '../../base/invariant.js'
-import type { Log } from '../../base/log.js'
 import { makeFolders } from '../../base/make-folders.js'
 import { Repeats } from '../../base/repeats.js'
 import type { LeafPlace, LeavesReply, ListReply, ListRequest } from '../contract.js'
@@ -25,14 +24,15 @@ import { dataOffsetOf, encodePrefix, type ChunkHeader } from '../format.js'
 import { sumBytes } from '../hash.js'
 import { asBuffer, compact } from '../jobs.js'
 import { toChunkError } from '../outcome.js'
-import type { Job, WorkerPool } from '../pool.js'
+import type { Job } from '../pool.js'
 import type { SharedBuffers } from '../shared-buffer.js'
 import { againUntil } from './again.js'
 import { DirectChoice } from './direct-choice.js'
 import type { ChunkDisk, PutHow, StoredChunk, UnhashedChunk } from './disk.js'
 import { storeChunkFile } from './chunk-file.js'
 import { ChunkFiles, type PlainRange, type StoredRange } from './chunk-files.js'
-import { removeFiles, syncFolder } from './files.js'
+import { removeFilesIn, syncFolder } from './files.js'
+import { FolderLists, type FolderListsOptions } from './folder-lists.js'
 import { InlineGate } from '../../base/inline-gate.js'
 import type { JournalDamage } from './journal-file.js'
 import { rangeOf, storedRangeOf } from './kept.js'
@@ -47,9 +47,6 @@ import { StoreJobs } from './store-jobs.js'
 import { SyncGroup } from './sync-group.js'
 import type {
   ChunkLayout,
-  CountTask,
-  ListResult,
-  ListTask,
   FilesTask,
   MoveTask,
   StoreResult,
@@ -66,22 +63,18 @@ const VERIFY_JOB: Job<VerifyTask, Verdict> = { file: 'disk', name: 'verify' }
 const REMOVE_JOB: Job<FilesTask, readonly boolean[]> = { file: 'disk', name: 'remove' }
 const EXIST_JOB: Job<FilesTask, readonly boolean[]> = { file: 'disk', name: 'exist' }
 const MOVE_JOB: Job<MoveTask, boolean> = { file: 'disk', name: 'move' }
-const COUNT_JOB: Job<CountTask, number> = { file: 'disk', name: 'count' }
-const LIST_JOB: Job<ListTask, ListResult> = { file: 'disk', name: 'list' }
 const REMOVE_BATCH_MAX = 1000
 const NO_BYTES = Buffer.alloc(0)
 /** What was stored before so many others is looked at again when it is synced. */
 const WHOLE_MAX = 65_536
 
-export interface ChunkStoreOptions {
+export interface ChunkStoreOptions extends FolderListsOptions {
   /** Exists, and is this process's alone: openNodeFolders in node-folders.ts. */
   readonly folder: string
   /** Volume uuid. */
   readonly volume: string
-  readonly pool: WorkerPool
   readonly buffers: SharedBuffers
   readonly clock: Clock
-  readonly log: Log
   /** Up to this length the calling thread does the disk work itself, while the disk is quick. Default 128 KiB; 0: never. */
   readonly inlineMaxBytes?: number
   /** Kept free. Default 1 % of the disk, at most 1 GiB. */
@@ -104,6 +97,7 @@ export class ChunkStore implements ChunkDisk {
   readonly #retiring: Retiring
   /** Files that this process has written, or compared with their hashes: flushed, they are on disk as they should be. */
   readonly #whole = new RecentIds(WHOLE_MAX)
+  readonly #lists: FolderLists
   #chunks = 0
   #isAbandoned = false
   /** Chunks beside this node that could not be given files when that was last tried. */
@@ -122,6 +116,7 @@ export class ChunkStore implements ChunkDisk {
     this.#syncs = new SyncGroup(options.pool, this.#paths)
     this.#small = new SmallChunks({ ...options, isInline }, this.#paths, this.#locks)
     this.#retiring = new Retiring(this.#locks, (ids) => this.#removeBatch(ids))
+    this.#lists = new FolderLists(options)
     this.#told = new Repeats(options.clock)
   }
 
@@ -136,7 +131,7 @@ export class ChunkStore implements ChunkDisk {
     // What is said to be on disk lies in them.
     syncFolder(options.folder)
     // A process beside this one may delete its own at the same time.
-    removeFiles(readdirSync(temporary).map((name) => join(temporary, name)))
+    removeFilesIn(temporary, options.log)
     await store.#gauge.open()
     await store.#small.load()
     const isDone = await store.#settleBeside()
@@ -150,7 +145,7 @@ export class ChunkStore implements ChunkDisk {
   /** Those of its journal count without a file, too. */
   async #count(): Promise<number> {
     const { pool } = this.#options
-    const files = await pool.run(COUNT_JOB, { folder: this.#paths.chunks })
+    const files = await this.#lists.count()
     const there = await pool.run(EXIST_JOB, { files: this.#small.ownIds.map((id) => this.#paths.fileOf(id)) })
     return files + there.filter((isThere) => !isThere).length
   }
@@ -193,6 +188,11 @@ export class ChunkStore implements ChunkDisk {
   /** What is bad in the logs of small chunks: it is not here. */
   get damage(): JournalDamage {
     return this.#small.damage
+  }
+
+  /** Folders of chunks that could not be listed when that was last tried, and why the first of them. */
+  get unlisted(): { readonly count: number; readonly why: string } {
+    return { count: this.#lists.unlisted, why: this.#lists.unlistedWhy }
   }
 
   /** That these chunks have no files is on disk when these folders are. */
@@ -419,9 +419,7 @@ export class ChunkStore implements ChunkDisk {
   async list(request: ListRequest): Promise<ListReply> {
     // First: what gets its file meanwhile is among the files, and counts once.
     const kept = await this.#small.all()
-    const task = { ...request, folder: this.#options.folder }
-    const page = await this.#options.pool.run(LIST_JOB, task)
-    return withKept(page, request, kept)
+    return withKept(await this.#lists.list(request), request, kept)
   }
 
   /** The caller holds the id's lock. */
@@ -465,7 +463,10 @@ export class ChunkStore implements ChunkDisk {
     // Those that are going are missing anyway, and who gives them up asks while it holds their locks.
     await this.#adopt(ids.filter((id) => !this.#retiring.has(id)))
     const good: number[] = []
-    for (const id of ids) if ((await this.verify(id)).state === 'good') good.push(id)
+    for (const id of ids) {
+      // Nobody is to give up another copy for one that is on no list, and may be gone with its name.
+      if (!this.#lists.isUnlisted(id) && (await this.verify(id)).state === 'good') good.push(id)
+    }
     const onDisk = new Set(good)
     for (const id of await this.#syncAll(good)) onDisk.delete(id)
     return ids.filter((id) => !onDisk.has(id))

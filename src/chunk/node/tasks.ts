@@ -1,6 +1,7 @@
 /** What goes to the disk worker and comes back: plain values, for structured clone. */
 import type { ThreadPlaces } from '../../base/thread-places.js'
 import type { ChunkOrigin, ListReply, ListRequest } from '../contract.js'
+import type { UnlistedBucket } from './bucket-folders.js'
 
 export interface StoreTask {
   readonly volume: string
@@ -150,7 +151,9 @@ export interface ListTask extends ListRequest {
   readonly folder: string
 }
 
-export type ListResult = ListReply
+export interface ListResult extends Pick<ListReply, 'chunks' | 'next'> {
+  readonly unlisted: readonly UnlistedBucket[]
+}
 
 export interface MoveTask {
   readonly from: string
@@ -158,5 +161,12 @@ export interface MoveTask {
 }
 
 export interface CountTask {
+  /** The node's data folder. */
   readonly folder: string
+}
+
+export interface CountResult {
+  /** In the folders that can be listed. */
+  readonly chunks: number
+  readonly unlisted: readonly UnlistedBucket[]
 }

@@ -2,9 +2,12 @@
  * Put before the C library (ld.so(8), LD_PRELOAD):
  * - Reads of some places of files are EIO, as of sectors that a disk cannot read. The file that FAULTY_PLACES names has them, a line "FROM TO PATH"
  *   each, and is read when the process starts. They stay with the file that has that path then, whatever its name is later.
+ * - Folders cannot be listed, as those of which a block cannot be read, or is damaged: the file that FAULTY_FOLDERS names has them, a line
+ *   "ERRNO PATH" each, as it is when one is listed. What is in them is opened by its name as ever.
  * - Before its FAULTY_KILL_AT-th call that changes something in FAULTY_FOLDER, or below, the process is killed, without a word.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -26,6 +29,7 @@ static struct {
   off_t from, to;
 } places[PLACES_MAX];
 static int place_count;
+static const char *unlisted;
 static const char *folder;
 static long kill_at;
 static long changes;
@@ -33,6 +37,7 @@ static long changes;
 static void *real(const char *name) { return dlsym(RTLD_NEXT, name); }
 
 __attribute__((constructor)) static void begin(void) {
+  unlisted = getenv("FAULTY_FOLDERS");
   folder = getenv("FAULTY_FOLDER");
   const char *at = getenv("FAULTY_KILL_AT");
   kill_at = folder == NULL || at == NULL ? 0 : atol(at);
@@ -82,6 +87,24 @@ ssize_t pread64(int fd, void *to, size_t length, off64_t at) {
 
 ssize_t preadv64(int fd, const struct iovec *to, int count, off64_t at) {
   return is_bad(fd, at, length_of(to, count)) ? -1 : REAL(preadv64)(fd, to, count, at);
+}
+
+/* libuv lists folders with it. */
+int scandir64(const char *path, struct dirent64 ***names, int (*filter)(const struct dirent64 *),
+              int (*compare)(const struct dirent64 **, const struct dirent64 **)) {
+  FILE *lines = unlisted == NULL ? NULL : fopen(unlisted, "r");
+  int error = 0, bad;
+  char line[4096];
+  struct stat asked, found;
+  if (lines != NULL && stat(path, &asked) == 0) {
+    while (error == 0 && fscanf(lines, "%d %4095s", &bad, line) == 2) {
+      if (stat(line, &found) == 0 && found.st_dev == asked.st_dev && found.st_ino == asked.st_ino) error = bad;
+    }
+  }
+  if (lines != NULL) fclose(lines);
+  if (error == 0) return REAL(scandir64)(path, names, filter, compare);
+  errno = error;
+  return -1;
 }
 
 static void changing(const char *path) {

@@ -9,6 +9,7 @@ import { Gate } from '../../../src/chunk/deadline.js'
 import { SharedBuffers } from '../../../src/chunk/shared-buffer.js'
 import type { HealReport, NodeState } from '../../../src/cluster/contract.js'
 import { planOf } from '../../../src/cluster/plan.js'
+import { NOTHING_HEALED } from '../../../src/cluster/report.js'
 import { chunkClientSuite } from '../../conformance/chunk-client.js'
 import { eventually } from '../../helpers/ringfs.js'
 import {
@@ -307,7 +308,7 @@ t.test('remove reaches whoever may have more than what is theirs, and nobody els
   const far = cluster.node('node-8')
   const chunk = randomChunk(0, 100)
   await far.store.put(chunk, chunk.data)
-  const done = { walked: 4096, lacking: 0, skipped: 0, surplus: 0, copied: 0, copiedBytes: 0, retired: 0, bytesPerS: 0 }
+  const done = { ...NOTHING_HEALED, walked: 4096 }
   const plan = planOf(cluster.placement().view)
   const removeWith = async (heal: Partial<HealReport>, state: NodeState = 'up'): Promise<void> => {
     far.faults.state = state
@@ -327,6 +328,7 @@ t.test('remove reaches whoever may have more than what is theirs, and nobody els
     { walked: 4095 },
     { surplus: 1 },
     { skipped: 1 },
+    { unlisted: 1 },
   ]
   for (const heal of unsettled) {
     await far.store.put(chunk, chunk.data)

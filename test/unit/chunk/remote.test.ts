@@ -77,7 +77,8 @@ function recorder() {
       told(request)
       const header = { lengthBytes: 5, root: REQUEST.root, origin: REQUEST.origin }
       const chunks = request.headers ? [{ id: ID, header }, { id: 3 }] : [{ id: ID }, { id: 3 }]
-      return { chunks, next: request.fromId === 0 ? { bucket: 4095, id: ID } : null }
+      const gaps = request.withGaps === true ? { gaps: [0, 4095] } : {}
+      return { chunks, next: request.fromId === 0 ? { bucket: 4095, id: ID } : null, ...gaps }
     },
     scrub: async (request) => {
       told(request)
@@ -102,7 +103,7 @@ function recorder() {
 
 const SCRUB = {
   ...{ bucket: 1, buckets: 4096, startedMs: ID, finishedMs: 2, checked: 3, checkedBytes: 4, bad: 5, replaced: 6 },
-  isHasty: true,
+  ...{ isHasty: true, unread: 7, unlisted: 8 },
 }
 
 async function serve(t: { teardown(end: () => unknown): void }, api: ChunkNodeApi) {
@@ -139,12 +140,13 @@ t.test('a node answers over RPC as it does in the same process', async (t) => {
     chunks: [{ id: ID, header }, { id: 3 }],
     next: { bucket: 4095, id: ID },
   })
-  t.same(asked.pop(), { ...range, fromId: 0, headers: true })
-  t.strictSame(await node.list({ ...range, fromId: ID, headers: false }, CALL), {
+  t.same(asked.pop(), { ...range, fromId: 0, headers: true, withGaps: false })
+  t.strictSame(await node.list({ ...range, fromId: ID, headers: false, withGaps: true }, CALL), {
     chunks: [{ id: ID }, { id: 3 }],
     next: null,
+    gaps: [0, 4095],
   })
-  asked.pop()
+  t.same(asked.pop(), { ...range, fromId: ID, headers: false, withGaps: true })
 
   t.strictSame(await node.lacks({ volume: 'v', ids: [3, ID], verify: true }, CALL), [3])
   t.same(asked.pop(), { volume: 'v', ids: [3, ID], verify: true })

@@ -96,7 +96,7 @@ t.test(
     await systemClock.sleep(200)
     await fill(disks, folders, [3])
     const recent = async (bounds: { startMs: number; doubtMs: number; fromMs: number }): Promise<readonly number[]> => {
-      const changed = (bucket: number, sinceMs: number): Promise<readonly ChangedFile[]> =>
+      const changed = (bucket: number, sinceMs: number): Promise<readonly ChangedFile[] | null> =>
         Promise.resolve(changedFiles({ folder, bucket, sinceMs }))
       const found = await recentFiles(changed, bounds, NEVER)
       return [...(found?.ids ?? [])].sort((a, b) => a - b)

@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto'
 import { readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { systemClock } from '../../../src/base/clock.js'
+import { PosixError } from '../../../src/base/errno.js'
 import { silentLog } from '../../../src/base/log.js'
 import { Gate } from '../../../src/chunk/deadline.js'
 import type { ChunkNodeApi, ScrubState } from '../../../src/chunk/contract.js'
@@ -177,6 +178,61 @@ function watched(store: TestNode['store'], walked: number[]): ChunkDisk {
     chunks: 0,
   }
 }
+
+t.test('a chunk that cannot be looked at is looked at once more, and holds nothing up', async (t) => {
+  const cluster = await startCluster(t, { nodes: 1, replicas: 1, writeQuorum: 1 })
+  const { service, store } = cluster.node('node-0')
+  const [passing, lasting, ...well] = [5, 2 ** 20, 2 ** 30, 2 ** 40]
+  for (const id of [passing, lasting, ...well]) {
+    const chunk = randomChunk(id, 100)
+    await store.put(chunk, chunk.data)
+  }
+  const looks: number[] = []
+  const verify: ChunkDisk['verify'] = async (id) => {
+    looks.push(id)
+    const isFirst = looks.filter((one) => one === id).length === 1
+    if (id === lasting || (id === passing && isFirst)) throw new PosixError('EMFILE', 'too many open files')
+    return await store.verify(id)
+  }
+  const clock = new ManualClock()
+  const scrubber = new Scrubber(
+    { volume: VOLUME, disk: { ...watched(store, []), verify }, clock, log: silentLog },
+    service.repairer,
+  )
+  t.teardown(() => scrubber.stop())
+  const control = (action: 'start' | 'status') => scrubber.control({ volume: VOLUME, action, bytesPerSecond: 2 ** 30 })
+  control('start')
+  await until('the round is over', async () => {
+    await clock.pass(1_000)
+    return !control('status').isHasty
+  })
+  t.match(control('status'), { checked: 3, bad: 0, unread: 1, unlisted: 0 })
+  t.strictSame(
+    [...looks].sort((a, b) => a - b),
+    [passing, passing, lasting, lasting, ...well],
+  )
+})
+
+t.test('it ends at once also while what it looks at fails', async (t) => {
+  const cluster = await startCluster(t, { nodes: 1, replicas: 1, writeQuorum: 1 })
+  const { service, store } = cluster.node('node-0')
+  const clock = new ManualClock()
+  const gate = new Gate()
+  let isAsked = false
+  const list: ChunkDisk['list'] = async () => {
+    isAsked = true
+    await gate.opened
+    throw new PosixError('EIO', 'no disk works')
+  }
+  const disk = { ...watched(store, []), list }
+  const scrubber = new Scrubber({ volume: VOLUME, disk, clock, log: silentLog }, service.repairer)
+  scrubber.control({ volume: VOLUME, action: 'start', bytesPerSecond: 1 })
+  await until('it lists', () => Promise.resolve(isAsked))
+  const stopped = scrubber.stop()
+  gate.open()
+  await stopped
+  t.pass('no time has passed')
+})
 
 t.test('who hastens looks at several folders at a time', async (t) => {
   const cluster = await startCluster(t, { nodes: 1, replicas: 1, writeQuorum: 1 })

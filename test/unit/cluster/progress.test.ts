@@ -17,7 +17,7 @@ function memberOf(id: string, more: Partial<Member>): Member {
   }
 }
 
-function viewOf(drained: Partial<Member>, isDone: boolean, skipped = 0): ClusterView {
+function viewOf(drained: Partial<Member>, isDone: boolean, skipped = 0, unlisted = 0): ClusterView {
   const make = (plan: string): ClusterView => {
     const done = {
       unreachable: [],
@@ -25,7 +25,7 @@ function viewOf(drained: Partial<Member>, isDone: boolean, skipped = 0): Cluster
       disks: [],
       heal: { ...NOTHING_HEALED, plan, walked: 4096, isDone: true },
     }
-    const own = { ...done, heal: { ...done.heal, isDone, skipped } }
+    const own = { ...done, heal: { ...done.heal, isDone, skipped, unlisted } }
     return {
       ...{ epoch: 1, settings: SETTINGS },
       members: [
@@ -50,6 +50,9 @@ t.test(
     t.notOk(isHandedOver(viewOf({ queueLength: 1 }, true), 'd'))
     t.notOk(isHandedOver(viewOf({}, true), 'nobody'))
     t.notOk(isHandedOver(viewOf({}, true, 1), 'd'), 'an owner was down, and may lack what only this node has')
+    const short = viewOf({}, true, 0, 1)
+    t.notOk(isHandedOver(short, 'd'), 'it may have the only copy of what it cannot list')
+    t.match(healProgress(short), { isDone: true, short: ['d'] })
   },
 )
 

@@ -101,8 +101,8 @@ t.test('the advertised address is asked after only where Redis hears the node, s
 })
 
 t.test('a report comes back as it was sent; what is no report is none', (t) => {
-  const room = { totalBytes: 3, freeBytes: 2, chunks: 1, damaged: 4, waiting: 5, leaving: 'stuck' } as const
-  const disk = { disk: 'd', folder: '/a', state: 'failed', why: 'EIO', ...room } as const
+  const room = { totalBytes: 3, freeBytes: 2, chunks: 1, damaged: 4, waiting: 5, unlisted: 6, unlistedWhy: 'EIO' }
+  const disk = { disk: 'd', folder: '/a', state: 'failed', why: 'EIO', ...room, leaving: 'stuck' } as const
   const heal = { ...NOTHING_HEALED, walked: 9, plan: 'x' }
   const report = { clockOffsetMs: -7, unreachable: [blind('b')], heal, disks: [disk] }
   t.strictSame(decodeReport(encodeReport(report)), report)
