@@ -33,6 +33,9 @@ napi_value js_notifier(napi_env env, napi_callback_info info);
 napi_value js_write_durably(napi_env env, napi_callback_info info);
 napi_value js_flush_together(napi_env env, napi_callback_info info);
 
+/* leaves.c: hashLeaves(data, leafBytes, out) */
+napi_value js_hash_leaves(napi_env env, napi_callback_info info);
+
 /* memory.c: releasePages(memory), trimHeap() */
 napi_value js_release_pages(napi_env env, napi_callback_info info);
 napi_value js_trim_heap(napi_env env, napi_callback_info info);

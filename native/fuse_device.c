@@ -414,6 +414,7 @@ NAPI_MODULE_INIT() {
     {"notifier", NULL, js_notifier, NULL, NULL, NULL, napi_enumerable, NULL},
     {"writeDurably", NULL, js_write_durably, NULL, NULL, NULL, napi_enumerable, NULL},
     {"flushTogether", NULL, js_flush_together, NULL, NULL, NULL, napi_enumerable, NULL},
+    {"hashLeaves", NULL, js_hash_leaves, NULL, NULL, NULL, napi_enumerable, NULL},
     {"releasePages", NULL, js_release_pages, NULL, NULL, NULL, napi_enumerable, NULL},
     {"trimHeap", NULL, js_trim_heap, NULL, NULL, NULL, napi_enumerable, NULL},
     {"exit", NULL, js_exit, NULL, NULL, NULL, napi_enumerable, NULL},

@@ -10,7 +10,7 @@ import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { say, secondsSince, SetupError } from './say.mjs'
 
-const SOURCES = ['native/fuse_device.c', 'native/notifier.c', 'native/durable.c', 'native/memory.c']
+const SOURCES = ['native/fuse_device.c', 'native/notifier.c', 'native/durable.c', 'native/leaves.c', 'native/memory.c']
 const HEADER = 'native/addon.h'
 const TARGET = 'native/build/Release/fuse_device.node'
 const PREBUILT = `native/prebuilds/${process.platform}-${process.arch}`

@@ -28,6 +28,15 @@ export interface DurableAddon {
   flushTogether(fds: Int32Array, folder: number, results: Int32Array): number
 }
 
+/** SHA-256 of many leaves: native/leaves.c. */
+export interface HashAddon {
+  /**
+   * SHA-256 of each `leafBytes` of `data`, the last of which may be fewer, 32 bytes each, at the start of `out`. false: this processor is not
+   * quicker at several than at one, and nothing was done.
+   */
+  hashLeaves(data: Uint8Array, leafBytes: number, out: Uint8Array): boolean
+}
+
 /** The pages that memory lies in: native/memory.c. */
 export interface MemoryAddon {
   /** The machine has the whole pages in it back: they are zeros, and there again when they are next used. */
@@ -62,6 +71,16 @@ export function durableAddon(): DurableAddon | null {
 export function memoryAddon(): MemoryAddon | null {
   const addon = addonHere()
   return isMemory(addon) ? addon : null
+}
+
+/** null: there is none. */
+export function hashAddon(): HashAddon | null {
+  const addon = addonHere()
+  return isHash(addon) ? addon : null
+}
+
+function isHash(value: unknown): value is HashAddon {
+  return hasAll(value, ['hashLeaves'])
 }
 
 function isDurable(value: unknown): value is DurableAddon {

@@ -12,7 +12,7 @@
  */
 import { closeSync, existsSync, fstatSync, linkSync, openSync, readSync, renameSync, unlinkSync } from 'node:fs'
 import { PosixError } from '../../base/errno.js'
-import { LEAF_BYTES } from '../../base/limits.js'
+import { HASH_BYTES, LEAF_BYTES } from '../../base/limits.js'
 import { RingfsError, codeOf, hasCode, messageOf } from '../../base/errors.js'
 import { invariant } from '../../base/invariant.js'
 import { makeFolders } from '../../base/make-folders.js'
@@ -32,6 +32,7 @@ import type {
   ChunkLayout,
   HashStoreResult,
   HashStoreTask,
+  KnownRange,
   PrepareResult,
   PrepareTask,
   ReadResult,
@@ -48,6 +49,11 @@ import { isUnreadable } from './unreadable.js'
 
 /** Whole leaves that are read at once to be verified. */
 const VERIFY_BYTES = 8 * LEAF_BYTES
+
+type Range = Pick<ReadTask, 'offset' | 'lengthBytes'>
+/** Where the data are in the file, and how long. */
+type Place = Omit<ChunkLayout, 'leaves'>
+type LeavesRead = Pick<ReadResult, 'firstLeaf' | 'dataBytes' | 'direct'>
 
 /** Errors: RingfsError CHUNK_CORRUPT (data does not match its hashes), CHUNK_CONFLICT, or what the disk says. */
 export function storeChunkFile(task: StoreTask): StoreResult {
@@ -221,38 +227,52 @@ function unlinkQuietly(path: string): void {
  * Whole leaves that cover the range. The data is not verified here: the reader does that.
  * Errors: RingfsError CHUNK_MISSING, CHUNK_CORRUPT (header bad, file too short), or what the disk says.
  */
-function readRange(task: ReadTask): ReadResult {
-  const { layout, withOrigin } = task
-  if (layout !== null && !withOrigin) {
-    return readPastCache(task, layout) ?? withFile(task, (fd) => readLeaves(fd, task, layout, null))
+function readRange(task: ReadTask): Omit<ReadResult, 'readUs'> {
+  const { known, withOrigin } = task
+  if (known !== null && !withOrigin) {
+    const read = readPastCache(task, known) ?? withFile(task, (fd) => readLeaves(fd, task, known, null))
+    return { ...read, layout: null, origin: null }
   }
   return withFile(task, (fd) => {
     const start = readStart(fd)
     const { header, leaves, dataOffset } = checkedPrefix(task, start)
-    const found = { lengthBytes: header.lengthBytes, dataOffset, leaves }
-    const result = readPastCache(task, found) ?? readLeaves(fd, task, found, start)
-    return withOrigin ? { ...result, origin: header.origin } : result
+    const layout = { lengthBytes: header.lengthBytes, dataOffset, leaves }
+    const read = readPastCache(task, layout) ?? readLeaves(fd, task, layout, start)
+    return { ...read, layout, origin: withOrigin ? header.origin : null }
   })
 }
 
 /** As readRange; with `check` the data match the leaf table: hashed while they are in the processor's cache. */
 export function readChecked(task: ReadTask): ReadResult {
-  const result = readRange(task)
+  const startMs = performance.now()
+  const result = { ...readRange(task), readUs: (performance.now() - startMs) * 1000 }
   if (!task.check) return result
-  const bad = firstBadLeaf([task.into.subarray(0, result.dataBytes)], result.layout.leaves, result.firstLeaf)
-  if (bad >= 0) throw new RingfsError('CHUNK_CORRUPT', `chunk ${task.id}: leaf ${bad} does not match its hash`)
-  return result
+  const hashes = result.layout === null ? task.known?.hashes : hashesOf(result.layout, task)
+  const bad = firstBadLeaf([task.into.subarray(0, result.dataBytes)], hashes ?? new Uint8Array(), 0)
+  if (bad < 0) return result
+  throw new RingfsError('CHUNK_CORRUPT', `chunk ${task.id}: leaf ${result.firstLeaf + bad} does not match its hash`)
+}
+
+/** What a job needs of a layout: the hashes of 1 MiB are a quarter of the longest table. */
+export function knownRange(layout: ChunkLayout, range: Range, check: boolean): KnownRange {
+  const { lengthBytes, dataOffset } = layout
+  return { lengthBytes, dataOffset, hashes: check ? compact(hashesOf(layout, range)) : new Uint8Array() }
+}
+
+function hashesOf({ leaves, lengthBytes }: ChunkLayout, range: Range): Uint8Array {
+  const { firstLeaf, to } = leafSpan(range.offset, range.lengthBytes, lengthBytes)
+  return leaves.subarray(firstLeaf * HASH_BYTES, Math.ceil(to / LEAF_BYTES) * HASH_BYTES)
 }
 
 /** null: not asked for, or it cannot be done. */
-function readPastCache(task: ReadTask, layout: ChunkLayout): ReadResult | null {
+function readPastCache(task: ReadTask, place: Place): LeavesRead | null {
   if (!task.direct) return null
-  const { firstLeaf, from, to } = leafSpan(task.offset, task.lengthBytes, layout.lengthBytes)
+  const { firstLeaf, from, to } = leafSpan(task.offset, task.lengthBytes, place.lengthBytes)
   const into = task.into.subarray(0, to - from)
-  const got = missingIs(task, () => readDirect(task.file, layout.dataOffset + from, into))
+  const got = missingIs(task, () => readDirect(task.file, place.dataOffset + from, into))
   if (got === null) return null
   if (got < into.length) throw new RingfsError('CHUNK_CORRUPT', `chunk ${task.id}: the file is too short`)
-  return { layout, firstLeaf, dataBytes: into.length, direct: true, origin: null }
+  return { firstLeaf, dataBytes: into.length, direct: true }
 }
 
 function withFile<T>(task: VerifyTask, work: (fd: number) => T): T {
@@ -293,19 +313,19 @@ function checkedPrefix(task: VerifyTask, start: Buffer): ChunkPrefix {
 /** `start`: what was read of the file already. Errors: RingfsError CHUNK_CORRUPT, or what the disk says. */
 export function readLeaves(
   fd: number,
-  task: Pick<ReadTask, 'id' | 'offset' | 'lengthBytes' | 'into'>,
-  layout: ChunkLayout,
+  task: Range & Pick<ReadTask, 'id' | 'into'>,
+  place: Place,
   start: Buffer | null,
-): ReadResult {
-  const { firstLeaf, from, to } = leafSpan(task.offset, task.lengthBytes, layout.lengthBytes)
+): LeavesRead {
+  const { firstLeaf, from, to } = leafSpan(task.offset, task.lengthBytes, place.lengthBytes)
   const into = task.into.subarray(0, to - from)
   invariant(into.length === to - from, 'the leaves of the range fit')
-  if (start !== null && layout.dataOffset + to <= start.length) {
-    into.set(start.subarray(layout.dataOffset + from, layout.dataOffset + to))
-  } else if (readInto(fd, layout.dataOffset + from, into) < into.length) {
+  if (start !== null && place.dataOffset + to <= start.length) {
+    into.set(start.subarray(place.dataOffset + from, place.dataOffset + to))
+  } else if (readInto(fd, place.dataOffset + from, into) < into.length) {
     throw new RingfsError('CHUNK_CORRUPT', `chunk ${task.id}: the file is too short`)
   }
-  return { layout, firstLeaf, dataBytes: into.length, direct: false, origin: null }
+  return { firstLeaf, dataBytes: into.length, direct: false }
 }
 
 /** Bytes [from, to) of a chunk: the whole leaves that cover the range, at least one. */

@@ -4,13 +4,14 @@
  */
 import type { Clock } from '../../base/clock.js'
 import { CHUNK_MAX_BYTES, HASH_INLINE_MAX_BYTES, LEAF_BYTES } from '../../base/limits.js'
+import { invariant } from '../../base/invariant.js'
 import type { ChunkOrigin, FoundLeaf, LeafPlace, LeavesReply } from '../contract.js'
 import { asBuffer, compact } from '../jobs.js'
 import { LeafTables } from '../leaf-tables.js'
 import { toChunkError } from '../outcome.js'
 import type { Job, WorkerPool } from '../pool.js'
 import type { SharedBuffers } from '../shared-buffer.js'
-import { leafSpan, readLeaves } from './chunk-file.js'
+import { knownRange, leafSpan, readLeaves } from './chunk-file.js'
 import { DirectChoice } from './direct-choice.js'
 import { leavesTask, noLeaves } from './leaf-reads.js'
 import { DIRECT_MIN_BYTES } from './direct-file.js'
@@ -118,14 +119,18 @@ export class ChunkFiles {
     const { from, to } = leafSpan(offset, lengthBytes, layout?.lengthBytes ?? CHUNK_MAX_BYTES)
     const { bytes, release } = buffers.take(to - from)
     const direct = to - from >= DIRECT_MIN_BYTES && this.#direct.forRead(id, offset)
-    const range = { volume, id, offset, lengthBytes, withOrigin, direct, check }
+    const range = { offset, lengthBytes }
+    const known = layout && knownRange(layout, range, check)
+    const task = { ...range, volume, id, file: this.#paths.fileOf(id), known, withOrigin, direct, check, into: bytes }
     try {
-      const result = await this.#read({ ...range, file: this.#paths.fileOf(id), layout, into: bytes })
-      if (direct && !result.direct && result.dataBytes >= DIRECT_MIN_BYTES) this.#direct.refused()
-      if (layout === null) this.#layouts.set(id, { ...result.layout, leaves: compact(result.layout.leaves) })
+      const result = await this.#read(task)
+      if (to - from >= DIRECT_MIN_BYTES) this.#direct.noteRead(task, result)
+      const found = result.layout ?? layout
+      invariant(found !== null, 'what is not known is answered')
+      if (layout === null) this.#layouts.set(id, { ...found, leaves: compact(found.leaves) })
       return {
-        chunkLengthBytes: result.layout.lengthBytes,
-        leaves: asBuffer(result.layout.leaves),
+        chunkLengthBytes: found.lengthBytes,
+        leaves: asBuffer(found.leaves),
         firstLeaf: result.firstLeaf,
         data: bytes.subarray(0, result.dataBytes),
         release,

@@ -70,8 +70,8 @@ function readUnknown(
 ): number {
   const [id = 0, leaf = 0] = [ids[at], leaves[at]]
   const range = { file, volume, id, offset: leaf * LEAF_BYTES, lengthBytes: LEAF_BYTES, into }
-  const { layout, dataBytes } = readChecked({ ...range, layout: null, withOrigin: false, direct: false, check: true })
+  const { layout, dataBytes } = readChecked({ ...range, known: null, withOrigin: false, direct: false, check: true })
   // A structured clone carries all that lies behind a view.
-  layouts.set(at, { ...layout, leaves: compact(layout.leaves) })
+  if (layout !== null) layouts.set(at, { ...layout, leaves: compact(layout.leaves) })
   return dataBytes
 }

@@ -70,6 +70,12 @@ export interface ChunkLayout {
   readonly leaves: Uint8Array
 }
 
+/** Of a range of a chunk that is known, what it takes to read it. */
+export interface KnownRange extends Omit<ChunkLayout, 'leaves'> {
+  /** Of the leaves that cover the range, if they are to be compared. */
+  readonly hashes: Uint8Array
+}
+
 export interface ReadTask {
   readonly file: string
   readonly volume: string
@@ -77,7 +83,7 @@ export interface ReadTask {
   readonly offset: number
   /** Cut off at the chunk's end. */
   readonly lengthBytes: number
-  readonly layout: ChunkLayout | null
+  readonly known: KnownRange | null
   readonly withOrigin: boolean
   /** Past the page cache, if that can be done. */
   readonly direct: boolean
@@ -88,12 +94,15 @@ export interface ReadTask {
 }
 
 export interface ReadResult {
-  readonly layout: ChunkLayout
+  /** null: what was known was enough. */
+  readonly layout: ChunkLayout | null
   readonly firstLeaf: number
   /** Of whole leaves, at the start of `into`. */
   readonly dataBytes: number
   /** Was it read past the page cache? */
   readonly direct: boolean
+  /** How long the disk, or the page cache, took. */
+  readonly readUs: number
   readonly origin: ChunkOrigin | null
 }
 

@@ -105,3 +105,41 @@ t.test('the quicker way is taken, the other tried now and then, and a refusal is
   t.notOk(choice.forWrite())
   t.end()
 })
+
+const CHUNKS = 64
+
+/** All ranges once more, each taking `pastUs` of the disk and `keptUs` where the page cache could have it; how many went past that. */
+function readAgain(choice: DirectChoice, pastUs: number, keptUs: number): number {
+  let past = 0
+  for (let id = 0; id < CHUNKS; id++) {
+    const direct = choice.forRead(id, 0)
+    if (direct) past++
+    const readUs = direct ? pastUs : keptUs
+    choice.noteRead({ id, offset: 0, direct }, { dataBytes: MIB, readUs, direct })
+  }
+  return past
+}
+
+t.test('what is read again goes through the page cache as long as that is quicker', (t) => {
+  const choice = new DirectChoice()
+  t.equal(readAgain(choice, 1000, 9999), CHUNKS, 'read for the first time')
+  t.equal(readAgain(choice, 1000, 9999), 0, 'not known yet: the page cache is filled')
+  t.equal(readAgain(choice, 1000, 100), 0)
+  for (let round = 0; round < 5; round++) t.equal(readAgain(choice, 1000, 100), 0, 'no read in vain')
+  t.ok(readAgain(choice, 1000, 5000) > CHUNKS / 2, 'it is not kept any more')
+  for (let round = 0; round < 5; round++) t.equal(readAgain(choice, 1000, 5000), CHUNKS - CHUNKS / 4, 'but for a few')
+  t.notOk(readAgain(choice, 1000, 5000) === CHUNKS)
+  for (let round = 0; round < 5; round++) readAgain(choice, 1000, 100)
+  t.equal(readAgain(choice, 1000, 100), 0, 'these tell when it is kept again')
+  t.end()
+})
+
+t.test('what was asked for past the page cache and did not go there is not asked for so for a while', (t) => {
+  const choice = new DirectChoice()
+  t.ok(choice.forRead(1, 0))
+  choice.noteRead({ id: 1, offset: 0, direct: true }, { dataBytes: 100, readUs: 5, direct: false })
+  t.ok(choice.forRead(2, 0), 'it was too short')
+  choice.noteRead({ id: 2, offset: 0, direct: true }, { dataBytes: MIB, readUs: 5, direct: false })
+  t.notOk(choice.forRead(3, 0))
+  t.end()
+})
