@@ -212,13 +212,15 @@ t.test('running.json that is damaged is not taken for nobody', async (t) => {
 
 t.test('the place of scrubbing: what no round can have found begins anew', async (t) => {
   const file = join(temporaryFolder(t), 'scrub.json')
-  const good = { bucket: 5, startedMs: 1, finishedMs: 2, checked: 3, checkedBytes: 4, bad: 0, replaced: 0 }
+  const older = { bucket: 5, startedMs: 1, finishedMs: 2, checked: 3, checkedBytes: 4, bad: 0, replaced: 0 }
+  const good = { ...older, unread: 1, unlisted: 2 }
   const read = (content: string): object => {
     writeFileSync(file, content)
     return readScrubState({ log: silentLog, scrubFile: () => file })
   }
   t.same(read(JSON.stringify(good)), good)
-  for (const wrong of [{ finishedMs: 9e15 }, { checked: -1 }, { bucket: 1e9 }, { bad: 'x' }]) {
+  t.same(read(JSON.stringify(older)), { ...older, unread: 0, unlisted: 0 })
+  for (const wrong of [{ finishedMs: 9e15 }, { checked: -1 }, { bucket: 1e9 }, { bad: 'x' }, { unlisted: -1 }]) {
     t.match(read(JSON.stringify({ ...good, ...wrong })), { bucket: 0, finishedMs: 0, checked: 0 })
   }
   t.match(read('{"bucket":'), { bucket: 0 })
