@@ -92,6 +92,9 @@ function digestOf(bytes: Buffer): string {
   return createHash('sha256').update(bytes).digest('hex')
 }
 
+/** Some 30 writes a second: what is waited for costs more the more there is to heal and to check. */
+const PACE_MS = 60
+
 /** Writes and reads for as long as it is told; remembers what was acknowledged and compares what is read. */
 class Workload {
   readonly acknowledged: Acknowledged[] = []
@@ -138,7 +141,7 @@ class Workload {
       } catch (error) {
         this.faults.push(`write of chunk ${id}: ${messageOf(error)}`)
       }
-      await systemClock.sleep(20)
+      await systemClock.sleep(PACE_MS)
     }
   }
 
@@ -146,7 +149,7 @@ class Workload {
     while (!this.#isOver) {
       const one = this.acknowledged[Math.floor(Math.random() * this.acknowledged.length)]
       if (one !== undefined) await this.#check(one)
-      await systemClock.sleep(20)
+      await systemClock.sleep(PACE_MS)
     }
   }
 

@@ -15,6 +15,8 @@ import { within } from './deadline.js'
 const CALL_MS = 75_000
 const CONTENT_BYTES = 900
 const EXCUSED_PAUSE_MS = 100
+/** Of each lane, after each round: else there is the more to check and to heal the longer the tests wait for something. */
+const ROUND_PAUSE_MS = 40
 
 export class MountedLoad {
   readonly faults: string[] = []
@@ -71,6 +73,7 @@ export class MountedLoad {
       this.#rounds[lane] = i + 1
       try {
         await this.#round(here, there, `${lane}-${i}`, i)
+        await sleep(ROUND_PAUSE_MS)
       } catch (error) {
         if (this.#isExcused(error)) {
           await sleep(EXCUSED_PAUSE_MS)
