@@ -124,8 +124,10 @@ async function letGo(core: Core, id: number, partitions: readonly number[]): Pro
 export async function unlockAll(core: Core, id: number, p: number): Promise<void> {
   const { fileLocks } = core.keys.partition(p)
   await pages(core, SCRIPTS.lockedBy, fileLocks, id, async (inos) => {
-    for (let at = 0; at < inos.length; at += LOCKED_BATCH) {
-      await core.change(SCRIPTS.lockDrop, p, [fileLocks], [id, ...inos.slice(at, at + LOCKED_BATCH)])
+    for (let at = 0; at < inos.length;) {
+      const some = inos.slice(at, at + LOCKED_BATCH)
+      const reply = await core.change(SCRIPTS.lockDrop, p, [fileLocks], [id, ...some])
+      at += reply.number(1)
     }
   })
 }

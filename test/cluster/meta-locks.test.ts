@@ -9,6 +9,7 @@ import { systemClock, type Clock } from '../../src/base/clock.js'
 import { RingfsError } from '../../src/base/errors.js'
 import { LOCK_END, type MetaStore } from '../../src/meta/contract.js'
 import type { RedisStore } from '../../src/cluster/contract.js'
+import { makeScript } from '../../src/cluster/script.js'
 import { listSessions } from '../../src/meta/format.js'
 import { VolumeKeys } from '../../src/meta/keys.js'
 import { SCRIPTS } from '../../src/meta/scripts.js'
@@ -24,6 +25,20 @@ const LONG_TTL = { sessionTtlMs: 3_600_000 }
 const SHORT_TTL = { sessionTtlMs: 2_000 }
 const MOMENT_MS = 200
 const COURTESY_MS = 500
+
+/** The first lock of the inode, in as many parts as an inode may have locks. */
+const MANY_RANGES = makeScript(
+  'many-ranges',
+  `local state = cmsgpack.unpack(redis.call('HGET', KEYS[1], ARGV[1]))
+local whole, parts = state[1][1], {}
+for i = 0, 4095 do
+  local part = {}
+  for field, value in ipairs(whole) do part[field] = value end
+  part[3], part[4] = string.format('%019d', 2 * i), string.format('%019d', 2 * i + 1)
+  parts[#parts + 1] = part
+end
+return redis.call('HSET', KEYS[1], ARGV[1], cmsgpack.pack({parts, state[2]}))`,
+)
 
 const redis = await startRedis(t, { masters: 3 })
 const open = volumesOn(t, redis)
@@ -219,6 +234,28 @@ claim(
     const waiting = new Waiting(b, ino, record('write', '2'))
     t.equal(await waiting.done, 'ok')
     await b.unlock(ino, record('write', '2'))
+  },
+)
+
+claim(
+  t,
+  open,
+  'the locks of a session that ends go, however many there are on each of its files',
+  async (t, volume) => {
+    const [b] = await clients(volume, 1)
+    if (b === undefined) throw new Error('there is one')
+    const a = await volume.client(LONG_TTL)
+    const keys = new VolumeKeys(volume.settings.name, volume.settings.partitions)
+    const inos: number[] = []
+    for (const name of ['one', 'two', 'three']) {
+      const { ino } = await touch(b, ROOT, name)
+      t.equal(await trying(a, ino, record('write', '1')), 'ok')
+      await volume.redis.run(MANY_RANGES, [keys.of(ino).fileLocks], [ino])
+      t.equal(await trying(b, ino, record('read', '2', [0n, 1n])), 'EAGAIN')
+      inos.push(ino)
+    }
+    await a.shutdown()
+    for (const ino of inos) t.equal(await volume.redis.call('HGET', keys.of(ino).fileLocks, String(ino)), null)
   },
 )
 

@@ -6,7 +6,7 @@ local function has(list)
     if lock[SESSION] == session then return true end
   end
 end
-local page = redis.call('HSCAN', KEYS[1], ARGV[2], 'COUNT', 64)
+local page = redis.call('HSCAN', KEYS[1], ARGV[2], 'COUNT', 8)
 local inos = {}
 for i = 1, #page[2], 2 do
   local state = cmsgpack.unpack(page[2][i + 1])

@@ -6,7 +6,7 @@
 -- sort as their numbers do (in every locale) and are only compared and copied.
 --
 -- Invariants: no two held locks conflict; the held locks of one owner do not overlap, and those of one type do not touch;
--- after every script nobody waits who could have the lock.
+-- after every script nobody waits who could have the lock, or he was told to ask again (grants.lua).
 local KIND, TYPE, START, END, SESSION, OWNER, PID, TICKET, PUSHES, BLOCKER = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 local EAGAIN, ENOLCK = -11, -37
 local HELD_MAX, QUEUE_MAX = 4096, 1024
@@ -71,31 +71,4 @@ end
 -- what: G granted; B waits now for another holder; C held back only out of courtesy to those who came before
 local function tell(ino, what, waiter)
   emit(8, ino, what .. struct.pack('<I4I7', waiter[SESSION], waiter[TICKET]) .. (what == 'B' and waiter[BLOCKER] or ''))
-end
-
--- Who came first is first; one who pushes does not wait for others who wait.
-local function settle1(ino, held, queue)
-  local waiting, granted = {}, false
-  for _, w in ipairs(queue) do
-    local by = firstconflict(w, held)
-    if not by and (w[PUSHES] == 1 or not firstconflict(w, waiting)) then
-      held, granted = apply(held, w), true
-      tell(ino, 'G', w)
-    else
-      waiting[#waiting + 1] = w
-      local now = whois(by)
-      if now ~= w[BLOCKER] then
-        w[BLOCKER] = now
-        if not by then tell(ino, 'C', w) elseif w[KIND] == 'p' then tell(ino, 'B', w) end
-      end
-    end
-  end
-  return held, waiting, granted
-end
-
--- Something was released: grants what can be granted. A grant may weaken a lock of its owner: so again until nothing moves.
-local function grantall(ino, held, queue)
-  local granted = #queue > 0
-  while granted do held, queue, granted = settle1(ino, held, queue) end
-  return held, queue
 end

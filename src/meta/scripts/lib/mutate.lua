@@ -91,9 +91,13 @@ local events = ''
 local publisher = tonumber(ARGV[1])
 -- kind: 1 attributes, 2 data, 3 entry (and the attributes of its directory),
 -- 12 attributes that no delegation promises anything of: access times, an inode without a name that is gone
-local function emit(kind, ino, name)
+local function event(kind, ino, name)
   name = name or ''
-  events = events .. struct.pack('<BI7B', kind, ino, #name) .. name
+  return struct.pack('<BI7B', kind, ino, #name) .. name
+end
+
+local function emit(kind, ino, name)
+  events = events .. event(kind, ino, name)
 end
 
 -- Replies that the client has. Answers whether all of them were here.
