@@ -12,20 +12,19 @@ import type { Enqueue } from '../chunk/replication.js'
 import type { RedisStore, RingContract, VolumeSettings } from '../cluster/contract.js'
 import { chunkPosition } from '../cluster/ring.js'
 import type { MetaStore } from '../meta/contract.js'
-import { whileFrozen } from '../meta/freeze.js'
 import { VolumeKeys } from '../meta/keys.js'
 import { SCRIPTS } from '../meta/scripts.js'
 import { decodeInode } from '../meta/records.js'
-import { recordOf, readCounters, scanPartition, witnessIn, type Counters } from '../meta/scan.js'
+import { areSame, recordOf, scanPartition, witnessIn } from '../meta/scan.js'
 import { checkChunks, type ChunkProblem, type ChunksResult } from './chunks.js'
 import type { Finding } from './finding.js'
 import { withRebuildLease } from './lease.js'
 import { lostAndFound, putUnder } from './lost-and-found.js'
 import { headOf, holdersOf, type NodesParts } from './nodes.js'
 import { isHeldBack, isMetadataOlder, ripeOrphans } from './orphans.js'
+import { recount } from './recount.js'
 import { checkTree, type Pass, type Suspect } from './tree.js'
 
-const FREEZE_MS = 10_000
 const REPORT_DEADLINE_MS = 60_000
 const REMOVE_BATCH = 500
 
@@ -36,10 +35,12 @@ export interface FsckParts extends NodesParts {
   readonly clock: Clock
   readonly deep: boolean
   readonly onProgress: (what: string, done: number, all: number) => void
-  /** Aborted: changes of the volume go on at once; what was mended stays. */
+  /** Aborted: what was mended stays. */
   readonly signal?: AbortSignal
   /** Absent: nothing is changed. */
   readonly repair?: RepairParts
+  /** Inodes that one script counts. Default: recount.ts. */
+  readonly countedAtOnce?: number
 }
 
 export interface RepairParts {
@@ -58,20 +59,19 @@ export interface FsckResult {
   readonly findings: readonly Finding[]
 }
 
-/** Errors: CANCELLED, and then nothing is frozen any more. */
+/** Errors: CANCELLED. */
 export async function fsck(parts: FsckParts): Promise<FsckResult> {
   const { signal } = parts
   if (signal === undefined) return await new Fsck(parts).run()
-  const one = new Fsck(parts)
   let onAbort = (): void => undefined
-  // It may be in the middle of anything that takes long; only a freeze is to be ended before.
+  // It may be in the middle of anything that takes long.
   const aborted = new Promise<never>((_, reject) => {
-    onAbort = () => void one.thawed.then(() => reject(stopped()))
+    onAbort = () => reject(stopped())
     signal.addEventListener('abort', onAbort, { once: true })
     if (signal.aborted) onAbort()
   })
   try {
-    return await Promise.race([one.run(), aborted])
+    return await Promise.race([new Fsck(parts).run(), aborted])
   } finally {
     signal.removeEventListener('abort', onAbort)
   }
@@ -85,30 +85,25 @@ class Fsck {
   readonly #parts: FsckParts
   readonly #keys: VolumeKeys
   readonly #findings: Finding[] = []
-  /** Settles when it has no partition frozen. Never fails. */
-  thawed: Promise<unknown> = Promise.resolve()
 
   constructor(parts: FsckParts) {
     this.#parts = parts
     this.#keys = new VolumeKeys(parts.settings.name, parts.settings.partitions)
   }
 
-  #checkStop(): void {
+  #progress(what: string, done: number, all: number): void {
     if (this.#parts.signal?.aborted === true) throw stopped()
+    this.#parts.onProgress(what, done, all)
   }
 
   async run(): Promise<FsckResult> {
     const { store } = this.#parts
-    const onProgress: FsckParts['onProgress'] = (...step) => {
-      this.#checkStop()
-      this.#parts.onProgress(...step)
-    }
     const {
       pass,
       findings: suspects,
       unjudged,
     } = await checkTree(store, this.#keys, (number, done, all) =>
-      onProgress(number === 1 ? 'metadata' : `metadata, pass ${number}`, done, all),
+      this.#progress(number === 1 ? 'metadata' : `metadata, pass ${number}`, done, all),
     )
     for (const suspect of suspects) await this.#treeFinding(suspect)
     if (unjudged > 0) {
@@ -119,7 +114,7 @@ class Fsck {
       {
         ...this.#parts,
         ...{ keys: this.#keys, ring, deep, replicas, volume: settings.uuid },
-        onProgress: (done, all) => onProgress('chunks', done, all),
+        onProgress: (done, all) => this.#progress('chunks', done, all),
       },
       pass.chunks,
     )
@@ -166,44 +161,20 @@ class Fsck {
     this.#add({ kind, severity, text, ino, mended })
   }
 
-  /** Exactly, with the partition frozen. */
-  async #counters(p: number): Promise<void> {
-    const { store, repair } = this.#parts
-    this.#checkStop()
-    const counting = whileFrozen(store, this.#keys, [p], FREEZE_MS, async (freeze) => {
-      const counted = await readCounters(store, this.#keys, p)
-      const actual = await this.#sumOf(p)
-      this.#checkStop()
-      if (counted.inodes === actual.inodes && counted.bytes === actual.bytes && counted.inline === actual.inline)
-        return null
-      if (repair !== undefined) {
-        const { inodes, bytes, inline } = actual
-        const { counters, locks } = this.#keys.partition(p)
-        await store.run(SCRIPTS.setCounts, [counters, locks], [freeze, inodes, bytes, inline])
-      }
-      return `partition ${p} counts ${JSON.stringify(counted)}, and has ${JSON.stringify(actual)}`
-    })
-    this.thawed = counting.catch(() => undefined)
-    const finding = await counting
-    if (finding === null) return
-    this.#add({ kind: 'counters', severity: 'wrong', text: finding, mended: repair !== undefined })
-  }
-
-  async #sumOf(p: number): Promise<Counters> {
-    const sum = { inodes: 0, bytes: 0, inline: 0 }
-    const ignore = (): undefined => undefined
-    await scanPartition(this.#parts.store, this.#keys, p, {
-      inode: (_, { attr }) => {
-        this.#checkStop()
-        sum.inodes++
-        sum.bytes += attr.allocatedBytes
-      },
-      body: (_, bytes) => {
-        sum.inline += bytes.length
-      },
-      ...{ unreadable: ignore, name: ignore, extents: ignore },
-    })
-    return sum
+  /** Exactly, while it changes. */
+  async #counters(partition: number): Promise<void> {
+    const { store, repair, countedAtOnce: page } = this.#parts
+    const onProgress = (done: number, all: number): void =>
+      this.#progress(`inodes of partition ${partition}`, done, all)
+    const result = await recount(store, this.#keys, partition, { mends: repair !== undefined, page, onProgress })
+    if (result === null) {
+      const why = 'Redis failed over, or another fsck or an older ringfs was at it'
+      return this.#note('counters', `partition ${partition} could not be counted: ${why}: run fsck again`)
+    }
+    const { counted, actual } = result
+    if (areSame(counted, actual)) return
+    const text = `partition ${partition} counts ${JSON.stringify(counted)}, and has ${JSON.stringify(actual)}`
+    this.#add({ kind: 'counters', severity: 'wrong', text, mended: repair !== undefined })
   }
 
   /** false: it is not to be, or has changed since it was judged: that may be minutes ago. */

@@ -14,7 +14,7 @@ import type { RedisStore, RedisValue } from '../cluster/contract.js'
 import { arrayOf, numberOf } from '../cluster/reply.js'
 import { endBlocks } from '../meta/blocks.js'
 import { CHUNK_BLOCK, type VolumeKeys } from '../meta/keys.js'
-import { chunksOf } from '../meta/scan.js'
+import { chunksOf, hashPages } from '../meta/scan.js'
 import { SCRIPTS } from '../meta/scripts.js'
 import type { ListedHeader } from '../chunk/contract.js'
 import { noteNewHistories } from './histories.js'
@@ -98,9 +98,8 @@ async function isHeld({ store, keys }: OrphansParts, chunk: number, header: List
 
 /** What is named, or gone, is no orphan any more: its grace begins anew should it ever be one again. */
 async function forget(store: RedisStore, keys: VolumeKeys, orphans: ReadonlySet<number>): Promise<void> {
-  const known = arrayOf(await store.call('HKEYS', keys.wide('orphans')), 'HKEYS').map((id) => numberOf(id, 'HKEYS'))
-  const gone = known.filter((id) => !orphans.has(id))
-  for (let at = 0; at < gone.length; at += BATCH) {
-    await store.call('HDEL', keys.wide('orphans'), ...gone.slice(at, at + BATCH))
+  for await (const page of hashPages(store, keys.wide('orphans'))) {
+    const gone = page.flatMap(([id]) => (orphans.has(Number(id)) ? [] : [id]))
+    if (gone.length > 0) await store.call('HDEL', keys.wide('orphans'), ...gone)
   }
 }

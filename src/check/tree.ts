@@ -10,7 +10,15 @@ import type { RedisStore } from '../cluster/contract.js'
 import type { Extent } from '../meta/contract.js'
 import type { VolumeKeys } from '../meta/keys.js'
 import { decodeBody, type Inode } from '../meta/records.js'
-import { inTransactions, readCounters, recordOf, scanPartition, witnessOf, type Counters } from '../meta/scan.js'
+import {
+  areSame,
+  inTransactions,
+  readCounters,
+  recordOf,
+  scanPartition,
+  witnessOf,
+  type Counters,
+} from '../meta/scan.js'
 import { ROOT_INO } from '../base/limits.js'
 import { messageOf } from '../base/errors.js'
 import type { FindingKind, Severity } from './finding.js'
@@ -91,7 +99,7 @@ export class Pass {
       extents: (ino, window, extents) => this.#extents(ino, window, extents),
     })
     const counted = await readCounters(store, keys, p)
-    if (isSame(sum, counted)) return
+    if (areSame(sum, counted)) return
     const text = `partition ${p} counts ${told(counted)}, and has ${told(sum)}`
     this.#suspects.push({ kind: 'counters', severity: 'wrong', ino: 0, text, witnesses: [], partition: p })
   }
@@ -190,10 +198,6 @@ export class Pass {
       yield { ...at, kind: 'link-count', text, nlink: expected }
     }
   }
-}
-
-function isSame(a: Counters, b: Counters): boolean {
-  return a.inodes === b.inodes && a.bytes === b.bytes && a.inline === b.inline
 }
 
 function told({ inodes, bytes, inline }: Counters): string {

@@ -212,7 +212,7 @@ export class Births {
     const args = births.flatMap(({ ino, birth }) => [ino, birth])
     const run = (): Promise<Reply> =>
       pastFreeze(clock, operationDeadlineMs, () =>
-        store.run(SCRIPTS.born, [inodes, counters, acls, reserved, locks], args, { deadlineMs: operationDeadlineMs }),
+        store.run(SCRIPTS.born, [inodes, locks, counters, acls, reserved], args, { deadlineMs: operationDeadlineMs }),
       )
     await replicas.behind(inodes, run)
   }

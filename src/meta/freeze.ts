@@ -1,5 +1,5 @@
 /**
- * A moment in which nothing in the metadata changes, for a backup or an exact count. Reads go on; changes wait.
+ * A moment in which nothing in the metadata changes, for a backup. Reads go on; changes wait.
  *
  *   freeze partition 0, 1, … P - 1 -> all are frozen -> look -> thaw 0, 1, … P - 1
  *
@@ -14,7 +14,7 @@
  *   after when what was restored is looked through (strays.ts).
  * - Housekeeping (move-bodies.lua, compact.lua) does not wait: it is refused, changes nothing, and is thought of anew some time later. A chunk that
  *   was made for it is given up at once.
- * - A backup's freeze notes its moment in each partition (last-backup.ts).
+ * - A freeze notes its moment in each partition (last-backup.ts).
  * - The janitor rests: its scripts look for the freeze. What it has begun it does again afterwards.
  * - Not frozen are sessions, decisions to abort, and the janitor's looks at clones.
  */
@@ -39,30 +39,28 @@ export async function pastFreeze(clock: Clock, deadlineMs: number, send: () => P
     const reply = new Reply(await send())
     if (reply.status !== STATUS_FROZEN) return reply
     if (clock.monotonicMs() - startMs > deadlineMs) {
-      throw new PosixError('ETIMEDOUT', 'the metadata were frozen for a backup or a check for too long')
+      throw new PosixError('ETIMEDOUT', 'the metadata were frozen for a backup for too long')
     }
     await clock.sleep(pauseMs)
   }
 }
 
 /**
- * Runs `work` while the partitions are frozen, for at most `maxMs`, which is an hour at most; `isForBackup`: what it sees is kept. Errors: RingfsError DEADLINE when that was not long
- * enough or a freeze was lost, USAGE when somebody else has frozen one: what `work` saw is of no use then. What it writes is to be written by a script
- * that looks whether the freeze, which `work` is told, still lasts (set-counts.lua).
+ * Runs `work` while the partitions are frozen, for at most `maxMs`, which is an hour at most. Errors: RingfsError DEADLINE when that was not long
+ * enough or a freeze was lost, USAGE when somebody else has frozen one: what `work` saw is of no use then.
  */
 export async function whileFrozen<T>(
   store: RedisStore,
   keys: VolumeKeys,
   partitions: readonly number[],
   maxMs: number,
-  work: (freeze: string) => Promise<T>,
-  isForBackup = false,
+  work: () => Promise<T>,
 ): Promise<T> {
   const who = randomUUID()
   let result: T
   try {
-    await freeze(store, keys, partitions, [who, Math.min(maxMs, LONGEST_MS), isForBackup ? 1 : 0])
-    result = await work(who)
+    await freeze(store, keys, partitions, [who, Math.min(maxMs, LONGEST_MS)])
+    result = await work()
   } catch (error) {
     await thaw(store, keys, partitions, who)
     throw error
@@ -82,7 +80,7 @@ async function freeze(
 ): Promise<void> {
   const replies = await Promise.all(partitions.map((p) => store.run(SCRIPTS.freeze, [keys.partition(p).locks], args)))
   if (replies.every((reply) => reply === 1)) return
-  throw new RingfsError('USAGE', 'a backup or a check has the metadata frozen already: try again when it is done')
+  throw new RingfsError('USAGE', 'a backup has the metadata frozen already: try again when it is done')
 }
 
 /** false: one of them did not last until now. */

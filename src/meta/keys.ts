@@ -24,7 +24,7 @@
  *   {v.p}:x          hash    locks of prepared transactions: i<ino> | d<ino>/<name> -> tx; t<tx> -> what to do when it is
  *                            decided. b<ino> -> what makes the inode of a directory whose name is here (births.ts);
  *                            D: who holds the partition's delegation (lib/mutate.lua); F: freeze.ts;
- *                            B: last-backup.ts
+ *                            B: last-backup.ts; C: who counts (scripts/lib/counts.lua)
  *   {v.p}:k          hash    ino -> file locks held and awaited (scripts/lib/filelocks.lua)
  *   {v.p}:t          hash    tx -> C (committed) or A (aborted): the commit point of transactions
  *   {v.p}:r:<sid>    hash    last replies of a session: sequence -> reply; w: lowest sequence still in use here; d: dead

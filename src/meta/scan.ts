@@ -131,8 +131,10 @@ export async function scanSpoken(store: RedisStore, keys: VolumeKeys, p: number)
   const { garbage, holders, zombies } = keys.partition(p)
   const spoken = new Set<number>()
   // First: what is freed meanwhile goes from here to the end of the list.
-  for (const ino of arrayOf(await store.call('HKEYS', zombies), 'HKEYS')) {
-    for (const chunk of await chunksOfZombie(store, keys.partition(p), numberOf(ino, 'HKEYS'))) spoken.add(chunk)
+  for await (const page of hashPages(store, zombies)) {
+    for (const [ino] of page) {
+      for (const chunk of await chunksOfZombie(store, keys.partition(p), Number(ino))) spoken.add(chunk)
+    }
   }
   // From the end: what the janitor takes off at the front meanwhile moves nothing, and what comes behind makes some be met twice.
   for (let seen = 0; ; seen += LIST_PAGE) {
@@ -162,6 +164,10 @@ export interface Counters {
   readonly inodes: number
   readonly bytes: number
   readonly inline: number
+}
+
+export function areSame(a: Counters, b: Counters): boolean {
+  return a.inodes === b.inodes && a.bytes === b.bytes && a.inline === b.inline
 }
 
 export async function readCounters(store: RedisStore, keys: VolumeKeys, p: number): Promise<Counters> {

@@ -71,14 +71,12 @@ for (const masters of [1, 3] as const) {
       t.strictSame(await checkVolume(volume), [])
     })
 
-    t.test('a count notes nothing, and a clock that goes back takes no moment back', async (t) => {
+    t.test('a clock that goes back takes no moment back', async (t) => {
       const volume = await open()
       const keys = new VolumeKeys(volume.settings.name, PARTITIONS)
-      await whileFrozen(store, keys, ALL, 60_000, () => Promise.resolve())
-      t.same(new Set(await momentsOf(store, keys)), new Set(['0']))
       const later = String(nowUs() + 3_600_000_000)
       for (const p of ALL) await store.call('HSET', keys.partition(p).locks, 'B', later)
-      await whileFrozen(store, keys, ALL, 60_000, () => Promise.resolve(), true)
+      await whileFrozen(store, keys, ALL, 60_000, () => Promise.resolve())
       t.same(new Set(await momentsOf(store, keys)), new Set([later]))
     })
 

@@ -15,12 +15,13 @@
  */
 import { RingfsError } from '../../base/errors.js'
 import type { VolumeSettings } from '../../cluster/contract.js'
-import { arrayOf, numberOf, textOf } from '../../cluster/reply.js'
+import { arrayOf, numberOf } from '../../cluster/reply.js'
 import type { MetaStore } from '../../meta/contract.js'
 import { endBlocks } from '../../meta/blocks.js'
 import { CHUNK_BLOCK, VolumeKeys } from '../../meta/keys.js'
 import { raiseNumbers } from '../../meta/numbers.js'
 import { noteRebuildDue, redisMs } from '../../meta/rebuild-due.js'
+import { hashPages } from '../../meta/scan.js'
 import { SEEN, historiesOf, knowHistories, noteSeen, seenOf, type Seen } from '../histories.js'
 import { withRebuildLease } from '../lease.js'
 import { lostAndFound } from '../lost-and-found.js'
@@ -32,7 +33,6 @@ import { survey, type Survey, type SurveyParts } from './survey.js'
 
 const FILES_AT_ONCE = 4
 const NOTHING_SEEN: Seen = { sinceMs: Infinity, newestUs: Infinity }
-const NOTES_AT_ONCE = 500
 
 export interface RebuildParts extends Omit<SurveyParts, 'keys' | 'settledUs' | 'madeUs' | 'seenUs'> {
   readonly settings: VolumeSettings
@@ -79,7 +79,7 @@ export async function rebuild(parts: RebuildParts): Promise<RebuildResult> {
     if (seen.newestUs === Infinity && isAllTold(parts, made))
       await noteSeen(store, keys, histories, { ...seen, newestUs })
     if (made.isComplete) await knowHistories(store, keys, histories)
-    if (made.isComplete) await store.call('DEL', keys.wide('rebuild'))
+    if (made.isComplete) await store.call('UNLINK', keys.wide('rebuild'))
     else if (parts.signal?.aborted !== true) await forgetNotes(parts, keys)
     return made
   })
@@ -133,12 +133,9 @@ async function run(parts: RebuildParts, keys: VolumeKeys, seen: Seen, check: () 
 
 /** No file is half made. */
 async function forgetNotes({ store }: RebuildParts, keys: VolumeKeys): Promise<void> {
-  const fields = arrayOf(await store.call('HKEYS', keys.wide('rebuild')), 'HKEYS').map((field) =>
-    textOf(field, 'HKEYS'),
-  )
-  const notes = fields.filter((field) => field !== 'begun' && field !== SEEN)
-  for (let at = 0; at < notes.length; at += NOTES_AT_ONCE) {
-    await store.call('HDEL', keys.wide('rebuild'), ...notes.slice(at, at + NOTES_AT_ONCE))
+  for await (const page of hashPages(store, keys.wide('rebuild'))) {
+    const notes = page.flatMap(([field]) => (field === 'begun' || field === SEEN ? [] : [field]))
+    if (notes.length > 0) await store.call('HDEL', keys.wide('rebuild'), ...notes)
   }
 }
 

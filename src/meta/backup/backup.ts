@@ -100,7 +100,7 @@ async function writeBackup(
       await kept
       return figures
     }
-    const figures = await whileFrozen(store, keys, all, maxPauseMs, dump, true)
+    const figures = await whileFrozen(store, keys, all, maxPauseMs, dump)
     const pausedMs = clock.monotonicMs() - startMs
     gzip.end(writer.end())
     await written

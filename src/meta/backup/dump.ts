@@ -21,10 +21,10 @@ const PARTITIONS_AT_ONCE = 8
 /** Of one partition. */
 const KEYS_AT_ONCE = 64
 /**
- * The freeze itself, and delegations: both are over before anybody restores them. The moment of the last backup: what is restored is
+ * The freeze itself, delegations, and who counts: all are over before anybody restores them. The moment of the last backup: what is restored is
  * named by one, so that none is noted says that it may have been made just now.
  */
-const SKIPPED_LOCKS: ReadonlySet<string> = new Set(['F', 'D', 'B'])
+const SKIPPED_LOCKS: ReadonlySet<string> = new Set(['F', 'D', 'B', 'C'])
 
 export interface DumpFigures {
   inodes: number

@@ -1,4 +1,4 @@
--- include: inode locks freeze mutate
+-- include: inode locks freeze counts mutate
 -- oom: allowed
 -- ARGV: 7 session whose openings end, then inos. 0
 local known = before()

@@ -1,4 +1,4 @@
--- include: inode locks freeze mutate acl privileges attributes extents body
+-- include: inode locks freeze counts mutate acl privileges attributes extents body
 -- Bytes that are kept here, in the body of the file, as one change.
 -- KEYS: 9 xattrs, 10 ACLs. ARGV: 7 ino, 8 at|append, 9 pieces, 10 allocated delta, 11 mtime sec, 12 nsec, 13 clear suid, 14 longest
 -- file, 15 longest file if one piece from its start covers all of it, 16 most bytes of all bodies of the partition, 17 '1': the times
@@ -32,14 +32,14 @@ if #placed > 1 or first > 0 or last < n.size then new = old .. new else longest 
 if last > longest or #new > 2 * longest then return {11} end
 local others = recall()
 if others then return others end
-local used = redis.call('HINCRBY', KEYS[3], 'inline', text(#new - #old))
+local used = count('inline', ino, text(#new - #old))
 if #new > #old and used > tonumber(ARGV[16]) then
-  redis.call('HINCRBY', KEYS[3], 'inline', #old - #new)
+  count('inline', ino, text(#old - #new))
   return {11}
 end
 n.body = 1
 if last > n.size then n.size = last end
-account(n, tonumber(ARGV[10]))
+account(ino, n, tonumber(ARGV[10]))
 written(n, ARGV[11], ARGV[12], ARGV[13], KEYS[9], ARGV[17])
 -- Nor do they rest on whose file it is.
 if isothers(n, 18) then left = 1 end

@@ -1,4 +1,4 @@
--- include: inode locks freeze mutate privileges extents
+-- include: inode locks freeze counts mutate privileges extents
 -- KEYS: 9 extents of the window, 10 windows, 11 extents of the window behind it (append only), 12 xattrs
 -- ARGV: 7 ino, 8 window, 9 at|append, 10 extents, 11 allocated delta, 12 mtime sec, 13 nsec, 14 clear suid, 15 least size, 16 '1': the times never go back
 -- 0, record, base offset | 4, size (append: another window is meant) | 5, bytes that fit into this window (append: an extent
@@ -36,7 +36,7 @@ addextents(n, window, KEYS[9], KEYS[10], extents)
 addextents(n, window + 1, KEYS[11], KEYS[10], behind)
 if last > 0 and start + last > n.size then n.size = start + last end
 if tonumber(ARGV[15]) > n.size then n.size = tonumber(ARGV[15]) end
-account(n, tonumber(ARGV[11]))
+account(ino, n, tonumber(ARGV[11]))
 written(n, ARGV[12], ARGV[13], ARGV[14], KEYS[12], ARGV[16])
 emit(2, ino)
 return after({0, save(ARGV[7], n), base})

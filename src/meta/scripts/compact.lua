@@ -1,4 +1,4 @@
--- include: inode locks freeze mutate extents
+-- include: inode locks freeze counts mutate extents
 -- oom: allowed
 -- A window's extents are replaced by fewer that read the same; what was appended meanwhile stays behind them.
 -- KEYS: 9 extents of the window. ARGV: 7 ino, 8 generation, 9 bytes that were read, 10 new extents, 11 extents dropped,
@@ -26,7 +26,7 @@ if others then return others end
 n.dv = n.dv + 1
 redis.call('SET', KEYS[9], struct.pack('<I4', n.dv % 4294967296) .. ARGV[10] .. string.sub(blob, 5 + len))
 discard(ino, tonumber(ARGV[13]), ARGV[11])
-account(n, tonumber(ARGV[12]))
+account(ino, n, tonumber(ARGV[12]))
 save(ino, n)
 emit(2, ino)
 return after({0, 1, n.dv % 4294967296})

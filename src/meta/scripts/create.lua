@@ -1,4 +1,4 @@
--- include: inode locks freeze mutate history newinode acl birth
+-- include: inode locks freeze counts mutate history newinode acl birth
 -- KEYS: 9 names of the parent, 10 ACLs
 -- ARGV: 7 parent, 8 name, 9 hash, 10 type, 11 mode, 12 uid, 13 gid, 14 tail kind, 15 tail, 16 exclusive, 17 open, 18 partitions,
 -- 19 umask, 20 one server

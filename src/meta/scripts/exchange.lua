@@ -1,4 +1,4 @@
--- include: inode locks freeze mutate unborn
+-- include: inode locks freeze counts mutate unborn
 -- renameat2(2), RENAME_EXCHANGE: two names trade what they name. Both directories in this partition.
 -- KEYS: 9 names of the first parent, 10 of the second
 -- ARGV: 7 parent, 8 name, 9 hash, 10 second parent, 11 its name, 12 hash, 13 partitions

@@ -1,4 +1,4 @@
--- include: inode locks freeze mutate holders
+-- include: inode locks freeze counts mutate holders
 -- Windows become holders of chunks. KEYS: 9 holders of chunks. ARGV: 7 most holders of a chunk, then for each: chunk id,
 -- the window that is cloned, its file's data version, the window it is cloned into, its file's data version.
 -- 0 | 3 one of the chunks is being deleted, or has too many holders: nothing was done

@@ -1,4 +1,4 @@
--- include: inode locks freeze mutate
+-- include: inode locks freeze counts mutate
 -- What the janitor is to look at after the grace period, whatever becomes of who asked. ARGV: 7 ino, 8… window, extents
 -- 0, record (false: no such inode)
 local known = before()

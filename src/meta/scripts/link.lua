@@ -1,4 +1,4 @@
--- include: inode locks freeze mutate
+-- include: inode locks freeze counts mutate
 -- Only where inode and directory share the partition. KEYS: 9 names. ARGV: 7 parent, 8 name, 9 hash, 10 ino
 -- 0, record, record of the parent
 local known = before('d' .. ARGV[7] .. '/' .. ARGV[8], 'i' .. ARGV[7], 'i' .. ARGV[10])

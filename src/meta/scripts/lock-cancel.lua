@@ -1,4 +1,4 @@
--- include: inode locks freeze mutate filelocks grants
+-- include: inode locks freeze counts mutate filelocks grants
 -- oom: allowed
 -- A waiter waits no longer. KEYS: 9 file locks. ARGV: 7 ino, 8 ticket. 0, 1 | 0, 0 (it did not wait: it has the lock, or
 -- never asked)

@@ -1,4 +1,4 @@
--- include: inode locks freeze mutate filelocks grants
+-- include: inode locks freeze counts mutate filelocks grants
 -- oom: allowed
 -- What a session holds and waits for is gone, on one inode at least. KEYS: 9 file locks. ARGV: 7 session, then inos.
 -- 0, on how many of them

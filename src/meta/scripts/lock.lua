@@ -1,4 +1,4 @@
--- include: inode locks freeze mutate filelocks grants
+-- include: inode locks freeze counts mutate filelocks grants
 -- KEYS: 9 file locks. ARGV: 7 ino, 8 kind, 9 type, 10 start, 11 end, 12 owner, 13 pid, 14 ticket (0: do not wait), 15 pushes
 -- 0, record (granted) | 10, blocker ('': out of courtesy only) (it waits)
 local known = before()

@@ -1,4 +1,4 @@
--- include: inode locks freeze mutate history newinode acl bear
+-- include: inode locks freeze counts mutate history newinode acl bear
 -- A directory's name comes into its parent, and with it what makes its inode in another partition (births.ts). Where that is
 -- this one, the inode is made at once.
 -- KEYS: 9 names of the parent, 10 ACLs, 11 reserved numbers
@@ -30,7 +30,7 @@ local others = recall()
 if others then return others end
 local rec, birth = encode(n), ''
 if ino % partitions == parent % partitions then
-  if not bear(KEYS[1], KEYS[3], KEYS[10], KEYS[11], ino, rec, default, access) then return {EIO} end
+  if not bear(KEYS[10], KEYS[11], ino, rec, default, access) then return {EIO} end
 else
   birth = cmsgpack.pack({ARGV[1], rec, default, access})
   redis.call('HSET', KEYS[2], 'b' .. ARGV[10], birth)

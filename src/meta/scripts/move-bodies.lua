@@ -1,4 +1,4 @@
--- include: inode locks freeze mutate extents body
+-- include: inode locks freeze counts mutate extents body
 -- oom: allowed
 -- As spill.lua, of several files, each by itself.
 -- KEYS: of each, 9… extents of window 0, windows. ARGV: of each, 7… ino, data version, extents. 0, for each '1', or '0' if it was changed or

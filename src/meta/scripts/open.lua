@@ -1,4 +1,4 @@
--- include: inode locks freeze mutate
+-- include: inode locks freeze counts mutate
 -- oom: allowed
 -- ARGV: 7 ino, 8 the data version of which the caller has window 0
 -- 0, record, generation, extents of window 0 (or false: he has them, or more than comes along here), body of the file (or nothing)

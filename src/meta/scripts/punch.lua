@@ -1,4 +1,4 @@
--- include: inode locks freeze mutate privileges extents
+-- include: inode locks freeze counts mutate privileges extents
 -- oom: allowed
 -- Parts of windows become holes. KEYS: 9 windows, 10… extents of the windows in ARGV, at last xattrs
 -- ARGV: 7 ino, 8 mtime sec, 9 nsec, 10 clear suid, 11 least size, 12… window, offset in it, length, allocated delta
@@ -33,7 +33,7 @@ for at = FIRST, #ARGV, PART do
 end
 if n.win == 1 and redis.call('EXISTS', KEYS[9]) == 0 then n.win = 0 end
 if tonumber(ARGV[11]) > n.size then n.size = tonumber(ARGV[11]) end
-account(n, delta)
+account(ino, n, delta)
 written(n, ARGV[8], ARGV[9], ARGV[10], KEYS[#KEYS])
 emit(2, ino)
 return after({0, save(ino, n), done})

@@ -1,4 +1,4 @@
--- include: inode locks freeze mutate
+-- include: inode locks freeze counts mutate
 -- oom: allowed
 -- What session ARGV[7] left in this partition. ARGV[8], if not 0: for so many seconds a mark, which takes the place of its
 -- replies, refuses whatever of it still comes, and says which replies were here: who only slept asks (known.lua). KEYS: 9 replies of

@@ -1,4 +1,4 @@
--- include: inode locks freeze mutate
+-- include: inode locks freeze counts mutate
 -- oom: allowed
 -- What a session owes for files that it opened by a delegation: it becomes their opener. Then the delegation ends, if it is
 -- not newer than the token. ARGV: 7 token (0: none ends), 8… inos. 0

@@ -1,4 +1,4 @@
--- include: inode locks freeze mutate acl
+-- include: inode locks freeze counts mutate acl
 -- KEYS: 9 xattrs, 10 ACLs. ARGV: 7 ino, 8 name. 0
 local known = before('i' .. ARGV[7])
 if known then return known end

@@ -1,4 +1,4 @@
--- include: inode locks freeze mutate unborn
+-- include: inode locks freeze counts mutate unborn
 -- Both directories in this partition. KEYS: 9 names of the old parent, 10 of the new one
 -- ARGV: 7 parent, 8 name, 9 hash, 10 new parent, 11 new name, 12 new hash, 13 noReplace, 14 partitions
 -- 0, moved ino, 1 if its ctime is still to be set (a directory of another partition), records of both parents, replaced ino or 0

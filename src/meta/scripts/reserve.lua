@@ -1,4 +1,4 @@
--- include: inode locks freeze mutate history newinode
+-- include: inode locks freeze counts mutate history newinode
 -- Numbers for directories that this session is going to make: each is used once or lost. KEYS: 9 reserved numbers
 -- ARGV: 7 how many, 8 partitions, 9 home, 10 one server. 0, the first (the next ones are `partitions` apart)
 local known = before()

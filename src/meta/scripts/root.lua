@@ -1,4 +1,4 @@
--- include: inode locks freeze mutate
+-- include: inode locks freeze counts mutate
 -- The root directory, if it is not there. KEYS as in lib/mutate.lua (no reply is kept). ARGV: 7 ino, 8 mode, 9 uid, 10 gid
 local ino = tonumber(ARGV[7])
 if redis.call('HEXISTS', KEYS[1], ino) == 1 then return 0 end
@@ -9,5 +9,5 @@ save(ino, {
 })
 -- Numbers may have been given out: what is lost is only the root.
 if tonumber(redis.call('HGET', KEYS[3], 'n') or '0') < 1 then redis.call('HSET', KEYS[3], 'n', 1) end
-redis.call('HINCRBY', KEYS[3], 'inodes', 1)
+count('inodes', ino, '1')
 return 1

@@ -1,4 +1,4 @@
--- include: inode locks freeze mutate acl attributes
+-- include: inode locks freeze counts mutate acl attributes
 -- KEYS: 9 ACLs, 10 xattrs
 -- ARGV: 7 ino, 8 a|d, 9 any|create|replace|remove, 10 the ACL ('' none), 11 permissions of the mode, -1 as they are,
 -- 12 1 to clear set-gid, 13… what was seen (lib/attributes.lua). 0 | 18: it is another's than was seen, and is left alone

@@ -1,8 +1,12 @@
--- include: freeze
+-- include: inode freeze counts
 -- oom: allowed
--- What was counted while the partition was frozen (freeze.lua), if it still is: afterwards it may be another number.
--- KEYS: 1 counters, 2 locks. ARGV: 1 who froze it, 2 inodes, 3 bytes, 4 inline. 1, or 0: the freeze is over
-local held = redis.call('HGET', KEYS[2], 'F')
-if not held or string.sub(held, 7) ~= ARGV[1] or not isfrozen(held) then return 0 end
-redis.call('HSET', KEYS[1], 'inodes', ARGV[2], 'bytes', ARGV[3], 'inline', ARGV[4])
+-- The counters become what was counted, all of it, with what changed since (lib/counts.lua). KEYS: 1 inodes, 2 locks, 3 counters. ARGV: 1 who
+-- 1 | 0: somebody else counts, the time was over, or a change did not come through count()
+local v, who = readcounting(redis.call('HGET', KEYS[2], 'C'))
+if who ~= ARGV[1] or v[3] < v[2] then return 0 end
+local inodes, bytes, inline = countersnow()
+if inodes ~= v[7] or bytes ~= v[8] or inline ~= v[9] then return 0 end
+redis.call('HSET', KEYS[3], 'inodes', text(v[4]), 'bytes', text(v[5]), 'inline', text(v[6]))
+v[7], v[8], v[9] = v[4], v[5], v[6]
+savecounting(v, who)
 return 1

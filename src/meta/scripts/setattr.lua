@@ -1,4 +1,4 @@
--- include: inode locks freeze mutate acl privileges attributes
+-- include: inode locks freeze counts mutate acl privileges attributes
 -- KEYS: 9 ACLs, 10 xattrs
 -- ARGV: 7 ino, then what is changed (lib/attributes.lua). 0, record | 18: it is another's than was seen, and is left alone
 local known = before('i' .. ARGV[7])

@@ -1,4 +1,4 @@
--- include: inode locks freeze mutate
+-- include: inode locks freeze counts mutate
 -- KEYS: 9 xattrs
 -- ARGV: 7 ino, 8 name, 9 value, 10 any|create|replace, 11 most bytes of all names, 12 of names and values. 0
 local known = before('i' .. ARGV[7])

@@ -1,4 +1,4 @@
--- include: inode locks freeze mutate extents body
+-- include: inode locks freeze counts mutate extents body
 -- The body of a file goes: extents that read the same come in its place, below those that there are.
 -- KEYS: 9 extents of window 0, 10 windows. ARGV: 7 ino, 8 data version, 9 extents. 0, record | 3 the file was changed
 local known = before()

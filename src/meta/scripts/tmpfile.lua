@@ -1,4 +1,4 @@
--- include: inode locks freeze mutate history newinode acl birth
+-- include: inode locks freeze counts mutate history newinode acl birth
 -- open(2), O_TMPFILE: a file without a name, open in this session. It goes with its last opener, unless it is linked before.
 -- KEYS: 9 ACLs. ARGV: 7 directory, 8 mode, 9 uid, 10 gid, 11 partitions, 12 umask, 13 one server. 0, ino, record
 local known = before()

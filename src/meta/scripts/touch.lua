@@ -1,4 +1,4 @@
--- include: inode locks freeze mutate
+-- include: inode locks freeze counts mutate
 -- oom: allowed
 -- Access times after reads. Only where the inode still has the time that the reader saw: who set another one meant it.
 -- ARGV: 7… for each: ino, its access time (sec, nsec) before, the new one (sec, nsec). 0

@@ -1,4 +1,4 @@
--- include: inode locks freeze mutate acl privileges attributes extents stored body
+-- include: inode locks freeze counts mutate acl privileges attributes extents stored body
 -- oom: allowed
 -- KEYS: 9 windows, 10 extents of the window in which the new size lies, 11 ACLs, 12 xattrs, 13… extents of the windows named in ARGV
 -- ARGV: 7 ino, 8 size, 9 1 to drop set-id bits, 10 how many windows to free, 11… these, ascending; then what else is changed
@@ -108,7 +108,7 @@ if size < n.size then
   n.size = reached
   -- What writers have told may be too much: no window stores more than its length.
   local windows = (n.win == 1 and redis.call('ZCARD', KEYS[9]) or 0) + ((n.tk == 1 or n.body == 1) and 1 or 0)
-  account(n, math.min(-gone, windows * WINDOW - n.alloc))
+  account(ino, n, math.min(-gone, windows * WINDOW - n.alloc))
 end
 if ARGV[9] == '1' then dropsetid(n) end
 dropcapabilities(n, KEYS[12])

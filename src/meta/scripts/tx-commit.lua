@@ -1,4 +1,4 @@
--- include: inode locks freeze mutate unborn parts
+-- include: inode locks freeze counts mutate unborn parts
 -- oom: allowed
 -- The commit point: all parts of this partition are checked and done, and the decision is written, or nothing is.
 -- KEYS: 9 decisions, 10… names of each part. ARGV: 7 tx, 8 1 if others take part, 9… parts

@@ -1,4 +1,4 @@
--- include: inode locks freeze mutate unborn parts
+-- include: inode locks freeze counts mutate unborn parts
 -- oom: allowed
 -- What was prepared here is done (C) or dropped (A). Anybody may call it who asked the commit point; the second time it
 -- does nothing. KEYS: 9… names of each part. ARGV: 7 tx, 8 C|A. 0

@@ -1,4 +1,4 @@
--- include: inode locks freeze mutate unborn parts
+-- include: inode locks freeze counts mutate unborn parts
 -- oom: allowed
 -- Checks the parts of a transaction in this partition and locks them. KEYS: 9… names of each part
 -- ARGV: 7 tx, 8 commit partition, 9… parts. 0

@@ -1,4 +1,4 @@
--- include: sides inode locks freeze mutate unborn parts
+-- include: sides inode locks freeze counts mutate unborn parts
 -- oom: allowed
 -- slots: several
 -- A transaction in one script, where one server has all its partitions (transaction.ts). All parts are checked, then all are done; or
@@ -58,8 +58,8 @@ end
 local mine, away = delegated, nil
 for _, side in ipairs(sides) do
   KEYS = side.keys
-  local found = redis.call('HMGET', KEYS[2], 'F', 'D')
-  delegated = found[2]
+  local found = redis.call('HMGET', KEYS[2], 'F', 'D', 'C')
+  delegated, side.counting = found[2], found[3]
   if isfrozen(found[1]) then away = {17, 0} end
   for k, part in ipairs(side.parts) do away = away or checkpart(part, side.names[k]) end
   if not away and recall() then away = {17, 0} end
@@ -79,13 +79,14 @@ local function apply(list, names)
     end
   end
 end
+local mycounting = counting
 for _, side in ipairs(sides) do
-  KEYS = side.keys
+  KEYS, counting = side.keys, side.counting
   apply(side.parts, side.names)
   publish()
   events = ''
 end
-KEYS = own
+KEYS, counting = own, mycounting
 for ino in pairs(isborn) do redis.call('HDEL', KEYS[2], 'b' .. text(ino)) end
 local names = {}
 for k = 1, #parts do names[k] = KEYS[9 + k] end

@@ -1,4 +1,4 @@
--- include: inode locks freeze mutate
+-- include: inode locks freeze counts mutate
 -- oom: allowed
 -- KEYS: 9 names of the parent. ARGV: 7 parent, 8 name, 9 hash, 10 partitions
 -- 0, ino, record left, record of the parent | 2, ino, type (in another partition)

@@ -1,4 +1,4 @@
--- include: inode locks freeze mutate filelocks grants
+-- include: inode locks freeze counts mutate filelocks grants
 -- oom: allowed
 -- KEYS: 9 file locks. ARGV: 7 ino, 8 kind, 9 owner, 10 start, 11 end. 0
 local known = before()

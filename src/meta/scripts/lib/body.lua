@@ -17,7 +17,7 @@ local function setbody(ino, n, old, new)
     redis.call('HSET', KEYS[1], 'b' .. ino, new)
     n.body = 1
   end
-  if #new ~= #old then redis.call('HINCRBY', KEYS[3], 'inline', #new - #old) end
+  if #new ~= #old then count('inline', ino, text(#new - #old)) end
 end
 
 -- As spansof of lib/stored.lua.

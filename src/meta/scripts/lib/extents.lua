@@ -42,11 +42,11 @@ end
 
 -- The file has `delta` bytes more, or fewer, than before: never more than its size, behind which nothing is stored. After n.size
 -- is set.
-local function account(n, delta)
+local function account(ino, n, delta)
   delta = math.max(math.min(delta, n.size - n.alloc), -n.alloc)
   if delta == 0 then return end
   n.alloc = n.alloc + delta
-  redis.call('HINCRBY', KEYS[3], 'bytes', string.format('%d', delta))
+  count('bytes', ino, text(delta))
 end
 
 local function isbefore(asec, ansec, bsec, bnsec)

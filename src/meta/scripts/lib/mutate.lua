@@ -75,13 +75,13 @@ local function before(...)
   mark = tonumber(m[3]) or 0
   if tonumber(ARGV[2]) < mark then return {STALE} end
   -- Somebody has to see the partition as it is (freeze.lua): the request is not judged, and comes again, or changes nothing.
-  local found = redis.call('HMGET', KEYS[2], 'F', 'D', ...)
+  local found = redis.call('HMGET', KEYS[2], 'F', 'D', 'C', ...)
   if not passesfreeze and isfrozen(found[1]) then
     isNew = whenfrozen ~= nil
     return whenfrozen or {FROZEN}
   end
-  isNew, delegated = true, found[2]
-  for i = 3, #found do
+  isNew, delegated, counting = true, found[2], found[3]
+  for i = 4, #found do
     if found[i] then return locked(found[i]) end
   end
 end
@@ -155,13 +155,13 @@ end
 -- The inode has neither a name nor an opener: it ceases to be.
 local function purge(ino, n)
   if n.body == 1 then
-    redis.call('HINCRBY', KEYS[3], 'inline', text(-redis.call('HSTRLEN', KEYS[1], 'b' .. ino)))
+    count('inline', ino, text(-redis.call('HSTRLEN', KEYS[1], 'b' .. ino)))
     redis.call('HDEL', KEYS[1], ino, 'b' .. ino)
   else
     redis.call('HDEL', KEYS[1], ino)
   end
-  redis.call('HINCRBY', KEYS[3], 'inodes', '-1')
-  if n.alloc > 0 then redis.call('HINCRBY', KEYS[3], 'bytes', string.format('%d', -n.alloc)) end
+  count('inodes', ino, '-1')
+  if n.alloc > 0 then count('bytes', ino, text(-n.alloc)) end
   if n.tk == 1 then discard(ino, 0, n.tail) end
   if n.win == 1 or n.xa == 1 then redis.call('HSET', KEYS[8], ino, nowms()) end
 end

@@ -23,6 +23,6 @@ end
 -- A new inode in this partition: its number and what it is. The record is saved by the caller.
 local function newinode(type, mode, uid, gid, tk, tail, partitions, home, lone)
   local ino = newnumbers(1, partitions, home, lone)
-  redis.call('HINCRBY', KEYS[3], 'inodes', '1')
+  count('inodes', ino, '1')
   return ino, blank(type, mode, uid, gid, tk, tail)
 end
