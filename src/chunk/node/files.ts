@@ -24,9 +24,9 @@ import { isUnlistable } from './unreadable.js'
 /** This process is short of something: the file is as good as it was. */
 const OF_THE_PROCESS = new Set(['EMFILE', 'ENFILE', 'ENOMEM'])
 
-/** Answers for each file whether it was there. */
+/** Answers for each file whether it was there. Throws if one cannot be removed: all others have been removed then. */
 export function removeFiles(files: readonly string[]): readonly boolean[] {
-  return files.map((file) => {
+  return ofEach(files, (file) => {
     try {
       unlinkSync(file)
       return true

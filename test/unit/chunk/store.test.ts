@@ -2,11 +2,11 @@ import fc from 'fast-check'
 import t from 'tap'
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { existsSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { CHUNK_MAX_BYTES, LEAF_BYTES } from '../../../src/base/limits.js'
 import { firstBadLeaf, rootOf } from '../../../src/chunk/hash.js'
-import { syncFiles } from '../../../src/chunk/node/files.js'
+import { removeFiles, syncFiles } from '../../../src/chunk/node/files.js'
 import type { FlushTogether } from '../../../src/chunk/node/flush-together.js'
 import type { ChunkStore } from '../../../src/chunk/node/store.js'
 import {
@@ -351,4 +351,14 @@ t.test('a node keeps its reserve free: ENOSPC before the disk is full', async (t
   const chunk = randomChunk(1, 1000)
   t.equal(store.space().freeBytes, 0)
   t.equal(await failureOf(store.put(chunk, chunk.data)), 'ENOSPC')
+})
+
+t.test('one file that cannot be removed keeps no other one', (t) => {
+  const folder = temporaryFolder(t)
+  const [stuck, other] = [join(folder, 'stuck'), join(folder, 'other')]
+  mkdirSync(stuck)
+  writeFileSync(other, 'x')
+  t.throws(() => removeFiles([stuck, other]), 'it is told')
+  t.notOk(existsSync(other), 'the other one is gone')
+  t.end()
 })
