@@ -9,8 +9,10 @@ export interface TimeSpec {
 export interface Clock {
   /** Wall clock, for file times. */
   now(): TimeSpec
-  /** Milliseconds that never go back, for deadlines and leases. */
+  /** Milliseconds that never go back, for deadlines. They stand still while the machine is suspended. */
   monotonicMs(): number
+  /** The machine's wall clock in milliseconds, as it is set, also where `now` is corrected: it has gone on when the machine was suspended. */
+  wallMs(): number
   sleep(ms: number): Promise<void>
   /** Calls `work` once, unless the timer is closed before. */
   after(ms: number, work: () => void): Timer
@@ -56,6 +58,10 @@ class SystemClock implements Clock {
 
   monotonicMs(): number {
     return performance.now()
+  }
+
+  wallMs(): number {
+    return Date.now()
   }
 
   sleep(ms: number): Promise<void> {

@@ -75,6 +75,10 @@ export class SharedClock implements Clock {
     return this.#base.monotonicMs()
   }
 
+  wallMs(): number {
+    return this.#base.wallMs()
+  }
+
   sleep(ms: number): Promise<void> {
     return this.#base.sleep(ms)
   }

@@ -1,6 +1,7 @@
 /** What one process does at a time, it does with a lease: a key with a random value that runs out. */
 import { randomUUID } from 'node:crypto'
 import { systemClock } from '../base/clock.js'
+import { momentOf, passedMs } from '../base/time-passed.js'
 import { RingfsError } from '../base/errors.js'
 import type { RedisStore } from '../cluster/contract.js'
 import { SCRIPTS } from './scripts.js'
@@ -16,17 +17,17 @@ export async function withLease<T>(
   work: (check: () => void) => Promise<T>,
 ): Promise<T | undefined> {
   const token = randomUUID()
-  let untilMs = systemClock.monotonicMs() + LEASE_MS
+  let leased = momentOf(systemClock)
   if ((await store.run(SCRIPTS.leaseBegin, [key], [token, LEASE_MS])) !== 1) return undefined
   const renew = async (): Promise<void> => {
-    const askedMs = systemClock.monotonicMs()
-    if ((await store.run(SCRIPTS.leaseRenew, [key], [token, LEASE_MS])) === 1) untilMs = askedMs + LEASE_MS
+    const asked = momentOf(systemClock)
+    if ((await store.run(SCRIPTS.leaseRenew, [key], [token, LEASE_MS])) === 1) leased = asked
   }
   const timer = setInterval(() => void renew().catch(() => undefined), LEASE_MS / 4)
   timer.unref()
   try {
     return await work(() => {
-      if (systemClock.monotonicMs() < untilMs) return
+      if (passedMs(systemClock, leased) < LEASE_MS) return
       throw new RingfsError(
         'ALREADY_RUNNING',
         'Redis did not answer for so long that another one may be at it: try again',

@@ -8,10 +8,12 @@
  * Invariants. A sequence number is used for one change only, however often it is sent. `low` of a partition never passes a sequence
  * of it whose reply has not come. A change of names or contents that failed is not carried out behind a later one, nor where another
  * client may have a lock of the file that was held here: these wait until it cannot be any more (late-copies.ts). While `isLive` no other
- * client can have marked the session dead: the lease is counted from before it was asked for.
+ * client can have marked the session dead: the lease is counted from before it was asked for, by the steady clock and by that of the wall,
+ * whichever has come further (time-passed.ts).
  */
 import { hostname } from 'node:os'
 import type { Clock } from '../base/clock.js'
+import { momentOf, passedMs, type Moment } from '../base/time-passed.js'
 import { leavesDoubt } from '../base/doubt.js'
 import { PosixError } from '../base/errno.js'
 import { messageOf } from '../base/errors.js'
@@ -33,6 +35,8 @@ export const CLOCK_STEP_MS = 5_000
 /** A renewal that took no longer tells Redis's time well enough. */
 const EXACT_MS = 1_000
 const RENEW_DIVISOR = 4
+/** How often is looked whether the lease has run out while the machine was suspended. */
+const LOOK_MS = 500
 
 /** Behind them another client may have a lock under which something was written here. To lock anew may be to hold less than before. */
 const GIVE_LOCKS: ReadonlySet<Script> = new Set<Script>([SCRIPTS.unlock, SCRIPTS.lock, SCRIPTS.lockDrop])
@@ -59,10 +63,12 @@ export class Session {
   #sequence = 0
   /** Redis's clock minus ours, which never steps: what it is at least and at most. */
   #redisAhead: { readonly leastMs: number; readonly mostMs: number } | undefined
-  #validUntilMs = 0
+  /** When the newest lease that was given was asked for. */
+  #leasedAt: Moment | undefined
   #liveSinceMs = 0
   #wasLive = false
   #timer: NodeJS.Timeout | undefined
+  #looking: NodeJS.Timeout | undefined
   #renewing: Promise<void> | undefined
   /** Ends with the newest renewal, whatever it answers. */
   #asked: Promise<unknown> = Promise.resolve()
@@ -98,12 +104,13 @@ export class Session {
   }
 
   get isLive(): boolean {
-    return this.#options.clock.monotonicMs() < this.#validUntilMs
+    return this.leaseLeftMs > 0
   }
 
   /** How long it is good from now; 0 if it is not. */
   get leaseLeftMs(): number {
-    return Math.max(0, this.#validUntilMs - this.#options.clock.monotonicMs())
+    if (this.#leasedAt === undefined) return 0
+    return Math.max(0, this.#options.ttlMs - passedMs(this.#options.clock, this.#leasedAt))
   }
 
   /** How long the lease has been good without a gap; 0 if it is not. */
@@ -209,7 +216,7 @@ export class Session {
 
   #judge(reply: Reply): Reply {
     if (reply.status === STATUS_DEAD_SESSION) {
-      this.#validUntilMs = 0
+      this.#leasedAt = undefined
       this.#tellLive()
       void this.#renewOnce()
       throw new PosixError('EIO', 'the session was ended by another client; whether the change was made is unknown')
@@ -220,7 +227,7 @@ export class Session {
 
   async #begin(): Promise<void> {
     const { store, keys, clock, ttlMs, processes } = this.#options
-    const askedMs = clock.monotonicMs()
+    const asked = momentOf(clock)
     const who = JSON.stringify({ host: hostname(), pid: process.pid, since: Date.now(), ...processes.self() })
     // A reply that is lost leaves a session that holds nothing and lapses.
     const id = await store.run(
@@ -235,12 +242,12 @@ export class Session {
     this.#newest = this.#id
     this.tails.clear()
     this.#late.clear()
-    this.#liveFrom(askedMs)
+    this.#liveFrom(asked)
   }
 
   async #renew(): Promise<boolean> {
     const { store, keys, clock, ttlMs } = this.#options
-    const askedMs = clock.monotonicMs()
+    const asked = momentOf(clock)
     const reply = await store.run(
       SCRIPTS.sessionRenew,
       [keys.wide('s'), keys.wide('n'), keys.wide('dead')],
@@ -251,8 +258,8 @@ export class Session {
     const [newest, redisMs] = arrayOf(reply, 'session-renew')
     const nowMs = numberOf(redisMs, 'session-renew')
     this.#newest = numberOf(newest, 'session-renew')
-    this.#liveFrom(askedMs)
-    this.#timeIs(nowMs, askedMs)
+    this.#liveFrom(asked)
+    this.#timeIs(nowMs, asked.steadyMs)
     return true
   }
 
@@ -285,9 +292,9 @@ export class Session {
     this.#liveSinceMs = askedMs
   }
 
-  #liveFrom(askedMs: number): void {
-    if (!this.isLive) this.#liveSinceMs = askedMs
-    this.#validUntilMs = askedMs + this.#options.ttlMs
+  #liveFrom(asked: Moment): void {
+    if (!this.isLive) this.#liveSinceMs = asked.steadyMs
+    this.#leasedAt = asked
   }
 
   #tellLive(): void {
@@ -315,7 +322,7 @@ export class Session {
     this.#asked = Promise.allSettled([renewal])
     // Ended by itself meanwhile: nobody needs another one.
     if ((await renewal) || this.#hasStopped()) return
-    this.#validUntilMs = 0
+    this.#leasedAt = undefined
     this.#tellLive()
     this.#options.log.warn({ session: this.#id }, 'the session was ended by another client: beginning a new one')
     this.onEnded()
@@ -342,12 +349,18 @@ export class Session {
     }
     this.#timer = setInterval(tick, this.#options.ttlMs / RENEW_DIVISOR)
     this.#timer.unref()
+    // Behind a suspend the kernel goes by what it has, and asks nothing: it is to be told soon.
+    this.#looking = setInterval(() => {
+      if (this.#wasLive && !this.isLive) tick()
+    }, LOOK_MS)
+    this.#looking.unref()
   }
 
   /** No renewal is on its way any more, and none will be. What follows on the end of a session before may go on for as long as it likes. */
   async stopRenewing(): Promise<void> {
     this.#isClosed = true
     clearInterval(this.#timer)
+    clearInterval(this.#looking)
     await this.#asked
   }
 

@@ -161,6 +161,7 @@ t.test('membership', { timeout: 300_000 }, async (t) => {
     const ahead: Clock = {
       now: () => ({ sec: systemClock.now().sec + 7_200, nsec: 0 }),
       monotonicMs: () => systemClock.monotonicMs(),
+      wallMs: () => systemClock.wallMs(),
       sleep: (ms) => systemClock.sleep(ms),
       after: (ms, work) => systemClock.after(ms, work),
     }
@@ -371,6 +372,7 @@ t.test('membership', { timeout: 300_000 }, async (t) => {
     const clock: Clock = {
       now: () => systemClock.now(),
       monotonicMs: () => systemClock.monotonicMs(),
+      wallMs: () => systemClock.wallMs(),
       sleep: (ms) => systemClock.sleep(ms),
       after: (ms, work) =>
         systemClock.after(ms, () => {

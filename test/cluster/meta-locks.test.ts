@@ -69,6 +69,7 @@ class Courtesy {
   readonly clock: Clock = {
     now: () => systemClock.now(),
     monotonicMs: () => systemClock.monotonicMs(),
+    wallMs: () => systemClock.wallMs(),
     after: (ms, work) => systemClock.after(ms, work),
     sleep: (ms) =>
       ms !== COURTESY_MS || this.#isOver ? systemClock.sleep(ms) : new Promise((resolve) => this.#ends.push(resolve)),

@@ -119,6 +119,7 @@ async function collect({ cluster }: Bed, { meta }: Client): Promise<number> {
 const ahead: Clock = {
   now: () => ({ ...systemClock.now(), sec: systemClock.now().sec + 3_600 }),
   monotonicMs: () => systemClock.monotonicMs(),
+  wallMs: () => systemClock.wallMs(),
   sleep: (ms) => systemClock.sleep(ms),
   after: systemClock.after.bind(systemClock),
 }

@@ -212,6 +212,7 @@ function damage(file: string, at: (length: number) => number): void {
 const later: Clock = {
   now: () => ({ ...systemClock.now(), sec: systemClock.now().sec + HOUR_S }),
   monotonicMs: () => systemClock.monotonicMs(),
+  wallMs: () => systemClock.wallMs(),
   sleep: (ms) => systemClock.sleep(ms),
   after: systemClock.after.bind(systemClock),
 }

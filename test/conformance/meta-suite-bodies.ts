@@ -30,6 +30,7 @@ async function put(
 const behind: Clock = {
   now: () => ({ ...systemClock.now(), sec: systemClock.now().sec - 3_600 }),
   monotonicMs: () => systemClock.monotonicMs(),
+  wallMs: () => systemClock.wallMs(),
   sleep: (ms) => systemClock.sleep(ms),
   after: systemClock.after.bind(systemClock),
 }

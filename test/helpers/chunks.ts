@@ -47,6 +47,7 @@ export function poolOf(t: Teardown, threads = 1): WorkerPool {
 export const LATER_NEVER: Clock = {
   now: () => systemClock.now(),
   monotonicMs: () => systemClock.monotonicMs(),
+  wallMs: () => systemClock.wallMs(),
   sleep: (ms) => systemClock.sleep(ms),
   after: () => ({ close: () => undefined, unref: () => undefined }),
 }

@@ -76,6 +76,7 @@ export class DelegationWorld {
     return {
       now: () => ({ sec: Math.floor(this.#nowMs / 1_000), nsec: (this.#nowMs % 1_000) * 1e6 }),
       monotonicMs: () => this.#nowMs,
+      wallMs: () => this.#nowMs,
       sleep: () => new Promise(() => undefined),
       after: () => ({ close: () => undefined, unref: () => undefined }),
     }

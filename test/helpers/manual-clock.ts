@@ -4,6 +4,7 @@ import type { Clock, TimeSpec, Timer } from '../../src/base/clock.js'
 
 export class ManualClock implements Clock {
   #nowMs = 0
+  #suspendedMs = 0
   #sleepers: { readonly atMs: number; readonly wake: () => void }[] = []
 
   now(): TimeSpec {
@@ -15,6 +16,15 @@ export class ManualClock implements Clock {
 
   monotonicMs(): number {
     return this.#nowMs
+  }
+
+  wallMs(): number {
+    return 1_700_000_000_000 + this.#nowMs + this.#suspendedMs
+  }
+
+  /** The machine is suspended for so long; or its wall clock is set. */
+  suspend(ms: number): void {
+    this.#suspendedMs += ms
   }
 
   sleep(ms: number): Promise<void> {

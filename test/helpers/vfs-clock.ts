@@ -16,6 +16,10 @@ export class FastClock implements Clock {
     return this.#nowMs
   }
 
+  wallMs(): number {
+    return this.#nowMs
+  }
+
   async sleep(ms: number): Promise<void> {
     await turn()
     this.#nowMs += ms

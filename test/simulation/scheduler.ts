@@ -245,6 +245,10 @@ export class SimulatedClock implements Clock {
     return this.#scheduler.nowMs
   }
 
+  wallMs(): number {
+    return EPOCH_MS + this.#wrongMs + this.#scheduler.nowMs
+  }
+
   sleep(ms: number): Promise<void> {
     return new Promise((resolve) => this.#process.later(ms, resolve))
   }

@@ -3,7 +3,7 @@ import type { Clock } from '../../../src/base/clock.js'
 import { ClockOffset, SharedClock } from '../../../src/cluster/clock-offset.js'
 
 function clockAt(sec: number, nsec: number): Clock {
-  const times = { now: () => ({ sec, nsec }), monotonicMs: () => 0 }
+  const times = { now: () => ({ sec, nsec }), monotonicMs: () => 0, wallMs: () => 0 }
   return { ...times, sleep: () => Promise.resolve(), after: (ms, work) => setTimeout(work, ms) }
 }
 

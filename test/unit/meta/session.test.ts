@@ -1,6 +1,7 @@
 /** What a session says of its replies with each change: nothing but the requests that are sent. */
 import t from 'tap'
-import { systemClock } from '../../../src/base/clock.js'
+import { systemClock, type Clock } from '../../../src/base/clock.js'
+import type { Log } from '../../../src/base/log.js'
 import { silentLog } from '../../../src/base/log.js'
 import { systemProcesses } from '../../../src/base/processes.js'
 import type { RedisStore } from '../../../src/cluster/contract.js'
@@ -9,10 +10,18 @@ import { VolumeKeys } from '../../../src/meta/keys.js'
 import type { Replicas } from '../../../src/meta/replicas.js'
 import { SCRIPTS } from '../../../src/meta/scripts.js'
 import { Session } from '../../../src/meta/session.js'
+import { within } from '../../helpers/deadline.js'
 import { CapturedLog } from '../../helpers/captured-log.js'
 import { ManualClock } from '../../helpers/manual-clock.js'
 
 const SESSION_ID = 5
+
+function sessionOn(run: RedisStore['run'], clock: Clock, log: Log, ttlMs: number): Session {
+  const store = { run, isLone: true } as unknown as RedisStore
+  const replicas = {} satisfies Partial<Replicas> as unknown as Replicas
+  const parts = { store, keys: new VolumeKeys('v', 2), clock, log, processes: systemProcesses, replicas }
+  return new Session({ ...parts, ttlMs, operationDeadlineMs: 60_000 })
+}
 
 t.test(
   'a change that stands still in one partition keeps no replies of another one from being forgotten',
@@ -60,20 +69,7 @@ t.test(
       await clock.pass(back)
       return [SESSION_ID, redisMs]
     }
-    const session = new Session({
-      ...{
-        store: { run, isLone: true } as unknown as RedisStore,
-        keys: new VolumeKeys('v', 2),
-        clock,
-        log: captured.log,
-      },
-      ...{
-        processes: systemProcesses,
-        replicas: {} satisfies Partial<Replicas> as unknown as Replicas,
-        ttlMs: 3_600_000,
-        operationDeadlineMs: 60_000,
-      },
-    })
+    const session = sessionOn(run, clock, captured.log, 3_600_000)
     await session.open()
     t.teardown(() => session.stop())
     const renew = async (thereMs: number, backMs: number): Promise<void> => {
@@ -106,6 +102,39 @@ t.test(
     t.equal(captured.all('stepMs').length, 2, 'more than it may have taken')
   },
 )
+
+t.test('a lease that ran out while the machine was suspended has run out at the first look', async (t) => {
+  const clock = new ManualClock()
+  let renewals = 0
+  const run: RedisStore['run'] = async (script) => {
+    if (script === SCRIPTS.sessionBegin) return SESSION_ID
+    renewals++
+    return [SESSION_ID, clock.monotonicMs()]
+  }
+  const session = sessionOn(run, clock, new CapturedLog().log, 30_000)
+  const told: boolean[] = []
+  const isTold = new Promise<void>((resolve) => {
+    session.onLive = (live) => {
+      told.push(live)
+      if (live) resolve()
+    }
+  })
+  await session.open()
+  t.teardown(() => session.stop())
+  await clock.pass(10_000)
+  clock.suspend(15_000)
+  t.equal(session.leaseLeftMs, 5_000)
+  clock.suspend(-60_000)
+  t.equal(session.leaseLeftMs, 20_000, 'a wall clock that is set back makes it no longer')
+  clock.suspend(60_000 + 5_000)
+  t.equal(session.leaseLeftMs, 0)
+  t.notOk(session.isLive)
+  // Nobody asks: it is found out, told, and renewed.
+  await within(30_000, isTold, 'the renewal of a lease that ran out')
+  t.same(told, [false, true])
+  t.equal(renewals, 1)
+  t.equal(session.leaseLeftMs, 30_000)
+})
 
 t.test('what is past in a partition: all that was under way there, and no more', async (t) => {
   const changes = new InFlight()

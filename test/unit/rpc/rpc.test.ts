@@ -456,7 +456,12 @@ t.test('nobody there: NODE_UNREACHABLE, at once while backing off, and again tri
   let nowMs = 0
   let dials = 0
   const clock: Clock = {
-    ...{ now: () => ({ sec: 0, nsec: 0 }), monotonicMs: () => nowMs, sleep: async () => undefined },
+    ...{
+      now: () => ({ sec: 0, nsec: 0 }),
+      monotonicMs: () => nowMs,
+      wallMs: () => nowMs,
+      sleep: async () => undefined,
+    },
     after: (ms, work) => setTimeout(work, ms),
   }
   const { call } = channelTo(t, '127.0.0.1:9', {

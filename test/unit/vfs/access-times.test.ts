@@ -23,6 +23,7 @@ const STORED: TimeSpec = { sec: 1_600_000_000, nsec: 5 }
 const storeClock: Clock = {
   now: () => STORED,
   monotonicMs: () => 0,
+  wallMs: () => 0,
   sleep: () => Promise.resolve(),
   after: (ms, work) => setTimeout(work, ms),
 }
