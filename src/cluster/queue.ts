@@ -169,14 +169,14 @@ export class ReplicationQueue {
         }
       })
     signal.addEventListener('abort', () => wake(), { once: true })
-    if (inherits) await this.#tidy(INHERIT, nodeId, [consumer, this.#takeoverMs])
-    await this.#tidy(PRUNE, nodeId, [PRUNE_IDLE_MS])
+    if (inherits) await this.#tidy(nodeId, () => this.#inherit(nodeId, consumer, signal))
+    await this.#tidy(nodeId, () => this.#run(PRUNE, nodeId, [PRUNE_IDLE_MS]))
     let isNewFirst = false
     let look = { dueMs: -Infinity, redisMs: UNKNOWN_MS }
     while (!signal.aborted) {
       const nowMs = this.#clock.monotonicMs()
       if (nowMs >= look.dueMs) {
-        look = { dueMs: nowMs + this.#takeoverMs / LOOKS, redisMs: await this.#steady(nodeId, look.redisMs) }
+        look = { dueMs: nowMs + this.#takeoverMs / LOOKS, redisMs: await this.#steady(nodeId, look.redisMs, signal) }
       }
       const room = concurrency - running.size
       const entries = await this.#take(nodeId, consumer, room, isNewFirst, [...running.keys()])
@@ -239,16 +239,39 @@ export class ReplicationQueue {
     await this.#settle(DONE, nodeId, [id])
   }
 
-  /** Answers the time of Redis; what it was told if that is not known. */
-  async #steady(nodeId: string, lastMs: number): Promise<number> {
+  /** Answers the time of Redis; what it was told if that is not known, or not all was looked through. */
+  async #steady(nodeId: string, lastMs: number, signal: AbortSignal): Promise<number> {
+    let startMs: number | undefined
+    let tasks = 0
     try {
-      const [nowMs, count] = arrayOf(await this.#run(STEADY, nodeId, [lastMs]), STEADY.name)
-      const tasks = numberOf(count, STEADY.name)
-      if (tasks > 0) this.#log.warn({ node: nodeId, tasks }, 'the clock of Redis was set back: tasks wait anew')
-      return numberOf(nowMs, STEADY.name)
+      await this.#pages(STEADY, nodeId, [lastMs], signal, ([nowMs, count]) => {
+        startMs ??= numberOf(nowMs, STEADY.name)
+        tasks += numberOf(count, STEADY.name)
+      })
     } catch (error) {
       this.#log.debug({ node: nodeId, err: messageOf(error) }, 'the clock of Redis was not looked at')
-      return lastMs
+      startMs = undefined
+    }
+    if (tasks > 0) this.#log.warn({ node: nodeId, tasks }, 'the clock of Redis was set back: tasks wait anew')
+    return startMs ?? lastMs
+  }
+
+  async #inherit(nodeId: string, consumer: string, signal: AbortSignal): Promise<void> {
+    await this.#pages(INHERIT, nodeId, [consumer, this.#takeoverMs], signal, () => undefined)
+  }
+
+  /** What is pending, some hundred entries in one script. The last value of a reply says where the next goes on. */
+  async #pages(
+    script: Script,
+    nodeId: string,
+    args: readonly RedisArg[],
+    signal: AbortSignal,
+    each: (reply: readonly RedisValue[]) => void,
+  ): Promise<void> {
+    for (let from = '-'; from !== '' && !signal.aborted;) {
+      const reply = arrayOf(await this.#run(script, nodeId, [...args, from]), script.name)
+      each(reply)
+      from = textOf(reply.at(-1), script.name)
     }
   }
 
@@ -262,11 +285,11 @@ export class ReplicationQueue {
   }
 
   /** If Redis cannot be told, it is done by time. */
-  async #tidy(script: Script, nodeId: string, args: readonly RedisArg[]): Promise<void> {
+  async #tidy(nodeId: string, work: () => Promise<unknown>): Promise<void> {
     try {
-      await this.#run(script, nodeId, args)
+      await work()
     } catch (error) {
-      this.#log.debug({ node: nodeId, script: script.name, err: messageOf(error) }, 'old consumers not dealt with')
+      this.#log.debug({ node: nodeId, err: messageOf(error) }, 'old consumers not dealt with')
     }
   }
 

@@ -168,6 +168,27 @@ t.test('replication queue', { timeout: 300_000 }, async (t) => {
   })
 
   t.test(
+    'a successor takes at once what its predecessor left, also where that is more than one script looks at',
+    async (t) => {
+      const count = 1_200
+      const tasks = Array.from({ length: count }, (_, i) => copy(i))
+      await queue.enqueue('i', tasks)
+      const key = new ClusterKeys('v').queue('i')
+      await store.call('XGROUP', 'CREATE', key, 'r', '0')
+      await store.call('XREADGROUP', 'GROUP', 'r', 'dead', 'COUNT', count, 'STREAMS', key, '>')
+      const patient = new ReplicationQueue(store, { volume: 'v', log, takeoverMs: 3_600_000, pollMs: 30 })
+      const stop = stopOf(t)
+      const got = new Set<number>()
+      const handler = async (task: ReplicationTask): Promise<void> => void got.add(task.chunk)
+      const done = patient.consume('i', 'two', handler, { signal: stop.signal, inherits: true, concurrency: 100 })
+      await until('all was carried out', async () => (await queue.length('i')) === 0)
+      stop.abort()
+      await done
+      t.equal(got.size, count)
+    },
+  )
+
+  t.test(
     'a task that takes longer than the takeover time is not given to another, and no more than allowed run',
     async (t) => {
       const tasks = Array.from({ length: 6 }, (_, i) => copy(i))

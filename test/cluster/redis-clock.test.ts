@@ -5,6 +5,7 @@
 import t from 'tap'
 import { silentLog as log } from '../../src/base/log.js'
 import type { RedisArg, RedisStore } from '../../src/cluster/contract.js'
+import { ClusterKeys } from '../../src/cluster/keys.js'
 import { ReplicationQueue, type ReplicationTask } from '../../src/cluster/queue.js'
 import { listSessions } from '../../src/meta/format.js'
 import { temporaryFolder } from '../helpers/chunks.js'
@@ -18,6 +19,7 @@ const TTL_MS = 3_000
 const LOOKS = 7
 const HOUR_S = 3600
 const HOURS_S = 10 * HOUR_S
+const IN_WORK = 1_200
 
 t.setTimeout(600_000)
 
@@ -130,7 +132,15 @@ t.test('who begins after the clock of Redis was set back does what others had in
   const store = await connectPatiently(redis.url('v'), { log })
   t.teardown(() => store.close())
   const queue = new ReplicationQueue(store, { volume: 'v', log, takeoverMs: 1_000, firstPauseMs: 20, pollMs: 30 })
-  await queue.enqueue('n', [{ kind: 'remove', chunk: 1 }])
+  // One at which its consumer tries again later, and more than one script looks at that another one has in work.
+  const key = new ClusterKeys('v').queue('n')
+  await queue.enqueue(
+    'n',
+    Array.from({ length: IN_WORK }, (_, chunk) => ({ kind: 'remove', chunk }) as const),
+  )
+  await store.call('XGROUP', 'CREATE', key, 'r', '0')
+  await store.call('XREADGROUP', 'GROUP', 'r', 'gone', 'COUNT', IN_WORK, 'STREAMS', key, '>')
+  await queue.enqueue('n', [{ kind: 'remove', chunk: IN_WORK }])
   const died = new AbortController()
   const fails = async (): Promise<void> => {
     died.abort()
@@ -140,7 +150,7 @@ t.test('who begins after the clock of Redis was set back does what others had in
   await clock.set(-HOURS_S)
   const stop = new AbortController()
   t.teardown(() => stop.abort())
-  const done = queue.consume('n', 'c', () => Promise.resolve(), { signal: stop.signal })
+  const done = queue.consume('n', 'c', () => Promise.resolve(), { signal: stop.signal, concurrency: 100 })
   await until('it is done', async () => (await queue.length('n')) === 0)
   stop.abort()
   await done

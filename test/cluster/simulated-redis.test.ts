@@ -203,7 +203,7 @@ t.test('the simulated Redis answers as the real one does', { timeout: 300_000 },
       case 'retry':
         return pair.run('queue-retry', [key], [consumer, entryId, 6 * HOUR_MS, HOUR_MS, pick([0, 0.5, 1])])
       case 'inherit':
-        return pair.run('queue-inherit', [key], [consumer, 6 * HOUR_MS])
+        return pair.run('queue-inherit', [key], [consumer, 6 * HOUR_MS, '-'])
       case 'mark': {
         const [real, simulated] = await pair.run('queue-mark', [key], [])
         return [real, Array.isArray(simulated) ? simulated.map((one) => pair.idOf(key, String(one))) : simulated]

@@ -25,8 +25,8 @@ export class Stream {
 /** XAUTOCLAIM looks at so many entries for each that it may claim, and the script calls it so often. */
 const LOOKED_AT = 10
 const CLAIM_ROUNDS = 10
-const INHERITED_MAX = 4_000
-const STEADIED_MAX = 4_000
+/** Pending entries that one script looks at. */
+const PAGE = 500
 
 export class Streams {
   readonly streams = new Map<string, Stream>()
@@ -106,15 +106,15 @@ export class Streams {
     return [Buffer.from(newest), Buffer.from(handedOut)]
   }
 
-  inherit(key: string, [consumer, takeover]: readonly RedisArg[], nowMs: number): number {
+  inherit(key: string, [consumer, takeover, from]: readonly RedisArg[], nowMs: number): RedisValue {
     const stream = this.streams.get(key)
-    if (stream === undefined) return 0
-    const pending = (stream.pending ??= new Map<string, Pending>())
+    if (stream === undefined) return [0, Buffer.from('')]
+    const { page, next } = pageOf((stream.pending ??= new Map<string, Pending>()), from)
     const name = String(consumer)
-    const others = [...pending.values()].filter((one) => one.consumer !== name).slice(0, INHERITED_MAX)
+    const others = page.filter((one) => one.consumer !== name)
     for (const one of others) Object.assign(one, { consumer: name, deliveredMs: nowMs - Number(takeover) })
     if (others.length > 0) stream.consumers.set(name, { seenMs: nowMs })
-    return others.length
+    return [others.length, next]
   }
 
   prune(key: string, [idle]: readonly RedisArg[], nowMs: number): number {
@@ -131,17 +131,30 @@ export class Streams {
     return pruned
   }
 
-  steady(key: string, [last]: readonly RedisArg[], nowMs: number): RedisValue {
+  steady(key: string, [last, from]: readonly RedisArg[], nowMs: number): RedisValue {
     const pending = nowMs >= Number(last) ? null : this.streams.get(key)?.pending
-    const ahead = [...(pending?.values() ?? [])]
-      .filter(({ deliveredMs }) => deliveredMs >= nowMs)
-      .slice(0, STEADIED_MAX)
+    const { page, next } = pageOf(pending ?? new Map<string, Pending>(), from)
+    const ahead = page.filter(({ deliveredMs }) => deliveredMs >= nowMs)
     for (const one of ahead) one.deliveredMs = nowMs
-    return [nowMs, ahead.length]
+    return [nowMs, ahead.length, next]
   }
 
   unlink(key: string): number {
     return this.streams.delete(key) ? 1 : 0
+  }
+}
+
+/** XPENDING from an entry on; and where to go on. */
+function pageOf(
+  pending: ReadonlyMap<string, Pending>,
+  from: RedisArg | undefined,
+): { readonly page: readonly Pending[]; readonly next: Buffer } {
+  const all = [...pending]
+  const at = String(from) === '-' ? 0 : all.findIndex(([id]) => `(${id}` === String(from)) + 1
+  const page = all.slice(at, at + PAGE)
+  return {
+    page: page.map(([, one]) => one),
+    next: Buffer.from(page.length === PAGE ? `(${page.at(-1)?.[0] ?? ''}` : ''),
   }
 }
 
