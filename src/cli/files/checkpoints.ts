@@ -42,3 +42,8 @@ export class Checkpoints {
     if (this.#failure !== null) throw this.#failure.error
   }
 }
+
+/** So many of a file's bytes, of which there are so many, are what `work` has succeeded for: all but the last one or two steps. */
+export function bytesCertain(lengthBytes: number, stepBytes: number): number {
+  return Math.max(0, Math.ceil(lengthBytes / stepBytes) - 2) * stepBytes
+}

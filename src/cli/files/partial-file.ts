@@ -6,7 +6,7 @@
  *
  * Its length does not tell what of it is on disk: after a power loss, or an error of the disk that nobody heard
  * of, its end may be anything. So no byte behind a multiple of SYNC_BYTES is written before all up to the multiple before that
- * one is on disk, and a get goes on from there: bytesOnDisk(). Holes stay holes: the file is made longer instead, which counts as writing, but
+ * one is on disk, and a get goes on from there (bytesCertain). Holes stay holes: the file is made longer instead, which counts as writing, but
  * all before them is on disk first, for its length may be kept and what was written before it not.
  */
 import { createHash } from 'node:crypto'
@@ -16,7 +16,7 @@ import { basename, dirname, join } from 'node:path'
 import { compareTime } from '../../base/clock.js'
 import { COMMITTED_MS, MIB, NAME_MAX_BYTES } from '../../base/limits.js'
 import type { Attr, TimeSpec } from '../../vfs/contract.js'
-import { Checkpoints } from './checkpoints.js'
+import { Checkpoints, bytesCertain } from './checkpoints.js'
 
 /** An interrupted get reads at most twice as much again. */
 const SYNC_BYTES = 32 * MIB
@@ -53,7 +53,7 @@ export class PartialFile {
     const file = await openOwn(path, (attr.mode & 0o777) | OWNER_BITS)
     try {
       const { size } = await file.stat()
-      const offset = size > attr.sizeBytes ? 0 : bytesOnDisk(size)
+      const offset = size > attr.sizeBytes ? 0 : bytesCertain(size, SYNC_BYTES)
       // What is behind it may be anything, and what becomes a hole is not written.
       if (offset < size) await file.truncate(offset)
       return new PartialFile(path, file, attr, offset)
@@ -161,11 +161,6 @@ export function isChanged(before: Attr, after: Attr): boolean {
 /** All that was written of it is committed. */
 function hasRested({ mtime, ctime }: Attr): boolean {
   return Date.now() - Math.max(mtime.sec, ctime.sec) * 1000 > COMMITTED_MS
-}
-
-/** How much of a temporary file of this length is on disk for certain. */
-function bytesOnDisk(lengthBytes: number): number {
-  return Math.max(0, Math.ceil(lengthBytes / SYNC_BYTES) - 2) * SYNC_BYTES
 }
 
 async function openOwn(path: string, mode: number): Promise<FileHandle> {

@@ -5,7 +5,10 @@
  * renamed. The temporary name is made of the machine and of the local path, inode, size and times, so an interrupted put is found
  * and continued by the next, never with other contents, and never disturbed by another machine, nor by another put of this one while it runs
  * (one-copy.ts). It is written front to back, and what could not be stored is a hole: so all
- * before its first hole is good, whatever lies behind. A local file that changes meanwhile is an error, not a mixture.
+ * before its first hole is good, whatever lies behind. But it may be in the memory of nodes only: it is on their disks before the file gets its
+ * name, and none behind a multiple of SYNC_BYTES is written before all up to the multiple before that one is, so that the next put trusts no
+ * byte that a loss of power may have taken. When the command ends well, the names are as durable. A local file that changes
+ * meanwhile is an error, not a mixture.
  */
 import { createHash, randomBytes } from 'node:crypto'
 import { lstat, open, opendir, readlink, realpath, stat, type FileHandle } from 'node:fs/promises'
@@ -20,7 +23,7 @@ import type { Attr, TimeSpec } from '../../vfs/contract.js'
 import { O_CREAT, O_EXCL, O_WRONLY, SEEK_HOLE } from '../../vfs/flags.js'
 import type { CliContext } from '../context.js'
 import { failureText, systemError } from '../failures.js'
-import { Checkpoints } from './checkpoints.js'
+import { Checkpoints, bytesCertain } from './checkpoints.js'
 import { mkdir } from './mkdir.js'
 import { Names } from './names.js'
 import { lockCopy } from './one-copy.js'
@@ -29,8 +32,8 @@ import type { FileProgress, Progress } from './progress.js'
 import { named, type Session } from './session.js'
 import { PIECE_BYTES, transferCommand, type Transfer, type TransferOptions } from './transfer.js'
 
-/** A failed upload is heard of at the next flush. */
-const FLUSH_BYTES = 256 * MIB
+/** A failed upload is heard of then, too. An interrupted put sends at most twice as much again. */
+const SYNC_BYTES = 32 * MIB
 const PREFIX = '.ringfs-put-'
 
 export function register(program: Command, context: CliContext): void {
@@ -70,6 +73,7 @@ class Upload implements Transfer {
 
   async run(from: readonly string[], to: string): Promise<void> {
     await each(this.#jobs(from, to), this.#options.parallel, (job) => named(job.local, this.#put(job)))
+    await this.#session.vfs.syncAll(true)
   }
 
   async *#jobs(from: readonly string[], to: string): AsyncGenerator<Job | typeof ALL_BEFORE> {
@@ -200,7 +204,7 @@ class Upload implements Transfer {
       const good = partial === null ? 0 : await this.#goodBytes(attr, handle)
       bar.resumed(good)
       await this.#write(local, { handle, ino: attr.ino, good, hasHoles: hasHoles(job.stat) }, bar)
-      await vfs.flush(handle)
+      await vfs.fsync(handle, false)
     } finally {
       await vfs.release(handle)
     }
@@ -239,10 +243,11 @@ class Upload implements Transfer {
     return null
   }
 
-  /** How much of an interrupted copy can stay: what lies behind a hole goes. */
+  /** How much of an interrupted copy can stay: what lies behind a hole goes, and what may not be on disk. */
   async #goodBytes({ ino, sizeBytes }: Attr, handle: number): Promise<number> {
     const { vfs, caller } = this.#session
-    const good = sizeBytes === 0 ? 0 : await vfs.seek(handle, 0, SEEK_HOLE)
+    const whole = sizeBytes === 0 ? 0 : await vfs.seek(handle, 0, SEEK_HOLE)
+    const good = bytesCertain(whole, SYNC_BYTES)
     if (good < sizeBytes) await vfs.setattr(caller, ino, { sizeBytes: good }, handle)
     return good
   }
@@ -260,7 +265,7 @@ class Upload implements Transfer {
   async #write(local: FileHandle, { handle, ino, good, hasHoles }: Target, bar: FileProgress): Promise<void> {
     const { vfs, caller } = this.#session
     const buffer = Buffer.allocUnsafe(PIECE_BYTES)
-    const checkpoints = new Checkpoints(FLUSH_BYTES, good, () => vfs.flush(handle))
+    const checkpoints = new Checkpoints(SYNC_BYTES, good, () => vfs.fsync(handle, true))
     for (let [offset, written] = [good, good]; ;) {
       const { bytesRead } = await local.read(buffer, 0, PIECE_BYTES, offset)
       if (bytesRead === 0) {
