@@ -190,9 +190,17 @@ export interface Script {
   readonly sha1: string
 }
 
+/** What is known of all attempts at one change. */
+export interface Doubt {
+  /** One of them may have been carried out: a refusal of a later one says nothing of it. */
+  mayHaveRun: boolean
+}
+
 export interface RunOptions {
   /** How long to go on trying, reconnects and failovers included. Default 30,000. Then RingfsError REDIS_UNREACHABLE. */
   readonly deadlineMs?: number
+  /** Shared by the runs of what is run again with the same arguments. Without it a run knows of its own attempts only. */
+  readonly doubt?: Doubt
 }
 
 export interface Subscription {

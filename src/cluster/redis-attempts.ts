@@ -57,8 +57,8 @@ export function resolved(verdict: Verdict, asked: string): Verdict {
 
 export function doubtful(address: string, what: string, cause: unknown): RingfsError {
   const message =
-    `Redis at ${address} gave no reply to ${what} and refused to repeat it (${messageOf(cause)}): ` +
-    'whether it was carried out is not known'
+    `Redis at ${address} refused ${what} when it was sent again (${messageOf(cause)}): ` +
+    'whether it was carried out before is not known'
   return new RingfsError('REDIS_UNREACHABLE', message, { cause })
 }
 

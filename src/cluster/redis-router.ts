@@ -5,14 +5,14 @@
  * own and not ioredis's Cluster, because that waits without a deadline when no node answers, and adds a queue for each
  * call. What goes wrong is sorted by redis-errors.ts, and tried again here.
  *
- * Invariant: a failure that says "nothing was done" is told only if no attempt may have run. A call whose reply was lost, and which is
- * refused when it is sent again, is REDIS_UNREACHABLE.
+ * Invariant: a failure that says "nothing was done" is told only if no attempt may have run, of this call or of earlier ones that share
+ * its `doubt`. A call whose reply was lost, and which is refused when it is sent again, is REDIS_UNREACHABLE.
  */
 import type { Clock } from '../base/clock.js'
 import { RingfsError } from '../base/errors.js'
 import type { Log } from '../base/log.js'
 import type { Timer } from '../base/metrics.js'
-import type { RedisArg, RedisValue, Script } from './contract.js'
+import type { Doubt, RedisArg, RedisValue, Script } from './contract.js'
 import { doubtful, resolved, telling, unreachable, type Attempts } from './redis-attempts.js'
 import { LinkLostError, classify, finalError, type Verdict } from './redis-errors.js'
 import type { RedisLink } from './redis-link.js'
@@ -34,6 +34,7 @@ export interface Call {
   readonly send: Send
   readonly timeoutMs: number
   readonly script?: Script
+  readonly doubt?: Doubt | undefined
 }
 
 /** An attempt that went wrong, and where it had gone. */
@@ -124,7 +125,7 @@ export class Router {
     let target: Target | undefined
     let last: unknown
     let failure = failed
-    let mayHaveRun = false
+    const doubt = call.doubt ?? { mayHaveRun: false }
     for (let attempt = 0; ; attempt++) {
       if (this.#isClosed) throw new RingfsError('CANCELLED', 'the connection to Redis was closed')
       if (failure === undefined) {
@@ -149,9 +150,9 @@ export class Router {
         this.#retries++
       }
       // A refusal says nothing of an earlier attempt that may have run: it must not be taken for 'nothing was done'.
-      if (mayHaveRun && (kind === 'full' || kind === 'refused')) throw doubtful(address, call.what, error)
+      if (doubt.mayHaveRun && (kind === 'full' || kind === 'refused')) throw doubtful(address, call.what, error)
       if (kind === 'full' || kind === 'auth' || kind === 'refused') throw finalError(kind, error, address, call.what)
-      mayHaveRun ||= kind === 'lost'
+      doubt.mayHaveRun ||= kind === 'lost'
       if (this.#clock.monotonicMs() >= deadline) throw unreachable(this.#seeds, call.timeoutMs, telling(error, last))
       last = error
       target = await this.#recover(resolved(verdict, address), call, target, attempt, deadline)

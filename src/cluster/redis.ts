@@ -198,6 +198,7 @@ class ClusterStore implements RedisStore {
       send: sending(command),
       timeoutMs,
       script,
+      doubt: options?.doubt,
     })
   }
 

@@ -210,9 +210,11 @@ export class Births {
     const { store, keys, clock, operationDeadlineMs, replicas } = this.#options
     const { inodes, counters, acls, reserved, locks } = keys.partition(home)
     const args = births.flatMap(({ ino, birth }) => [ino, birth])
+    const doubt = { mayHaveRun: false }
+    const options = { deadlineMs: operationDeadlineMs, doubt }
     const run = (): Promise<Reply> =>
-      pastFreeze(clock, operationDeadlineMs, () =>
-        store.run(SCRIPTS.born, [inodes, locks, counters, acls, reserved], args, { deadlineMs: operationDeadlineMs }),
+      pastFreeze(clock, operationDeadlineMs, doubt, () =>
+        store.run(SCRIPTS.born, [inodes, locks, counters, acls, reserved], args, options),
       )
     await replicas.behind(inodes, run)
   }

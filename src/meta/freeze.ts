@@ -22,7 +22,7 @@ import { randomUUID } from 'node:crypto'
 import type { Clock } from '../base/clock.js'
 import { PosixError } from '../base/errno.js'
 import { RingfsError } from '../base/errors.js'
-import type { RedisArg, RedisStore, RedisValue } from '../cluster/contract.js'
+import type { Doubt, RedisArg, RedisStore, RedisValue } from '../cluster/contract.js'
 import type { VolumeKeys } from './keys.js'
 import { Reply, STATUS_FROZEN } from './reply.js'
 import { SCRIPTS } from './scripts.js'
@@ -32,12 +32,24 @@ const AGAIN_MAX_MS = 25
 /** What is further ahead is of a clock that was set back: lib/mutate.lua. */
 const LONGEST_MS = 3_600_000
 
-/** Sends until the reply is another than that the partition is frozen. Errors: PosixError ETIMEDOUT; nothing was done then. */
-export async function pastFreeze(clock: Clock, deadlineMs: number, send: () => Promise<RedisValue>): Promise<Reply> {
+/**
+ * Sends until the reply is another than that the partition is frozen. `doubt`: of what is sent. That the partition is frozen says that
+ * this attempt did nothing; one whose reply was lost before may have. Errors: PosixError ETIMEDOUT; as little is known then.
+ */
+export async function pastFreeze(
+  clock: Clock,
+  deadlineMs: number,
+  doubt: Doubt,
+  send: () => Promise<RedisValue>,
+): Promise<Reply> {
   const startMs = clock.monotonicMs()
   for (let pauseMs = AGAIN_FIRST_MS; ; pauseMs = Math.min(2 * pauseMs, AGAIN_MAX_MS)) {
     const reply = new Reply(await send())
-    if (reply.status !== STATUS_FROZEN) return reply
+    if (reply.status !== STATUS_FROZEN) {
+      // Sent again, it goes to a successor of this server.
+      doubt.mayHaveRun = true
+      return reply
+    }
     if (clock.monotonicMs() - startMs > deadlineMs) {
       throw new PosixError('ETIMEDOUT', 'the metadata were frozen for a backup for too long')
     }

@@ -177,8 +177,10 @@ export class Session {
         ...keys,
       ]
       const words = [session, sequence, low, encodeNamed(named), now.sec, now.nsec, ...args]
+      const doubt = { mayHaveRun: false }
+      const options = { deadlineMs: operationDeadlineMs, doubt }
       const run = (): Promise<Reply> =>
-        pastFreeze(clock, operationDeadlineMs, () => store.run(script, all, words, { deadlineMs: operationDeadlineMs }))
+        pastFreeze(clock, operationDeadlineMs, doubt, () => store.run(script, all, words, options))
       // Judged behind it: until then nobody may say that a lost server has lost it.
       // A refusal changes nothing; but what it had forgotten must not be missed later.
       const isNothing = (reply: Reply): boolean => reply.status !== STATUS_DONE && named.contents.length === 0

@@ -3,7 +3,7 @@ import t from 'tap'
 import { PosixError } from '../../../src/base/errno.js'
 import { silentLog } from '../../../src/base/log.js'
 import { Metrics } from '../../../src/base/metrics.js'
-import type { RedisValue, Script } from '../../../src/cluster/contract.js'
+import type { Doubt, RedisValue, Script } from '../../../src/cluster/contract.js'
 import { Attempts } from '../../../src/cluster/redis-attempts.js'
 import { LinkLostError } from '../../../src/cluster/redis-errors.js'
 import { Router, sending, type Call, type MasterLink, type Masters } from '../../../src/cluster/redis-router.js'
@@ -82,10 +82,18 @@ class FakeMasters implements Masters {
   }
 
   /** What comes of a GET. Time passes as it must. */
-  async get(timeoutMs = 30_000, script?: Script): Promise<RedisValue> {
+  async get(timeoutMs = 30_000, script?: Script, doubt?: Doubt): Promise<RedisValue> {
     const command = { prefix: NO_PREFIX, first: ['GET', 'k'], second: [] }
     const send = sending(command)
-    const call: Call = { slot: SLOT, what: 'GET', timer: this.#timer, send, timeoutMs, ...(script && { script }) }
+    const call: Call = {
+      slot: SLOT,
+      what: 'GET',
+      timer: this.#timer,
+      send,
+      timeoutMs,
+      doubt,
+      ...(script && { script }),
+    }
     const running = { is: true }
     const reply = this.router.start(command, call).finally(() => (running.is = false))
     reply.catch(() => undefined)
@@ -137,6 +145,16 @@ t.test('a refusal says that nothing was done only if no attempt may have run', a
   await t.rejects(new FakeMasters(refusing('ERR no')).get(), { code: 'INTERNAL' })
   await t.rejects(new FakeMasters(LOST, refusing('ERR no')).get(), { code: 'REDIS_UNREACHABLE' })
   await t.rejects(new FakeMasters(refusing('WRONGPASS')).get(), { code: 'REDIS_AUTH' })
+})
+
+t.test('a refusal says so only if no attempt of an earlier run of the same may have run either', async (t) => {
+  const full = refusing('OOM command not allowed')
+  const certain = { mayHaveRun: false }
+  await new FakeMasters(refusing('LOADING Redis is loading')).get(30_000, undefined, certain)
+  await t.rejects(new FakeMasters(full).get(30_000, undefined, certain), { code: 'ENOSPC' })
+  const doubt = { mayHaveRun: false }
+  await new FakeMasters(LOST).get(30_000, undefined, doubt)
+  await t.rejects(new FakeMasters(full).get(30_000, undefined, doubt), { code: 'REDIS_UNREACHABLE' })
 })
 
 t.test('at its deadline a call fails with what it met, and it does not go on', async (t) => {

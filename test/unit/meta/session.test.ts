@@ -8,9 +8,10 @@ import type { RedisStore } from '../../../src/cluster/contract.js'
 import { InFlight } from '../../../src/meta/in-flight.js'
 import { VolumeKeys } from '../../../src/meta/keys.js'
 import type { Replicas } from '../../../src/meta/replicas.js'
+import { STATUS_FROZEN } from '../../../src/meta/reply.js'
 import { SCRIPTS } from '../../../src/meta/scripts.js'
 import { Session } from '../../../src/meta/session.js'
-import { within } from '../../helpers/deadline.js'
+import { PATIENCE_MS, within } from '../../helpers/deadline.js'
 import { CapturedLog } from '../../helpers/captured-log.js'
 import { ManualClock } from '../../helpers/manual-clock.js'
 
@@ -155,3 +156,47 @@ t.test('what is past in a partition: all that was under way there, and no more',
   t.ok(isPast)
   t.equal(changes.begin(1, 5), 4)
 })
+
+t.test(
+  'what is known of a change is known when it is sent again after a freeze or to a successor, and of no other',
+  async (t) => {
+    const clock = new ManualClock()
+    const sent: { sequence: unknown; mayHaveRun: boolean | undefined }[] = []
+    const run: RedisStore['run'] = async (script, _keys, args, options) => {
+      if (script === SCRIPTS.sessionBegin) return SESSION_ID
+      sent.push({ sequence: args[1], mayHaveRun: options?.doubt?.mayHaveRun })
+      if (sent.length !== 2) return [sent.length < 3 ? STATUS_FROZEN : 0]
+      // A reply was lost, and the copy of the request found the partition frozen.
+      if (options?.doubt !== undefined) options.doubt.mayHaveRun = true
+      return [STATUS_FROZEN]
+    }
+    const store = { run, isLone: true } as unknown as RedisStore
+    const replicas = {
+      ofChange: (_script, _key, change) => change().then(change),
+    } satisfies Partial<Replicas> as unknown as Replicas
+    const session = new Session({
+      ...{ store, keys: new VolumeKeys('v', 2), clock, log: silentLog, processes: systemProcesses, replicas },
+      ...{ ttlMs: 3_600_000, operationDeadlineMs: 60_000 },
+    })
+    await session.open()
+    t.teardown(() => session.stop())
+    const passing = async (change: Promise<unknown>): Promise<void> => {
+      const running = { is: true }
+      const done = change.finally(() => (running.is = false))
+      for (let turn = 0; running.is && turn < 1_000; turn++) await clock.pass(5)
+      await within(PATIENCE_MS, done, 'the change')
+    }
+    await passing(session.change(SCRIPTS.unlink, 0, [], []))
+    const [first] = sent
+    t.same(
+      sent.map(({ mayHaveRun }) => mayHaveRun),
+      [false, false, true, true],
+    )
+    t.ok(sent.every(({ sequence }) => sequence === first?.sequence))
+    await passing(session.change(SCRIPTS.unlink, 0, [], []))
+    t.same(
+      sent.slice(4).map(({ mayHaveRun }) => mayHaveRun),
+      [false, true],
+    )
+  },
+)
