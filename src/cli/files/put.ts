@@ -3,8 +3,8 @@
  *
  * Invariants. A file gets its name in the volume only when it is whole: it is written under a temporary name beside it and
  * renamed. The temporary name is made of the machine and of the local path, inode, size and times, so an interrupted put is found
- * and continued by the next, never with other contents, and never disturbed by another machine, nor by another put of this one while it runs
- * (one-copy.ts). It is written front to back, and what could not be stored is a hole: so all
+ * and continued by the next, never with other contents, and never disturbed by another machine, nor by another put of this one while it runs,
+ * whatever file that finds at the path (one-copy.ts). It is written front to back, and what could not be stored is a hole: so all
  * before its first hole is good, whatever lies behind. But it may be in the memory of nodes only: it is on their disks before the file gets its
  * name, and none behind a multiple of SYNC_BYTES is written before all up to the multiple before that one is, so that the next put trusts no
  * byte that a loss of power may have taken. When the command ends well, the names are as durable. A local file that changes
@@ -182,9 +182,9 @@ class Upload implements Transfer {
 
   async #send(job: Job, local: FileHandle, bar: FileProgress): Promise<void> {
     const { temporary, prefix } = await temporaryNames(this.#machine, job)
-    await this.#removeOthers(job.parent, prefix, temporary)
-    const lock = await lockCopy([this.#session.volume, job.parent, temporary.toString('latin1')], job.local)
+    const lock = await lockCopy([this.#session.volume, job.parent, prefix], job.local)
     try {
+      await this.#removeOthers(job.parent, prefix, temporary)
       await this.#sendAlone(job, temporary, local, bar)
     } finally {
       await lock.release()
@@ -252,7 +252,7 @@ class Upload implements Transfer {
     return good
   }
 
-  /** Left by earlier attempts with the same file as it was then. */
+  /** Left by earlier attempts with the same file as it was then. Nobody sends any of them: the lock is for all with that prefix. */
   async #removeOthers(parent: number, prefix: string, temporary: Buffer): Promise<void> {
     const { vfs, caller } = this.#session
     if (this.#options.recursive === true) return

@@ -345,6 +345,26 @@ t.test('a put leaves alone what another one of the same file is sending', async 
   t.ok((await sh.run('cat', '/sparse')) === bytes.toString())
 })
 
+t.test('a put does not take away what one of another file at the same path is sending', async (t) => {
+  const sh = await shell(t)
+  const { vfs } = sh
+  const [local, kept] = [join(sh.folder, 'big'), join(sh.folder, 'kept')]
+  const bytes = Buffer.alloc(2 * MIB, 'one')
+  await writeFile(local, bytes)
+  const second = async (): Promise<void> => {
+    await rename(local, kept)
+    await writeFile(local, 'two')
+    sh.through = () => vfs
+    await t.rejects(sh.run('put', local, '/big'), { code: 'ALREADY_RUNNING' })
+    await rename(kept, local)
+  }
+  let sending: Promise<void> | null = null
+  sh.through = () => changed(vfs, { write: async (...args) => (await (sending ??= second()), vfs.write(...args)) })
+  await sh.run('put', local, '/big')
+  t.ok((await sh.run('cat', '/big')) === bytes.toString())
+  t.equal(await sh.run('ls', '-a', '/'), 'big\n')
+})
+
 t.test('a file that was changed under its old time and size is no more the same', async (t) => {
   const sh = await shell(t)
   const local = join(sh.folder, 'big')
