@@ -18,7 +18,7 @@ import type { Command } from 'commander'
 import { isDots } from '../../base/dots.js'
 import { PosixError } from '../../base/errno.js'
 import { RingfsError } from '../../base/errors.js'
-import { MIB } from '../../base/limits.js'
+import { KIB, MIB } from '../../base/limits.js'
 import type { Attr, TimeSpec } from '../../vfs/contract.js'
 import { O_CREAT, O_EXCL, O_WRONLY, SEEK_HOLE } from '../../vfs/flags.js'
 import type { CliContext } from '../context.js'
@@ -34,6 +34,8 @@ import { PIECE_BYTES, transferCommand, type Transfer, type TransferOptions } fro
 
 /** A failed upload is heard of then, too. An interrupted put sends at most twice as much again. */
 const SYNC_BYTES = 32 * MIB
+/** Files whose length nobody knows are read so. */
+const PIECE_MIN_BYTES = 64 * KIB
 const PREFIX = '.ringfs-put-'
 
 export function register(program: Command, context: CliContext): void {
@@ -203,7 +205,8 @@ class Upload implements Transfer {
         throw new PosixError('EIO', 'the interrupted copy is longer than the file')
       const good = partial === null ? 0 : await this.#goodBytes(attr, handle)
       bar.resumed(good)
-      await this.#write(local, { handle, ino: attr.ino, good, hasHoles: hasHoles(job.stat) }, bar)
+      const [sizeBytes, ino] = [Number(job.stat.size), attr.ino]
+      await this.#write(local, { handle, ino, good, sizeBytes, hasHoles: hasHoles(job.stat) }, bar)
       await vfs.fsync(handle, false)
     } finally {
       await vfs.release(handle)
@@ -262,12 +265,17 @@ class Upload implements Transfer {
   }
 
   /** Of a file that has holes, whole pieces of zeros become holes, too; where its are, Node cannot tell. */
-  async #write(local: FileHandle, { handle, ino, good, hasHoles }: Target, bar: FileProgress): Promise<void> {
+  async #write(
+    local: FileHandle,
+    { handle, ino, good, sizeBytes, hasHoles }: Target,
+    bar: FileProgress,
+  ): Promise<void> {
     const { vfs, caller } = this.#session
-    const buffer = Buffer.allocUnsafe(PIECE_BYTES)
+    // V8 counts it: of a MiB for each small file a few dozen together are a full collection.
+    const buffer = Buffer.allocUnsafe(Math.max(PIECE_MIN_BYTES, Math.min(PIECE_BYTES, sizeBytes)))
     const checkpoints = new Checkpoints(SYNC_BYTES, good, () => vfs.fsync(handle, true))
     for (let [offset, written] = [good, good]; ;) {
-      const { bytesRead } = await local.read(buffer, 0, PIECE_BYTES, offset)
+      const { bytesRead } = await local.read(buffer, 0, buffer.length, offset)
       if (bytesRead === 0) {
         if (written < offset) await vfs.setattr(caller, ino, { sizeBytes: offset }, handle)
         return await checkpoints.end()
@@ -290,6 +298,8 @@ interface Target {
   readonly ino: number
   /** So much of it is there. */
   readonly good: number
+  /** Of the local file; what the system makes as it is read says 0. */
+  readonly sizeBytes: number
   readonly hasHoles: boolean
 }
 
