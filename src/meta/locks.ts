@@ -64,6 +64,8 @@ export class Locks {
   /** By owedKey(). */
   readonly #late = new LateCopies<string>()
   readonly #waiters = new Map<number, Waiter>()
+  /** Calls that are not over; resolves when the first answer to one is here, or will not come. */
+  readonly #asking = new Map<Waiter, Promise<void>>()
   /** By holderKey(): inodes on which an owner may hold locks of a kind. */
   readonly #holdings = new Map<string, Set<number>>()
   #lastTicket = 0
@@ -101,7 +103,7 @@ export class Locks {
     signal?.addEventListener('abort', onAbort)
     if (signal?.aborted === true) onAbort()
     try {
-      let attr = await this.#send(waiter, false)
+      let attr = await this.#sendFirst(waiter)
       while (attr === null) attr = await this.#hear(waiter)
       return attr
     } catch (error) {
@@ -110,6 +112,7 @@ export class Locks {
     } finally {
       signal?.removeEventListener('abort', onAbort)
       this.#waiters.delete(waiter.ticket)
+      this.#asking.delete(waiter)
       this.#graph.over(waiter)
     }
   }
@@ -159,6 +162,17 @@ export class Locks {
     this.#owed.forget()
     this.#late.clear()
     for (const waiter of this.#waiters.values()) waiter.tell('ended')
+  }
+
+  /** As #send; who gives back what another thread of the owner was not answered waits for it. */
+  async #sendFirst(waiter: Waiter): Promise<Attr | null> {
+    const sent = this.#send(waiter, false)
+    const answered = sent.then(
+      () => undefined,
+      () => undefined,
+    )
+    this.#asking.set(waiter, answered)
+    return sent
   }
 
   /** null: it waits. */
@@ -279,12 +293,14 @@ export class Locks {
 
   async #try(waiter: Waiter): Promise<Attr> {
     try {
-      const attr = await this.#send(waiter, false)
+      const attr = await this.#sendFirst(waiter)
       if (attr === null) throw new PosixError('EAGAIN')
       return attr
     } catch (error) {
       this.#failed(waiter, error)
       throw error
+    } finally {
+      this.#asking.delete(waiter)
     }
   }
 
@@ -292,19 +308,31 @@ export class Locks {
   #failed(waiter: Waiter, error: unknown): void {
     if (isCertain(error, waiter)) return
     const { ino, lock } = waiter
-    const heldBefore = this.#holdings.get(holderKey(lock))?.has(ino) === true
-    const owe = (): void => this.#owe(ino, lock, () => this.#abandon(waiter, heldBefore))
+    const owe = (): void => this.#owe(ino, lock, () => this.#abandon(waiter))
     owe()
     void this.#late.end(owedKey(ino, lock))?.then(owe)
   }
 
   /**
-   * Nobody waits for the answer any more. What its owner held before is not given back with it, for it goes on under that: it may hold more than
-   * it knows then, until it unlocks all or closes the file.
+   * Nobody waits for the answer any more. What its owner holds, or may be granted at any moment, is not given back with it, for it goes on under that:
+   * it may hold more than it knows then, until it unlocks all or closes the file.
    */
-  async #abandon(waiter: Waiter, heldBefore: boolean): Promise<void> {
+  async #abandon(waiter: Waiter): Promise<void> {
+    const { ino, lock } = waiter
     const isGone = await this.#cancel(waiter)
-    if (!isGone && !heldBefore) await this.#unlock(waiter.ino, waiter.lock)
+    if (isGone || (await this.#isQueuedBeside(waiter))) return
+    if (this.#holdings.get(holderKey(lock))?.has(ino) !== true) await this.#unlock(ino, lock)
+  }
+
+  /**
+   * Whether another thread of its owner stands in the queue. All that were asking already have had their answers then; who asks later does so
+   * behind what is owed.
+   */
+  async #isQueuedBeside(waiter: Waiter): Promise<boolean> {
+    const key = owedKey(waiter.ino, waiter.lock)
+    const others = [...this.#asking].filter(([other]) => other !== waiter && owedKey(other.ino, other.lock) === key)
+    await Promise.all(others.map(([, answered]) => answered))
+    return others.some(([other]) => other.wasQueued && this.#asking.has(other))
   }
 
   async #granted(waiter: Waiter): Promise<Attr> {

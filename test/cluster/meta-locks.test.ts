@@ -171,6 +171,44 @@ for (const wait of [true, false]) {
 claim(
   t,
   volumesOn(t, redis, (store) => spy.wrap(store)),
+  'what is given back for a thread that was not answered is nothing that another one of its process was granted meanwhile',
+  async (t, volume) => {
+    const [a, b] = await clients(volume, 2, LONG_TTL)
+    if (a === undefined || b === undefined) throw new Error('there are two')
+    const { ino } = await touch(a, ROOT, 'file')
+    let isGranted = false
+    spy.take('')
+    // The first one is carried out and not answered; the second one is under way by then, and answered late.
+    spy.instead.set('lock', async (send) => {
+      spy.instead.set('lock', async (sendSecond) => {
+        spy.instead.clear()
+        const reply = await sendSecond()
+        isGranted = true
+        await until('the first is looked at', () => spy.ran.some(({ script }) => script === 'lock-cancel'))
+        await pause(MOMENT_MS)
+        return reply
+      })
+      await send()
+      await until('the second is granted', () => isGranted)
+      throw new RingfsError('REDIS_UNREACHABLE', 'lost by the test')
+    })
+    const first = t.rejects(a.setlk(ino, record('write', '1', [0n, 100n]), { wait: false }), {
+      code: 'REDIS_UNREACHABLE',
+    })
+    const second = trying(a, ino, record('write', '1', [50n, 60n]))
+    await first
+    t.equal(await second, 'ok')
+    // Behind all that is owed.
+    t.equal(await trying(a, ino, record('read', '1', [200n, 201n])), 'ok')
+    t.equal(await trying(b, ino, record('write', '2', [50n, 60n])), 'EAGAIN', 'it is held')
+    await a.unlock(ino, record('write', '1'))
+    t.equal(await trying(b, ino, record('write', '2')), 'ok')
+  },
+)
+
+claim(
+  t,
+  volumesOn(t, redis, (store) => spy.wrap(store)),
   'a flock that is asked for once more, and not answered, is held as before',
   async (t, volume) => {
     const [a, b] = await clients(volume, 2, LONG_TTL)
